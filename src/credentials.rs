@@ -1,0 +1,84 @@
+//! What a client offers as proof of who it is, sorted out of CONNECT once.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::protocol::claims::{AuthorizationRequestBody, ClientTls};
+
+/// A password or token as the client sent it: never shown, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes what the client sent.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself, for a verifier alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// What the client offers, in the order in which the kinds are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// A user name and a password, or one of the user's tokens as the password.
+    Password {
+        /// The login name.
+        user: String,
+        /// The password or token.
+        password: Secret,
+    },
+    /// A token alone.
+    Token(Secret),
+    /// An nkey and its signature over the server's nonce.
+    Nkey {
+        /// The public user nkey.
+        nkey: String,
+        /// The signature, base64url.
+        signature: String,
+        /// What was to be signed.
+        nonce: String,
+    },
+    /// Certificate chains that the server has verified.
+    Certificate(ClientTls),
+    /// Nothing.
+    None,
+}
+
+impl Credentials {
+    /// Sorts out what the client sent.
+    #[must_use]
+    pub(crate) fn from_request(request: &mut AuthorizationRequestBody) -> Self {
+        let sent = &mut request.connect_opts;
+        let password = Secret::new(std::mem::take(&mut sent.password));
+        let token = Secret::new(std::mem::take(&mut sent.auth_token));
+        let nkey = std::mem::take(&mut sent.nkey);
+        let signature = std::mem::take(&mut sent.signature);
+        if !sent.user.is_empty() {
+            Self::Password { user: sent.user.clone(), password }
+        } else if !token.expose().is_empty() {
+            Self::Token(token)
+        } else if !password.expose().is_empty() {
+            Self::Token(password)
+        } else if !nkey.is_empty() {
+            Self::Nkey { nkey, signature, nonce: request.client_info.nonce.clone() }
+        } else {
+            match &request.client_tls {
+                Some(tls) if !tls.verified_chains.is_empty() => Self::Certificate(tls.clone()),
+                _ => Self::None,
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Where tenants, users and tokens are kept: the read side that a login needs
+//! ([`CredentialStore`]) and the write side of provisioning ([`ProvisioningStore`]).
+//!
+//! The schema is a contract with other programs, which write rows with plain SQL; the database
+//! itself refuses what is not legal.
+
+pub mod cache;
+pub mod record;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use self::record::{
+    Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash, Status, TenantId,
+    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
+};
+use crate::clock::UnixSeconds;
+use crate::keys::AccountId;
+
+/// Why a store could not answer. Never means "not found", which is `Ok(None)`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or did not answer in time.
+    #[error("the database did not answer: {0}")]
+    Unavailable(String),
+    /// A row holds what its schema should have refused.
+    #[error("corrupt row in {table}, key {key}: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database refused a write; the text is its own, which names the column and the rule.
+    #[error("{0}")]
+    Refused(String),
+    /// What the write refers to does not exist.
+    #[error("no such {what}: {key}")]
+    Missing {
+        /// `tenant`, `user` or `token`.
+        what: &'static str,
+        /// The key that was asked for.
+        key: String,
+    },
+    /// What the write would create exists already.
+    #[error("{what} {key} exists already")]
+    Exists {
+        /// `tenant`, `user` or `token`.
+        what: &'static str,
+        /// The key that is taken.
+        key: String,
+    },
+}
+
+/// How new an answer has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// A cached row will do.
+    Cached,
+    /// Read the database now: a refusal is never based on a cached row.
+    Fresh,
+}
+
+/// Finds what a login needs to know.
+pub trait CredentialStore: Debug + Send + Sync {
+    /// The user with this login name, together with its tenant.
+    fn user<'a>(
+        &'a self,
+        name: &'a str,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>>;
+
+    /// The token with this hash.
+    fn token<'a>(
+        &'a self,
+        hash: &'a TokenHash,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
+
+    /// The account of this incarnation of the tenant: the one that is kept already, else
+    /// `candidate`, which is then kept for good. `None` when the tenant no longer exists.
+    fn account_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        candidate: AccountId,
+    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
+}
+
+/// Writes tenants, users and tokens, and lists them.
+pub trait ProvisioningStore: Debug + Send + Sync {
+    /// Adds a tenant together with its first user, both or neither.
+    fn add_tenant<'a>(
+        &'a self,
+        tenant: &'a NewTenant,
+        admin: &'a NewUser,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Adds a user to an existing tenant.
+    fn add_user<'a>(&'a self, user: &'a NewUser) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Replaces the password hash of a tenant's user.
+    fn set_password<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+        hash: &'a PasswordHash,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Adds a token to a tenant's user.
+    fn add_token<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        token: &'a NewToken,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// All tenants, by id.
+    fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
+    /// One tenant.
+    fn tenant<'a>(
+        &'a self,
+        id: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>>;
+
+    /// The tenant that holds this account, if any: what a server's look-up asks.
+    fn tenant_of_account<'a>(
+        &'a self,
+        account: &'a AccountId,
+    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>>;
+
+    /// The users of a tenant, by name.
+    fn users<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Vec<UserRecord>, StoreError>>;
+
+    /// Notes when users last logged in. Users that are gone are passed over.
+    fn record_logins<'a>(
+        &'a self,
+        logins: &'a [(String, UnixSeconds)],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Replaces an outdated hash by a new one of the same password, unless it changed meanwhile.
+    fn rehash<'a>(
+        &'a self,
+        user: &'a str,
+        old: &'a PasswordHash,
+        new: &'a PasswordHash,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// A committed change that a cache has to forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A tenant, and with it all its users, by id.
+    Tenant(String),
+    /// A user, by login name.
+    User(String),
+    /// A token, by its hash in hex.
+    Token(String),
+    /// Anything: what changed is not known.
+    Everything,
+}
+
+/// What the instances of the service tell each other through the database.
+pub trait Coordination: Debug + Send + Sync {
+    /// Everything committed since the last call, by whomever. Cheap when there is nothing.
+    fn changes(&self) -> BoxFuture<'_, Result<Vec<Change>, StoreError>>;
+
+    /// Notes that this instance is alive.
+    fn heartbeat<'a>(
+        &'a self,
+        instance: &'a str,
+        now: UnixSeconds,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes this instance's heartbeat: it stops.
+    fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// The instances whose heartbeat is at `since` or later.
+    fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+}
