@@ -159,7 +159,11 @@ impl LoginLog {
     }
 
     /// Writes logins until `stop`, and then those that are left.
-    pub async fn write(self: Arc<Self>, store: Arc<dyn ProvisioningStore>, stop: CancellationToken) {
+    pub async fn write(
+        self: Arc<Self>,
+        store: Arc<dyn ProvisioningStore>,
+        stop: CancellationToken,
+    ) {
         let mut ticks = ticks(LOGINS);
         loop {
             let stopping = stop.run_until_cancelled(ticks.tick()).await.is_none();

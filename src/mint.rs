@@ -151,3 +151,120 @@ fn permission(allow: Vec<Pattern>, mut deny: Vec<Pattern>) -> Permission {
     let texts = |patterns: Vec<Pattern>| patterns.iter().map(ToString::to_string).collect();
     Permission { allow: texts(allow), deny: texts(deny) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyKind, SigningKey};
+    use crate::policy::Responses;
+    use crate::protocol::jwt::Parsed;
+    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+
+    const NOW: UnixSeconds = 1_800_000_000;
+    const TTL: Duration = Duration::from_secs(900);
+
+    fn account() -> AccountId {
+        SigningKey::generate(KeyKind::Account).unwrap().0.public().unwrap()
+    }
+
+    fn connection() -> UserNkey {
+        SigningKey::generate(KeyKind::User).unwrap().0.public().unwrap()
+    }
+
+    fn principal(expires_at: Option<UnixSeconds>) -> Principal {
+        let record = LoginRecord {
+            tenant: TenantRecord::new("42".parse().unwrap()),
+            user: UserRecord { expires_at, ..UserRecord::new("alice", UserKind::Bb) },
+        };
+        Principal::new(Arc::new(record), "password", None, NOW).unwrap()
+    }
+
+    fn grant(publish: &[&str]) -> Grant {
+        let publish = publish.iter().map(|subject| subject.parse().unwrap()).collect();
+        Grant { publish, ..Grant::default() }
+    }
+
+    fn placed(id: AccountId, form: Form) -> Placed {
+        Placed { target: Target::Account(id), form, loads: false }
+    }
+
+    async fn mint(
+        forbidden: Vec<AccountId>,
+        principal: &Principal,
+        grant: Grant,
+        placed: &Placed,
+    ) -> Result<(Claims<UserBody>, UserJwt), MintError> {
+        let signer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
+        let mint = Mint::new(signer, TTL, forbidden);
+        let jwt = mint.mint(&connection(), principal, grant, placed, NOW).await?;
+        let parsed = Parsed::<UserBody>::parse(&jwt.token).unwrap();
+        Ok((parsed.verify::<AccountId>().unwrap().0, jwt))
+    }
+
+    #[tokio::test]
+    async fn always_expires_within_the_jittered_life() {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let placed = placed(account(), Form::Own);
+            let (claims, jwt) =
+                mint(vec![], &principal(None), grant(&["a"]), &placed).await.unwrap();
+            assert_eq!(claims.expires, Some(jwt.expires()));
+            assert!((NOW + 719..=NOW + 900).contains(&jwt.expires()), "{}", jwt.expires());
+            assert_eq!(claims.not_before, None);
+            seen.insert(jwt.expires());
+        }
+        assert!(seen.len() > 10, "the life is jittered: {seen:?}");
+    }
+
+    #[tokio::test]
+    async fn never_outlives_the_principal() {
+        let placed = placed(account(), Form::Own);
+        let ends = principal(Some(NOW + 60));
+        let (claims, _) = mint(vec![], &ends, grant(&["a"]), &placed).await.unwrap();
+        assert_eq!(claims.expires, Some(NOW + 60));
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_denies_everything() {
+        let placed = placed(account(), Form::Own);
+        let (claims, _) = mint(vec![], &principal(None), grant(&[]), &placed).await.unwrap();
+        let permissions = claims.body.permissions;
+        assert_eq!(permissions.publish.deny, [">"]);
+        assert_eq!(permissions.subscribe.deny, [">"]);
+        assert!(permissions.publish.allow.is_empty() && permissions.subscribe.allow.is_empty());
+    }
+
+    #[tokio::test]
+    async fn never_mints_into_the_accounts_of_the_system() {
+        let system = account();
+        let placed = placed(system, Form::Own);
+        let minted = mint(vec![system], &principal(None), grant(&["a"]), &placed).await;
+        assert!(matches!(minted, Err(MintError::ForbiddenAccount(_))));
+    }
+
+    #[tokio::test]
+    async fn no_response_permission_in_a_shared_account() {
+        let responses = Some(Responses { max: 1, expires: Duration::from_secs(1) });
+        let grant = Grant { responses, ..grant(&["a"]) };
+        let shared = placed(account(), Form::Shared);
+        let minted = mint(vec![], &principal(None), grant.clone(), &shared).await;
+        assert!(matches!(minted, Err(MintError::SharedResponses)));
+        let own = placed(account(), Form::Own);
+        let (claims, _) = mint(vec![], &principal(None), grant, &own).await.unwrap();
+        let expected = ResponsePermission { max: 1, ttl: 1_000_000_000 };
+        assert_eq!(claims.body.permissions.responses, Some(expected));
+    }
+
+    #[tokio::test]
+    async fn places_by_name_in_config_mode_and_by_issuer_account_in_operator_mode() {
+        let named =
+            Placed { target: Target::Named("USERS".into()), form: Form::Shared, loads: false };
+        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &named).await.unwrap();
+        assert_eq!((claims.audience.as_deref(), claims.body.issuer_account), (Some("USERS"), None));
+        let id = account();
+        let (claims, _) =
+            mint(vec![], &principal(None), grant(&["a"]), &placed(id, Form::Own)).await.unwrap();
+        assert_eq!((claims.audience, claims.body.issuer_account), (None, Some(id)));
+        assert_eq!(claims.name.as_deref(), Some("alice"));
+    }
+}

@@ -123,3 +123,128 @@ impl VerifiedRequest {
         &self.credentials
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyKind, SigningKey, XKey};
+    use crate::protocol::claims::{ConnectOptions, ServerInfo};
+    use crate::protocol::envelope::Envelope;
+    use crate::protocol::jwt::Claims;
+
+    const NOW: UnixSeconds = 1_800_000_000;
+
+    fn key(kind: KeyKind) -> SigningKey {
+        SigningKey::generate(kind).unwrap().0
+    }
+
+    fn claims(server: &SigningKey) -> Claims<AuthorizationRequestBody> {
+        Claims {
+            audience: Some(REQUEST_AUDIENCE.to_owned()),
+            expires: Some(NOW + 2),
+            issued_at: NOW,
+            subject: key(KeyKind::Account).public_key().to_owned(),
+            body: AuthorizationRequestBody {
+                server: ServerInfo { id: server.public_key().to_owned(), ..ServerInfo::default() },
+                user_nkey: key(KeyKind::User).public_key().to_owned(),
+                connect_opts: ConnectOptions { user: "alice".to_owned(), ..Default::default() },
+                ..AuthorizationRequestBody::default()
+            },
+            name: None,
+            not_before: None,
+        }
+    }
+
+    fn verify_plain(token: &str, now: UnixSeconds) -> Result<VerifiedRequest, RequestError> {
+        let opened = Envelope::new(Vec::new()).open(token.as_bytes(), None).unwrap();
+        VerifiedRequest::verify(opened, now).map(|(request, _)| request)
+    }
+
+    #[test]
+    fn takes_what_a_server_signed_for_itself() {
+        let server = key(KeyKind::Server);
+        let token = claims(&server).encode_now(&server).unwrap();
+        let request = verify_plain(&token, NOW).unwrap();
+        assert_eq!(request.server().as_str(), server.public_key());
+        assert!(
+            matches!(request.credentials(), Credentials::Password { user, .. } if user == "alice")
+        );
+    }
+
+    #[test]
+    fn refuses_another_issuer_than_the_server_it_names() {
+        let (server, other) = (key(KeyKind::Server), key(KeyKind::Server));
+        let token = claims(&server).encode_now(&other).unwrap();
+        assert!(matches!(verify_plain(&token, NOW), Err(RequestError::Issuer { .. })));
+        let account = key(KeyKind::Account);
+        let token = claims(&server).encode_now(&account).unwrap();
+        assert!(matches!(verify_plain(&token, NOW), Err(RequestError::Token(JwtError::Issuer(_)))));
+    }
+
+    #[test]
+    fn refuses_an_altered_token() {
+        let server = key(KeyKind::Server);
+        let token = claims(&server).encode_now(&server).unwrap();
+        let other = claims(&server).encode_now(&server).unwrap();
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        let (_, signature) = other.rsplit_once('.').unwrap();
+        let swapped = format!("{signed}.{signature}");
+        let refused = verify_plain(&swapped, NOW);
+        assert!(matches!(refused, Err(RequestError::Token(JwtError::Signature))));
+    }
+
+    #[test]
+    fn refuses_another_audience() {
+        let server = key(KeyKind::Server);
+        for audience in [None, Some("nats-authorization-response".to_owned())] {
+            let token = Claims { audience, ..claims(&server) }.encode_now(&server).unwrap();
+            assert!(matches!(verify_plain(&token, NOW), Err(RequestError::Audience(_))));
+        }
+    }
+
+    #[test]
+    fn refuses_what_has_expired_or_never_does() {
+        let server = key(KeyKind::Server);
+        let token = claims(&server).encode_now(&server).unwrap();
+        assert!(verify_plain(&token, NOW + 2 + CLOCK_LEEWAY).is_ok());
+        let refused = verify_plain(&token, NOW + 3 + CLOCK_LEEWAY);
+        assert!(matches!(refused, Err(RequestError::Expired { .. })));
+        let token = Claims { expires: None, ..claims(&server) }.encode_now(&server).unwrap();
+        assert!(matches!(verify_plain(&token, NOW), Err(RequestError::Expired { .. })));
+    }
+
+    #[test]
+    fn refuses_a_connection_key_that_is_none() {
+        let server = key(KeyKind::Server);
+        for bad in ["", "UNOKEY", server.public_key()] {
+            let mut claims = claims(&server);
+            claims.body.user_nkey = bad.to_owned();
+            let token = claims.encode_now(&server).unwrap();
+            assert!(matches!(verify_plain(&token, NOW), Err(RequestError::UserNkey(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_curve_key_of_the_envelope_is_the_one_that_was_signed() {
+        let server = key(KeyKind::Server);
+        let service = XKey::generate().unwrap().0;
+        let recipient = nkeys::XKey::from_public_key(service.public_key().as_str()).unwrap();
+        let envelope = Envelope::new(vec![service]);
+        let (signed, other) = (nkeys::XKey::new(), nkeys::XKey::new());
+        let mut claims = claims(&server);
+        claims.body.server.xkey = signed.public_key();
+        let token = claims.encode_now(&server).unwrap();
+
+        let verify = |sealed_with: &nkeys::XKey, token: &str| {
+            let sealed = sealed_with.seal(token.as_bytes(), &recipient).unwrap();
+            let opened = envelope.open(&sealed, Some(&sealed_with.public_key())).unwrap();
+            VerifiedRequest::verify(opened, NOW)
+        };
+        assert!(verify(&signed, &token).is_ok());
+        assert!(matches!(verify(&other, &token), Err(RequestError::Xkey)));
+        claims.body.server.xkey = String::new();
+        let unsigned = claims.encode_now(&server).unwrap();
+        assert!(matches!(verify(&signed, &unsigned), Err(RequestError::Xkey)));
+        assert!(matches!(verify_plain(&token, NOW), Err(RequestError::Xkey)));
+    }
+}
