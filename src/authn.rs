@@ -3,6 +3,7 @@
 
 pub mod hashing;
 pub mod password;
+pub mod random;
 pub mod token;
 
 use std::fmt::Debug;
