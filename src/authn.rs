@@ -8,6 +8,7 @@ pub mod lane;
 pub mod password;
 pub mod random;
 pub mod token;
+pub mod verified;
 
 use std::fmt::Debug;
 use std::sync::Arc;
