@@ -2,7 +2,10 @@
 
 pub mod authn;
 pub mod clock;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod credentials;
+pub mod keyfile;
 pub mod keys;
 pub mod protocol;
 pub mod store;
