@@ -73,8 +73,11 @@ pub mod audit;
 pub mod authn;
 pub mod authorize;
 pub mod clock;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod credentials;
 pub mod instance;
+pub mod keyfile;
 pub mod keys;
 pub mod mint;
 pub mod placement;

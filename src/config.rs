@@ -1,0 +1,309 @@
+//! The service's configuration: `nats-callout.toml`, every key of which an environment variable
+//! `NATS_CALLOUT_<SECTION>_<KEY>` overrides.
+//!
+//! It holds parsed values and the paths of key files, never key material, which
+//! [`crate::keyfile`] reads on demand. All mistakes are reported together.
+
+mod keys;
+mod problem;
+mod reader;
+mod sections;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::keys::Applies;
+pub use self::problem::{ConfigError, Origin, Problem};
+use self::reader::Reader;
+use crate::keys::AccountId;
+use crate::store::{Isolation, TenantId};
+
+/// The file's name where none is given.
+pub const DEFAULT_FILE: &str = "nats-callout.toml";
+
+/// Whether the files that a configuration names are looked for as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// They have to be there: the service needs them.
+    MustExist,
+    /// They are not looked at: the tenant table alone is needed.
+    Unchecked,
+}
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub file: PathBuf,
+    /// That file's folder, where relative paths start.
+    pub folder: PathBuf,
+    /// `[nats]`
+    pub nats: Nats,
+    /// `[callout]`
+    pub callout: Callout,
+    /// What only one of the two modes has.
+    pub mode: Mode,
+    /// `[tenants] isolation`: where a tenant's row names none.
+    pub isolation: Isolation,
+    /// `[database]`
+    pub database: Database,
+    /// `[cache]`
+    pub cache: Cache,
+    /// `[hashing]`
+    pub hashing: Hashing,
+    /// `[policies] folder`; `None` is the shipped policies.
+    pub policies: Option<PathBuf>,
+    /// `[http] listen`
+    pub http_listen: SocketAddr,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// How the servers are reached.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    /// The servers.
+    pub urls: Vec<String>,
+    /// The address that apps are told.
+    pub public_url: String,
+    /// How many connections the service opens.
+    pub connections: usize,
+}
+
+/// The auth callout itself, in either mode.
+#[derive(Debug, Clone)]
+pub struct Callout {
+    /// How long a decision may take: under the server's own timeout.
+    pub deadline: Duration,
+    /// How many decisions may be under way.
+    pub max_in_flight: usize,
+    /// The longest life of a grant.
+    pub ttl: Duration,
+    /// Curve seeds: the one that is announced, then the other that is accepted.
+    pub xkey: Vec<PathBuf>,
+}
+
+/// The settings of the active mode.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// Decentralised: accounts are JWTs.
+    Operator(OperatorMode),
+    /// Centralised: accounts are written in the server's configuration.
+    Config(ConfigMode),
+}
+
+/// What only operator mode has.
+#[derive(Debug, Clone)]
+pub struct OperatorMode {
+    /// The service's login in AUTH, a creds file.
+    pub credentials: PathBuf,
+    /// The service's login in the system account, a creds file.
+    pub system_credentials: PathBuf,
+    /// The account AUTH.
+    pub auth_account: AccountId,
+    /// Signing keys of AUTH, which sign responses.
+    pub response_signing: Vec<PathBuf>,
+    /// Signing keys of the operator, which sign accounts.
+    pub operator_signing: Vec<PathBuf>,
+    /// Signing keys that every tenant's account lists, which sign users.
+    pub user_signing: Vec<PathBuf>,
+    /// The account BB.
+    pub bb_account: AccountId,
+    /// The account USERS, which shared tenants are placed in.
+    pub users_account: AccountId,
+    /// Under which name notifications reach an own account.
+    pub notifications: Notifications,
+}
+
+/// What only config mode has.
+#[derive(Debug, Clone)]
+pub struct ConfigMode {
+    /// The service's login in AUTH, a user seed.
+    pub nkey: PathBuf,
+    /// The service's login in the system account, a user seed.
+    pub system_nkey: PathBuf,
+    /// The name of the account AUTH.
+    pub auth_account: String,
+    /// The `issuer` of the server's `auth_callout` block, which signs users and responses.
+    pub issuer: Vec<PathBuf>,
+    /// Accounts that tenants share; the first is the default.
+    pub accounts: Vec<String>,
+    /// Accounts that are given to one tenant each.
+    pub dedicated: BTreeMap<String, TenantId>,
+}
+
+/// The name under which notifications reach a tenant's own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notifications {
+    /// `Notifications`
+    Short,
+    /// `user.<tenant id>.Notifications`
+    Full,
+}
+
+/// Where the tenant table is.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The address, relative SQLite paths made absolute.
+    pub url: DatabaseUrl,
+    /// How long one statement may take.
+    pub timeout: Duration,
+}
+
+/// A database's address, which may hold a password: shown by no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address itself, for the driver alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is an SQLite file.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        self.0.starts_with("sqlite:")
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_sqlite() { &self.0 } else { "DatabaseUrl(redacted)" })
+    }
+}
+
+/// The caches of records and of verified passwords.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// How long a record is kept.
+    pub ttl: Duration,
+    /// How many are kept.
+    pub entries: usize,
+    /// How long a verified password is remembered while unused.
+    pub password_idle: Duration,
+}
+
+/// The pool that hashes passwords.
+#[derive(Debug, Clone)]
+pub struct Hashing {
+    /// Threads; 0 is one per core.
+    pub threads: usize,
+    /// How many passwords may wait.
+    pub queue: usize,
+    /// Whether outdated hashes are replaced at a login.
+    pub rehash: bool,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level, or directives such as `info,nats_callout=debug`.
+    pub level: String,
+    /// The format.
+    pub format: LogFormat,
+}
+
+/// The log's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration, and what is odd about it without being wrong.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One line each, for stderr.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file, with the variables of the process's environment on top.
+    pub fn load(file: &Path, files: Files) -> Result<Loaded, ConfigError> {
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::load_with(file, files, env)
+    }
+
+    /// Reads the file, with these variables on top.
+    pub fn load_with(
+        file: &Path,
+        files: Files,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: file.to_owned(), source };
+        let text = std::fs::read_to_string(file).map_err(unreadable)?;
+        let absolute = std::path::absolute(file).map_err(unreadable)?;
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+
+        let mut reader = Reader::new(file, &folder, &text, env, files == Files::MustExist);
+        let operator = sections::operator_mode(&mut reader);
+        let mode = match operator {
+            Some(true) => {
+                reader.refuse_other_mode(Applies::Operator, "operator", "config");
+                sections::operator(&mut reader).map(Mode::Operator)
+            }
+            Some(false) => {
+                reader.refuse_other_mode(Applies::Config, "config", "operator");
+                Some(Mode::Config(sections::config(&mut reader)))
+            }
+            None => None,
+        };
+        let nats = sections::nats(&mut reader);
+        let callout = sections::callout(&mut reader);
+        let isolation = sections::isolation(&mut reader, operator != Some(false));
+        let database = sections::database(&mut reader, &folder);
+        let cache = sections::cache(&mut reader);
+        let hashing = sections::hashing(&mut reader);
+        let policies = sections::policies(&mut reader, &folder);
+        let http_listen = sections::http_listen(&mut reader);
+        let log = sections::log(&mut reader);
+
+        let (warnings, problems) = reader.finish();
+        let Some(mode) = mode.filter(|_| problems.is_empty()) else {
+            return Err(ConfigError::Invalid(problems));
+        };
+        let config = Self {
+            file: absolute,
+            folder,
+            nats,
+            callout,
+            mode,
+            isolation,
+            database,
+            cache,
+            hashing,
+            policies,
+            http_listen,
+            log,
+        };
+        Ok(Loaded { config, warnings })
+    }
+
+    /// The files that hold secrets, for a check of their modes.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<&Path> {
+        let (logins, lists) = match &self.mode {
+            Mode::Operator(mode) => (
+                [&mode.credentials, &mode.system_credentials],
+                vec![&mode.response_signing, &mode.operator_signing, &mode.user_signing],
+            ),
+            Mode::Config(mode) => ([&mode.nkey, &mode.system_nkey], vec![&mode.issuer]),
+        };
+        let lists = lists.into_iter().chain([&self.callout.xkey]).flatten();
+        logins.into_iter().chain(lists).map(PathBuf::as_path).collect()
+    }
+}

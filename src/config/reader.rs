@@ -1,0 +1,446 @@
+//! Reads typed values out of the file and the environment, and notes every mistake instead of
+//! stopping at the first. [`super::Config`] says which keys there are and what they mean.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Applies, KEYS};
+use super::problem::{Origin, Problem};
+use super::units::parse_duration;
+
+const PREFIX: &str = "NATS_CALLOUT_";
+/// Names the file itself, so it is no override.
+const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
+
+#[derive(Debug, Clone)]
+enum Value {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+    List(Vec<Value>),
+    Table(BTreeMap<String, Value>),
+    Other(&'static str),
+}
+
+impl Value {
+    fn from_toml(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.clone().into_owned()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or(Self::Other("a number out of range"), Self::Integer),
+            DeValue::Boolean(value) => Self::Boolean(*value),
+            DeValue::Array(values) => {
+                Self::List(values.iter().map(|value| Self::from_toml(value.get_ref())).collect())
+            }
+            DeValue::Table(table) => Self::Table(
+                table
+                    .iter()
+                    .map(|(key, value)| {
+                        (key.get_ref().clone().into_owned(), Self::from_toml(value.get_ref()))
+                    })
+                    .collect(),
+            ),
+            DeValue::Float(_) => Self::Other("a number with a fraction"),
+            DeValue::Datetime(_) => Self::Other("a date"),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "a whole number",
+            Self::Boolean(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    origin: Origin,
+}
+
+/// The values that were written and the mistakes that were found so far.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: PathBuf,
+    folder: PathBuf,
+    entries: BTreeMap<String, Entry>,
+    check_files: bool,
+    syntax_is_sound: bool,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        file: &Path,
+        folder: &Path,
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+        check_files: bool,
+    ) -> Self {
+        let mut reader = Self {
+            file: file.to_owned(),
+            folder: folder.to_owned(),
+            entries: BTreeMap::new(),
+            check_files,
+            syntax_is_sound: true,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        reader.read_file(text);
+        reader.read_env(env);
+        reader
+    }
+
+    fn read_file(&mut self, text: &str) {
+        let line_of =
+            |at: usize| 1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            self.syntax_is_sound = false;
+            let line = error.span().map_or(1, |span| line_of(span.start));
+            self.problems.push(Problem {
+                at: Origin::Line(self.file.clone(), line),
+                key: String::new(),
+                what: format!("not TOML: {}", error.message().replace('\n', ", ")),
+                remedy: "write `key = value` below a `[section]`, with text in double quotes"
+                    .to_owned(),
+            });
+        }
+        for (section, value) in table.get_ref() {
+            let at = Origin::Line(self.file.clone(), line_of(section.span().start));
+            let section: &str = section.get_ref();
+            let DeValue::Table(section_table) = value.get_ref() else {
+                self.unknown_top_level_key(at, section);
+                continue;
+            };
+            if !keys::sections().contains(&section) {
+                let remedy = match keys::nearest(section, keys::sections()) {
+                    Some(near) => format!("did you mean [{near}]?"),
+                    None => format!("the sections are {}", keys::sections().join(", ")),
+                };
+                self.problem(at, format!("[{section}]"), "unknown section", remedy);
+                continue;
+            }
+            for (key, value) in section_table {
+                let at = Origin::Line(self.file.clone(), line_of(key.span().start));
+                let name = format!("{section}.{}", key.get_ref());
+                if KEYS.iter().any(|(known, _)| *known == name) {
+                    let entry = Entry { value: Value::from_toml(value.get_ref()), origin: at };
+                    self.entries.insert(name, entry);
+                } else {
+                    self.unknown_key(at, section, key.get_ref());
+                }
+            }
+        }
+    }
+
+    fn unknown_top_level_key(&mut self, at: Origin, name: &str) {
+        let owner = KEYS
+            .iter()
+            .find(|(known, _)| known.split_once('.').is_some_and(|(_, key)| key == name));
+        let remedy = match owner {
+            Some((known, _)) => format!("write it as {}", keys::display(known)),
+            None => "remove it, or put it below its [section]".to_owned(),
+        };
+        self.problem(at, name.to_owned(), "a key outside of any section", remedy);
+    }
+
+    fn unknown_key(&mut self, at: Origin, section: &str, key: &str) {
+        let in_section = |known: &'static str| {
+            known.split_once('.').filter(|(of, _)| *of == section).map(|(_, key)| key)
+        };
+        let here: Vec<&str> = KEYS.iter().filter_map(|(known, _)| in_section(known)).collect();
+        let elsewhere = KEYS
+            .iter()
+            .find(|(known, _)| known.split_once('.').is_some_and(|(_, other)| other == key));
+        let remedy = match (keys::nearest(key, here.iter().copied()), elsewhere) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some((known, _))) => format!("did you mean {}?", keys::display(known)),
+            (None, None) => format!("the keys of [{section}] are {}", here.join(", ")),
+        };
+        self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
+    }
+
+    fn read_env(&mut self, env: impl IntoIterator<Item = (String, String)>) {
+        for (name, text) in env {
+            if !name.starts_with(PREFIX) || name == CONFIG_VARIABLE {
+                continue;
+            }
+            match KEYS.iter().find(|(key, _)| keys::env_name(key) == name) {
+                Some((key, _)) => {
+                    let entry = Entry { value: Value::Text(text), origin: Origin::Env(name) };
+                    self.entries.insert((*key).to_owned(), entry);
+                }
+                None => {
+                    let names: Vec<String> =
+                        KEYS.iter().map(|(key, _)| keys::env_name(key)).collect();
+                    let near = keys::nearest(&name, names.iter().map(String::as_str))
+                        .map(|near| format!("; did you mean {near}?"))
+                        .unwrap_or_default();
+                    self.warnings.push(format!("{name} overrides no key and is ignored{near}"));
+                }
+            }
+        }
+    }
+
+    fn problem(
+        &mut self,
+        at: Origin,
+        key: String,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Problem { at, key, what: what.into(), remedy: remedy.into() });
+    }
+
+    /// Notes a mistake in the value of `key`, wherever it was written.
+    pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let at = match self.entries.get(key) {
+            Some(entry) => entry.origin.clone(),
+            None => Origin::File(self.file.clone()),
+        };
+        self.problem(at, keys::display(key), what, remedy);
+    }
+
+    /// Notes that `key` has to be written and is not.
+    pub(super) fn missing(&mut self, key: &str, remedy: &str) {
+        if self.syntax_is_sound && !self.entries.contains_key(key) {
+            self.wrong(key, "missing", remedy);
+        }
+    }
+
+    /// Refuses the keys that have no meaning in the active mode.
+    pub(super) fn refuse_other_mode(&mut self, mode: Applies, mode_name: &str, other_name: &str) {
+        for (key, applies) in KEYS {
+            if *applies != Applies::Always && *applies != mode && self.entries.contains_key(*key) {
+                self.wrong(
+                    key,
+                    format!("belongs to the mode `{other_name}`, and [nats] mode is `{mode_name}`"),
+                    "remove it, or change the mode",
+                );
+            }
+        }
+    }
+
+    /// Notes that the list in `key` is empty, unless it is missing as a whole.
+    pub(super) fn empty(&mut self, key: &str, remedy: &str) {
+        let empty = self.entries.get(key).is_some_and(|entry| match &entry.value {
+            Value::List(values) => values.is_empty(),
+            Value::Text(text) => split_list(text).is_empty(),
+            _ => false,
+        });
+        if empty {
+            self.wrong(key, "an empty list", remedy);
+        }
+    }
+
+    /// The warnings, and the mistakes in the order of the file.
+    pub(super) fn finish(mut self) -> (Vec<String>, Vec<Problem>) {
+        self.problems.sort_by_key(|problem| match &problem.at {
+            Origin::Line(_, line) => (0, *line),
+            Origin::File(_) => (1, 0),
+            Origin::Env(_) => (2, 0),
+        });
+        (self.warnings, self.problems)
+    }
+
+    fn mismatch(&mut self, key: &str, found: &'static str, expected: &str, example: &str) {
+        self.wrong(key, format!("expected {expected}, found {found}"), format!("write {example}"));
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        match self.entries.get(key).map(|entry| entry.value.clone())? {
+            Value::Text(text) => Some(text),
+            other => {
+                self.mismatch(key, other.kind(), "a string", "it in double quotes");
+                None
+            }
+        }
+    }
+
+    /// A string that `parse` turns into a value, or says why not.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &str,
+        remedy: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.wrong(key, what, remedy);
+                None
+            }
+        }
+    }
+
+    /// A duration within `range`.
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(value) = self.parsed(key, "", parse_duration) else {
+            return default;
+        };
+        if !range.contains(&value) {
+            let remedy = format!("choose one from {:?} to {:?}", range.start(), range.end());
+            self.wrong(key, format!("{value:?} is out of range"), remedy);
+        }
+        value
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn count(&mut self, key: &str, default: usize, range: RangeInclusive<i64>) -> usize {
+        let Some(entry) = self.entries.get(key) else {
+            return default;
+        };
+        let number = match (&entry.value, &entry.origin) {
+            (Value::Integer(number), _) => Some(*number),
+            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            let found = entry.value.kind();
+            self.mismatch(key, found, "a whole number", &format!("one such as {default}"));
+            return default;
+        };
+        if range.contains(&number) {
+            usize::try_from(number).unwrap_or(default)
+        } else {
+            let remedy = format!("choose one from {} to {}", range.start(), range.end());
+            self.wrong(key, format!("{number} is out of range"), remedy);
+            default
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn switch(&mut self, key: &str, default: bool) -> bool {
+        let Some(entry) = self.entries.get(key) else {
+            return default;
+        };
+        let value = match (&entry.value, &entry.origin) {
+            (Value::Boolean(value), _) => Some(*value),
+            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        value.unwrap_or_else(|| {
+            let found = self.entries.get(key).map_or("nothing", |entry| entry.value.kind());
+            self.mismatch(key, found, "true or false", "one of them, without quotes");
+            default
+        })
+    }
+
+    /// A list of strings; comma-separated in the environment.
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
+        let entry = self.entries.get(key)?;
+        let found = match (&entry.value, &entry.origin) {
+            (Value::List(values), _) => values
+                .iter()
+                .map(|value| match value {
+                    Value::Text(text) => Ok(text.clone()),
+                    other => Err(other.kind()),
+                })
+                .collect(),
+            (Value::Text(text), Origin::Env(_)) => Ok(split_list(text)),
+            (other, _) => Err(other.kind()),
+        };
+        match found {
+            Ok(list) => Some(list),
+            Err(kind) => {
+                self.mismatch(key, kind, "a list of strings", "them as [\"a\", \"b\"]");
+                None
+            }
+        }
+    }
+
+    /// A table of strings; `key=value,key=value` in the environment.
+    pub(super) fn table(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
+        let entry = self.entries.get(key)?;
+        let found = match (&entry.value, &entry.origin) {
+            (Value::Table(table), _) => table
+                .iter()
+                .map(|(name, value)| match value {
+                    Value::Text(text) => Ok((name.clone(), text.clone())),
+                    other => Err(other.kind()),
+                })
+                .collect(),
+            (Value::Text(text), Origin::Env(_)) => split_list(text)
+                .into_iter()
+                .map(|pair| {
+                    pair.split_once('=')
+                        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+                        .ok_or("a name without `=`")
+                })
+                .collect(),
+            (other, _) => Err(other.kind()),
+        };
+        match found {
+            Ok(table) => Some(table),
+            Err(kind) => {
+                self.mismatch(key, kind, "a table of strings", "it as { NAME = \"value\" }");
+                None
+            }
+        }
+    }
+
+    /// The path of a file, which has to be there where files are looked at.
+    pub(super) fn file(&mut self, key: &str, default: &str) -> PathBuf {
+        let text = self.text(key).unwrap_or_else(|| default.to_owned());
+        self.existing(key, &text)
+    }
+
+    /// One or two key files of one purpose, the first of which is the one in use.
+    pub(super) fn generations(&mut self, key: &str) -> Vec<PathBuf> {
+        let files = self.list(key).unwrap_or_default();
+        if files.len() > 2 {
+            self.wrong(
+                key,
+                format!("{} files", files.len()),
+                "list at most two: the one in use, then the next or the previous one",
+            );
+        }
+        files.iter().map(|file| self.existing(key, file)).collect()
+    }
+
+    fn existing(&mut self, key: &str, text: &str) -> PathBuf {
+        if text.is_empty() {
+            self.wrong(key, "an empty path", "name a file");
+        }
+        let path = self.folder.join(text);
+        if self.check_files && !text.is_empty() {
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_file() => {}
+                Ok(_) => self.wrong(
+                    key,
+                    format!("{} is no file", path.display()),
+                    "name the file itself",
+                ),
+                Err(error) => self.wrong(
+                    key,
+                    format!("cannot read {}: {error}", path.display()),
+                    "restore the file, or correct the path (relative ones start at the \
+                     configuration file's folder)",
+                ),
+            }
+        }
+        path
+    }
+}
+
+fn split_list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,296 @@
+//! What each section's keys mean: their defaults, ranges and checks, on top of [`Reader`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::units::seconds;
+use super::{
+    Cache, Callout, ConfigMode, Database, DatabaseUrl, Hashing, Log, LogFormat, Nats,
+    Notifications, OperatorMode,
+};
+use crate::keys::AccountId;
+use crate::store::{Isolation, TenantId};
+
+/// How long nats-server waits for an answer (`authorization.timeout`) by default.
+const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
+
+/// Accounts that no tenant may ever be placed in, by name.
+const RESERVED_ACCOUNTS: [&str; 5] = ["AUTH", "SYS", "$SYS", "$G", "BB"];
+
+const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
+
+/// Whether the mode is `operator`; `None` where that cannot be told, which is a mistake.
+pub(super) fn operator_mode(reader: &mut Reader) -> Option<bool> {
+    reader.missing("nats.mode", MODE_REMEDY);
+    reader.parsed("nats.mode", MODE_REMEDY, |text| match text {
+        "operator" => Ok(true),
+        "config" => Ok(false),
+        other => Err(format!("`{other}` is no mode")),
+    })
+}
+
+pub(super) fn nats(reader: &mut Reader) -> Nats {
+    let remedy = "write it as nats://HOST:PORT (or tls://, ws://, wss://)";
+    let urls = reader
+        .parsed("nats.url", remedy, |text| text.split(',').map(server_url).collect())
+        .unwrap_or_else(|| vec!["nats://127.0.0.1:4222".to_owned()]);
+    let public_url = reader
+        .parsed("nats.public_url", remedy, server_url)
+        .or_else(|| urls.first().cloned())
+        .unwrap_or_default();
+    Nats { urls, public_url, connections: reader.count("nats.connections", 2, 1..=64) }
+}
+
+fn server_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` has no scheme"))?;
+    if !matches!(scheme, "nats" | "tls" | "ws" | "wss") {
+        return Err(format!("`{scheme}` is no scheme of NATS"));
+    }
+    if rest.contains('@') {
+        return Err("credentials do not belong into the address".to_owned());
+    }
+    let host = rest.split('/').next().unwrap_or_default();
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    if host.is_empty() || host.starts_with(':') || host.contains(char::is_whitespace) {
+        return Err(format!("`{text}` has no host"));
+    }
+    match port {
+        Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
+        Some((_, port)) => Err(format!("`{port}` is no port")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn callout(reader: &mut Reader) -> Callout {
+    let deadline =
+        reader.duration("callout.deadline", Duration::from_millis(1_800), millis(50)..=seconds(60));
+    if deadline >= SERVER_AUTH_TIMEOUT {
+        reader.wrong(
+            "callout.deadline",
+            format!("{deadline:?} is not under the server's own timeout of 2 s"),
+            "choose one below 2s, such as \"1800ms\"",
+        );
+    }
+    Callout {
+        deadline,
+        max_in_flight: reader.count("callout.max_in_flight", 1_024, 1..=1_000_000),
+        ttl: reader.duration("callout.ttl", seconds(900), seconds(10)..=seconds(86_400)),
+        xkey: reader.generations("callout.xkey"),
+    }
+}
+
+pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
+    let mut required = |key: &str| {
+        reader.missing(key, "list the key files: [\"keys/...\"]");
+        let files = reader.generations(key);
+        if files.is_empty() {
+            reader.empty(key, "list one or two key files");
+        }
+        files
+    };
+    let response_signing = required("callout.response_signing");
+    let operator_signing = required("operator.operator_signing");
+    let user_signing = required("operator.user_signing");
+    let mut account = |key: &str| {
+        reader.missing(key, "write the account's public key, A...");
+        reader.parsed(key, "write the account's public key, A...", |text| {
+            text.parse::<AccountId>().map_err(|error| error.to_string())
+        })
+    };
+    let auth_account = account("callout.account");
+    let bb_account = account("operator.bb_account");
+    let users_account = account("operator.users_account");
+    let notifications = reader
+        .parsed("operator.notifications", "write \"short\" or \"full\"", |text| match text {
+            "short" => Ok(Notifications::Short),
+            "full" => Ok(Notifications::Full),
+            other => Err(format!("`{other}` is neither")),
+        })
+        .unwrap_or(Notifications::Short);
+    let credentials = reader.file("nats.credentials", "keys/auth.creds");
+    let system_credentials = reader.file("nats.system_credentials", "keys/sys.creds");
+    Some(OperatorMode {
+        credentials,
+        system_credentials,
+        auth_account: auth_account?,
+        response_signing,
+        operator_signing,
+        user_signing,
+        bb_account: bb_account?,
+        users_account: users_account?,
+        notifications,
+    })
+}
+
+pub(super) fn config(reader: &mut Reader) -> ConfigMode {
+    reader.missing("callout.issuer", "list the seed of the server's auth_callout issuer");
+    let issuer = reader.generations("callout.issuer");
+    if issuer.is_empty() {
+        reader.empty("callout.issuer", "list one or two key files");
+    }
+    let auth_account = reader
+        .parsed("callout.account", "write the name of the server's auth_callout account", |text| {
+            account_name(text).map(str::to_owned)
+        })
+        .unwrap_or_else(|| "AUTH".to_owned());
+    let targets = "list accounts of the server's configuration that hold tenants";
+    let accounts = reader.list("placement.accounts").unwrap_or_else(|| vec!["USERS".to_owned()]);
+    if accounts.is_empty() {
+        reader.empty("placement.accounts", targets);
+    }
+    for name in &accounts {
+        if let Err(what) = target(name, &auth_account) {
+            reader.wrong("placement.accounts", what, targets);
+        }
+    }
+    let mut dedicated = BTreeMap::new();
+    for (name, tenant) in reader.table("placement.dedicated").unwrap_or_default() {
+        let key = "placement.dedicated";
+        if let Err(what) = target(&name, &auth_account) {
+            reader.wrong(key, what, targets);
+        } else if accounts.contains(&name) {
+            let what = format!("`{name}` is a shared account too");
+            reader.wrong(key, what, "list it in one of [placement] accounts and dedicated");
+        } else {
+            match tenant.parse::<TenantId>() {
+                Ok(tenant) => drop(dedicated.insert(name, tenant)),
+                Err(error) => {
+                    let what = format!("`{tenant}` is no tenant id: {error}");
+                    reader.wrong(key, what, "write { ACCOUNT = \"tenant id\" }");
+                }
+            }
+        }
+    }
+    ConfigMode {
+        nkey: reader.file("nats.nkey", "keys/auth.nk"),
+        system_nkey: reader.file("nats.system_nkey", "keys/sys.nk"),
+        auth_account,
+        issuer,
+        accounts,
+        dedicated,
+    }
+}
+
+fn account_name(name: &str) -> Result<&str, String> {
+    let sound = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    if sound { Ok(name) } else { Err(format!("`{name}` is no account name")) }
+}
+
+fn target(name: &str, auth_account: &str) -> Result<(), String> {
+    let name = account_name(name)?;
+    if name == auth_account || RESERVED_ACCOUNTS.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+        return Err(format!("no tenant may be placed in the account `{name}`"));
+    }
+    Ok(())
+}
+
+pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {
+    let default = if operator { Isolation::Account } else { Isolation::Shared };
+    let read = reader
+        .parsed("tenants.isolation", "write \"account\" or \"shared\"", str::parse)
+        .unwrap_or(default);
+    if !operator && read == Isolation::Account {
+        reader.wrong(
+            "tenants.isolation",
+            "the mode `config` has no accounts of tenants' own",
+            "write \"shared\", or use the mode `operator`",
+        );
+    }
+    read
+}
+
+pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
+    let remedy = "write sqlite://PATH or postgres://USER@HOST/DATABASE";
+    reader.missing("database.url", remedy);
+    let url = reader
+        .parsed("database.url", remedy, |text| database_url(text, folder))
+        .unwrap_or_else(|| DatabaseUrl(String::new()));
+    Database {
+        url,
+        timeout: reader.duration("database.timeout", millis(500), millis(10)..=seconds(60)),
+    }
+}
+
+/// Checks a database's address and makes a relative SQLite path start at `folder`. The text may
+/// hold a password, so that no message repeats it.
+pub(super) fn database_url(text: &str, folder: &Path) -> Result<DatabaseUrl, String> {
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Ok(DatabaseUrl(text.to_owned()));
+    }
+    let Some(rest) = text.strip_prefix("sqlite:") else {
+        return Err("neither an address of SQLite nor one of PostgreSQL".to_owned());
+    };
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (path, query) =
+        rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    if path.is_empty() || path.contains(":memory:") {
+        return Err("an SQLite database has to be a file, since processes share it".to_owned());
+    }
+    let path = folder.join(path);
+    let path = path.to_str().ok_or("the path is not UTF-8")?;
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(DatabaseUrl(format!("sqlite://{path}{query}")))
+}
+
+pub(super) fn cache(reader: &mut Reader) -> Cache {
+    Cache {
+        ttl: reader.duration("cache.ttl", seconds(30), Duration::ZERO..=seconds(3_600)),
+        entries: reader.count("cache.entries", 100_000, 0..=100_000_000),
+        password_idle: reader.duration(
+            "cache.password_idle",
+            seconds(600),
+            Duration::ZERO..=seconds(86_400),
+        ),
+    }
+}
+
+pub(super) fn hashing(reader: &mut Reader) -> Hashing {
+    Hashing {
+        threads: reader.count("hashing.threads", 0, 0..=1_024),
+        queue: reader.count("hashing.queue", 256, 1..=1_000_000),
+        rehash: reader.switch("hashing.rehash", true),
+    }
+}
+
+pub(super) fn policies(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
+    let path = folder.join(reader.text("policies.folder").filter(|text| !text.is_empty())?);
+    if !path.is_dir() {
+        let what = format!("{} is no folder", path.display());
+        reader.wrong("policies.folder", what, "make it, or write \"\" for the shipped policies");
+    }
+    Some(path)
+}
+
+pub(super) fn http_listen(reader: &mut Reader) -> std::net::SocketAddr {
+    reader
+        .parsed("http.listen", "write listen = \"127.0.0.1:9222\"", |text| {
+            text.parse().map_err(|_| format!("`{text}` is no IP address with a port"))
+        })
+        .unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 9_222)))
+}
+
+pub(super) fn log(reader: &mut Reader) -> Log {
+    let level = reader
+        .parsed("log.level", "write error, warn, info, debug or trace", |text| {
+            tracing_subscriber::EnvFilter::builder()
+                .parse(text)
+                .map(|_| text.to_owned())
+                .map_err(|error| format!("`{text}`: {error}"))
+        })
+        .unwrap_or_else(|| "info".to_owned());
+    let format = reader
+        .parsed("log.format", "write \"text\" or \"json\"", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(format!("`{other}` is neither")),
+        })
+        .unwrap_or(LogFormat::Text);
+    Log { level, format }
+}
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}

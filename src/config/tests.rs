@@ -1,0 +1,206 @@
+use super::*;
+
+const ACCOUNT: &str = "ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA";
+
+fn operator() -> String {
+    format!(
+        "[nats]\nmode = \"operator\"\n\n[callout]\naccount = \"{ACCOUNT}\"\n\
+         response_signing = [\"keys/r.nk\"]\n\n[operator]\noperator_signing = [\"keys/o.nk\"]\n\
+         user_signing = [\"keys/u.nk\"]\nbb_account = \"{ACCOUNT}\"\nusers_account = \"{ACCOUNT}\"\n\n\
+         [database]\nurl = \"sqlite://tenants.db\"\n"
+    )
+}
+
+const CONFIG: &str = "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"keys/issuer.nk\"]\n\
+                      [database]\nurl = \"sqlite://tenants.db\"\n";
+
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(DEFAULT_FILE);
+    std::fs::write(&file, text).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load_with(&file, Files::Unchecked, env).map_err(|error| match error {
+        ConfigError::Invalid(problems) => problems
+            .iter()
+            .map(|it| it.to_string().replace(&format!("{}/", folder.path().display()), ""))
+            .collect(),
+        other => vec![other.to_string()],
+    })
+}
+
+#[test]
+fn defaults_in_operator_mode() {
+    let config = load(&operator(), &[]).unwrap().config;
+    assert_eq!(config.nats.urls, ["nats://127.0.0.1:4222"]);
+    assert_eq!(config.nats.public_url, "nats://127.0.0.1:4222");
+    assert_eq!(config.callout.deadline, Duration::from_millis(1_800));
+    assert_eq!(config.callout.ttl, Duration::from_secs(900));
+    assert_eq!(config.isolation, Isolation::Account);
+    assert_eq!(config.cache.entries, 100_000);
+    assert_eq!(config.http_listen.to_string(), "127.0.0.1:9222");
+    let Mode::Operator(mode) = config.mode else { panic!("operator mode") };
+    assert_eq!(mode.credentials, config.folder.join("keys/auth.creds"));
+    assert_eq!(
+        config.database.url.expose(),
+        format!("sqlite://{}/tenants.db", config.folder.display())
+    );
+}
+
+#[test]
+fn defaults_in_config_mode() {
+    let config = load(CONFIG, &[]).unwrap().config;
+    assert_eq!(config.isolation, Isolation::Shared);
+    let Mode::Config(mode) = config.mode else { panic!("config mode") };
+    assert_eq!(mode.auth_account, "AUTH");
+    assert_eq!(mode.accounts, ["USERS"]);
+}
+
+#[test]
+fn three_mistakes_are_reported_with_line_and_remedy() {
+    let text = operator()
+        .replace("[nats]\n", "[nats]\nconections = 2\n")
+        .replace("[database]\n", "[database]\ntimeout = 500\n")
+        + "[cache]\nttl = \"30 seconds\"\n";
+    let problems = load(&text, &[]).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            "nats-callout.toml:2: [nats] conections: unknown key; did you mean `connections`?",
+            "nats-callout.toml:16: [database] timeout: expected a string, found a whole number; \
+             write it in double quotes",
+            "nats-callout.toml:19: [cache] ttl: `30 seconds` is no duration: write a number and a \
+             unit out of ms, s, m, h, d and w, such as `30s` or `15m`",
+        ]
+    );
+}
+
+#[test]
+fn sections_and_places_are_suggested() {
+    let text = operator() + "[htpp]\nlisten = \"x\"\n[log]\nttl = \"1s\"\nbanana = 1\n";
+    let problems = load(&text, &[]).unwrap_err();
+    assert!(problems[0].ends_with("[htpp]: unknown section; did you mean [http]?"), "{problems:?}");
+    assert!(problems[1].ends_with("unknown key; did you mean [callout] ttl?"), "{problems:?}");
+    assert!(problems[2].ends_with("the keys of [log] are level, format"), "{problems:?}");
+    let problems = load(&format!("ttl = \"1s\"\n{}", operator()), &[]).unwrap_err();
+    assert!(problems[0].contains(":1: ttl: a key outside of any section"), "{problems:?}");
+}
+
+#[test]
+fn broken_syntax_names_the_line_and_other_mistakes_too() {
+    let text = operator().replace("[callout]", "[callout") + "[log]\nformat = \"xml\"\n";
+    let problems = load(&text, &[]).unwrap_err();
+    assert!(problems[0].starts_with("nats-callout.toml:4: not TOML"), "{problems:?}");
+    assert!(problems.iter().any(|it| it.contains("`xml` is neither")), "{problems:?}");
+    assert!(!problems.iter().any(|it| it.contains("missing")), "{problems:?}");
+    let problems = load("[nats]\nmode = \"config\"\nmode = \"config\"\n", &[]).unwrap_err();
+    assert!(problems[0].contains(":3: not TOML: duplicate key"), "{problems:?}");
+}
+
+#[test]
+fn keys_of_the_other_mode_are_refused() {
+    let text = CONFIG.replace("[callout]", "credentials = \"keys/auth.creds\"\n[callout]");
+    let problems = load(&text, &[]).unwrap_err();
+    assert!(problems[0].contains("[nats] credentials: belongs to the mode `operator`"));
+    let text = operator() + "[placement]\naccounts = [\"USERS\"]\n";
+    let problems = load(&text, &[]).unwrap_err();
+    assert!(problems[0].contains("[placement] accounts: belongs to the mode `config`"));
+}
+
+#[test]
+fn required_keys_are_named() {
+    let problems = load("[nats]\nmode = \"operator\"\n", &[]).unwrap_err();
+    for key in ["[callout] account", "[operator] user_signing", "[database] url"] {
+        assert!(problems.iter().any(|it| it.contains(&format!("{key}: missing"))), "{key}");
+    }
+    let problems = load("", &[]).unwrap_err();
+    assert!(problems[0].contains("[nats] mode: missing"), "{problems:?}");
+}
+
+#[test]
+fn the_environment_overrides_with_types() {
+    let config = load(
+        &operator(),
+        &[
+            ("NATS_CALLOUT_HTTP_LISTEN", "0.0.0.0:80"),
+            ("NATS_CALLOUT_DATABASE_URL", "postgres://me:secret@db/tenants"),
+            ("NATS_CALLOUT_NATS_CONNECTIONS", "4"),
+            ("NATS_CALLOUT_HASHING_REHASH", "false"),
+            ("NATS_CALLOUT_CALLOUT_XKEY", "/a.nk, b.nk"),
+            ("NATS_CALLOUT_CONFIG", "/elsewhere.toml"),
+        ],
+    )
+    .unwrap();
+    assert!(config.warnings.is_empty());
+    let config = config.config;
+    assert_eq!(config.http_listen.to_string(), "0.0.0.0:80");
+    assert_eq!(config.database.url.expose(), "postgres://me:secret@db/tenants");
+    assert!(!format!("{config:?}").contains("secret"));
+    assert_eq!(config.nats.connections, 4);
+    assert!(!config.hashing.rehash);
+    assert_eq!(config.callout.xkey, [PathBuf::from("/a.nk"), config.folder.join("b.nk")]);
+}
+
+#[test]
+fn mistakes_in_the_environment_name_the_variable() {
+    let problems = load(&operator(), &[("NATS_CALLOUT_NATS_CONNECTIONS", "many")]).unwrap_err();
+    assert_eq!(
+        problems,
+        ["NATS_CALLOUT_NATS_CONNECTIONS: [nats] connections: expected a whole number, found a \
+          string; write one such as 2"]
+    );
+    let loaded = load(
+        &operator(),
+        &[("NATS_CALLOUT_SERVICE_HOST", "10.0.0.1"), ("NATS_CALLOUT_CACHE_TLL", "1s")],
+    )
+    .unwrap();
+    assert_eq!(loaded.warnings.len(), 2);
+    assert!(loaded.warnings[1].contains("did you mean NATS_CALLOUT_CACHE_TTL?"));
+}
+
+#[test]
+fn targets_are_never_reserved_accounts() {
+    for name in ["AUTH", "SYS", "$SYS", "$G", "BB", "sys", "", "a b"] {
+        let text = format!("{CONFIG}[placement]\naccounts = [\"{name}\"]\n");
+        assert!(load(&text, &[]).is_err(), "{name}");
+        let text = format!("{CONFIG}[placement]\ndedicated = {{ \"{name}\" = \"42\" }}\n");
+        assert!(load(&text, &[]).is_err(), "{name}");
+    }
+    let text = format!("{CONFIG}[placement]\ndedicated = {{ ALICE = \"42\", USERS = \"43\" }}\n");
+    assert!(load(&text, &[]).unwrap_err()[0].contains("`USERS` is a shared account too"));
+    let text = format!("{CONFIG}[placement]\ndedicated = {{ ALICE = \"4.2\" }}\n");
+    assert!(load(&text, &[]).unwrap_err()[0].contains("`4.2` is no tenant id"));
+}
+
+#[test]
+fn values_out_of_range() {
+    for (key, value) in [
+        ("CALLOUT_DEADLINE", "2s"),
+        ("CALLOUT_TTL", "1s"),
+        ("NATS_CONNECTIONS", "0"),
+        ("NATS_URL", "nats://me:pw@host"),
+        ("NATS_URL", "http://host:4222"),
+        ("NATS_URL", "nats://host:99999"),
+        ("HTTP_LISTEN", "9222"),
+        ("LOG_LEVEL", "a=b=c"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", "mysql://x"),
+        ("POLICIES_FOLDER", "nowhere"),
+        ("TENANTS_ISOLATION", "none"),
+    ] {
+        let name = format!("NATS_CALLOUT_{key}");
+        assert!(load(&operator(), &[(&name, value)]).is_err(), "{key}={value}");
+    }
+}
+
+#[test]
+fn missing_files_are_mistakes_where_files_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(DEFAULT_FILE);
+    std::fs::write(&file, CONFIG).unwrap();
+    let Err(ConfigError::Invalid(problems)) = Config::load_with(&file, Files::MustExist, []) else {
+        panic!("no such files")
+    };
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    let missing = Config::load_with(&folder.path().join("none.toml"), Files::Unchecked, []);
+    assert!(matches!(missing, Err(ConfigError::Unreadable { .. })));
+}

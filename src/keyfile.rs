@@ -1,0 +1,269 @@
+//! Key and credential files: read only while nobody else can read them, and only if they hold the
+//! kind of key that is asked for. What is wrong names the path, the problem and the remedy, and
+//! never what the file holds.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+use crate::keys::{KeyError, KeyKind, SigningKey, XKey};
+
+/// No key file is anywhere near this long.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Why a key file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be read.
+    #[error("cannot read the key file {}: {source}; restore it or correct its path", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner can read it.
+    #[error("{} has mode {mode:04o}, so that others can get at the keys; run `chmod {remedy} {}`", path.display(), path.display())]
+    Exposed {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The mode it should have, in octal digits.
+        remedy: &'static str,
+    },
+    /// It does not hold what it should.
+    #[error("the key file {} {problem}; restore it from a backup or write a new key", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No file is listed where a key is needed.
+    #[error("no key file is listed for {0}; list one in the configuration")]
+    NoneListed(&'static str),
+}
+
+/// One key in use and all those that are listed beside it.
+#[derive(Debug)]
+pub struct Generations<K> {
+    /// The one that signs.
+    pub signing: SigningKey,
+    /// The public halves of every generation, the one that signs first.
+    pub listed: Vec<K>,
+}
+
+/// Reads a file of secrets after checking that its owner alone can.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let text = read(path)?;
+    check_modes(path)?;
+    Ok(text)
+}
+
+/// Reads a seed of the given kind.
+pub fn signing_key(path: &Path, kind: KeyKind) -> Result<SigningKey, KeyFileError> {
+    SigningKey::from_seed(&read_secret(path)?, kind).map_err(|error| unusable(path, &error))
+}
+
+/// Reads a curve seed.
+pub fn xkey(path: &Path) -> Result<XKey, KeyFileError> {
+    XKey::from_seed(&read_secret(path)?).map_err(|error| unusable(path, &error))
+}
+
+/// Reads every generation of a curve key; all are seeds, since each may have to open a request.
+pub fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
+    paths.iter().map(|path| xkey(path)).collect()
+}
+
+/// Reads the generations of a key that signs: the first is a seed, the others are seeds or public
+/// keys. `purpose` is for the error where none is listed.
+pub fn generations<K: FromStr<Err = KeyError>>(
+    paths: &[PathBuf],
+    kind: KeyKind,
+    purpose: &'static str,
+) -> Result<Generations<K>, KeyFileError> {
+    let (first, others) = paths.split_first().ok_or(KeyFileError::NoneListed(purpose))?;
+    let signing = signing_key(first, kind)?;
+    let mut listed = vec![signing.public().map_err(|error| unusable(first, &error))?];
+    for path in others {
+        listed.push(public_half(path, kind)?);
+    }
+    Ok(Generations { signing, listed })
+}
+
+fn public_half<K: FromStr<Err = KeyError>>(path: &Path, kind: KeyKind) -> Result<K, KeyFileError> {
+    let text = read(path)?;
+    let public = if text.starts_with('S') {
+        check_modes(path)?;
+        SigningKey::from_seed(&text, kind).and_then(|key| key.public())
+    } else {
+        text.trim().parse()
+    };
+    public.map_err(|error| unusable(path, &error))
+}
+
+/// Checks that the owner alone can get at these files and at everything beside them: the folders
+/// they lie in, with all that those hold. Returns every fault.
+#[must_use]
+pub fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
+    let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    let mut faults = Vec::new();
+    for folder in folders {
+        walk(folder, &mut faults);
+    }
+    faults
+}
+
+fn walk(folder: &Path, faults: &mut Vec<KeyFileError>) {
+    let unreadable = |source| KeyFileError::Unreadable { path: folder.to_owned(), source };
+    faults.extend(exposed(folder).err());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) => return faults.push(unreadable(source)),
+    };
+    for entry in entries {
+        match entry.map(|entry| entry.path()) {
+            Ok(path) if path.is_dir() => walk(&path, faults),
+            Ok(path) => faults.extend(exposed(&path).err()),
+            Err(source) => faults.push(unreadable(source)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let unreadable = |source| KeyFileError::Unreadable { path: path.to_owned(), source };
+    let found = fs::metadata(path).map_err(unreadable)?;
+    let problem = |problem: &str| {
+        Err(KeyFileError::Unusable { path: path.to_owned(), problem: problem.to_owned() })
+    };
+    if !found.is_file() {
+        return problem("is no file");
+    }
+    if found.len() > MAX_BYTES {
+        return problem("is far too long for a key");
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+    if text.trim().is_empty() {
+        return problem("is empty");
+    }
+    Ok(text)
+}
+
+/// A file of secrets, and the folder it lies in.
+fn check_modes(path: &Path) -> Result<(), KeyFileError> {
+    exposed(path)?;
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => exposed(folder),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn exposed(path: &Path) -> Result<(), KeyFileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let found = fs::metadata(path)
+        .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let remedy = if found.is_dir() { "700" } else { "600" };
+    Err(KeyFileError::Exposed { path: path.to_owned(), mode, remedy })
+}
+
+#[cfg(not(unix))]
+fn exposed(_: &Path) -> Result<(), KeyFileError> {
+    Ok(())
+}
+
+fn unusable(path: &Path, error: &KeyError) -> KeyFileError {
+    KeyFileError::Unusable { path: path.to_owned(), problem: format!("is of no use: {error}") }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::keys::AccountId;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+            Self(folder)
+        }
+
+        fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        }
+    }
+
+    #[test]
+    fn two_generations() {
+        let folder = Folder::new();
+        let (key, seed) = SigningKey::generate(KeyKind::Account).unwrap();
+        let (next, next_seed) = SigningKey::generate(KeyKind::Account).unwrap();
+        let first = folder.write("a.nk", &format!("{}\n", *seed), 0o600);
+        for second in [
+            folder.write("b.pub", &format!("{}\n", next.public_key()), 0o644),
+            folder.write("b.nk", &next_seed, 0o600),
+        ] {
+            let read: Generations<AccountId> =
+                generations(&[first.clone(), second], KeyKind::Account, "users").unwrap();
+            assert_eq!(read.signing.public_key(), key.public_key());
+            let listed: Vec<_> = read.listed.iter().map(ToString::to_string).collect();
+            assert_eq!(listed, [key.public_key(), next.public_key()]);
+        }
+        let none: Result<Generations<AccountId>, _> = generations(&[], KeyKind::Account, "users");
+        assert!(none.unwrap_err().to_string().contains("no key file is listed for users"));
+    }
+
+    #[test]
+    fn what_is_wrong_names_path_and_remedy_and_no_secret() {
+        let folder = Folder::new();
+        let (_, seed) = SigningKey::generate(KeyKind::User).unwrap();
+        let error = |path: &Path| {
+            let text = signing_key(path, KeyKind::Account).unwrap_err().to_string();
+            assert!(text.contains(&path.display().to_string()), "{text}");
+            assert!(!text.contains(seed.as_str()), "{text}");
+            text
+        };
+        let exposed = folder.write("open.nk", &seed, 0o640);
+        assert!(error(&exposed).contains(&format!("mode 0640")));
+        assert!(error(&exposed).contains(&format!("chmod 600 {}", exposed.display())));
+        assert!(error(&folder.write("user.nk", &seed, 0o600)).contains("expected an nkey"));
+        assert!(error(&folder.write("empty.nk", " \n", 0o600)).contains("is empty"));
+        assert!(error(&folder.write("junk.nk", "junk", 0o600)).contains("is of no use"));
+        assert!(error(&folder.0.path().join("none.nk")).contains("No such file"));
+        assert!(error(folder.0.path()).contains("is no file"));
+    }
+
+    #[test]
+    fn an_open_folder_is_refused() {
+        let folder = Folder::new();
+        let (_, seed) = XKey::generate().unwrap();
+        let path = folder.write("x.nk", &seed, 0o600);
+        assert!(xkey(&path).is_ok());
+        assert!(audit([path.as_path()]).is_empty());
+        fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(xkey(&path).unwrap_err().to_string().contains("chmod 700"));
+        fs::create_dir(folder.0.path().join("offline")).unwrap();
+        fs::set_permissions(folder.0.path().join("offline"), fs::Permissions::from_mode(0o700))
+            .unwrap();
+        folder.write("offline/operator.nk", "x", 0o644);
+        assert_eq!(audit([path.as_path()]).len(), 2);
+    }
+}
