@@ -76,6 +76,8 @@ pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;
 pub mod credentials;
+#[cfg(feature = "cli")]
+pub mod daemon;
 pub mod instance;
 pub mod keyfile;
 pub mod keys;
