@@ -12,8 +12,11 @@ use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
 use futures_util::future::BoxFuture;
 use nats_callout::authn::hashing;
+use nats_callout::authn::lane::HashingLane;
 use nats_callout::authn::password::PasswordAuthenticator;
+use nats_callout::authn::verified::VerifiedPasswords;
 use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
+use nats_callout::clock::SystemClock;
 use nats_callout::keys::{self, AccountId, KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
@@ -113,7 +116,11 @@ fn request(server: &SigningKey, xkey: String, password: &str) -> String {
 
 fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
     let issuer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
-    let store = Cached::new(Arc::new(OneUser(Arc::new(alice(password)))), Default::default());
+    let store = Cached::new(Arc::new(OneUser(Arc::new(alice(password)))), &Default::default());
+    let lane = Arc::new(HashingLane::new(1, 16).unwrap());
+    let verified = VerifiedPasswords::new(Default::default()).unwrap();
+    let password =
+        PasswordAuthenticator::new(Arc::new(store), lane, verified, Arc::new(SystemClock));
     let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap();
     let mint = Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new());
     Authorizer::new(
@@ -123,7 +130,7 @@ fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
         mint,
         Responder { signer: issuer, issuer_account: None },
     )
-    .with_authenticator(Arc::new(PasswordAuthenticator::new(Arc::new(store))))
+    .with_authenticator(Arc::new(password))
 }
 
 fn decision(c: &mut Criterion) {

@@ -98,7 +98,7 @@ pub async fn run<S: Store + 'static>(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cache = Arc::new(Cached::new(
         Arc::clone(&store) as Arc<dyn CredentialStore>,
-        CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
+        &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
