@@ -150,6 +150,23 @@ async fn a_job_whose_caller_is_gone_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_job_whose_deadline_has_passed_is_skipped_though_its_caller_has_not_noticed() {
+    let lane = Arc::new(HashingLane::new(1, 8).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let mut job = Box::pin(lane.run(deadline, dead));
+    assert!(poll!(&mut job).is_pending());
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    lane.run(far(), || ()).await.unwrap();
+    assert_eq!(lane.stats().skipped, 1);
+    assert!(overloaded(&job.await));
+}
+
+#[tokio::test]
 async fn a_match_found_too_late_is_still_noted() {
     let lane = HashingLane::new(1, 8).unwrap();
     let (note, noted) = mpsc::channel();

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::future::join_all;
+use futures_util::poll;
 
 use super::super::fakes::{FakeStore, NOW, SetClock, accepted, far, record, refused};
 use super::super::verified::VerifiedLimits;
@@ -287,6 +288,29 @@ async fn an_outdated_hash_is_handed_out_once() {
     assert_eq!(job.password.expose(), RIGHT);
     assert!(!format!("{job:?}").contains(RIGHT));
     assert!(jobs.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
+    let mut case = case();
+    let (sender, mut jobs) = mpsc::channel(1);
+    case.authenticator = case.authenticator.with_rehash(sender);
+    let slow = "$2b$12$wIWPHhX3SdhVkyhKYdJc6.gwNfOqVp6knENXECgMYjoydyJx4fmRe";
+    case.store.put(record("alice", Some(PasswordHash::new(slow))));
+
+    let mut given_up = Box::pin(case.login("alice", "right"));
+    assert!(poll!(&mut given_up).is_pending());
+    // The hash has begun as soon as it no longer waits, and takes a good while.
+    while case.lane.stats().waiting > 0 {
+        std::thread::yield_now();
+    }
+    drop(given_up);
+    while case.hashes() == 0 {
+        std::thread::yield_now();
+    }
+    accepted(case.login("alice", "right").await);
+    assert_eq!(case.hashes(), 1);
+    assert_eq!(jobs.try_recv().unwrap().user, "alice");
 }
 
 #[tokio::test]
