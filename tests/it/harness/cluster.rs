@@ -20,34 +20,38 @@ impl Cluster {
     /// Starts `size` nodes and the service.
     pub(crate) fn start(mode: Mode, size: usize) -> Self {
         let init = Initialised::new(mode);
-        let routes: Vec<u16> = (0..size).map(|_| ports::free()).collect();
-        let mut nodes: Vec<NatsServer> = (0..size)
-            .map(|node| {
-                let (port, monitor) = if node == 0 {
-                    (init.port, init.monitor)
-                } else {
-                    (ports::free(), ports::free())
-                };
-                let conf = derive(&init, node, port, monitor, &routes);
-                let path = init.dir().join(format!("node-{node}.conf"));
-                std::fs::write(&path, conf).expect("a node's configuration");
-                NatsServer::launch(servers::MAIN, &path, port, Some(monitor))
-            })
-            .collect();
-        for node in &mut nodes {
-            node.wait().unwrap_or_else(|log| panic!("{log}"));
-        }
+        let nodes = start_nodes(&init.server_conf(), init.port, init.monitor, size);
         let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
         Self { service, nodes, init }
     }
 }
 
-fn derive(init: &Initialised, node: usize, port: u16, monitor: u16, routes: &[u16]) -> String {
-    let conf = std::fs::read_to_string(init.server_conf()).expect("what init wrote");
-    let conf = replace_word(&conf, &init.port.to_string(), &port.to_string());
-    let conf = replace_word(&conf, &init.monitor.to_string(), &monitor.to_string());
-    let own = init.dir().join(format!("node-{node}"));
-    let conf = own_folders(&conf, &init.dir(), &own);
+/// Starts a cluster of the server that `conf` describes, which listens on `port` and has its
+/// monitor on `monitor`; the first node keeps these.
+fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsServer> {
+    let single = std::fs::read_to_string(conf).expect("the configuration of one server");
+    let folder = conf.parent().expect("its folder");
+    let routes: Vec<u16> = (0..size).map(|_| ports::free()).collect();
+    let mut nodes: Vec<NatsServer> = (0..size)
+        .map(|node| {
+            let (own_port, own_monitor) =
+                if node == 0 { (port, monitor) } else { (ports::free(), ports::free()) };
+            let conf = replace_word(&single, &port.to_string(), &own_port.to_string());
+            let conf = replace_word(&conf, &monitor.to_string(), &own_monitor.to_string());
+            let conf = own_folders(&conf, folder, &folder.join(format!("node-{node}")));
+            let path = folder.join(format!("node-{node}.conf"));
+            std::fs::write(&path, clustered(&conf, node, &routes)).expect("a configuration");
+            NatsServer::launch(servers::MAIN, &path, own_port, Some(own_monitor))
+        })
+        .collect();
+    for node in &mut nodes {
+        node.wait().unwrap_or_else(|log| panic!("{log}"));
+    }
+    nodes
+}
+
+/// Gives a node its name and its routes to the others.
+fn clustered(conf: &str, node: usize, routes: &[u16]) -> String {
     let mut conf: String = conf
         .lines()
         .filter(|line| !line.trim_start().starts_with("server_name"))
@@ -60,7 +64,8 @@ fn derive(init: &Initialised, node: usize, port: u16, monitor: u16, routes: &[u1
         .map(|(_, port)| format!("\"nats://127.0.0.1:{port}\""))
         .collect();
     conf.push_str(&format!(
-        "\nserver_name: node-{node}\ncluster {{\n  name: test\n  listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}\n",
+        "\nserver_name: node-{node}\ncluster {{\n  name: test\n  \
+         listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}\n",
         routes[node],
         peers.join(", ")
     ));
@@ -133,4 +138,32 @@ fn a_node_differs_from_the_others_in_its_ports_and_folders_only() {
     assert!(conf.contains(&format!("dir: \"{own}/jwt\"")), "{conf}");
     assert!(conf.contains(&format!("store_dir: '{own}/js'")), "{conf}");
     assert!(conf.contains("include: /d/keys/x"), "{conf}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_become_one_cluster() {
+    use super::client::{Login, connect};
+    use super::eventually_async;
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let (port, monitor) = (ports::free(), ports::free());
+    let conf = dir.path().join("nats-server.conf");
+    let text = format!(
+        "server_name: \"nats-1\"\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+         jetstream {{ store_dir: \"{}/jetstream\" }}\n",
+        dir.path().display()
+    );
+    std::fs::write(&conf, text).expect("a configuration");
+    let nodes = start_nodes(&conf, port, monitor, 3);
+    let stream = serde_json::json!({"name": "S", "subjects": ["s"], "num_replicas": 3});
+    let first = connect(&nodes[0].url(), &Login::Nothing, "_INBOX").await.expect("connects");
+    first.jetstream("$JS.API.STREAM.CREATE.S", &stream).await;
+    let last = connect(&nodes[2].url(), &Login::Nothing, "_INBOX").await.expect("connects");
+    eventually_async("an acknowledgement", || async {
+        last.client.request("s", "x".into()).await.ok()
+    })
+    .await;
+    for node in 0..3 {
+        assert!(dir.path().join(format!("node-{node}/jetstream/jetstream")).is_dir());
+    }
 }
