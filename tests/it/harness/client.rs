@@ -126,3 +126,44 @@ impl Connected {
         answer
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_and_the_bare_protocol_see_the_same_refusals() {
+    use super::raw::{self, Verdict};
+    use super::{ports, servers};
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let port = ports::free();
+    let conf = dir.path().join("nats.conf");
+    let text = format!(
+        "listen: 127.0.0.1:{port}\nauthorization {{ users: [\n  {{ user: alice, password: secret, \
+         permissions {{ publish: [\"user.1.>\"], subscribe: [\"user.1.>\", \"_INBOX_1.>\"] }} }}\n] }}\n"
+    );
+    std::fs::write(&conf, text).expect("a configuration");
+    let server = servers::NatsServer::start(servers::MAIN, &conf, port, None).expect("starts");
+
+    let alice = Login::password("alice", "secret");
+    assert_eq!(raw::connect(port, &alice.connect_fields()).0, Verdict::Admitted);
+    let connected = connect(&server.url(), &alice, "_INBOX_1").await.expect("connects");
+    connected.round_trip("user.1.echo").await;
+    assert_eq!(connected.errors(), [""; 0]);
+    for subject in ["user.2.Events", "$JS.API.INFO", "_INBOX.x"] {
+        connected.client.publish(subject, "x".into()).await.expect("is sent");
+        connected.violation(&["publish", &format!("\"{subject}\"")]).await;
+    }
+    for subject in ["user.2.>", "user.*.Events", ">"] {
+        let _refused = connected.client.subscribe(subject).await.expect("is sent");
+        connected.violation(&["subscription", &format!("\"{subject}\"")]).await;
+    }
+
+    let words = Verdict::Refused("-ERR 'Authorization Violation'\r\n".to_owned());
+    for login in [
+        Login::password("alice", "wrong"),
+        Login::password("", ""),
+        Login::Token("wrong".to_owned()),
+        Login::Nothing,
+    ] {
+        assert_eq!(raw::connect(port, &login.connect_fields()).0, words, "{login:?}");
+        refused(&server.url(), &login).await;
+    }
+}
