@@ -2,7 +2,8 @@
 //!
 //! START HERE: [`deployment::Deployment`] is a directory that `init` wrote, with its server and its
 //! service running. Everything is in a temporary directory, on ports of its own, and gone when the
-//! value is dropped; a test that fails shows the logs of what it started.
+//! value is dropped; a test that fails shows the logs of what it started. With `KEEP_DEPLOYMENTS`
+//! in the environment the directories stay, and their names are printed.
 
 pub(crate) mod client;
 pub(crate) mod clients;

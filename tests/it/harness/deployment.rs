@@ -42,7 +42,11 @@ pub(crate) struct Initialised {
 impl Initialised {
     /// Runs `init` on free ports.
     pub(crate) fn new(mode: Mode) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut dir = tempfile::tempdir().expect("a temporary directory");
+        if std::env::var_os("KEEP_DEPLOYMENTS").is_some() {
+            dir.disable_cleanup(true);
+            super::loudly(&format!("kept: {}", dir.path().display()));
+        }
         let (port, monitor) = (ports::free(), ports::free());
         let initialised = Self { dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
         let folder = initialised.dir();
@@ -61,7 +65,10 @@ impl Initialised {
             "--max-storage",
             "10GB",
         ];
-        service::cli(initialised.dir.path(), &args).success();
+        let output = service::cli(initialised.dir.path(), &args).success();
+        for file in [initialised.server_conf(), initialised.config()] {
+            assert!(file.is_file(), "init wrote no {}: {output:?}", file.display());
+        }
         initialised
     }
 
