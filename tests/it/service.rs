@@ -1,0 +1,303 @@
+//! The service as a citizen of NATS: it stops without losing a request, retries its first connect,
+//! sends exactly one reply, answers look-ups, and its keys can be rotated.
+
+mod embedding;
+mod keys;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use nats_callout::keys::AccountId;
+use nats_callout::protocol::claims::AccountBody;
+use nats_callout::protocol::jwt::Parsed;
+use serde_json::Value;
+
+use crate::harness::client::{self, Login};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::raw::{self, Verdict};
+use crate::harness::servers::{self, NatsServer};
+use crate::harness::{PATIENCE, eventually};
+
+/// A connection with one of the logins that `init` wrote for the service or for BB.
+async fn connect_with(deployment: &Deployment, key: &str) -> Client {
+    let path = deployment.dir().join("keys").join(key);
+    let options = if key.ends_with(".creds") {
+        async_nats::ConnectOptions::with_credentials_file(path).await.expect("a creds file")
+    } else {
+        let seed = std::fs::read_to_string(path).expect("a seed");
+        async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
+    };
+    options.connect(deployment.url()).await.expect("connects")
+}
+
+fn auth_login(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Operator => "auth.creds",
+        Mode::Config => "auth.nk",
+    }
+}
+
+/// Logins in a loop from several threads while `disturb` runs; gives how many there were and the
+/// refusals among them.
+fn under_load(port: u16, login: &Login, disturb: impl FnOnce(&AtomicUsize)) -> (usize, Vec<String>) {
+    let stop = AtomicBool::new(false);
+    let logins = AtomicUsize::new(0);
+    let refusals = Mutex::new(Vec::new());
+    let fields = login.connect_fields();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    if let (Verdict::Refused(words), took) = raw::connect(port, &fields) {
+                        refusals.lock().unwrap().push(format!("{words:?} after {took:?}"));
+                    }
+                    logins.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        disturb(&logins);
+        stop.store(true, Ordering::Relaxed);
+    });
+    (logins.into_inner(), refusals.into_inner().unwrap())
+}
+
+fn more_logins(logins: &AtomicUsize, more: usize) {
+    let wanted = logins.load(Ordering::Relaxed) + more;
+    eventually("more logins", || (logins.load(Ordering::Relaxed) >= wanted).then_some(()));
+}
+
+fn stops_lose_nothing(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    let login = deployment.tenant_add("one", &[]);
+    let port = deployment.server.port();
+    let (logins, refusals) = under_load(port, &login, |logins| {
+        for _ in 0..3 {
+            let mut second = deployment.another_service();
+            more_logins(logins, 300);
+            assert!(second.stop().success(), "SIGTERM is a way to end");
+            more_logins(logins, 100);
+        }
+    });
+    assert_eq!(refusals, [""; 0], "of {logins} logins\n{}", deployment.service.log());
+}
+
+#[test]
+fn an_instance_that_stops_under_load_loses_no_login_in_operator_mode() {
+    stops_lose_nothing(Mode::Operator);
+}
+
+#[test]
+fn an_instance_that_stops_under_load_loses_no_login_in_config_mode() {
+    stops_lose_nothing(Mode::Config);
+}
+
+#[test]
+fn a_first_connect_that_fails_is_retried_with_a_line_that_says_why() {
+    let init = Initialised::new(Mode::Config);
+    let mut early = init.launch_service();
+    eventually("the line", || {
+        let log = early.log();
+        let line = log.lines().find(|line| line.contains("cannot connect to NATS yet"))?;
+        let said = line.contains(&init.port.to_string()) && line.to_lowercase().contains("refused");
+        assert!(said, "{line}");
+        Some(())
+    });
+    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None);
+    let server = server.unwrap_or_else(|log| panic!("{log}"));
+    early.wait_until_ready().unwrap_or_else(|log| panic!("{log}"));
+    let login = init.tenant_add("one", &[]);
+    let verdict = raw::connect(server.port(), &login.connect_fields()).0;
+    assert_eq!(verdict, Verdict::Admitted, "{}", early.log());
+}
+
+async fn one_reply(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    let _second = deployment.another_service();
+    let login = deployment.tenant_add("one", &[]);
+    let bystander = connect_with(&deployment, auth_login(mode)).await;
+    let mut requests = bystander.subscribe("$SYS.REQ.USER.AUTH").await.expect("subscribes");
+    let mut everything = bystander.subscribe(">").await.expect("subscribes");
+    let marker = bystander.new_inbox();
+    let mut marked = bystander.subscribe(marker.clone()).await.expect("subscribes");
+    bystander.publish(marker.clone(), "subscribed".into()).await.expect("publishes");
+    marked.next().await.expect("the marker");
+
+    const LOGINS: usize = 40;
+    let port = deployment.server.port();
+    let wrong = Login::password("one", "wrong").connect_fields();
+    tokio::task::spawn_blocking(move || {
+        for turn in 0..LOGINS {
+            let fields = if turn % 4 == 0 { &wrong } else { &login.connect_fields() };
+            raw::connect(port, fields);
+        }
+    })
+    .await
+    .expect("no panic");
+
+    let mut replies: HashMap<String, usize> = HashMap::new();
+    for _ in 0..LOGINS {
+        let request = tokio::time::timeout(PATIENCE, requests.next()).await.expect("a request");
+        let request = request.expect("the connection is open");
+        assert!(request.payload.starts_with(b"xkv1"), "a request is sealed");
+        replies.insert(request.reply.expect("a reply subject").to_string(), 0);
+    }
+    bystander.publish(marker.clone(), "end".into()).await.expect("publishes");
+    let mut sealed = 0;
+    loop {
+        let message = tokio::time::timeout(PATIENCE, everything.next()).await.expect("a message");
+        let message = message.expect("the connection is open");
+        if message.subject.as_str() == marker && message.payload == "end" {
+            break;
+        }
+        if let Some(count) = replies.get_mut(message.subject.as_str()) {
+            *count += 1;
+            sealed += usize::from(message.payload.starts_with(b"xkv1"));
+        }
+    }
+    assert!(replies.values().all(|count| *count == 1), "{replies:?}");
+    assert_eq!(sealed, LOGINS, "every reply is sealed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_send_exactly_one_sealed_reply_in_config_mode() {
+    one_reply(Mode::Config).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_send_exactly_one_sealed_reply_in_operator_mode() {
+    one_reply(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_of_an_account_that_no_server_has_is_answered() {
+    let deployment = Deployment::start(Mode::Operator);
+    let account = nkeys::KeyPair::new_account().public_key();
+    deployment.sql(&format!(
+        "INSERT INTO tenants (id, name, js_storage) VALUES ('42', 'Alice Ltd', 1024);\n\
+         INSERT INTO tenant_accounts (tenant_id, account) VALUES ('42', '{account}');"
+    ));
+    let system = connect_with(&deployment, "sys.creds").await;
+    let inbox = system.new_inbox();
+    let mut answers = system.subscribe(inbox.clone()).await.expect("subscribes");
+    let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
+    system.publish_with_reply(subject, inbox, "".into()).await.expect("publishes");
+    // The server itself answers with nothing, which says that it does not know the account.
+    loop {
+        let answer = tokio::time::timeout(PATIENCE, answers.next()).await.expect("an answer");
+        let answer = answer.expect("the connection is open");
+        if answer.payload.is_empty() {
+            continue;
+        }
+        let token = std::str::from_utf8(&answer.payload).unwrap();
+        let (claims, _) = Parsed::<AccountBody>::parse(token)
+            .unwrap()
+            .verify::<nats_callout::keys::OperatorId>()
+            .unwrap();
+        assert_eq!(claims.subject, account);
+        assert_eq!(claims.body.limits.disk_storage, 1024);
+        assert_eq!(claims.body.signing_keys.len(), 2, "both generations");
+        return;
+    }
+}
+
+/// The account that the table keeps for a tenant.
+fn account_of(deployment: &Deployment, tenant: &str) -> AccountId {
+    let text = deployment
+        .sql(&format!("SELECT account FROM tenant_accounts WHERE tenant_id = '{tenant}';"));
+    text.parse().unwrap_or_else(|error| panic!("{tenant}: {text:?}: {error}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_stable_and_a_tenant_inserted_again_gets_another() {
+    let deployment = Deployment::start(Mode::Operator);
+    let _second = deployment.another_service();
+    let hash = bcrypt::hash("s3cret", 5).expect("a hash");
+    let insert = format!(
+        "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');\n\
+         INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '{hash}');"
+    );
+    deployment.sql(&insert);
+    let alice = Login::password("alice", "s3cret");
+    let url = deployment.url();
+    // Two instances race for the account at the first logins.
+    let logins = (0..8).map(|_| client::connect(&url, &alice, "_INBOX"));
+    for login in futures_util::future::join_all(logins).await {
+        login.expect("logs in");
+    }
+    let first = account_of(&deployment, "42");
+    client::connect(&url, &alice, "_INBOX").await.expect("logs in");
+    assert_eq!(account_of(&deployment, "42"), first);
+
+    deployment.sql("DELETE FROM tenants WHERE id = '42';");
+    deployment.sql(&insert);
+    client::connect(&url, &alice, "_INBOX").await.expect("the new tenant logs in at once");
+    eventually("the new account", || {
+        // A login within the notice of the change may still be placed in the old account; the next
+        // one is not.
+        let account = deployment.sql("SELECT account FROM tenant_accounts WHERE tenant_id = '42';");
+        (!account.is_empty() && account != first.as_str()).then_some(()).or_else(|| {
+            raw::connect(deployment.server.port(), &alice.connect_fields());
+            None
+        })
+    });
+}
+
+#[test]
+fn a_changed_password_has_replaced_the_old_one_when_the_command_returns() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let deployment = Deployment::start(mode);
+        let _second = deployment.another_service();
+        let Login::Password(user, mut old) = deployment.tenant_add("one", &[]) else {
+            unreachable!("a password")
+        };
+        let port = deployment.server.port();
+        let admitted = |password: &str| {
+            let fields = Login::password(&user, password).connect_fields();
+            raw::connect(port, &fields).0 == Verdict::Admitted
+        };
+        for _ in 0..5 {
+            assert!((0..4).all(|_| admitted(&old)), "cached by both instances");
+            let made: Value =
+                deployment.cli(&["--json", "user", "passwd", "one", &user]).success().json();
+            let new = made["password"].as_str().expect("a password").to_owned();
+            for _ in 0..4 {
+                assert!(!admitted(&old), "the old one\n{}", deployment.service.log());
+                assert!(admitted(&new), "the new one\n{}", deployment.service.log());
+            }
+            old = new;
+        }
+    }
+}
+
+#[test]
+fn a_last_login_is_noted() {
+    let deployment = Deployment::start(Mode::Config);
+    let login = deployment.tenant_add("one", &[]);
+    let query = "SELECT last_login_at IS NOT NULL FROM users WHERE name = 'one';";
+    assert_eq!(deployment.sql(query), "0");
+    raw::connect(deployment.server.port(), &login.connect_fields());
+    eventually("the note", || (deployment.sql(query) == "1").then_some(()));
+}
+
+#[test]
+fn an_outdated_hash_is_replaced_at_a_login() {
+    let deployment = Deployment::start(Mode::Config);
+    let hash = bcrypt::hash("s3cret", 5).expect("a hash");
+    deployment.sql(&format!(
+        "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');\n\
+         INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '{hash}');"
+    ));
+    let alice = Login::password("alice", "s3cret").connect_fields();
+    let port = deployment.server.port();
+    assert_eq!(raw::connect(port, &alice).0, Verdict::Admitted);
+    eventually("the new hash", || {
+        let hash = deployment.sql("SELECT password_hash FROM users WHERE name = 'alice';");
+        hash.starts_with("$argon2id$").then_some(())
+    });
+    assert_eq!(raw::connect(port, &alice).0, Verdict::Admitted);
+    let wrong = Login::password("alice", "wrong").connect_fields();
+    assert_ne!(raw::connect(port, &wrong).0, Verdict::Admitted);
+}

@@ -1,0 +1,113 @@
+//! The library in an application of somebody else's: a custom authenticator on a real server, and
+//! the configured service beside the application's own work.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use nats_callout::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use nats_callout::authorize::{Authorizer, Responder};
+use nats_callout::config::{Config, Files};
+use nats_callout::credentials::Credentials;
+use nats_callout::daemon;
+use nats_callout::keys::{KeyKind, SigningKey, XKey};
+use nats_callout::mint::Mint;
+use nats_callout::placement::{ConfigTargets, Placement};
+use nats_callout::policy::rules::PolicySet;
+use nats_callout::protocol::envelope::Envelope;
+use nats_callout::service::AuthCallout;
+use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::client::{self, Login};
+use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::servers::{self, NatsServer};
+
+/// Everybody whose token is the tenant's id spelt backwards.
+#[derive(Debug)]
+struct Backwards;
+
+impl Authenticator for Backwards {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        let answer = match credentials {
+            Credentials::Token(token) => {
+                let id: String = token.expose().chars().rev().collect();
+                match id.parse() {
+                    Ok(id) if token.expose() != "fail" => {
+                        let tenant = TenantRecord::new(id);
+                        let user = UserRecord::new("someone", UserKind::Bb);
+                        let record = Arc::new(LoginRecord { tenant, user });
+                        Principal::new(record, "backwards", None, 0)
+                            .map_or_else(Authentication::Refused, Authentication::Accepted)
+                    }
+                    _ => Authentication::Refused(DenyReason::Refused),
+                }
+            }
+            _ => Authentication::NotMine,
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_authenticator_decides_on_a_real_server() {
+    let init = Initialised::new(Mode::Config);
+    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
+        .unwrap_or_else(|log| panic!("{log}"));
+    let key = |name: &str| std::fs::read_to_string(init.dir().join("keys").join(name)).unwrap();
+    let issuer =
+        Arc::new(SigningKey::from_seed(&key("issuer.nk"), KeyKind::Account).expect("a seed"));
+    let authorizer = Authorizer::new(
+        Envelope::new(vec![XKey::from_seed(&key("xkey.nk")).expect("a curve seed")]),
+        Placement::Config(
+            ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap(),
+        ),
+        Arc::new(PolicySet::shipped().unwrap()),
+        Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+        Responder { signer: issuer, issuer_account: None },
+    )
+    .with_authenticator(Arc::new(Backwards));
+    let auth = async_nats::ConnectOptions::with_nkey(key("auth.nk").trim().to_owned())
+        .connect(server.url())
+        .await
+        .expect("connects");
+    let running = AuthCallout::new(Arc::new(authorizer)).start(auth).await.expect("starts");
+
+    let app = client::connect(&server.url(), &Login::Token("24".into()), "_INBOX_42").await;
+    let app = app.expect("token 24 is tenant 42");
+    app.round_trip("user.42.echo").await;
+    app.client.publish("user.24.echo", "x".into()).await.expect("is sent");
+    app.violation(&["publish", "user.24.echo"]).await;
+    client::refused(&server.url(), &Login::Token("fail".into())).await;
+    client::refused(&server.url(), &Login::Token("no token".into())).await;
+    client::refused(&server.url(), &Login::password("alice", "x")).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configured_service_runs_inside_an_application() {
+    let init = Initialised::new(Mode::Operator);
+    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
+        .unwrap_or_else(|log| panic!("{log}"));
+    let login = init.tenant_add("one", &[]);
+    let config = Config::load(&init.config(), Files::MustExist).expect("what init wrote").config;
+    let url = config.database.url.expose();
+    let store = Arc::new(SqliteStore::open(url, &SqliteOptions::default()).await.expect("opens"));
+
+    let shutdown = CancellationToken::new();
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let stop = shutdown.clone();
+    let service = tokio::spawn(async move {
+        daemon::run(&config, store, stop, || ready.send(()).expect("the test waits")).await
+    });
+    is_ready.await.expect("it gets ready");
+    let app = client::connect(&server.url(), &login, "_INBOX").await.expect("logs in");
+    app.round_trip("anything").await;
+    shutdown.cancel();
+    service.await.expect("no panic").expect("stops in good order");
+}
