@@ -1,6 +1,8 @@
 //! NATS auth callout.
 
 pub mod authn;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;
