@@ -36,7 +36,8 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
          \n\
          # Every other login is decided by nats-callout. All logins above are in auth_users: the\n\
          # server would hand the others to the callout too. The issuer signs users and answers;\n\
-         # to replace it, restart the server with the new one.\n\
+         # to replace it, restart the server with the new one. Since there are logins by nkey, the\n\
+         # server sends every client a nonce, which nkeys of tenants' users sign too.\n\
          authorization {{\n    \
              timeout: 2\n    \
              auth_callout {{\n        \
@@ -45,10 +46,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
                  account: AUTH\n        \
                  xkey: {xkey}\n    \
              }}\n\
-         }}\n\
-         \n\
-         # Clients with an nkey sign a nonce, which the server sends only if told to.\n\
-         always_enable_nonce: true\n",
+         }}\n",
         head = head(deployment, "2.10"),
         issuer = issuer.public_key(),
         auth = auth.public_key(),
