@@ -160,7 +160,40 @@ pub struct Database {
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
+/// What a database's address has to look like.
+pub(crate) const DATABASE_REMEDY: &str = "write sqlite://PATH or postgres://USER@HOST/DATABASE";
+
 impl DatabaseUrl {
+    /// Checks an address and makes a relative SQLite path start at `folder`. The text may hold a
+    /// password, so no message repeats it.
+    pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self(text.to_owned()));
+        }
+        let Some(rest) = text.strip_prefix("sqlite:") else {
+            return Err("neither an address of SQLite nor one of PostgreSQL".to_owned());
+        };
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (path, query) =
+            rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        if path.is_empty() || path.contains(":memory:") {
+            return Err("an SQLite database has to be a file, since processes share it".to_owned());
+        }
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let base = if path.starts_with('/') { String::new() } else { Self::escape(folder)? + "/" };
+        Ok(Self(format!("sqlite://{base}{path}{query}")))
+    }
+
+    /// The address of an SQLite file.
+    pub(crate) fn sqlite(file: &Path) -> Result<Self, String> {
+        Ok(Self(format!("sqlite://{}", Self::escape(file)?)))
+    }
+
+    fn escape(path: &Path) -> Result<String, String> {
+        let path = path.to_str().ok_or("the path is not UTF-8")?;
+        Ok(path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
+    }
+
     /// The address itself, for the driver alone.
     #[must_use]
     pub fn expose(&self) -> &str {

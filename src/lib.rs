@@ -72,6 +72,8 @@
 pub mod audit;
 pub mod authn;
 pub mod authorize;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;

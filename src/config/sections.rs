@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::units::seconds;
 use super::{
-    Cache, Callout, ConfigMode, Database, DatabaseUrl, Hashing, Log, LogFormat, Nats,
-    Notifications, OperatorMode,
+    Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, Hashing, Log, LogFormat,
+    Nats, Notifications, OperatorMode,
 };
 use crate::keys::AccountId;
 use crate::store::{Isolation, TenantId};
@@ -203,36 +203,14 @@ pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {
 }
 
 pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
-    let remedy = "write sqlite://PATH or postgres://USER@HOST/DATABASE";
-    reader.missing("database.url", remedy);
+    reader.missing("database.url", DATABASE_REMEDY);
     let url = reader
-        .parsed("database.url", remedy, |text| database_url(text, folder))
+        .parsed("database.url", DATABASE_REMEDY, |text| DatabaseUrl::parse(text, folder))
         .unwrap_or_else(|| DatabaseUrl(String::new()));
     Database {
         url,
         timeout: reader.duration("database.timeout", millis(500), millis(10)..=seconds(60)),
     }
-}
-
-/// Checks a database's address and makes a relative SQLite path start at `folder`. The text may
-/// hold a password, so that no message repeats it.
-pub(super) fn database_url(text: &str, folder: &Path) -> Result<DatabaseUrl, String> {
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(DatabaseUrl(text.to_owned()));
-    }
-    let Some(rest) = text.strip_prefix("sqlite:") else {
-        return Err("neither an address of SQLite nor one of PostgreSQL".to_owned());
-    };
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    let (path, query) =
-        rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-    if path.is_empty() || path.contains(":memory:") {
-        return Err("an SQLite database has to be a file, since processes share it".to_owned());
-    }
-    let path = folder.join(path);
-    let path = path.to_str().ok_or("the path is not UTF-8")?;
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(DatabaseUrl(format!("sqlite://{path}{query}")))
 }
 
 pub(super) fn cache(reader: &mut Reader) -> Cache {

@@ -1,0 +1,168 @@
+//! The program `nats-callout`: its commands, each in a file of its own, on top of the library.
+//!
+//! A command writes its result to stdout (with `--json` as exactly one document) and everything
+//! else to stderr. Exit status 0 is done, 1 is failed, 2 is wrong use or a bad configuration.
+
+mod database;
+mod demo;
+mod env_file;
+mod init;
+mod list;
+mod logging;
+mod nats_server;
+mod output;
+mod secret;
+mod serve;
+mod settle;
+mod show;
+mod tenant;
+mod token;
+mod up;
+mod url;
+mod user;
+mod when;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::database::Database;
+use self::output::Output;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
+use crate::daemon::DaemonError;
+
+/// Who may log in to NATS, and what they may do there.
+#[derive(Debug, Parser)]
+#[command(name = "nats-callout", version, propagate_version = true, infer_subcommands = false)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "NATS_CALLOUT_CONFIG",
+        default_value = DEFAULT_FILE
+    )]
+    config: PathBuf,
+    /// Print one JSON document on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a new deployment: nats-server.conf, nats-callout.toml and all keys
+    Init(init::InitArgs),
+    /// Run everything at once: nats-server, the service and the tenant `demo`
+    Up(up::UpArgs),
+    /// Run the service
+    Serve,
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Users of a tenant
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Tokens: further credentials of a user
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// List the tenants
+    List,
+    /// Show a tenant with its users, or one of them
+    Show(show::ShowArgs),
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A mistake of the person at the command line: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// What a command that works on the tenant table is given.
+struct Context {
+    config: Config,
+    database: Database,
+    output: Output,
+    clock: SystemClock,
+}
+
+/// Runs the command and says how it ended.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let wrong_use = error.chain().any(|cause| {
+                let daemon = cause.downcast_ref::<DaemonError>();
+                cause.is::<Usage>()
+                    || cause.is::<ConfigError>()
+                    || daemon.is_some_and(DaemonError::is_configuration)
+            });
+            let mut stderr = std::io::stderr().lock();
+            let _ = writeln!(stderr, "nats-callout: {error:#}");
+            ExitCode::from(if wrong_use { 2 } else { 1 })
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let output = Output::new(cli.json);
+    match &cli.command {
+        Command::Init(args) => return init::run(args, output),
+        Command::Up(args) => return up::run(args, output).await,
+        Command::Serve => return up::serve(&cli.config).await,
+        Command::Completions { shell } => return completions(*shell),
+        _ => {}
+    }
+    let config = load(&cli.config, Files::Unchecked)?;
+    let context =
+        Context { database: database::open(&config).await?, config, output, clock: SystemClock };
+    match cli.command {
+        Command::Tenant(command) => tenant::run(command, &context).await,
+        Command::User(command) => user::run(command, &context).await,
+        Command::Token(command) => token::run(command, &context).await,
+        Command::List => list::run(&context).await,
+        Command::Show(args) => show::run(&args, &context).await,
+        Command::Init(_) | Command::Up(_) | Command::Serve | Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// Reads the configuration and prints its warnings.
+fn load(file: &std::path::Path, files: Files) -> anyhow::Result<Config> {
+    let loaded = Config::load(file, files)?;
+    for warning in loaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    Ok(loaded.config)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nats-callout", &mut script);
+    std::io::stdout().write_all(&script).context("cannot write to stdout")
+}
+
+impl Context {
+    fn now(&self) -> crate::clock::UnixSeconds {
+        self.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

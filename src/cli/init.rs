@@ -1,0 +1,301 @@
+//! `init`: writes a folder with a complete nats-server configuration, the service's own, and all
+//! the keys that the two need, so that the pair runs as it is.
+
+mod central;
+mod operator;
+mod server;
+mod service;
+mod stage;
+mod topology;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use self::stage::Stage;
+use super::Usage;
+use super::output::Output;
+use crate::clock::{Clock, SystemClock, UnixSeconds};
+use crate::config::units::{format_size, parse_size};
+use crate::config::{self, DatabaseUrl};
+
+/// Writes a new deployment.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// The folder to write: a new one, or an empty one
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub options: InitOptions,
+}
+
+/// What `init` can be told beside the folder.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InitOptions {
+    /// How nats-server keeps accounts: as JWTs (an account per tenant), or in its configuration
+    #[arg(long, value_enum, default_value_t = InitMode::Operator)]
+    pub mode: InitMode,
+    /// The tenant table [default: sqlite://DIR/nats-callout.db]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Where nats-server listens for clients
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
+    pub listen: HostPort,
+    /// Where nats-server serves monitoring
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8222")]
+    pub monitor: HostPort,
+    /// Ceiling for the sum of the tenants' JetStream memory
+    #[arg(long, value_name = "SIZE", default_value = "16GB", value_parser = ceiling)]
+    pub max_memory: u64,
+    /// Ceiling for the sum of the tenants' JetStream storage
+    #[arg(long, value_name = "SIZE", default_value = "1TB", value_parser = ceiling)]
+    pub max_storage: u64,
+    /// Connections that nats-server takes [default: its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub max_connections: Option<u32>,
+    /// The longest message that nats-server takes [default: its own]
+    #[arg(long, value_name = "SIZE", value_parser = payload)]
+    pub max_payload: Option<u64>,
+}
+
+impl Default for InitOptions {
+    /// Those of the command line.
+    fn default() -> Self {
+        let at = |port| HostPort { host: "127.0.0.1".to_owned(), port };
+        Self {
+            mode: InitMode::Operator,
+            database: None,
+            listen: at(4_222),
+            monitor: at(8_222),
+            max_memory: 16 << 30,
+            max_storage: 1 << 40,
+            max_connections: None,
+            max_payload: None,
+        }
+    }
+}
+
+/// Which of the server's two modes to write for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InitMode {
+    /// Decentralised.
+    Operator,
+    /// Centralised.
+    Config,
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    host: String,
+    port: u16,
+}
+
+impl HostPort {
+    /// The address to connect to: of a server that listens everywhere, this machine's own.
+    pub(super) fn reachable(&self) -> String {
+        let host = match self.host.as_str() {
+            "0.0.0.0" => "127.0.0.1",
+            "[::]" => "[::1]",
+            host => host,
+        };
+        format!("{host}:{}", self.port)
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| format!("`{text}` has no port; write HOST:PORT"))?;
+        if matches!(port, "0" | "-1") {
+            return Err("the server would pick a port that the other files cannot know; name one"
+                .to_owned());
+        }
+        let port = port.parse().map_err(|_| format!("`{port}` is no port (1 to 65535)"))?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let sound = match bare {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+            }
+        };
+        if !sound {
+            return Err(format!("`{host}` is no host; write an IPv6 address as [::1]"));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Leaves room for what the accounts AUTH and BB get on top.
+fn ceiling(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes > 1 << 60 => Err(format!("`{text}` is more than any server can hold")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn payload(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes @ 1_024..=67_108_864 => Ok(bytes),
+        _ => Err(format!("`{text}` is out of range: nats-server takes 1KB to 64MB")),
+    }
+}
+
+/// What is to be written, checked.
+#[derive(Debug)]
+struct Deployment {
+    folder: PathBuf,
+    mode: InitMode,
+    database: String,
+    listen: HostPort,
+    monitor: HostPort,
+    max_memory: u64,
+    max_storage: u64,
+    max_connections: Option<u32>,
+    max_payload: Option<u64>,
+}
+
+impl Deployment {
+    fn new(dir: &Path, options: &InitOptions) -> anyhow::Result<Self> {
+        let folder = absolute(dir)?;
+        let text = folder.to_str().ok_or_else(|| {
+            Usage(format!("{} is not UTF-8; name another folder", folder.display()))
+        })?;
+        if text.chars().any(char::is_control) {
+            return Err(
+                Usage(format!("{text:?} has a control character; name another folder")).into()
+            );
+        }
+        if options.listen.reachable() == options.monitor.reachable() {
+            return Err(Usage(format!(
+                "--listen and --monitor are both {}; give them two ports",
+                options.listen
+            ))
+            .into());
+        }
+        let database = match &options.database {
+            Some(url) => {
+                let here = std::env::current_dir().context("the working directory is gone")?;
+                let url = DatabaseUrl::parse(url, &here).map_err(|what| {
+                    Usage(format!("--database: {what}; {}", config::DATABASE_REMEDY))
+                })?;
+                url.expose().to_owned()
+            }
+            None => {
+                let url = DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?;
+                url.expose().to_owned()
+            }
+        };
+        Ok(Self {
+            folder,
+            mode: options.mode,
+            database,
+            listen: options.listen.clone(),
+            monitor: options.monitor.clone(),
+            max_memory: options.max_memory,
+            max_storage: options.max_storage,
+            max_connections: options.max_connections,
+            max_payload: options.max_payload,
+        })
+    }
+
+    fn url(&self) -> String {
+        format!("nats://{}", self.listen.reachable())
+    }
+}
+
+/// Absolute and without links where the folder exists, so that it may be renamed onto.
+fn absolute(dir: &Path) -> anyhow::Result<PathBuf> {
+    if let Ok(folder) = dir.canonicalize() {
+        return Ok(folder);
+    }
+    let folder = std::path::absolute(dir)
+        .with_context(|| format!("`{}` is no folder; name one with --dir", dir.display()))?;
+    match (folder.parent().map(Path::canonicalize), folder.file_name()) {
+        (Some(Ok(parent)), Some(name)) => Ok(parent.join(name)),
+        _ => Ok(folder),
+    }
+}
+
+/// Writes the deployment, whole or not at all, and returns its absolute folder.
+pub(super) fn write(
+    dir: &Path,
+    options: &InitOptions,
+    now: UnixSeconds,
+) -> anyhow::Result<PathBuf> {
+    let deployment = Deployment::new(dir, options)?;
+    let stage = Stage::begin(&deployment.folder)?;
+    stage.folder("keys")?;
+    match deployment.mode {
+        InitMode::Operator => {
+            stage.folder("keys/offline")?;
+            operator::write(&deployment, &stage, now)?;
+        }
+        InitMode::Config => central::write(&deployment, &stage)?,
+    }
+    stage.commit()?;
+    Ok(deployment.folder)
+}
+
+/// Runs the command.
+pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
+    let folder = write(&args.dir, &args.options, SystemClock.now())?;
+    let (conf, toml) = (folder.join("nats-server.conf"), folder.join("nats-callout.toml"));
+    output.print(
+        &json!({
+            "folder": folder,
+            "mode": match args.options.mode { InitMode::Operator => "operator", InitMode::Config => "config" },
+            "server_config": conf,
+            "config": toml,
+            "keys": folder.join("keys"),
+        }),
+        || {
+            let offline = match args.options.mode {
+                InitMode::Operator => "\nMove keys/offline to a safe place: the service never reads it.",
+                InitMode::Config => "",
+            };
+            format!(
+                "Wrote {folder}, with room for {memory} of memory and {storage} of storage of JetStream.\n\
+                 \n  nats-server -c {conf}\n  nats-callout serve --config {toml}\n\
+                 \n\
+                 Then add a tenant: nats-callout --config {toml} tenant add NAME{offline}",
+                folder = folder.display(),
+                memory = format_size(args.options.max_memory),
+                storage = format_size(args.options.max_storage),
+                conf = shell_quote(&conf.display().to_string()),
+                toml = shell_quote(&toml.display().to_string()),
+            )
+        },
+    )
+}
+
+pub(super) use self::stage::random_name;
+
+/// A word of a shell command line or of an env file.
+pub(super) fn shell_quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Config mode: the logins of AUTH, SYS and BB, and the configuration with its accounts and the
+//! `auth_callout` block.
+
+use super::server::{head, quote};
+use super::stage::Stage;
+use super::topology::{Account, bb_permissions};
+use super::{Deployment, service};
+use crate::keys::{KeyKind, SigningKey, XKey};
+use crate::protocol::claims::ExportType;
+
+/// Writes everything that config mode needs.
+pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()> {
+    let auth = key(stage, "auth", KeyKind::User)?;
+    let sys = key(stage, "sys", KeyKind::User)?;
+    let bb = key(stage, "bb", KeyKind::User)?;
+    let issuer = key(stage, "issuer", KeyKind::Account)?;
+    let (xkey, seed) = XKey::generate()?;
+    stage.file("keys/xkey.nk", &format!("{}\n", *seed))?;
+
+    let mut accounts = String::new();
+    for account in Account::ALL {
+        let user = match account {
+            Account::Auth => Some(auth.public_key()),
+            Account::Sys => Some(sys.public_key()),
+            Account::Bb => Some(bb.public_key()),
+            Account::Users => None,
+        };
+        accounts.push_str(&block(account, user));
+    }
+    let text = format!(
+        "{head}\n\
+         # SYS: server events and requests. AUTH: nats-callout alone, which sees passwords.\n\
+         # BB: the application behind the tenants. USERS: the tenants, kept apart by permissions.\n\
+         accounts {{\n{accounts}}}\n\
+         system_account: SYS\n\
+         \n\
+         # Every other login is decided by nats-callout. All logins above are in auth_users: the\n\
+         # server would hand the others to the callout too. The issuer signs users and answers;\n\
+         # to replace it, restart the server with the new one. Since there are logins by nkey, the\n\
+         # server sends every client a nonce, which nkeys of tenants' users sign too.\n\
+         authorization {{\n    \
+             timeout: 2\n    \
+             auth_callout {{\n        \
+                 issuer: {issuer}\n        \
+                 auth_users: [ {auth}, {sys}, {bb} ]\n        \
+                 account: AUTH\n        \
+                 xkey: {xkey}\n    \
+             }}\n\
+         }}\n",
+        head = head(deployment, "2.10"),
+        issuer = issuer.public_key(),
+        auth = auth.public_key(),
+        sys = sys.public_key(),
+        bb = bb.public_key(),
+        xkey = xkey.public_key(),
+    );
+    stage.file("nats-server.conf", &text)?;
+    stage.file("nats-callout.toml", &service::config(deployment))
+}
+
+fn key(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<SigningKey> {
+    let (key, seed) = SigningKey::generate(kind)?;
+    stage.file(&format!("keys/{name}.nk"), &format!("{}\n", *seed))?;
+    Ok(key)
+}
+
+fn block(account: Account, user: Option<&str>) -> String {
+    let mut text = format!("    {} {{\n", account.name());
+    let share = account.share();
+    if share.storage > 0 {
+        text.push_str(&format!(
+            "        jetstream {{ max_mem: {}, max_file: {} }}\n",
+            share.memory, share.storage
+        ));
+    }
+    if let Some(nkey) = user {
+        match account {
+            Account::Bb => text.push_str(&bb_user(nkey)),
+            _ => text.push_str(&format!("        users: [ {{ nkey: {nkey} }} ]\n")),
+        }
+    }
+    let exports: Vec<String> = account
+        .offers()
+        .iter()
+        .map(|offer| {
+            let to = offer.to.map(|to| format!(", accounts: [{}]", to.name())).unwrap_or_default();
+            format!("{{ {}: {}{to} }}", word(offer.kind), quote(&offer.subject))
+        })
+        .collect();
+    let imports: Vec<String> = account
+        .takes()
+        .iter()
+        .map(|take| {
+            let to = take.local.as_deref().map(|to| format!(", to: {}", quote(to)));
+            format!(
+                "{{ {}: {{ account: {}, subject: {} }}{} }}",
+                word(take.kind),
+                take.from.name(),
+                quote(&take.subject),
+                to.unwrap_or_default()
+            )
+        })
+        .collect();
+    for (name, lines) in [("exports", exports), ("imports", imports)] {
+        if !lines.is_empty() {
+            text.push_str(&format!("        {name}: [\n"));
+            for line in lines {
+                text.push_str(&format!("            {line}\n"));
+            }
+            text.push_str("        ]\n");
+        }
+    }
+    text.push_str("    }\n");
+    text
+}
+
+fn bb_user(nkey: &str) -> String {
+    let permissions = bb_permissions();
+    let list = |subjects: &[String]| {
+        subjects
+            .iter()
+            .map(|subject| format!("                    {}\n", quote(subject)))
+            .collect::<String>()
+    };
+    format!(
+        "        users: [\n            \
+             {{ nkey: {nkey}, permissions: {{\n                \
+                 publish: {{ deny: [\n{}                ] }}\n                \
+                 subscribe: {{ deny: [\n{}                ] }}\n            \
+             }} }}\n        \
+         ]\n",
+        list(&permissions.publish.deny),
+        list(&permissions.subscribe.deny),
+    )
+}
+
+fn word(kind: ExportType) -> &'static str {
+    match kind {
+        ExportType::Stream => "stream",
+        ExportType::Service => "service",
+    }
+}

@@ -1,0 +1,275 @@
+//! Operator mode: identities, the operator's and the accounts' JWTs, and the configuration that
+//! holds them.
+
+use anyhow::Context as _;
+
+use super::server::{head, quote_path};
+use super::stage::Stage;
+use super::topology::{Account, bb_permissions};
+use super::{Deployment, service};
+use crate::clock::UnixSeconds;
+use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
+use crate::protocol::claims::{
+    AccountBody, AccountLimits, Export, ExternalAuthorization, Import, NO_LIMIT, OperatorBody,
+    Permission, Permissions, UserBody,
+};
+use crate::protocol::jwt::Claims;
+
+/// The identities of the accounts, whose seeds go to `keys/offline`.
+struct Accounts {
+    sys: SigningKey,
+    auth: SigningKey,
+    bb: SigningKey,
+    users: SigningKey,
+}
+
+impl Accounts {
+    fn key(&self, account: Account) -> &SigningKey {
+        match account {
+            Account::Sys => &self.sys,
+            Account::Auth => &self.auth,
+            Account::Bb => &self.bb,
+            Account::Users => &self.users,
+        }
+    }
+
+    fn id(&self, account: Account) -> anyhow::Result<AccountId> {
+        Ok(self.key(account).public()?)
+    }
+}
+
+/// A key that signs, and the one that will replace it.
+struct Pair<K> {
+    current: SigningKey,
+    public: [K; 2],
+}
+
+/// Writes everything that operator mode needs.
+pub(super) fn write(
+    deployment: &Deployment,
+    stage: &Stage,
+    now: UnixSeconds,
+) -> anyhow::Result<()> {
+    let operator = identity(stage, "operator", KeyKind::Operator)?;
+    let accounts = Accounts {
+        sys: identity(stage, "sys", KeyKind::Account)?,
+        auth: identity(stage, "auth", KeyKind::Account)?,
+        bb: identity(stage, "bb", KeyKind::Account)?,
+        users: identity(stage, "users", KeyKind::Account)?,
+    };
+    let operator_signing: Pair<OperatorId> =
+        signing_pair(stage, "operator-signing", KeyKind::Operator)?;
+    let user_signing: Pair<AccountId> = signing_pair(stage, "user-signing", KeyKind::Account)?;
+    let response_signing: Pair<AccountId> =
+        signing_pair(stage, "response-signing", KeyKind::Account)?;
+    let (xkey, xkey_seed) = XKey::generate()?;
+    stage.file("keys/xkey.nk", &format!("{}\n", *xkey_seed))?;
+
+    let service_user = login(stage, "auth", &accounts.auth, Permissions::default(), now)?;
+    login(stage, "sys", &accounts.sys, Permissions::default(), now)?;
+    login(stage, "bb", &accounts.bb, bb_permissions(), now)?;
+
+    let operator_jwt = Claims {
+        issued_at: now,
+        name: Some("nats-callout".to_owned()),
+        subject: operator.public_key().to_owned(),
+        body: OperatorBody {
+            signing_keys: operator_signing.public.to_vec(),
+            system_account: Some(accounts.id(Account::Sys)?),
+            strict_signing_key_usage: false,
+        },
+        ..Claims::default()
+    }
+    .encode_now(&operator)?;
+
+    let mut preload = String::new();
+    for account in Account::ALL {
+        let mut body = account_body(account, &accounts)?;
+        match account {
+            Account::Auth => {
+                body.signing_keys = response_signing.public.to_vec();
+                body.authorization = authorization(service_user, *xkey.public_key());
+            }
+            Account::Users => body.signing_keys = user_signing.public.to_vec(),
+            Account::Sys | Account::Bb => {}
+        }
+        let id = accounts.id(account)?;
+        let token = Claims {
+            issued_at: now,
+            name: Some(account.name().to_owned()),
+            subject: id.to_string(),
+            body,
+            ..Claims::default()
+        }
+        .encode_now(&operator_signing.current)?;
+        preload.push_str(&format!("    # {}\n    {id}: {token}\n", account.name()));
+    }
+
+    let text = conf(
+        deployment,
+        &operator_jwt,
+        &accounts.id(Account::Sys)?,
+        &preload,
+        &sentinel(&accounts.auth, now)?,
+    );
+    stage.file("nats-server.conf", &text)?;
+    stage.file(
+        "nats-callout.toml",
+        &service::operator(
+            deployment,
+            &accounts.id(Account::Auth)?,
+            &accounts.id(Account::Bb)?,
+            &accounts.id(Account::Users)?,
+        ),
+    )
+}
+
+fn identity(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<SigningKey> {
+    let (key, seed) = SigningKey::generate(kind)?;
+    stage.file(&format!("keys/offline/{name}.nk"), &format!("{}\n", *seed))?;
+    Ok(key)
+}
+
+fn signing_pair<K>(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<Pair<K>>
+where
+    K: std::str::FromStr<Err = crate::keys::KeyError>,
+{
+    let (current, seed) = SigningKey::generate(kind)?;
+    let (next, next_seed) = SigningKey::generate(kind)?;
+    stage.file(&format!("keys/{name}.nk"), &format!("{}\n", *seed))?;
+    stage.file(&format!("keys/{name}-next.pub"), &format!("{}\n", next.public_key()))?;
+    stage.file(&format!("keys/offline/{name}-next.nk"), &format!("{}\n", *next_seed))?;
+    let public = [current.public()?, next.public()?];
+    Ok(Pair { current, public })
+}
+
+/// Writes a creds file for a new user of `account`.
+fn login(
+    stage: &Stage,
+    name: &str,
+    account: &SigningKey,
+    permissions: Permissions,
+    now: UnixSeconds,
+) -> anyhow::Result<UserNkey> {
+    let (user, seed) = SigningKey::generate(KeyKind::User)?;
+    let body = UserBody::new(permissions);
+    let token =
+        user_claims(&format!("nats-callout-{name}"), &user, body, now).encode_now(account)?;
+    let creds = format!(
+        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+         ************************* IMPORTANT *************************\n\
+         The seed below proves the identity of the user: keep it secret.\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n\n\
+         *************************************************************\n",
+        *seed
+    );
+    stage.file(&format!("keys/{name}.creds"), &creds)?;
+    user.public().context("a key that was just made is unusable")
+}
+
+fn account_body(account: Account, accounts: &Accounts) -> anyhow::Result<AccountBody> {
+    let share = account.share();
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let many = if share.storage > 0 { NO_LIMIT } else { 0 };
+    let exports = account.offers().into_iter().map(|offer| Export {
+        name: None,
+        subject: offer.subject,
+        kind: offer.kind,
+        token_req: false,
+        response_type: None,
+    });
+    let imports = account.takes().into_iter().map(|take| {
+        Ok(Import {
+            name: None,
+            account: accounts.id(take.from)?,
+            subject: take.subject,
+            local_subject: take.local,
+            kind: take.kind,
+        })
+    });
+    Ok(AccountBody {
+        exports: exports.collect(),
+        imports: imports.collect::<anyhow::Result<_>>()?,
+        limits: AccountLimits {
+            mem_storage: bytes(share.memory),
+            disk_storage: bytes(share.storage),
+            streams: many,
+            consumer: many,
+            ..AccountLimits::default()
+        },
+        ..AccountBody::default()
+    })
+}
+
+fn authorization(service: UserNkey, xkey: XPublicKey) -> ExternalAuthorization {
+    ExternalAuthorization {
+        auth_users: vec![service],
+        allowed_accounts: vec!["*".to_owned()],
+        xkey: Some(xkey),
+    }
+}
+
+/// The user that stands in for a client without a JWT until the callout has answered. Nobody keeps
+/// its seed, and it may do nothing.
+fn sentinel(auth: &SigningKey, now: UnixSeconds) -> anyhow::Result<String> {
+    let (user, _) = SigningKey::generate(KeyKind::User)?;
+    let nothing = Permission { allow: Vec::new(), deny: vec![">".to_owned()] };
+    let permissions = Permissions { publish: nothing.clone(), subscribe: nothing, responses: None };
+    let body = UserBody { bearer_token: true, ..UserBody::new(permissions) };
+    Ok(user_claims("sentinel", &user, body, now).encode_now(auth)?)
+}
+
+fn user_claims(
+    name: &str,
+    user: &SigningKey,
+    body: UserBody,
+    now: UnixSeconds,
+) -> Claims<UserBody> {
+    Claims {
+        audience: None,
+        expires: None,
+        issued_at: now,
+        name: Some(name.to_owned()),
+        not_before: None,
+        subject: user.public_key().to_owned(),
+        body,
+    }
+}
+
+fn conf(
+    deployment: &Deployment,
+    operator: &str,
+    system_account: &AccountId,
+    preload: &str,
+    sentinel: &str,
+) -> String {
+    format!(
+        "{head}\n\
+         # How long a client may take to log in, the answer of nats-callout included.\n\
+         authorization {{ timeout: 2 }}\n\
+         \n\
+         # Who vouches for accounts: its identity is kept in keys/offline and signs nothing from\n\
+         # day to day; the service signs tenants' accounts with keys/operator-signing.nk.\n\
+         operator: {operator}\n\
+         system_account: {system_account}\n\
+         \n\
+         # Accounts are JWTs in this folder. The service pushes those of tenants at their first\n\
+         # login; the server keeps them, so that JetStream recovers a tenant's data at a start.\n\
+         # `full` and without a limit, since a forgotten account would lose its streams.\n\
+         resolver {{\n    \
+             type: full\n    \
+             dir: {accounts}\n    \
+             allow_delete: true\n    \
+             interval: \"2m\"\n    \
+             timeout: \"1.9s\"\n\
+         }}\n\
+         \n\
+         # The four accounts there are from the start. AUTH holds the auth callout's settings.\n\
+         resolver_preload {{\n{preload}}}\n\
+         \n\
+         # Lets clients with a plain user and password, or a token, reach the callout.\n\
+         default_sentinel: {sentinel}\n",
+        head = head(deployment, "2.11.2"),
+        accounts = quote_path(&deployment.folder.join("accounts")),
+    )
+}

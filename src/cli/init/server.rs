@@ -1,0 +1,66 @@
+//! The parts of `nats-server.conf` that both modes share, and the notation of its strings.
+
+use std::path::Path;
+
+use super::Deployment;
+use super::topology::Account;
+use crate::config::units::format_size;
+
+/// A string of nats-server's configuration.
+pub(super) fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+pub(super) fn quote_path(path: &Path) -> String {
+    quote(&path.display().to_string())
+}
+
+/// Everything but the accounts.
+pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
+    let shares = Account::ALL.map(Account::share);
+    let own_memory: u64 = shares.iter().map(|share| share.memory).sum();
+    let own_storage: u64 = shares.iter().map(|share| share.storage).sum();
+    let mut text = format!(
+        "# nats-server ({least_version} or later) with auth callout to nats-callout.\n\
+         # Run it with: nats-server -c {conf}\n\
+         \n\
+         # Unique in a cluster.\n\
+         server_name: \"nats-1\"\n\
+         listen: {listen}\n\
+         # Monitoring, for /varz, /connz and /healthz: no login, so keep it private.\n\
+         http: {monitor}\n\
+         \n\
+         # A dead peer is noticed within a minute, an instance of nats-callout among them.\n\
+         ping_interval: \"20s\"\n\
+         ping_max: 2\n",
+        conf = deployment.folder.join("nats-server.conf").display(),
+        listen = quote(&deployment.listen.to_string()),
+        monitor = quote(&deployment.monitor.to_string()),
+    );
+    if let Some(connections) = deployment.max_connections {
+        text.push_str(&format!("max_connections: {connections}\n"));
+    }
+    if let Some(payload) = deployment.max_payload {
+        text.push_str(&format!("max_payload: {payload}\n"));
+    }
+    text.push_str(&format!(
+        "\n\
+         # The maxima are ceilings for the sum of all accounts' limits, not a reservation: JetStream\n\
+         # admits a tenant only while its limits fit in. They are {memory} of memory and {storage}\n\
+         # of storage for the tenants, and {own_memory} and {own_storage} on top for the accounts\n\
+         # AUTH (the service's events) and BB. A full disk is another matter: watch it.\n\
+         jetstream {{\n    \
+             store_dir: {store}\n    \
+             max_mem: {max_mem}\n    \
+             max_file: {max_file}\n\
+         }}\n",
+        memory = format_size(deployment.max_memory),
+        storage = format_size(deployment.max_storage),
+        own_memory = format_size(own_memory),
+        own_storage = format_size(own_storage),
+        store = quote_path(&deployment.folder.join("jetstream")),
+        max_mem = deployment.max_memory.saturating_add(own_memory),
+        max_file = deployment.max_storage.saturating_add(own_storage),
+    ));
+    text
+}

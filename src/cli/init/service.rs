@@ -1,0 +1,124 @@
+//! The text of `nats-callout.toml`: the keys that a deployment has to have, and the others as
+//! comments with their defaults.
+
+use super::Deployment;
+use crate::keys::AccountId;
+
+pub(super) fn operator(
+    deployment: &Deployment,
+    auth: &AccountId,
+    bb: &AccountId,
+    users: &AccountId,
+) -> String {
+    format!(
+        "{HEAD}\
+         [nats]\n\
+         mode = \"operator\"\n\
+         url = {url}\n\
+         {PUBLIC_URL}\
+         credentials = \"keys/auth.creds\"\n\
+         system_credentials = \"keys/sys.creds\"\n\
+         \n\
+         [callout]\n\
+         account = \"{auth}\"\n\
+         {CALLOUT}\
+         # Of every key that signs, the first file is in use and the second is listed beside it.\n\
+         # To rotate, put the seed of the second (from keys/offline) in the first's place.\n\
+         response_signing = [\"keys/response-signing.nk\", \"keys/response-signing-next.pub\"]\n\
+         \n\
+         [operator]\n\
+         operator_signing = [\"keys/operator-signing.nk\", \"keys/operator-signing-next.pub\"]\n\
+         user_signing = [\"keys/user-signing.nk\", \"keys/user-signing-next.pub\"]\n\
+         bb_account = \"{bb}\"\n\
+         users_account = \"{users}\"\n\
+         # The name of notifications in a tenant's own account: short (Notifications) or full\n\
+         # (user.<tenant id>.Notifications).\n\
+         # notifications = \"short\"\n\
+         \n\
+         [tenants]\n\
+         # account: an account for each tenant. shared: the account USERS, for very many tenants.\n\
+         # isolation = \"account\"\n\
+         \n\
+         {tail}",
+        url = quote(&deployment.url()),
+        tail = tail(deployment),
+    )
+}
+
+pub(super) fn config(deployment: &Deployment) -> String {
+    format!(
+        "{HEAD}\
+         [nats]\n\
+         mode = \"config\"\n\
+         url = {url}\n\
+         {PUBLIC_URL}\
+         nkey = \"keys/auth.nk\"\n\
+         system_nkey = \"keys/sys.nk\"\n\
+         \n\
+         [callout]\n\
+         account = \"AUTH\"\n\
+         {CALLOUT}\
+         issuer = [\"keys/issuer.nk\"]\n\
+         \n\
+         [placement]\n\
+         # Accounts of nats-server.conf that tenants share; the first is the default.\n\
+         accounts = [\"USERS\"]\n\
+         # Accounts that are given to one tenant each.\n\
+         # dedicated = {{ ALICE = \"42\" }}\n\
+         \n\
+         {tail}",
+        url = quote(&deployment.url()),
+        tail = tail(deployment),
+    )
+}
+
+const HEAD: &str = "# nats-callout: who may log in to nats-server, and what they may do there.\n\
+                    # A line that begins with `# key =` shows a default. Every key is overridden by\n\
+                    # NATS_CALLOUT_<SECTION>_<KEY>; relative paths start at this file's folder.\n\n";
+
+const PUBLIC_URL: &str = "# The address that apps are told; by default the one above.\n\
+                          # public_url = \"nats://nats.example.com:4222\"\n\
+                          # connections = 2\n";
+
+const CALLOUT: &str = "# Under the server's own authorization timeout of 2 s.\n\
+                       # deadline = \"1800ms\"\n\
+                       # max_in_flight = 1024\n\
+                       # The longest life of a login; the client then reconnects by itself.\n\
+                       # ttl = \"15m\"\n\
+                       xkey = [\"keys/xkey.nk\"]\n";
+
+fn tail(deployment: &Deployment) -> String {
+    format!(
+        "[database]\n\
+         url = {}\n\
+         # timeout = \"500ms\"\n\
+         \n\
+         [cache]\n\
+         # ttl = \"30s\"\n\
+         # entries = 100000\n\
+         # password_idle = \"10m\"\n\
+         \n\
+         [hashing]\n\
+         # 0 is one thread per core.\n\
+         # threads = 0\n\
+         # queue = 256\n\
+         # rehash = true\n\
+         \n\
+         [policies]\n\
+         # A folder of your own policies, in place of the shipped ones.\n\
+         # folder = \"\"\n\
+         \n\
+         [http]\n\
+         # Health and metrics.\n\
+         # listen = \"127.0.0.1:9222\"\n\
+         \n\
+         [log]\n\
+         # level = \"info\"\n\
+         # format = \"text\"\n",
+        quote(&deployment.database)
+    )
+}
+
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

@@ -1,0 +1,187 @@
+use std::fs;
+
+use super::*;
+use crate::keys::{AccountId, KeyKind, OperatorId};
+use crate::protocol::claims::{AccountBody, OperatorBody, UserBody};
+use crate::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
+
+const NOW: UnixSeconds = 1_790_000_000;
+
+fn options(arguments: &[&str]) -> Result<InitOptions, clap::Error> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: InitOptions,
+    }
+    let words = ["init"].iter().chain(arguments);
+    <Line as clap::Parser>::try_parse_from(words).map(|line| line.options)
+}
+
+fn decode<B: Body, K: IssuerKey>(token: &str) -> (Claims<B>, K) {
+    Parsed::parse(token).unwrap().verify().unwrap()
+}
+
+/// The value of the conf's line that begins with `key`.
+fn value<'a>(conf: &'a str, key: &str) -> &'a str {
+    let line = conf.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
+    line.unwrap()
+}
+
+fn tree(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.extend(tree(&path).iter().map(|inner| format!("{name}/{inner}")));
+        } else {
+            found.push(name);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn defaults_are_those_of_the_command_line() {
+    let parsed = options(&[]).unwrap();
+    let defaults = InitOptions::default();
+    assert_eq!(format!("{parsed:?}"), format!("{defaults:?}"));
+}
+
+#[test]
+fn operator_mode_is_signed_as_it_should_be() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
+    let conf = fs::read_to_string(folder.join("nats-server.conf")).unwrap();
+
+    let (operator, identity): (Claims<OperatorBody>, OperatorId) = decode(value(&conf, "operator"));
+    assert_eq!(operator.subject, identity.to_string());
+    assert_eq!(operator.body.signing_keys.len(), 2);
+    assert_eq!(operator.not_before, None);
+
+    let crate::config::Mode::Operator(mode) = crate::config::Config::load_with(
+        &folder.join("nats-callout.toml"),
+        crate::config::Files::MustExist,
+        [],
+    )
+    .unwrap()
+    .config
+    .mode
+    else {
+        panic!("operator mode")
+    };
+    let generations = |files: &[PathBuf]| {
+        crate::keyfile::generations::<AccountId>(files, KeyKind::Account, "test").unwrap()
+    };
+    let account = |id: &AccountId| {
+        let (claims, issuer): (Claims<AccountBody>, OperatorId) =
+            decode(value(&conf, &id.to_string()));
+        assert_eq!(issuer, operator.body.signing_keys[0]);
+        assert_eq!(claims.not_before, None);
+        assert_eq!(claims.expires, None);
+        claims.body
+    };
+    let auth = account(&mode.auth_account);
+    assert_eq!(auth.signing_keys, generations(&mode.response_signing).listed);
+    assert_eq!(auth.authorization.allowed_accounts, ["*"]);
+    assert!(auth.authorization.xkey.is_some());
+    assert_eq!(auth.authorization.auth_users.len(), 1);
+    assert!(auth.limits.disk_storage > 0);
+    let users = account(&mode.users_account);
+    assert_eq!(users.signing_keys, generations(&mode.user_signing).listed);
+    assert_eq!(users.limits.disk_storage, 0);
+    let bb = account(&mode.bb_account);
+    assert!(bb.signing_keys.is_empty());
+    account(&operator.body.system_account.unwrap());
+
+    let (sentinel, issuer): (Claims<UserBody>, AccountId) =
+        decode(value(&conf, "default_sentinel"));
+    assert_eq!(issuer, mode.auth_account);
+    assert!(sentinel.body.bearer_token);
+    assert_eq!(sentinel.body.permissions.publish.deny, [">"]);
+    assert_eq!(sentinel.body.permissions.subscribe.deny, [">"]);
+
+    let creds = fs::read_to_string(folder.join("keys/bb.creds")).unwrap();
+    let (login, issuer): (Claims<UserBody>, AccountId) = decode(creds.lines().nth(1).unwrap());
+    assert_eq!(issuer, mode.bb_account);
+    assert!(login.body.permissions.subscribe.deny.contains(&"pool.>".to_owned()));
+    let denied = &login.body.permissions.publish.deny;
+    assert!(denied.contains(&"$JS.API.STREAM.DELETE.AUTH_EVENTS".to_owned()));
+}
+
+#[test]
+fn config_mode_is_read_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let options = options(&["--mode", "config", "--database", "postgres://u:p@h/d"]).unwrap();
+    let folder = write(&parent.path().join("it's \"a\" folder"), &options, NOW).unwrap();
+    let loaded = crate::config::Config::load_with(
+        &folder.join("nats-callout.toml"),
+        crate::config::Files::MustExist,
+        [],
+    )
+    .unwrap();
+    assert_eq!(loaded.config.database.url.expose(), "postgres://u:p@h/d");
+    assert_eq!(
+        tree(&folder),
+        [
+            "keys/auth.nk",
+            "keys/bb.nk",
+            "keys/issuer.nk",
+            "keys/sys.nk",
+            "keys/xkey.nk",
+            "nats-callout.toml",
+            "nats-server.conf"
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_are_for_their_owner_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
+    let files = tree(&folder);
+    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 8);
+    assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_is_left_behind() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
+    let before = fs::read(folder.join("nats-server.conf")).unwrap();
+    let error = write(&folder, &InitOptions::default(), NOW).unwrap_err().to_string();
+    assert!(error.contains("exists and is not empty"), "{error}");
+    assert_eq!(fs::read(folder.join("nats-server.conf")).unwrap(), before);
+
+    let orphan = write(&parent.path().join("no/such"), &InitOptions::default(), NOW);
+    assert!(orphan.is_err());
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn wrong_options() {
+    for arguments in [
+        ["--listen", "127.0.0.1:0"],
+        ["--listen", "127.0.0.1:-1"],
+        ["--listen", "4222"],
+        ["--monitor", "::1:8222"],
+        ["--max-memory", "lots"],
+        ["--max-payload", "1GB"],
+        ["--max-connections", "0"],
+    ] {
+        assert!(options(&arguments).is_err(), "{arguments:?}");
+    }
+    let parent = tempfile::tempdir().unwrap();
+    for arguments in [
+        ["--listen", "127.0.0.1:8222"],
+        ["--database", "mysql://h/d"],
+        ["--database", "sqlite::memory:"],
+    ] {
+        let options = options(&arguments).unwrap();
+        let error = write(&parent.path().join("d"), &options, NOW).unwrap_err();
+        assert!(error.is::<Usage>(), "{error:#}");
+    }
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,147 @@
+//! Which account offers which subjects to which other: written once, as JWTs in operator mode and
+//! as text in config mode.
+//!
+//! Events of shared tenants reach BB as a *stream* on `pool.>`, where no acknowledgement goes back
+//! to a reply subject of the publisher's choice; those of own accounts are a *service*, whose
+//! acknowledgement belongs to the tenant. BB reads the service's events from a mirror, so that
+//! nothing it or a tenant publishes leads into them.
+
+use crate::protocol::claims::ExportType::{self, Service, Stream};
+use crate::protocol::claims::{Permission, Permissions};
+
+/// The streams of events in AUTH, which BB mirrors under the same names.
+const EVENT_STREAMS: [&str; 2] = ["AUTH_EVENTS", "AUTH_DECISIONS"];
+
+/// The streams in BB that the service makes and BB's own login may not touch.
+const PROTECTED_STREAMS: [&str; 4] =
+    ["AUTH_EVENTS", "AUTH_DECISIONS", "PooledEvents", "ReceivedEvents"];
+
+/// An account that `init` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
+    Sys,
+    Auth,
+    Bb,
+    Users,
+}
+
+impl Account {
+    pub(super) const ALL: [Self; 4] = [Self::Sys, Self::Auth, Self::Bb, Self::Users];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sys => "SYS",
+            Self::Auth => "AUTH",
+            Self::Bb => "BB",
+            Self::Users => "USERS",
+        }
+    }
+
+    /// What the account may store, on top of the tenants' sum: AUTH the service's own events, BB
+    /// their mirrors, the tenants' events and what it keeps itself.
+    pub(super) fn share(self) -> Share {
+        match self {
+            Self::Sys | Self::Users => Share { memory: 0, storage: 0 },
+            Self::Auth => Share { memory: 64 << 20, storage: 4 << 30 },
+            Self::Bb => Share { memory: 256 << 20, storage: 16 << 30 },
+        }
+    }
+
+    pub(super) fn offers(self) -> Vec<Offer> {
+        let offer = |kind, subject: &str, to| Offer { kind, subject: subject.to_owned(), to };
+        match self {
+            Self::Sys => Vec::new(),
+            Self::Auth => EVENT_STREAMS
+                .iter()
+                .flat_map(|stream| {
+                    let create = format!("$JS.API.CONSUMER.CREATE.{stream}");
+                    [
+                        offer(Service, &create, Some(Self::Bb)),
+                        offer(Service, &format!("{create}.>"), Some(Self::Bb)),
+                        offer(Service, &format!("$JS.FC.{stream}.>"), Some(Self::Bb)),
+                    ]
+                })
+                .chain([offer(Stream, "mirror.auth.>", Some(Self::Bb))])
+                .collect(),
+            Self::Bb => vec![
+                offer(Service, "user.*.Events", None),
+                offer(Stream, "user.*.Notifications", None),
+                offer(Service, "$JS.API.>", Some(Self::Auth)),
+            ],
+            Self::Users => vec![
+                offer(Stream, "user.*.Events", Some(Self::Bb)),
+                offer(Service, "user.*.Notifications", Some(Self::Bb)),
+            ],
+        }
+    }
+
+    pub(super) fn takes(self) -> Vec<Take> {
+        let take = |kind, from, subject: &str, local: Option<&str>| Take {
+            kind,
+            from,
+            subject: subject.to_owned(),
+            local: local.map(str::to_owned),
+        };
+        match self {
+            Self::Sys | Self::Users => Vec::new(),
+            Self::Auth => vec![take(Service, Self::Bb, "$JS.API.>", Some("JS.bb.API.>"))],
+            Self::Bb => {
+                let mut takes = vec![
+                    take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
+                    take(Service, Self::Users, "user.*.Notifications", None),
+                    take(Stream, Self::Auth, "mirror.auth.>", None),
+                ];
+                for offer in Self::Auth.offers().iter().filter(|offer| offer.kind == Service) {
+                    let local = offer
+                        .subject
+                        .strip_prefix("$JS.API.")
+                        .map(|rest| format!("JS.auth.API.{rest}"));
+                    takes.push(take(Service, Self::Auth, &offer.subject, local.as_deref()));
+                }
+                takes
+            }
+        }
+    }
+}
+
+/// JetStream's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    pub(super) memory: u64,
+    pub(super) storage: u64,
+}
+
+/// A subject that an account offers; `to` is the only account that takes it, where there is one.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) kind: ExportType,
+    pub(super) subject: String,
+    pub(super) to: Option<Account>,
+}
+
+/// A subject that an account takes from another, and its name there.
+#[derive(Debug)]
+pub(super) struct Take {
+    pub(super) kind: ExportType,
+    pub(super) from: Account,
+    pub(super) subject: String,
+    pub(super) local: Option<String>,
+}
+
+/// What BB's own login may not do: read the pool (whose reply subjects tenants choose), or touch
+/// the streams that the service keeps and the subjects that feed them.
+pub(super) fn bb_permissions() -> Permissions {
+    let mut publish: Vec<String> =
+        ["pool.>", "mirror.auth.>", "JS.auth.API.>"].map(str::to_owned).to_vec();
+    publish.extend(EVENT_STREAMS.iter().map(|stream| format!("$JS.FC.{stream}.>")));
+    for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
+        publish.extend(
+            PROTECTED_STREAMS.iter().map(|stream| format!("$JS.API.STREAM.{action}.{stream}")),
+        );
+    }
+    Permissions {
+        publish: Permission { allow: Vec::new(), deny: publish },
+        subscribe: Permission { allow: Vec::new(), deny: vec!["pool.>".to_owned()] },
+        responses: None,
+    }
+}

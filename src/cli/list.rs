@@ -1,0 +1,77 @@
+//! `list`: all tenants.
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::json;
+
+use super::Context;
+use super::database::explain;
+use super::output::{table, time};
+use super::show::tenant_json;
+use crate::config::units::format_size;
+use crate::store::{TenantRecord, UserRecord};
+
+/// How many tenants' users are read at once.
+const PARALLEL: usize = 4;
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
+    let store = &context.database.provisioning;
+    let tenants = store.tenants().await.map_err(explain)?;
+    let rows: Vec<(TenantRecord, Vec<UserRecord>)> = stream::iter(tenants)
+        .map(|tenant| async move {
+            let users = store.users(&tenant.id).await?;
+            Ok((tenant, users))
+        })
+        .buffered(PARALLEL)
+        .try_collect()
+        .await
+        .map_err(explain)?;
+    let tenants: Vec<_> = rows
+        .iter()
+        .map(|(tenant, users)| {
+            let mut json = tenant_json(tenant, &context.config);
+            if let Some(object) = json.as_object_mut() {
+                let names: Vec<&str> = users.iter().map(|user| user.name.as_str()).collect();
+                object.insert("users".to_owned(), json!(names));
+            }
+            json
+        })
+        .collect();
+    context.output.print(&json!({ "tenants": tenants }), || {
+        if rows.is_empty() {
+            return "There are no tenants yet: add one with `nats-callout tenant add NAME`."
+                .to_owned();
+        }
+        let rows = rows
+            .iter()
+            .map(|(tenant, users)| {
+                vec![
+                    tenant.id.to_string(),
+                    tenant.name.clone(),
+                    tenant.status.to_string(),
+                    tenant.isolation.unwrap_or(context.config.isolation).to_string(),
+                    format_size(tenant.limits.memory),
+                    format_size(tenant.limits.storage),
+                    tenant.expires_at.map_or_else(|| "never".to_owned(), time),
+                    users.len().to_string(),
+                    users
+                        .iter()
+                        .filter_map(|user| user.last_login_at)
+                        .max()
+                        .map_or_else(|| "never".to_owned(), time),
+                ]
+            })
+            .collect();
+        let header = [
+            "ID",
+            "NAME",
+            "STATUS",
+            "ISOLATION",
+            "MEMORY",
+            "STORAGE",
+            "EXPIRES",
+            "USERS",
+            "LAST LOGIN",
+        ];
+        table(&header, rows)
+    })
+}

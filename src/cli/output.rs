@@ -1,0 +1,66 @@
+//! Where results and remarks go: results to stdout, as text or as one JSON document; remarks to
+//! stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use serde_json::Value;
+
+use crate::clock::UnixSeconds;
+
+/// The form of a result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints a result in the form that was asked for.
+    pub(super) fn print(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let mut result = if self.json { serde_json::to_string_pretty(json)? } else { text() };
+        result.push('\n');
+        let mut stdout = std::io::stdout().lock();
+        stdout
+            .write_all(result.as_bytes())
+            .and_then(|()| stdout.flush())
+            .context("the command was carried out, but its result cannot be written to stdout")
+    }
+}
+
+/// Prints a remark.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "nats-callout: {text}");
+}
+
+/// Lays out rows below a header, as wide as the terminal at most.
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    let bold = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    table.set_header(header.iter().map(|title| {
+        let cell = Cell::new(title);
+        if bold { cell.add_attribute(Attribute::Bold) } else { cell }
+    }));
+    table.add_rows(rows);
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// RFC 3339 in UTC.
+pub(super) fn time(at: UnixSeconds) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
+
+/// A time that may be missing, as JSON.
+pub(super) fn time_json(at: Option<UnixSeconds>) -> Value {
+    at.map_or(Value::Null, |at| Value::String(time(at)))
+}

@@ -1,0 +1,185 @@
+//! `show`: one tenant with its users, or one user. Never a secret, nor a hash of one.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::database::explain;
+use super::output::{table, time, time_json};
+use super::user::{find_tenant, shares_account};
+use super::{Context, tenant};
+use crate::config::Config;
+use crate::config::units::format_size;
+use crate::store::{StoreError, TenantRecord, UserKind, UserRecord};
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The tenant's id
+    tenant: String,
+    /// One of its users
+    user: Option<String>,
+}
+
+pub(super) async fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
+    let id = tenant::parse_id(&args.tenant)?;
+    let tenant = find_tenant(context, &id).await?;
+    let users = context.database.provisioning.users(&id).await.map_err(explain)?;
+    match &args.user {
+        None => show_tenant(&tenant, &users, context),
+        Some(name) => {
+            let missing = StoreError::Missing { what: "user", key: name.clone() };
+            let user = users.iter().find(|user| user.name == *name);
+            show_user(&tenant, user.ok_or_else(|| explain(missing))?, context)
+        }
+    }
+}
+
+fn show_tenant(
+    tenant: &TenantRecord,
+    users: &[UserRecord],
+    context: &Context,
+) -> anyhow::Result<()> {
+    let json = json!({
+        "tenant": tenant_json(tenant, &context.config),
+        "users": users.iter().map(user_json).collect::<Vec<_>>(),
+    });
+    context.output.print(&json, || {
+        let rows = users
+            .iter()
+            .map(|user| {
+                vec![
+                    user.name.clone(),
+                    user.kind.to_string(),
+                    user.policy.clone().unwrap_or_default(),
+                    user.status.to_string(),
+                    subjects(user, &user.publish),
+                    subjects(user, &user.subscribe),
+                    never(user.expires_at),
+                    never(user.last_login_at),
+                ]
+            })
+            .collect();
+        let header =
+            ["USER", "KIND", "POLICY", "STATUS", "PUBLISH", "SUBSCRIBE", "EXPIRES", "LAST LOGIN"];
+        format!("{}\n\n{}", facts(&tenant_facts(tenant, &context.config)), table(&header, rows))
+    })
+}
+
+fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> anyhow::Result<()> {
+    let json = json!({
+        "tenant": tenant_json(tenant, &context.config),
+        "user": user_json(user),
+    });
+    context.output.print(&json, || {
+        let mut rows = vec![
+            ("user", user.name.clone()),
+            ("tenant", tenant.id.to_string()),
+            ("kind", user.kind.to_string()),
+            ("policy", user.policy.clone().unwrap_or_else(|| "that of its kind".to_owned())),
+            ("status", user.status.to_string()),
+            ("publish", subjects(user, &user.publish)),
+            ("subscribe", subjects(user, &user.subscribe)),
+            ("password", yes_no(user.password_hash.is_some())),
+            ("nkey", user.nkey.clone().unwrap_or_else(|| "none".to_owned())),
+            ("certificate", user.certificate.clone().unwrap_or_else(|| "none".to_owned())),
+            ("expires", never(user.expires_at)),
+            ("last login", never(user.last_login_at)),
+            ("created", time(user.created_at)),
+            ("updated", time(user.updated_at)),
+        ];
+        if user.kind == UserKind::Service && shares_account(tenant, &context.config) {
+            rows.push(("note", format!("the lists are taken below user.{}.", tenant.id)));
+        }
+        facts(&rows)
+    })
+}
+
+fn tenant_facts(tenant: &TenantRecord, config: &Config) -> Vec<(&'static str, String)> {
+    let limits = &tenant.limits;
+    let unlimited = |limit: Option<u64>| {
+        limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+    };
+    vec![
+        ("tenant", tenant.id.to_string()),
+        ("name", tenant.name.clone()),
+        ("status", tenant.status.to_string()),
+        ("isolation", tenant.isolation.unwrap_or(config.isolation).to_string()),
+        ("account", account(tenant).unwrap_or_else(|| "the default, or none yet".to_owned())),
+        ("policy", tenant.policy.clone().unwrap_or_else(|| "the default".to_owned())),
+        ("memory", format_size(limits.memory)),
+        ("storage", format_size(limits.storage)),
+        ("streams", unlimited(limits.streams)),
+        ("consumers", unlimited(limits.consumers)),
+        ("connections", unlimited(limits.connections)),
+        ("expires", never(tenant.expires_at)),
+        ("created", time(tenant.created_at)),
+        ("updated", time(tenant.updated_at)),
+    ]
+}
+
+/// A tenant's row.
+pub(super) fn tenant_json(tenant: &TenantRecord, config: &Config) -> Value {
+    let limits = &tenant.limits;
+    json!({
+        "id": tenant.id.as_str(),
+        "name": tenant.name,
+        "status": tenant.status.as_str(),
+        "isolation": tenant.isolation.unwrap_or(config.isolation).as_str(),
+        "account": account(tenant),
+        "policy": tenant.policy,
+        "limits": {
+            "memory": limits.memory,
+            "storage": limits.storage,
+            "streams": limits.streams,
+            "consumers": limits.consumers,
+            "connections": limits.connections,
+        },
+        "expires_at": time_json(tenant.expires_at),
+        "created_at": time(tenant.created_at),
+        "updated_at": time(tenant.updated_at),
+    })
+}
+
+fn user_json(user: &UserRecord) -> Value {
+    json!({
+        "name": user.name,
+        "kind": user.kind.as_str(),
+        "status": user.status.as_str(),
+        "policy": user.policy,
+        "publish": user.publish,
+        "subscribe": user.subscribe,
+        "has_password": user.password_hash.is_some(),
+        "nkey": user.nkey,
+        "certificate": user.certificate,
+        "expires_at": time_json(user.expires_at),
+        "last_login_at": time_json(user.last_login_at),
+        "created_at": time(user.created_at),
+        "updated_at": time(user.updated_at),
+    })
+}
+
+fn account(tenant: &TenantRecord) -> Option<String> {
+    tenant.placement.clone().or_else(|| tenant.account.map(|account| account.to_string()))
+}
+
+/// A service's list; the other kinds' subjects follow from their policy.
+fn subjects(user: &UserRecord, list: &[String]) -> String {
+    match (user.kind, list) {
+        (UserKind::Bb, _) => "by policy".to_owned(),
+        (UserKind::Service, []) => "nothing".to_owned(),
+        (UserKind::Service, list) => list.join(", "),
+    }
+}
+
+fn never(at: Option<i64>) -> String {
+    at.map_or_else(|| "never".to_owned(), time)
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn facts(rows: &[(&str, String)]) -> String {
+    let lines: Vec<String> =
+        rows.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
+    lines.join("\n")
+}

