@@ -12,5 +12,6 @@ mod harness;
 mod login;
 mod policies;
 mod protocol;
-// mod store_cache;
-// mod store_contract;
+mod service;
+
+

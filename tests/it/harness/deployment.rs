@@ -92,6 +92,18 @@ impl Initialised {
         Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
     }
 
+    /// Starts the service without waiting for it.
+    pub(crate) fn launch_service(&self) -> Service {
+        Service::launch(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
+    }
+
+    /// Starts another instance beside the one that runs.
+    pub(crate) fn another_service(&self) -> Service {
+        let http = format!("127.0.0.1:{}", ports::free());
+        Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &http)])
+            .unwrap_or_else(|log| panic!("{log}"))
+    }
+
     /// Runs one command on this deployment.
     pub(crate) fn cli(&self, args: &[&str]) -> Output {
         let config = self.config();

@@ -92,15 +92,25 @@ pub(crate) struct Service {
 impl Service {
     /// Starts the service and waits until it says that it is ready. The error is its log.
     pub(crate) fn serve(config: &Path, environment: &[(&str, &str)]) -> Result<Self, String> {
+        let mut service = Self::launch(config, environment);
+        service.wait_until_ready()?;
+        Ok(service)
+    }
+
+    /// Starts the service without waiting for it.
+    pub(crate) fn launch(config: &Path, environment: &[(&str, &str)]) -> Self {
         let environment = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect::<Vec<_>>();
         let log = config.with_file_name(format!("serve-{}.log", super::ports::free()));
         let process = spawn(config, &environment, &log);
-        let mut service = Self { config: config.to_owned(), environment, log, process };
-        service.wait_ready(1)?;
-        Ok(service)
+        Self { config: config.to_owned(), environment, log, process }
+    }
+
+    /// Waits until it says that it is ready. The error is its log.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<(), String> {
+        self.wait_ready(1)
     }
 
     fn wait_ready(&mut self, times: usize) -> Result<(), String> {
