@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::deployment::{Initialised, Mode};
-use super::ports;
+use super::{eventually, ports};
 use super::servers::{self, NatsServer};
 use super::service::Service;
 
@@ -46,6 +46,12 @@ fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsSer
         .collect();
     for node in &mut nodes {
         node.wait().unwrap_or_else(|log| panic!("{log}"));
+    }
+    // A pool of three routes and one for the system account to each peer. Until they all stand, a
+    // subscription on one node may not be known on another.
+    let routes = 4 * (size - 1);
+    for node in &nodes {
+        eventually("all routes of the cluster", || (node.routes() == routes).then_some(()));
     }
     nodes
 }

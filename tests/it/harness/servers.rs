@@ -121,6 +121,14 @@ impl NatsServer {
         self.process.log()
     }
 
+    /// How many route connections it reports.
+    pub(crate) fn routes(&self) -> usize {
+        let answer = self.monitor.and_then(|port| get(port, "/routez")).unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let report: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        report["num_routes"].as_u64().map_or(0, |count| count as usize)
+    }
+
     /// `kill -9`.
     pub(crate) fn kill9(&mut self) {
         self.process.kill9();
@@ -159,10 +167,13 @@ fn greets(port: u16) -> bool {
 }
 
 fn healthy(port: u16) -> bool {
+    get(port, "/healthz").is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
+}
+
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = connect(port)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
-    connect(port).is_some_and(|mut stream| {
-        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.0 200")
-    })
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }
