@@ -123,7 +123,7 @@ async fn provisioned_rows_are_read_back(db: &dyn Database) {
     assert_eq!(read.user.publish, ["orders.*", "a\"b.>"]);
     assert_eq!(read.user.policy.as_deref(), Some("admin"));
     assert_eq!(store.tenant(&wanted.id).await.unwrap().unwrap(), read.tenant);
-    assert_eq!(store.users(&wanted.id).await.unwrap(), [read.user.clone()]);
+    assert_eq!(store.users(&wanted.id).await.unwrap(), std::slice::from_ref(&read.user));
     store.add_token(&wanted.id, &token("42", 7)).await.unwrap();
     let read = store.token(&TokenHash([7; 32]), Freshness::Fresh).await.unwrap().unwrap();
     assert_eq!((&*read.user_name, read.expires_at), ("42", Some(4_000_000_000)));

@@ -4,11 +4,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
-use nats_callout::store::{Coordination as _, StoreError, UserKind};
+use nats_callout::store::{Change, Coordination as _, StoreError, UserKind};
 use nats_callout::store::{CredentialStore as _, Freshness, NewUser, ProvisioningStore as _};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -22,7 +22,7 @@ async fn refusal(path: &Path) -> String {
     let options =
         SqliteOptions { open_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
     let url = format!("sqlite://{}", path.display());
-    SqliteStore::open(&url, &options).await.err().expect("it opened").to_string()
+    SqliteStore::open(&url, &options).await.expect_err("it opened").to_string()
 }
 
 /// This test program again, running one test alone with the variable above.
@@ -30,7 +30,14 @@ fn play(test: &str, url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("store_contract::open::{test}"), "--nocapture"]);
     command.args(["--include-ignored"]).env(PLAY, url);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+fn passed(output: &Output) {
+    let (said, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{error}");
 }
 
 #[tokio::test]
@@ -86,10 +93,8 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_one_new_file_at_once() {
     let file = SqliteFile::new();
-    let others: Vec<_> = (0..6)
-        .map(|_| play("another_process_opens", &file.url()).output())
-        .map(|output| std::thread::spawn(move || output.unwrap()))
-        .collect();
+    let others: Vec<_> =
+        (0..6).map(|_| play("another_process_opens", &file.url()).spawn().unwrap()).collect();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let url = file.url();
@@ -102,8 +107,7 @@ async fn many_open_one_new_file_at_once() {
         task.await.unwrap().unwrap();
     }
     for other in others {
-        let output = other.join().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        passed(&other.wait_with_output().unwrap());
     }
     let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
     assert_eq!(versions, ["4"]);
@@ -134,7 +138,7 @@ async fn errors_say_what_is_wrong_and_leave_nothing() {
         ("sqlite::memory:", "in memory"),
         ("sqlite://x.db?mode=ro", "no parameters"),
     ] {
-        let text = SqliteStore::open(url, &SqliteOptions::default()).await.err().unwrap();
+        let text = SqliteStore::open(url, &SqliteOptions::default()).await.unwrap_err();
         assert!(text.to_string().contains(words), "{text}");
     }
 }
@@ -159,6 +163,30 @@ async fn the_database_of_another_program_stays_as_it_is() {
     assert_eq!(tables, 1);
 }
 
+/// A row that was written with its checks turned off.
+#[tokio::test]
+async fn a_corrupt_row_is_an_error_of_its_own() {
+    let file = SqliteFile::new();
+    let db: &dyn Database = &file;
+    db.run(ALICE).await;
+    db.run(
+        "INSERT INTO users (tenant_id, name) VALUES ('42', 'bob'), ('42', 'carol');
+         PRAGMA ignore_check_constraints = 1;
+         UPDATE users SET status = 'odd' WHERE name = 'bob';
+         UPDATE users SET expires_at = 'never' WHERE name = 'carol';",
+    )
+    .await;
+    let store = file.open().await;
+    let error = store.user("bob", Freshness::Fresh).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Corrupt { table: "users", key, .. } if key == "bob"),
+        "{error}"
+    );
+    assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
+    let carol = store.user("carol", Freshness::Fresh).await.unwrap().unwrap();
+    assert_eq!(carol.user.expires_at, Some(0), "a time that cannot be read is long past");
+}
+
 /// Root may do anything, so another user tries; where that is impossible, this is skipped.
 #[tokio::test]
 async fn a_file_out_of_reach_is_an_error() {
@@ -169,10 +197,7 @@ async fn a_file_out_of_reach_is_an_error() {
     for mode in [0o600, 0o644] {
         std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
         match play("another_user_is_refused", &file.url()).uid(65534).gid(65534).output() {
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{mode:o}: {text}");
-            }
+            Ok(output) => passed(&output),
             Err(error) => eprintln!("SKIPPED: cannot run as another user: {error}"),
         }
     }
@@ -182,7 +207,7 @@ async fn a_file_out_of_reach_is_an_error() {
 #[ignore = "plays another user for the test above"]
 async fn another_user_is_refused() {
     let Ok(url) = std::env::var(PLAY) else { return };
-    let text = SqliteStore::open(&url, &SqliteOptions::default()).await.err().unwrap().to_string();
+    let text = SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap_err().to_string();
     assert!(text.contains("cannot be read and written"), "{text}");
 }
 
@@ -245,6 +270,35 @@ async fn a_file_locked_even_for_readers_fails_in_time() {
     let error = store.user("alice", Freshness::Fresh).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert!(store.ping().await.is_err());
+}
+
+/// A login's deadline drops whatever it waits for: no lock and no connection may stay behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_give_up_leave_no_lock() {
+    let file = SqliteFile::new();
+    (&file as &dyn Database).run(ALICE).await;
+    let store = file.open().await;
+    let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
+    let tenant = "42".parse().unwrap();
+    let mut given_up = 0;
+    for n in 0..300 {
+        let patience = Duration::from_micros(n * 3);
+        let write = store.set_password(&tenant, "alice", &hash);
+        given_up += u32::from(tokio::time::timeout(patience, write).await.is_err());
+        let read = store.user("alice", Freshness::Fresh);
+        given_up += u32::from(tokio::time::timeout(patience, read).await.is_err());
+        let feed = store.changes();
+        given_up += u32::from(tokio::time::timeout(patience, feed).await.is_err());
+    }
+    assert!(given_up > 0);
+    store.add_user(&bob()).await.unwrap();
+    assert!(store.user("bob", Freshness::Fresh).await.unwrap().is_some());
+    let noted = store.changes().await.unwrap();
+    assert!(noted.contains(&Change::Everything) || noted.contains(&Change::User("bob".into())));
+    let mut other =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut other).await.unwrap();
+    other.begin_with("BEGIN IMMEDIATE").await.unwrap().commit().await.unwrap();
 }
 
 /// The shell waits for no lock: our own transactions have to leave it room.

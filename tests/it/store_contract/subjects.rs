@@ -71,6 +71,7 @@ async fn lists_of_subjects_are_checked(db: &dyn Database) {
             db.login("alice").await.unwrap();
         }
         for list in illegal.into_iter().map(String::from).chain([format!("[\"{more}\"]")]) {
+            let list = list.replace('\'', "''");
             db.refuses(
                 &format!("UPDATE users SET {column} = '{list}'"),
                 &format!("users.{column}"),
