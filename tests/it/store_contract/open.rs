@@ -252,6 +252,7 @@ async fn a_long_lock_delays_no_read_and_fails_a_write_in_time() {
 async fn a_file_locked_even_for_readers_fails_in_time() {
     let file = SqliteFile::new();
     (&file as &dyn Database).run(ALICE).await;
+    file.release().await;
     let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
     let mut other =
         sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();

@@ -14,12 +14,14 @@ use super::{Database, Store};
 
 pub(crate) struct SqliteFile {
     folder: tempfile::TempDir,
-    made: tokio::sync::OnceCell<()>,
+    /// Open as long as the test runs: whoever closes a database last locks it for a moment, and
+    /// the shell waits for nobody.
+    kept_open: tokio::sync::OnceCell<SqliteStore>,
 }
 
 impl SqliteFile {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), made: tokio::sync::OnceCell::new() }
+        Self { folder: tempfile::tempdir().unwrap(), kept_open: tokio::sync::OnceCell::new() }
     }
 
     pub(crate) fn path(&self) -> std::path::PathBuf {
@@ -34,22 +36,26 @@ impl SqliteFile {
         SqliteStore::open(&self.url(), &SqliteOptions::default()).await.unwrap()
     }
 
-    async fn made(&self) {
-        self.made.get_or_init(async || self.open().await.close().await).await;
+    async fn keep_open(&self) {
+        self.kept_open.get_or_init(|| self.open()).await;
+    }
+
+    /// Closes what is kept open.
+    pub(crate) async fn release(&self) {
+        self.kept_open.get().unwrap().close().await;
     }
 
     async fn with_sqlx(&self, sql: &str) -> Result<Vec<String>, String> {
-        self.made().await;
+        self.keep_open().await;
         let mut connection =
             SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap();
         let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_string())).fetch_all(&mut connection).await;
-        // Closed before the shell comes, which waits for nothing.
         connection.close().await.unwrap();
         Ok(rows.map_err(|error| error.to_string())?.iter().map(as_text).collect())
     }
 
     async fn with_shell(&self, sql: &str) -> Result<Vec<String>, String> {
-        self.made().await;
+        self.keep_open().await;
         shell(&self.path(), sql)
     }
 }
@@ -93,7 +99,10 @@ pub(crate) fn has_shell() -> bool {
 
 impl Database for SqliteFile {
     fn store(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async { Arc::new(self.open().await) as Arc<dyn Store> })
+        Box::pin(async {
+            self.keep_open().await;
+            Arc::new(self.open().await) as Arc<dyn Store>
+        })
     }
 
     fn clients(&self) -> Vec<&'static str> {
