@@ -1,131 +1,17 @@
 //! The cache in front of a store: what it may answer, and what it must not.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+mod fake;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use nats_callout::keys::{AccountId, random_account_id};
+use nats_callout::keys::random_account_id;
+use nats_callout::store::Freshness::{self, Cached as Kept, Fresh};
 use nats_callout::store::cache::{CacheOptions, Cached};
-use nats_callout::store::{
-    Change, CredentialStore, Freshness, Limits, LoginRecord, Status, StoreError, TenantId,
-    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
-};
-use tokio::sync::{mpsc, oneshot};
+use nats_callout::store::{Change, CredentialStore as _, StoreError, TokenHash};
 
-fn login(name: &str, generation: i64) -> LoginRecord {
-    LoginRecord {
-        user: UserRecord {
-            name: name.into(),
-            kind: UserKind::Bb,
-            password_hash: None,
-            nkey: None,
-            certificate: None,
-            publish: vec![],
-            subscribe: vec![],
-            policy: None,
-            status: Status::Active,
-            expires_at: None,
-            last_login_at: None,
-            created_at: 0,
-            updated_at: generation,
-        },
-        tenant: TenantRecord {
-            id: "42".parse().unwrap(),
-            name: "Alice Ltd".into(),
-            status: Status::Active,
-            isolation: None,
-            policy: None,
-            placement: None,
-            account: None,
-            limits: Limits::default(),
-            expires_at: None,
-            created_at: 0,
-            updated_at: 0,
-        },
-    }
-}
-
-/// A load that has read the table and waits to be let go with what it read.
-struct Reading {
-    go: oneshot::Sender<()>,
-}
-
-/// A table in memory. With a gate, every read reports itself once it has read, and waits.
-#[derive(Debug, Default)]
-struct Fake {
-    users: Mutex<HashMap<String, i64>>,
-    tokens: Mutex<HashMap<TokenHash, String>>,
-    reads: AtomicU64,
-    fails: Mutex<bool>,
-    gate: Option<mpsc::UnboundedSender<Reading>>,
-}
-
-impl std::fmt::Debug for Reading {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reading")
-    }
-}
-
-impl Fake {
-    fn gated() -> (Arc<Self>, mpsc::UnboundedReceiver<Reading>) {
-        let (gate, readings) = mpsc::unbounded_channel();
-        (Arc::new(Self { gate: Some(gate), ..Self::default() }), readings)
-    }
-
-    fn set(&self, name: &str, generation: i64) {
-        self.users.lock().unwrap().insert(name.into(), generation);
-    }
-
-    async fn read<T>(
-        &self,
-        read: impl FnOnce() -> Option<T>,
-    ) -> Result<Option<Arc<T>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        let fails = *self.fails.lock().unwrap();
-        let found = read();
-        if let Some(gate) = &self.gate {
-            let (go, let_go) = oneshot::channel();
-            gate.send(Reading { go }).unwrap();
-            let _ = let_go.await;
-        }
-        if fails {
-            Err(StoreError::Unavailable("on purpose".into()))
-        } else {
-            Ok(found.map(Arc::new))
-        }
-    }
-}
-
-impl CredentialStore for Fake {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
-        _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))))
-    }
-
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
-        _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(self.read(|| {
-            let user_name = self.tokens.lock().unwrap().get(hash).cloned()?;
-            Some(TokenRecord { user_name, expires_at: None })
-        }))
-    }
-
-    fn account_of<'a>(
-        &'a self,
-        _: &'a TenantId,
-        candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Some(candidate))))
-    }
-}
+use self::fake::Fake;
 
 fn cached(fake: &Arc<Fake>) -> Arc<Cached> {
     Arc::new(Cached::new(fake.clone(), &CacheOptions::default()))
@@ -150,8 +36,6 @@ async fn settle() {
         tokio::task::yield_now().await;
     }
 }
-
-use Freshness::{Cached as Kept, Fresh};
 
 #[tokio::test]
 async fn what_was_found_is_read_once() {
