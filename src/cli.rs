@@ -33,7 +33,6 @@ use self::database::Database;
 use self::output::Output;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
-use crate::daemon::DaemonError;
 
 /// Who may log in to NATS, and what they may do there.
 #[derive(Debug, Parser)]
@@ -101,12 +100,8 @@ pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let wrong_use = error.chain().any(|cause| {
-                let daemon = cause.downcast_ref::<DaemonError>();
-                cause.is::<Usage>()
-                    || cause.is::<ConfigError>()
-                    || daemon.is_some_and(DaemonError::is_configuration)
-            });
+            let wrong_use =
+                error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
             let mut stderr = std::io::stderr().lock();
             let _ = writeln!(stderr, "nats-callout: {error:#}");
             ExitCode::from(if wrong_use { 2 } else { 1 })

@@ -67,14 +67,6 @@ pub enum DaemonError {
     Stopped,
 }
 
-impl DaemonError {
-    /// Whether the configuration, or a file that it names, is at fault.
-    #[must_use]
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Keys(_) | Self::Policy(_) | Self::Targets(_))
-    }
-}
-
 impl From<KeyFileError> for DaemonError {
     fn from(error: KeyFileError) -> Self {
         Self::Keys(vec![error])

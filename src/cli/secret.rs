@@ -14,7 +14,7 @@ use crate::store::{PasswordHash, TokenHash};
 /// The longest password that is taken: bcrypt's limit does not apply, an attacker's patience does.
 const MAX_PASSWORD_BYTES: usize = 1_024;
 
-/// A new random password out of `A-Z a-z 0-9 _ -`, which does not look like an option.
+/// A new random password, which does not look like an option.
 pub(super) fn generate_password() -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(random::generate_password()?.expose().to_owned()))
 }
@@ -39,8 +39,7 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>>
     }
     if Token::parse(&password).is_some() {
         bail!(Usage(
-            "the password on stdin is a token of ours, which would be looked up as one; choose \
-             another"
+            "the password on stdin is a token, which would be looked up as one; choose another"
                 .to_owned()
         ));
     }
@@ -50,8 +49,10 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>>
 /// The hash that is stored of a password.
 pub(super) async fn hash_password(password: &Zeroizing<String>) -> anyhow::Result<PasswordHash> {
     let password = password.clone();
-    let hash = tokio::task::spawn_blocking(move || hashing::hash(&password)).await;
-    Ok(hash.context("hashing was interrupted")??)
+    tokio::task::spawn_blocking(move || hashing::hash(&password))
+        .await
+        .context("hashing was interrupted")?
+        .context("cannot hash the password")
 }
 
 /// A new token, and the hash that is stored of it.

@@ -7,7 +7,7 @@ mod child;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -16,16 +16,17 @@ use tokio_util::sync::CancellationToken;
 use self::child::{Lock, Server, check_free, stop_leftover};
 use super::init::{self, InitOptions};
 use super::output::Output;
-use super::{Context, database, demo, load, logging, nats_server, serve as service, url};
+use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
+use crate::keyfile;
 
 /// The last patience with a service that does not end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs everything at once.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(super) struct UpArgs {
     /// The deployment's folder, written where there is none
     #[arg(long, value_name = "DIR", default_value = "nats-callout-data")]
     dir: PathBuf,
@@ -37,9 +38,20 @@ pub struct UpArgs {
 /// Runs the service alone.
 pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
     let config = load(file, Files::MustExist)?;
+    check_keys(&config)?;
     logging::init(&config.log)?;
     let stop = stop_on_signal()?;
-    service::run(&config, stop, || {}).await
+    service::run(config, stop, || {}).await
+}
+
+/// Refuses to run while anybody but the owner can get at a key.
+fn check_keys(config: &Config) -> anyhow::Result<()> {
+    let faults = keyfile::audit(config.key_files());
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    bail!(Usage(format!("the keys are not safe:{}", lines.concat())));
 }
 
 /// Cancelled by Ctrl-C, SIGTERM, or the terminal's closing.
@@ -84,6 +96,7 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         init::write(&args.dir, &defaults, SystemClock.now())?;
     }
     let config = load(&toml, Files::MustExist)?;
+    check_keys(&config)?;
     let folder = config.folder.clone();
     let _lock = Lock::take(&folder)?;
     stop_leftover(&folder).await;
@@ -121,14 +134,13 @@ async fn run_beside(
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
-    let serving = service::run(&config, shutdown.clone(), move || {
-        // Nobody waits any more if the session has been given up.
+    let serving = service::run(config.clone(), shutdown.clone(), move || {
         let _ = ready.send(());
     });
     tokio::pin!(serving);
     let session = async {
         if is_ready.await.is_ok() {
-            welcome(&config, output).await?;
+            welcome(config, output).await?;
         }
         std::future::pending().await
     };
@@ -148,9 +160,9 @@ async fn run_beside(
 }
 
 /// Adds the demo tenant and prints how to connect.
-async fn welcome(config: &Config, output: Output) -> anyhow::Result<()> {
-    let database = database::open(config).await?;
-    let context = Context { config: config.clone(), database, output, clock: SystemClock };
+async fn welcome(config: Config, output: Output) -> anyhow::Result<()> {
+    let database = database::open(&config).await?;
+    let context = Context { config, database, output, clock: SystemClock };
     let folder = context.config.folder.clone();
     let Some(login) = demo::login(&context, &folder).await? else {
         return Ok(());

@@ -10,7 +10,7 @@ use super::output::note;
 use super::{Context, Usage, secret, settle, tenant, url};
 use crate::config::Mode;
 use crate::keys::UserNkey;
-use crate::policy::subject::Pattern;
+use crate::policy::subject::{Pattern, SubjectError};
 use crate::store::{Isolation, NewUser, TenantId, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +66,12 @@ pub(super) struct PasswdArgs {
 
 fn nkey(text: &str) -> Result<UserNkey, String> {
     text.parse().map_err(|error: crate::keys::KeyError| error.to_string())
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    let pattern: Pattern =
+        text.parse().map_err(|error: SubjectError| format!("`{text}` is no subject: {error}"))?;
+    Ok(pattern.as_str().to_owned())
 }
 
 pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Result<()> {
@@ -193,10 +199,10 @@ fn remark_on_lists(user: &NewUser, tenant: &TenantRecord, config: &crate::config
 pub(super) fn shares_account(tenant: &TenantRecord, config: &crate::config::Config) -> bool {
     match &config.mode {
         Mode::Operator(_) => tenant.isolation.unwrap_or(config.isolation) == Isolation::Shared,
-        Mode::Config(mode) => !tenant
+        Mode::Config(mode) => tenant
             .placement
             .as_ref()
-            .is_some_and(|account| mode.dedicated.get(account) == Some(&tenant.id)),
+            .is_none_or(|account| mode.dedicated.get(account) != Some(&tenant.id)),
     }
 }
 
@@ -271,13 +277,5 @@ impl Issued<'_> {
             text
         })?;
         written.unwrap_or(Ok(())).context("the login was made, but not saved")
-    }
-}
-
-/// Checks a subject of a list before it is stored.
-fn subject(text: &str) -> Result<String, String> {
-    match text.parse::<Pattern>() {
-        Ok(subject) => Ok(subject.to_string()),
-        Err(reason) => Err(format!("`{text}` is no subject: {reason}")),
     }
 }

@@ -59,5 +59,6 @@ pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
 
 pub(crate) const INSTANCES: &str = "SELECT id FROM instances WHERE seen_at >= $1 ORDER BY id";
 
-/// Whether the tables are there and can be read.
-pub(crate) const PING: &str = "SELECT version FROM schema_version WHERE (SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1)) >= 0";
+/// Whether the tables are there and can be read: the schema's version.
+pub(crate) const PING: &str = "SELECT version FROM schema_version \
+     WHERE (SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1) AS one) >= 0";

@@ -13,5 +13,5 @@ mod login;
 mod policies;
 mod protocol;
 mod service;
-
-
+mod store_cache;
+mod store_contract;

@@ -135,7 +135,7 @@ impl Coordination for SqliteStore {
         now: UnixSeconds,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut connection = self.writer().await?;
+            let mut connection = self.passing_writer().await?;
             sqlx::query(queries::HEARTBEAT)
                 .bind(instance)
                 .bind(now)
@@ -148,7 +148,7 @@ impl Coordination for SqliteStore {
 
     fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut connection = self.writer().await?;
+            let mut connection = self.passing_writer().await?;
             sqlx::query(queries::DEPART)
                 .bind(instance)
                 .execute(&mut *connection)

@@ -19,6 +19,7 @@ use super::{SqliteOptions, SqliteStore};
 
 /// Why a database file could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The URL is none of ours.
     #[error("database URL `{url}`: {reason}; write sqlite://PATH")]

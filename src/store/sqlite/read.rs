@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use sqlx::Connection as _;
 
 use super::fault::{Subject, refused, unavailable};
 use super::{SqliteStore, row};
@@ -40,18 +39,16 @@ impl SqliteStore {
         candidate: AccountId,
     ) -> Result<Option<AccountId>, StoreError> {
         let subject = Subject { what: "account", key: candidate.as_str(), parent: tenant.as_str() };
-        let fault = |error: &sqlx::Error| refused(&self.path, error, subject);
-        let mut connection = self.writer.acquire().await.map_err(|error| fault(&error))?;
-        let mut transaction =
-            connection.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&error))?;
+        let mut connection = self.writer().await?;
+        let mut transaction = self.begin(&mut connection).await?;
         sqlx::query(queries::KEEP_ACCOUNT)
             .bind(tenant.as_str())
             .bind(candidate.as_str())
             .execute(&mut *transaction)
             .await
-            .map_err(|error| fault(&error))?;
+            .map_err(|error| refused(&self.path, &error, subject))?;
         let kept = self.kept_account(tenant, &mut *transaction).await?;
-        transaction.commit().await.map_err(|error| fault(&error))?;
+        self.commit(transaction).await?;
         Ok(kept)
     }
 }

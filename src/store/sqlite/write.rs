@@ -67,11 +67,28 @@ fn lists(user: &NewUser) -> Result<(String, String), StoreError> {
 }
 
 impl SqliteStore {
+    /// The writing connection, whose commits outlast a loss of power: a tenant's data hangs on its
+    /// account, and a password that was changed must not come back.
     pub(super) async fn writer(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
-        self.writer.acquire().await.map_err(|error| unavailable(&self.path, &error))
+        self.writer_with("PRAGMA synchronous = FULL").await
     }
 
-    async fn begin<'c>(
+    /// The writing connection, for what may be lost with the power: who is alive, who logged in.
+    pub(super) async fn passing_writer(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.writer_with("PRAGMA synchronous = NORMAL").await
+    }
+
+    async fn writer_with(
+        &self,
+        pragma: &'static str,
+    ) -> Result<PoolConnection<Sqlite>, StoreError> {
+        let fault = |error: sqlx::Error| unavailable(&self.path, &error);
+        let mut connection = self.writer.acquire().await.map_err(fault)?;
+        sqlx::query(pragma).execute(&mut *connection).await.map_err(fault)?;
+        Ok(connection)
+    }
+
+    pub(super) async fn begin<'c>(
         &self,
         connection: &'c mut PoolConnection<Sqlite>,
     ) -> Result<Transaction<'c, Sqlite>, StoreError> {
@@ -81,7 +98,10 @@ impl SqliteStore {
             .map_err(|error| unavailable(&self.path, &error))
     }
 
-    async fn commit(&self, transaction: Transaction<'_, Sqlite>) -> Result<(), StoreError> {
+    pub(super) async fn commit(
+        &self,
+        transaction: Transaction<'_, Sqlite>,
+    ) -> Result<(), StoreError> {
         transaction.commit().await.map_err(|error| unavailable(&self.path, &error))
     }
 
@@ -264,7 +284,7 @@ impl ProvisioningStore for SqliteStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             for some in logins.chunks(LOGINS_AT_ONCE) {
-                let mut connection = self.writer().await?;
+                let mut connection = self.passing_writer().await?;
                 let mut transaction = self.begin(&mut connection).await?;
                 for (user, at) in some {
                     let Ok(at) = writable(Some(*at), "users.last_login_at") else { continue };

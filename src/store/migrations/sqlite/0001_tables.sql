@@ -2,7 +2,8 @@
 -- A constraint's name is the text that whoever breaks it reads. There are no foreign keys: the
 -- sqlite3 shell does not enforce them, so 0002 has triggers for references and cascades.
 --
--- length(CAST(x AS BLOB)) = length(x) says: ASCII without an embedded NUL.
+-- length(CAST(x AS BLOB)) = length(x) says: ASCII without an embedded NUL. The '+0 days' makes old
+-- releases of SQLite count the days of a month.
 
 CREATE TABLE tenants (
   id TEXT PRIMARY KEY NOT NULL
@@ -51,8 +52,9 @@ CREATE TABLE tenants (
         WHEN typeof(expires_at) = 'text' AND length(CAST(expires_at AS BLOB)) = length(expires_at)
           AND (expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' OR expires_at GLOB
             '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]*')
-        THEN date(substr(expires_at, 1, 10)) IS substr(expires_at, 1, 10) AND strftime('%s',
-          expires_at || substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
+        THEN date(substr(expires_at, 1, 10), '+0 days') IS substr(expires_at, 1, 10)
+          AND strftime('%s', expires_at ||
+            substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
         ELSE 0 END),
   created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
     CONSTRAINT "tenants.created_at: a time" CHECK (strftime('%s', created_at) IS NOT NULL),
@@ -109,8 +111,9 @@ CREATE TABLE users (
         WHEN typeof(expires_at) = 'text' AND length(CAST(expires_at AS BLOB)) = length(expires_at)
           AND (expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' OR expires_at GLOB
             '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]*')
-        THEN date(substr(expires_at, 1, 10)) IS substr(expires_at, 1, 10) AND strftime('%s',
-          expires_at || substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
+        THEN date(substr(expires_at, 1, 10), '+0 days') IS substr(expires_at, 1, 10)
+          AND strftime('%s', expires_at ||
+            substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
         ELSE 0 END),
   last_login_at TEXT
     CONSTRAINT "users.last_login_at: a time" CHECK (
@@ -146,8 +149,9 @@ CREATE TABLE tokens (
         WHEN typeof(expires_at) = 'text' AND length(CAST(expires_at AS BLOB)) = length(expires_at)
           AND (expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' OR expires_at GLOB
             '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9][ T][0-9][0-9]:[0-9][0-9]*')
-        THEN date(substr(expires_at, 1, 10)) IS substr(expires_at, 1, 10) AND strftime('%s',
-          expires_at || substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
+        THEN date(substr(expires_at, 1, 10), '+0 days') IS substr(expires_at, 1, 10)
+          AND strftime('%s', expires_at ||
+            substr(':00', 1, 3 * (expires_at GLOB '*:*[-+][0-9][0-9]'))) IS NOT NULL
         ELSE 0 END),
   created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
     CONSTRAINT "tokens.created_at: a time" CHECK (strftime('%s', created_at) IS NOT NULL)

@@ -1,0 +1,126 @@
+//! A table in memory whose reads can be held between the moment they read and the moment they tell.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use nats_callout::keys::AccountId;
+use nats_callout::store::{
+    CredentialStore, Freshness, Limits, LoginRecord, Status, StoreError, TenantId, TenantRecord,
+    TokenHash, TokenRecord, UserKind, UserRecord,
+};
+use tokio::sync::{mpsc, oneshot};
+
+fn login(name: &str, generation: i64) -> LoginRecord {
+    LoginRecord {
+        user: UserRecord {
+            name: name.into(),
+            kind: UserKind::Bb,
+            password_hash: None,
+            nkey: None,
+            certificate: None,
+            publish: vec![],
+            subscribe: vec![],
+            policy: None,
+            status: Status::Active,
+            expires_at: None,
+            last_login_at: None,
+            created_at: 0,
+            updated_at: generation,
+        },
+        tenant: TenantRecord {
+            id: "42".parse().unwrap(),
+            name: "Alice Ltd".into(),
+            status: Status::Active,
+            isolation: None,
+            policy: None,
+            placement: None,
+            account: None,
+            limits: Limits::default(),
+            expires_at: None,
+            created_at: 0,
+            updated_at: 0,
+        },
+    }
+}
+
+/// A load that has read the table and waits to be let go with what it read.
+pub(super) struct Reading {
+    pub(super) go: oneshot::Sender<()>,
+}
+
+/// A table in memory. With a gate, every read reports itself once it has read, and waits.
+#[derive(Debug, Default)]
+pub(super) struct Fake {
+    pub(super) users: Mutex<HashMap<String, i64>>,
+    pub(super) tokens: Mutex<HashMap<TokenHash, String>>,
+    pub(super) reads: AtomicU64,
+    pub(super) fails: Mutex<bool>,
+    gate: Option<mpsc::UnboundedSender<Reading>>,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+impl Fake {
+    pub(super) fn gated() -> (Arc<Self>, mpsc::UnboundedReceiver<Reading>) {
+        let (gate, readings) = mpsc::unbounded_channel();
+        (Arc::new(Self { gate: Some(gate), ..Self::default() }), readings)
+    }
+
+    pub(super) fn set(&self, name: &str, generation: i64) {
+        self.users.lock().unwrap().insert(name.into(), generation);
+    }
+
+    async fn read<T>(
+        &self,
+        read: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<Arc<T>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let fails = *self.fails.lock().unwrap();
+        let found = read();
+        if let Some(gate) = &self.gate {
+            let (go, let_go) = oneshot::channel();
+            gate.send(Reading { go }).unwrap();
+            let _ = let_go.await;
+        }
+        if fails {
+            Err(StoreError::Unavailable("on purpose".into()))
+        } else {
+            Ok(found.map(Arc::new))
+        }
+    }
+}
+
+impl CredentialStore for Fake {
+    fn user<'a>(
+        &'a self,
+        name: &'a str,
+        _: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        Box::pin(self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))))
+    }
+
+    fn token<'a>(
+        &'a self,
+        hash: &'a TokenHash,
+        _: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
+        Box::pin(self.read(|| {
+            let user_name = self.tokens.lock().unwrap().get(hash).cloned()?;
+            Some(TokenRecord { user_name, expires_at: None })
+        }))
+    }
+
+    fn account_of<'a>(
+        &'a self,
+        _: &'a TenantId,
+        candidate: AccountId,
+    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Some(candidate))))
+    }
+}

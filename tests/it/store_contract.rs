@@ -1,0 +1,81 @@
+//! What every store promises, and what its database refuses from anyone: each function takes a
+//! [`Database`], so that all databases run through the same ones. `open` is about SQLite alone.
+
+mod changes;
+mod logins;
+mod open;
+mod races;
+mod rules;
+mod sqlite;
+mod subjects;
+mod times;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use nats_callout::store::{
+    Coordination, CredentialStore, Freshness, LoginRecord, ProvisioningStore,
+};
+
+/// All that a store is.
+pub(crate) trait Store: CredentialStore + ProvisioningStore + Coordination {}
+impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
+
+/// A fresh database, gone when dropped.
+pub(crate) trait Database: Send + Sync {
+    /// The store under test; each call is another instance on the same database.
+    fn store(&self) -> BoxFuture<'_, Arc<dyn Store>>;
+
+    /// The other programs with which the same statements are tried, at least one.
+    fn clients(&self) -> Vec<&'static str>;
+
+    /// Runs statements as another program does, in autocommit; rows as text, NULL as an empty one.
+    fn run_with<'a>(
+        &'a self,
+        client: &'static str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, String>>;
+}
+
+impl dyn Database + '_ {
+    /// Runs statements that must work.
+    async fn run(&self, sql: &str) -> Vec<String> {
+        let client = self.clients()[0];
+        self.run_with(client, sql).await.unwrap_or_else(|error| panic!("{sql}\n{error}"))
+    }
+
+    /// Statements that every client must be refused, with a text that holds `words`.
+    async fn refuses(&self, sql: &str, words: &str) {
+        for client in self.clients() {
+            match self.run_with(client, sql).await {
+                Ok(_) => panic!("{client} took: {sql}"),
+                Err(text) => assert!(text.contains(words), "{client}: {sql}\n{text}\nnot: {words}"),
+            }
+        }
+    }
+
+    async fn login(&self, user: &str) -> Option<Arc<LoginRecord>> {
+        self.store().await.user(user, Freshness::Fresh).await.unwrap()
+    }
+}
+
+/// Runs each function against every database.
+macro_rules! on_every_database {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let database = crate::store_contract::sqlite::SqliteFile::new();
+                super::$name(&database).await;
+            })+
+        }
+    };
+}
+use on_every_database;
+
+const TENANT: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');";
+
+const ALICE: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');
+    INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$...');";
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -1,0 +1,332 @@
+//! Opening an SQLite file: its modes, its schema, several at once, and what is wrong with it; and
+//! what happens when another program does not let go of it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::{Change, Coordination as _, StoreError, UserKind};
+use nats_callout::store::{CredentialStore as _, Freshness, NewUser, ProvisioningStore as _};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::sqlite::{SqliteFile, has_shell, shell};
+use super::{ALICE, Database};
+
+/// Set for a copy of this test program that plays another process.
+const PLAY: &str = "NATS_CALLOUT_TEST_STORE_URL";
+
+async fn refusal(path: &Path) -> String {
+    let options =
+        SqliteOptions { open_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
+    let url = format!("sqlite://{}", path.display());
+    SqliteStore::open(&url, &options).await.expect_err("it opened").to_string()
+}
+
+/// This test program again, running one test alone with the variable above.
+fn play(test: &str, url: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("store_contract::open::{test}"), "--nocapture"]);
+    command.args(["--include-ignored"]).env(PLAY, url);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn passed(output: &Output) {
+    let (said, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{error}");
+}
+
+#[tokio::test]
+async fn a_new_file_is_its_owners_alone() {
+    let file = SqliteFile::new();
+    let store = file.open().await;
+    store.heartbeat("i", 1).await.unwrap();
+    store.ping().await.unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", file.path().display());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{path}");
+    }
+    let left = std::fs::read_dir(file.path().parent().unwrap()).unwrap().count();
+    assert_eq!(left, 3, "nothing else is left in the folder");
+    (&file as &dyn Database).run("SELECT 1").await;
+    let mut connection =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
+    let mode: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(mode, "wal");
+    connection.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_keeps_its_mode() {
+    let file = SqliteFile::new();
+    std::fs::write(file.path(), "").unwrap();
+    std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o660)).unwrap();
+    file.open().await.ping().await.unwrap();
+    assert_eq!(std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o660);
+}
+
+#[tokio::test]
+async fn the_schemas_version_is_readable_and_may_be_newer() {
+    let file = SqliteFile::new();
+    let db: &dyn Database = &file;
+    db.run(ALICE).await;
+    assert_eq!(db.run("SELECT version FROM schema_version").await, ["4"]);
+    db.run(
+        "ALTER TABLE tenants ADD COLUMN added_later TEXT;
+         INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+           VALUES (9999, 'of a later release', TRUE, x'00', 0)",
+    )
+    .await;
+    let store = file.open().await;
+    store.ping().await.unwrap();
+    assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
+    assert_eq!(db.run("SELECT version FROM schema_version").await, ["9999"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_one_new_file_at_once() {
+    let file = SqliteFile::new();
+    let others: Vec<_> =
+        (0..6).map(|_| play("another_process_opens", &file.url()).spawn().unwrap()).collect();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let url = file.url();
+            tokio::spawn(async move {
+                SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap().ping().await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for other in others {
+        passed(&other.wait_with_output().unwrap());
+    }
+    let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
+    assert_eq!(versions, ["4"]);
+}
+
+#[tokio::test]
+#[ignore = "plays another process for the test above"]
+async fn another_process_opens() {
+    let Ok(url) = std::env::var(PLAY) else { return };
+    SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap().ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let text = refusal(&at("gone/x.db")).await;
+    assert!(text.contains("gone does not exist; create it"), "{text}");
+    let text = refusal(folder.path()).await;
+    assert!(text.contains("directory") && text.contains("name a file"), "{text}");
+    std::fs::write(at("notes.txt"), "what I wanted to say\n".repeat(100)).unwrap();
+    let text = refusal(&at("notes.txt")).await;
+    assert!(text.contains("notes.txt: not an SQLite database"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    for (url, words) in [
+        ("postgres://localhost/x", "not an SQLite URL"),
+        ("sqlite://", "no path"),
+        ("sqlite::memory:", "in memory"),
+        ("sqlite://x.db?mode=ro", "no parameters"),
+    ] {
+        let text = SqliteStore::open(url, &SqliteOptions::default()).await.unwrap_err();
+        assert!(text.to_string().contains(words), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_database_of_another_program_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theirs.db");
+    let mut theirs = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .connect()
+        .await
+        .unwrap();
+    sqlx::query("CREATE TABLE users (id INTEGER)").execute(&mut theirs).await.unwrap();
+    let text = refusal(&path).await;
+    assert!(text.contains("is it the database of another program?"), "{text}");
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut theirs)
+        .await
+        .unwrap();
+    assert_eq!(tables, 1);
+}
+
+/// A row that was written with its checks turned off.
+#[tokio::test]
+async fn a_corrupt_row_is_an_error_of_its_own() {
+    let file = SqliteFile::new();
+    let db: &dyn Database = &file;
+    db.run(ALICE).await;
+    db.run(
+        "INSERT INTO users (tenant_id, name) VALUES ('42', 'bob'), ('42', 'carol');
+         PRAGMA ignore_check_constraints = 1;
+         UPDATE users SET status = 'odd' WHERE name = 'bob';
+         UPDATE users SET expires_at = 'never' WHERE name = 'carol';",
+    )
+    .await;
+    let store = file.open().await;
+    let error = store.user("bob", Freshness::Fresh).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Corrupt { table: "users", key, .. } if key == "bob"),
+        "{error}"
+    );
+    assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
+    let carol = store.user("carol", Freshness::Fresh).await.unwrap().unwrap();
+    assert_eq!(carol.user.expires_at, Some(0), "a time that cannot be read is long past");
+}
+
+/// Root may do anything, so another user tries; where that is impossible, this is skipped.
+#[tokio::test]
+async fn a_file_out_of_reach_is_an_error() {
+    let file = SqliteFile::new();
+    file.open().await.close().await;
+    std::fs::set_permissions(file.path().parent().unwrap(), PermissionsExt::from_mode(0o755))
+        .unwrap();
+    for mode in [0o600, 0o644] {
+        std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+        match play("another_user_is_refused", &file.url()).uid(65534).gid(65534).output() {
+            Ok(output) => passed(&output),
+            Err(error) => eprintln!("SKIPPED: cannot run as another user: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "plays another user for the test above"]
+async fn another_user_is_refused() {
+    let Ok(url) = std::env::var(PLAY) else { return };
+    let text = SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap_err().to_string();
+    assert!(text.contains("cannot be read and written"), "{text}");
+}
+
+fn bob() -> NewUser {
+    NewUser {
+        tenant: "42".parse().unwrap(),
+        name: "bob".into(),
+        kind: UserKind::Bb,
+        password_hash: None,
+        nkey: None,
+        publish: vec![],
+        subscribe: vec![],
+        policy: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_lock_delays_no_read_and_fails_a_write_in_time() {
+    let file = SqliteFile::new();
+    (&file as &dyn Database).run(ALICE).await;
+    let store = file.open().await;
+    let mut other =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
+    let lock = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    let began = Instant::now();
+    assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
+    assert!(began.elapsed() < Duration::from_millis(400));
+    // Opening needs no lock where the schema is there.
+    file.open().await.ping().await.unwrap();
+    let began = Instant::now();
+    let error = store.add_user(&bob()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("locked")), "{error}");
+    let candidate = nats_callout::keys::random_account_id().unwrap();
+    let error = store.account_of(&"42".parse().unwrap(), candidate).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
+    lock.rollback().await.unwrap();
+    store.add_user(&bob()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_locked_even_for_readers_fails_in_time() {
+    let file = SqliteFile::new();
+    (&file as &dyn Database).run(ALICE).await;
+    file.release().await;
+    let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
+    let mut other =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
+    for statement in ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"] {
+        sqlx::query(statement).execute(&mut other).await.unwrap();
+    }
+    let began = Instant::now();
+    let text = refusal(&file.path()).await;
+    assert!(text.contains("locked by another program"), "{text}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let store = SqliteStore::open(&file.url(), &options).await.unwrap();
+    store.ping().await.unwrap();
+    store.close().await;
+    let error = store.user("alice", Freshness::Fresh).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(store.ping().await.is_err());
+}
+
+/// A login's deadline drops whatever it waits for: no lock and no connection may stay behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_give_up_leave_no_lock() {
+    let file = SqliteFile::new();
+    (&file as &dyn Database).run(ALICE).await;
+    let store = file.open().await;
+    let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
+    let tenant = "42".parse().unwrap();
+    let mut given_up = 0;
+    for n in 0..300 {
+        let patience = Duration::from_micros(n * 3);
+        let write = store.set_password(&tenant, "alice", &hash);
+        given_up += u32::from(tokio::time::timeout(patience, write).await.is_err());
+        let read = store.user("alice", Freshness::Fresh);
+        given_up += u32::from(tokio::time::timeout(patience, read).await.is_err());
+        let feed = store.changes();
+        given_up += u32::from(tokio::time::timeout(patience, feed).await.is_err());
+    }
+    assert!(given_up > 0);
+    store.add_user(&bob()).await.unwrap();
+    assert!(store.user("bob", Freshness::Fresh).await.unwrap().is_some());
+    let noted = store.changes().await.unwrap();
+    assert!(noted.contains(&Change::Everything) || noted.contains(&Change::User("bob".into())));
+    let mut other =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut other).await.unwrap();
+    other.begin_with("BEGIN IMMEDIATE").await.unwrap().commit().await.unwrap();
+}
+
+/// The shell waits for no lock: our own transactions have to leave it room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shell_gets_in_between_our_writes() {
+    if !has_shell() {
+        return;
+    }
+    let file = SqliteFile::new();
+    (&file as &dyn Database).run(ALICE).await;
+    let store = std::sync::Arc::new(file.open().await);
+    let beating = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for now in 0.. {
+                store.heartbeat("i", now).await.unwrap();
+                store.record_logins(&[("alice".into(), now)]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+    let path = file.path();
+    let refused = tokio::task::spawn_blocking(move || {
+        let sql = |n: &i32| format!("UPDATE tenants SET js_memory = {n};");
+        (1..=100).filter(|n| shell(&path, &sql(n)).is_err()).count()
+    });
+    let refused = refused.await.unwrap();
+    beating.abort();
+    assert!(refused <= 20, "{refused} of 100 were refused");
+}

@@ -1,0 +1,100 @@
+//! Accounts: one for each incarnation of a tenant, whoever asks first, whatever happens meanwhile.
+
+use std::collections::HashSet;
+
+use nats_callout::keys::random_account_id;
+use nats_callout::store::{Freshness, TenantId};
+
+use super::{ALICE, Database, TENANT, on_every_database};
+
+on_every_database!(
+    racing_for_an_account_gives_one,
+    an_account_lasts_as_long_as_the_tenant,
+    an_account_is_found_by_its_key,
+    deleting_and_inserting_races_with_logins,
+);
+
+fn id() -> TenantId {
+    "42".parse().unwrap()
+}
+
+async fn racing_for_an_account_gives_one(db: &dyn Database) {
+    db.run(TENANT).await;
+    let (one, other) = (db.store().await, db.store().await);
+    let tasks = (0..16).map(|n| {
+        let store = if n % 2 == 0 { one.clone() } else { other.clone() };
+        tokio::spawn(async move {
+            store.account_of(&id(), random_account_id().unwrap()).await.unwrap().unwrap()
+        })
+    });
+    let mut accounts = HashSet::new();
+    for task in tasks.collect::<Vec<_>>() {
+        accounts.insert(task.await.unwrap());
+    }
+    assert_eq!(accounts.len(), 1);
+    assert_eq!(db.run("SELECT count(*) FROM tenant_accounts").await, ["1"]);
+}
+
+async fn an_account_lasts_as_long_as_the_tenant(db: &dyn Database) {
+    let store = db.store().await;
+    let ask = async || store.account_of(&id(), random_account_id().unwrap()).await.unwrap();
+    assert_eq!(ask().await, None, "there is no tenant");
+    db.run(ALICE).await;
+    let first = ask().await.unwrap();
+    assert_eq!(ask().await, Some(first));
+    assert_eq!(db.login("alice").await.unwrap().tenant.account, Some(first));
+    for client in db.clients() {
+        let replace = "INSERT OR REPLACE INTO tenants (id, name) VALUES ('42', 'renamed')";
+        db.run_with(client, replace).await.unwrap();
+        assert_eq!(ask().await, Some(first), "a replaced tenant keeps its account");
+        assert_eq!(db.login("alice").await.unwrap().tenant.name, "renamed");
+    }
+    db.run("DELETE FROM tenants").await;
+    assert_eq!(ask().await, None);
+    db.run(ALICE).await;
+    assert_eq!(db.login("alice").await.unwrap().tenant.account, None);
+    let second = ask().await.unwrap();
+    assert_ne!(second, first, "a tenant deleted and inserted again is a new one");
+}
+
+async fn an_account_is_found_by_its_key(db: &dyn Database) {
+    db.run(TENANT).await;
+    let store = db.store().await;
+    let account = random_account_id().unwrap();
+    assert!(store.tenant_of_account(&account).await.unwrap().is_none());
+    store.account_of(&id(), account).await.unwrap();
+    let found = store.tenant_of_account(&account).await.unwrap().unwrap();
+    assert_eq!((found.id, found.account), (id(), Some(account)));
+}
+
+async fn deleting_and_inserting_races_with_logins(db: &dyn Database) {
+    const ROUNDS: usize = 40;
+    db.run(ALICE).await;
+    let store = db.store().await;
+    let asking = (0..4).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut seen = HashSet::new();
+            for _ in 0..ROUNDS * 4 {
+                let candidate = random_account_id().unwrap();
+                seen.extend(store.account_of(&id(), candidate).await.unwrap());
+                if let Some(login) = store.user("alice", Freshness::Fresh).await.unwrap() {
+                    seen.extend(login.tenant.account);
+                }
+            }
+            seen
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    let mut incarnations = HashSet::new();
+    for _ in 0..ROUNDS {
+        db.run(&format!("BEGIN IMMEDIATE; DELETE FROM tenants; {ALICE} COMMIT;")).await;
+        let account = store.account_of(&id(), random_account_id().unwrap()).await.unwrap();
+        assert!(incarnations.insert(account.unwrap()), "an account came back to life");
+    }
+    for task in asking {
+        task.await.unwrap();
+    }
+    let kept = db.run("SELECT count(*) FROM tenant_accounts").await;
+    assert_eq!(kept, ["1"]);
+}

@@ -1,0 +1,236 @@
+//! What the database refuses from anyone, by column and rule; its references and cascades.
+
+use nats_callout::store::{Freshness, TokenHash};
+
+use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
+
+on_every_database!(
+    columns_are_checked,
+    columns_take_what_is_legal,
+    references_hold,
+    cascades_reach_everything,
+    a_rename_carries_the_tokens,
+    a_replaced_user_starts_without_tokens,
+    replacing_takes_no_other_users_row,
+    changes_stamp_updated_at,
+);
+
+const NKEY: &str = "UAWIJIHQZ3YYLDSTAOIOLBHVB23N6GNFMNFWNEIRGRIXD6VQOQDK2S5D";
+
+async fn columns_are_checked(db: &dyn Database) {
+    db.run(ALICE).await;
+    let long = "x".repeat(65);
+    let text = |value: &str| format!("'{value}'");
+    let wrong: Vec<(&str, Vec<String>)> = vec![
+        ("tenants.name", vec![text(""), text(&"x".repeat(129)), "'a' || char(10)".into()]),
+        ("tenants.name", vec!["'a' || char(133)".into(), "'a' || char(8232)".into()]),
+        ("tenants.name", vec!["'a' || char(0) || 'b'".into(), "x'41'".into()]),
+        ("tenants.name", vec!["CAST(x'41e4b8' AS TEXT)".into(), "CAST(x'ff41' AS TEXT)".into()]),
+        ("tenants.status", vec![text("gone"), text("Active"), "NULL".into()]),
+        ("tenants.isolation", vec![text("none"), text("")]),
+        ("tenants.policy", vec![text("../x"), text(""), text(&long)]),
+        ("tenants.account", vec![text("AUTH"), text("SYS"), text("$SYS"), text("$G"), text("")]),
+        ("tenants.account", vec![text("a.b"), text(&long), "'A' || char(0)".into()]),
+        ("tenants.js_memory", vec!["-1".into(), text("64MB"), "0.5".into(), "NULL".into()]),
+        ("tenants.js_storage", vec!["-1".into(), text("5GB"), "NULL".into()]),
+        ("tenants.js_streams", vec!["-1".into(), text("x")]),
+        ("tenants.js_consumers", vec!["-1".into(), text("x")]),
+        ("tenants.max_connections", vec!["-1".into(), text("x"), "1.5".into()]),
+        ("users.name", vec![text(""), text(&"x".repeat(129)), "'a' || char(127)".into()]),
+        ("users.name", vec!["'a' || char(8233)".into(), "'a' || char(0)".into(), "NULL".into()]),
+        ("users.kind", vec![text("admin"), text(""), "NULL".into()]),
+        ("users.status", vec![text("off"), "NULL".into()]),
+        ("users.password_hash", vec![text("secret"), text(""), text("$2x$10$a"), text("$1$a$b")]),
+        ("users.password_hash", vec![text("$argon2i$v"), text("$argon2id$"), text("$2b$a b")]),
+        ("users.password_hash", vec!["x'2432622461'".into(), "'$2b$' || char(0)".into()]),
+        ("users.nkey", vec![text(""), text(&NKEY[1..]), text(&NKEY.to_lowercase())]),
+        ("users.nkey", vec![text(&NKEY.replacen('U', "A", 1)), text(&NKEY.replace('W', "1"))]),
+        ("users.certificate", vec![text(""), text(&"x".repeat(256)), "'a' || char(7)".into()]),
+        ("users.policy", vec![text("a/b"), text("")]),
+    ];
+    for (column, values) in wrong {
+        let (table, name) = column.split_once('.').unwrap();
+        for value in values {
+            db.refuses(&format!("UPDATE {table} SET {name} = {value}"), column).await;
+        }
+    }
+    let inserts = [
+        ("tenants (id, name) VALUES ('a.b', 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES ('> q', 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES ('', 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES (NULL, 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES ('a' || char(0), 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES (x'4142', 'x')", "tenants.id"),
+        ("tenants (id, name) VALUES ('42', 'x')", "tenants.id"),
+        ("tenants (id) VALUES ('44')", "tenants.name"),
+        ("users (tenant_id) VALUES ('42')", "users.name"),
+        ("users (name) VALUES ('bob')", "users.tenant_id"),
+        ("tokens (user_name, token_hash) VALUES ('alice', 'ABC')", "tokens.token_hash"),
+        ("tokens (user_name) VALUES ('alice')", "tokens.token_hash"),
+    ];
+    for (insert, words) in inserts {
+        db.refuses(&format!("INSERT INTO {insert}"), words).await;
+    }
+    db.refuses("UPDATE tenants SET id = '43'", "tenants.id: never changes").await;
+    assert_eq!(db.run("SELECT name FROM tenants").await, ["Alice Ltd"]);
+}
+
+async fn columns_take_what_is_legal(db: &dyn Database) {
+    db.run(ALICE).await;
+    let long = "é".repeat(128);
+    let legal = [
+        ("tenants.name", vec!["Ä & Söhne 株式会社 🦀", "x", &long]),
+        ("tenants.isolation", vec!["account", "shared"]),
+        ("tenants.account", vec!["USERS", "auth", "A-1_b"]),
+        ("tenants.policy", vec!["admin"]),
+        ("users.password_hash", vec!["$2a$10$x", "$2b$10$x", "$2y$10$x", "$argon2id$v=19$m"]),
+        ("users.password_hash", vec!["$pbkdf2-sha256$29000$a$b", "$pbkdf2-sha512$i=1$a$b"]),
+        ("users.password_hash", vec!["$pbkdf2$1000$a$b", "$scrypt$ln=16,r=8,p=1$a$b"]),
+        ("users.nkey", vec![NKEY]),
+        ("users.certificate", vec!["CN=alice,O=Ä", "alice@example.com"]),
+        ("users.name", vec!["alice@example.com", "Alice Smith", "用户", "alice"]),
+    ];
+    for (column, values) in legal {
+        let (table, name) = column.split_once('.').unwrap();
+        for value in values {
+            db.run(&format!("UPDATE {table} SET {name} = '{value}'")).await;
+            assert_eq!(db.run(&format!("SELECT {name} FROM {table}")).await, [value]);
+        }
+    }
+    db.run(
+        "UPDATE tenants SET js_memory = 9223372036854775807, max_connections = 0, account = NULL",
+    )
+    .await;
+    let limits = db.login("alice").await.unwrap().tenant.limits;
+    assert_eq!((limits.memory, limits.connections), (i64::MAX as u64, Some(0)));
+}
+
+async fn references_hold(db: &dyn Database) {
+    db.run(ALICE).await;
+    let account = format!("A{}", &NKEY[1..]);
+    for (sql, words) in [
+        ("INSERT INTO users (tenant_id, name) VALUES ('43', 'bob')".into(), "no such tenant"),
+        ("UPDATE users SET tenant_id = '43'".into(), "no such tenant"),
+        (
+            format!("INSERT INTO tokens (user_name, token_hash) VALUES ('bob', '{TOKEN}')"),
+            "no such user",
+        ),
+        (
+            format!("INSERT INTO tenant_accounts (tenant_id, account) VALUES ('43', '{account}')"),
+            "no such tenant",
+        ),
+    ] {
+        db.refuses(&sql, words).await;
+    }
+    db.run(&format!("INSERT INTO tenant_accounts (tenant_id, account) VALUES ('42', '{account}')"))
+        .await;
+    db.refuses(
+        &format!("UPDATE tenant_accounts SET account = 'A{}'", "2".repeat(55)),
+        "never changes",
+    )
+    .await;
+}
+
+async fn cascades_reach_everything(db: &dyn Database) {
+    for client in db.clients() {
+        db.run(ALICE).await;
+        db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
+            .await;
+        let account = format!("A{}", &NKEY[1..]);
+        db.run(&format!(
+            "INSERT INTO tenant_accounts (tenant_id, account) VALUES ('42', '{account}')"
+        ))
+        .await;
+        db.run_with(client, "DELETE FROM tenants").await.unwrap();
+        for table in ["users", "tokens", "tenant_accounts"] {
+            assert_eq!(db.run(&format!("SELECT count(*) FROM {table}")).await, ["0"], "{table}");
+        }
+    }
+    db.run(ALICE).await;
+    db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
+        .await;
+    db.run("DELETE FROM users").await;
+    assert_eq!(db.run("SELECT count(*) FROM tokens").await, ["0"]);
+}
+
+/// The hash [`TOKEN`].
+fn token() -> TokenHash {
+    let half = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+    let mut hash = [0; 32];
+    for (at, byte) in hash.iter_mut().enumerate() {
+        *byte = half[at % 8];
+    }
+    TokenHash(hash)
+}
+
+async fn a_rename_carries_the_tokens(db: &dyn Database) {
+    db.run(ALICE).await;
+    db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
+        .await;
+    db.run("UPDATE users SET name = 'alicia'").await;
+    let read = db.store().await.token(&token(), Freshness::Fresh).await.unwrap().unwrap();
+    assert_eq!(read.user_name, "alicia");
+}
+
+async fn a_replaced_user_starts_without_tokens(db: &dyn Database) {
+    for client in db.clients() {
+        db.run(ALICE).await;
+        db.run("INSERT INTO tenants (id, name) VALUES ('43', 'Mallory')").await;
+        db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
+            .await;
+        // An insert that comes to nothing, or to an update, changes nothing of the tokens.
+        db.run_with(client, "INSERT OR IGNORE INTO users (tenant_id, name) VALUES ('43', 'alice')")
+            .await
+            .unwrap();
+        db.run_with(
+            client,
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice')
+               ON CONFLICT (name) DO UPDATE SET status = 'active'",
+        )
+        .await
+        .unwrap();
+        assert_eq!(db.run("SELECT count(*) FROM tokens").await, ["1"]);
+        let replace = "INSERT OR REPLACE INTO users (tenant_id, name) VALUES ('43', 'alice')";
+        db.run_with(client, replace).await.unwrap();
+        let store = db.store().await;
+        assert!(store.token(&token(), Freshness::Fresh).await.unwrap().is_none());
+        assert_eq!(db.login("alice").await.unwrap().tenant.id.as_str(), "43");
+        db.run("DELETE FROM tenants").await;
+    }
+}
+
+async fn replacing_takes_no_other_users_row(db: &dyn Database) {
+    db.run(ALICE).await;
+    db.run(&format!("UPDATE users SET nkey = '{NKEY}', certificate = 'CN=alice'")).await;
+    db.run("INSERT INTO users (tenant_id, name) VALUES ('42', 'bob')").await;
+    let insert = "INSERT OR REPLACE INTO users (tenant_id, name";
+    for (sql, words) in [
+        (format!("{insert}, nkey) VALUES ('42', 'eve', '{NKEY}')"), "users.nkey"),
+        (format!("{insert}, certificate) VALUES ('42', 'eve', 'CN=alice')"), "users.certificate"),
+        (format!("UPDATE users SET nkey = '{NKEY}' WHERE name = 'bob'"), "users.nkey"),
+        ("UPDATE OR REPLACE users SET name = 'alice' WHERE name = 'bob'".into(), "users.name"),
+        ("UPDATE users SET name = 'alice' WHERE name = 'bob'".into(), "users.name"),
+    ] {
+        db.refuses(&sql, words).await;
+    }
+    assert_eq!(db.run("SELECT name FROM users ORDER BY name").await, ["alice", "bob"]);
+}
+
+async fn changes_stamp_updated_at(db: &dyn Database) {
+    db.run(TENANT).await;
+    let stamp = async || db.run("SELECT updated_at FROM tenants").await[0].clone();
+    let mut last = stamp().await;
+    for n in 1..20 {
+        db.run(&format!("UPDATE tenants SET js_memory = {n}")).await;
+        let now = stamp().await;
+        assert!(now > last, "{now} after {last}");
+        last = now;
+    }
+    db.run("UPDATE tenants SET js_memory = 19, status = 'active'").await;
+    assert_eq!(stamp().await, last, "nothing changed");
+    db.run("UPDATE tenants SET updated_at = '2001-01-01 00:00:00+00:00'").await;
+    assert_eq!(stamp().await, last, "it never goes back");
+    db.run("UPDATE tenants SET updated_at = '2101-01-01 00:00:00.000+00:00'").await;
+    db.run("UPDATE tenants SET js_memory = 20").await;
+    assert_eq!(stamp().await, "2101-01-01 00:00:00.001+00:00");
+}
