@@ -1,9 +1,14 @@
 //! Who is connecting: an [`Authenticator`] turns [`Credentials`] into a [`Principal`], or says why
 //! not, or that this kind of credential is not its own.
 
+#[cfg(test)]
+mod fakes;
 pub mod hashing;
+pub mod lane;
 pub mod password;
+pub mod random;
 pub mod token;
+pub mod verified;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -15,7 +15,6 @@ mod secret;
 mod serve;
 mod settle;
 mod show;
-mod subject;
 mod tenant;
 mod token;
 mod up;

@@ -1,13 +1,92 @@
-//! NATS auth callout.
+//! The service that nats-server asks who a connecting client is: *auth callout*
+//! ([ADR-26](https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-26.md)), as
+//! a library. It authenticates users against a tenant table and mints short-lived user JWTs in the
+//! right account, with the permissions of a policy.
+//!
+//! ```text
+//!  client        nats-server                        this crate
+//!    | CONNECT ----> |                                   |
+//!    |               | $SYS.REQ.USER.AUTH (sealed) ----> | service     queue, deadline, reply
+//!    |               |                                   | authorize   START HERE
+//!    |               |                                   |   protocol    open, verify
+//!    |               |                                   |   authn       who is it? (store, cached)
+//!    |               |                                   |   policy      what may it do?
+//!    |               | <---- account JWT (first login)   |   placement   where? (provision)
+//!    |               | <---- user JWT, signed, sealed -- |   mint        for how long?
+//!    | <-- OK / -ERR |                                   | audit       one line for each outcome
+//! ```
+//!
+//! [`authorize`] holds the whole path of a request, with no NATS I/O in it. What a decision needs
+//! comes in through traits: [`authn::Authenticator`], [`store::CredentialStore`],
+//! [`policy::Policy`], [`keys::Signer`] and [`clock::Clock`]. [`service`] runs it on a connection.
+//!
+//! Everything is denied that is not allowed by a rule; a fault of the service is never reported as
+//! the client's: it sends no answer, and the client tries again.
+//!
+//! # Deciding without a NATS connection
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::{Duration, Instant};
+//!
+//! use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder};
+//! use nats_callout::keys::{KeyKind, SigningKey, XKey};
+//! use nats_callout::mint::Mint;
+//! use nats_callout::placement::{ConfigTargets, Placement};
+//! use nats_callout::policy::rules::PolicySet;
+//! use nats_callout::protocol::envelope::Envelope;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (issuer, _seed) = SigningKey::generate(KeyKind::Account)?;
+//! let (xkey, _seed) = XKey::generate()?;
+//! let issuer = Arc::new(issuer);
+//! let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default())?;
+//! let authorizer = Authorizer::new(
+//!     Envelope::new(vec![xkey]),
+//!     Placement::Config(targets),
+//!     Arc::new(PolicySet::shipped()?),
+//!     Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+//!     Responder { signer: issuer, issuer_account: None },
+//! );
+//! // Nothing gets an answer that no server has sealed and signed.
+//! let deadline = Instant::now() + Duration::from_secs(1);
+//! let message = CalloutMessage { payload: b"eyJ...", server_xkey: None, deadline };
+//! assert!(matches!(authorizer.authorize(message).await, Outcome::Abort(_)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `sqlite` (default): the embedded tenant table.
+//! - `postgres` (default): reserved for the PostgreSQL tenant table; it adds nothing yet.
+//! - `cli` (default): the program `nats-callout`.
+//!
+//! # TLS
+//!
+//! async-nats and this crate use aws-lc-rs. An application whose other crates bring a second
+//! rustls provider has to install one of them as the default before it connects
+//! (`rustls::crypto::CryptoProvider::install_default`), or async-nats panics.
 
+pub mod audit;
 pub mod authn;
+pub mod authorize;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;
 pub mod credentials;
+#[cfg(feature = "cli")]
+pub mod daemon;
+pub mod instance;
 pub mod keyfile;
 pub mod keys;
+pub mod mint;
+pub mod placement;
+pub mod policy;
 pub mod protocol;
+pub mod provision;
+pub mod service;
 pub mod store;

@@ -5,6 +5,8 @@
 //! itself refuses what is not legal.
 
 pub mod cache;
+#[cfg(feature = "sqlite")]
+mod queries;
 pub mod record;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

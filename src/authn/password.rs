@@ -1,1 +1,226 @@
+//! Logins with a user name and a password, or with one of the user's tokens in its place.
+//!
+//! Two rules hold throughout. No refusal rests on a cached row: what would refuse is read again.
+//! And every refusal of a password costs one hash, whether the user is unknown, suspended, expired
+//! or without a password, or the password is wrong: the time taken tells nothing.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::hashing::{self, Verdict};
+use super::lane::HashingLane;
+use super::token::{Token, TokenCheck};
+use super::verified::{Fingerprint, VerifiedPasswords};
+use super::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::clock::Clock;
+use crate::credentials::{Credentials, Secret};
+use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
+
+const MAX_PASSWORD_BYTES: usize = 4_096;
+const MAX_USER_CHARS: usize = 128;
+
+/// The word for the log.
+const METHOD: &str = "password";
+
+/// A user whose password was right and whose stored hash is outdated: to be hashed anew and handed
+/// to [`ProvisioningStore::rehash`](crate::store::ProvisioningStore::rehash).
+#[derive(Debug, Clone)]
+pub struct Rehash {
+    /// The login name.
+    pub user: String,
+    /// The hash that was verified.
+    pub old: PasswordHash,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Verifies user names and passwords.
+#[derive(Debug)]
+pub struct PasswordAuthenticator {
+    tokens: TokenCheck,
+    lane: Arc<HashingLane>,
+    verified: VerifiedPasswords,
+    rehash: Option<mpsc::Sender<Rehash>>,
+}
+
+impl PasswordAuthenticator {
+    /// Looks users up in `store` and verifies their passwords on `lane`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn CredentialStore>,
+        lane: Arc<HashingLane>,
+        verified: VerifiedPasswords,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { tokens: TokenCheck { store, clock }, lane, verified, rehash: None }
+    }
+
+    /// Hands users with an outdated hash to `rehash`, as long as it has room.
+    #[must_use]
+    pub fn with_rehash(mut self, rehash: mpsc::Sender<Rehash>) -> Self {
+        self.rehash = Some(rehash);
+        self
+    }
+
+    async fn authenticate_user(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Instant,
+    ) -> Result<Authentication, AuthnError> {
+        if let Some(reason) = hopeless(user, password.expose()) {
+            let empty = Secret::new(String::new());
+            self.lane.verify(empty, None, deadline).await?;
+            return Ok(Authentication::Refused(reason));
+        }
+        if let Some(token) = Token::parse(password.expose()) {
+            return self.tokens.authenticate(&token, Some(user)).await;
+        }
+        self.authenticate_password(user, password, deadline).await
+    }
+
+    async fn authenticate_password(
+        &self,
+        user: &str,
+        password: &Secret,
+        deadline: Instant,
+    ) -> Result<Authentication, AuthnError> {
+        let mut record = self.find(user, Freshness::Cached).await?;
+        // Without a hash there is nothing to verify: better to read again before the work than
+        // to do it twice.
+        let read_again = hash_of(record.as_ref()).is_none();
+        if read_again {
+            record = self.find(user, Freshness::Fresh).await?;
+        }
+        let verdict = self.check(user, record.as_ref(), password, deadline).await?;
+        let decision = self.decide(record.as_ref(), verdict);
+        if read_again || decision.is_ok() {
+            return Ok(answer(decision));
+        }
+        let current = self.find(user, Freshness::Fresh).await?;
+        let verdict = if hash_of(current.as_ref()) == hash_of(record.as_ref()) {
+            verdict
+        } else if hash_of(current.as_ref()).is_none() {
+            Verdict::Mismatch
+        } else {
+            self.check(user, current.as_ref(), password, deadline).await?
+        };
+        Ok(answer(self.decide(current.as_ref(), verdict)))
+    }
+
+    async fn find(
+        &self,
+        user: &str,
+        freshness: Freshness,
+    ) -> Result<Option<Arc<LoginRecord>>, AuthnError> {
+        Ok(self.tokens.store.user(user, freshness).await?)
+    }
+
+    /// Compares the password with the record's hash: one hash, unless it is known to match.
+    async fn check(
+        &self,
+        user: &str,
+        record: Option<&Arc<LoginRecord>>,
+        password: &Secret,
+        deadline: Instant,
+    ) -> Result<Verdict, AuthnError> {
+        let hash = hash_of(record);
+        let fingerprint = self.verified.fingerprint(user, hash, password);
+        let verify = || {
+            let matched = self.on_match(user, hash, password, fingerprint.clone());
+            self.lane.verify_then(password.clone(), hash.cloned(), deadline, matched)
+        };
+        let verdict = self.verified.check(&fingerprint, deadline, verify).await?;
+        if let Verdict::Unusable(reason) = verdict {
+            tracing::error!(user, %reason, "the stored password hash cannot be used");
+        }
+        Ok(verdict)
+    }
+
+    fn decide(
+        &self,
+        record: Option<&Arc<LoginRecord>>,
+        verdict: Verdict,
+    ) -> Result<Principal, DenyReason> {
+        let record = record.ok_or(DenyReason::UnknownUser)?;
+        match verdict {
+            Verdict::Match => {
+                Principal::new(Arc::clone(record), METHOD, None, self.tokens.clock.now())
+            }
+            Verdict::Mismatch | Verdict::Unusable(_) => Err(DenyReason::WrongPassword),
+        }
+    }
+
+    /// What is to be done once the password is known to be right, in time or not. A full queue
+    /// loses nothing: when the password is next verified, the hash is offered again.
+    fn on_match(
+        &self,
+        user: &str,
+        hash: Option<&PasswordHash>,
+        password: &Secret,
+        fingerprint: Fingerprint,
+    ) -> impl FnOnce() + Send + 'static {
+        let verified = self.verified.clone();
+        let outdated = hash.filter(|hash| hashing::is_outdated(hash));
+        let rehash = self.rehash.clone().zip(outdated).map(|(sender, old)| {
+            let user = user.to_owned();
+            (sender, Rehash { user, old: old.clone(), password: password.clone() })
+        });
+        move || {
+            verified.remember(fingerprint);
+            if let Some((sender, job)) = rehash
+                && sender.try_send(job).is_err()
+            {
+                tracing::debug!("no room to hash an outdated password anew");
+            }
+        }
+    }
+}
+
+impl Authenticator for PasswordAuthenticator {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        async move {
+            match credentials {
+                Credentials::Password { user, password } => {
+                    self.authenticate_user(user, password, deadline).await
+                }
+                _ => Ok(Authentication::NotMine),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why no row could make this a login: the database is not asked, and may not be able to be.
+fn hopeless(user: &str, password: &str) -> Option<DenyReason> {
+    let printable = !user.chars().any(char::is_control);
+    if user.is_empty() || user.chars().nth(MAX_USER_CHARS).is_some() || !printable {
+        Some(DenyReason::UnknownUser)
+    } else if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+        Some(DenyReason::WrongPassword)
+    } else {
+        None
+    }
+}
+
+fn hash_of(record: Option<&Arc<LoginRecord>>) -> Option<&PasswordHash> {
+    record?.user.password_hash.as_ref()
+}
+
+fn answer(decision: Result<Principal, DenyReason>) -> Authentication {
+    match decision {
+        Ok(principal) => Authentication::Accepted(principal),
+        Err(reason) => Authentication::Refused(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests;

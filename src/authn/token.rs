@@ -1,1 +1,369 @@
+//! Opaque tokens: how one looks, how one is made, and the one path on which it is verified, whether
+//! the client sends it alone or as a password.
+//!
+//! A token is `nct_`, 32 random base62 characters (190 bits) and 6 base62 characters of checksum:
+//! the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian, digits in the order 0-9,
+//! A-Z, a-z. The prefix lets a scanner recognise a leaked token, the checksum lets it and us rule
+//! out other texts without a look-up. The table keeps the SHA-256 of the whole text.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::digest;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use zeroize::Zeroizing;
+
+use super::random::{self, BASE62, NoRandomness};
+use super::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::clock::Clock;
+use crate::credentials::{Credentials, Secret};
+use crate::store::{CredentialStore, Freshness, TokenHash};
+
+const PREFIX: &str = "nct_";
+const RANDOM_LEN: usize = 32;
+const CHECKSUM_LEN: usize = 6;
+const BODY_LEN: usize = PREFIX.len() + RANDOM_LEN;
+const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// The word for the log.
+const METHOD: &str = "token";
+
+/// A well-formed token; whether it is anybody's, only the store knows.
+#[derive(Clone)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// Makes a new one.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        let random = random::text(BASE62, RANDOM_LEN)?;
+        let mut text = Zeroizing::new(String::with_capacity(BODY_LEN + CHECKSUM_LEN));
+        text.push_str(PREFIX);
+        text.push_str(&random);
+        let checksum = checksum(&text);
+        text.extend(checksum.map(char::from));
+        Ok(Self(text))
+    }
+
+    /// The token, if the text is one: prefix, length, alphabet and checksum are right.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (body, given) = text.split_at_checked(BODY_LEN)?;
+        let random = body.strip_prefix(PREFIX)?;
+        let well_formed = random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && given.as_bytes() == checksum(body);
+        well_formed.then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// What the table keeps of it.
+    #[must_use]
+    pub fn hash(&self) -> TokenHash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
+        TokenHash(hash)
+    }
+
+    /// The text, which is shown to its owner once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+fn checksum(body: &str) -> [u8; CHECKSUM_LEN] {
+    let mut rest = CRC.checksum(body.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_LEN];
+    for digit in digits.iter_mut().rev() {
+        let value = usize::try_from(rest % 62).unwrap_or_default();
+        *digit = BASE62.get(value).copied().unwrap_or(b'0');
+        rest /= 62;
+    }
+    digits
+}
+
+/// Verifies a token that a client sends alone.
+#[derive(Debug)]
+pub struct TokenAuthenticator {
+    tokens: TokenCheck,
+}
+
+impl TokenAuthenticator {
+    /// Looks tokens up in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { tokens: TokenCheck { store, clock } }
+    }
+
+    async fn authenticate_token(&self, sent: &Secret) -> Result<Authentication, AuthnError> {
+        if !sent.expose().starts_with(PREFIX) {
+            return Ok(Authentication::NotMine);
+        }
+        match Token::parse(sent.expose()) {
+            Some(token) => self.tokens.authenticate(&token, None).await,
+            None => Ok(Authentication::Refused(DenyReason::UnknownToken)),
+        }
+    }
+}
+
+impl Authenticator for TokenAuthenticator {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        async move {
+            match credentials {
+                Credentials::Token(sent) => self.authenticate_token(sent).await,
+                _ => Ok(Authentication::NotMine),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The one path from a token to its user.
+#[derive(Debug)]
+pub(super) struct TokenCheck {
+    pub(super) store: Arc<dyn CredentialStore>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl TokenCheck {
+    /// Accepts the token's user, who must be `owner` where one is named. No refusal rests on a
+    /// cached row.
+    pub(super) async fn authenticate(
+        &self,
+        token: &Token,
+        owner: Option<&str>,
+    ) -> Result<Authentication, AuthnError> {
+        let hash = token.hash();
+        if let Ok(principal) = self.decide(&hash, owner, Freshness::Cached).await? {
+            return Ok(Authentication::Accepted(principal));
+        }
+        Ok(match self.decide(&hash, owner, Freshness::Fresh).await? {
+            Ok(principal) => Authentication::Accepted(principal),
+            Err(reason) => Authentication::Refused(reason),
+        })
+    }
+
+    async fn decide(
+        &self,
+        hash: &TokenHash,
+        owner: Option<&str>,
+        freshness: Freshness,
+    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
+        let Some(token) = self.store.token(hash, freshness).await? else {
+            return Ok(Err(DenyReason::UnknownToken));
+        };
+        if owner.is_some_and(|owner| owner != token.user_name) {
+            return Ok(Err(DenyReason::UnknownToken));
+        }
+        let Some(user) = self.store.user(&token.user_name, freshness).await? else {
+            return Ok(Err(DenyReason::UnknownUser));
+        };
+        Ok(Principal::new(user, METHOD, token.expires_at, self.clock.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use proptest::prelude::*;
+
+    use super::super::fakes::{FakeStore, NOW, SetClock, accepted, far, record, refused};
+    use super::*;
+    use crate::store::{Status, StoreError};
+
+    /// Text and SHA-256, both computed with Python's zlib and hashlib.
+    const VECTORS: [(&str, &str); 3] = [
+        (
+            "nct_0000000000000000000000000000000019Bvis",
+            "1010e7d065733f525a7dcd1ae859d7a71835e54756c2b29076b05acc15b72c4e",
+        ),
+        (
+            "nct_0123456789ABCDEFGHIJKLMNOPQRSTUV3YmFeT",
+            "d85ea86ae542dab08f1b11a5b144ad8d5ebf123946d4627090feb49eb147abb1",
+        ),
+        (
+            "nct_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz1vBU6y",
+            "573b09230dba973122c4d81338106b2f0a6c2a682376de014eb74b40fdbbc697",
+        ),
+    ];
+
+    struct Case {
+        store: Arc<FakeStore>,
+        token: Token,
+        authenticator: TokenAuthenticator,
+    }
+
+    fn case() -> Case {
+        let store = Arc::new(FakeStore::default());
+        let authenticator = TokenAuthenticator::new(
+            Arc::clone(&store) as Arc<dyn CredentialStore>,
+            Arc::new(SetClock::default()),
+        );
+        Case { store, token: Token::generate().unwrap(), authenticator }
+    }
+
+    impl Case {
+        async fn send(&self, text: &str) -> Result<Authentication, AuthnError> {
+            let credentials = Credentials::Token(Secret::new(text.to_owned()));
+            self.authenticator.authenticate(&credentials, far()).await
+        }
+
+        async fn login(&self) -> Result<Authentication, AuthnError> {
+            self.send(self.token.expose()).await
+        }
+    }
+
+    #[test]
+    fn checksum_and_hash_are_those_that_others_compute() {
+        for (text, sha256) in VECTORS {
+            let token = Token::parse(text).unwrap();
+            assert_eq!(token.expose(), text);
+            assert_eq!(token.hash().to_hex(), sha256);
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_tokens() {
+        let [(token, _), ..] = VECTORS;
+        for text in [
+            "",
+            "nct_",
+            "nct_00000000000000000000000000000000",
+            &token.replace("nct_", "NCT_"),
+            &token.replace("nct_", "nat_"),
+            &format!("{token}0"),
+            &format!(" {token}"),
+            &token.replace("9Bvis", "9Bvit"),
+            &format!("nct_é{}", "0".repeat(36)),
+            &format!("nct_{}é", "0".repeat(31)),
+        ] {
+            assert!(Token::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_shown_by_debug() {
+        let token = Token::generate().unwrap();
+        assert_eq!(format!("{token:?}"), "Token(redacted)");
+    }
+
+    proptest! {
+        #[test]
+        fn a_generated_token_is_parsed_back(_ in 0..64_u8) {
+            let token = Token::generate().unwrap();
+            let parsed = Token::parse(token.expose()).unwrap();
+            prop_assert_eq!(parsed.hash(), token.hash());
+            prop_assert_eq!(token.expose().len(), 42);
+            prop_assert!(Token::generate().unwrap().hash() != token.hash());
+        }
+
+        #[test]
+        fn one_changed_character_is_noticed(
+            place in 4..42_usize,
+            other in proptest::sample::select(BASE62.to_vec()),
+        ) {
+            let token = Token::generate().unwrap();
+            let mut bytes = token.expose().as_bytes().to_vec();
+            prop_assume!(bytes[place] != other);
+            bytes[place] = other;
+            prop_assert!(Token::parse(std::str::from_utf8(&bytes).unwrap()).is_none());
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "(nct_)?\\PC{0,50}") {
+            prop_assert!(Token::parse(&text).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_known_token_is_its_user() {
+        let case = case();
+        case.store.put(record("alice", None));
+        case.store.put_token(case.token.hash(), "alice", Some(NOW + 60));
+        let principal = accepted(case.login().await);
+        assert_eq!(principal.record().user.name, "alice");
+        assert_eq!(principal.method(), "token");
+        assert_eq!(principal.expires_at(), Some(NOW + 60));
+        assert_eq!(case.store.reads(), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_is_left_to_others() {
+        let case = case();
+        for text in ["eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "hunter2", ""] {
+            assert!(matches!(case.send(text).await, Ok(Authentication::NotMine)));
+        }
+        let other = Credentials::None;
+        let answer = case.authenticator.authenticate(&other, far()).await;
+        assert!(matches!(answer, Ok(Authentication::NotMine)));
+        assert_eq!(case.store.reads(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_checksum_is_refused_without_a_look_up() {
+        let case = case();
+        let mut text = case.token.expose().to_owned();
+        let last = if text.ends_with('0') { '1' } else { '0' };
+        text.pop();
+        text.push(last);
+        assert_eq!(refused(case.send(&text).await), DenyReason::UnknownToken);
+        assert_eq!(case.store.reads(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn every_refusal_reads_the_database() {
+        let case = case();
+        assert_eq!(refused(case.login().await), DenyReason::UnknownToken);
+        assert_eq!(case.store.reads(), (1, 1));
+
+        case.store.put_token(case.token.hash(), "alice", None);
+        assert_eq!(refused(case.login().await), DenyReason::UnknownUser);
+
+        let mut suspended = record("alice", None);
+        suspended.user.status = Status::Suspended;
+        case.store.put(suspended);
+        assert_eq!(refused(case.login().await), DenyReason::UserSuspended);
+
+        case.store.put(record("alice", None));
+        case.store.put_token(case.token.hash(), "alice", Some(NOW));
+        assert_eq!(refused(case.login().await), DenyReason::TokenExpired);
+    }
+
+    #[tokio::test]
+    async fn a_stale_row_never_refuses() {
+        let case = case();
+        case.store.put_database(record("alice", None));
+        case.store.put_token_database(case.token.hash(), "alice", None);
+        accepted(case.login().await);
+
+        case.store.put_token_cached(case.token.hash(), "alice", Some(NOW - 1));
+        accepted(case.login().await);
+
+        case.store.put_token_cached(case.token.hash(), "alice", None);
+        accepted(case.login().await);
+
+        let mut suspended = record("alice", None);
+        suspended.tenant.status = Status::Suspended;
+        case.store.put_cached(suspended);
+        accepted(case.login().await);
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_no_refusal() {
+        let case = case();
+        case.store.outage.store(true, SeqCst);
+        let answer = case.login().await;
+        assert!(matches!(answer, Err(AuthnError::Store(StoreError::Unavailable(_)))));
+    }
+}

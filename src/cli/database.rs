@@ -2,11 +2,17 @@
 //! of the command line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow, bail};
 
+use super::Usage;
 use crate::config::Config;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{Coordination, ProvisioningStore, StoreError};
+
+/// How long a command waits for the database.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The tenant table, as commands use it.
 pub(super) struct Database {
@@ -14,9 +20,42 @@ pub(super) struct Database {
     pub(super) coordination: Arc<dyn Coordination>,
 }
 
-/// Opens the database.
-pub(super) async fn open(_config: &Config) -> anyhow::Result<Database> {
-    anyhow::bail!("no database is wired yet")
+/// Opens the database for a command.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
+    // A person can wait longer than a login.
+    let options = SqliteOptions {
+        read_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        readers: 2,
+        ..SqliteOptions::default()
+    };
+    let store = connect(config, &options).await?;
+    Ok(Database { provisioning: store.clone(), coordination: store })
+}
+
+/// Opens the database for the service.
+pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
+    let timeout = config.database.timeout;
+    let options =
+        SqliteOptions { read_timeout: timeout, write_timeout: timeout, ..SqliteOptions::default() };
+    connect(config, &options).await
+}
+
+async fn connect(config: &Config, options: &SqliteOptions) -> anyhow::Result<Arc<SqliteStore>> {
+    let url = &config.database.url;
+    if !url.is_sqlite() {
+        bail!(Usage(
+            "[database] url: PostgreSQL is not supported yet; write sqlite://PATH".to_owned()
+        ));
+    }
+    let store = SqliteStore::open(url.expose(), options).await.with_context(|| {
+        format!(
+            "cannot open the database {}; check [database] url in {}",
+            url.expose(),
+            config.file.display()
+        )
+    })?;
+    Ok(Arc::new(store))
 }
 
 /// The error, with what to do about it.

@@ -7,24 +7,16 @@ use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
 use super::Usage;
+use crate::authn::token::Token;
+use crate::authn::{hashing, random};
 use crate::store::{PasswordHash, TokenHash};
-
-/// 144 random bits.
-const PASSWORD_BYTES: usize = 18;
 
 /// The longest password that is taken: bcrypt's limit does not apply, an attacker's patience does.
 const MAX_PASSWORD_BYTES: usize = 1_024;
 
-/// A new random password out of `A-Z a-z 0-9 _ -`, which does not look like an option.
+/// A new random password, which does not look like an option.
 pub(super) fn generate_password() -> anyhow::Result<Zeroizing<String>> {
-    loop {
-        let mut bytes = Zeroizing::new([0; PASSWORD_BYTES]);
-        aws_lc_rs::rand::fill(bytes.as_mut_slice()).ok().context("no randomness to be had")?;
-        let password = Zeroizing::new(data_encoding::BASE64URL_NOPAD.encode(bytes.as_slice()));
-        if !password.starts_with('-') {
-            return Ok(password);
-        }
-    }
+    Ok(Zeroizing::new(random::generate_password()?.expose().to_owned()))
 }
 
 /// The first line of stdin.
@@ -51,31 +43,21 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>>
 /// The hash that is stored of a password.
 pub(super) async fn hash_password(password: &Zeroizing<String>) -> anyhow::Result<PasswordHash> {
     let password = password.clone();
-    tokio::task::spawn_blocking(move || hash(&password)).await.context("hashing was interrupted")?
-}
-
-fn hash(_password: &str) -> anyhow::Result<PasswordHash> {
-    bail!("no password hashing is wired yet")
+    tokio::task::spawn_blocking(move || hashing::hash(&password))
+        .await
+        .context("hashing was interrupted")?
+        .context("cannot hash the password")
 }
 
 /// A new token, and the hash that is stored of it.
 pub(super) fn generate_token() -> anyhow::Result<(Zeroizing<String>, TokenHash)> {
-    bail!("no tokens are wired yet")
+    let token = Token::generate()?;
+    Ok((Zeroizing::new(token.expose().to_owned()), token.hash()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_safe_everywhere() {
-        for _ in 0..200 {
-            let password = generate_password().unwrap();
-            assert_eq!(password.len(), 24);
-            assert!(password.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it)));
-            assert!(!password.starts_with('-'));
-        }
-    }
 
     #[test]
     fn one_line_of_stdin() {

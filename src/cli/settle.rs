@@ -11,10 +11,8 @@ use tokio::time::Instant;
 use super::Context;
 use super::output::note;
 use crate::config::{Config, Mode};
+use crate::instance::SYNC_SUBJECT;
 use crate::keyfile;
-
-/// Where instances listen. One answers after forgetting, and after the decisions already begun.
-const SUBJECT: &str = "_CALLOUT.sync";
 
 /// An instance whose heartbeat is older is taken for dead.
 const HEARTBEAT_SECONDS: i64 = 3;
@@ -62,7 +60,7 @@ async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<
     loop {
         tokio::select! {
             _ = repeat.tick() => {
-                client.publish_with_reply(SUBJECT, inbox.clone(), bytes::Bytes::new()).await?;
+                client.publish_with_reply(SYNC_SUBJECT, inbox.clone(), bytes::Bytes::new()).await?;
                 client.flush().await?;
             }
             answer = answers.next() => {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::database::explain;
 use super::env_file::{self, Login};
 use super::output::note;
-use super::{Context, Usage, secret, settle, subject, tenant, url};
+use super::{Context, Usage, secret, settle, tenant, url};
 use crate::config::Mode;
 use crate::keys::UserNkey;
+use crate::policy::subject::{Pattern, SubjectError};
 use crate::store::{Isolation, NewUser, TenantId, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
@@ -30,10 +31,10 @@ pub(super) struct AddArgs {
     #[arg(long, default_value = "service")]
     kind: UserKind,
     /// Subjects that the service may publish
-    #[arg(short, long, value_name = "SUBJECTS", value_delimiter = ',', value_parser = subject::check)]
+    #[arg(short, long, value_name = "SUBJECTS", value_delimiter = ',', value_parser = subject)]
     publish: Vec<String>,
     /// Subjects that the service may subscribe
-    #[arg(short, long, value_name = "SUBJECTS", value_delimiter = ',', value_parser = subject::check)]
+    #[arg(short, long, value_name = "SUBJECTS", value_delimiter = ',', value_parser = subject)]
     subscribe: Vec<String>,
     /// The policy, where not that of the kind
     #[arg(long, value_name = "P")]
@@ -65,6 +66,12 @@ pub(super) struct PasswdArgs {
 
 fn nkey(text: &str) -> Result<UserNkey, String> {
     text.parse().map_err(|error: crate::keys::KeyError| error.to_string())
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    let pattern: Pattern =
+        text.parse().map_err(|error: SubjectError| format!("`{text}` is no subject: {error}"))?;
+    Ok(pattern.as_str().to_owned())
 }
 
 pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Result<()> {

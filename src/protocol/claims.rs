@@ -2,12 +2,14 @@
 //! those of the Go library `github.com/nats-io/jwt/v2`; a body writes what it has and leaves out
 //! the rest, as there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::jwt::Body;
-use crate::keys::{AccountId, OperatorId, UserNkey, XPublicKey};
+use crate::keys::{AccountId, KeyError, OperatorId, UserNkey, XPublicKey};
 
 /// "Unlimited" in every limit of a NATS JWT.
 pub const NO_LIMIT: i64 = -1;
@@ -22,6 +24,19 @@ fn is_false(value: &bool) -> bool {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Reads a key that may be left out: to the Go library an empty text is the same as none, and some
+/// writers leave it in.
+fn key_or_empty<'de, D, K>(deserializer: D) -> Result<Option<K>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: FromStr<Err = KeyError>,
+{
+    match Option::<Cow<'de, str>>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
 }
 
 /// Subjects to allow and to deny.
@@ -77,7 +92,7 @@ pub struct UserBody {
     #[serde(default, skip_serializing_if = "is_false")]
     pub bearer_token: bool,
     /// The account's identity, where a signing key issued the JWT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "key_or_empty", skip_serializing_if = "Option::is_none")]
     pub issuer_account: Option<AccountId>,
 }
 
@@ -207,7 +222,7 @@ pub struct ExternalAuthorization {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_accounts: Vec<String>,
     /// The curve key that requests are sealed for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "key_or_empty", skip_serializing_if = "Option::is_none")]
     pub xkey: Option<XPublicKey>,
 }
 
@@ -248,7 +263,7 @@ pub struct OperatorBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signing_keys: Vec<OperatorId>,
     /// The account for server events and requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "key_or_empty", skip_serializing_if = "Option::is_none")]
     pub system_account: Option<AccountId>,
     /// Whether the operator's identity itself signs no accounts.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -419,7 +434,7 @@ pub struct AuthorizationResponseBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The account's identity, where a signing key issued the response.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "key_or_empty", skip_serializing_if = "Option::is_none")]
     pub issuer_account: Option<AccountId>,
 }
 

@@ -1,1 +1,164 @@
+//! Records kept in memory in front of a store. It keeps what was found, never that something was
+//! not, nor an error, nor a decision; many callers share one load; and no caller is given what was
+//! read before a change that it could know of.
+//!
+//! Time here is a counter that every load and every invalidation moves on. A record stands for the
+//! moment at which its load began: it is good as long as nothing that it depends on was invalidated
+//! later, and it is new for a caller that came earlier.
 
+mod epochs;
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use self::epochs::Epochs;
+use self::table::Table;
+use super::{
+    Change, CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TokenHash, TokenRecord,
+};
+use crate::keys::AccountId;
+
+/// How much a [`Cached`] keeps, and for how long.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// How long a record is kept at most; zero keeps none. Invalidation does not wait for it: it
+    /// is the bound for changes of which nobody told.
+    pub ttl: Duration,
+    /// How many users are kept at most, and how many tokens.
+    pub capacity: u64,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(30), capacity: 100_000 }
+    }
+}
+
+/// What a [`Cached`] has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheStats {
+    /// Answers out of memory.
+    pub hits: u64,
+    /// Questions that memory could not answer, or was not allowed to.
+    pub misses: u64,
+    /// Reads of the store; fewer than misses where callers shared one.
+    pub loads: u64,
+    /// Reads of the store that failed.
+    pub failures: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    loads: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A [`CredentialStore`] that remembers what another one found.
+pub struct Cached {
+    inner: Arc<dyn CredentialStore>,
+    epochs: Arc<Epochs>,
+    counters: Arc<Counters>,
+    users: Table<Box<str>, LoginRecord>,
+    tokens: Table<TokenHash, TokenRecord>,
+}
+
+impl Cached {
+    /// Puts a cache in front of `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn CredentialStore>, options: &CacheOptions) -> Self {
+        let epochs = Arc::new(Epochs::new());
+        let counters = Arc::new(Counters::default());
+        Self {
+            inner,
+            users: Table::new(options, &epochs, &counters, |epochs, login: &LoginRecord| {
+                [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
+            }),
+            tokens: Table::new(options, &epochs, &counters, |epochs, token: &TokenRecord| {
+                // The token's own place is the key's, which the table adds.
+                [epochs.user(&token.user_name), epochs.user(&token.user_name)]
+            }),
+            epochs,
+            counters,
+        }
+    }
+
+    /// Forgets what the change concerns. When this returns, no call that begins from now on is
+    /// answered with anything that was read before it, not even by a load already under way.
+    pub fn forget(&self, change: &Change) {
+        self.epochs.invalidate(change);
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheStats {
+            hits: read(&self.counters.hits),
+            misses: read(&self.counters.misses),
+            loads: read(&self.counters.loads),
+            failures: read(&self.counters.failures),
+        }
+    }
+
+    /// How many records are held in memory, once what is due has been evicted.
+    pub async fn held(&self) -> u64 {
+        self.users.held().await + self.tokens.held().await
+    }
+}
+
+impl CredentialStore for Cached {
+    fn user<'a>(
+        &'a self,
+        name: &'a str,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        Box::pin(self.users.find(name, self.epochs.user(name), freshness, move || {
+            let (store, name) = (self.inner.clone(), Box::<str>::from(name));
+            Box::pin(async move { store.user(&name, Freshness::Fresh).await })
+        }))
+    }
+
+    fn token<'a>(
+        &'a self,
+        hash: &'a TokenHash,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
+        let place = self.epochs.token(&hash.to_hex());
+        Box::pin(self.tokens.find(hash, place, freshness, move || {
+            let (store, hash) = (self.inner.clone(), *hash);
+            Box::pin(async move { store.token(&hash, Freshness::Fresh).await })
+        }))
+    }
+
+    fn account_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        candidate: AccountId,
+    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
+        Box::pin(async move {
+            let account = self.inner.account_of(tenant, candidate).await?;
+            // Records are asked for their account first: the ones kept of this tenant have none.
+            self.forget(&Change::Tenant(tenant.to_string()));
+            Ok(account)
+        })
+    }
+}
+
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached").field("inner", &self.inner).field("stats", &self.stats()).finish()
+    }
+}

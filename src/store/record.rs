@@ -238,6 +238,48 @@ pub struct LoginRecord {
     pub tenant: TenantRecord,
 }
 
+impl TenantRecord {
+    /// An active tenant named after its id, with everything else as the table's defaults have it.
+    #[must_use]
+    pub fn new(id: TenantId) -> Self {
+        Self {
+            name: id.to_string(),
+            id,
+            status: Status::Active,
+            isolation: None,
+            policy: None,
+            placement: None,
+            account: None,
+            limits: Limits::default(),
+            expires_at: None,
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
+}
+
+impl UserRecord {
+    /// An active user without credentials, with everything else as the table's defaults have it.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: UserKind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            password_hash: None,
+            nkey: None,
+            certificate: None,
+            publish: Vec::new(),
+            subscribe: Vec::new(),
+            policy: None,
+            status: Status::Active,
+            expires_at: None,
+            last_login_at: None,
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
+}
+
 /// A row of `tokens`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {

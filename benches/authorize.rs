@@ -1,0 +1,205 @@
+//! One decision in process: request token in, response bytes out, record and password cached,
+//! beside its floor: the signatures and boxes alone, with the same library.
+//!
+//! `cargo bench --bench authorize`; compare the ratios within one run.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use crypto_box::SalsaBox;
+use crypto_box::aead::Aead as _;
+use futures_util::future::BoxFuture;
+use nats_callout::authn::hashing;
+use nats_callout::authn::lane::HashingLane;
+use nats_callout::authn::password::PasswordAuthenticator;
+use nats_callout::authn::verified::VerifiedPasswords;
+use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
+use nats_callout::clock::SystemClock;
+use nats_callout::keys::{self, AccountId, KeyKind, SigningKey, XKey};
+use nats_callout::mint::Mint;
+use nats_callout::placement::{ConfigTargets, Placement};
+use nats_callout::policy::rules::PolicySet;
+use nats_callout::protocol::claims::{
+    AuthorizationRequestBody, ClientInfo, ConnectOptions, ServerInfo,
+};
+use nats_callout::protocol::envelope::Envelope;
+use nats_callout::protocol::jwt::Claims;
+use nats_callout::store::cache::Cached;
+use nats_callout::store::{
+    CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TenantRecord, TokenHash,
+    TokenRecord, UserKind, UserRecord,
+};
+
+const FAR_FUTURE: i64 = 4_000_000_000;
+
+/// One user, whoever is asked for.
+#[derive(Debug)]
+struct OneUser(Arc<LoginRecord>);
+
+impl CredentialStore for OneUser {
+    fn user<'a>(
+        &'a self,
+        _name: &'a str,
+        _freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Some(Arc::clone(&self.0)))))
+    }
+
+    fn token<'a>(
+        &'a self,
+        _hash: &'a TokenHash,
+        _freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn account_of<'a>(
+        &'a self,
+        _tenant: &'a TenantId,
+        candidate: AccountId,
+    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
+        Box::pin(std::future::ready(Ok(Some(candidate))))
+    }
+}
+
+fn alice(password: &str) -> LoginRecord {
+    LoginRecord {
+        tenant: TenantRecord::new("42".parse().unwrap()),
+        user: UserRecord {
+            password_hash: Some(hashing::hash(password).unwrap()),
+            ..UserRecord::new("alice", UserKind::Bb)
+        },
+    }
+}
+
+fn request(server: &SigningKey, xkey: String, password: &str) -> String {
+    let claims = Claims {
+        audience: Some("nats-authorization-request".to_owned()),
+        expires: Some(FAR_FUTURE),
+        issued_at: FAR_FUTURE - 2,
+        name: None,
+        not_before: None,
+        subject: SigningKey::generate(KeyKind::Account).unwrap().0.public_key().to_owned(),
+        body: AuthorizationRequestBody {
+            server: ServerInfo {
+                name: "nats-1".to_owned(),
+                host: "0.0.0.0".to_owned(),
+                id: server.public_key().to_owned(),
+                version: "2.15.1".to_owned(),
+                xkey,
+                ..ServerInfo::default()
+            },
+            user_nkey: SigningKey::generate(KeyKind::User).unwrap().0.public_key().to_owned(),
+            client_info: ClientInfo {
+                host: "127.0.0.1".to_owned(),
+                id: 7,
+                user: "alice".to_owned(),
+                kind: "Client".to_owned(),
+                connection_type: "nats".to_owned(),
+                ..ClientInfo::default()
+            },
+            connect_opts: ConnectOptions {
+                user: "alice".to_owned(),
+                password: password.to_owned(),
+                lang: "rust".to_owned(),
+                version: "0.51.0".to_owned(),
+                protocol: 1,
+                ..ConnectOptions::default()
+            },
+            ..AuthorizationRequestBody::default()
+        },
+    };
+    claims.encode_now(server).unwrap()
+}
+
+fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
+    let issuer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
+    let store = Cached::new(Arc::new(OneUser(Arc::new(alice(password)))), &Default::default());
+    let lane = Arc::new(HashingLane::new(1, 16).unwrap());
+    let verified = VerifiedPasswords::new(Default::default()).unwrap();
+    let password =
+        PasswordAuthenticator::new(Arc::new(store), lane, verified, Arc::new(SystemClock));
+    let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap();
+    let mint = Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new());
+    Authorizer::new(
+        Envelope::new(xkeys),
+        Placement::Config(targets),
+        Arc::new(PolicySet::shipped().unwrap()),
+        mint,
+        Responder { signer: issuer, issuer_account: None },
+    )
+    .with_authenticator(Arc::new(password))
+}
+
+fn decision(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let password = "correct-horse-battery-staple";
+    let server = SigningKey::generate(KeyKind::Server).unwrap().0;
+
+    let plain = request(&server, String::new(), password);
+    let without = authorizer(password, Vec::new());
+
+    let (service_xkey, _) = XKey::generate().unwrap();
+    let server_xkey = nkeys::XKey::new();
+    let recipient = nkeys::XKey::from_public_key(service_xkey.public_key().as_str()).unwrap();
+    let inner = request(&server, server_xkey.public_key(), password);
+    let sealed = server_xkey.seal(inner.as_bytes(), &recipient).unwrap();
+    let header = server_xkey.public_key();
+    let with = authorizer(password, vec![service_xkey]);
+
+    let decide = |authorizer: &Authorizer, payload: &[u8], server_xkey: Option<&str>| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let message = CalloutMessage { payload, server_xkey, deadline };
+        match runtime.block_on(authorizer.authorize(message)) {
+            Outcome::Reply(reply) if matches!(reply.verdict, Verdict::Granted { .. }) => reply,
+            other => panic!("not granted: {other:?}"),
+        }
+    };
+    let response = decide(&without, plain.as_bytes(), None).payload;
+    decide(&with, &sealed, Some(&header));
+
+    let mut group = c.benchmark_group("decision");
+    group.bench_function("floor, without xkey", |b| {
+        b.iter(|| floor(&server, &plain, &response, None));
+    });
+    group.bench_function("decision, without xkey", |b| {
+        b.iter(|| decide(&without, black_box(plain.as_bytes()), None));
+    });
+    let boxes = boxes();
+    group.bench_function("floor, with xkey", |b| {
+        b.iter(|| floor(&server, &inner, &response, Some(&boxes)));
+    });
+    group.bench_function("decision, with xkey", |b| {
+        b.iter(|| decide(&with, black_box(&sealed), Some(&header)));
+    });
+    group.finish();
+}
+
+fn boxes() -> (SalsaBox, SalsaBox) {
+    let secret = |byte| crypto_box::SecretKey::from_bytes([byte; 32]);
+    let (one, two) = (secret(1), secret(2));
+    (SalsaBox::new(&two.public_key(), &one), SalsaBox::new(&one.public_key(), &two))
+}
+
+/// What no decision can do without: one verification, two signatures, and with an xkey one box
+/// opened and one sealed, of texts as long as the real ones.
+fn floor(key: &SigningKey, request: &str, response: &[u8], boxes: Option<&(SalsaBox, SalsaBox)>) {
+    let public: &[u8; 32] = key.public_raw().try_into().unwrap();
+    let (signed, signature) = request.rsplit_once('.').unwrap();
+    let signature = data_encoding::BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+    assert!(keys::verify(public, black_box(signed.as_bytes()), &signature));
+    let user = response.get(..response.len() / 2).unwrap();
+    black_box(key.sign_now(black_box(user)));
+    black_box(key.sign_now(black_box(response)));
+    if let Some((ours, theirs)) = boxes {
+        let nonce = [7; 24];
+        let sealed = theirs.encrypt((&nonce).into(), request.as_bytes()).unwrap();
+        let opened = ours.decrypt((&nonce).into(), sealed.as_slice()).unwrap();
+        black_box(opened);
+    }
+}
+
+criterion_group!(benches, decision);
+criterion_main!(benches);

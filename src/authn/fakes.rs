@@ -1,0 +1,201 @@
+//! A store in memory whose cached rows can differ from those in its database, a clock that is set
+//! by hand, and a record to start from.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+use crate::authn::{Authentication, AuthnError, DenyReason, Principal};
+use crate::clock::{Clock, UnixSeconds};
+use crate::keys::AccountId;
+use crate::store::{
+    CredentialStore, Freshness, Limits, LoginRecord, PasswordHash, Status, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
+};
+
+pub(super) const NOW: UnixSeconds = 1_800_000_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    users: HashMap<String, Arc<LoginRecord>>,
+    tokens: HashMap<TokenHash, Arc<TokenRecord>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FakeStore {
+    cached: Mutex<Rows>,
+    database: Mutex<Rows>,
+    pub(super) outage: AtomicBool,
+    pub(super) cached_reads: AtomicUsize,
+    pub(super) fresh_reads: AtomicUsize,
+}
+
+impl FakeStore {
+    /// Puts a user into the cache and the database.
+    pub(super) fn put(&self, record: LoginRecord) {
+        self.put_cached(record.clone());
+        self.put_database(record);
+    }
+
+    pub(super) fn put_cached(&self, record: LoginRecord) {
+        insert(&self.cached, record);
+    }
+
+    pub(super) fn put_database(&self, record: LoginRecord) {
+        insert(&self.database, record);
+    }
+
+    pub(super) fn remove_database(&self, user: &str) {
+        self.database.lock().unwrap().users.remove(user);
+    }
+
+    pub(super) fn put_token(&self, hash: TokenHash, user: &str, expires_at: Option<UnixSeconds>) {
+        self.put_token_cached(hash, user, expires_at);
+        self.put_token_database(hash, user, expires_at);
+    }
+
+    pub(super) fn put_token_cached(
+        &self,
+        hash: TokenHash,
+        user: &str,
+        expires_at: Option<UnixSeconds>,
+    ) {
+        let record = Arc::new(TokenRecord { user_name: user.into(), expires_at });
+        self.cached.lock().unwrap().tokens.insert(hash, record);
+    }
+
+    pub(super) fn put_token_database(
+        &self,
+        hash: TokenHash,
+        user: &str,
+        expires_at: Option<UnixSeconds>,
+    ) {
+        let record = Arc::new(TokenRecord { user_name: user.into(), expires_at });
+        self.database.lock().unwrap().tokens.insert(hash, record);
+    }
+
+    pub(super) fn reads(&self) -> (usize, usize) {
+        (self.cached_reads.load(SeqCst), self.fresh_reads.load(SeqCst))
+    }
+
+    fn read<T>(
+        &self,
+        freshness: Freshness,
+        find: impl FnOnce(&Rows) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        match freshness {
+            Freshness::Cached => {
+                self.cached_reads.fetch_add(1, SeqCst);
+                Ok(find(&self.cached.lock().unwrap()))
+            }
+            Freshness::Fresh => {
+                self.fresh_reads.fetch_add(1, SeqCst);
+                if self.outage.load(SeqCst) {
+                    return Err(StoreError::Unavailable("down".into()));
+                }
+                Ok(find(&self.database.lock().unwrap()))
+            }
+        }
+    }
+}
+
+fn insert(rows: &Mutex<Rows>, record: LoginRecord) {
+    rows.lock().unwrap().users.insert(record.user.name.clone(), Arc::new(record));
+}
+
+impl CredentialStore for FakeStore {
+    fn user<'a>(
+        &'a self,
+        name: &'a str,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        ready(self.read(freshness, |rows| rows.users.get(name).cloned())).boxed()
+    }
+
+    fn token<'a>(
+        &'a self,
+        hash: &'a TokenHash,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
+        ready(self.read(freshness, |rows| rows.tokens.get(hash).cloned())).boxed()
+    }
+
+    fn account_of<'a>(
+        &'a self,
+        _tenant: &'a TenantId,
+        candidate: AccountId,
+    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
+        ready(Ok(Some(candidate))).boxed()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SetClock(pub(super) AtomicI64);
+
+impl Default for SetClock {
+    fn default() -> Self {
+        Self(AtomicI64::new(NOW))
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixSeconds {
+        self.0.load(SeqCst)
+    }
+}
+
+pub(super) fn record(user: &str, hash: Option<PasswordHash>) -> LoginRecord {
+    LoginRecord {
+        user: UserRecord {
+            name: user.into(),
+            kind: UserKind::Bb,
+            password_hash: hash,
+            nkey: None,
+            certificate: None,
+            publish: Vec::new(),
+            subscribe: Vec::new(),
+            policy: None,
+            status: Status::Active,
+            expires_at: None,
+            last_login_at: None,
+            created_at: 0,
+            updated_at: 0,
+        },
+        tenant: TenantRecord {
+            id: "42".parse().unwrap(),
+            name: "Alice Ltd".into(),
+            status: Status::Active,
+            isolation: None,
+            policy: None,
+            placement: None,
+            account: None,
+            limits: Limits::default(),
+            expires_at: None,
+            created_at: 0,
+            updated_at: 0,
+        },
+    }
+}
+
+/// A time that no test reaches.
+pub(super) fn far() -> Instant {
+    Instant::now() + Duration::from_secs(300)
+}
+
+pub(super) fn accepted(result: Result<Authentication, AuthnError>) -> Principal {
+    match result {
+        Ok(Authentication::Accepted(principal)) => principal,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+pub(super) fn refused(result: Result<Authentication, AuthnError>) -> DenyReason {
+    match result {
+        Ok(Authentication::Refused(reason)) => reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}

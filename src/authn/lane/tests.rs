@@ -1,0 +1,244 @@
+//! What the lane does under load: it is filled with jobs that wait to be told to end.
+
+use std::sync::mpsc;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use futures_util::poll;
+
+use super::super::fakes::far;
+use super::*;
+
+const RIGHT: &str = "right";
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+fn right() -> PasswordHash {
+    hashing::hash(RIGHT).unwrap()
+}
+
+fn overloaded<T: fmt::Debug>(result: &Result<T, AuthnError>) -> bool {
+    matches!(result, Err(AuthnError::Overloaded))
+}
+
+fn dead() {
+    panic!("worked for the dead");
+}
+
+/// A job that keeps the only thread busy until told, and is known to have begun.
+async fn block(
+    lane: &Arc<HashingLane>,
+) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), AuthnError>>) {
+    let (release, released) = mpsc::channel::<()>();
+    let (begin, begun) = oneshot::channel();
+    let lane = Arc::clone(lane);
+    let job = tokio::spawn(async move {
+        let work = move || {
+            let _ = begin.send(());
+            let _ = released.recv();
+        };
+        lane.run(far(), work).await
+    });
+    begun.await.unwrap();
+    (release, job)
+}
+
+#[tokio::test]
+async fn each_call_is_one_hash() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    let unusable = PasswordHash::new("$1$old$old");
+    for (done, (hash, expected)) in [
+        (Some(right()), Verdict::Match),
+        (None, Verdict::Mismatch),
+        (Some(unusable), Verdict::Unusable(hashing::Unusable::Scheme)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(lane.stats().done, done as u64);
+        assert_eq!(lane.verify(secret(RIGHT), hash, far()).await.unwrap(), expected);
+    }
+    let hash = lane.hash(secret(RIGHT), far()).await.unwrap();
+    assert_eq!(lane.verify(secret(RIGHT), Some(hash), far()).await.unwrap(), Verdict::Match);
+    assert_eq!(lane.stats(), LaneStats { done: 5, ..LaneStats::default() });
+}
+
+#[tokio::test]
+async fn an_unusable_hash_costs_a_dummy() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    let unusable = PasswordHash::new("$1$old$old");
+    let timed = |_| {
+        let begun = Instant::now();
+        hashing::hash(RIGHT).unwrap();
+        begun.elapsed()
+    };
+    // To refuse without work takes a thousandth of a hash.
+    let floor = (0..3).map(timed).min().unwrap() / 10;
+    for hash in [Some(unusable), None] {
+        let begun = Instant::now();
+        lane.verify(secret(RIGHT), hash, far()).await.unwrap();
+        assert!(begun.elapsed() > floor);
+    }
+}
+
+#[tokio::test]
+async fn the_dummy_has_current_parameters_and_matches_nothing() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    assert!(!hashing::is_outdated(&lane.dummy));
+    for password in ["", "dummy", RIGHT] {
+        let verdict = lane.verify(secret(password), None, far()).await.unwrap();
+        assert_eq!(verdict, Verdict::Mismatch);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_recovers() {
+    let lane = Arc::new(HashingLane::new(1, 2).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let mut first = Box::pin(lane.run(far(), || 1));
+    let mut second = Box::pin(lane.run(far(), || 2));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    assert_eq!(lane.stats().waiting, 2);
+
+    let third = lane.verify(secret(RIGHT), Some(right()), far());
+    let mut third = Box::pin(third);
+    let std::task::Poll::Ready(refused) = poll!(&mut third) else { panic!("it waits") };
+    assert!(overloaded(&refused));
+    assert_eq!(lane.stats().refused_full, 1);
+
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
+    assert_eq!(lane.run(far(), || 3).await.unwrap(), 3);
+    assert_eq!(lane.stats().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done() {
+    let lane = Arc::new(HashingLane::new(1, 8).unwrap());
+    let (release, blocked) = block(&lane).await;
+    // Nobody is ahead in the queue, so the estimate does not refuse it.
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let late = lane.run(deadline, dead).await;
+    assert!(overloaded(&late));
+    assert!(Instant::now() >= deadline);
+    assert_eq!(lane.stats().refused_late, 1);
+
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    lane.run(far(), || ()).await.unwrap();
+    assert_eq!(lane.stats().skipped, 1);
+    assert_eq!(lane.stats().done, 2);
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_is_gone_is_skipped() {
+    let lane = Arc::new(HashingLane::new(1, 8).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let mut gone: Vec<_> = (0..3).map(|_| lane.run(far(), dead).boxed_local()).collect();
+    for job in &mut gone {
+        assert!(poll!(job).is_pending());
+    }
+    drop(gone);
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    lane.run(far(), || ()).await.unwrap();
+    assert_eq!(lane.stats().skipped, 3);
+}
+
+#[tokio::test]
+async fn a_job_whose_deadline_has_passed_is_skipped_though_its_caller_has_not_noticed() {
+    let lane = Arc::new(HashingLane::new(1, 8).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let mut job = Box::pin(lane.run(deadline, dead));
+    assert!(poll!(&mut job).is_pending());
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    lane.run(far(), || ()).await.unwrap();
+    assert_eq!(lane.stats().skipped, 1);
+    assert!(overloaded(&job.await));
+}
+
+#[tokio::test]
+async fn a_match_found_too_late_is_still_noted() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    let (note, noted) = mpsc::channel();
+    let matched = move || note.send(()).unwrap();
+    let hash = PasswordHash::new("$2b$12$wIWPHhX3SdhVkyhKYdJc6.gwNfOqVp6knENXECgMYjoydyJx4fmRe");
+    let job = lane.verify_then(secret(RIGHT), Some(hash), far(), matched);
+    let mut job = Box::pin(job);
+    assert!(poll!(&mut job).is_pending());
+    // It has begun as soon as it no longer waits, and takes a good while.
+    while lane.stats().waiting > 0 {
+        std::thread::yield_now();
+    }
+    drop(job);
+    noted.recv_timeout(Duration::from_secs(60)).unwrap();
+
+    let (note, noted) = mpsc::channel();
+    let matched = move || note.send(()).unwrap();
+    lane.verify_then(secret("wrong"), Some(right()), far(), matched).await.unwrap();
+    assert!(noted.recv().is_err());
+}
+
+#[tokio::test]
+async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
+    let lane = Arc::new(HashingLane::new(1, 8).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let mut ahead = Box::pin(lane.run(far(), || ()));
+    assert!(poll!(&mut ahead).is_pending());
+    lane.counters.cost.store(60_000_000_000, Relaxed);
+
+    let mut late = Box::pin(lane.run(Instant::now() + Duration::from_secs(30), || ()));
+    let std::task::Poll::Ready(refused) = poll!(&mut late) else { panic!("it waits") };
+    assert!(overloaded(&refused));
+    assert_eq!((lane.stats().refused_late, lane.stats().waiting), (1, 1));
+
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    ahead.await.unwrap();
+    // An idle lane tries in spite of the estimate, and so corrects it.
+    lane.run(Instant::now() + Duration::from_secs(30), || ()).await.unwrap();
+    assert!(lane.counters.cost() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_refuses_at_once() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    assert!(overloaded(&lane.run(Instant::now(), || ()).await));
+    assert_eq!(lane.stats().done, 0);
+    assert_eq!(lane.stats().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_job_alone() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    let failed: Result<(), AuthnError> = lane.run(far(), || panic!("on purpose")).await;
+    assert!(matches!(failed, Err(AuthnError::Other(_))));
+    lane.run(far(), || ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn never_more_jobs_at_once_than_threads() {
+    let lane = HashingLane::new(2, 64).unwrap();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let jobs = (0..32).map(|_| {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        lane.run(far(), move || {
+            most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+            hashing::hash(RIGHT).unwrap();
+            now.fetch_sub(1, Relaxed);
+        })
+    });
+    for result in join_all(jobs).await {
+        result.unwrap();
+    }
+    assert!(most.load(Relaxed) <= 2);
+}

@@ -1,0 +1,363 @@
+//! Every way in which a login with a password can end, and what it costs.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use futures_util::future::join_all;
+use futures_util::poll;
+
+use super::super::fakes::{FakeStore, NOW, SetClock, accepted, far, record, refused};
+use super::super::verified::VerifiedLimits;
+use super::*;
+use crate::store::{Status, StoreError};
+
+const RIGHT: &str = "correct horse battery staple";
+const BCRYPT: &str = "$2b$05$x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
+const UNUSABLE: &str = "$argon2id$v=19$m=4194304,t=1,p=1$8PHy8/T19vc$ar90BYdJii2cxAHccd64eQ";
+
+struct Case {
+    store: Arc<FakeStore>,
+    lane: Arc<HashingLane>,
+    clock: Arc<SetClock>,
+    authenticator: PasswordAuthenticator,
+}
+
+fn case() -> Case {
+    let store = Arc::new(FakeStore::default());
+    let lane = Arc::new(HashingLane::new(1, 64).unwrap());
+    let clock = Arc::new(SetClock::default());
+    let authenticator = PasswordAuthenticator::new(
+        Arc::clone(&store) as Arc<dyn CredentialStore>,
+        Arc::clone(&lane),
+        VerifiedPasswords::new(VerifiedLimits::default()).unwrap(),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
+    Case { store, lane, clock, authenticator }
+}
+
+impl Case {
+    async fn login(&self, user: &str, password: &str) -> Result<Authentication, AuthnError> {
+        let password = Secret::new(password.to_owned());
+        let credentials = Credentials::Password { user: user.to_owned(), password };
+        self.authenticator.authenticate(&credentials, far()).await
+    }
+
+    fn hashes(&self) -> u64 {
+        self.lane.stats().done
+    }
+}
+
+fn hashed(password: &str) -> Option<PasswordHash> {
+    Some(hashing::hash(password).unwrap())
+}
+
+fn with(change: impl FnOnce(&mut LoginRecord)) -> LoginRecord {
+    let mut record = record("alice", hashed(RIGHT));
+    change(&mut record);
+    record
+}
+
+#[tokio::test]
+async fn the_right_password_is_its_user() {
+    let case = case();
+    case.store.put(with(|record| record.tenant.expires_at = Some(NOW + 60)));
+    let principal = accepted(case.login("alice", RIGHT).await);
+    assert_eq!(principal.record().user.name, "alice");
+    assert_eq!(principal.method(), "password");
+    assert_eq!(principal.expires_at(), Some(NOW + 60));
+    assert_eq!((case.hashes(), case.store.reads()), (1, (1, 0)));
+}
+
+#[tokio::test]
+async fn a_reconnect_costs_no_hash() {
+    let case = case();
+    case.store.put(record("alice", hashed(RIGHT)));
+    for _ in 0..3 {
+        accepted(case.login("alice", RIGHT).await);
+    }
+    assert_eq!((case.hashes(), case.store.reads()), (1, (3, 0)));
+    assert_eq!(refused(case.login("alice", "wrong").await), DenyReason::WrongPassword);
+    assert_eq!(case.hashes(), 2);
+}
+
+#[tokio::test]
+async fn a_verified_password_is_not_one_of_another_hash_or_user() {
+    let case = case();
+    case.store.put(record("alice", hashed(RIGHT)));
+    accepted(case.login("alice", RIGHT).await);
+
+    case.store.put(record("alice", hashed("changed")));
+    assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::WrongPassword);
+    assert_eq!(case.hashes(), 2);
+
+    case.store.put(record("bob", hashed("his own")));
+    assert_eq!(refused(case.login("bob", RIGHT).await), DenyReason::WrongPassword);
+    assert_eq!(case.hashes(), 3);
+}
+
+#[tokio::test]
+async fn many_logins_at_once_cost_one_hash() {
+    let case = case();
+    case.store.put(record("alice", hashed(RIGHT)));
+    let logins = join_all((0..500).map(|_| case.login("alice", RIGHT))).await;
+    logins.into_iter().for_each(|login| drop(accepted(login)));
+    assert_eq!(case.hashes(), 1);
+}
+
+#[tokio::test]
+async fn every_refusal_costs_exactly_one_hash() {
+    let unusable = || Some(PasswordHash::new(UNUSABLE));
+    let rows: [(&str, &str, DenyReason, Option<LoginRecord>); 12] = [
+        ("unknown", RIGHT, DenyReason::UnknownUser, None),
+        ("wrong", "wrong", DenyReason::WrongPassword, Some(with(|_| {}))),
+        ("no hash", RIGHT, DenyReason::WrongPassword, Some(record("alice", None))),
+        ("unusable", RIGHT, DenyReason::WrongPassword, Some(record("alice", unusable()))),
+        (
+            "suspended",
+            RIGHT,
+            DenyReason::UserSuspended,
+            Some(with(|record| record.user.status = Status::Suspended)),
+        ),
+        (
+            "suspended and wrong",
+            "wrong",
+            DenyReason::WrongPassword,
+            Some(with(|record| record.user.status = Status::Suspended)),
+        ),
+        (
+            "tenant suspended",
+            RIGHT,
+            DenyReason::TenantSuspended,
+            Some(with(|record| record.tenant.status = Status::Suspended)),
+        ),
+        (
+            "expired",
+            RIGHT,
+            DenyReason::UserExpired,
+            Some(with(|record| record.user.expires_at = Some(NOW))),
+        ),
+        (
+            "expired and wrong",
+            "wrong",
+            DenyReason::WrongPassword,
+            Some(with(|record| record.user.expires_at = Some(NOW))),
+        ),
+        (
+            "tenant expired",
+            RIGHT,
+            DenyReason::TenantExpired,
+            Some(with(|record| record.tenant.expires_at = Some(NOW))),
+        ),
+        ("empty", "", DenyReason::WrongPassword, Some(record("alice", hashed("")))),
+        (
+            "overlong",
+            "x",
+            DenyReason::WrongPassword,
+            Some(record("alice", hashed(&"x".repeat(4_097)))),
+        ),
+    ];
+    for (name, password, reason, row) in rows {
+        let case = case();
+        if let Some(row) = row {
+            case.store.put(row);
+        }
+        let overlong = "x".repeat(4_097);
+        let password = if name == "overlong" { &overlong } else { password };
+        assert_eq!(refused(case.login("alice", password).await), reason, "{name}");
+        assert_eq!(case.hashes(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_name_that_no_row_can_have_is_not_looked_up() {
+    let case = case();
+    let overlong = "é".repeat(129);
+    for user in ["", overlong.as_str(), "nul\0", "line\nfeed"] {
+        let before = case.hashes();
+        assert_eq!(refused(case.login(user, RIGHT).await), DenyReason::UnknownUser);
+        assert_eq!(case.hashes(), before + 1);
+    }
+    assert_eq!(case.store.reads(), (0, 0));
+
+    let longest = "é".repeat(128);
+    case.store.put(record(&longest, hashed(RIGHT)));
+    accepted(case.login(&longest, RIGHT).await);
+}
+
+#[tokio::test]
+async fn the_longest_password_is_accepted() {
+    let case = case();
+    let longest = "x".repeat(4_096);
+    case.store.put(record("alice", hashed(&longest)));
+    accepted(case.login("alice", &longest).await);
+}
+
+#[tokio::test]
+async fn a_stale_row_never_refuses() {
+    let suspended = with(|record| record.user.status = Status::Suspended);
+    let expired = with(|record| record.user.expires_at = Some(NOW));
+    let current = with(|_| {});
+    for (name, cached, hashes) in [
+        ("absent", None, 1),
+        ("without a password", Some(record("alice", None)), 1),
+        ("with the old password", Some(record("alice", hashed("old"))), 2),
+        ("with an unusable hash", Some(record("alice", Some(PasswordHash::new(UNUSABLE)))), 2),
+        ("suspended, same hash", Some(suspended), 2),
+        ("expired, same hash", Some(expired), 2),
+    ] {
+        let case = case();
+        let mut row = current.clone();
+        if let Some(cached) = cached {
+            if name.ends_with("same hash") {
+                row.user.password_hash.clone_from(&cached.user.password_hash);
+            }
+            case.store.put_cached(cached);
+        }
+        let hashes = if name.ends_with("same hash") { 1 } else { hashes };
+        case.store.put_database(row);
+        accepted(case.login("alice", RIGHT).await);
+        assert_eq!((case.hashes(), case.store.reads()), (hashes, (1, 1)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_database_says_now_is_the_reason() {
+    let case = case();
+    case.store.put(record("alice", hashed("old")));
+    case.store.put_database(with(|record| record.user.status = Status::Suspended));
+    assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::UserSuspended);
+
+    case.store.put_database(record("alice", None));
+    let before = case.hashes();
+    assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::WrongPassword);
+    assert_eq!(case.hashes(), before + 1);
+
+    case.store.remove_database("alice");
+    let before = case.hashes();
+    assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::UnknownUser);
+    assert_eq!(case.hashes(), before + 1);
+}
+
+#[tokio::test]
+async fn an_outage_is_no_refusal_and_no_obstacle_to_a_cached_user() {
+    let case = case();
+    case.store.put(record("alice", hashed(RIGHT)));
+    case.store.outage.store(true, SeqCst);
+    accepted(case.login("alice", RIGHT).await);
+    for (user, password) in [("alice", "wrong"), ("unknown", RIGHT)] {
+        let answer = case.login(user, password).await;
+        assert!(matches!(answer, Err(AuthnError::Store(StoreError::Unavailable(_)))));
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_is_an_overload() {
+    let case = case();
+    case.store.put(record("alice", hashed(RIGHT)));
+    let password = Secret::new(RIGHT.to_owned());
+    let credentials = Credentials::Password { user: "alice".into(), password };
+    let answer = case.authenticator.authenticate(&credentials, Instant::now()).await;
+    assert!(matches!(answer, Err(AuthnError::Overloaded)));
+    assert_eq!(case.hashes(), 0);
+}
+
+#[tokio::test]
+async fn expiry_follows_the_clock() {
+    let case = case();
+    case.store.put(with(|record| record.user.expires_at = Some(NOW + 10)));
+    accepted(case.login("alice", RIGHT).await);
+    case.clock.0.store(NOW + 10, SeqCst);
+    assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::UserExpired);
+}
+
+#[tokio::test]
+async fn an_outdated_hash_is_handed_out_once() {
+    let mut case = case();
+    let (sender, mut jobs) = mpsc::channel(1);
+    case.authenticator = case.authenticator.with_rehash(sender);
+    case.store.put(record("alice", Some(PasswordHash::new(BCRYPT))));
+    case.store.put(record("bob", hashed(RIGHT)));
+
+    assert_eq!(refused(case.login("alice", "wrong").await), DenyReason::WrongPassword);
+    accepted(case.login("bob", RIGHT).await);
+    assert!(jobs.try_recv().is_err());
+
+    accepted(case.login("alice", RIGHT).await);
+    accepted(case.login("alice", RIGHT).await);
+    let job = jobs.try_recv().unwrap();
+    assert_eq!((job.user.as_str(), job.old.expose()), ("alice", BCRYPT));
+    assert_eq!(job.password.expose(), RIGHT);
+    assert!(!format!("{job:?}").contains(RIGHT));
+    assert!(jobs.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
+    let mut case = case();
+    let (sender, mut jobs) = mpsc::channel(1);
+    case.authenticator = case.authenticator.with_rehash(sender);
+    let slow = "$2b$12$wIWPHhX3SdhVkyhKYdJc6.gwNfOqVp6knENXECgMYjoydyJx4fmRe";
+    case.store.put(record("alice", Some(PasswordHash::new(slow))));
+
+    let mut given_up = Box::pin(case.login("alice", "right"));
+    assert!(poll!(&mut given_up).is_pending());
+    // The hash has begun as soon as it no longer waits, and takes a good while.
+    while case.lane.stats().waiting > 0 {
+        std::thread::yield_now();
+    }
+    drop(given_up);
+    while case.hashes() == 0 {
+        std::thread::yield_now();
+    }
+    accepted(case.login("alice", "right").await);
+    assert_eq!(case.hashes(), 1);
+    assert_eq!(jobs.try_recv().unwrap().user, "alice");
+}
+
+#[tokio::test]
+async fn a_full_or_closed_rehash_queue_refuses_nobody() {
+    let mut case = case();
+    let (sender, jobs) = mpsc::channel(1);
+    case.authenticator = case.authenticator.with_rehash(sender);
+    for user in ["alice", "bob", "carol"] {
+        case.store.put(record(user, Some(PasswordHash::new(BCRYPT))));
+    }
+    accepted(case.login("alice", RIGHT).await);
+    accepted(case.login("bob", RIGHT).await);
+    drop(jobs);
+    accepted(case.login("carol", RIGHT).await);
+}
+
+#[tokio::test]
+async fn a_token_of_the_user_stands_for_the_password() {
+    let case = case();
+    let token = Token::generate().unwrap();
+    case.store.put(record("alice", hashed(RIGHT)));
+    case.store.put(record("bob", hashed(RIGHT)));
+    case.store.put_token(token.hash(), "alice", Some(NOW + 5));
+
+    let principal = accepted(case.login("alice", token.expose()).await);
+    assert_eq!((principal.method(), principal.expires_at()), ("token", Some(NOW + 5)));
+    for user in ["bob", "unknown"] {
+        assert_eq!(refused(case.login(user, token.expose()).await), DenyReason::UnknownToken);
+    }
+    let unknown = Token::generate().unwrap();
+    assert_eq!(refused(case.login("alice", unknown.expose()).await), DenyReason::UnknownToken);
+    assert_eq!(case.hashes(), 0);
+}
+
+#[tokio::test]
+async fn a_password_that_only_begins_like_a_token_is_a_password() {
+    let case = case();
+    case.store.put(record("alice", hashed("nct_not-a-token")));
+    accepted(case.login("alice", "nct_not-a-token").await);
+}
+
+#[tokio::test]
+async fn other_credentials_are_left_to_others() {
+    let case = case();
+    for credentials in [Credentials::None, Credentials::Token(Secret::new(RIGHT.to_owned()))] {
+        let answer = case.authenticator.authenticate(&credentials, far()).await;
+        assert!(matches!(answer, Ok(Authentication::NotMine)));
+    }
+    assert_eq!(case.hashes(), 0);
+}

@@ -1,0 +1,290 @@
+//! START HERE. The whole path of a request, top to bottom, with no NATS I/O in it:
+//!
+//! ```text
+//! CalloutMessage -> open -> verify -> Credentials -> authenticate -> Principal -> place -> policy
+//!   -> Grant -> mint -> UserJwt -> AuthorizationResponse -> seal -> Outcome
+//! ```
+//!
+//! Each arrow consumes its input, and each type can only be made by the check that it stands for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::clock::{Clock, SystemClock};
+use crate::credentials::Credentials;
+use crate::keys::{AccountId, Signer};
+use crate::mint::{Mint, MintError, UserJwt};
+use crate::placement::{AccountError, Placement};
+use crate::policy::{ConnectionContext, Decision, Policy};
+use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
+use crate::protocol::jwt::JwtError;
+use crate::protocol::request::{RequestError, VerifiedRequest};
+use crate::protocol::response::AuthorizationResponse;
+
+/// A request as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct CalloutMessage<'a> {
+    /// The payload: a JWT, or one in an envelope.
+    pub payload: &'a [u8],
+    /// The header `Nats-Server-Xkey`.
+    pub server_xkey: Option<&'a str>,
+    /// When the answer is of no use any more.
+    pub deadline: Instant,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Exactly this is published as the reply.
+    Reply(Reply),
+    /// No reply: the request is not to be trusted, or a fault of ours must not look like a refusal.
+    Abort(Abort),
+}
+
+/// A signed and sealed answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The payload of the reply.
+    pub payload: Vec<u8>,
+    /// What it says, for the log and the metrics.
+    pub verdict: Verdict,
+    /// Whom it is about, for the log.
+    pub connection: Connection,
+    /// Whether the server will load an account because of it, while everything behind it on the
+    /// same connection waits.
+    pub loads_account: bool,
+}
+
+/// The client's connection, as its server names it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The server's name.
+    pub server: String,
+    /// The client's address.
+    pub host: String,
+    /// The connection id on that server.
+    pub id: u64,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The client may connect.
+    Granted {
+        /// The login name.
+        user: String,
+        /// Its tenant's id.
+        tenant: String,
+        /// How it was authenticated.
+        method: &'static str,
+        /// How long the grant lives.
+        ttl: Duration,
+    },
+    /// It may not.
+    Denied {
+        /// Why, for the log alone.
+        reason: DenyReason,
+        /// The name that the client claimed, if any.
+        user: Option<String>,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Abort {
+    /// The envelope cannot be opened.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The request is not to be trusted.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Authentication could not be carried out.
+    #[error("authentication is impossible at the moment: {0}")]
+    Authentication(#[from] AuthnError),
+    /// The tenant's account cannot be used.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The grant was not fit to be minted.
+    #[error("nothing minted: {0}")]
+    Mint(MintError),
+    /// The response could not be signed.
+    #[error("response: {0}")]
+    Response(#[from] JwtError),
+    /// The response could not be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The answer would come too late.
+    #[error("no decision before the deadline")]
+    Deadline,
+}
+
+impl Abort {
+    /// Whether the request itself is bad, rather than something of ours.
+    #[must_use]
+    pub fn is_bad_request(&self) -> bool {
+        matches!(self, Self::Envelope(_) | Self::Request(_))
+    }
+}
+
+/// Decides about requests. Shared by all of them.
+#[derive(Debug)]
+pub struct Authorizer {
+    envelope: Envelope,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    placement: Placement,
+    policy: Arc<dyn Policy>,
+    mint: Mint,
+    responder: Responder,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who signs responses.
+#[derive(Debug)]
+pub struct Responder {
+    /// The key.
+    pub signer: Arc<dyn Signer>,
+    /// The callout account, where the key is one of its signing keys (operator mode).
+    pub issuer_account: Option<AccountId>,
+}
+
+/// What a decision comes to before it is signed.
+enum Answer {
+    Grant { jwt: UserJwt, principal: Principal, loads_account: bool },
+    Deny(DenyReason),
+}
+
+impl Authorizer {
+    /// An authorizer without authenticators, which refuses everybody.
+    #[must_use]
+    pub fn new(
+        envelope: Envelope,
+        placement: Placement,
+        policy: Arc<dyn Policy>,
+        mint: Mint,
+        responder: Responder,
+    ) -> Self {
+        let authenticators = Vec::new();
+        let clock = Arc::new(SystemClock);
+        Self { envelope, authenticators, placement, policy, mint, responder, clock }
+    }
+
+    /// Appends an authenticator to the chain; the first one that takes a credential decides.
+    #[must_use]
+    pub fn with_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticators.push(authenticator);
+        self
+    }
+
+    /// Replaces the clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Decides about one request.
+    pub async fn authorize(&self, message: CalloutMessage<'_>) -> Outcome {
+        let deadline = tokio::time::Instant::from_std(message.deadline);
+        match tokio::time::timeout_at(deadline, self.decide(message)).await {
+            Ok(Ok(reply)) => Outcome::Reply(reply),
+            Ok(Err(abort)) => Outcome::Abort(abort),
+            Err(_) => Outcome::Abort(Abort::Deadline),
+        }
+    }
+
+    async fn decide(&self, message: CalloutMessage<'_>) -> Result<Reply, Abort> {
+        let opened = self.envelope.open(message.payload, message.server_xkey)?;
+        let (request, sealer) = VerifiedRequest::verify(opened, self.clock.now())?;
+        let answer = match self.authenticate(request.credentials(), message.deadline).await? {
+            Ok(principal) => self.grant(&request, principal, message.deadline).await?,
+            Err(reason) => Answer::Deny(reason),
+        };
+        self.respond(&request, sealer, answer).await
+    }
+
+    async fn authenticate(
+        &self,
+        credentials: &Credentials,
+        deadline: Instant,
+    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
+        if *credentials == Credentials::None {
+            return Ok(Err(DenyReason::NoCredentials));
+        }
+        for authenticator in &self.authenticators {
+            match authenticator.authenticate(credentials, deadline).await? {
+                Authentication::NotMine => {}
+                Authentication::Refused(reason) => return Ok(Err(reason)),
+                Authentication::Accepted(principal) => return Ok(Ok(principal)),
+            }
+        }
+        Ok(Err(DenyReason::UnsupportedCredentials))
+    }
+
+    async fn grant(
+        &self,
+        request: &VerifiedRequest,
+        principal: Principal,
+        deadline: Instant,
+    ) -> Result<Answer, Abort> {
+        let tenant = &principal.record().tenant;
+        let Some(form) = self.placement.form(tenant) else {
+            return Ok(Answer::Deny(DenyReason::Placement));
+        };
+        let context = ConnectionContext { form, client: request.client() };
+        let grant = match self.policy.decide(&principal, &context) {
+            Decision::Permit(grant) => grant,
+            Decision::Deny(reason) => return Ok(Answer::Deny(reason)),
+        };
+        let placed = match self.placement.place(tenant, request.server(), deadline).await {
+            Ok(Some(placed)) => placed,
+            Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
+            Err(AccountError::Gone) => return Ok(Answer::Deny(DenyReason::UnknownUser)),
+            Err(error) => return Err(error.into()),
+        };
+        let connection = request.user_nkey();
+        let now = self.clock.now();
+        match self.mint.mint(connection, &principal, grant, &placed, now).await {
+            Ok(jwt) => Ok(Answer::Grant { jwt, principal, loads_account: placed.loads }),
+            Err(MintError::Expired) => Ok(Answer::Deny(DenyReason::UserExpired)),
+            Err(error) => Err(Abort::Mint(error)),
+        }
+    }
+
+    async fn respond(
+        &self,
+        request: &VerifiedRequest,
+        sealer: Sealer,
+        answer: Answer,
+    ) -> Result<Reply, Abort> {
+        let now = self.clock.now();
+        let (response, verdict, loads_account) = match answer {
+            Answer::Grant { jwt, principal, loads_account } => {
+                let record = principal.record();
+                let verdict = Verdict::Granted {
+                    user: record.user.name.clone(),
+                    tenant: record.tenant.id.to_string(),
+                    method: principal.method(),
+                    ttl: Duration::from_secs(jwt.expires().abs_diff(now)),
+                };
+                (AuthorizationResponse::Granted(jwt), verdict, loads_account)
+            }
+            Answer::Deny(reason) => {
+                let user = match request.credentials() {
+                    Credentials::Password { user, .. } => Some(user.clone()),
+                    _ => None,
+                };
+                (AuthorizationResponse::Refused, Verdict::Denied { reason, user }, false)
+            }
+        };
+        let Responder { signer, issuer_account } = &self.responder;
+        let token = response.encode(request, &**signer, *issuer_account, now).await?;
+        let client = request.client();
+        let connection = Connection {
+            server: request.server_name().to_owned(),
+            host: client.host.clone(),
+            id: client.id,
+        };
+        Ok(Reply { payload: sealer.seal(token)?, verdict, connection, loads_account })
+    }
+}

@@ -1,0 +1,311 @@
+//! The service as a configuration describes it: the parts of this crate, wired together. The
+//! program `nats-callout` runs this; so can any application, beside its own work.
+
+mod connect;
+
+use std::sync::Arc;
+
+use async_nats::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connect::{Login, connect};
+use crate::authn::hashing::HashingError;
+use crate::authn::lane::HashingLane;
+use crate::authn::password::{PasswordAuthenticator, Rehash};
+use crate::authn::random::NoRandomness;
+use crate::authn::token::TokenAuthenticator;
+use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
+use crate::authorize::{Authorizer, Responder};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
+use crate::instance::{Instance, LoginLog, LoginObserver};
+use crate::keyfile::{self, KeyFileError};
+use crate::keys::{AccountId, KeyKind};
+use crate::mint::Mint;
+use crate::placement::{ConfigTargets, Placement, TargetError};
+use crate::policy::rules::{PolicyError, PolicySet};
+use crate::protocol::envelope::Envelope;
+use crate::provision::account::{AccountIssuer, Notifications};
+use crate::provision::delivery::Delivery;
+use crate::provision::lookup;
+use crate::provision::servers::Servers;
+use crate::service::{AuthCallout, ServiceError, Settings};
+use crate::store::cache::{CacheOptions, Cached};
+use crate::store::{Coordination, CredentialStore, ProvisioningStore};
+
+/// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
+const REHASHES: usize = 64;
+
+/// Why the service cannot start. Every text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Key files are missing, unusable, or readable by others: all of them at once.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Keys(Vec<KeyFileError>),
+    /// A policy is malformed.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// `[placement]` names an account that must not be a target.
+    #[error("[placement]: {0}")]
+    Targets(#[from] TargetError),
+    /// Password hashing could not be set up.
+    #[error(transparent)]
+    Hashing(#[from] HashingError),
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The service could not begin on its connection.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A subscription was not taken.
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+    /// It was told to stop before it had begun.
+    #[error("stopped before it was ready")]
+    Stopped,
+}
+
+impl From<KeyFileError> for DaemonError {
+    fn from(error: KeyFileError) -> Self {
+        Self::Keys(vec![error])
+    }
+}
+
+/// The tenant table, through every trait that the service needs.
+pub trait Store: CredentialStore + ProvisioningStore + Coordination {}
+
+impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
+
+/// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
+/// to itself has come back, and stops without losing a request.
+pub async fn run<S: Store + 'static>(
+    config: &Config,
+    store: Arc<S>,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let faults = keyfile::audit(config.key_files());
+    if !faults.is_empty() {
+        return Err(DaemonError::Keys(faults));
+    }
+    let policy = match &config.policies {
+        Some(folder) => PolicySet::with_folder(folder)?,
+        None => PolicySet::shipped()?,
+    };
+    let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let cache = Arc::new(Cached::new(
+        Arc::clone(&store) as Arc<dyn CredentialStore>,
+        &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
+    ));
+    let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
+    let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
+    let token = TokenAuthenticator::new(cache.clone(), Arc::clone(&clock));
+
+    // What outlives the last decision: account look-ups, the heartbeat, the change feed.
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let connections = connect_all(config, &shutdown).await?;
+    let parts = match &config.mode {
+        Mode::Operator(mode) => {
+            let system = Login::Credentials(mode.system_credentials.clone());
+            let system = connect("system", &config.nats, &system, &shutdown).await?;
+            operator_mode(config, mode, &store, cache.clone(), system, &tasks, &stop).await?
+        }
+        Mode::Config(mode) => config_mode(config, mode)?,
+    };
+    let Parts { placement, mint, responder } = parts;
+
+    let authorizer = Authorizer::new(envelope, placement, Arc::new(policy), mint, responder)
+        .with_authenticator(Arc::new(password))
+        .with_authenticator(Arc::new(token));
+    let log = Arc::new(LoginLog::default());
+    let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
+    let running = AuthCallout::new(Arc::new(authorizer))
+        .with_settings(Settings {
+            deadline: config.callout.deadline,
+            max_in_flight: config.callout.max_in_flight,
+            ..Settings::default()
+        })
+        .with_reply_connections(connections.replies.clone())
+        .with_loading_connection(connections.loading.clone())
+        .with_observer(Arc::new(observer))
+        .start(connections.main.clone())
+        .await?;
+
+    let id = nats_id(&connections.main);
+    Instance::new(id, store.clone(), cache, clock)
+        .start(&connections.main, running.decisions(), &tasks, stop.clone())
+        .await?;
+    tasks.spawn(log.write(store.clone(), stop.clone()));
+    tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
+    ready();
+
+    shutdown.cancelled().await;
+    tracing::info!("stopping: no new requests are taken, those at hand are answered");
+    running.stop().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    connections.drain().await;
+    Ok(())
+}
+
+/// What differs between the modes.
+struct Parts {
+    placement: Placement,
+    mint: Mint,
+    responder: Responder,
+}
+
+async fn operator_mode<S: Store + 'static>(
+    config: &Config,
+    mode: &OperatorMode,
+    store: &Arc<S>,
+    cache: Arc<Cached>,
+    system: Client,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Parts, DaemonError> {
+    let operator = keyfile::signing_key(
+        mode.operator_signing.first().ok_or(KeyFileError::NoneListed("operator_signing"))?,
+        KeyKind::Operator,
+    )?;
+    let users = keyfile::generations::<AccountId>(
+        &mode.user_signing,
+        KeyKind::Account,
+        "[operator] user_signing",
+    )?;
+    let responses = keyfile::generations::<AccountId>(
+        &mode.response_signing,
+        KeyKind::Account,
+        "[callout] response_signing",
+    )?;
+    let issuer = Arc::new(AccountIssuer {
+        operator: Arc::new(operator),
+        user_signing: users.listed,
+        bb: mode.bb_account,
+        notifications: match mode.notifications {
+            config::Notifications::Short => Notifications::Short,
+            config::Notifications::Full => Notifications::Full,
+        },
+    });
+    let servers = Arc::new(Servers::default());
+    tasks.spawn({
+        let watching = Arc::clone(&servers).watch(&system, stop.clone()).await?;
+        async move { watching.await.unwrap_or_default() }
+    });
+    tasks.spawn({
+        let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
+        let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
+        async move { answering.await.unwrap_or_default() }
+    });
+    let delivery = Delivery::start(cache, issuer, servers, system, stop.clone()).await?;
+    Ok(Parts {
+        placement: Placement::Operator {
+            accounts: Arc::new(delivery),
+            users: mode.users_account,
+            default_isolation: config.isolation,
+        },
+        mint: Mint::new(
+            Arc::new(users.signing),
+            config.callout.ttl,
+            vec![mode.auth_account, mode.bb_account],
+        ),
+        responder: Responder {
+            signer: Arc::new(responses.signing),
+            issuer_account: Some(mode.auth_account),
+        },
+    })
+}
+
+fn config_mode(config: &Config, mode: &ConfigMode) -> Result<Parts, DaemonError> {
+    let issuer =
+        keyfile::generations::<AccountId>(&mode.issuer, KeyKind::Account, "[callout] issuer")?;
+    let issuer = Arc::new(issuer.signing);
+    let dedicated =
+        mode.dedicated.iter().map(|(account, tenant)| (account.clone(), tenant.to_string()));
+    let targets = ConfigTargets::new(mode.accounts.clone(), dedicated.collect())?;
+    Ok(Parts {
+        placement: Placement::Config(targets),
+        mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
+        responder: Responder { signer: issuer, issuer_account: None },
+    })
+}
+
+fn password_authenticator(
+    config: &Config,
+    cache: &Arc<Cached>,
+    lane: &Arc<HashingLane>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(PasswordAuthenticator, mpsc::Receiver<Rehash>), DaemonError> {
+    let verified = VerifiedPasswords::new(VerifiedLimits {
+        idle: config.cache.password_idle,
+        ..VerifiedLimits::default()
+    })?;
+    let (sender, receiver) = mpsc::channel(REHASHES);
+    let store = Arc::clone(cache) as Arc<dyn CredentialStore>;
+    let authenticator =
+        PasswordAuthenticator::new(store, Arc::clone(lane), verified, Arc::clone(clock));
+    let authenticator =
+        if config.hashing.rehash { authenticator.with_rehash(sender) } else { authenticator };
+    Ok((authenticator, receiver))
+}
+
+/// Replaces outdated hashes, one at a time and only while nobody waits for a hash.
+async fn rehash(
+    lane: Arc<HashingLane>,
+    store: Arc<dyn ProvisioningStore>,
+    mut rehashes: mpsc::Receiver<Rehash>,
+    stop: CancellationToken,
+) {
+    while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
+        if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
+            tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
+        }
+    }
+}
+
+/// The connections to the account AUTH.
+struct Connections {
+    main: Client,
+    replies: Vec<Client>,
+    loading: Client,
+}
+
+impl Connections {
+    async fn drain(&self) {
+        for client in self.replies.iter().chain([&self.loading, &self.main]) {
+            if let Err(error) = client.drain().await {
+                tracing::debug!(%error, "a connection was closed already");
+            }
+        }
+    }
+}
+
+async fn connect_all(
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<Connections, DaemonError> {
+    let login = match &config.mode {
+        Mode::Operator(mode) => Login::Credentials(mode.credentials.clone()),
+        Mode::Config(mode) => Login::Nkey(mode.nkey.clone()),
+    };
+    let main = connect("main", &config.nats, &login, shutdown).await?;
+    let mut replies = Vec::new();
+    for _ in 1..config.nats.connections {
+        replies.push(connect("replies", &config.nats, &login, shutdown).await?);
+    }
+    let loading = connect("loading", &config.nats, &login, shutdown).await?;
+    Ok(Connections { main, replies, loading })
+}
+
+/// An id that no other instance has: the connection's inbox is random.
+fn nats_id(client: &Client) -> String {
+    client.new_inbox().replace("_INBOX.", "").replace('.', "-")
+}

@@ -1,0 +1,121 @@
+//! The service's connections to NATS: made as soon as a server is there, and made again within
+//! milliseconds when it is back, since clients race the service then.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use tokio_util::sync::CancellationToken;
+
+use super::DaemonError;
+use crate::config::Nats;
+use crate::keyfile::{self, KeyFileError};
+
+/// Between two attempts of a first connect.
+const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Every so many failed attempts the log says so again.
+const ATTEMPTS_PER_LINE: u32 = 20;
+
+/// A reconnect waits this long times the number of attempts, at most [`MAX_RECONNECT_PAUSE`].
+const RECONNECT_STEP: Duration = Duration::from_millis(2);
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Commands that may wait in a connection.
+const CAPACITY: usize = 16 * 1024;
+
+/// How the service logs in.
+#[derive(Debug, Clone)]
+pub(super) enum Login {
+    /// With a creds file.
+    Credentials(PathBuf),
+    /// With a user seed.
+    Nkey(PathBuf),
+}
+
+/// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
+/// and in connz.
+pub(super) async fn connect(
+    name: &str,
+    nats: &Nats,
+    login: &Login,
+    shutdown: &CancellationToken,
+) -> Result<Client, DaemonError> {
+    let servers = nats.urls.join(",");
+    let mut attempts = 0;
+    loop {
+        let attempt = options(name, login)?.connect(nats.urls.clone());
+        let Some(connected) = shutdown.run_until_cancelled(attempt).await else {
+            return Err(DaemonError::Stopped);
+        };
+        match connected {
+            Ok(client) => return Ok(client),
+            Err(error) if attempts % ATTEMPTS_PER_LINE == 0 => tracing::warn!(
+                connection = name,
+                %servers,
+                error = %chain(&error),
+                "cannot connect to NATS yet; trying again every {FIRST_CONNECT_PAUSE:?}"
+            ),
+            Err(_) => {}
+        }
+        attempts += 1;
+        if shutdown.run_until_cancelled(tokio::time::sleep(FIRST_CONNECT_PAUSE)).await.is_none() {
+            return Err(DaemonError::Stopped);
+        }
+    }
+}
+
+/// An error with what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn options(name: &str, login: &Login) -> Result<ConnectOptions, KeyFileError> {
+    let options = match login {
+        Login::Credentials(path) => {
+            let creds = keyfile::read_secret(path)?;
+            ConnectOptions::with_credentials(&creds).map_err(|error| KeyFileError::Unusable {
+                path: path.clone(),
+                problem: format!("is no creds file: {error}"),
+            })?
+        }
+        Login::Nkey(path) => ConnectOptions::with_nkey(keyfile::read_secret(path)?.trim().into()),
+    };
+    let name = name.to_owned();
+    Ok(options
+        .name(format!("nats-callout {name}"))
+        .connection_timeout(Duration::from_secs(2))
+        .ping_interval(Duration::from_secs(5))
+        .max_reconnects(None)
+        .client_capacity(CAPACITY)
+        .retain_servers_order()
+        .reconnect_delay_callback(|attempts| {
+            let attempts = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_sub(1);
+            RECONNECT_STEP.saturating_mul(attempts).min(MAX_RECONNECT_PAUSE)
+        })
+        .event_callback(move |event| {
+            let connection = name.clone();
+            async move {
+                match event {
+                    Event::Connected => tracing::info!(connection, "connected to NATS"),
+                    Event::Disconnected => {
+                        tracing::warn!(connection, "connection to NATS lost; reconnecting");
+                    }
+                    Event::Closed | Event::Draining => {
+                        tracing::debug!(connection, %event, "connection to NATS");
+                    }
+                    other => tracing::warn!(connection, event = %other, "connection to NATS"),
+                }
+            }
+        }))
+}

@@ -1,0 +1,270 @@
+//! The one place where a user JWT is made, and the last line of defence: a server takes a JWT with
+//! no expiry, with empty lists (which mean everything) or for its system account as readily as any
+//! other.
+//!
+//! A [`UserJwt`] always expires, names an account that is allowed, denies what it does not allow,
+//! and holds legal subjects alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::authn::Principal;
+use crate::clock::UnixSeconds;
+use crate::keys::{AccountId, Signer, UserNkey};
+use crate::placement::{Placed, Target};
+use crate::policy::subject::Pattern;
+use crate::policy::{Form, Grant};
+use crate::protocol::claims::{Permission, Permissions, ResponsePermission, UserBody};
+use crate::protocol::jwt::{Claims, JwtError};
+
+/// How much a grant's life is shortened at random, so that what came together does not end
+/// together.
+const JITTER: f64 = 0.2;
+
+/// A signed user JWT for one connection.
+#[derive(Clone)]
+pub struct UserJwt {
+    token: String,
+    expires: UnixSeconds,
+}
+
+impl UserJwt {
+    /// When it ends.
+    #[must_use]
+    pub fn expires(&self) -> UnixSeconds {
+        self.expires
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.token
+    }
+}
+
+impl std::fmt::Debug for UserJwt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserJwt").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// Why nothing was minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// The account is one that no user is ever placed in.
+    #[error("account {0} is not for users")]
+    ForbiddenAccount(String),
+    /// A response permission in a shared account would let a user write to other tenants.
+    #[error("a response permission must not be granted in a shared account")]
+    SharedResponses,
+    /// The principal has ended before the grant could begin.
+    #[error("the principal has expired")]
+    Expired,
+    /// Signing failed.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+}
+
+/// Makes user JWTs.
+#[derive(Debug)]
+pub struct Mint {
+    signer: Arc<dyn Signer>,
+    ttl: Duration,
+    forbidden: Vec<AccountId>,
+}
+
+impl Mint {
+    /// A mint whose JWTs live at most `ttl`. `forbidden` are the identities of the accounts SYS,
+    /// AUTH and BB in operator mode.
+    #[must_use]
+    pub fn new(signer: Arc<dyn Signer>, ttl: Duration, forbidden: Vec<AccountId>) -> Self {
+        Self { signer, ttl, forbidden }
+    }
+
+    /// Makes the JWT of one connection.
+    pub(crate) async fn mint(
+        &self,
+        connection: &UserNkey,
+        principal: &Principal,
+        grant: Grant,
+        placed: &Placed,
+        now: UnixSeconds,
+    ) -> Result<UserJwt, MintError> {
+        if placed.form == Form::Shared && grant.responses.is_some() {
+            return Err(MintError::SharedResponses);
+        }
+        let (audience, issuer_account) = match &placed.target {
+            Target::Account(id) if self.forbidden.contains(id) => {
+                return Err(MintError::ForbiddenAccount(id.to_string()));
+            }
+            Target::Account(id) => (None, Some(*id)),
+            Target::Named(name) => (Some(name.clone()), None),
+        };
+        let expires = self.expiry(connection, principal, grant.ttl, now)?;
+        let mut body = UserBody::new(permissions(grant));
+        body.issuer_account = issuer_account;
+        let claims = Claims {
+            audience,
+            expires: Some(expires),
+            issued_at: now,
+            name: Some(principal.record().user.name.clone()),
+            not_before: None,
+            subject: connection.to_string(),
+            body,
+        };
+        Ok(UserJwt { token: claims.encode(&*self.signer).await?, expires })
+    }
+
+    /// The configured life, shortened by the jitter that the connection's random key brings along,
+    /// and by the end of the principal.
+    fn expiry(
+        &self,
+        connection: &UserNkey,
+        principal: &Principal,
+        ttl: Option<Duration>,
+        now: UnixSeconds,
+    ) -> Result<UnixSeconds, MintError> {
+        let [a, b, ..] = *connection.raw();
+        let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
+        let ttl = ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl)).mul_f64(1.0 - JITTER * share);
+        let life = UnixSeconds::try_from(ttl.as_secs()).unwrap_or(UnixSeconds::MAX).max(1);
+        let expires = principal
+            .expires_at()
+            .map_or(now.saturating_add(life), |end| end.min(now.saturating_add(life)));
+        if expires > now { Ok(expires) } else { Err(MintError::Expired) }
+    }
+}
+
+fn permissions(grant: Grant) -> Permissions {
+    Permissions {
+        publish: permission(grant.publish, grant.deny_publish),
+        subscribe: permission(grant.subscribe, grant.deny_subscribe),
+        responses: grant.responses.map(|responses| ResponsePermission {
+            max: i64::from(responses.max),
+            ttl: i64::try_from(responses.expires.as_nanos()).unwrap_or(i64::MAX),
+        }),
+    }
+}
+
+fn permission(allow: Vec<Pattern>, mut deny: Vec<Pattern>) -> Permission {
+    if allow.is_empty() {
+        deny = vec![Pattern::everything()];
+    }
+    let texts = |patterns: Vec<Pattern>| patterns.iter().map(ToString::to_string).collect();
+    Permission { allow: texts(allow), deny: texts(deny) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyKind, SigningKey};
+    use crate::policy::Responses;
+    use crate::protocol::jwt::Parsed;
+    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+
+    const NOW: UnixSeconds = 1_800_000_000;
+    const TTL: Duration = Duration::from_secs(900);
+
+    fn account() -> AccountId {
+        SigningKey::generate(KeyKind::Account).unwrap().0.public().unwrap()
+    }
+
+    fn connection() -> UserNkey {
+        SigningKey::generate(KeyKind::User).unwrap().0.public().unwrap()
+    }
+
+    fn principal(expires_at: Option<UnixSeconds>) -> Principal {
+        let record = LoginRecord {
+            tenant: TenantRecord::new("42".parse().unwrap()),
+            user: UserRecord { expires_at, ..UserRecord::new("alice", UserKind::Bb) },
+        };
+        Principal::new(Arc::new(record), "password", None, NOW).unwrap()
+    }
+
+    fn grant(publish: &[&str]) -> Grant {
+        let publish = publish.iter().map(|subject| subject.parse().unwrap()).collect();
+        Grant { publish, ..Grant::default() }
+    }
+
+    fn placed(id: AccountId, form: Form) -> Placed {
+        Placed { target: Target::Account(id), form, loads: false }
+    }
+
+    async fn mint(
+        forbidden: Vec<AccountId>,
+        principal: &Principal,
+        grant: Grant,
+        placed: &Placed,
+    ) -> Result<(Claims<UserBody>, UserJwt), MintError> {
+        let signer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
+        let mint = Mint::new(signer, TTL, forbidden);
+        let jwt = mint.mint(&connection(), principal, grant, placed, NOW).await?;
+        let parsed = Parsed::<UserBody>::parse(&jwt.token).unwrap();
+        Ok((parsed.verify::<AccountId>().unwrap().0, jwt))
+    }
+
+    #[tokio::test]
+    async fn always_expires_within_the_jittered_life() {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let placed = placed(account(), Form::Own);
+            let (claims, jwt) =
+                mint(vec![], &principal(None), grant(&["a"]), &placed).await.unwrap();
+            assert_eq!(claims.expires, Some(jwt.expires()));
+            assert!((NOW + 719..=NOW + 900).contains(&jwt.expires()), "{}", jwt.expires());
+            assert_eq!(claims.not_before, None);
+            seen.insert(jwt.expires());
+        }
+        assert!(seen.len() > 10, "the life is jittered: {seen:?}");
+    }
+
+    #[tokio::test]
+    async fn never_outlives_the_principal() {
+        let placed = placed(account(), Form::Own);
+        let ends = principal(Some(NOW + 60));
+        let (claims, _) = mint(vec![], &ends, grant(&["a"]), &placed).await.unwrap();
+        assert_eq!(claims.expires, Some(NOW + 60));
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_denies_everything() {
+        let placed = placed(account(), Form::Own);
+        let (claims, _) = mint(vec![], &principal(None), grant(&[]), &placed).await.unwrap();
+        let permissions = claims.body.permissions;
+        assert_eq!(permissions.publish.deny, [">"]);
+        assert_eq!(permissions.subscribe.deny, [">"]);
+        assert!(permissions.publish.allow.is_empty() && permissions.subscribe.allow.is_empty());
+    }
+
+    #[tokio::test]
+    async fn never_mints_into_the_accounts_of_the_system() {
+        let system = account();
+        let placed = placed(system, Form::Own);
+        let minted = mint(vec![system], &principal(None), grant(&["a"]), &placed).await;
+        assert!(matches!(minted, Err(MintError::ForbiddenAccount(_))));
+    }
+
+    #[tokio::test]
+    async fn no_response_permission_in_a_shared_account() {
+        let responses = Some(Responses { max: 1, expires: Duration::from_secs(1) });
+        let grant = Grant { responses, ..grant(&["a"]) };
+        let shared = placed(account(), Form::Shared);
+        let minted = mint(vec![], &principal(None), grant.clone(), &shared).await;
+        assert!(matches!(minted, Err(MintError::SharedResponses)));
+        let own = placed(account(), Form::Own);
+        let (claims, _) = mint(vec![], &principal(None), grant, &own).await.unwrap();
+        let expected = ResponsePermission { max: 1, ttl: 1_000_000_000 };
+        assert_eq!(claims.body.permissions.responses, Some(expected));
+    }
+
+    #[tokio::test]
+    async fn places_by_name_in_config_mode_and_by_issuer_account_in_operator_mode() {
+        let named =
+            Placed { target: Target::Named("USERS".into()), form: Form::Shared, loads: false };
+        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &named).await.unwrap();
+        assert_eq!((claims.audience.as_deref(), claims.body.issuer_account), (Some("USERS"), None));
+        let id = account();
+        let (claims, _) =
+            mint(vec![], &principal(None), grant(&["a"]), &placed(id, Form::Own)).await.unwrap();
+        assert_eq!((claims.audience, claims.body.issuer_account), (None, Some(id)));
+        assert_eq!(claims.name.as_deref(), Some("alice"));
+    }
+}

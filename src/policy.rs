@@ -1,0 +1,85 @@
+//! What a principal may do: a [`Policy`] turns a [`Principal`] into a [`Grant`], or refuses.
+//!
+//! [`rules`] holds the policy of the shipped files; an embedder may bring another.
+
+pub mod rules;
+pub mod subject;
+mod template;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use self::subject::Pattern;
+use crate::authn::{DenyReason, Principal};
+use crate::protocol::claims::ClientInfo;
+
+/// How the tenant of a user is kept apart from the others where the user is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The account is the tenant's own.
+    Own,
+    /// The account is shared; permissions alone keep tenants apart.
+    Shared,
+}
+
+impl Form {
+    /// The form's name in a policy file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "account",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// What a policy may look at besides the principal.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionContext<'a> {
+    /// How the tenant is kept apart.
+    pub form: Form,
+    /// What the server knows of the client.
+    pub client: &'a ClientInfo,
+}
+
+/// A policy's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The principal may do this.
+    Permit(Grant),
+    /// The principal may not connect.
+    Deny(DenyReason),
+}
+
+/// The right to answer the reply subject of a request that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Responses {
+    /// How many answers to each request.
+    pub max: u32,
+    /// For how long after it.
+    pub expires: Duration,
+}
+
+/// What a user may publish, subscribe and answer. An empty list grants nothing: the mint turns it
+/// into an explicit denial, since a server would take it for "everything".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// Subjects to publish.
+    pub publish: Vec<Pattern>,
+    /// Subjects to subscribe.
+    pub subscribe: Vec<Pattern>,
+    /// Subjects not to publish, although allowed.
+    pub deny_publish: Vec<Pattern>,
+    /// Subjects not to subscribe, although allowed.
+    pub deny_subscribe: Vec<Pattern>,
+    /// Answers to requests; never given out in a shared account.
+    pub responses: Option<Responses>,
+    /// A life shorter than the configured one.
+    pub ttl: Option<Duration>,
+}
+
+/// Decides what a principal may do. Called once for each login, and must not block.
+pub trait Policy: Debug + Send + Sync {
+    /// Permits or refuses.
+    fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision;
+}

@@ -1,0 +1,147 @@
+//! Subjects and subject patterns, checked when parsed. One bad subject makes a server refuse a
+//! whole JWT, and a blank in one turns the rest into a queue name, so nothing but a [`Pattern`]
+//! reaches a grant.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest subject or pattern that is taken, in bytes.
+pub const MAX_SUBJECT_BYTES: usize = 512;
+
+/// What is wrong with a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than [`MAX_SUBJECT_BYTES`].
+    #[error("it is longer than {MAX_SUBJECT_BYTES} bytes")]
+    TooLong,
+    /// A dot at either end, or two in a row.
+    #[error("it has an empty token (a dot at an end, or two dots in a row)")]
+    EmptyToken,
+    /// Blanks and control characters separate words of the protocol.
+    #[error("it holds a blank or a control character")]
+    Blank,
+    /// `*` is a token of its own.
+    #[error("`*` must stand alone between dots")]
+    Star,
+    /// `>` is the last token, alone.
+    #[error("`>` must stand alone as the last token")]
+    Tail,
+}
+
+/// A legal subject, wildcards allowed: what a permission may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Everything.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self(">".into())
+    }
+
+    /// The pattern's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the literal `subject` matches.
+    #[must_use]
+    pub fn matches(&self, subject: &str) -> bool {
+        let mut tokens = subject.split('.');
+        for want in self.0.split('.') {
+            match (want, tokens.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (want, Some(token)) if want == token => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectError> {
+        if text.is_empty() {
+            return Err(SubjectError::Empty);
+        }
+        if text.len() > MAX_SUBJECT_BYTES {
+            return Err(SubjectError::TooLong);
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(SubjectError::Blank);
+        }
+        let mut tokens = text.split('.').peekable();
+        while let Some(token) = tokens.next() {
+            match token {
+                "" => return Err(SubjectError::EmptyToken),
+                "*" => {}
+                ">" if tokens.peek().is_none() => {}
+                other if other.contains('>') => return Err(SubjectError::Tail),
+                other if other.contains('*') => return Err(SubjectError::Star),
+                _ => {}
+            }
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_nats_takes() {
+        for legal in ["a", "a.b", "*", ">", "a.*", "*.a.>", "$JS.API.>", "orders.é", "a-b_c=d"] {
+            assert!(legal.parse::<Pattern>().is_ok(), "{legal}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        use SubjectError::{Blank, Empty, EmptyToken, Star, Tail, TooLong};
+        let long = "a".repeat(MAX_SUBJECT_BYTES + 1);
+        for (illegal, why) in [
+            ("", Empty),
+            (long.as_str(), TooLong),
+            (".a", EmptyToken),
+            ("a.", EmptyToken),
+            ("a..b", EmptyToken),
+            ("a b", Blank),
+            ("user.> q.>", Blank),
+            ("a\u{0}", Blank),
+            ("a\u{2028}b", Blank),
+            ("a*", Star),
+            ("a.*b.c", Star),
+            (">.a", Tail),
+            ("a.>b", Tail),
+            ("a.>.b", Tail),
+        ] {
+            assert_eq!(illegal.parse::<Pattern>().unwrap_err(), why, "{illegal:?}");
+        }
+    }
+
+    #[test]
+    fn matches_as_nats_does() {
+        let matches = |pattern: &str, subject| pattern.parse::<Pattern>().unwrap().matches(subject);
+        assert!(matches("orders.*", "orders.created"));
+        assert!(!matches("orders.*", "orders"));
+        assert!(!matches("orders.*", "orders.item.added"));
+        assert!(matches("orders.>", "orders.item.added"));
+        assert!(!matches("orders.>", "orders"));
+        assert!(matches("a.*.c", "a.b.c"));
+        assert!(!matches("a.b.c", "a.b"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a tenant's account JWT says: its limits, who may sign its users, and the mapping of
+//! `Events` and `Notifications` to and from `user.<id>` of the BB account.
+//!
+//! The account's private key exists nowhere: users are signed by a signing key that all tenants'
+//! accounts list, and which can be rotated.
+
+use std::sync::Arc;
+
+use crate::keys::{AccountId, Signer};
+use crate::protocol::claims::{AccountBody, AccountLimits, ExportType, Import, NO_LIMIT};
+use crate::protocol::jwt::{Claims, JwtError};
+use crate::store::{Limits, TenantRecord};
+
+/// The one name under which notifications arrive in a tenant's own account; a server silently
+/// drops a second import of the same stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Notifications {
+    /// `Notifications`
+    #[default]
+    Short,
+    /// `user.<id>.Notifications`
+    Full,
+}
+
+/// Signs tenants' account JWTs.
+#[derive(Debug)]
+pub struct AccountIssuer {
+    /// An operator's signing key.
+    pub operator: Arc<dyn Signer>,
+    /// The keys that may sign users, of both generations.
+    pub user_signing: Vec<AccountId>,
+    /// The BB account.
+    pub bb: AccountId,
+    /// How notifications are named.
+    pub notifications: Notifications,
+}
+
+impl AccountIssuer {
+    /// The claims of a tenant's account. The same row gives the same claims, so that a server
+    /// that has them already has nothing to do.
+    #[must_use]
+    pub fn claims(&self, tenant: &TenantRecord, account: AccountId) -> Claims<AccountBody> {
+        let full = |subject: &str| format!("user.{}.{subject}", tenant.id);
+        let import = |subject: &str, local: Option<&str>, kind| Import {
+            name: None,
+            subject: full(subject),
+            account: self.bb,
+            local_subject: local.map(str::to_owned),
+            kind,
+        };
+        let notifications = match self.notifications {
+            Notifications::Short => Some("Notifications"),
+            Notifications::Full => None,
+        };
+        Claims {
+            audience: None,
+            expires: None,
+            issued_at: tenant.updated_at,
+            name: Some(tenant.id.to_string()),
+            not_before: None,
+            subject: account.to_string(),
+            body: AccountBody {
+                imports: vec![
+                    import("Events", Some("Events"), ExportType::Service),
+                    import("Events", None, ExportType::Service),
+                    import("Notifications", notifications, ExportType::Stream),
+                ],
+                limits: limits(&tenant.limits),
+                signing_keys: self.user_signing.clone(),
+                ..AccountBody::default()
+            },
+        }
+    }
+
+    /// The signed JWT of a tenant's account.
+    pub async fn issue(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+    ) -> Result<String, JwtError> {
+        self.claims(tenant, account).encode(&*self.operator).await
+    }
+}
+
+fn limits(limits: &Limits) -> AccountLimits {
+    let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let count = |value: Option<u64>| value.map_or(NO_LIMIT, bytes);
+    let mut claims = AccountLimits { conn: count(limits.connections), ..AccountLimits::default() };
+    if limits.jetstream() {
+        claims.mem_storage = bytes(limits.memory);
+        claims.disk_storage = bytes(limits.storage);
+        claims.streams = count(limits.streams);
+        claims.consumer = count(limits.consumers);
+    }
+    claims
+}

@@ -1,0 +1,208 @@
+//! Delivers a tenant's account JWT before the first login is answered: pushed to every server,
+//! every acknowledgement awaited. Look-ups alone would not do in a cluster, where peers answer
+//! that they do not know the account before the service can answer that it does.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, SubscribeError};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use moka::future::Cache;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::account::AccountIssuer;
+use super::servers::{Servers, SystemReply};
+use crate::keys::{self, AccountId, ServerId};
+use crate::placement::{AccountError, Accounts, ReadyAccount};
+use crate::store::{CredentialStore, Limits, TenantRecord};
+
+/// What is kept back of a request's time for the decision that follows the delivery.
+const RESERVE: Duration = Duration::from_millis(200);
+
+/// How long acknowledgements are awaited at most. A server takes about a millisecond; one that is
+/// silent for this long is dead or cut off, and looks the account up when it is back.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// How many accounts are remembered as delivered; one that is forgotten is pushed again.
+const REMEMBERED: u64 = 500_000;
+
+/// An account that servers have acknowledged, with these limits.
+#[derive(Debug, Clone)]
+struct Delivered {
+    limits: Limits,
+    servers: Arc<[ServerId]>,
+}
+
+/// Pushes account JWTs from a connection of the system account.
+pub struct Delivery {
+    store: Arc<dyn CredentialStore>,
+    issuer: Arc<AccountIssuer>,
+    servers: Arc<Servers>,
+    system: Client,
+    acknowledgements: Acknowledgements,
+    delivered: Cache<AccountId, Result<Delivered, AccountError>>,
+}
+
+impl Delivery {
+    /// Subscribes to acknowledgements on `system` until `stop`.
+    pub async fn start(
+        store: Arc<dyn CredentialStore>,
+        issuer: Arc<AccountIssuer>,
+        servers: Arc<Servers>,
+        system: Client,
+        stop: CancellationToken,
+    ) -> Result<Self, SubscribeError> {
+        let acknowledgements = Acknowledgements::start(&system, stop).await?;
+        let delivered = Cache::builder().max_capacity(REMEMBERED).build();
+        Ok(Self { store, issuer, servers, system, acknowledgements, delivered })
+    }
+
+    async fn account_of(&self, tenant: &TenantRecord) -> Result<AccountId, AccountError> {
+        if let Some(account) = tenant.account {
+            return Ok(account);
+        }
+        let candidate = keys::random_account_id()
+            .ok_or_else(|| AccountError::Signing("no account key could be made".to_owned()))?;
+        self.store.account_of(&tenant.id, candidate).await?.ok_or(AccountError::Gone)
+    }
+
+    async fn deliver(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+        server: ServerId,
+        deadline: Instant,
+    ) -> Result<Delivered, AccountError> {
+        let jwt = self
+            .issuer
+            .issue(tenant, account)
+            .await
+            .map_err(|error| AccountError::Signing(error.to_string()))?;
+        let failed = |reason: String| AccountError::Delivery { account, reason };
+        let until = deadline
+            .checked_sub(RESERVE)
+            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
+
+        let mut missing = self.servers.known();
+        let mut acknowledged = Vec::with_capacity(missing.len());
+        let mut answers = self.acknowledgements.expect();
+        self.system
+            .publish_with_reply("$SYS.REQ.CLAIMS.UPDATE", answers.inbox.clone(), jwt.into())
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        while !missing.is_empty() {
+            let Ok(Some(answer)) =
+                tokio::time::timeout_at(until.into(), answers.receiver.recv()).await
+            else {
+                break;
+            };
+            let Ok(from) = answer.server.id.parse::<ServerId>() else { continue };
+            if let Some(fault) = answer.error {
+                return Err(failed(format!("server {from} refused it: {}", fault.description)));
+            }
+            missing.retain(|server| *server != from);
+            acknowledged.push(from);
+        }
+        for silent in &missing {
+            tracing::warn!(server = %silent, %account, "server did not acknowledge an account");
+            self.servers.gone(silent);
+        }
+        if !acknowledged.contains(&server) {
+            return Err(failed(format!("server {server} did not acknowledge it in time")));
+        }
+        tracing::debug!(tenant = %tenant.id, %account, servers = acknowledged.len(), "delivered");
+        Ok(Delivered { limits: tenant.limits, servers: acknowledged.into() })
+    }
+}
+
+impl Accounts for Delivery {
+    fn ready<'a>(
+        &'a self,
+        tenant: &'a TenantRecord,
+        server: &'a ServerId,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>> {
+        Box::pin(async move {
+            self.servers.heard(*server);
+            let id = self.account_of(tenant).await?;
+            let outdated = |known: &Result<Delivered, AccountError>| match known {
+                Ok(known) => known.limits != tenant.limits || !known.servers.contains(server),
+                Err(_) => true,
+            };
+            let entry = self
+                .delivered
+                .entry(id)
+                .or_insert_with_if(self.deliver(tenant, id, *server, deadline), outdated)
+                .await;
+            let loads = entry.is_fresh();
+            entry.into_value().map(|_| ReadyAccount { id, loads })
+        })
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+type Waiting = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<SystemReply>>>>;
+
+/// Sorts acknowledgements by the push that they belong to.
+struct Acknowledgements {
+    prefix: String,
+    next: AtomicU64,
+    waiting: Waiting,
+}
+
+/// The acknowledgements of one push.
+struct Expected {
+    inbox: String,
+    receiver: mpsc::UnboundedReceiver<SystemReply>,
+    waiting: Waiting,
+}
+
+impl Acknowledgements {
+    async fn start(system: &Client, stop: CancellationToken) -> Result<Self, SubscribeError> {
+        let prefix = system.new_inbox();
+        let mut answers = system.subscribe(format!("{prefix}.*")).await?;
+        let waiting = Waiting::default();
+        let sorted = Arc::clone(&waiting);
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled() => return,
+                    message = answers.next() => message,
+                };
+                let Some(message) = message else { return };
+                let Some(reply) = SystemReply::parse(&message.payload) else { continue };
+                let waiting = sorted.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(sender) = waiting.get(message.subject.as_str()) {
+                    // Whoever waited may have given up.
+                    let _ = sender.send(reply);
+                }
+            }
+        });
+        Ok(Self { prefix, next: AtomicU64::new(0), waiting })
+    }
+
+    fn expect(&self) -> Expected {
+        let inbox = format!("{}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(inbox.clone(), sender);
+        Expected { inbox, receiver, waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&self.inbox);
+    }
+}

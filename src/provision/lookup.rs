@@ -1,0 +1,65 @@
+//! Answers a server that asks for an account's JWT, because it missed the push: it was down, cut
+//! off, or is new.
+
+use std::sync::Arc;
+
+use async_nats::{Client, Message, SubscribeError};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::account::AccountIssuer;
+use crate::keys::AccountId;
+use crate::store::ProvisioningStore;
+
+/// Where servers ask; the fourth token is the account.
+const SUBJECT: &str = "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP";
+
+/// Look-ups answered at once, so that a server which asks for all of them is not refused.
+const CONCURRENT: usize = 16;
+
+/// Answers look-ups on a connection of the system account until `stop`. Accounts that belong to
+/// no tenant get no answer: an empty one would end the look-up for the peers that know them.
+pub async fn answer(
+    store: Arc<dyn ProvisioningStore>,
+    issuer: Arc<AccountIssuer>,
+    system: Client,
+    stop: CancellationToken,
+) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
+    let requests = system.queue_subscribe(SUBJECT, "nats-callout".to_owned()).await?;
+    Ok(tokio::spawn(async move {
+        let answering = requests.for_each_concurrent(CONCURRENT, |request| {
+            answer_one(&*store, &issuer, &system, request)
+        });
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = answering => {}
+        }
+    }))
+}
+
+async fn answer_one(
+    store: &dyn ProvisioningStore,
+    issuer: &AccountIssuer,
+    system: &Client,
+    request: Message,
+) {
+    let Some(reply) = request.reply else { return };
+    let asked = request.subject.split('.').nth(3);
+    let Some(account) = asked.and_then(|token| token.parse::<AccountId>().ok()) else { return };
+    let tenant = match store.tenant_of_account(&account).await {
+        Ok(Some(tenant)) => tenant,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::error!(%account, %error, "an account look-up cannot be answered");
+            return;
+        }
+    };
+    match issuer.issue(&tenant, account).await {
+        Ok(jwt) => {
+            tracing::debug!(tenant = %tenant.id, %account, "answering an account look-up");
+            // If the connection is gone, the server asks again.
+            let _ = system.publish(reply, jwt.into()).await;
+        }
+        Err(error) => tracing::error!(%account, %error, "an account JWT cannot be signed"),
+    }
+}

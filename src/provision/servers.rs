@@ -1,0 +1,130 @@
+//! Which servers there are: heard of through the system account's events and through the requests
+//! that they make. An account's JWT has to reach all of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, SubscribeError};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::keys::ServerId;
+
+/// A server announces itself every 10 s; one that has been silent for this long is gone.
+const SILENCE: Duration = Duration::from_secs(35);
+
+/// The servers known at the moment.
+#[derive(Debug, Default)]
+pub struct Servers {
+    last_heard: Mutex<HashMap<ServerId, Instant>>,
+}
+
+impl Servers {
+    /// Notes that a server is alive.
+    pub fn heard(&self, server: ServerId) {
+        self.lock().insert(server, Instant::now());
+    }
+
+    /// Notes that a server has stopped, or does not answer.
+    pub fn gone(&self, server: &ServerId) {
+        self.lock().remove(server);
+    }
+
+    /// The servers that have been heard of lately.
+    #[must_use]
+    pub fn known(&self) -> Vec<ServerId> {
+        let mut servers = self.lock();
+        servers.retain(|_, heard| heard.elapsed() < SILENCE);
+        servers.keys().copied().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, Instant>> {
+        self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the list up to date from a connection of the system account until `stop`. Returns
+    /// once subscribed and once the servers have been asked to announce themselves.
+    pub async fn watch(
+        self: Arc<Self>,
+        system: &Client,
+        stop: CancellationToken,
+    ) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
+        let inbox = system.new_inbox();
+        let alive = system.subscribe("$SYS.SERVER.*.STATSZ").await?;
+        let answers = system.subscribe(inbox.clone()).await?;
+        let mut stopped = system.subscribe("$SYS.SERVER.*.SHUTDOWN").await?;
+        // A failed publish is made up for by the servers' own announcements.
+        let _ = system.publish_with_reply("$SYS.REQ.SERVER.PING", inbox, "".into()).await;
+
+        let mut heard = futures_util::stream::select(alive, answers);
+        Ok(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    Some(message) = heard.next() => {
+                        if let Some(server) = named(&message) {
+                            self.heard(server);
+                        }
+                    }
+                    Some(message) = stopped.next() => {
+                        if let Some(server) = named(&message) {
+                            self.gone(&server);
+                        }
+                    }
+                    else => return,
+                }
+            }
+        }))
+    }
+}
+
+/// The server that a system message is from: in its subject, or in its body.
+fn named(message: &async_nats::Message) -> Option<ServerId> {
+    let in_subject = message.subject.split('.').nth(2).and_then(|token| token.parse().ok());
+    in_subject.or_else(|| SystemReply::parse(&message.payload)?.server.id.parse().ok())
+}
+
+/// What every answer of a server's system services has.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct SystemReply {
+    pub(super) server: SystemServer,
+    #[serde(default)]
+    pub(super) error: Option<SystemFault>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct SystemServer {
+    pub(super) id: String,
+}
+
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct SystemFault {
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+impl SystemReply {
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> ServerId {
+        nkeys::KeyPair::new_server().public_key().parse().unwrap()
+    }
+
+    #[test]
+    fn a_server_is_known_until_it_is_gone() {
+        let (servers, one, two) = (Servers::default(), server(), server());
+        servers.heard(one);
+        servers.heard(two);
+        servers.heard(one);
+        servers.gone(&one);
+        assert_eq!(servers.known(), [two]);
+    }
+}

@@ -1,0 +1,331 @@
+//! The service on a NATS connection: a queue subscription on the callout subject, bounded
+//! concurrency, a deadline for every request, exactly one reply, and a stop that loses nothing.
+//!
+//! Requests that cannot be begun at once wait in a bounded queue of our own, since the client
+//! library drops what its channel cannot hold. Under overload those who can still be helped come
+//! first: a request whose client has given up is dropped unread, and once the queue is old the
+//! newest is served first.
+
+mod queue;
+mod replies;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_nats::{Client, Message, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::queue::{Pending, Queue};
+use self::replies::Replies;
+use crate::audit::{AuditLog, Observer};
+use crate::authorize::{Authorizer, CalloutMessage, Outcome};
+use crate::protocol::envelope::SERVER_XKEY_HEADER;
+
+/// The subject on which servers ask.
+pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
+
+/// The queue group of all instances: each request is answered by exactly one of them.
+pub const QUEUE_GROUP: &str = "nats-callout";
+
+/// How long a stopping subscription has to be quiet before it is ended, and how many messages the
+/// server may still send it meanwhile. Ending it at once loses requests that are on their way.
+const QUIET: Duration = Duration::from_millis(250);
+const LAST_MESSAGES: u64 = 1024;
+
+/// How long a request to ourselves may take before the service counts as unable to start.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the service cannot run on a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The subscription was not taken.
+    #[error("cannot subscribe to {CALLOUT_SUBJECT}: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+    /// A request to ourselves did not come back.
+    #[error(
+        "a request to ourselves did not come back within {PROOF_TIMEOUT:?}: {0}; check that the \
+         connection's user may publish and subscribe _CALLOUT.> and _INBOX.> in its account"
+    )]
+    Unproven(String),
+}
+
+/// Settings of an [`AuthCallout`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long after its arrival a request is answered at the latest. Must lie below the server's
+    /// `authorization.timeout` (2 s by default).
+    pub deadline: Duration,
+    /// Decisions under way at once.
+    pub max_in_flight: usize,
+    /// Requests that wait for one of those; the oldest is dropped for one more.
+    pub max_waiting: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_millis(1800), max_in_flight: 1024, max_waiting: 16_384 }
+    }
+}
+
+/// Answers authorization requests with an [`Authorizer`].
+pub struct AuthCallout {
+    authorizer: Arc<Authorizer>,
+    settings: Settings,
+    replies: Vec<Client>,
+    loading: Option<Client>,
+    observers: Vec<Arc<dyn Observer>>,
+}
+
+impl AuthCallout {
+    /// A service with the default [`Settings`], which replies on the connection that it is run on
+    /// and writes an audit log.
+    #[must_use]
+    pub fn new(authorizer: Arc<Authorizer>) -> Self {
+        Self {
+            authorizer,
+            settings: Settings::default(),
+            replies: Vec::new(),
+            loading: None,
+            observers: vec![Arc::new(AuditLog)],
+        }
+    }
+
+    /// Replaces the settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Spreads replies over further connections of the same account: a server verifies replies one
+    /// after the other on each connection.
+    #[must_use]
+    pub fn with_reply_connections(mut self, clients: Vec<Client>) -> Self {
+        self.replies = clients;
+        self
+    }
+
+    /// Sends replies that make a server load an account, which is slow and holds up everything
+    /// behind it, over a connection of their own.
+    #[must_use]
+    pub fn with_loading_connection(mut self, client: Client) -> Self {
+        self.loading = Some(client);
+        self
+    }
+
+    /// Has every outcome shown to `observer` as well.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Runs on `client` until `shutdown`, then stops without losing a request.
+    pub async fn run(
+        self,
+        client: Client,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServiceError> {
+        let running = self.start(client).await?;
+        shutdown.cancelled().await;
+        running.stop().await;
+        Ok(())
+    }
+
+    /// Starts on `client`. Returns once a request to ourselves has come back, which proves that
+    /// the server has taken the subscription.
+    pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
+        let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
+        prove(&client).await?;
+        let decisions = Decisions::default();
+        let stop = CancellationToken::new();
+        let worker = Arc::new(Worker {
+            authorizer: self.authorizer,
+            replies: Replies::new(client, self.replies, self.loading),
+            observers: self.observers,
+        });
+        let dispatcher = Dispatcher {
+            queue: Queue::new(self.settings.max_waiting, self.settings.deadline),
+            permits: Arc::new(Semaphore::new(self.settings.max_in_flight)),
+            deadline: self.settings.deadline,
+            worker,
+            decisions: decisions.clone(),
+        };
+        let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
+        Ok(Running { decisions, stop, task })
+    }
+}
+
+impl fmt::Debug for AuthCallout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthCallout").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A started service. Dropping it does not stop it: [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running {
+    decisions: Decisions,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// The decisions under way.
+    #[must_use]
+    pub fn decisions(&self) -> Decisions {
+        self.decisions.clone()
+    }
+
+    /// Takes no new requests, answers those that are here, and returns when all is sent.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the service's dispatcher failed");
+        }
+    }
+}
+
+/// The decisions under way.
+#[derive(Debug, Clone, Default)]
+pub struct Decisions(Arc<ArcSwap<TaskTracker>>);
+
+impl Decisions {
+    /// Returns once every decision that had begun before the call has been answered.
+    pub async fn settle(&self) {
+        let begun = self.0.swap(Arc::new(TaskTracker::new()));
+        begun.close();
+        begun.wait().await;
+    }
+}
+
+/// A request that goes through the server and back. The server handles a connection's lines in
+/// order, so by then it has taken all subscriptions before; a flush would not prove that.
+async fn prove(client: &Client) -> Result<(), ServiceError> {
+    let unproven = |reason: String| ServiceError::Unproven(reason);
+    let subject = format!("_CALLOUT.proof.{}", client.new_inbox().replace('.', "-"));
+    let mut proof = client.subscribe(subject.clone()).await?;
+    client.publish(subject, "proof".into()).await.map_err(|error| unproven(error.to_string()))?;
+    match tokio::time::timeout(PROOF_TIMEOUT, proof.next()).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(unproven("the connection was closed".to_owned())),
+        Err(_) => Err(unproven("no answer".to_owned())),
+    }
+}
+
+/// Takes requests off the subscription and begins decisions.
+struct Dispatcher {
+    queue: Queue,
+    permits: Arc<Semaphore>,
+    deadline: Duration,
+    worker: Arc<Worker>,
+    decisions: Decisions,
+}
+
+impl Dispatcher {
+    async fn run(mut self, mut requests: Subscriber, stop: CancellationToken) {
+        let mut seen = 0_u64;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                message = requests.next() => match message {
+                    Some(message) => {
+                        seen += 1;
+                        self.take(message);
+                    }
+                    None => break,
+                },
+                permit = Arc::clone(&self.permits).acquire_owned(), if !self.queue.is_empty() => {
+                    self.begin_next(permit.ok());
+                }
+            }
+        }
+        self.finish(requests, seen).await;
+    }
+
+    /// The order of calls that was found to lose nothing under load: a bounded rest, quiet, drain,
+    /// decisions, flush.
+    async fn finish(mut self, mut requests: Subscriber, seen: u64) {
+        if let Err(error) = requests.unsubscribe_after(seen + LAST_MESSAGES).await {
+            tracing::debug!(%error, "the connection is gone already");
+        }
+        while let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await {
+            self.take(message);
+        }
+        if requests.drain().await.is_ok() {
+            while let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await {
+                self.take(message);
+            }
+        }
+        while !self.queue.is_empty() {
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            self.begin_next(permit.ok());
+        }
+        self.decisions.settle().await;
+        self.worker.replies.flush().await;
+    }
+
+    fn take(&mut self, message: Message) {
+        let pending = Pending { message, received: Instant::now() };
+        if self.queue.is_empty()
+            && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+        {
+            self.begin(pending, permit);
+        } else {
+            self.queue.push(pending);
+        }
+    }
+
+    fn begin_next(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        if let Some(permit) = permit
+            && let Some(pending) = self.queue.pop()
+        {
+            self.begin(pending, permit);
+        }
+    }
+
+    fn begin(&self, pending: Pending, permit: OwnedSemaphorePermit) {
+        let worker = Arc::clone(&self.worker);
+        let deadline = pending.received + self.deadline;
+        self.decisions.0.load().spawn(async move {
+            worker.work(pending, deadline).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Decides and replies.
+struct Worker {
+    authorizer: Arc<Authorizer>,
+    replies: Replies,
+    observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Worker {
+    async fn work(&self, pending: Pending, deadline: Instant) {
+        let Pending { message, received } = pending;
+        let Some(subject) = message.reply else { return };
+        let server_xkey =
+            message.headers.as_ref().and_then(|headers| headers.get(SERVER_XKEY_HEADER));
+        let outcome = self
+            .authorizer
+            .authorize(CalloutMessage {
+                payload: &message.payload,
+                server_xkey: server_xkey.map(|value| value.as_str()),
+                deadline,
+            })
+            .await;
+        for observer in &self.observers {
+            observer.observe(&outcome, received.elapsed());
+        }
+        if let Outcome::Reply(reply) = outcome {
+            self.replies.send(subject, reply).await;
+        }
+    }
+}

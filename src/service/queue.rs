@@ -1,0 +1,107 @@
+//! Requests that wait to be decided: bounded, and never first in, first out once it is too late
+//! for that.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use async_nats::Message;
+
+/// A request and when it came.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) message: Message,
+    pub(super) received: Instant,
+}
+
+/// The waiting requests, oldest first.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: VecDeque<Pending>,
+    capacity: usize,
+    deadline: Duration,
+}
+
+impl Queue {
+    pub(super) fn new(capacity: usize, deadline: Duration) -> Self {
+        Self { waiting: VecDeque::new(), capacity, deadline }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Appends a request; the oldest makes room if there is none.
+    pub(super) fn push(&mut self, pending: Pending) {
+        if self.waiting.len() >= self.capacity && self.waiting.pop_front().is_some() {
+            tracing::warn!("overloaded: a waiting request was dropped");
+        }
+        self.waiting.push_back(pending);
+    }
+
+    /// Takes the request to be decided next: the oldest, or the newest once the oldest has waited
+    /// for half of its time. Those whose time is over are dropped: their clients have given up.
+    pub(super) fn pop(&mut self) -> Option<Pending> {
+        let now = Instant::now();
+        let age = |pending: &Pending| now.saturating_duration_since(pending.received);
+        let mut dropped = 0_u32;
+        while self.waiting.front().is_some_and(|oldest| age(oldest) >= self.deadline) {
+            self.waiting.pop_front();
+            dropped += 1;
+        }
+        if dropped > 0 {
+            tracing::warn!(dropped, "overloaded: requests waited past their deadline");
+        }
+        let is_late = self.waiting.front().is_some_and(|oldest| age(oldest) * 2 >= self.deadline);
+        if is_late { self.waiting.pop_back() } else { self.waiting.pop_front() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn pending(name: &str, age: Duration) -> Pending {
+        let message = Message {
+            subject: name.into(),
+            reply: None,
+            payload: bytes::Bytes::new(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        Pending { message, received: Instant::now().checked_sub(age).unwrap() }
+    }
+
+    fn order(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop()).map(|p| p.message.subject.to_string()).collect()
+    }
+
+    #[test]
+    fn a_young_queue_is_first_in_first_out() {
+        let mut queue = Queue::new(8, DEADLINE);
+        queue.push(pending("a", Duration::from_secs(2)));
+        queue.push(pending("b", Duration::from_secs(1)));
+        assert_eq!(order(&mut queue), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_old_queue_serves_the_newest_and_drops_the_hopeless() {
+        let mut queue = Queue::new(8, DEADLINE);
+        queue.push(pending("gone", Duration::from_secs(11)));
+        queue.push(pending("old", Duration::from_secs(6)));
+        queue.push(pending("new", Duration::from_secs(1)));
+        assert_eq!(order(&mut queue), ["new", "old"]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_oldest() {
+        let mut queue = Queue::new(2, DEADLINE);
+        for name in ["a", "b", "c"] {
+            queue.push(pending(name, Duration::ZERO));
+        }
+        assert_eq!(order(&mut queue), ["b", "c"]);
+    }
+}

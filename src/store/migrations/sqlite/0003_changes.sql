@@ -1,0 +1,94 @@
+-- Every change that a cached login depends on is noted in `changes`, in its own transaction, and
+-- stamps the row's updated_at, which never goes back. A login itself (last_login_at) is no change.
+
+CREATE TRIGGER changes_prune AFTER INSERT ON changes BEGIN
+  DELETE FROM changes WHERE seq <= NEW.seq - 65536;
+END;
+
+CREATE TRIGGER tenants_insert_note AFTER INSERT ON tenants BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', NEW.id);
+END;
+
+CREATE TRIGGER tenants_update_note AFTER UPDATE OF
+  name, status, isolation, policy, account, js_memory, js_storage, js_streams, js_consumers,
+  max_connections, expires_at, created_at ON tenants
+WHEN (NEW.name, NEW.status, NEW.isolation, NEW.policy, NEW.account, NEW.js_memory, NEW.js_storage,
+    NEW.js_streams, NEW.js_consumers, NEW.max_connections, NEW.expires_at, NEW.created_at)
+  IS NOT (OLD.name, OLD.status, OLD.isolation, OLD.policy, OLD.account, OLD.js_memory,
+    OLD.js_storage, OLD.js_streams, OLD.js_consumers, OLD.max_connections, OLD.expires_at,
+    OLD.created_at)
+BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', NEW.id);
+  UPDATE tenants SET updated_at = max(strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'),
+    strftime('%Y-%m-%d %H:%M:%f+00:00', OLD.updated_at, '+0.001 seconds')) WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER tenants_updated_at AFTER UPDATE OF updated_at ON tenants
+WHEN julianday(NEW.updated_at) < julianday(OLD.updated_at) BEGIN
+  UPDATE tenants SET updated_at = OLD.updated_at WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER tenants_delete_note AFTER DELETE ON tenants BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', OLD.id);
+END;
+
+CREATE TRIGGER users_insert_note AFTER INSERT ON users BEGIN
+  INSERT INTO changes (kind, key) VALUES ('user', NEW.name);
+END;
+
+CREATE TRIGGER users_update_note AFTER UPDATE OF
+  name, tenant_id, kind, password_hash, nkey, certificate, publish, subscribe, policy, status,
+  expires_at, created_at ON users
+WHEN (NEW.name, NEW.tenant_id, NEW.kind, NEW.password_hash, NEW.nkey, NEW.certificate, NEW.publish,
+    NEW.subscribe, NEW.policy, NEW.status, NEW.expires_at, NEW.created_at)
+  IS NOT (OLD.name, OLD.tenant_id, OLD.kind, OLD.password_hash, OLD.nkey, OLD.certificate,
+    OLD.publish, OLD.subscribe, OLD.policy, OLD.status, OLD.expires_at, OLD.created_at)
+BEGIN
+  INSERT INTO changes (kind, key) VALUES ('user', OLD.name);
+  INSERT INTO changes (kind, key) SELECT 'user', NEW.name WHERE NEW.name IS NOT OLD.name;
+  UPDATE users SET updated_at = max(strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'),
+    strftime('%Y-%m-%d %H:%M:%f+00:00', OLD.updated_at, '+0.001 seconds')) WHERE name = NEW.name;
+END;
+
+CREATE TRIGGER users_updated_at AFTER UPDATE OF updated_at ON users
+WHEN julianday(NEW.updated_at) < julianday(OLD.updated_at) BEGIN
+  UPDATE users SET updated_at = OLD.updated_at WHERE name = NEW.name;
+END;
+
+CREATE TRIGGER users_delete_note AFTER DELETE ON users BEGIN
+  INSERT INTO changes (kind, key) VALUES ('user', OLD.name);
+END;
+
+-- What OR REPLACE is about to delete without a trigger.
+CREATE TRIGGER tokens_replace_note BEFORE INSERT ON tokens BEGIN
+  INSERT INTO changes (kind, key) SELECT 'token', token_hash FROM tokens WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER tokens_insert_note AFTER INSERT ON tokens BEGIN
+  INSERT INTO changes (kind, key) VALUES ('token', NEW.token_hash);
+END;
+
+CREATE TRIGGER tokens_update_note AFTER UPDATE OF user_name, token_hash, expires_at ON tokens
+WHEN (NEW.user_name, NEW.token_hash, NEW.expires_at)
+  IS NOT (OLD.user_name, OLD.token_hash, OLD.expires_at)
+BEGIN
+  INSERT INTO changes (kind, key) VALUES ('token', OLD.token_hash);
+  INSERT INTO changes (kind, key)
+    SELECT 'token', NEW.token_hash WHERE NEW.token_hash IS NOT OLD.token_hash;
+END;
+
+CREATE TRIGGER tokens_delete_note AFTER DELETE ON tokens BEGIN
+  INSERT INTO changes (kind, key) VALUES ('token', OLD.token_hash);
+END;
+
+CREATE TRIGGER tenant_accounts_insert_note AFTER INSERT ON tenant_accounts BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', NEW.tenant_id);
+END;
+
+CREATE TRIGGER tenant_accounts_delete_note AFTER DELETE ON tenant_accounts BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', OLD.tenant_id);
+END;
+
+CREATE TRIGGER instances_insert_prune AFTER INSERT ON instances BEGIN
+  DELETE FROM instances WHERE seen_at < NEW.seen_at - 86400;
+END;

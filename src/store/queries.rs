@@ -1,0 +1,63 @@
+//! The statements that the databases share, word for word: parameters are `$1`, and what differs
+//! between dialects hides behind the views of the migrations (times as unix seconds) and the
+//! function `datetime(seconds, 'unixepoch')`, which SQLite has and other databases are given.
+
+/// A user with its tenant, by login name: all that a login asks.
+pub(crate) const LOGIN: &str = "SELECT * FROM login_records WHERE user_name = $1";
+
+/// A token by its hash.
+pub(crate) const TOKEN: &str =
+    "SELECT user_name, token_expires_at FROM token_records WHERE token_hash = $1";
+
+pub(crate) const ACCOUNT: &str = "SELECT account FROM tenant_accounts WHERE tenant_id = $1";
+
+/// Keeps an account for a tenant that exists and has none.
+pub(crate) const KEEP_ACCOUNT: &str = "INSERT INTO tenant_accounts (tenant_id, account) \
+     SELECT id, $2 FROM tenants WHERE id = $1 ON CONFLICT (tenant_id) DO NOTHING";
+
+pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
+     (id, name, isolation, policy, js_memory, js_storage, js_streams, js_consumers, \
+      max_connections, expires_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'))";
+
+pub(crate) const ADD_USER: &str = "INSERT INTO users \
+     (tenant_id, name, kind, password_hash, nkey, publish, subscribe, policy) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+pub(crate) const SET_PASSWORD: &str =
+    "UPDATE users SET password_hash = $3 WHERE tenant_id = $1 AND name = $2";
+
+/// Adds a token to a user, if the tenant has that user.
+pub(crate) const ADD_TOKEN: &str = "INSERT INTO tokens (user_name, token_hash, label, expires_at) \
+     SELECT name, $3, $4, datetime($5, 'unixepoch') FROM users WHERE tenant_id = $1 AND name = $2";
+
+pub(crate) const TENANTS: &str = "SELECT * FROM tenant_records ORDER BY tenant_id";
+
+pub(crate) const TENANT: &str = "SELECT * FROM tenant_records WHERE tenant_id = $1";
+
+pub(crate) const TENANT_OF_ACCOUNT: &str = "SELECT * FROM tenant_records WHERE account = $1";
+
+pub(crate) const USERS: &str =
+    "SELECT * FROM user_records WHERE user_tenant_id = $1 ORDER BY user_name";
+
+pub(crate) const TENANT_EXISTS: &str = "SELECT 1 FROM tenants WHERE id = $1";
+
+/// Notes a login, unless a later one is noted.
+pub(crate) const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixepoch') \
+     WHERE name = $1 AND (last_login_at IS NULL OR last_login_at < datetime($2, 'unixepoch'))";
+
+/// Replaces a hash by another of the same password, unless it changed meanwhile.
+pub(crate) const REHASH: &str =
+    "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
+
+pub(crate) const CHANGES: &str = "SELECT seq, kind, key FROM changes WHERE seq > $1 ORDER BY seq";
+
+pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) VALUES ($1, $2) \
+     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
+
+pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
+
+pub(crate) const INSTANCES: &str = "SELECT id FROM instances WHERE seen_at >= $1 ORDER BY id";
+
+/// Whether the tables are there and can be read.
+pub(crate) const PING: &str = "SELECT version FROM schema_version WHERE (SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1)) >= 0";

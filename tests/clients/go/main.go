@@ -1,0 +1,128 @@
+// Command login logs in with nats.go and prints what happened; see ../README.md.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"log"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const timeout = 10 * time.Second
+
+type result struct {
+	Connected  bool     `json:"connected"`
+	Error      *string  `json:"error"`
+	Received   []string `json:"received"`
+	Reply      *string  `json:"reply"`
+	Violations []string `json:"violations"`
+}
+
+func (r *result) fail(err error) {
+	text := err.Error()
+	r.Error = &text
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		log.Fatal("usage: login URL [options]")
+	}
+	user := flag.String("user", "", "")
+	password := flag.String("password", "", "")
+	token := flag.String("token", "", "")
+	inbox := flag.String("inbox-prefix", "", "")
+	subscribe := flag.String("subscribe", "", "")
+	publish := flag.String("publish", "", "")
+	request := flag.String("request", "", "")
+	forbidden := flag.String("forbidden", "", "")
+	if err := flag.CommandLine.Parse(os.Args[2:]); err != nil {
+		log.Fatal(err)
+	}
+
+	seen := &result{Received: []string{}, Violations: []string{}}
+	var lock sync.Mutex
+	violated := make(chan struct{}, 16)
+	options := []nats.Option{
+		nats.NoReconnect(),
+		nats.Timeout(timeout),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if strings.Contains(strings.ToLower(err.Error()), "permissions violation") {
+				lock.Lock()
+				seen.Violations = append(seen.Violations, err.Error())
+				lock.Unlock()
+				violated <- struct{}{}
+			}
+		}),
+	}
+	flag.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "user":
+			options = append(options, nats.UserInfo(*user, *password))
+		case "token":
+			options = append(options, nats.Token(*token))
+		case "inbox-prefix":
+			options = append(options, nats.CustomInboxPrefix(*inbox))
+		}
+	})
+	defer func() {
+		lock.Lock()
+		defer lock.Unlock()
+		if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
+			log.Fatal(err)
+		}
+	}()
+
+	connection, err := nats.Connect(os.Args[1], options...)
+	if err != nil {
+		seen.fail(err)
+		return
+	}
+	defer connection.Close()
+	seen.Connected = true
+
+	hello := make(chan string, 16)
+	_, err = connection.Subscribe(*subscribe, func(message *nats.Msg) {
+		if message.Reply != "" {
+			_ = message.Respond(append([]byte("pong:"), message.Data...))
+		} else {
+			hello <- string(message.Data)
+		}
+	})
+	if err != nil {
+		seen.fail(err)
+		return
+	}
+	if err := connection.Publish(*publish, []byte("hello")); err != nil {
+		seen.fail(err)
+		return
+	}
+	select {
+	case text := <-hello:
+		seen.Received = append(seen.Received, text)
+	case <-time.After(timeout):
+	}
+	if answer, err := connection.Request(*request, []byte("ping"), timeout); err != nil {
+		seen.fail(err)
+	} else {
+		text := string(answer.Data)
+		seen.Reply = &text
+	}
+
+	if _, err := connection.SubscribeSync(*forbidden); err != nil {
+		seen.fail(err)
+	}
+	if err := connection.Publish(*forbidden, []byte("forbidden")); err != nil {
+		seen.fail(err)
+	}
+	for range 2 {
+		select {
+		case <-violated:
+		case <-time.After(timeout):
+		}
+	}
+}

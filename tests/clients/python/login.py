@@ -1,0 +1,73 @@
+"""Logs in with nats-py and prints what happened; see ../README.md."""
+
+import argparse
+import asyncio
+import json
+
+import nats
+
+TIMEOUT = 10
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    for name in ("user", "password", "token", "inbox-prefix"):
+        parser.add_argument(f"--{name}")
+    for name in ("subscribe", "publish", "request", "forbidden"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+
+    violations: list[str] = []
+    violated = asyncio.Event()
+
+    async def on_error(error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            violations.append(str(error))
+            if len(violations) >= 2:
+                violated.set()
+
+    options = {"allow_reconnect": False, "connect_timeout": TIMEOUT, "error_cb": on_error}
+    if args.user is not None:
+        options |= {"user": args.user, "password": args.password}
+    if args.token is not None:
+        options |= {"token": args.token}
+    if args.inbox_prefix is not None:
+        options |= {"inbox_prefix": args.inbox_prefix}
+
+    seen = {"connected": False, "error": None, "received": [], "reply": None}
+    try:
+        client = await nats.connect(args.url, **options)
+    except Exception as error:
+        print(json.dumps(seen | {"error": str(error) or repr(error), "violations": []}))
+        return
+    seen["connected"] = True
+
+    hello = asyncio.Event()
+
+    async def answer(message) -> None:
+        if message.reply:
+            await message.respond(b"pong:" + message.data)
+        else:
+            seen["received"].append(message.data.decode())
+            hello.set()
+
+    await client.subscribe(args.subscribe, cb=answer)
+    await client.publish(args.publish, b"hello")
+    try:
+        await asyncio.wait_for(hello.wait(), TIMEOUT)
+        seen["reply"] = (await client.request(args.request, b"ping", TIMEOUT)).data.decode()
+    except Exception as error:
+        seen["error"] = str(error) or repr(error)
+
+    await client.subscribe(args.forbidden)
+    await client.publish(args.forbidden, b"forbidden")
+    try:
+        await asyncio.wait_for(violated.wait(), TIMEOUT)
+    except asyncio.TimeoutError:
+        pass
+    await client.close()
+    print(json.dumps(seen | {"violations": violations}))
+
+
+asyncio.run(main())

@@ -1,0 +1,62 @@
+//! What the tests stand on: real nats-servers, the real program, and clients of several languages.
+//!
+//! START HERE: [`deployment::Deployment`] is a directory that `init` wrote, with its server and its
+//! service running. Everything is in a temporary directory, on ports of its own, and gone when the
+//! value is dropped; a test that fails shows the logs of what it started. With `KEEP_DEPLOYMENTS`
+//! in the environment the directories stay, and their names are printed.
+
+pub(crate) mod client;
+pub(crate) mod clients;
+pub(crate) mod cluster;
+pub(crate) mod deployment;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod servers;
+pub(crate) mod service;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a condition that must come true may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until `condition` gives a value; panics with `what` when it takes longer than
+/// [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// [`eventually`] for a condition that awaits something.
+pub(crate) async fn eventually_async<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The build's target folder, where what tests fetch is kept for the next run.
+pub(crate) fn target_dir() -> PathBuf {
+    let tmp = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    tmp.parent().expect("the target folder").to_owned()
+}
+
+/// A line that the test runner does not capture: what was skipped must be seen in a green run.
+pub(crate) fn loudly(line: &str) {
+    let _ = writeln!(std::io::stderr(), "\n==== {line} ====");
+}

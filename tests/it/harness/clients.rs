@@ -1,0 +1,247 @@
+//! Clients of other languages: installed once into the target folder by their own package
+//! managers, in a folder named after what is to be installed. A language whose toolchain is not on
+//! this machine is skipped with a line that nobody can overlook.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use serde::Deserialize;
+
+use super::client::Login;
+use super::{loudly, target_dir};
+
+/// A language with a client program in `tests/clients`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Language {
+    Python,
+    Node,
+    Go,
+}
+
+/// What a client program does after its login.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) subscribe: String,
+    pub(crate) publish: String,
+    pub(crate) request: String,
+    pub(crate) forbidden: String,
+    pub(crate) inbox_prefix: Option<String>,
+}
+
+/// What a client program saw.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) connected: bool,
+    pub(crate) error: Option<String>,
+    pub(crate) received: Vec<String>,
+    pub(crate) reply: Option<String>,
+    pub(crate) violations: Vec<String>,
+}
+
+/// Runs the scenario in a language; `None` where its toolchain is missing.
+pub(crate) fn login(
+    language: Language,
+    url: &str,
+    login: &Login,
+    scenario: &Scenario,
+) -> Option<Seen> {
+    let mut command = program(language)?;
+    command.arg(url);
+    match login {
+        Login::Password(user, password) => {
+            command.args(["--user", user, "--password", password]);
+        }
+        Login::Token(token) => {
+            command.args(["--token", token]);
+        }
+        Login::Nothing => {}
+    }
+    if let Some(prefix) = &scenario.inbox_prefix {
+        command.args(["--inbox-prefix", prefix]);
+    }
+    command.args(["--subscribe", &scenario.subscribe, "--publish", &scenario.publish]);
+    command.args(["--request", &scenario.request, "--forbidden", &scenario.forbidden]);
+    let output = command.stdin(Stdio::null()).output().expect("the client starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{language:?}: {}\n{stdout}\n{stderr}", output.status);
+    Some(
+        serde_json::from_str(stdout.trim())
+            .unwrap_or_else(|error| panic!("{language:?}: {error}\n{stdout}\n{stderr}")),
+    )
+}
+
+/// A Go program of this repository, built; `None` where Go is missing.
+pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
+    installed("go", source, |source, folder| {
+        let cache = target_dir().join("clients/go-cache");
+        run(Command::new("go")
+            .args(["build", "-trimpath", "-o"])
+            .arg(folder.join("program"))
+            .arg(".")
+            .current_dir(source)
+            .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
+            .env("GOPATH", cache.join("path"))
+            .env("GOMODCACHE", cache.join("mod"))
+            .env("GOCACHE", cache.join("build"))
+            .env("CGO_ENABLED", "0"));
+    })
+    .map(|folder| folder.join("program"))
+}
+
+fn program(language: Language) -> Option<Command> {
+    match language {
+        Language::Python => {
+            let folder = installed("python3", "tests/clients/python", |source, folder| {
+                run(Command::new("python3")
+                    .args(["-m", "pip", "install", "--quiet", "--no-input"])
+                    .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+                    .arg("--target")
+                    .arg(folder)
+                    .arg("-r")
+                    .arg(source.join("requirements.txt")));
+            })?;
+            let mut command = Command::new("python3");
+            command.arg(source("tests/clients/python").join("login.py"));
+            command.env("PYTHONPATH", folder);
+            Some(command)
+        }
+        Language::Node => {
+            let folder = installed("npm", "tests/clients/node", |source, folder| {
+                for file in ["package.json", "login.mjs"] {
+                    std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
+                }
+                run(Command::new("npm")
+                    .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])
+                    .args(["--no-update-notifier", "--ignore-scripts", "--loglevel=error"])
+                    .current_dir(folder));
+            })?;
+            let mut command = Command::new("node");
+            command.arg(folder.join("login.mjs"));
+            Some(command)
+        }
+        Language::Go => go_program("tests/clients/go").map(Command::new),
+    }
+}
+
+fn source(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// The folder into which `install` has put what belongs to `source`, done once for each state of
+/// the source: in this process behind a lock, between processes by the first rename.
+fn installed(
+    tool: &'static str,
+    from: &'static str,
+    install: impl FnOnce(&Path, &Path),
+) -> Option<PathBuf> {
+    type Slot = Arc<OnceLock<Option<PathBuf>>>;
+    static INSTALLED: OnceLock<Mutex<HashMap<&'static str, Slot>>> = OnceLock::new();
+    let slot = INSTALLED
+        .get_or_init(Mutex::default)
+        .lock()
+        .expect("no install has panicked")
+        .entry(from)
+        .or_default()
+        .clone();
+    slot.get_or_init(|| {
+        let version = if tool == "go" { "version" } else { "--version" };
+        let answer = Command::new(tool).arg(version).stdin(Stdio::null()).output();
+        if !answer.is_ok_and(|output| output.status.success()) {
+            loudly(&format!("SKIPPED: `{tool}` is not on this machine, {from} is not tested"));
+            return None;
+        }
+        let source = source(from);
+        let clients = target_dir().join("clients");
+        let name = from.replace('/', "-").trim_start_matches("tests-").to_owned();
+        let done = clients.join(format!("{name}-{:016x}", fingerprint(&source)));
+        if !done.is_dir() {
+            let fresh = done.with_extension(format!("{}.tmp", std::process::id()));
+            let _ = std::fs::remove_dir_all(&fresh);
+            std::fs::create_dir_all(&fresh).expect("a folder");
+            install(&source, &fresh);
+            if std::fs::rename(&fresh, &done).is_err() {
+                let _ = std::fs::remove_dir_all(&fresh);
+            }
+        }
+        assert!(done.is_dir(), "{} is not there", done.display());
+        Some(done)
+    })
+    .clone()
+}
+
+/// A hash of a folder's files.
+fn fingerprint(folder: &Path) -> u64 {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("a source folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.file_name().hash(&mut hasher);
+        std::fs::read(&file).expect("a source file").hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The programs themselves, on a server that needs no service.
+#[test]
+fn every_client_reports_what_a_server_does() {
+    use super::{ports, servers};
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let port = ports::free();
+    let conf = dir.path().join("nats.conf");
+    let permissions = "permissions { publish: [\"echo\", \"_INBOX_1.>\"], \
+                       subscribe: [\"echo\", \"_INBOX_1.>\"] }";
+    std::fs::write(
+        &conf,
+        format!(
+            "listen: 127.0.0.1:{port}\nauthorization {{ users: [\n  \
+             {{ user: alice, password: secret, {permissions} }}\n] }}\n"
+        ),
+    )
+    .expect("a configuration");
+    let server = servers::NatsServer::start(servers::MAIN, &conf, port, None).expect("starts");
+    let scenario = Scenario {
+        subscribe: "echo".to_owned(),
+        publish: "echo".to_owned(),
+        request: "echo".to_owned(),
+        forbidden: "forbidden".to_owned(),
+        inbox_prefix: Some("_INBOX_1".to_owned()),
+    };
+    for language in [Language::Python, Language::Node, Language::Go] {
+        let alice = Login::password("alice", "secret");
+        let Some(seen) = login(language, &server.url(), &alice, &scenario) else { continue };
+        assert!(seen.connected, "{language:?}: {seen:?}");
+        assert_eq!(seen.error, None, "{language:?}");
+        assert_eq!(seen.received, ["hello"], "{language:?}");
+        assert_eq!(seen.reply.as_deref(), Some("pong:ping"), "{language:?}");
+        assert_eq!(seen.violations.len(), 2, "{language:?}: {seen:?}");
+
+        let stranger = Login::password("alice", "wrong");
+        let seen = login(language, &server.url(), &stranger, &scenario).expect("the toolchain");
+        assert!(!seen.connected, "{language:?}: {seen:?}");
+        let error = seen.error.expect("an error").to_lowercase();
+        assert!(error.contains("authorization"), "{language:?}: {error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! A whole deployment: what `init` wrote in a temporary directory, a nats-server that runs it, and
+//! the service.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::Login;
+use super::servers::{self, NatsServer};
+use super::service::{self, Output, Service};
+use super::{eventually, ports};
+
+/// How accounts come to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// JWTs, an own account for each tenant.
+    Operator,
+    /// A configuration file, tenants share an account.
+    Config,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Config => "config",
+        }
+    }
+}
+
+/// What `init` wrote, with nothing running.
+#[derive(Debug)]
+pub(crate) struct Initialised {
+    dir: TempDir,
+    pub(crate) port: u16,
+    pub(crate) monitor: u16,
+    http: String,
+}
+
+impl Initialised {
+    /// Runs `init` on free ports.
+    pub(crate) fn new(mode: Mode) -> Self {
+        let mut dir = tempfile::tempdir().expect("a temporary directory");
+        if std::env::var_os("KEEP_DEPLOYMENTS").is_some() {
+            dir.disable_cleanup(true);
+            super::loudly(&format!("kept: {}", dir.path().display()));
+        }
+        let (port, monitor) = (ports::free(), ports::free());
+        let initialised = Self { dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
+        let folder = initialised.dir();
+        let args = [
+            "init",
+            "--dir",
+            folder.to_str().expect("a utf-8 path"),
+            "--mode",
+            mode.name(),
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--monitor",
+            &format!("127.0.0.1:{monitor}"),
+            "--max-memory",
+            "1GB",
+            "--max-storage",
+            "10GB",
+        ];
+        let output = service::cli(initialised.dir.path(), &args).success();
+        for file in [initialised.server_conf(), initialised.config()] {
+            assert!(file.is_file(), "init wrote no {}: {output:?}", file.display());
+        }
+        initialised
+    }
+
+    /// The directory that `init` made.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().join("deployment")
+    }
+
+    /// nats-server's configuration.
+    pub(crate) fn server_conf(&self) -> PathBuf {
+        self.dir().join("nats-server.conf")
+    }
+
+    /// The service's configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir().join("nats-callout.toml")
+    }
+
+    /// Starts the service.
+    pub(crate) fn serve(&self) -> Result<Service, String> {
+        Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
+    }
+
+    /// Runs one command on this deployment.
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        let config = self.config();
+        let mut all = vec!["--config", config.to_str().expect("a utf-8 path")];
+        all.extend(args);
+        service::cli(self.dir.path(), &all)
+    }
+
+    /// Adds a tenant with an own or shared account and JetStream; gives its admin's password login.
+    pub(crate) fn tenant_add(&self, id: &str, extra: &[&str]) -> Login {
+        let mut args = vec!["--json", "tenant", "add", id];
+        args.extend(extra);
+        let made = self.cli(&args).success().json();
+        assert_eq!(made["tenant"]["id"], id, "{made}");
+        login(&made)
+    }
+
+    /// Adds a user; gives its password login.
+    pub(crate) fn user_add(&self, tenant: &str, user: &str, extra: &[&str]) -> Login {
+        let mut args = vec!["--json", "user", "add", tenant, user];
+        args.extend(extra);
+        let made = self.cli(&args).success().json();
+        assert_eq!(made["user"]["name"], user, "{made}");
+        login(&made)
+    }
+
+    /// Adds a token.
+    pub(crate) fn token_add(&self, tenant: &str, user: &str) -> String {
+        let made = self.cli(&["--json", "token", "add", tenant, user]).success().json();
+        made["token"].as_str().unwrap_or_else(|| panic!("no token in {made}")).to_owned()
+    }
+
+    /// Runs plain SQL, as another program would: the sqlite3 shell with its default settings, else
+    /// Python's module. Gives what a query printed, columns parted by `|`.
+    pub(crate) fn sql(&self, statements: &str) -> String {
+        sql(&self.dir().join("nats-callout.db"), statements)
+    }
+}
+
+fn login(made: &Value) -> Login {
+    let user = made["user"]["name"].as_str().expect("a user name");
+    let password = made["password"].as_str().expect("a password");
+    Login::password(user, password)
+}
+
+fn sql(database: &Path, statements: &str) -> String {
+    const PYTHON: &str = "
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2].split(';\\n'):
+    for row in connection.execute(statement):
+        print('|'.join('' if value is None else str(value) for value in row))
+";
+    let has_shell = Command::new("sqlite3").arg("-version").output().is_ok();
+    // The shell waits for no lock. The service's own writes are short, and another program would
+    // try again as well.
+    eventually("the database's lock", || {
+        let mut command = Command::new(if has_shell { "sqlite3" } else { "python3" });
+        if !has_shell {
+            command.args(["-c", PYTHON]);
+        }
+        let output = command.arg(database).arg(statements).output().expect("sqlite3 or python3");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if stderr.contains("database is locked") {
+            return None;
+        }
+        assert!(output.status.success() && stderr.is_empty(), "{statements}: {stderr}");
+        Some(String::from_utf8(output.stdout).expect("utf-8").trim_end().to_owned())
+    })
+}
+
+/// A running deployment: one server, one service.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    // Dropped in this order: the service must not meet a dead server, nor either a missing folder.
+    pub(crate) service: Service,
+    pub(crate) server: NatsServer,
+    pub(crate) init: Initialised,
+    pub(crate) mode: Mode,
+}
+
+impl Deployment {
+    /// A deployment on the main version.
+    pub(crate) fn start(mode: Mode) -> Self {
+        Self::start_with(mode, servers::MAIN)
+    }
+
+    /// A deployment on a version of nats-server. Tries again on other ports where a stranger has
+    /// taken one of ours in between.
+    pub(crate) fn start_with(mode: Mode, version: &'static str) -> Self {
+        for _ in 0..3 {
+            let init = Initialised::new(mode);
+            let started =
+                NatsServer::start(version, &init.server_conf(), init.port, Some(init.monitor));
+            match started {
+                Ok(server) => {
+                    let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
+                    return Self { service, server, init, mode };
+                }
+                Err(log) if log.contains("address already in use") => {}
+                Err(log) => panic!("{log}"),
+            }
+        }
+        panic!("no free ports in three attempts");
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+}
+
+impl std::ops::Deref for Deployment {
+    type Target = Initialised;
+
+    fn deref(&self) -> &Initialised {
+        &self.init
+    }
+}

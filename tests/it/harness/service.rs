@@ -1,0 +1,146 @@
+//! The real program: single commands, and the service as a child process.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+
+use super::eventually;
+use super::process::Process;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_nats-callout");
+
+/// The line that the service prints once it answers.
+const READY: &str = "nats-callout: ready";
+
+/// The program with nothing of the caller's own settings in its environment.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(PROGRAM);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NATS_CALLOUT_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// What a command gave.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The exit status; -1 for a signal.
+    pub(crate) status: i32,
+    /// Its stdout.
+    pub(crate) stdout: String,
+    /// Its stderr.
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Panics unless it succeeded.
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        assert_eq!(self.status, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The one JSON document on stdout.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// Runs one command in `dir`.
+pub(crate) fn cli(dir: &Path, args: &[&str]) -> Output {
+    cli_with_stdin(dir, args, "")
+}
+
+/// Runs one command in `dir` with something on its stdin.
+pub(crate) fn cli_with_stdin(dir: &Path, args: &[&str], stdin: &str) -> Output {
+    let mut child = program()
+        .current_dir(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut pipe = child.stdin.take().expect("its stdin");
+    // A command that reads no stdin may have ended already.
+    let _ = pipe.write_all(stdin.as_bytes());
+    drop(pipe);
+    let output = child.wait_with_output().expect("its output");
+    Output {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// `nats-callout serve` as a child process.
+#[derive(Debug)]
+pub(crate) struct Service {
+    config: PathBuf,
+    environment: Vec<(String, String)>,
+    log: PathBuf,
+    process: Process,
+}
+
+impl Service {
+    /// Starts the service and waits until it says that it is ready. The error is its log.
+    pub(crate) fn serve(config: &Path, environment: &[(&str, &str)]) -> Result<Self, String> {
+        let environment = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect::<Vec<_>>();
+        let log = config.with_file_name(format!("serve-{}.log", super::ports::free()));
+        let process = spawn(config, &environment, &log);
+        let mut service = Self { config: config.to_owned(), environment, log, process };
+        service.wait_ready(1)?;
+        Ok(service)
+    }
+
+    fn wait_ready(&mut self, times: usize) -> Result<(), String> {
+        let process = &mut self.process;
+        eventually("the service's ready line", || {
+            let log = process.log();
+            if log.lines().filter(|line| line.contains(READY)).count() >= times {
+                return Some(Ok(()));
+            }
+            process.ended().map(|status| Err(format!("serve ended, {status}:\n{log}")))
+        })
+    }
+
+    /// Everything on its stderr (and stdout) so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM; gives the status that it ended with.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Starts it again, with the same configuration, and waits until it is ready.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill9();
+        let before = self.log().lines().filter(|line| line.contains(READY)).count();
+        self.process = spawn(&self.config, &self.environment, &self.log);
+        self.wait_ready(before + 1).expect("the service starts again");
+    }
+}
+
+fn spawn(config: &Path, environment: &[(String, String)], log: &Path) -> Process {
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(config);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    Process::spawn("nats-callout serve", &mut command, log)
+}

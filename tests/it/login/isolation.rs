@@ -1,0 +1,101 @@
+//! Tenants are out of each other's reach: by the account where they own one, by permissions where
+//! they share one.
+
+use futures_util::StreamExt as _;
+
+use super::{Bench, Tenant, admitted, echo, tenant};
+use crate::harness::PATIENCE;
+use crate::harness::client;
+use crate::harness::deployment::{Deployment, Mode};
+
+/// `two` hears nothing that `one` says on its subjects: the first message it gets is its own.
+async fn unheard(deployment: &Deployment, speaker: &client::Connected, ear: &client::Connected) {
+    let mut heard = ear.client.subscribe("user.two.>").await.expect("is sent");
+    ear.round_trip("user.two.first").await;
+    for subject in ["user.two.Events", "user.two.Notifications", "user.two.echo"] {
+        speaker.client.publish(subject, "forged".into()).await.expect("is sent");
+    }
+    let own = match deployment.mode {
+        Mode::Operator => "user.one.settled",
+        Mode::Config => "user.one.echo",
+    };
+    speaker.round_trip(own).await;
+    ear.round_trip("user.two.last").await;
+    loop {
+        let message = tokio::time::timeout(PATIENCE, heard.next())
+            .await
+            .expect("its own message")
+            .expect("the connection is open");
+        assert_ne!(message.payload, "forged", "{}", message.subject);
+        if message.subject.as_str() == "user.two.last" {
+            return;
+        }
+    }
+}
+
+async fn connected(deployment: &Deployment, tenant: &Tenant, prefix: &str) -> client::Connected {
+    client::connect(&deployment.url(), &tenant.admin, prefix)
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}", deployment.service.log()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_accounts_do_not_touch() {
+    let bench = Bench::start(Mode::Operator);
+    let one = admitted(&bench.deployment, &bench.one.admin, bench.one.id).await;
+    let two = admitted(&bench.deployment, &bench.two.admin, bench.two.id).await;
+    unheard(&bench.deployment, &one, &two).await;
+
+    // The same subject is another one in each account.
+    let mut heard = two.client.subscribe("echo").await.expect("subscribes");
+    two.round_trip("settled").await;
+    one.round_trip("echo").await;
+    two.client.publish("echo", "own".into()).await.expect("publishes");
+    let message = tokio::time::timeout(PATIENCE, heard.next()).await.expect("a message");
+    assert_eq!(message.expect("the connection is open").payload, "own");
+
+    let app = admitted(&bench.deployment, &bench.one.user, bench.one.id).await;
+    app.client.publish("user.two.Events", "forged".into()).await.expect("is sent");
+    app.violation(&["publish", "user.two.events"]).await;
+    let _refused = app.client.subscribe("user.two.>").await.expect("is sent");
+    app.violation(&["subscription", "user.two.>"]).await;
+    app.round_trip(&echo(Mode::Operator, bench.one.id)).await;
+}
+
+async fn shared(deployment: &Deployment, one: &Tenant, two: &Tenant) {
+    let speaker = connected(deployment, one, "_INBOX_one").await;
+    let ear = connected(deployment, two, "_INBOX_two").await;
+    unheard(deployment, &speaker, &ear).await;
+    for subject in [
+        "user.two.Events",
+        "user.two.Notifications",
+        "_INBOX_two.x",
+        "_INBOX.x",
+        "Events",
+        "$JS.API.INFO",
+        "$SYS.REQ.USER.AUTH",
+    ] {
+        speaker.client.publish(subject, "forged".into()).await.expect("is sent");
+        speaker.violation(&["publish", &format!("\"{subject}\"")]).await;
+    }
+    for subject in ["user.two.>", "user.*.Events", "user.>", ">", "_INBOX_two.>", "_R_.>"] {
+        let _refused = speaker.client.subscribe(subject).await.expect("is sent");
+        speaker.violation(&["subscription", &format!("\"{subject}\"")]).await;
+    }
+    speaker.round_trip("user.one.echo").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_accounts_are_parted_by_permissions_in_config_mode() {
+    let bench = Bench::start(Mode::Config);
+    shared(&bench.deployment, &bench.one, &bench.two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_accounts_are_parted_by_permissions_in_operator_mode() {
+    let deployment = Deployment::start(Mode::Operator);
+    let [one, two] = ["one", "two"].map(|id| tenant(&deployment, id, &["--isolation", "shared"]));
+    let speaker = connected(&deployment, &one, "_INBOX_one").await;
+    speaker.round_trip("user.one.settled").await;
+    shared(&deployment, &one, &two).await;
+}

@@ -1,0 +1,16 @@
+//! One binary for everything that needs more than a unit: real nats-servers, the real program,
+//! golden vectors, and the store's contract.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in the functions beside it too"
+)]
+
+mod harness;
+mod login;
+mod policies;
+mod protocol;
+// mod store_cache;
+// mod store_contract;
