@@ -24,42 +24,41 @@ use crate::config::{self, DatabaseUrl};
 
 /// Writes a new deployment.
 #[derive(Debug, clap::Args)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// The folder to write: a new one, or an empty one
     #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "its fields are documented")]
-    pub options: InitOptions,
+    pub(super) options: InitOptions,
 }
 
 /// What `init` can be told beside the folder.
 #[derive(Debug, Clone, clap::Args)]
-pub struct InitOptions {
+pub(super) struct InitOptions {
     /// How nats-server keeps accounts: as JWTs (an account per tenant), or in its configuration
     #[arg(long, value_enum, default_value_t = InitMode::Operator)]
-    pub mode: InitMode,
+    pub(super) mode: InitMode,
     /// The tenant table [default: sqlite://DIR/nats-callout.db]
     #[arg(long, value_name = "URL")]
-    pub database: Option<String>,
+    pub(super) database: Option<String>,
     /// Where nats-server listens for clients
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
-    pub listen: HostPort,
+    pub(super) listen: HostPort,
     /// Where nats-server serves monitoring
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8222")]
-    pub monitor: HostPort,
+    pub(super) monitor: HostPort,
     /// Ceiling for the sum of the tenants' JetStream memory
     #[arg(long, value_name = "SIZE", default_value = "16GB", value_parser = ceiling)]
-    pub max_memory: u64,
+    pub(super) max_memory: u64,
     /// Ceiling for the sum of the tenants' JetStream storage
     #[arg(long, value_name = "SIZE", default_value = "1TB", value_parser = ceiling)]
-    pub max_storage: u64,
+    pub(super) max_storage: u64,
     /// Connections that nats-server takes [default: its own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
-    pub max_connections: Option<u32>,
+    pub(super) max_connections: Option<u32>,
     /// The longest message that nats-server takes [default: its own]
     #[arg(long, value_name = "SIZE", value_parser = payload)]
-    pub max_payload: Option<u64>,
+    pub(super) max_payload: Option<u64>,
 }
 
 impl Default for InitOptions {
@@ -81,7 +80,7 @@ impl Default for InitOptions {
 
 /// Which of the server's two modes to write for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum InitMode {
+pub(super) enum InitMode {
     /// Decentralised.
     Operator,
     /// Centralised.
@@ -90,7 +89,7 @@ pub enum InitMode {
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
+pub(super) struct HostPort {
     host: String,
     port: u16,
 }

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::daemon::{self, DaemonError};
 
 /// Runs the service until `shutdown`, and calls `ready` once a request to itself has come back.
-pub async fn run(
+pub(super) async fn run(
     config: Config,
     shutdown: CancellationToken,
     ready: impl FnOnce(),

@@ -26,7 +26,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs everything at once.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(super) struct UpArgs {
     /// The deployment's folder, written where there is none
     #[arg(long, value_name = "DIR", default_value = "nats-callout-data")]
     dir: PathBuf,
@@ -134,7 +134,9 @@ async fn run_beside(
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();
-    let serving = service::run(config.clone(), shutdown.clone(), move || drop(ready.send(())));
+    let serving = service::run(config.clone(), shutdown.clone(), move || {
+        let _ = ready.send(());
+    });
     tokio::pin!(serving);
     let session = async {
         if is_ready.await.is_ok() {

@@ -199,10 +199,10 @@ fn remark_on_lists(user: &NewUser, tenant: &TenantRecord, config: &crate::config
 pub(super) fn shares_account(tenant: &TenantRecord, config: &crate::config::Config) -> bool {
     match &config.mode {
         Mode::Operator(_) => tenant.isolation.unwrap_or(config.isolation) == Isolation::Shared,
-        Mode::Config(mode) => !tenant
+        Mode::Config(mode) => tenant
             .placement
             .as_ref()
-            .is_some_and(|account| mode.dedicated.get(account) == Some(&tenant.id)),
+            .is_none_or(|account| mode.dedicated.get(account) != Some(&tenant.id)),
     }
 }
 
