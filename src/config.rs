@@ -91,6 +91,7 @@ pub struct Callout {
 
 /// The settings of the active mode.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one, made at the start")]
 pub enum Mode {
     /// Decentralised: accounts are JWTs.
     Operator(OperatorMode),

@@ -187,7 +187,8 @@ fn unusable(path: &Path, error: &KeyError) -> KeyFileError {
     KeyFileError::Unusable { path: path.to_owned(), problem: format!("is of no use: {error}") }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -242,7 +243,7 @@ mod tests {
             text
         };
         let exposed = folder.write("open.nk", &seed, 0o640);
-        assert!(error(&exposed).contains(&format!("mode 0640")));
+        assert!(error(&exposed).contains("mode 0640"));
         assert!(error(&exposed).contains(&format!("chmod 600 {}", exposed.display())));
         assert!(error(&folder.write("user.nk", &seed, 0o600)).contains("expected an nkey"));
         assert!(error(&folder.write("empty.nk", " \n", 0o600)).contains("is empty"));
