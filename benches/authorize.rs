@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench authorize`; compare the ratios within one run.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

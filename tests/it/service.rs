@@ -5,8 +5,8 @@ mod embedding;
 mod keys;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
@@ -42,7 +42,11 @@ fn auth_login(mode: Mode) -> &'static str {
 
 /// Logins in a loop from several threads while `disturb` runs; gives how many there were and the
 /// refusals among them.
-fn under_load(port: u16, login: &Login, disturb: impl FnOnce(&AtomicUsize)) -> (usize, Vec<String>) {
+fn under_load(
+    port: u16,
+    login: &Login,
+    disturb: impl FnOnce(&AtomicUsize),
+) -> (usize, Vec<String>) {
     let stop = AtomicBool::new(false);
     let logins = AtomicUsize::new(0);
     let refusals = Mutex::new(Vec::new());

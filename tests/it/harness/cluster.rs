@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use super::deployment::{Initialised, Mode};
-use super::{eventually, ports};
 use super::servers::{self, NatsServer};
 use super::service::Service;
+use super::{eventually, ports};
 
 /// A running cluster with one service, which is connected to the first node.
 #[derive(Debug)]
