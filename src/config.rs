@@ -59,7 +59,7 @@ pub struct Config {
     pub hashing: Hashing,
     /// `[policies] folder`; `None` is the shipped policies.
     pub policies: Option<PathBuf>,
-    /// `[http] listen`
+    /// `[http] listen`: kept for health and metrics, which nothing serves yet.
     pub http_listen: SocketAddr,
     /// `[log]`
     pub log: Log,

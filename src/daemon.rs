@@ -21,8 +21,8 @@ use crate::authorize::{Authorizer, Responder};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
 use crate::instance::{Instance, LoginLog, LoginObserver};
-use crate::keyfile::{self, KeyFileError};
-use crate::keys::{AccountId, KeyKind};
+use crate::keyfile::{self, Generations, KeyFileError};
+use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use crate::mint::Mint;
 use crate::placement::{ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
@@ -95,6 +95,7 @@ pub async fn run<S: Store + 'static>(
         None => PolicySet::shipped()?,
     };
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
+    let keys = SigningKeys::read(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cache = Arc::new(Cached::new(
         Arc::clone(&store) as Arc<dyn CredentialStore>,
@@ -109,13 +110,13 @@ pub async fn run<S: Store + 'static>(
     let _stop_on_return = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     let connections = connect_all(config, &shutdown).await?;
-    let parts = match &config.mode {
-        Mode::Operator(mode) => {
+    let parts = match keys {
+        SigningKeys::Operator(keys, mode) => {
             let system = Login::Credentials(mode.system_credentials.clone());
             let system = connect("system", &config.nats, &system, &shutdown).await?;
-            operator_mode(config, mode, &store, cache.clone(), system, &tasks, &stop).await?
+            operator_mode(config, mode, *keys, &store, cache.clone(), system, &tasks, &stop).await?
         }
-        Mode::Config(mode) => config_mode(config, mode)?,
+        SigningKeys::Config(issuer, mode) => config_mode(config, mode, issuer)?,
     };
     let Parts { placement, mint, responder } = parts;
 
@@ -161,32 +162,58 @@ struct Parts {
     responder: Responder,
 }
 
+/// The keys that sign, read before anything else begins.
+enum SigningKeys<'a> {
+    Operator(Box<OperatorKeys>, &'a OperatorMode),
+    Config(SigningKey, &'a ConfigMode),
+}
+
+struct OperatorKeys {
+    accounts: SigningKey,
+    users: Generations<AccountId>,
+    responses: SigningKey,
+}
+
+impl<'a> SigningKeys<'a> {
+    fn read(config: &'a Config) -> Result<Self, KeyFileError> {
+        let account =
+            |files, purpose| keyfile::generations::<AccountId>(files, KeyKind::Account, purpose);
+        Ok(match &config.mode {
+            Mode::Operator(mode) => {
+                let accounts = keyfile::generations::<OperatorId>(
+                    &mode.operator_signing,
+                    KeyKind::Operator,
+                    "[operator] operator_signing",
+                )?;
+                let keys = OperatorKeys {
+                    accounts: accounts.signing,
+                    users: account(&mode.user_signing, "[operator] user_signing")?,
+                    responses: account(&mode.response_signing, "[callout] response_signing")?
+                        .signing,
+                };
+                Self::Operator(Box::new(keys), mode)
+            }
+            Mode::Config(mode) => {
+                Self::Config(account(&mode.issuer, "[callout] issuer")?.signing, mode)
+            }
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "wiring: each is used once")]
 async fn operator_mode<S: Store + 'static>(
     config: &Config,
     mode: &OperatorMode,
+    keys: OperatorKeys,
     store: &Arc<S>,
     cache: Arc<Cached>,
     system: Client,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
-    let operator = keyfile::signing_key(
-        mode.operator_signing.first().ok_or(KeyFileError::NoneListed("operator_signing"))?,
-        KeyKind::Operator,
-    )?;
-    let users = keyfile::generations::<AccountId>(
-        &mode.user_signing,
-        KeyKind::Account,
-        "[operator] user_signing",
-    )?;
-    let responses = keyfile::generations::<AccountId>(
-        &mode.response_signing,
-        KeyKind::Account,
-        "[callout] response_signing",
-    )?;
     let issuer = Arc::new(AccountIssuer {
-        operator: Arc::new(operator),
-        user_signing: users.listed,
+        operator: Arc::new(keys.accounts),
+        user_signing: keys.users.listed,
         bb: mode.bb_account,
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
@@ -211,21 +238,23 @@ async fn operator_mode<S: Store + 'static>(
             default_isolation: config.isolation,
         },
         mint: Mint::new(
-            Arc::new(users.signing),
+            Arc::new(keys.users.signing),
             config.callout.ttl,
             vec![mode.auth_account, mode.bb_account],
         ),
         responder: Responder {
-            signer: Arc::new(responses.signing),
+            signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
         },
     })
 }
 
-fn config_mode(config: &Config, mode: &ConfigMode) -> Result<Parts, DaemonError> {
-    let issuer =
-        keyfile::generations::<AccountId>(&mode.issuer, KeyKind::Account, "[callout] issuer")?;
-    let issuer = Arc::new(issuer.signing);
+fn config_mode(
+    config: &Config,
+    mode: &ConfigMode,
+    issuer: SigningKey,
+) -> Result<Parts, DaemonError> {
+    let issuer = Arc::new(issuer);
     let dedicated =
         mode.dedicated.iter().map(|(account, tenant)| (account.clone(), tenant.to_string()));
     let targets = ConfigTargets::new(mode.accounts.clone(), dedicated.collect())?;

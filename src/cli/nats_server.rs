@@ -7,7 +7,6 @@ use std::process::{Output, Stdio};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::process::Command;
 
-use super::Usage;
 use super::output::note;
 
 /// The release that is fetched.
@@ -24,12 +23,12 @@ pub(super) async fn find(named: Option<&Path>, least: Version) -> anyhow::Result
     if let Some(program) = named {
         let found = version(program).await?;
         if found < least {
-            bail!(Usage(format!(
+            bail!(
                 "--nats-server: {} is version {}, and {} or later is needed; {BY_HAND}",
                 program.display(),
                 display(found),
                 display(least)
-            )));
+            );
         }
         return Ok(program.to_owned());
     }

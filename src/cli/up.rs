@@ -196,10 +196,6 @@ fn check_ports(config: &Config) -> anyhow::Result<String> {
     if let Some(monitor) = address(&conf, "http") {
         check_free(&monitor, &format!("change `http` in {}", path.display()))?;
     }
-    check_free(
-        &config.http_listen.to_string(),
-        &format!("change [http] listen in {} or NATS_CALLOUT_HTTP_LISTEN", config.file.display()),
-    )?;
     Ok(listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:"))
 }
 

@@ -56,8 +56,8 @@ impl fmt::Display for Problem {
 pub enum ConfigError {
     /// The file itself cannot be read.
     #[error(
-        "cannot read the configuration file {}: {source}; name it with --config or \
-         NATS_CALLOUT_CONFIG, or write one with `nats-callout init --dir DIR`",
+        "cannot read the configuration file {}; name it with --config or NATS_CALLOUT_CONFIG, \
+         or write one with `nats-callout init --dir DIR`",
         path.display()
     )]
     Unreadable {

@@ -109,7 +109,7 @@ fn tail(deployment: &Deployment) -> String {
          # folder = \"\"\n\
          \n\
          [http]\n\
-         # Health and metrics.\n\
+         # Health and metrics, which this version does not serve yet.\n\
          # listen = \"127.0.0.1:9222\"\n\
          \n\
          [log]\n\

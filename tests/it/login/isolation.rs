@@ -99,3 +99,32 @@ async fn shared_accounts_are_parted_by_permissions_in_operator_mode() {
     speaker.round_trip("user.one.settled").await;
     shared(&deployment, &one, &two).await;
 }
+
+/// Nothing to publish is not everything to publish, and answering is not publishing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_publish_list_answers_requests_and_publishes_nothing() {
+    let deployment = Deployment::start(Mode::Operator);
+    let admin = deployment.tenant_add("one", &[]);
+    let answerer = deployment.user_add("one", "answerer", &["--subscribe", "ask"]);
+    let answerer = admitted(&deployment, &answerer, "one").await;
+    let admin = admitted(&deployment, &admin, "one").await;
+    let mut requests = answerer.client.subscribe("ask").await.expect("subscribes");
+    let client = answerer.client.clone();
+    let serving = tokio::spawn(async move {
+        let request = requests.next().await.expect("the connection is open");
+        let reply = request.reply.expect("a reply subject");
+        client.publish(reply.clone(), "answer".into()).await.expect("is sent");
+        client.publish(reply, "a second answer".into()).await.expect("is sent");
+    });
+    let answer = crate::harness::eventually_async("an answer", || async {
+        admin.client.request("ask", "question".into()).await.ok()
+    })
+    .await;
+    assert_eq!(answer.payload, "answer");
+    serving.await.expect("no panic");
+    answerer.violation(&["publish", "_INBOX"]).await;
+    answerer.client.publish("anything", "x".into()).await.expect("is sent");
+    answerer.violation(&["publish", "\"anything\""]).await;
+    let _refused = answerer.client.subscribe("anything").await.expect("is sent");
+    answerer.violation(&["subscription", "\"anything\""]).await;
+}

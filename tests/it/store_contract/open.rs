@@ -12,11 +12,11 @@ use nats_callout::store::{Change, Coordination as _, StoreError, UserKind};
 use nats_callout::store::{CredentialStore as _, Freshness, NewUser, ProvisioningStore as _};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::{loudly, service};
+
 use super::sqlite::{SqliteFile, has_shell, shell};
 use super::{ALICE, Database};
-
-/// Set for a copy of this test program that plays another process.
-const PLAY: &str = "NATS_CALLOUT_TEST_STORE_URL";
 
 async fn refusal(path: &Path) -> String {
     let options =
@@ -25,19 +25,16 @@ async fn refusal(path: &Path) -> String {
     SqliteStore::open(&url, &options).await.expect_err("it opened").to_string()
 }
 
-/// This test program again, running one test alone with the variable above.
-fn play(test: &str, url: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("store_contract::open::{test}"), "--nocapture"]);
-    command.args(["--include-ignored"]).env(PLAY, url);
+/// The real program on a file, as another process: lists the tenants.
+fn list(config: &Path, file: &SqliteFile) -> Command {
+    let mut command = service::program();
+    command.arg("--config").arg(config).arg("list").env("NATS_CALLOUT_DATABASE_URL", file.url());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn passed(output: &Output) {
-    let (said, error) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{error}");
+fn stderr(output: &Output) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&output.stderr)
 }
 
 #[tokio::test]
@@ -93,8 +90,8 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_one_new_file_at_once() {
     let file = SqliteFile::new();
-    let others: Vec<_> =
-        (0..6).map(|_| play("another_process_opens", &file.url()).spawn().unwrap()).collect();
+    let init = Initialised::new(Mode::Config);
+    let others: Vec<_> = (0..6).map(|_| list(&init.config(), &file).spawn().unwrap()).collect();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let url = file.url();
@@ -107,17 +104,11 @@ async fn many_open_one_new_file_at_once() {
         task.await.unwrap().unwrap();
     }
     for other in others {
-        passed(&other.wait_with_output().unwrap());
+        let output = other.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
     }
     let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
     assert_eq!(versions, ["4"]);
-}
-
-#[tokio::test]
-#[ignore = "plays another process for the test above"]
-async fn another_process_opens() {
-    let Ok(url) = std::env::var(PLAY) else { return };
-    SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap().ping().await.unwrap();
 }
 
 #[tokio::test]
@@ -192,23 +183,22 @@ async fn a_corrupt_row_is_an_error_of_its_own() {
 async fn a_file_out_of_reach_is_an_error() {
     let file = SqliteFile::new();
     file.open().await.close().await;
-    std::fs::set_permissions(file.path().parent().unwrap(), PermissionsExt::from_mode(0o755))
-        .unwrap();
+    let path = file.path();
+    let folder = path.parent().unwrap();
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    let config = folder.join("nats-callout.toml");
+    std::fs::copy(Initialised::new(Mode::Config).config(), &config).unwrap();
+    std::fs::set_permissions(&config, PermissionsExt::from_mode(0o644)).unwrap();
     for mode in [0o600, 0o644] {
         std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
-        match play("another_user_is_refused", &file.url()).uid(65534).gid(65534).output() {
-            Ok(output) => passed(&output),
-            Err(error) => eprintln!("SKIPPED: cannot run as another user: {error}"),
+        match list(&config, &file).uid(65534).gid(65534).output() {
+            Ok(output) => {
+                assert_eq!(output.status.code(), Some(1));
+                assert!(stderr(&output).contains("cannot be read and written"), "{output:?}");
+            }
+            Err(error) => loudly(&format!("SKIPPED: cannot run as another user: {error}")),
         }
     }
-}
-
-#[tokio::test]
-#[ignore = "plays another user for the test above"]
-async fn another_user_is_refused() {
-    let Ok(url) = std::env::var(PLAY) else { return };
-    let text = SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap_err().to_string();
-    assert!(text.contains("cannot be read and written"), "{text}");
 }
 
 fn bob() -> NewUser {

@@ -1,0 +1,268 @@
+//! Broken input: each gets an error that names what, where and what to do, with the exit status of
+//! the contract, and nothing half-written stays behind.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::client::Login;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::raw::{self, Verdict};
+use crate::harness::service::{self, Output};
+use crate::harness::{eventually, servers};
+
+/// Panics unless the command failed with `status`, said all of `words`, and printed no result.
+#[track_caller]
+fn refused(output: &Output, status: i32, words: &[&str]) {
+    assert_eq!(output.status, status, "{output:?}");
+    assert_eq!(output.stdout, "", "a failure has no result");
+    for word in words {
+        assert!(output.stderr.contains(word), "no {word:?} in:\n{}", output.stderr);
+    }
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn three_mistakes_in_the_configuration_are_reported_together() {
+    let init = Initialised::new(Mode::Operator);
+    let text = fs::read_to_string(init.config()).unwrap();
+    let line = |needle: &str| 1 + text.lines().position(|line| line.contains(needle)).unwrap();
+    let (mode, ttl, entries) = (line("mode = "), line("# ttl = \"15m\""), line("# entries"));
+    let broken = text
+        .replace("mode = \"operator\"", "mode = \"operater\"")
+        .replace("# ttl = \"15m\"", "ttl = \"15 parsecs\"")
+        .replace("# entries = ", "entires = ");
+    fs::write(init.config(), broken).unwrap();
+    let at = |line: usize| format!("nats-callout.toml:{line}: ");
+    for command in ["list", "serve"] {
+        refused(
+            &init.cli(&[command]),
+            2,
+            &[
+                "3 mistakes",
+                &(at(mode) + "[nats] mode"),
+                "\"config\"",
+                &(at(ttl) + "[callout] ttl"),
+                "`15m`",
+                &(at(entries) + "[cache] entires"),
+                "did you mean `entries`",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = service::cli(dir.path(), &["--config", "nowhere.toml", "list"]);
+    refused(&output, 2, &["nowhere.toml", "No such file", "nats-callout init"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named() {
+    let init = Initialised::new(Mode::Config);
+    let with_url = |url: &str, command: &str| {
+        let output = service::program()
+            .args(["--config", init.config().to_str().unwrap(), command])
+            .env("NATS_CALLOUT_DATABASE_URL", url)
+            .output()
+            .unwrap();
+        Output {
+            status: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    };
+    for command in ["list", "serve"] {
+        let missing = with_url("sqlite:///no/such/folder/tenants.db", command);
+        refused(&missing, 1, &["/no/such/folder", "does not exist", "[database] url"]);
+        let file = init.dir().join("no.db");
+        fs::write(&file, "this is no database, and long enough to be seen as none".repeat(9))
+            .unwrap();
+        let no_database = with_url(&format!("sqlite://{}", file.display()), command);
+        refused(&no_database, 1, &["no.db", "not an SQLite database", "backup"]);
+    }
+}
+
+#[test]
+fn keys_that_others_can_read_or_nobody_can_use_stop_the_service() {
+    let init = Initialised::new(Mode::Operator);
+    let keys = init.dir().join("keys");
+    let serve = || init.cli(&["serve"]);
+
+    for path in [keys.join("xkey.nk"), keys.join("offline/operator.nk"), keys.clone()] {
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let name = path.to_str().unwrap();
+        refused(&serve(), 2, &[name, "0755", &format!("chmod {:o} {name}", before.mode() & 0o777)]);
+        fs::set_permissions(&path, before).unwrap();
+    }
+
+    let user_signing = keys.join("user-signing.nk");
+    let seed = fs::read_to_string(&user_signing).unwrap();
+    for (content, words) in [
+        ("", ["user-signing.nk", "empty"]),
+        ("garbage", ["user-signing.nk", "SA..."]),
+        (
+            &fs::read_to_string(keys.join("operator-signing.nk")).unwrap(),
+            ["user-signing.nk", "Operator"],
+        ),
+    ] {
+        fs::write(&user_signing, content).unwrap();
+        refused(&serve(), 2, &words);
+    }
+    fs::remove_file(&user_signing).unwrap();
+    refused(&serve(), 2, &["user-signing.nk", "No such file"]);
+    assert!(seed.starts_with("SA"));
+}
+
+#[test]
+fn init_overwrites_nothing_and_leaves_nothing_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |args: &[&str]| {
+        let mut all = vec!["init"];
+        all.extend(args);
+        service::cli(dir.path(), &all)
+    };
+    fs::create_dir(dir.path().join("full")).unwrap();
+    fs::write(dir.path().join("full/precious"), "mine").unwrap();
+    refused(&init(&["--dir", "full"]), 1, &["full", "not empty", "--dir"]);
+    assert_eq!(entries(&dir.path().join("full")), ["precious"]);
+
+    fs::write(dir.path().join("file"), "mine").unwrap();
+    refused(&init(&["--dir", "file"]), 1, &["file"]);
+    assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "mine");
+
+    refused(&init(&["--dir", "no/parent"]), 1, &["no", "make"]);
+    refused(&init(&["--dir", "new", "--max-memory", "12XB"]), 2, &["12XB", "64MB"]);
+    refused(&init(&["--dir", "new", "--listen", "nonsense"]), 2, &["nonsense", "--listen"]);
+    refused(&init(&["--dir", "new", "--mode", "both"]), 2, &["both", "operator", "config"]);
+    assert_eq!(entries(dir.path()), ["file", "full"], "nothing is left of a failure");
+}
+
+#[test]
+fn up_says_which_port_is_taken_and_that_there_is_no_server() {
+    let init = Initialised::new(Mode::Operator);
+    let folder = init.dir();
+    let up = |args: &[&str], path: Option<&str>| {
+        let mut command = service::program();
+        command.args(["up", "--dir", folder.to_str().unwrap()]).args(args);
+        command.env("XDG_CACHE_HOME", init.dir().join("cache"));
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        let output = command.output().unwrap();
+        Output {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    };
+    let server = servers::binary(servers::MAIN);
+    let server = server.to_str().unwrap();
+
+    let taken = std::net::TcpListener::bind(("127.0.0.1", init.port)).unwrap();
+    refused(
+        &up(&["--nats-server", server], None),
+        1,
+        &[&format!("port {} is taken", init.port), "nats-server.conf"],
+    );
+    drop(taken);
+
+    let nowhere = "/no/such/nats-server";
+    refused(&up(&["--nats-server", nowhere], None), 1, &[nowhere]);
+    refused(
+        &up(&["--nats-server", "/bin/false"], None),
+        1,
+        &["/bin/false", "does not answer as a nats-server", "--nats-server"],
+    );
+    let old = servers::binary("2.10.26");
+    let old = old.to_str().unwrap();
+    refused(&up(&["--nats-server", old], None), 1, &["2.10.26", "2.11.2"]);
+    refused(&up(&[], Some("/no/such/path")), 1, &["nats-server", "python3", "--nats-server"]);
+}
+
+#[test]
+fn up_runs_and_ends_everything_and_is_the_same_the_second_time() {
+    let init = Initialised::new(Mode::Operator);
+    let server = servers::binary(servers::MAIN);
+    let mut passwords = Vec::new();
+    for _ in 0..2 {
+        let mut child = service::program()
+            .args(["--json", "up", "--dir", init.dir().to_str().unwrap(), "--nats-server"])
+            .arg(&server)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        let made: serde_json::Value = serde_json::Deserializer::from_reader(stdout)
+            .into_iter()
+            .next()
+            .expect("a document")
+            .unwrap();
+        let password = made["password"].as_str().unwrap().to_owned();
+        let fields = Login::password("demo", &password).connect_fields();
+        assert_eq!(raw::connect(init.port, &fields).0, Verdict::Admitted);
+        passwords.push(password);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(child.wait().unwrap().success());
+        eventually("the server's end", || {
+            std::net::TcpStream::connect(("127.0.0.1", init.port)).err()
+        });
+    }
+    assert_eq!(passwords[0], passwords[1]);
+}
+
+#[test]
+fn commands_refuse_what_is_not_legal_and_change_nothing() {
+    let init = Initialised::new(Mode::Operator);
+    init.tenant_add("shop", &[]);
+    let dump = || init.sql("SELECT id FROM tenants UNION SELECT name FROM users ORDER BY 1;");
+    let before = dump();
+    let cases: [(&[&str], i32, &[&str]); 12] = [
+        (&["tenant", "add", "shop"], 1, &["shop", "exists already", "--id"]),
+        (&["tenant", "add", "a.b"], 2, &["a.b", "subject token"]),
+        (&["tenant", "add", "user.>"], 2, &["user.>", "subject token"]),
+        (&["tenant", "add", "ok", "--memory", "lots"], 2, &["lots", "64MB"]),
+        (&["tenant", "add", "ok", "--expires", "soon"], 2, &["soon", "30d"]),
+        (&["tenant", "add", "ok", "--isolation", "none"], 2, &["none", "account", "shared"]),
+        (&["user", "add", "nobody", "app"], 1, &["no such tenant", "nobody", "list"]),
+        (&["user", "add", "shop", "shop"], 1, &["shop", "exists already"]),
+        (&["user", "add", "shop", "app", "-p", "orders.> q"], 2, &["orders.> q", "blank"]),
+        (&["user", "add", "shop", "app", "-s", "a..b"], 2, &["a..b", "empty token"]),
+        (&["user", "passwd", "shop", "nobody"], 1, &["no such user", "nobody"]),
+        (&["token", "add", "shop", "nobody"], 1, &["no such user", "nobody"]),
+    ];
+    for (args, status, words) in cases {
+        refused(&init.cli(args), status, words);
+        let mut json = vec!["--json"];
+        json.extend(args);
+        refused(&init.cli(&json), status, words);
+    }
+    let empty = ["user", "add", "shop", "app", "--password-stdin"];
+    refused(&init.cli(&empty), 2, &["stdin", "empty"]);
+    assert_eq!(dump(), before);
+}
+
+#[test]
+fn the_reason_of_a_refusal_is_in_the_service_s_log_alone() {
+    let deployment = Deployment::start(Mode::Config);
+    let port = deployment.server.port();
+    let refused = raw::connect(port, &Login::password("nobody", "x").connect_fields()).0;
+    assert_eq!(refused, Verdict::Refused("-ERR 'Authorization Violation'\r\n".to_owned()));
+    eventually("the reason in the log", || {
+        deployment.service.log().contains("unknown_user").then_some(())
+    });
+    assert!(!deployment.server.log().contains("unknown"), "{}", deployment.server.log());
+}
