@@ -43,6 +43,12 @@ impl Servers {
         servers.keys().copied().collect()
     }
 
+    /// Whether a server has been heard of lately.
+    #[must_use]
+    pub fn knows(&self, server: &ServerId) -> bool {
+        self.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, Instant>> {
         self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
