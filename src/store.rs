@@ -86,10 +86,11 @@ pub trait CredentialStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
-    /// `candidate`, which is then kept for good. `None` when the tenant no longer exists.
+    /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,
+    /// though another tenant may have its id by now.
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
 }

@@ -9,11 +9,13 @@ pub(crate) const LOGIN: &str = "SELECT * FROM login_records WHERE user_name = $1
 pub(crate) const TOKEN: &str =
     "SELECT user_name, token_expires_at FROM token_records WHERE token_hash = $1";
 
-pub(crate) const ACCOUNT: &str = "SELECT account FROM tenant_accounts WHERE tenant_id = $1";
+/// The account of one incarnation of a tenant.
+pub(crate) const ACCOUNT: &str = "SELECT a.account FROM tenant_accounts AS a \
+     JOIN tenants AS t ON t.id = a.tenant_id WHERE t.id = $1 AND t.incarnation = $2";
 
-/// Keeps an account for a tenant that exists and has none.
+/// Keeps an account for an incarnation of a tenant that exists and has none.
 pub(crate) const KEEP_ACCOUNT: &str = "INSERT INTO tenant_accounts (tenant_id, account) \
-     SELECT id, $2 FROM tenants WHERE id = $1 ON CONFLICT (tenant_id) DO NOTHING";
+     SELECT id, $2 FROM tenants WHERE id = $1 AND incarnation = $3 ON CONFLICT (tenant_id) DO NOTHING";
 
 pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
      (id, name, isolation, policy, js_memory, js_storage, js_streams, js_consumers, \
