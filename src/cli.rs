@@ -3,6 +3,7 @@
 //! A command writes its result to stdout (with `--json` as exactly one document) and everything
 //! else to stderr. Exit status 0 is done, 1 is failed, 2 is wrong use or a bad configuration.
 
+mod bench;
 mod database;
 mod demo;
 mod env_file;
@@ -75,6 +76,8 @@ enum Command {
     List,
     /// Show a tenant with its users, or one of them
     Show(show::ShowArgs),
+    /// Measure how fast a running deployment logs clients in
+    Bench(bench::BenchArgs),
     /// Print a completion script
     Completions {
         /// The shell
@@ -138,6 +141,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context).await,
         Command::List => list::run(&context).await,
         Command::Show(args) => show::run(&args, &context).await,
+        Command::Bench(args) => bench::run(&args, &context).await,
         Command::Init(_) | Command::Up(_) | Command::Serve | Command::Completions { .. } => Ok(()),
     }
 }
