@@ -4,6 +4,7 @@
 //! else to stderr. Exit status 0 is done, 1 is failed, 2 is wrong use or a bad configuration.
 
 mod bench;
+mod ceiling;
 mod database;
 mod demo;
 mod env_file;
@@ -16,7 +17,9 @@ mod secret;
 mod serve;
 mod settle;
 mod show;
+mod system;
 mod tenant;
+mod test;
 mod token;
 mod up;
 mod url;
@@ -76,6 +79,8 @@ enum Command {
     List,
     /// Show a tenant with its users, or one of them
     Show(show::ShowArgs),
+    /// Log a user in, and say what it may do or why it is refused
+    Test(test::TestArgs),
     /// Measure how fast a running deployment logs clients in
     Bench(bench::BenchArgs),
     /// Print a completion script
@@ -141,6 +146,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context).await,
         Command::List => list::run(&context).await,
         Command::Show(args) => show::run(&args, &context).await,
+        Command::Test(args) => test::run(&args, &context).await,
         Command::Bench(args) => bench::run(&args, &context).await,
         Command::Init(_) | Command::Up(_) | Command::Serve | Command::Completions { .. } => Ok(()),
     }
