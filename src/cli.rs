@@ -7,6 +7,7 @@ mod bench;
 mod ceiling;
 mod database;
 mod demo;
+mod doctor;
 mod env_file;
 mod init;
 mod list;
@@ -81,6 +82,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Log a user in, and say what it may do or why it is refused
     Test(test::TestArgs),
+    /// Check a deployment from end to end, one line each; exit status 1 if anything fails
+    Doctor,
     /// Measure how fast a running deployment logs clients in
     Bench(bench::BenchArgs),
     /// Print a completion script
@@ -134,6 +137,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => return init::run(args, output),
         Command::Up(args) => return up::run(args, output).await,
         Command::Serve => return up::serve(&cli.config).await,
+        Command::Doctor => return doctor::run(&cli.config, output).await,
         Command::Completions { shell } => return completions(*shell),
         _ => {}
     }
@@ -148,7 +152,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Show(args) => show::run(&args, &context).await,
         Command::Test(args) => test::run(&args, &context).await,
         Command::Bench(args) => bench::run(&args, &context).await,
-        Command::Init(_) | Command::Up(_) | Command::Serve | Command::Completions { .. } => Ok(()),
+        Command::Init(_)
+        | Command::Up(_)
+        | Command::Serve
+        | Command::Doctor
+        | Command::Completions { .. } => Ok(()),
     }
 }
 

@@ -34,6 +34,12 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
     Ok(Database { credentials: store.clone(), provisioning: store.clone(), coordination: store })
 }
 
+/// The version of the database's schema, which is brought up to date first.
+pub(super) async fn schema_version(config: &Config) -> anyhow::Result<i64> {
+    let store = connect(config, &SqliteOptions::default()).await?;
+    store.ping().await.map_err(explain)
+}
+
 /// Opens the database for the service.
 pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     let timeout = config.database.timeout;

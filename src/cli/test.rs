@@ -23,6 +23,9 @@ use crate::store::{Freshness, NewToken, TenantId, TokenHash};
 /// The life of the temporary token, in seconds.
 const TOKEN_LIFE: i64 = 60;
 
+/// The word for a login with it.
+const TEMPORARY: &str = "temporary token";
+
 /// A refusal that took longer came from a server that got no answer.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(1_900);
 
@@ -101,7 +104,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     store.add_token(id, &new).await.map_err(explain)?;
     let credentials = Credentials::Token(Secret::new(token.to_string()));
     let outcome = tokio::select! {
-        outcome = attempt(context, id, user, "temporary token", &credentials) => outcome,
+        outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     };
     remove(context, &hash).await;
@@ -206,6 +209,7 @@ async fn admitted(
         tenant: &tenant,
         user,
         method,
+        temporary: method == TEMPORARY,
         server: session.server(),
         took,
         granted,

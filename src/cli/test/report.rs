@@ -45,6 +45,8 @@ pub(super) struct Admitted<'a> {
     pub(super) tenant: &'a TenantRecord,
     pub(super) user: &'a str,
     pub(super) method: &'static str,
+    /// Whether it was by a token that is there for this login alone.
+    pub(super) temporary: bool,
     pub(super) server: (String, String),
     pub(super) took: Duration,
     pub(super) granted: &'a Granted,
@@ -70,7 +72,8 @@ impl Admitted<'_> {
     fn ends(&self) -> (UnixSeconds, bool) {
         let now = self.context.now();
         match &self.info {
-            Some(info) if info.expires > 0 => {
+            // A temporary token's own end is not the user's.
+            Some(info) if info.expires > 0 && !self.temporary => {
                 let seconds = info.expires / 1_000_000_000;
                 (now.saturating_add(i64::try_from(seconds).unwrap_or(0)), false)
             }
@@ -79,7 +82,12 @@ impl Admitted<'_> {
                 let life = self.granted.grant.ttl.map_or(longest, |ttl| ttl.min(longest));
                 let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
                 let latest = now.saturating_add(life);
-                let end = self.granted.principal.expires_at();
+                let record = self.granted.principal.record();
+                let end = if self.temporary {
+                    [record.tenant.expires_at, record.user.expires_at].into_iter().flatten().min()
+                } else {
+                    self.granted.principal.expires_at()
+                };
                 (end.map_or(latest, |end| end.min(latest)), true)
             }
         }
