@@ -30,6 +30,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
             "correct [database] url, restore the file, or start `nats-callout serve`, which makes \
              an empty one",
         );
+        findings.skip(INSTANCES, "not without the database");
         return None;
     }
     let read = async {
