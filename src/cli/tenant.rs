@@ -1,18 +1,21 @@
 //! `tenant`: adds tenants.
 
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::database::explain;
 use super::env_file::Login;
 use super::output::note;
-use super::secret;
 use super::user::{Issued, check_name};
 use super::when::When;
-use super::{Context, Usage};
+use super::{Context, Usage, ceiling, secret};
+use crate::clock::UnixSeconds;
 use crate::config::Mode;
 use crate::config::units::parse_size;
-use crate::store::{Isolation, Limits, NewTenant, NewUser, TenantId, UserKind};
+use crate::store::{Isolation, Limits, NewTenant, NewUser, TenantId, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
@@ -87,6 +90,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         policy: args.policy,
         expires_at,
     };
+    check_ceiling(context, &tenant).await?;
     let password = secret::generate_password()?;
     create(context, &tenant, &password).await?;
 
@@ -133,6 +137,46 @@ pub(super) fn limits(isolation: Isolation, memory: Option<u64>, storage: Option<
 /// The limits of a tenant's own account, where none are asked for.
 const DEFAULT_MEMORY: u64 = 64 << 20;
 const DEFAULT_STORAGE: u64 = 5 << 30;
+
+/// How long the servers may take to tell their maxima.
+const CEILING_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Refuses limits that JetStream would not admit beside those of the tenants that are there. A
+/// server that cannot be asked, or an id that is taken, is no matter of this check.
+async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()> {
+    let added = TenantRecord {
+        isolation: new.isolation,
+        limits: new.limits,
+        created_at: UnixSeconds::MAX,
+        ..TenantRecord::new(new.id.clone())
+    };
+    if !new.limits.jetstream() || !ceiling::counts(&added, &context.config) {
+        return Ok(());
+    }
+    let asked = tokio::time::timeout(CEILING_PATIENCE, ceiling::of_server(&context.config)).await;
+    let ceiling = match asked.unwrap_or_else(|_| Err(anyhow!("no answer in time"))) {
+        Ok(Some(ceiling)) => ceiling,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            note(&format!(
+                "note: whether the limits fit into nats-server's JetStream maxima is not known \
+                 ({error:#}); see `nats-callout doctor` once it runs"
+            ));
+            return Ok(());
+        }
+    };
+    let mut tenants = context.database.provisioning.tenants().await.map_err(explain)?;
+    if tenants.iter().any(|tenant| tenant.id == new.id) {
+        return Ok(());
+    }
+    tenants.push(added);
+    match ceiling.exceeded_by(&tenants, &context.config) {
+        Some(excess) => {
+            bail!("{excess}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
+        }
+        None => Ok(()),
+    }
+}
 
 /// The policy of a tenant's first user.
 const ADMIN: &str = "admin";

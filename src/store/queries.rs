@@ -33,6 +33,10 @@ pub(crate) const SET_PASSWORD: &str =
 pub(crate) const ADD_TOKEN: &str = "INSERT INTO tokens (user_name, token_hash, label, expires_at) \
      SELECT name, $3, $4, datetime($5, 'unixepoch') FROM users WHERE tenant_id = $1 AND name = $2";
 
+pub(crate) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_hash = $1";
+
+pub(crate) const REMOVE_TENANT: &str = "DELETE FROM tenants WHERE id = $1";
+
 pub(crate) const TENANTS: &str = "SELECT * FROM tenant_records ORDER BY tenant_id";
 
 pub(crate) const TENANT: &str = "SELECT * FROM tenant_records WHERE tenant_id = $1";

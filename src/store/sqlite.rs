@@ -75,14 +75,14 @@ impl SqliteStore {
         &self.path
     }
 
-    /// Whether the database answers and has its tables.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Whether the database answers and has its tables: the version of its schema.
+    pub async fn ping(&self) -> Result<i64, StoreError> {
         let version: Option<i64> = sqlx::query_scalar(queries::PING)
             .fetch_one(&self.readers)
             .await
             .map_err(|error| unavailable(&self.path, &error))?;
         match version {
-            Some(_) => Ok(()),
+            Some(version) => Ok(version),
             None => Err(StoreError::Unavailable(format!("{}: no schema", self.path.display()))),
         }
     }

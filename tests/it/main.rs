@@ -9,6 +9,7 @@
 )]
 
 mod broken;
+mod cli;
 mod harness;
 mod login;
 mod policies;
