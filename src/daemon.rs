@@ -31,6 +31,7 @@ use crate::provision::account::{AccountIssuer, Notifications};
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
 use crate::provision::servers::Servers;
+use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::cache::{CacheOptions, Cached};
 use crate::store::{Coordination, CredentialStore, ProvisioningStore};
@@ -79,7 +80,7 @@ pub trait Store: CredentialStore + ProvisioningStore + Coordination {}
 impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back, and stops without losing a request.
+/// to itself has come back and the streams of BB are there, and stops without losing a request.
 pub async fn run<S: Store + 'static>(
     config: &Config,
     store: Arc<S>,
@@ -143,7 +144,9 @@ pub async fn run<S: Store + 'static>(
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
-    ready();
+    if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+        ready();
+    }
 
     shutdown.cancelled().await;
     tracing::info!("stopping: no new requests are taken, those at hand are answered");

@@ -6,3 +6,4 @@ pub mod account;
 pub mod delivery;
 pub mod lookup;
 pub mod servers;
+pub mod streams;

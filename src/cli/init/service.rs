@@ -89,7 +89,18 @@ const CALLOUT: &str = "# Under the server's own authorization timeout of 2 s.\n\
 
 fn tail(deployment: &Deployment) -> String {
     format!(
-        "[database]\n\
+        "[bb]\n\
+         # What BB's streams PooledEvents and ReceivedEvents may hold, each; of BB's own share of\n\
+         # JetStream storage in nats-server.conf. A tenant that floods loses its own oldest events\n\
+         # alone, while messages_per_tenant times message_size is well below max_bytes.\n\
+         # messages_per_tenant = 10000\n\
+         # message_size = \"64KB\"\n\
+         # max_bytes = \"4GB\"\n\
+         # max_age = \"7d\"\n\
+         # Copies of both in a cluster.\n\
+         # replicas = 1\n\
+         \n\
+         [database]\n\
          url = {}\n\
          # timeout = \"500ms\"\n\
          \n\

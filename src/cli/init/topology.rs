@@ -8,13 +8,14 @@
 
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
+use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// The streams of events in AUTH, which BB mirrors under the same names.
 const EVENT_STREAMS: [&str; 2] = ["AUTH_EVENTS", "AUTH_DECISIONS"];
 
 /// The streams in BB that the service makes and BB's own login may not touch.
 const PROTECTED_STREAMS: [&str; 4] =
-    ["AUTH_EVENTS", "AUTH_DECISIONS", "PooledEvents", "ReceivedEvents"];
+    ["AUTH_EVENTS", "AUTH_DECISIONS", POOLED_EVENTS, RECEIVED_EVENTS];
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +67,14 @@ impl Account {
             Self::Bb => vec![
                 offer(Service, "user.*.Events", None),
                 offer(Stream, "user.*.Notifications", None),
-                offer(Service, "$JS.API.>", Some(Self::Auth)),
-            ],
+            ]
+            .into_iter()
+            .chain(
+                kept_streams()
+                    .into_iter()
+                    .map(|subject| offer(Service, &subject, Some(Self::Auth))),
+            )
+            .collect(),
             Self::Users => vec![
                 offer(Stream, "user.*.Events", Some(Self::Bb)),
                 offer(Service, "user.*.Notifications", Some(Self::Bb)),
@@ -84,7 +91,13 @@ impl Account {
         };
         match self {
             Self::Sys | Self::Users => Vec::new(),
-            Self::Auth => vec![take(Service, Self::Bb, "$JS.API.>", Some("JS.bb.API.>"))],
+            Self::Auth => kept_streams()
+                .iter()
+                .filter_map(|subject| {
+                    let local = format!("JS.bb.API.{}", subject.strip_prefix("$JS.API.")?);
+                    Some(take(Service, Self::Bb, subject, Some(&local)))
+                })
+                .collect(),
             Self::Bb => {
                 let mut takes = vec![
                     take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
@@ -102,6 +115,18 @@ impl Account {
             }
         }
     }
+}
+
+/// The requests of BB's JetStream API by which the service makes its streams there, from AUTH, and
+/// keeps them as configured. None of them deletes anything.
+fn kept_streams() -> Vec<String> {
+    let streams = ["INFO", "CREATE", "UPDATE"].into_iter().flat_map(|action| {
+        PROTECTED_STREAMS.iter().map(move |stream| format!("$JS.API.STREAM.{action}.{stream}"))
+    });
+    let consumers = ["INFO", "CREATE"]
+        .into_iter()
+        .map(|action| format!("$JS.API.CONSUMER.{action}.{RECEIVED_EVENTS}.{PROCESS_EVENTS}"));
+    streams.chain(consumers).collect()
 }
 
 /// JetStream's bytes.
