@@ -225,7 +225,7 @@ async fn operator_mode<S: Store + 'static>(
     });
     let servers = Arc::new(Servers::default());
     tasks.spawn({
-        let watching = Arc::clone(&servers).watch(&system, stop.clone()).await?;
+        let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;
         async move { watching.await.unwrap_or_default() }
     });
     tasks.spawn({

@@ -119,9 +119,6 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         policy: args.policy,
     };
     context.database.provisioning.add_user(&user).await.map_err(explain)?;
-    // A login of this name may just have been refused, and the refusal remembered.
-    settle::settle(context).await;
-
     remark_on_lists(&user, &tenant, &context.config);
     Issued {
         tenant: json!({ "id": tenant.id.as_str(), "name": tenant.name }),

@@ -28,6 +28,9 @@ const RESERVE: Duration = Duration::from_millis(200);
 /// silent for this long is dead or cut off, and looks the account up when it is back.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// How often those that are awaited are looked at: one may be found to be gone.
+const LOOK: Duration = Duration::from_millis(25);
+
 /// How many accounts are remembered as delivered; one that is forgotten is pushed again.
 const REMEMBERED: u64 = 500_000;
 
@@ -95,11 +98,16 @@ impl Delivery {
             .publish_with_reply("$SYS.REQ.CLAIMS.UPDATE", answers.inbox.clone(), jwt.into())
             .await
             .map_err(|error| failed(error.to_string()))?;
-        while !missing.is_empty() {
-            let Ok(Some(answer)) =
-                tokio::time::timeout_at(until.into(), answers.receiver.recv()).await
-            else {
-                break;
+        while !missing.is_empty() && Instant::now() < until {
+            let pause = until.min(Instant::now() + LOOK);
+            let answer = tokio::time::timeout_at(pause.into(), answers.receiver.recv()).await;
+            let answer = match answer {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(_) => {
+                    missing.retain(|silent| *silent == server || self.servers.knows(silent));
+                    continue;
+                }
             };
             let Ok(from) = answer.server.id.parse::<ServerId>() else { continue };
             if let Some(fault) = answer.error {
