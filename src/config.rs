@@ -121,6 +121,8 @@ pub struct OperatorMode {
     pub bb_account: AccountId,
     /// The account USERS, which shared tenants are placed in.
     pub users_account: AccountId,
+    /// The account ANSWERS, which passes BB's requests to tenants' own accounts.
+    pub answers_account: AccountId,
     /// Under which name notifications reach an own account.
     pub notifications: Notifications,
 }

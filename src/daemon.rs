@@ -24,10 +24,11 @@ use crate::instance::{Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use crate::mint::Mint;
-use crate::placement::{ConfigTargets, Placement, TargetError};
+use crate::placement::{Accounts, ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
+use crate::provision::answers::Answers;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
 use crate::provision::servers::Servers;
@@ -233,17 +234,37 @@ async fn operator_mode<S: Store + 'static>(
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let delivery = Delivery::start(cache, issuer, servers, system, stop.clone()).await?;
+    let accounts: Arc<dyn Accounts> = Arc::new(
+        Delivery::start(
+            cache,
+            Arc::clone(&issuer),
+            Arc::clone(&servers),
+            system.clone(),
+            stop.clone(),
+        )
+        .await?,
+    );
+    let answers = Answers {
+        store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
+        issuer,
+        accounts: Arc::clone(&accounts),
+        servers,
+        system,
+        clock: Arc::new(SystemClock),
+        account: mode.answers_account,
+        default_isolation: config.isolation,
+    };
+    tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
         placement: Placement::Operator {
-            accounts: Arc::new(delivery),
+            accounts,
             users: mode.users_account,
             default_isolation: config.isolation,
         },
         mint: Mint::new(
             Arc::new(keys.users.signing),
             config.callout.ttl,
-            vec![mode.auth_account, mode.bb_account],
+            vec![mode.auth_account, mode.bb_account, mode.answers_account],
         ),
         responder: Responder {
             signer: Arc::new(keys.responses),

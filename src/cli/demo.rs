@@ -40,6 +40,7 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         isolation: None,
         policy: None,
         limits: Limits { memory: 64 << 20, storage: 5 << 30, ..Limits::default() },
+        answers: false,
         expires_at: None,
     };
     tenant::create(context, &new, &password).await.context("cannot add the tenant demo")?;

@@ -41,6 +41,9 @@ pub(super) struct AddArgs {
     /// The policy of the tenant's `bb` users
     #[arg(long, value_name = "P")]
     policy: Option<String>,
+    /// Let BB's requests on user.ID.Notifications be answered by the tenant's own account
+    #[arg(long)]
+    answers: bool,
     /// Also write the login to .credentials/ID.env beside the configuration
     #[arg(long)]
     env_file: bool,
@@ -71,6 +74,14 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    if args.answers && isolation == Isolation::Shared {
+        return Err(Usage(
+            "--answers: tenants in a shared account are answered without it; leave it out"
+                .to_owned(),
+        )
+        .into());
+    }
     let now = context.now();
     let expires_at = args
         .expires
@@ -83,6 +94,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         isolation: args.isolation,
         policy: args.policy,
         limits: Limits { memory: args.memory, storage: args.storage, ..Limits::default() },
+        answers: args.answers,
         expires_at,
     };
     let password = secret::generate_password()?;
@@ -93,7 +105,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         tenant: json!({
             "id": id,
             "name": tenant.name,
-            "isolation": tenant.isolation.unwrap_or(context.config.isolation).as_str(),
+            "isolation": isolation.as_str(),
+            "answers": tenant.answers,
             "limits": { "memory": tenant.limits.memory, "storage": tenant.limits.storage },
             "expires_at": super::output::time_json(tenant.expires_at),
         }),

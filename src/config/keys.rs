@@ -31,6 +31,7 @@ pub(super) const KEYS: &[(&str, Applies)] = &[
     ("operator.user_signing", Operator),
     ("operator.bb_account", Operator),
     ("operator.users_account", Operator),
+    ("operator.answers_account", Operator),
     ("operator.notifications", Operator),
     ("placement.accounts", Config),
     ("placement.dedicated", Config),

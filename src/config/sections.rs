@@ -104,6 +104,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     let auth_account = account("callout.account");
     let bb_account = account("operator.bb_account");
     let users_account = account("operator.users_account");
+    let answers_account = account("operator.answers_account");
     let notifications = reader
         .parsed("operator.notifications", "write \"short\" or \"full\"", |text| match text {
             "short" => Ok(Notifications::Short),
@@ -122,6 +123,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         user_signing,
         bb_account: bb_account?,
         users_account: users_account?,
+        answers_account: answers_account?,
         notifications,
     })
 }

@@ -38,6 +38,7 @@ const REMEMBERED: u64 = 500_000;
 #[derive(Debug, Clone)]
 struct Delivered {
     limits: Limits,
+    answers: bool,
     servers: Arc<[ServerId]>,
 }
 
@@ -124,7 +125,11 @@ impl Delivery {
             return Err(failed(format!("server {server} did not acknowledge it in time")));
         }
         tracing::debug!(tenant = %tenant.id, %account, servers = acknowledged.len(), "delivered");
-        Ok(Delivered { limits: tenant.limits, servers: acknowledged.into() })
+        Ok(Delivered {
+            limits: tenant.limits,
+            answers: tenant.answers,
+            servers: acknowledged.into(),
+        })
     }
 }
 
@@ -139,7 +144,11 @@ impl Accounts for Delivery {
             self.servers.heard(*server);
             let id = self.account_of(tenant).await?;
             let outdated = |known: &Result<Delivered, AccountError>| match known {
-                Ok(known) => known.limits != tenant.limits || !known.servers.contains(server),
+                Ok(known) => {
+                    known.limits != tenant.limits
+                        || known.answers != tenant.answers
+                        || !known.servers.contains(server)
+                }
                 Err(_) => true,
             };
             let entry = self

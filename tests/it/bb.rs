@@ -83,12 +83,19 @@ impl Backend {
     async fn notify(&self, tenant: &str, text: &str) {
         let subject = format!("user.{tenant}.Notifications");
         self.connected.client.publish(subject, text.to_owned().into()).await.expect("publishes");
-        self.connected.client.flush().await.expect("flushes");
+        self.settled().await;
+    }
+
+    /// Returns once the server has seen everything that was sent.
+    async fn settled(&self) {
+        self.connected.round_trip(&self.connected.client.new_inbox()).await;
     }
 
     /// The configuration and the state of a stream.
     async fn stream(&self, name: &str) -> Value {
-        self.connected.jetstream(&format!("$JS.API.STREAM.INFO.{name}"), &serde_json::json!({})).await
+        self.connected
+            .jetstream(&format!("$JS.API.STREAM.INFO.{name}"), &serde_json::json!({}))
+            .await
     }
 
     /// How many messages a stream holds.
@@ -128,7 +135,6 @@ enum Isolation {
 struct App {
     id: String,
     isolation: Isolation,
-    login: Login,
     connected: Connected,
 }
 
@@ -140,21 +146,23 @@ impl App {
             let how = if isolation == Isolation::Own { "account" } else { "shared" };
             args.extend(["--isolation", how]);
         }
+        // Many of them have to fit below the ceiling of a test's deployment.
+        args.extend(["--memory", "1MB", "--storage", "16MB"]);
         deployment.tenant_add(id, &args);
         let login = deployment.user_add(id, &format!("{id}-app"), &["--kind", "bb"]);
-        Self::connect(deployment, id, isolation, login).await
+        Self::connect(deployment, id, isolation, &login).await
     }
 
     async fn connect(
         deployment: &Deployment,
         id: &str,
         isolation: Isolation,
-        login: Login,
+        login: &Login,
     ) -> Self {
-        let connected = client::connect(&deployment.url(), &login, &format!("_INBOX_{id}"))
+        let connected = client::connect(&deployment.url(), login, &format!("_INBOX_{id}"))
             .await
             .unwrap_or_else(|error| panic!("{id}: {error}\n{}", deployment.service.log()));
-        Self { id: id.to_owned(), isolation, login, connected }
+        Self { id: id.to_owned(), isolation, connected }
     }
 
     /// The name of a subject of `user.<id>` as this tenant sees it.
@@ -169,15 +177,25 @@ impl App {
     async fn event(&self, text: &str) {
         let client = &self.connected.client;
         client.publish(self.subject("Events"), text.to_owned().into()).await.expect("publishes");
-        client.flush().await.expect("flushes");
+        self.settled().await;
+    }
+
+    /// Returns once the server has seen everything that was sent: an own account asks its
+    /// JetStream, a shared one hears itself.
+    async fn settled(&self) {
+        match self.isolation {
+            Isolation::Own => {
+                self.connected.jetstream("$JS.API.INFO", &serde_json::json!({})).await;
+            }
+            Isolation::Shared => self.connected.round_trip(&self.subject("settled")).await,
+        }
     }
 
     /// Listens to notifications.
     async fn notifications(&self) -> async_nats::Subscriber {
         let subject = self.subject("Notifications");
         let subscriber = self.connected.client.subscribe(subject).await.expect("subscribes");
-        // A request to the server itself: what was sent before has been seen.
-        self.connected.client.flush().await.expect("flushes");
+        self.settled().await;
         subscriber
     }
 

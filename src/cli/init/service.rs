@@ -9,6 +9,7 @@ pub(super) fn operator(
     auth: &AccountId,
     bb: &AccountId,
     users: &AccountId,
+    answers: &AccountId,
 ) -> String {
     format!(
         "{HEAD}\
@@ -31,6 +32,7 @@ pub(super) fn operator(
          user_signing = [\"keys/user-signing.nk\", \"keys/user-signing-next.pub\"]\n\
          bb_account = \"{bb}\"\n\
          users_account = \"{users}\"\n\
+         answers_account = \"{answers}\"\n\
          # The name of notifications in a tenant's own account: short (Notifications) or full\n\
          # (user.<tenant id>.Notifications).\n\
          # notifications = \"short\"\n\
