@@ -24,7 +24,7 @@ use crate::instance::{Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use crate::mint::Mint;
-use crate::placement::{Accounts, ConfigTargets, Placement, TargetError};
+use crate::placement::{ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
@@ -234,7 +234,7 @@ async fn operator_mode<S: Store + 'static>(
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let accounts: Arc<dyn Accounts> = Arc::new(
+    let accounts = Arc::new(
         Delivery::start(
             cache,
             Arc::clone(&issuer),
@@ -247,7 +247,6 @@ async fn operator_mode<S: Store + 'static>(
     let answers = Answers {
         store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
         issuer,
-        accounts: Arc::clone(&accounts),
         servers,
         system,
         clock: Arc::new(SystemClock),

@@ -19,7 +19,6 @@ use super::account::AccountIssuer;
 use super::servers::{Servers, SystemReply};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{AccountId, OperatorId, ServerId};
-use crate::placement::Accounts;
 use crate::protocol::claims::{AccountBody, Import};
 use crate::protocol::jwt::{Claims, JwtError, Parsed};
 use crate::store::{Isolation, ProvisioningStore, StoreError, TenantId};
@@ -37,8 +36,8 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// How long servers' answers are awaited.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a tenant's account may take to reach the servers.
-const DELIVERY: Duration = Duration::from_secs(2);
+/// When an account is delivered once more: later than the end of any login that was under way.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// Why the list could not be brought to the servers.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +68,37 @@ struct Held {
     issued_at: UnixSeconds,
 }
 
+impl Held {
+    fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        self.imports.iter().map(|import| import.account)
+    }
+}
+
+/// What an instance knows of its own work.
+#[derive(Default)]
+struct State {
+    /// The list that was last written, or found written.
+    list: Option<List>,
+    /// When servers last held just that.
+    settled: Option<Instant>,
+    /// Accounts to be delivered once more: a login that had read the row before it changed may
+    /// deliver it as it was.
+    again: Vec<(Instant, AccountId)>,
+}
+
+impl State {
+    fn again(&mut self, accounts: impl Iterator<Item = AccountId>) {
+        let at = Instant::now() + AGAIN;
+        self.again.extend(accounts.map(|account| (at, account)));
+    }
+
+    fn due(&mut self) -> Vec<AccountId> {
+        let now = Instant::now();
+        let due = self.again.extract_if(.., |(at, _)| *at <= now);
+        due.map(|(_, account)| account).collect()
+    }
+}
+
 /// Keeps the JWT of ANSWERS. Instances do not agree among themselves: each puts right what differs
 /// from the table, and has done so only once the servers, asked afterwards, hold what the table
 /// then says. So the last to write has read the table after everyone else.
@@ -77,8 +107,6 @@ pub struct Answers {
     pub store: Arc<dyn ProvisioningStore>,
     /// What signs accounts.
     pub issuer: Arc<AccountIssuer>,
-    /// What brings a tenant's own account to the servers.
-    pub accounts: Arc<dyn Accounts>,
     /// The servers there are.
     pub servers: Arc<Servers>,
     /// A connection of the system account.
@@ -106,11 +134,11 @@ impl Answers {
     async fn follow(&self) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut settled: Option<(List, Instant)> = None;
+        let mut state = State::default();
         let mut last_fault = None;
         loop {
             looks.tick().await;
-            match self.look(&mut settled).await {
+            match self.look(&mut state).await {
                 Ok(()) => last_fault = None,
                 Err(error) => {
                     let fault = error.to_string();
@@ -126,22 +154,42 @@ impl Answers {
         }
     }
 
-    async fn look(&self, settled: &mut Option<(List, Instant)>) -> Result<(), AnswersError> {
+    /// Puts right what differs. An account that joins has to offer its answers before it is
+    /// listed, and one that leaves has to take notifications the other way after; those that stay
+    /// are not touched.
+    async fn look(&self, state: &mut State) -> Result<(), AnswersError> {
         let list = self.list().await?;
-        if let Some((known, at)) = settled
-            && *known == list
-            && at.elapsed() < RECHECK
-        {
+        for account in state.due() {
+            self.deliver(&account).await;
+        }
+        let settled = state.settled.is_some_and(|at| at.elapsed() < RECHECK);
+        if settled && state.list.as_ref() == Some(&list) {
             return Ok(());
         }
-        *settled = None;
+        state.settled = None;
         let held = self.held().await?;
+        let listed: HashSet<AccountId> = list.iter().map(|(_, account)| *account).collect();
+        let before = state.list.as_ref().map_or_else(
+            || held.iter().flat_map(Held::accounts).collect(),
+            |list| list.iter().map(|(_, account)| *account).collect::<HashSet<_>>(),
+        );
+        let joined: Vec<AccountId> = listed.difference(&before).copied().collect();
+        let left: Vec<AccountId> = before.difference(&listed).copied().collect();
+        for account in &joined {
+            self.deliver(account).await;
+        }
         let wanted = self.issuer.answers(self.account, &list, 0).body.imports;
         if held.iter().all(|held| held.imports == wanted) {
-            *settled = Some((list, Instant::now()));
-            return Ok(());
+            state.settled = Some(Instant::now());
+        } else {
+            self.replace(&list, &held).await?;
         }
-        self.replace(&list, &held).await
+        for account in &left {
+            self.deliver(account).await;
+        }
+        state.again(joined.into_iter().chain(left));
+        state.list = Some(list);
+        Ok(())
     }
 
     async fn list(&self) -> Result<List, AnswersError> {
@@ -152,54 +200,42 @@ impl Answers {
         Ok(own.filter_map(|tenant| Some((tenant.id, tenant.account?))).collect())
     }
 
-    /// Replaces what servers hold. An account that joins has to offer its answers before, and one
-    /// that leaves has to take notifications the other way after; those that stay are untouched.
     async fn replace(&self, list: &List, held: &[Held]) -> Result<(), AnswersError> {
         let now = self.clock.now();
         let after = held.iter().map(|held| held.issued_at.saturating_add(1)).max();
         let claims = self.issuer.answers(self.account, list, after.unwrap_or(now).max(now));
         let jwt = claims.encode(&*self.issuer.operator).await?;
-        let most = self.system.server_info().max_payload;
-        if jwt.len() > most {
-            let tenants = list.len();
-            return Err(AnswersError::TooLong { tenants, bytes: jwt.len(), most });
+        let (bytes, most) = (jwt.len(), self.system.server_info().max_payload);
+        if bytes > most {
+            return Err(AnswersError::TooLong { tenants: list.len(), bytes, most });
         }
-        let on_all = |account: &AccountId| {
-            held.iter().all(|held| held.imports.iter().any(|import| import.account == *account))
-        };
-        let listed: HashSet<&AccountId> = list.iter().map(|(_, account)| account).collect();
-        for account in listed.iter().filter(|account| !on_all(account)) {
-            self.deliver(account).await;
-        }
-        let bytes = jwt.len();
         self.push(jwt).await?;
         tracing::info!(tenants = list.len(), bytes, "tenants' accounts that answer BB");
-        let left: HashSet<&AccountId> = held
-            .iter()
-            .flat_map(|held| held.imports.iter().map(|import| &import.account))
-            .filter(|account| !listed.contains(account))
-            .collect();
-        for account in left {
-            self.deliver(account).await;
-        }
         Ok(())
     }
 
-    /// Brings a tenant's account to the servers as its row now says. A fault is not the list's:
-    /// the tenant's next login does it again.
+    /// Brings a tenant's account to the servers as its row says, also after a row that another
+    /// instance had read before. A fault is not the list's: the tenant's next login repeats it.
     async fn deliver(&self, account: &AccountId) {
-        let Some(server) = self.servers.known().first().copied() else { return };
-        let tenant = match self.store.tenant_of_account(account).await {
-            Ok(Some(tenant)) => tenant,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(%account, %error, "a tenant's account cannot be read");
+        let mut delivered = None;
+        loop {
+            let tenant = match self.store.tenant_of_account(account).await {
+                Ok(Some(tenant)) if delivered != Some(tenant.answers) => tenant,
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%account, %error, "a tenant's account cannot be read");
+                    return;
+                }
+            };
+            delivered = Some(tenant.answers);
+            let pushed = match self.issuer.issue(&tenant, *account).await {
+                Ok(jwt) => self.push(jwt).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = pushed {
+                tracing::warn!(tenant = %tenant.id, %error, "a tenant's account was not delivered");
                 return;
             }
-        };
-        let deadline = Instant::now() + DELIVERY;
-        if let Err(error) = self.accounts.ready(&tenant, &server, deadline).await {
-            tracing::warn!(tenant = %tenant.id, %error, "a tenant's account was not delivered");
         }
     }
 
