@@ -1,5 +1,7 @@
 //! A tenant that floods loses its own oldest events; the others' stay.
 
+use serde_json::Value;
+
 use super::{App, Backend, Isolation};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::eventually_async;
@@ -11,8 +13,10 @@ use crate::harness::service::Service;
 async fn arrived(backend: &Backend, subject: &str, text: &str) {
     let request = serde_json::json!({ "last_by_subj": subject });
     eventually_async(&format!("{text} on {subject}"), || async {
-        let last = backend.connected.jetstream("$JS.API.STREAM.MSG.GET.ReceivedEvents", &request);
-        let data = last.await["message"]["data"].as_str()?.to_owned();
+        let api = "$JS.API.STREAM.MSG.GET.ReceivedEvents";
+        let request = backend.connected.client.request(api, request.to_string().into());
+        let last: Value = serde_json::from_slice(&request.await.ok()?.payload).ok()?;
+        let data = last["message"]["data"].as_str()?;
         (data == data_encoding::BASE64.encode(text.as_bytes())).then_some(())
     })
     .await;
