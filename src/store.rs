@@ -131,6 +131,9 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// All tenants, by id.
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
+    /// The tenants with `answers` that have an account of their own, by id.
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
     /// One tenant.
     fn tenant<'a>(
         &'a self,

@@ -40,6 +40,7 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         isolation: None,
         policy: None,
         limits: tenant::limits(context.config.isolation, None, None),
+        answers: false,
         expires_at: None,
     };
     tenant::create(context, &new, &password).await.context("cannot add the tenant demo")?;

@@ -45,6 +45,9 @@ pub(super) struct AddArgs {
     /// The policy of the tenant's `bb` users
     #[arg(long, value_name = "P")]
     policy: Option<String>,
+    /// Let BB's requests on user.ID.Notifications be answered by the tenant's own account
+    #[arg(long)]
+    answers: bool,
     /// Also write the login to .credentials/ID.env beside the configuration
     #[arg(long)]
     env_file: bool,
@@ -75,6 +78,14 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    if args.answers && isolation == Isolation::Shared {
+        return Err(Usage(
+            "--answers: tenants in a shared account are answered without it; leave it out"
+                .to_owned(),
+        )
+        .into());
+    }
     let now = context.now();
     let expires_at = args
         .expires
@@ -88,6 +99,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         name: args.name,
         isolation: args.isolation,
         policy: args.policy,
+        answers: args.answers,
         expires_at,
     };
     check_ceiling(context, &tenant).await?;
@@ -99,7 +111,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         tenant: json!({
             "id": id,
             "name": tenant.name,
-            "isolation": tenant.isolation.unwrap_or(context.config.isolation).as_str(),
+            "isolation": isolation.as_str(),
+            "answers": tenant.answers,
             "limits": { "memory": tenant.limits.memory, "storage": tenant.limits.storage },
             "expires_at": super::output::time_json(tenant.expires_at),
         }),

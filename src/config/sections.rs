@@ -12,6 +12,7 @@ use super::{
 };
 use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
+use crate::provision::streams::StreamLimits;
 use crate::store::{Isolation, TenantId};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
@@ -104,6 +105,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     let auth_account = account("callout.account");
     let bb_account = account("operator.bb_account");
     let users_account = account("operator.users_account");
+    let answers_account = account("operator.answers_account");
     let notifications = reader
         .parsed("operator.notifications", "write \"short\" or \"full\"", |text| match text {
             "short" => Ok(Notifications::Short),
@@ -122,6 +124,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         user_signing,
         bb_account: bb_account?,
         users_account: users_account?,
+        answers_account: answers_account?,
         notifications,
     })
 }
@@ -201,6 +204,21 @@ pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {
         );
     }
     read
+}
+
+pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    StreamLimits {
+        messages_per_tenant: count(reader.count(
+            "bb.messages_per_tenant",
+            10_000,
+            1..=1_000_000_000,
+        )),
+        message_size: reader.size("bb.message_size", 64 << 10, 1_024..=64 << 20),
+        bytes: reader.size("bb.max_bytes", 4 << 30, 1 << 20..=1 << 60),
+        age: reader.duration("bb.max_age", seconds(7 * 86_400), seconds(1)..=seconds(315_360_000)),
+        replicas: count(reader.count("bb.replicas", 1, 1..=5)),
+    }
 }
 
 pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {

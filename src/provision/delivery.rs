@@ -40,12 +40,14 @@ const REMEMBERED: u64 = 500_000;
 struct Delivered {
     limits: Limits,
     updated_at: UnixSeconds,
+    answers: bool,
     servers: Arc<[ServerId]>,
 }
 
 impl Delivered {
     fn is_current(&self, tenant: &TenantRecord, server: &ServerId) -> bool {
         self.limits == tenant.limits
+            && self.answers == tenant.answers
             && self.updated_at == tenant.updated_at
             && self.servers.contains(server)
     }
@@ -145,6 +147,7 @@ impl Delivery {
         Ok(Delivered {
             limits: tenant.limits,
             updated_at: tenant.updated_at,
+            answers: tenant.answers,
             servers: acknowledged.into(),
         })
     }

@@ -19,8 +19,8 @@ pub(crate) const KEEP_ACCOUNT: &str = "INSERT INTO tenant_accounts (tenant_id, a
 
 pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
      (id, name, isolation, policy, js_memory, js_storage, js_streams, js_consumers, \
-      max_connections, expires_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'))";
+      max_connections, expires_at, answers) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'), $11)";
 
 pub(crate) const ADD_USER: &str = "INSERT INTO users \
      (tenant_id, name, kind, password_hash, nkey, publish, subscribe, policy) \
@@ -42,6 +42,10 @@ pub(crate) const TENANTS: &str = "SELECT * FROM tenant_records ORDER BY tenant_i
 pub(crate) const TENANT: &str = "SELECT * FROM tenant_records WHERE tenant_id = $1";
 
 pub(crate) const TENANT_OF_ACCOUNT: &str = "SELECT * FROM tenant_records WHERE account = $1";
+
+/// The tenants with `answers` that have an account, by id.
+pub(crate) const ANSWERING: &str =
+    "SELECT * FROM tenant_records WHERE answers AND account IS NOT NULL ORDER BY tenant_id";
 
 pub(crate) const USERS: &str =
     "SELECT * FROM user_records WHERE user_tenant_id = $1 ORDER BY user_name";

@@ -192,6 +192,8 @@ pub struct TenantRecord {
     pub account: Option<AccountId>,
     /// What the account may use.
     pub limits: Limits,
+    /// Own account: whether BB's requests on `user.<id>.Notifications` are answered.
+    pub answers: bool,
     /// When the licence ends.
     pub expires_at: Option<UnixSeconds>,
     /// When the row was made.
@@ -254,6 +256,7 @@ impl TenantRecord {
             placement: None,
             account: None,
             limits: Limits::default(),
+            answers: false,
             expires_at: None,
             created_at: 0,
             updated_at: 0,
@@ -305,6 +308,8 @@ pub struct NewTenant {
     pub policy: Option<String>,
     /// What its account may use.
     pub limits: Limits,
+    /// Own account: whether BB's requests on `user.<id>.Notifications` are answered.
+    pub answers: bool,
     /// When the licence ends.
     pub expires_at: Option<UnixSeconds>,
 }

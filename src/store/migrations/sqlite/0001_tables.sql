@@ -48,6 +48,10 @@ CREATE TABLE tenants (
   max_connections INTEGER
     CONSTRAINT "tenants.max_connections: a whole number, 0 or more" CHECK (
       max_connections IS NULL OR (typeof(max_connections) = 'integer' AND max_connections >= 0)),
+  -- Operator mode, own account: whether BB's requests on user.<id>.Notifications are answered.
+  answers BOOLEAN NOT NULL DEFAULT FALSE
+    CONSTRAINT "tenants.answers: true or false" CHECK (
+      typeof(answers) = 'integer' AND answers IN (0, 1)),
   expires_at TEXT
     CONSTRAINT "tenants.expires_at: a time such as 2027-01-01 00:00:00+00:00" CHECK (
       expires_at IS NULL OR CASE
@@ -63,6 +67,7 @@ CREATE TABLE tenants (
   updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
     CONSTRAINT "tenants.updated_at: a time" CHECK (strftime('%s', updated_at) IS NOT NULL)
 );
+CREATE INDEX tenants_answers ON tenants (id) WHERE answers;
 
 CREATE TABLE users (
   -- The login, unique over all tenants.
