@@ -105,7 +105,7 @@ impl Field {
         }
         assert!(events.keys().all(|subject| own.contains(subject)), "{events:?}");
         let pooled = self.events("PooledEvents").await;
-        for (subject, _) in &pooled {
+        for subject in pooled.keys() {
             let plain = subject.strip_prefix("pool.").expect("a pooled event");
             assert!(own.iter().any(|own| own == plain), "{pooled:?}");
         }
