@@ -158,7 +158,7 @@ pub enum Notifications {
 pub struct Database {
     /// The address, relative SQLite paths made absolute.
     pub url: DatabaseUrl,
-    /// How long one statement may take.
+    /// How long one statement may take, its wait for a connection or a lock included.
     pub timeout: Duration,
 }
 

@@ -52,6 +52,9 @@ pub enum DaemonError {
     /// `[placement]` names an account that must not be a target.
     #[error("[placement]: {0}")]
     Targets(#[from] TargetError),
+    /// `[operator] users_account` names an account of the system.
+    #[error("[operator] users_account: {0} is one of SYS, AUTH and BB; name the account USERS")]
+    Users(AccountId),
     /// Password hashing could not be set up.
     #[error(transparent)]
     Hashing(#[from] HashingError),
@@ -215,10 +218,16 @@ async fn operator_mode<S: Store + 'static>(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
+    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
+    let not_for_users = vec![sys, mode.auth_account, mode.bb_account, mode.answers_account];
+    if not_for_users.contains(&mode.users_account) {
+        return Err(DaemonError::Users(mode.users_account));
+    }
     let issuer = Arc::new(AccountIssuer {
         operator: Arc::new(keys.accounts),
         user_signing: keys.users.listed,
         bb: mode.bb_account,
+        reserved: [&not_for_users[..], &[mode.users_account]].concat(),
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
             config::Notifications::Full => Notifications::Full,
@@ -260,11 +269,7 @@ async fn operator_mode<S: Store + 'static>(
             users: mode.users_account,
             default_isolation: config.isolation,
         },
-        mint: Mint::new(
-            Arc::new(keys.users.signing),
-            config.callout.ttl,
-            vec![mode.auth_account, mode.bb_account, mode.answers_account],
-        ),
+        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl, not_for_users),
         responder: Responder {
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
@@ -307,7 +312,7 @@ fn password_authenticator(
     Ok((authenticator, receiver))
 }
 
-/// Replaces outdated hashes, one at a time and only while nobody waits for a hash.
+/// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
 async fn rehash(
     lane: Arc<HashingLane>,
     store: Arc<dyn ProvisioningStore>,

@@ -86,10 +86,11 @@ pub trait CredentialStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
-    /// `candidate`, which is then kept for good. `None` when the tenant no longer exists.
+    /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,
+    /// though another tenant may have its id by now.
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
 }
@@ -120,6 +121,12 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         tenant: &'a TenantId,
         token: &'a NewToken,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a token, by its hash. One that is gone already is no error.
+    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a tenant with its users and their tokens.
+    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// All tenants, by id.
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;

@@ -10,6 +10,7 @@ use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, Hashing, Log, LogFormat,
     Nats, Notifications, OperatorMode,
 };
+use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::provision::streams::StreamLimits;
 use crate::store::{Isolation, TenantId};
@@ -227,7 +228,7 @@ pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
         .unwrap_or_else(|| DatabaseUrl(String::new()));
     Database {
         url,
-        timeout: reader.duration("database.timeout", millis(500), millis(10)..=seconds(60)),
+        timeout: reader.duration("database.timeout", millis(1_500), millis(10)..=seconds(60)),
     }
 }
 
@@ -246,7 +247,7 @@ pub(super) fn cache(reader: &mut Reader) -> Cache {
 pub(super) fn hashing(reader: &mut Reader) -> Hashing {
     Hashing {
         threads: reader.count("hashing.threads", 0, 0..=1_024),
-        queue: reader.count("hashing.queue", 256, 1..=1_000_000),
+        queue: reader.count("hashing.queue", HashingLane::DEFAULT_QUEUE, 1..=1_000_000),
         rehash: reader.switch("hashing.rehash", true),
     }
 }

@@ -24,6 +24,17 @@ pub enum Notifications {
     Full,
 }
 
+/// Why no account JWT was made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The account is the system's own.
+    #[error("{0} is one of SYS, AUTH, BB and USERS; correct the table tenant_accounts")]
+    Reserved(AccountId),
+    /// Signing failed.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+}
+
 /// Signs tenants' account JWTs.
 #[derive(Debug)]
 pub struct AccountIssuer {
@@ -33,6 +44,9 @@ pub struct AccountIssuer {
     pub user_signing: Vec<AccountId>,
     /// The BB account.
     pub bb: AccountId,
+    /// The accounts of the system (SYS, AUTH, BB, USERS), of which no JWT is ever made here,
+    /// whatever the tenant table says.
+    pub reserved: Vec<AccountId>,
     /// How notifications are named.
     pub notifications: Notifications,
 }
@@ -129,8 +143,11 @@ impl AccountIssuer {
         &self,
         tenant: &TenantRecord,
         account: AccountId,
-    ) -> Result<String, JwtError> {
-        self.claims(tenant, account).encode(&*self.operator).await
+    ) -> Result<String, IssueError> {
+        if self.reserved.contains(&account) {
+            return Err(IssueError::Reserved(account));
+        }
+        Ok(self.claims(tenant, account).encode(&*self.operator).await?)
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::account::AccountIssuer;
+use super::account::{AccountIssuer, IssueError};
 use super::servers::{Servers, SystemReply};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{AccountId, OperatorId, ServerId};
@@ -43,6 +43,8 @@ enum AnswersError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Signing(#[from] JwtError),
+    #[error(transparent)]
+    Account(#[from] IssueError),
     #[error("cannot reach the servers: {0}")]
     Connection(String),
     #[error("no server says what it holds of the account ANSWERS")]

@@ -9,11 +9,13 @@ pub(crate) const LOGIN: &str = "SELECT * FROM login_records WHERE user_name = $1
 pub(crate) const TOKEN: &str =
     "SELECT user_name, token_expires_at FROM token_records WHERE token_hash = $1";
 
-pub(crate) const ACCOUNT: &str = "SELECT account FROM tenant_accounts WHERE tenant_id = $1";
+/// The account of one incarnation of a tenant.
+pub(crate) const ACCOUNT: &str = "SELECT a.account FROM tenant_accounts AS a \
+     JOIN tenants AS t ON t.id = a.tenant_id WHERE t.id = $1 AND t.incarnation = $2";
 
-/// Keeps an account for a tenant that exists and has none.
+/// Keeps an account for an incarnation of a tenant that exists and has none.
 pub(crate) const KEEP_ACCOUNT: &str = "INSERT INTO tenant_accounts (tenant_id, account) \
-     SELECT id, $2 FROM tenants WHERE id = $1 ON CONFLICT (tenant_id) DO NOTHING";
+     SELECT id, $2 FROM tenants WHERE id = $1 AND incarnation = $3 ON CONFLICT (tenant_id) DO NOTHING";
 
 pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
      (id, name, isolation, policy, js_memory, js_storage, js_streams, js_consumers, \
@@ -30,6 +32,10 @@ pub(crate) const SET_PASSWORD: &str =
 /// Adds a token to a user, if the tenant has that user.
 pub(crate) const ADD_TOKEN: &str = "INSERT INTO tokens (user_name, token_hash, label, expires_at) \
      SELECT name, $3, $4, datetime($5, 'unixepoch') FROM users WHERE tenant_id = $1 AND name = $2";
+
+pub(crate) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_hash = $1";
+
+pub(crate) const REMOVE_TENANT: &str = "DELETE FROM tenants WHERE id = $1";
 
 pub(crate) const TENANTS: &str = "SELECT * FROM tenant_records ORDER BY tenant_id";
 

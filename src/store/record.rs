@@ -176,6 +176,8 @@ impl Limits {
 pub struct TenantRecord {
     /// The id.
     pub id: TenantId,
+    /// A random word that a tenant deleted and inserted again does not share with the one before.
+    pub incarnation: String,
     /// The display name; not unique.
     pub name: String,
     /// Whether its users may log in.
@@ -247,6 +249,7 @@ impl TenantRecord {
         Self {
             name: id.to_string(),
             id,
+            incarnation: String::new(),
             status: Status::Active,
             isolation: None,
             policy: None,

@@ -10,6 +10,7 @@
 
 mod bb;
 mod broken;
+mod cli;
 mod harness;
 mod login;
 mod policies;

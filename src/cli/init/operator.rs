@@ -175,6 +175,8 @@ fn account_body(account: Account, accounts: &Accounts) -> anyhow::Result<Account
     let share = account.share();
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let many = if share.storage > 0 { NO_LIMIT } else { 0 };
+    // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
+    // one would need an account JWT of this operator, and those are made by the service alone.
     let exports = account.offers().into_iter().map(|offer| Export {
         name: None,
         subject: offer.subject,

@@ -24,7 +24,8 @@ pub(super) fn operator(
          account = \"{auth}\"\n\
          {CALLOUT}\
          # Of every key that signs, the first file is in use and the second is listed beside it.\n\
-         # To rotate, put the seed of the second (from keys/offline) in the first's place.\n\
+         # To change over, bring the seed of the second from keys/offline, list it first and the\n\
+         # old one second: [\"keys/x-next.nk\", \"keys/x.nk\"].\n\
          response_signing = [\"keys/response-signing.nk\", \"keys/response-signing-next.pub\"]\n\
          \n\
          [operator]\n\
@@ -104,7 +105,7 @@ fn tail(deployment: &Deployment) -> String {
          \n\
          [database]\n\
          url = {}\n\
-         # timeout = \"500ms\"\n\
+         # timeout = \"1500ms\"\n\
          \n\
          [cache]\n\
          # ttl = \"30s\"\n\
@@ -114,7 +115,7 @@ fn tail(deployment: &Deployment) -> String {
          [hashing]\n\
          # 0 is one thread per core.\n\
          # threads = 0\n\
-         # queue = 256\n\
+         # queue = 4096\n\
          # rehash = true\n\
          \n\
          [policies]\n\

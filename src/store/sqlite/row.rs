@@ -71,6 +71,7 @@ pub(super) fn tenant(row: &SqliteRow) -> Result<TenantRecord, StoreError> {
     let row = Reader::new(row, "tenants", "tenant_id");
     Ok(TenantRecord {
         id: row.parse("tenant_id")?,
+        incarnation: row.take("incarnation")?,
         name: row.take("tenant_name")?,
         status: row.parse("tenant_status")?,
         isolation: row.parse_optional::<Isolation>("isolation")?,

@@ -12,7 +12,7 @@ use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
     NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, StoreError, TenantId,
-    TenantRecord, UserRecord, queries,
+    TenantRecord, TokenHash, UserRecord, queries,
 };
 
 /// The last second that the database can write down: the end of the year 9999. It would take a
@@ -224,6 +224,37 @@ impl ProvisioningStore for SqliteStore {
                 return Err(self.missing(&mut transaction, tenant, user).await);
             }
             self.commit(transaction).await
+        })
+    }
+
+    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut connection = self.writer().await?;
+            let subject = Subject { what: "token", key: "", parent: "" };
+            sqlx::query(queries::REMOVE_TOKEN)
+                .bind(hash.to_hex())
+                .execute(&mut *connection)
+                .await
+                .map_err(|error| refused(&self.path, &error, subject))?;
+            Ok(())
+        })
+    }
+
+    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut connection = self.writer().await?;
+            let key = id.as_str();
+            let done = sqlx::query(queries::REMOVE_TENANT)
+                .bind(key)
+                .execute(&mut *connection)
+                .await
+                .map_err(|error| {
+                    refused(&self.path, &error, Subject { what: "tenant", key, parent: key })
+                })?;
+            match done.rows_affected() {
+                0 => Err(StoreError::Missing { what: "tenant", key: key.into() }),
+                _ => Ok(()),
+            }
         })
     }
 
