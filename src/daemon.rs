@@ -28,9 +28,11 @@ use crate::placement::{ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
+use crate::provision::answers::Answers;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
 use crate::provision::servers::Servers;
+use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::cache::{CacheOptions, Cached};
 use crate::store::{Coordination, CredentialStore, ProvisioningStore};
@@ -50,6 +52,9 @@ pub enum DaemonError {
     /// `[placement]` names an account that must not be a target.
     #[error("[placement]: {0}")]
     Targets(#[from] TargetError),
+    /// `[operator] users_account` names an account of the system.
+    #[error("[operator] users_account: {0} is one of SYS, AUTH and BB; name the account USERS")]
+    Users(AccountId),
     /// Password hashing could not be set up.
     #[error(transparent)]
     Hashing(#[from] HashingError),
@@ -79,7 +84,7 @@ pub trait Store: CredentialStore + ProvisioningStore + Coordination {}
 impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back, and stops without losing a request.
+/// to itself has come back and the streams of BB are there, and stops without losing a request.
 pub async fn run<S: Store + 'static>(
     config: &Config,
     store: Arc<S>,
@@ -143,7 +148,9 @@ pub async fn run<S: Store + 'static>(
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
-    ready();
+    if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+        ready();
+    }
 
     shutdown.cancelled().await;
     tracing::info!("stopping: no new requests are taken, those at hand are answered");
@@ -211,10 +218,16 @@ async fn operator_mode<S: Store + 'static>(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
+    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
+    let not_for_users = vec![sys, mode.auth_account, mode.bb_account, mode.answers_account];
+    if not_for_users.contains(&mode.users_account) {
+        return Err(DaemonError::Users(mode.users_account));
+    }
     let issuer = Arc::new(AccountIssuer {
         operator: Arc::new(keys.accounts),
         user_signing: keys.users.listed,
         bb: mode.bb_account,
+        reserved: [&not_for_users[..], &[mode.users_account]].concat(),
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
             config::Notifications::Full => Notifications::Full,
@@ -230,18 +243,33 @@ async fn operator_mode<S: Store + 'static>(
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let delivery = Delivery::start(cache, issuer, servers, system, stop.clone()).await?;
+    let accounts = Arc::new(
+        Delivery::start(
+            cache,
+            Arc::clone(&issuer),
+            Arc::clone(&servers),
+            system.clone(),
+            stop.clone(),
+        )
+        .await?,
+    );
+    let answers = Answers {
+        store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
+        issuer,
+        servers,
+        system,
+        clock: Arc::new(SystemClock),
+        account: mode.answers_account,
+        default_isolation: config.isolation,
+    };
+    tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
         placement: Placement::Operator {
-            accounts: Arc::new(delivery),
+            accounts,
             users: mode.users_account,
             default_isolation: config.isolation,
         },
-        mint: Mint::new(
-            Arc::new(keys.users.signing),
-            config.callout.ttl,
-            vec![mode.auth_account, mode.bb_account],
-        ),
+        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl, not_for_users),
         responder: Responder {
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
@@ -284,7 +312,7 @@ fn password_authenticator(
     Ok((authenticator, receiver))
 }
 
-/// Replaces outdated hashes, one at a time and only while nobody waits for a hash.
+/// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
 async fn rehash(
     lane: Arc<HashingLane>,
     store: Arc<dyn ProvisioningStore>,

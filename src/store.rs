@@ -86,10 +86,11 @@ pub trait CredentialStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
-    /// `candidate`, which is then kept for good. `None` when the tenant no longer exists.
+    /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,
+    /// though another tenant may have its id by now.
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
 }
@@ -129,6 +130,9 @@ pub trait ProvisioningStore: Debug + Send + Sync {
 
     /// All tenants, by id.
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
+    /// The tenants with `answers` that have an account of their own, by id.
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
     /// One tenant.
     fn tenant<'a>(

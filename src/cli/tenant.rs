@@ -11,8 +11,7 @@ use super::env_file::Login;
 use super::output::note;
 use super::user::{Issued, check_name};
 use super::when::When;
-use super::{Context, Usage};
-use super::{ceiling, secret};
+use super::{Context, Usage, ceiling, secret};
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
 use crate::config::units::parse_size;
@@ -31,12 +30,12 @@ pub(super) struct AddArgs {
     /// The id: a subject token of A-Z, a-z, 0-9, _ and - [default: NAME]
     #[arg(long)]
     id: Option<String>,
-    /// JetStream memory of the tenant's account
-    #[arg(long, value_name = "SIZE", default_value = "64MB", value_parser = parse_size)]
-    memory: u64,
-    /// JetStream storage of the tenant's account
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
-    storage: u64,
+    /// JetStream memory of the tenant's own account [default: 64MB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+    /// JetStream storage of the tenant's own account [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    storage: Option<u64>,
     /// `account` or `shared` [default: that of the configuration]
     #[arg(long, value_name = "HOW")]
     isolation: Option<Isolation>,
@@ -46,6 +45,9 @@ pub(super) struct AddArgs {
     /// The policy of the tenant's `bb` users
     #[arg(long, value_name = "P")]
     policy: Option<String>,
+    /// Let BB's requests on user.ID.Notifications be answered by the tenant's own account
+    #[arg(long)]
+    answers: bool,
     /// Also write the login to .credentials/ID.env beside the configuration
     #[arg(long)]
     env_file: bool,
@@ -76,18 +78,28 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    if args.answers && isolation == Isolation::Shared {
+        return Err(Usage(
+            "--answers: tenants in a shared account are answered without it; leave it out"
+                .to_owned(),
+        )
+        .into());
+    }
     let now = context.now();
     let expires_at = args
         .expires
         .map(|when| when.at(now))
         .transpose()
         .map_err(|error| Usage(format!("--expires: {error}")))?;
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
     let tenant = NewTenant {
+        limits: limits(isolation, args.memory, args.storage),
         id,
         name: args.name,
         isolation: args.isolation,
         policy: args.policy,
-        limits: Limits { memory: args.memory, storage: args.storage, ..Limits::default() },
+        answers: args.answers,
         expires_at,
     };
     check_ceiling(context, &tenant).await?;
@@ -99,7 +111,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         tenant: json!({
             "id": id,
             "name": tenant.name,
-            "isolation": tenant.isolation.unwrap_or(context.config.isolation).as_str(),
+            "isolation": isolation.as_str(),
+            "answers": tenant.answers,
             "limits": { "memory": tenant.limits.memory, "storage": tenant.limits.storage },
             "expires_at": super::output::time_json(tenant.expires_at),
         }),
@@ -116,6 +129,27 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
     }
     .report(context, args.env_file)
 }
+
+/// The JetStream limits of a new tenant: those of an own account; in a shared one they have no
+/// effect, so they are kept only where they are asked for.
+pub(super) fn limits(isolation: Isolation, memory: Option<u64>, storage: Option<u64>) -> Limits {
+    let (default_memory, default_storage) = match isolation {
+        Isolation::Account => (DEFAULT_MEMORY, DEFAULT_STORAGE),
+        Isolation::Shared => (0, 0),
+    };
+    if isolation == Isolation::Shared && (memory.is_some() || storage.is_some()) {
+        note("note: JetStream limits have no effect in a shared account; they are kept in the row");
+    }
+    Limits {
+        memory: memory.unwrap_or(default_memory),
+        storage: storage.unwrap_or(default_storage),
+        ..Limits::default()
+    }
+}
+
+/// The limits of a tenant's own account, where none are asked for.
+const DEFAULT_MEMORY: u64 = 64 << 20;
+const DEFAULT_STORAGE: u64 = 5 << 30;
 
 /// How long the servers may take to tell their maxima.
 const CEILING_PATIENCE: Duration = Duration::from_secs(6);

@@ -42,7 +42,8 @@ pub(super) struct AddArgs {
     /// Read the password from stdin instead of making one
     #[arg(long)]
     password_stdin: bool,
-    /// A public user nkey (U...) that may log in; without --password-stdin, the only credential
+    /// A public user nkey (U...), kept for logins by nkey, which this version does not take yet;
+    /// without --password-stdin, no password is made
     #[arg(long, value_name = "U...", value_parser = nkey)]
     nkey: Option<UserNkey>,
     /// Also write the login to .credentials/TENANT_USER.env beside the configuration

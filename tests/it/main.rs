@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, in the functions beside it too"
 )]
 
+mod bb;
 mod broken;
 mod cli;
 mod harness;

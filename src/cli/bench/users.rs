@@ -78,6 +78,7 @@ impl Temporary {
             isolation,
             policy: None,
             limits: Limits::default(),
+            answers: false,
             expires_at: Some(context.now().saturating_add(seconds)),
         };
         let password = secret::generate_password()?;

@@ -142,7 +142,7 @@ fn keys_are_for_their_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
     let files = tree(&folder);
-    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 8);
+    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 9);
     assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
 }
 

@@ -147,7 +147,8 @@ impl ProvisioningStore for SqliteStore {
                 .bind(amount(tenant.limits.streams, "tenants.js_streams")?)
                 .bind(amount(tenant.limits.consumers, "tenants.js_consumers")?)
                 .bind(amount(tenant.limits.connections, "tenants.max_connections")?)
-                .bind(writable(tenant.expires_at, "tenants.expires_at")?);
+                .bind(writable(tenant.expires_at, "tenants.expires_at")?)
+                .bind(tenant.answers);
             let lists = lists(admin)?;
             let mut connection = self.writer().await?;
             let mut transaction = self.begin(&mut connection).await?;
@@ -260,6 +261,16 @@ impl ProvisioningStore for SqliteStore {
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         Box::pin(async move {
             let rows = sqlx::query(queries::TENANTS)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| unavailable(&self.path, &error))?;
+            rows.iter().map(row::tenant).collect()
+        })
+    }
+
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = sqlx::query(queries::ANSWERING)
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| unavailable(&self.path, &error))?;

@@ -93,7 +93,8 @@ async fn own_writes_are_noted(db: &dyn Database) {
     store.set_password(&"42".parse().unwrap(), "alice", &hash).await.unwrap();
     assert_eq!(store.changes().await.unwrap(), [user("alice")]);
     let candidate = nats_callout::keys::random_account_id().unwrap();
-    store.account_of(&"42".parse().unwrap(), candidate).await.unwrap();
+    let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
+    store.account_of(&row, candidate).await.unwrap();
     assert_eq!(store.changes().await.unwrap(), [tenant("42")]);
     let new = nats_callout::store::NewToken {
         user_name: "alice".into(),
