@@ -22,6 +22,7 @@ use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::keys::AccountId;
+use crate::provision::revoke::SharedAccounts;
 use crate::store::{Isolation, TenantId};
 
 /// The file's name where none is given.
@@ -97,6 +98,19 @@ pub enum Mode {
     Operator(OperatorMode),
     /// Centralised: accounts are written in the server's configuration.
     Config(ConfigMode),
+}
+
+impl Mode {
+    /// Where tenants' users are, other than in accounts that are made for them.
+    #[must_use]
+    pub fn shared_accounts(&self) -> SharedAccounts {
+        SharedAccounts(match self {
+            Self::Operator(mode) => vec![mode.users_account.to_string()],
+            Self::Config(mode) => {
+                mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect()
+            }
+        })
+    }
 }
 
 /// What only operator mode has.

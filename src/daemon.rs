@@ -28,8 +28,10 @@ use crate::placement::{ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
+use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
+use crate::provision::revoke::{OwnAccounts, Revoker};
 use crate::provision::servers::Servers;
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::cache::{CacheOptions, Cached};
@@ -110,15 +112,26 @@ pub async fn run<S: Store + 'static>(
     let _stop_on_return = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     let connections = connect_all(config, &shutdown).await?;
+    let system = match &config.mode {
+        Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
+        Mode::Config(mode) => Login::Nkey(mode.system_nkey.clone()),
+    };
+    let system = connect("system", &config.nats, &system, &shutdown).await?;
+    let servers = Arc::new(Servers::default());
+    tasks.spawn({
+        let watching = Arc::clone(&servers).watch(&system, stop.clone()).await?;
+        async move { watching.await.unwrap_or_default() }
+    });
     let parts = match keys {
         SigningKeys::Operator(keys, mode) => {
-            let system = Login::Credentials(mode.system_credentials.clone());
-            let system = connect("system", &config.nats, &system, &shutdown).await?;
-            operator_mode(config, mode, *keys, &store, cache.clone(), system, &tasks, &stop).await?
+            let (cache, servers) = (cache.clone(), Arc::clone(&servers));
+            let system = system.clone();
+            operator_mode(config, mode, *keys, &store, cache, servers, system, &tasks, &stop)
+                .await?
         }
         SigningKeys::Config(issuer, mode) => config_mode(config, mode, issuer)?,
     };
-    let Parts { placement, mint, responder } = parts;
+    let Parts { placement, mint, responder, own } = parts;
 
     let authorizer = Authorizer::new(envelope, placement, Arc::new(policy), mint, responder)
         .with_authenticator(Arc::new(password))
@@ -137,8 +150,20 @@ pub async fn run<S: Store + 'static>(
         .start(connections.main.clone())
         .await?;
 
+    let (effects, signals) = mpsc::unbounded_channel();
+    let revoker = Revoker {
+        provisioning: store.clone(),
+        coordination: store.clone(),
+        cluster: Cluster::new(system),
+        shared: config.mode.shared_accounts(),
+        own,
+        ttl: config.callout.ttl,
+        clock: Arc::clone(&clock),
+    };
+    let decisions = running.decisions();
+    tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
     let id = nats_id(&connections.main);
-    Instance::new(id, store.clone(), cache, clock)
+    Instance::with_effects(id, store.clone(), cache, clock, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
@@ -160,6 +185,7 @@ struct Parts {
     placement: Placement,
     mint: Mint,
     responder: Responder,
+    own: Option<OwnAccounts>,
 }
 
 /// The keys that sign, read before anything else begins.
@@ -207,6 +233,7 @@ async fn operator_mode<S: Store + 'static>(
     keys: OperatorKeys,
     store: &Arc<S>,
     cache: Arc<Cached>,
+    servers: Arc<Servers>,
     system: Client,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -220,20 +247,17 @@ async fn operator_mode<S: Store + 'static>(
             config::Notifications::Full => Notifications::Full,
         },
     });
-    let servers = Arc::new(Servers::default());
-    tasks.spawn({
-        let watching = Arc::clone(&servers).watch(&system, stop.clone()).await?;
-        async move { watching.await.unwrap_or_default() }
-    });
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let delivery = Delivery::start(cache, issuer, servers, system, stop.clone()).await?;
+    let delivery =
+        Delivery::start(cache, Arc::clone(&issuer), servers, system, stop.clone()).await?;
+    let delivery = Arc::new(delivery);
     Ok(Parts {
         placement: Placement::Operator {
-            accounts: Arc::new(delivery),
+            accounts: delivery.clone(),
             users: mode.users_account,
             default_isolation: config.isolation,
         },
@@ -246,6 +270,7 @@ async fn operator_mode<S: Store + 'static>(
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
         },
+        own: Some(OwnAccounts { delivery, issuer }),
     })
 }
 
@@ -262,6 +287,7 @@ fn config_mode(
         placement: Placement::Config(targets),
         mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
         responder: Responder { signer: issuer, issuer_account: None },
+        own: None,
     })
 }
 

@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer};
-use crate::protocol::claims::{AccountBody, AccountLimits, ExportType, Import, NO_LIMIT};
+use crate::protocol::claims::{
+    AccountBody, AccountDeletion, AccountLimits, ExportType, Import, NO_LIMIT,
+};
 use crate::protocol::jwt::{Claims, JwtError};
 use crate::store::{Limits, TenantRecord};
 
@@ -79,6 +82,21 @@ impl AccountIssuer {
         account: AccountId,
     ) -> Result<String, JwtError> {
         self.claims(tenant, account).encode(&*self.operator).await
+    }
+
+    /// The signed order to forget these accounts, which only an operator's key may give.
+    pub async fn deletion(
+        &self,
+        accounts: &[AccountId],
+        now: UnixSeconds,
+    ) -> Result<String, JwtError> {
+        let claims = Claims {
+            issued_at: now,
+            subject: self.operator.public_key().to_owned(),
+            body: AccountDeletion { accounts: accounts.to_vec() },
+            ..Claims::default()
+        };
+        claims.encode(&*self.operator).await
     }
 }
 

@@ -71,6 +71,22 @@ impl Delivery {
         self.store.account_of(&tenant.id, candidate).await?.ok_or(AccountError::Gone)
     }
 
+    /// Pushes the account again, to all servers, as the tenant's row is now.
+    pub async fn refresh(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+    ) -> Result<(), AccountError> {
+        let (delivered, silent) = self.push(tenant, account, Instant::now() + PATIENCE).await?;
+        self.delivered.insert(account, Ok(delivered)).await;
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("{} servers did not acknowledge it in time", silent.len());
+        Err(AccountError::Delivery { account, reason })
+    }
+
+    /// Delivers the account in time for a login through `server`.
     async fn deliver(
         &self,
         tenant: &TenantRecord,
@@ -78,15 +94,30 @@ impl Delivery {
         server: ServerId,
         deadline: Instant,
     ) -> Result<Delivered, AccountError> {
+        let until = deadline
+            .checked_sub(RESERVE)
+            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
+        let (delivered, _) = self.push(tenant, account, until).await?;
+        if delivered.servers.contains(&server) {
+            return Ok(delivered);
+        }
+        let reason = format!("server {server} did not acknowledge it in time");
+        Err(AccountError::Delivery { account, reason })
+    }
+
+    /// Who has acknowledged the account, and which servers have not.
+    async fn push(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+        until: Instant,
+    ) -> Result<(Delivered, Vec<ServerId>), AccountError> {
         let jwt = self
             .issuer
             .issue(tenant, account)
             .await
             .map_err(|error| AccountError::Signing(error.to_string()))?;
         let failed = |reason: String| AccountError::Delivery { account, reason };
-        let until = deadline
-            .checked_sub(RESERVE)
-            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
 
         let mut missing = self.servers.known();
         let mut acknowledged = Vec::with_capacity(missing.len());
@@ -112,11 +143,8 @@ impl Delivery {
             tracing::warn!(server = %silent, %account, "server did not acknowledge an account");
             self.servers.gone(silent);
         }
-        if !acknowledged.contains(&server) {
-            return Err(failed(format!("server {server} did not acknowledge it in time")));
-        }
         tracing::debug!(tenant = %tenant.id, %account, servers = acknowledged.len(), "delivered");
-        Ok(Delivered { limits: tenant.limits, servers: acknowledged.into() })
+        Ok((Delivered { limits: tenant.limits, servers: acknowledged.into() }, missing))
     }
 }
 
