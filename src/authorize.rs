@@ -208,7 +208,7 @@ impl Authorizer {
         credentials: &Credentials,
         deadline: Instant,
     ) -> Result<Result<Principal, DenyReason>, AuthnError> {
-        if *credentials == Credentials::None {
+        if matches!(credentials, Credentials::None) {
             return Ok(Err(DenyReason::NoCredentials));
         }
         for authenticator in &self.authenticators {

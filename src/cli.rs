@@ -8,9 +8,11 @@ mod demo;
 mod env_file;
 mod init;
 mod list;
+mod live;
 mod logging;
 mod nats_server;
 mod output;
+mod purge;
 mod secret;
 mod serve;
 mod settle;
@@ -102,11 +104,22 @@ pub async fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             let wrong_use =
                 error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
-            let mut stderr = std::io::stderr().lock();
-            let _ = writeln!(stderr, "nats-callout: {error:#}");
+            output::note(&in_one_line(&error));
             ExitCode::from(if wrong_use { 2 } else { 1 })
         }
     }
+}
+
+/// The error with what caused it, unless that is in its text already.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {

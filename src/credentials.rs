@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::protocol::claims::{AuthorizationRequestBody, ClientTls};
 
-/// A password or token as the client sent it: never shown, wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// A password or token as the client sent it: never shown, wiped when dropped, compared in constant
+/// time.
+#[derive(Clone, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -21,6 +23,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 }
 

@@ -119,7 +119,7 @@ pub async fn run<S: Store + 'static>(
     let system = connect("system", &config.nats, &system, &shutdown).await?;
     let servers = Arc::new(Servers::default());
     tasks.spawn({
-        let watching = Arc::clone(&servers).watch(&system, stop.clone()).await?;
+        let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;
         async move { watching.await.unwrap_or_default() }
     });
     let parts = match keys {
@@ -238,15 +238,7 @@ async fn operator_mode<S: Store + 'static>(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
-    let issuer = Arc::new(AccountIssuer {
-        operator: Arc::new(keys.accounts),
-        user_signing: keys.users.listed,
-        bb: mode.bb_account,
-        notifications: match mode.notifications {
-            config::Notifications::Short => Notifications::Short,
-            config::Notifications::Full => Notifications::Full,
-        },
-    });
+    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed));
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
@@ -272,6 +264,23 @@ async fn operator_mode<S: Store + 'static>(
         },
         own: Some(OwnAccounts { delivery, issuer }),
     })
+}
+
+/// Who signs tenants' accounts, with the keys that were read.
+pub(crate) fn account_issuer(
+    mode: &OperatorMode,
+    operator: SigningKey,
+    user_signing: Vec<AccountId>,
+) -> AccountIssuer {
+    AccountIssuer {
+        operator: Arc::new(operator),
+        user_signing,
+        bb: mode.bb_account,
+        notifications: match mode.notifications {
+            config::Notifications::Short => Notifications::Short,
+            config::Notifications::Full => Notifications::Full,
+        },
+    }
 }
 
 fn config_mode(

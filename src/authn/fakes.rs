@@ -13,8 +13,8 @@ use crate::authn::{Authentication, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, Limits, LoginRecord, PasswordHash, Status, StoreError, TenantId,
-    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, LoginRecord, PasswordHash, StoreError, TenantId, TenantRecord,
+    TokenHash, TokenRecord, UserKind, UserRecord,
 };
 
 pub(super) const NOW: UnixSeconds = 1_800_000_000;
@@ -150,34 +150,8 @@ impl Clock for SetClock {
 
 pub(super) fn record(user: &str, hash: Option<PasswordHash>) -> LoginRecord {
     LoginRecord {
-        user: UserRecord {
-            name: user.into(),
-            kind: UserKind::Bb,
-            password_hash: hash,
-            nkey: None,
-            certificate: None,
-            publish: Vec::new(),
-            subscribe: Vec::new(),
-            policy: None,
-            status: Status::Active,
-            expires_at: None,
-            last_login_at: None,
-            created_at: 0,
-            updated_at: 0,
-        },
-        tenant: TenantRecord {
-            id: "42".parse().unwrap(),
-            name: "Alice Ltd".into(),
-            status: Status::Active,
-            isolation: None,
-            policy: None,
-            placement: None,
-            account: None,
-            limits: Limits::default(),
-            expires_at: None,
-            created_at: 0,
-            updated_at: 0,
-        },
+        user: UserRecord { password_hash: hash, ..UserRecord::new(user, UserKind::Bb) },
+        tenant: TenantRecord::new("42".parse().unwrap()),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
             json
         })
         .collect();
-    context.output.print(&json!({ "tenants": tenants }), || {
+    context.output.show(&json!({ "tenants": tenants }), || {
         if rows.is_empty() {
             return "There are no tenants yet: add one with `nats-callout tenant add NAME`."
                 .to_owned();

@@ -20,6 +20,20 @@ impl Output {
         Self { json }
     }
 
+    /// Prints what can be asked for again, so that a reader may stop reading (`| head`).
+    pub(super) fn show(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        match self.print(json, text) {
+            Err(error)
+                if error
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe) =>
+            {
+                Ok(())
+            }
+            printed => printed,
+        }
+    }
+
     /// Prints a result in the form that was asked for.
     pub(super) fn print(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let mut result = if self.json { serde_json::to_string_pretty(json)? } else { text() };

@@ -42,7 +42,7 @@ fn show_tenant(
         "tenant": tenant_json(tenant, &context.config),
         "users": users.iter().map(user_json).collect::<Vec<_>>(),
     });
-    context.output.print(&json, || {
+    context.output.show(&json, || {
         let rows = users
             .iter()
             .map(|user| {
@@ -69,7 +69,7 @@ fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> any
         "tenant": tenant_json(tenant, &context.config),
         "user": user_json(user),
     });
-    context.output.print(&json, || {
+    context.output.show(&json, || {
         let mut rows = vec![
             ("user", user.name.clone()),
             ("tenant", tenant.id.to_string()),

@@ -17,9 +17,12 @@ const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// Every so many failed attempts the log says so again.
 const ATTEMPTS_PER_LINE: u32 = 20;
 
-/// A reconnect waits this long times the number of attempts, at most [`MAX_RECONNECT_PAUSE`].
-const RECONNECT_STEP: Duration = Duration::from_millis(2);
-const MAX_RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// A server that comes back asks about its first client within milliseconds, and a request that
+/// nobody has subscribed to costs that client two seconds: so a reconnect is tried at once, then
+/// this often, and more slowly only once the server has been away for some time.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
+const EAGER_RECONNECTS: usize = 2_000;
+const LATE_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Commands that may wait in a connection.
 const CAPACITY: usize = 16 * 1024;
@@ -99,9 +102,10 @@ fn options(name: &str, login: &Login) -> Result<ConnectOptions, KeyFileError> {
         .max_reconnects(None)
         .client_capacity(CAPACITY)
         .retain_servers_order()
-        .reconnect_delay_callback(|attempts| {
-            let attempts = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_sub(1);
-            RECONNECT_STEP.saturating_mul(attempts).min(MAX_RECONNECT_PAUSE)
+        .reconnect_delay_callback(|attempts| match attempts {
+            0..=1 => Duration::ZERO,
+            2..=EAGER_RECONNECTS => RECONNECT_PAUSE,
+            _ => LATE_RECONNECT_PAUSE,
         })
         .event_callback(move |event| {
             let connection = name.clone();

@@ -28,6 +28,9 @@ const RESERVE: Duration = Duration::from_millis(200);
 /// silent for this long is dead or cut off, and looks the account up when it is back.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// How often those that are awaited are looked at: one may be found to be gone.
+const LOOK: Duration = Duration::from_millis(25);
+
 /// How many accounts are remembered as delivered; one that is forgotten is pushed again.
 const REMEMBERED: u64 = 500_000;
 
@@ -77,7 +80,8 @@ impl Delivery {
         tenant: &TenantRecord,
         account: AccountId,
     ) -> Result<(), AccountError> {
-        let (delivered, silent) = self.push(tenant, account, Instant::now() + PATIENCE).await?;
+        let (delivered, silent) =
+            self.push(tenant, account, None, Instant::now() + PATIENCE).await?;
         self.delivered.insert(account, Ok(delivered)).await;
         if silent.is_empty() {
             return Ok(());
@@ -97,7 +101,7 @@ impl Delivery {
         let until = deadline
             .checked_sub(RESERVE)
             .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
-        let (delivered, _) = self.push(tenant, account, until).await?;
+        let (delivered, _) = self.push(tenant, account, Some(server), until).await?;
         if delivered.servers.contains(&server) {
             return Ok(delivered);
         }
@@ -105,11 +109,13 @@ impl Delivery {
         Err(AccountError::Delivery { account, reason })
     }
 
-    /// Who has acknowledged the account, and which servers have not.
+    /// Who has acknowledged the account, and which servers have not. The one that is needed is
+    /// awaited to the end.
     async fn push(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
+        needed: Option<ServerId>,
         until: Instant,
     ) -> Result<(Delivered, Vec<ServerId>), AccountError> {
         let jwt = self
@@ -126,11 +132,16 @@ impl Delivery {
             .publish_with_reply("$SYS.REQ.CLAIMS.UPDATE", answers.inbox.clone(), jwt.into())
             .await
             .map_err(|error| failed(error.to_string()))?;
-        while !missing.is_empty() {
-            let Ok(Some(answer)) =
-                tokio::time::timeout_at(until.into(), answers.receiver.recv()).await
-            else {
-                break;
+        while !missing.is_empty() && Instant::now() < until {
+            let pause = until.min(Instant::now() + LOOK);
+            let answer = tokio::time::timeout_at(pause.into(), answers.receiver.recv()).await;
+            let answer = match answer {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(_) => {
+                    missing.retain(|silent| Some(*silent) == needed || self.servers.knows(silent));
+                    continue;
+                }
             };
             let Ok(from) = answer.server.id.parse::<ServerId>() else { continue };
             if let Some(fault) = answer.error {

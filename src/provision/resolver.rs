@@ -15,9 +15,9 @@ use crate::protocol::jwt::JwtError;
 /// Accounts in one order: it has to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
 
-/// Why accounts could not be taken off the servers.
+/// Why servers hold other accounts than they should.
 #[derive(Debug, thiserror::Error)]
-pub enum RemovalError {
+pub enum ResolverError {
     /// The servers could not be asked.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -25,7 +25,7 @@ pub enum RemovalError {
     #[error("the order to forget accounts: {0}")]
     Signing(#[from] JwtError),
     /// A server refused it.
-    #[error("server {server} refused to forget accounts: {reason}")]
+    #[error("server {server} refused the order about accounts: {reason}")]
     Refused {
         /// The server.
         server: String,
@@ -43,20 +43,30 @@ pub async fn forget(
     issuer: &AccountIssuer,
     accounts: &[AccountId],
     now: UnixSeconds,
-) -> Result<(), RemovalError> {
+) -> Result<(), ResolverError> {
     for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
-        let order = issuer.deletion(some, now).await?;
-        let answers =
-            cluster.ask_all::<SystemReply>("$SYS.REQ.CLAIMS.DELETE", order.as_bytes()).await?;
-        for (server, answer) in answers.by_server {
-            if let Some(fault) = answer.error {
-                return Err(RemovalError::Refused { server, reason: fault.description });
-            }
-        }
-        if !answers.silent.is_empty() {
-            return Err(RemovalError::Silent(answers.silent.into_iter().collect()));
-        }
+        let token = issuer.deletion(some, now).await?;
+        order(cluster, "$SYS.REQ.CLAIMS.DELETE", &token).await?;
         tracing::debug!(accounts = some.len(), "taken off the servers");
+    }
+    Ok(())
+}
+
+/// Makes all servers hold an account.
+pub async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
+    order(cluster, "$SYS.REQ.CLAIMS.UPDATE", token).await
+}
+
+/// What every server has to acknowledge.
+async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), ResolverError> {
+    let answers = cluster.ask_all::<SystemReply>(subject, token.as_bytes()).await?;
+    for (server, answer) in answers.by_server {
+        if let Some(fault) = answer.error {
+            return Err(ResolverError::Refused { server, reason: fault.description });
+        }
+    }
+    if !answers.silent.is_empty() {
+        return Err(ResolverError::Silent(answers.silent.into_iter().collect()));
     }
     Ok(())
 }
@@ -65,7 +75,7 @@ pub async fn forget(
 pub async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
-) -> Result<Vec<AccountId>, RemovalError> {
+) -> Result<Vec<AccountId>, ResolverError> {
     let answers = cluster.ask_all::<Held>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
         answers.by_server.into_values().flat_map(|answer| answer.data).collect();

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::account::AccountIssuer;
 use super::connections::{Cluster, ClusterError, Selection};
 use super::delivery::Delivery;
-use super::resolver::{self, RemovalError};
+use super::resolver::{self, ResolverError};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::AccountId;
 use crate::placement::AccountError;
@@ -53,7 +53,7 @@ enum RevokeError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error(transparent)]
-    Removal(#[from] RemovalError),
+    Resolver(#[from] ResolverError),
     #[error("new limits: {0}")]
     Limits(#[from] AccountError),
     #[error("no answer from {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]

@@ -2,6 +2,7 @@
 //! that they make. An account's JWT has to reach all of them.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use crate::keys::ServerId;
 
 /// A server announces itself every 10 s; one that has been silent for this long is gone.
 const SILENCE: Duration = Duration::from_secs(35);
+
+/// How often the connection is looked at: one that was made anew may lead to other servers.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The servers known at the moment.
 #[derive(Debug, Default)]
@@ -49,6 +53,12 @@ impl Servers {
         servers.keys().copied().collect()
     }
 
+    /// Whether a server has been heard of lately.
+    #[must_use]
+    pub fn knows(&self, server: &ServerId) -> bool {
+        self.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, Instant>> {
         self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,17 +67,19 @@ impl Servers {
     /// once subscribed and once the servers have been asked to announce themselves.
     pub async fn watch(
         self: Arc<Self>,
-        system: &Client,
+        system: Client,
         stop: CancellationToken,
     ) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
         let inbox = system.new_inbox();
         let alive = system.subscribe("$SYS.SERVER.*.STATSZ").await?;
         let answers = system.subscribe(inbox.clone()).await?;
         let mut stopped = system.subscribe("$SYS.SERVER.*.SHUTDOWN").await?;
-        // A failed publish is made up for by the servers' own announcements.
-        let _ = system.publish_with_reply("$SYS.REQ.SERVER.PING", inbox, "".into()).await;
+        ask(&system, &inbox).await;
 
         let mut heard = futures_util::stream::select(alive, answers);
+        let mut looks = tokio::time::interval(LOOK);
+        let statistics = system.statistics();
+        let mut connects = statistics.connects.load(Ordering::Relaxed);
         Ok(tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -82,10 +94,34 @@ impl Servers {
                             self.gone(&server);
                         }
                     }
+                    _ = looks.tick() => {
+                        let now = statistics.connects.load(Ordering::Relaxed);
+                        if now != connects {
+                            connects = now;
+                            self.forget();
+                            ask(&system, &inbox).await;
+                        }
+                    }
                     else => return,
                 }
             }
         }))
+    }
+
+    /// Knows none any more: the acknowledgement of a server that was killed would be awaited in
+    /// vain, and those that live are heard again.
+    fn forget(&self) {
+        self.lock().clear();
+    }
+}
+
+/// Asks all servers to announce themselves. A failed publish is made up for by what they announce
+/// by themselves.
+async fn ask(system: &Client, inbox: &str) {
+    let asked =
+        system.publish_with_reply("$SYS.REQ.SERVER.PING", inbox.to_owned(), "".into()).await;
+    if let Err(error) = asked {
+        tracing::debug!(%error, "servers could not be asked to announce themselves");
     }
 }
 

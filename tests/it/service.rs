@@ -207,6 +207,21 @@ async fn a_look_up_of_an_account_that_no_server_has_is_answered() {
     }
 }
 
+/// The first login after a server was killed waits for the servers that are there, not for the
+/// acknowledgement of the one that is gone.
+#[test]
+fn a_killed_server_is_not_waited_for() {
+    let mut deployment = Deployment::start(Mode::Operator);
+    let login = deployment.tenant_add("one", &[]).connect_fields();
+    let port = deployment.server.port();
+    assert_eq!(raw::connect(port, &login).0, Verdict::Admitted);
+    deployment.server.kill9();
+    deployment.server.restart();
+    eventually("a login", || (raw::connect(port, &login).0 == Verdict::Admitted).then_some(()));
+    let log = deployment.service.log();
+    assert!(!log.contains("did not acknowledge"), "{log}");
+}
+
 /// The account that the table keeps for a tenant.
 fn account_of(deployment: &Deployment, tenant: &str) -> AccountId {
     let text = deployment

@@ -26,6 +26,8 @@ pub(super) struct Server {
     child: Child,
     listen: String,
     log: PathBuf,
+    /// Where this server's part of the log begins.
+    log_begins: u64,
     pid_file: PathBuf,
 }
 
@@ -40,6 +42,7 @@ impl Server {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
+        let log_begins = output.metadata().map_or(0, |log| log.len());
         let child = Command::new(program)
             .arg("-c")
             .arg(&conf)
@@ -52,7 +55,7 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
-        Ok(Self { child, listen: listen.to_owned(), log, pid_file })
+        Ok(Self { child, listen: listen.to_owned(), log, log_begins, pid_file })
     }
 
     /// Returns once the server greets clients.
@@ -85,11 +88,11 @@ impl Server {
     }
 
     fn epitaph(&self, status: ExitStatus) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let last = log
-            .lines()
-            .rev()
-            .find(|line| ["[FTL]", "[ERR]", "nats-server:"].iter().any(|mark| line.contains(mark)));
+        let log = fs::read(&self.log).unwrap_or_default();
+        let begins = usize::try_from(self.log_begins).unwrap_or(0);
+        let log = String::from_utf8_lossy(log.get(begins..).unwrap_or_default()).into_owned();
+        let fatal = |line: &&str| line.contains("[FTL]") || line.starts_with("nats-server:");
+        let last = log.lines().rev().find(fatal);
         let why = last.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
         format!("nats-server has ended by itself, {status}{why}; see {}", self.log.display())
     }

@@ -168,5 +168,7 @@ pub(super) fn effect(row: &SqliteRow) -> Result<Option<Effect>, StoreError> {
         return Ok(None);
     }
     let age = Duration::try_from_secs_f64(row.take("age")?).unwrap_or_default();
-    Ok(Some(Effect { on, account: row.parse_optional("account")?, closes, pushes, age }))
+    // A text that is no key names no account that a server could hold.
+    let account = row.take::<Option<&str>>("account")?.and_then(|account| account.parse().ok());
+    Ok(Some(Effect { on, account, closes, pushes, age }))
 }

@@ -36,3 +36,27 @@ async fn first_logins_through_every_node_in_operator_mode() {
 async fn first_logins_through_every_node_in_config_mode() {
     first_logins(Mode::Config).await;
 }
+
+/// A node that was killed holds nobody up for long, and knows everyone when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_logins_while_a_node_is_dead_and_after_its_return() {
+    let mut cluster = Cluster::start(Mode::Operator, 3);
+    let before = cluster.init.tenant_add("before", &[]);
+    client::connect(&cluster.nodes[0].url(), &before, "_INBOX").await.expect("logs in");
+    cluster.nodes[2].kill9();
+    let during = cluster.init.tenant_add("during", &[]);
+    for node in [1, 0] {
+        let url = cluster.nodes[node].url();
+        let connected = client::connect(&url, &during, "_INBOX").await;
+        connected.unwrap_or_else(|error| panic!("{url}: {error}\n{}", cluster.service.log()));
+    }
+    cluster.nodes[2].restart();
+    let url = cluster.nodes[2].url();
+    for login in [&before, &during] {
+        // The node listens before its routes stand, and until then nobody hears it ask.
+        crate::harness::eventually_async("a login on the node that is back", || async {
+            client::connect(&url, login, "_INBOX").await.ok()
+        })
+        .await;
+    }
+}

@@ -47,3 +47,18 @@ fn every_signing_key_can_be_changed_over_without_a_restart_of_the_server() {
         }
     }
 }
+
+#[test]
+fn the_service_needs_nothing_of_the_offline_keys() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let mut deployment = Deployment::start(mode);
+        let offline = deployment.dir().join("keys/offline");
+        if offline.exists() {
+            std::fs::remove_dir_all(&offline).unwrap();
+        }
+        deployment.service.restart();
+        let login = deployment.tenant_add("one", &[]);
+        let verdict = raw::connect(deployment.server.port(), &login.connect_fields()).0;
+        assert_eq!(verdict, Verdict::Admitted, "{}", deployment.service.log());
+    }
+}

@@ -7,41 +7,15 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use nats_callout::keys::AccountId;
 use nats_callout::store::{
-    CredentialStore, Freshness, Limits, LoginRecord, Status, StoreError, TenantId, TenantRecord,
-    TokenHash, TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TenantRecord, TokenHash,
+    TokenRecord, UserKind, UserRecord,
 };
 use tokio::sync::{mpsc, oneshot};
 
 fn login(name: &str, generation: i64) -> LoginRecord {
     LoginRecord {
-        user: UserRecord {
-            name: name.into(),
-            kind: UserKind::Bb,
-            password_hash: None,
-            nkey: None,
-            certificate: None,
-            publish: vec![],
-            subscribe: vec![],
-            policy: None,
-            status: Status::Active,
-            expires_at: None,
-            last_login_at: None,
-            created_at: 0,
-            updated_at: generation,
-        },
-        tenant: TenantRecord {
-            id: "42".parse().unwrap(),
-            name: "Alice Ltd".into(),
-            status: Status::Active,
-            isolation: None,
-            policy: None,
-            placement: None,
-            account: None,
-            limits: Limits::default(),
-            expires_at: None,
-            created_at: 0,
-            updated_at: 0,
-        },
+        user: UserRecord { updated_at: generation, ..UserRecord::new(name, UserKind::Bb) },
+        tenant: TenantRecord::new("42".parse().unwrap()),
     }
 }
 

@@ -1,0 +1,159 @@
+//! Changes that take effect before the command returns: the row is committed, the running
+//! instances decide by it, and the connections that it no longer allows are closed. Without NATS
+//! the commit stands, and the instances follow when they can.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::output::note;
+use super::{Context, Usage, settle};
+use crate::config::{Config, Mode};
+use crate::keyfile;
+use crate::provision::connections::{Cluster, Connections, Selection};
+use crate::store::{TenantRecord, UserRecord};
+
+/// How long the connection to the system account may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The connections that a command is about, as they were before the change.
+pub(super) struct Live {
+    pub(super) cluster: Cluster,
+    selection: Selection,
+    before: Connections,
+}
+
+impl Live {
+    /// Looks at what is connected before anything is changed.
+    pub(super) async fn look(context: &Context, selection: Selection) -> anyhow::Result<Self> {
+        let client = tokio::time::timeout(CONNECT, connect(&context.config))
+            .await
+            .context("NATS does not answer")??;
+        let cluster = Cluster::new(client);
+        let before = cluster.find(&selection, Instant::now()).await?;
+        Ok(Self { cluster, selection, before })
+    }
+
+    /// [`Self::look`] for a change that is made in any case.
+    pub(super) async fn try_look(context: &Context, selection: Selection) -> Option<Self> {
+        match Self::look(context, selection).await {
+            Ok(live) => Some(live),
+            Err(error) => {
+                note(&format!(
+                    "warning: {error:#}; the change is made, and connections are closed by the \
+                     running instances"
+                ));
+                None
+            }
+        }
+    }
+
+    /// Waits until the change counts everywhere, closes what it no longer allows, and says how
+    /// many distinct connections have ended with it, whoever closed them.
+    pub(super) async fn close(&self, context: &Context) -> Option<usize> {
+        settle::settle(context).await;
+        match self.close_settled().await {
+            Ok(count) => Some(count),
+            Err(error) => {
+                note(&format!(
+                    "warning: the change is made, but connections may be left: {error:#}"
+                ));
+                None
+            }
+        }
+    }
+
+    async fn close_settled(&self) -> anyhow::Result<usize> {
+        let closed = self.cluster.close(&self.selection, Instant::now()).await?;
+        let left = self.cluster.find(&self.selection, Instant::now()).await?;
+        for silent in &left.silent {
+            note(&format!("warning: server {silent} does not answer; connections may be left"));
+        }
+        let mut ended = closed.ids;
+        ended.extend(self.before.ids.iter().cloned());
+        ended.retain(|id| !left.ids.contains(id));
+        Ok(ended.len())
+    }
+}
+
+/// [`Live::close`] where NATS was there.
+pub(super) async fn close(live: Option<&Live>, context: &Context) -> Option<usize> {
+    match live {
+        Some(live) => live.close(context).await,
+        None => {
+            settle::settle(context).await;
+            None
+        }
+    }
+}
+
+/// All connections of a tenant's users.
+pub(super) fn of_tenant(config: &Config, tenant: &TenantRecord, users: &[UserRecord]) -> Selection {
+    let mut selection = Selection::default();
+    let names = users.iter().map(|user| user.name.as_str());
+    config.mode.shared_accounts().select_users(names, None, Duration::ZERO, &mut selection);
+    if let Some(account) = tenant.account {
+        selection.add_account(account.as_str(), Duration::ZERO);
+    }
+    selection
+}
+
+/// All connections of one user.
+pub(super) fn of_user(config: &Config, tenant: &TenantRecord, user: &str) -> Selection {
+    let mut selection = Selection::default();
+    let shared = config.mode.shared_accounts();
+    shared.select_users([user], tenant.account, Duration::ZERO, &mut selection);
+    selection
+}
+
+/// The number of connections closed, as a result.
+pub(super) fn kicked(count: Option<usize>) -> Value {
+    json!({ "kicked": count })
+}
+
+/// The same for people.
+pub(super) fn kicked_text(count: Option<usize>) -> String {
+    match count {
+        None => "its connections are not known".to_owned(),
+        Some(1) => "closed 1 connection".to_owned(),
+        Some(count) => format!("closed {count} connections"),
+    }
+}
+
+/// Asks before something is lost. Without a terminal there is nobody to ask.
+pub(super) fn confirm(yes: bool, what: &str) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Usage(format!("{what}: there is no terminal to ask on; say --yes")).into());
+    }
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{what}? [y/N] ").and_then(|()| stderr.flush())?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    anyhow::bail!("nothing was changed")
+}
+
+/// Connects with the service's login in the system account.
+async fn connect(config: &Config) -> anyhow::Result<async_nats::Client> {
+    let options = match &config.mode {
+        Mode::Operator(mode) => {
+            let path = &mode.system_credentials;
+            async_nats::ConnectOptions::with_credentials(&keyfile::read_secret(path)?)
+                .with_context(|| format!("{} is no creds file", path.display()))?
+        }
+        Mode::Config(mode) => {
+            let seed = keyfile::read_secret(&mode.system_nkey)?;
+            async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
+        }
+    };
+    let options = options.name("nats-callout command").connection_timeout(Duration::from_secs(1));
+    let urls = config.nats.urls.as_slice();
+    options.connect(urls).await.with_context(|| format!("cannot connect to {}", urls.join(", ")))
+}
