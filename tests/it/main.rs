@@ -9,6 +9,7 @@
 )]
 
 mod broken;
+mod changes;
 mod harness;
 mod login;
 mod policies;

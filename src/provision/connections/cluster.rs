@@ -101,8 +101,11 @@ impl Cluster {
             let answers: Answers<AccountStats> = self.ask_all(subject, question.as_bytes()).await?;
             inhabited.silent.extend(answers.silent);
             for (server, stats) in answers.by_server {
-                let used =
-                    stats.data.accounts.into_iter().filter(|one| one.conns + one.leafnodes > 0);
+                let used = stats
+                    .data
+                    .account_statz
+                    .into_iter()
+                    .filter(|one| one.conns + one.leafnodes > 0);
                 let used: Vec<String> = used.map(|one| one.acc).collect();
                 if !used.is_empty() {
                     inhabited.accounts.entry(server).or_default().extend(used);
@@ -202,7 +205,7 @@ struct AccountStats {
 #[derive(Default, Deserialize)]
 struct AccountStatsData {
     #[serde(default)]
-    accounts: Vec<AccountStat>,
+    account_statz: Vec<AccountStat>,
 }
 
 #[derive(Deserialize)]
