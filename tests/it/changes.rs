@@ -1,8 +1,11 @@
 //! What a change does to those who are connected, on real servers: it closes what is no longer
 //! allowed, on every node and every page of connections, and touches nobody else.
 
+mod accounts;
 mod crowd;
+mod limits;
 mod mid_flight;
+mod outage;
 mod users;
 
 use std::time::{Duration, Instant};
