@@ -69,7 +69,10 @@ impl Live {
         let closed = self.cluster.close(&self.selection, Instant::now()).await?;
         let left = self.cluster.find(&self.selection, Instant::now()).await?;
         for silent in &left.silent {
-            note(&format!("warning: server {silent} does not answer; connections may be left"));
+            note(&format!(
+                "warning: server {silent}: connections may be left on it, which the running \
+                 instances close when it answers"
+            ));
         }
         let mut ended = closed.ids;
         ended.extend(self.before.ids.iter().cloned());

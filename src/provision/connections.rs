@@ -20,8 +20,9 @@ pub use self::cluster::{Cluster, ClusterError};
 /// Connections in one answer: what servers give at most by default.
 const PAGE: usize = 1_024;
 
-/// Users of an account that are asked for one by one; of more, the whole list is read.
-const USERS_ONE_BY_ONE: usize = 8;
+/// Users of an account that are asked for one by one, which costs a server less than pages of all
+/// its connections, each of which it sorts anew; of more, the whole list is read.
+const USERS_ONE_BY_ONE: usize = 64;
 
 /// How many connections are closed at a time.
 const KICKS_AT_ONCE: usize = 64;

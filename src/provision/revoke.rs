@@ -35,9 +35,11 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(15);
 
-/// How often servers are looked through for accounts that are gone. A server that has missed an
-/// order gives the account back to its peers when it exchanges accounts with them.
-const SWEEP: Duration = Duration::from_secs(180);
+/// How often servers are looked through for accounts that are gone, and for how long after one
+/// was taken off or a server came. One that has missed an order gives the account back to its
+/// peers when it exchanges accounts with them, every two minutes.
+const SWEEP: Duration = Duration::from_secs(60);
+const SWEEPS_LAST: Duration = Duration::from_secs(600);
 
 /// Limits pushed at a time.
 const PUSHES_AT_ONCE: usize = 8;
@@ -145,6 +147,7 @@ impl Revoker {
         let this = Arc::new(self);
         let tasks = TaskTracker::new();
         let mut failures = 0_u32;
+        let mut sweep_until = Instant::now();
         loop {
             let pause = if failures == 0 {
                 SWEEP
@@ -153,6 +156,7 @@ impl Revoker {
             };
             let mut effects = Vec::new();
             let mut everything = false;
+            let mut sweep = false;
             tokio::select! {
                 () = stop.cancelled() => break,
                 signal = signals.recv() => match signal {
@@ -164,7 +168,13 @@ impl Revoker {
                     Ok(()) => everything = true,
                     Err(_) => break,
                 },
-                () = tokio::time::sleep(pause) => everything = true,
+                () = tokio::time::sleep(pause) => {
+                    everything = failures > 0;
+                    sweep = Instant::now() < sweep_until;
+                    if !everything && !sweep {
+                        continue;
+                    }
+                }
             }
             while let Ok(signal) = signals.try_recv() {
                 match signal {
@@ -172,10 +182,17 @@ impl Revoker {
                     Signal::Unknown => everything = true,
                 }
             }
+            if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
+                sweep_until = Instant::now() + SWEEPS_LAST;
+            }
+            if everything {
+                this.cluster.call_anew();
+            }
+            let sweep = sweep || everything;
             let acting = async {
                 // What was granted by the rows as they were is alive from here on, and found.
                 decisions.settle().await;
-                this.act(effects, everything, &tasks).await
+                this.act(effects, everything, sweep, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,
@@ -202,6 +219,7 @@ impl Revoker {
         self: &Arc<Self>,
         mut effects: Vec<Effect>,
         everything: bool,
+        sweep: bool,
         tasks: &TaskTracker,
     ) -> Result<(), RevokeError> {
         if everything {
@@ -213,7 +231,7 @@ impl Revoker {
         let pushed = self.push(&work.limits);
         let closed = self.close(&work.selection, tasks);
         let (pushed, closed) = tokio::join!(pushed, closed);
-        if everything && self.own.is_some() {
+        if sweep && self.own.is_some() {
             let gone = self.coordination.removed_accounts().await?;
             if !gone.is_empty() {
                 work.removed.extend(resolver::held(&self.cluster, &gone).await?);

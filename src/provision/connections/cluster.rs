@@ -2,6 +2,7 @@
 //! and a server that does not answer is named.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Request, RequestErrorKind};
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 
 /// How long servers have to say that they are there. A server that is healthy takes milliseconds.
 const ROLL_CALL: Duration = Duration::from_secs(1);
+
+/// For how long a roll call holds. A server that has died lets every one of them take its time
+/// until its peers give it up.
+const PRESENCE: Duration = Duration::from_secs(2);
 
 /// How long a server has to answer a question.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -35,13 +40,26 @@ pub enum ClusterError {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     system: Client,
+    present: Arc<Mutex<Option<(Instant, Present)>>>,
+}
+
+/// The servers that are there.
+#[derive(Debug, Clone, Default)]
+struct Present {
+    servers: BTreeSet<String>,
+    /// How many more there are by what these say.
+    absent: usize,
 }
 
 /// Which accounts have connections, on which server.
+#[derive(Default)]
 pub(super) struct Inhabited {
     pub(super) accounts: BTreeMap<String, BTreeSet<String>>,
     pub(super) silent: BTreeSet<String>,
 }
+
+/// What a server is called of which nothing is known but that it is there.
+const UNNAMED: &str = "(a server that does not answer)";
 
 /// Answers by server.
 pub(in crate::provision) struct Answers<T> {
@@ -53,11 +71,22 @@ impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
     pub fn new(system: Client) -> Self {
-        Self { system }
+        Self { system, present: Arc::default() }
+    }
+
+    /// Calls the roll anew before the next question.
+    pub fn call_anew(&self) {
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The servers there are.
-    pub async fn servers(&self) -> Result<BTreeSet<String>, ClusterError> {
+    async fn roll(&self) -> Result<Present, ClusterError> {
+        let known = self.present.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, present)) = known
+            && at.elapsed() < PRESENCE
+        {
+            return Ok(present);
+        }
         // Each says how many there are.
         let expected = |answers: &BTreeMap<String, Presence>| {
             answers.values().map(|one| one.statsz.active_servers).max().unwrap_or(1).max(1)
@@ -68,10 +97,14 @@ impl Cluster {
             return Err(ClusterError::Nobody);
         }
         let expected = expected(&present);
-        if present.len() < expected {
+        let absent = expected.saturating_sub(present.len());
+        if absent > 0 {
             tracing::warn!(present = present.len(), expected, "not all servers answer");
         }
-        Ok(present.into_keys().collect())
+        let present = Present { servers: present.into_keys().collect(), absent };
+        let known = Some((Instant::now(), present.clone()));
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(present)
     }
 
     /// Asks all servers the same; those that do not answer in time are silent.
@@ -80,7 +113,7 @@ impl Cluster {
         subject: &str,
         question: Payload<'_>,
     ) -> Result<Answers<T>, ClusterError> {
-        let mut silent = self.servers().await?;
+        let Present { servers: mut silent, absent } = self.roll().await?;
         let count = silent.len();
         let enough = |answers: &BTreeMap<String, T>| answers.len() >= count;
         let by_server: BTreeMap<String, T> =
@@ -89,12 +122,15 @@ impl Cluster {
         for server in &silent {
             tracing::warn!(%server, subject, "server does not answer");
         }
+        if absent > 0 {
+            silent.insert(UNNAMED.to_owned());
+        }
         Ok(Answers { by_server, silent })
     }
 
     /// Which of the accounts have connections where. Makes no server load an account.
     pub(super) async fn inhabited(&self, accounts: &[&str]) -> Result<Inhabited, ClusterError> {
-        let mut inhabited = Inhabited { accounts: BTreeMap::new(), silent: BTreeSet::new() };
+        let mut inhabited = Inhabited::default();
         for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
             let question = json!({ "accounts": some, "include_unused": true }).to_string();
             let subject = "$SYS.REQ.ACCOUNT.PING.STATZ";

@@ -92,6 +92,13 @@ async fn removed(size: usize) {
     assert_eq!(holders(&cluster, &kept), [0; 0]);
     assert_eq!(streams(&cluster, &kept), 2 * size, "its data stays");
 
+    // Without a limit left, there is still data to delete.
+    let zeroed = with_data(&cluster, "zeroed", &cluster.nodes).await;
+    init.sql("UPDATE tenants SET js_memory = 0, js_storage = 0 WHERE id = 'zeroed'");
+    let output = init.cli(&["--json", "tenant", "remove", "zeroed", "--yes", "--purge"]).success();
+    assert_eq!(output.json(), json!({ "kicked": 0, "streams_deleted": 2 }), "{}", output.stderr);
+    eventually("the streams' files are gone", || (streams(&cluster, &zeroed) == 0).then_some(()));
+
     let output = init.cli(&["--json", "tenant", "remove", "purged", "--yes", "--purge"]).success();
     assert_eq!(output.json(), json!({ "kicked": 0, "streams_deleted": 2 }));
     assert_eq!(holders(&cluster, &purged), [0; 0]);

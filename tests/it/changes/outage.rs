@@ -84,6 +84,43 @@ fn a_server_that_missed_the_order_forgets_the_account_when_it_is_back() {
     loudly(&format!("a server that was back forgot an account after {:?}", begun.elapsed()));
 }
 
+/// A server that hangs delays nobody for long, and closes its connections once it goes on.
+fn hung_server(mode: Mode) {
+    let cluster = cluster(mode, 3);
+    let init = &cluster.init;
+    let login = init.tenant_add("one", &[]);
+    let other = init.tenant_add("two", &[]);
+    let (healthy, hung) = cluster.nodes.split_at(2);
+    let mut on_healthy = connect_all(healthy, &[&login], 6);
+    let mut on_hung = connect_all(hung, &[&login], 3);
+    let mut others = connect_all(&cluster.nodes, &[&other], 6);
+    hung[0].freeze();
+    let begun = Instant::now();
+    let output = init.cli(&["--json", "tenant", "suspend", "one"]).success();
+    let command = begun.elapsed();
+    assert!(output.stderr.contains("does not answer"), "{}", output.stderr);
+    assert!(output.json()["kicked"].as_u64() >= Some(6), "{}", output.stdout);
+    let took = all_closed(&mut on_healthy, begun);
+    loudly(&format!("one of three servers hangs ({mode:?}): {took:?}, command {command:?}"));
+    assert!(took < AT_MOST && command < 2 * AT_MOST, "{took:?}, {command:?}");
+    hung[0].thaw();
+    let begun = Instant::now();
+    let took = all_closed(&mut on_hung, begun);
+    loudly(&format!("it goes on ({mode:?}): its connections are closed after {took:?}"));
+    assert!(took < 4 * AT_MOST, "{took:?}");
+    all_alive(&mut others);
+}
+
+#[test]
+fn a_server_that_hangs_in_operator_mode() {
+    hung_server(Mode::Operator);
+}
+
+#[test]
+fn a_server_that_hangs_in_config_mode() {
+    hung_server(Mode::Config);
+}
+
 #[test]
 fn without_nats_the_change_is_made_and_said_so() {
     for mode in [Mode::Operator, Mode::Config] {
