@@ -162,3 +162,65 @@ fn the_end_of_a_licence_closes_connections_in_both_modes() {
         assert!(Held::try_connect(cluster.nodes[0].port(), &admin).is_err());
     }
 }
+
+/// Tenants of both isolations in one deployment, and BB, whose login looks like a user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_between_accounts_close_what_stayed_behind() {
+    let cluster = cluster(Mode::Operator, 1);
+    let init = &cluster.init;
+    let shared = init.tenant_add("shared", &["--isolation", "shared"]);
+    let own = init.tenant_add("own", &[]);
+    let app = init.user_add("own", "app", &["--kind", "bb"]);
+    let creds = init.dir().join("keys/bb.creds");
+    let options = async_nats::ConnectOptions::with_credentials_file(creds).await.expect("creds");
+    let bb = options.connect(cluster.nodes[0].url()).await.expect("connects");
+    let connects = || bb.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+
+    // A user that is called as BB appears in the server's list is not taken for it.
+    let port = cluster.nodes[0].port();
+    let listed = connections(cluster.init.monitor);
+    let logins: Vec<&String> = listed.iter().filter(|name| name.starts_with('U')).collect();
+    assert!(logins.len() >= 2, "{listed:?}");
+    for name in logins {
+        init.sql(&format!("INSERT INTO users (tenant_id, name) VALUES ('shared', '{name}')"));
+        init.sql(&format!("DELETE FROM users WHERE name = '{name}'"));
+    }
+
+    let mut in_users = connect_all(&cluster.nodes, &[&shared], 3);
+    let mut in_own = connect_all(&cluster.nodes, &[&own], 3);
+    let mut apps = connect_all(&cluster.nodes, &[&app], 3);
+    let begun = Instant::now();
+    init.sql("UPDATE users SET tenant_id = 'shared' WHERE name = 'app'");
+    all_closed(&mut apps, begun);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let mut apps = connect_all(&cluster.nodes, &[&app], 3);
+    init.sql("UPDATE tenants SET isolation = 'shared' WHERE id = 'own'");
+    all_closed(&mut in_own, begun);
+    let mut in_own = connect_all(&cluster.nodes, &[&own], 3);
+    std::thread::sleep(Duration::from_millis(1_500));
+    all_alive(&mut in_own);
+    all_alive(&mut in_users);
+    all_alive(&mut apps);
+    assert_eq!(kicked(init, &["tenant", "suspend", "shared"]), 6);
+    all_closed(&mut in_users, begun);
+    all_closed(&mut apps, begun);
+    all_alive(&mut in_own);
+    assert_eq!(kicked(init, &["tenant", "suspend", "own"]), 3);
+    assert!(Held::try_connect(port, &own).is_err());
+    assert_eq!(connects(), 1, "BB was never closed");
+}
+
+/// The users in the server's own list of connections.
+fn connections(monitor: u16) -> Vec<String> {
+    use std::io::{Read as _, Write as _};
+
+    let mut stream = std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, monitor))
+        .expect("the monitor listens");
+    stream.write_all(b"GET /connz?auth=1 HTTP/1.0\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let body = answer.split_once("\r\n\r\n").expect("a body").1;
+    let list: serde_json::Value = serde_json::from_str(body).expect("json");
+    let users = list["connections"].as_array().expect("a list").iter();
+    users.filter_map(|one| Some(one["authorized_user"].as_str()?.to_owned())).collect()
+}
