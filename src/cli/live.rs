@@ -15,6 +15,9 @@ use crate::keyfile;
 use crate::provision::connections::{Cluster, Connections, Selection};
 use crate::store::{TenantRecord, UserRecord};
 
+/// How long a server may take to read an answer that an instance has given.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// How long the connection to the system account may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -66,7 +69,12 @@ impl Live {
     }
 
     async fn close_settled(&self) -> anyhow::Result<usize> {
-        let closed = self.cluster.close(&self.selection, Instant::now()).await?;
+        let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
+        if !self.selection.is_empty() {
+            // An answer given just before may still be on its way to its server.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            closed.merge(self.cluster.close(&self.selection, Instant::now()).await?);
+        }
         let left = self.cluster.find(&self.selection, Instant::now()).await?;
         for silent in &left.silent {
             note(&format!(

@@ -93,7 +93,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    fn merge(&mut self, other: Self) {
+    /// Takes in what another question found.
+    pub fn merge(&mut self, other: Self) {
         self.ids.extend(other.ids);
         self.silent.extend(other.silent);
     }

@@ -1,9 +1,10 @@
 //! A tenant is suspended or deleted while many of its connections are open, more than one page of
 //! them on a server, by the command and by plain SQL.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use super::{AT_MOST, all_alive, all_closed, cluster, connect_all, kicked};
+use super::{AT_MOST, Held, all_alive, all_closed, cluster, connect_all, kicked};
 use crate::harness::client::Login;
 use crate::harness::deployment::Mode;
 use crate::harness::loudly;
@@ -70,6 +71,61 @@ fn suspended(mode: Mode, size: usize) {
     all_alive(&mut others);
     assert_eq!(kicked(init, &["tenant", "remove", "two", "--yes"]), others.len());
     all_closed(&mut others, begun);
+}
+
+/// Clients that connect without a pause, through two instances: whoever was let in by what an
+/// instance knew before the change is closed too.
+fn nobody_slips_through(mode: Mode, by_command: bool) {
+    let cluster = cluster(mode, 3);
+    let init = &cluster.init;
+    let _second = init.another_service();
+    let login = init.tenant_add("one", &[]);
+    let other = init.tenant_add("two", &[]);
+    let mut others = connect_all(&cluster.nodes, &[&other], 9);
+    for round in 0..3 {
+        init.cli(&["tenant", "resume", "one"]).success();
+        let suspended = AtomicBool::new(false);
+        let (mut held, begun) = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..6)
+                .map(|client| {
+                    let port = cluster.nodes[client % 3].port();
+                    let (login, suspended) = (&login, &suspended);
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        while !suspended.load(Ordering::Relaxed) {
+                            held.extend(Held::try_connect(port, login));
+                        }
+                        held
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(500));
+            let begun = Instant::now();
+            if by_command {
+                init.cli(&["tenant", "suspend", "one"]).success();
+            } else {
+                init.sql("UPDATE tenants SET status = 'suspended' WHERE id = 'one'");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            suspended.store(true, Ordering::Relaxed);
+            let held = clients.into_iter().flat_map(|client| client.join().expect("no panic"));
+            (held.collect::<Vec<Held>>(), begun)
+        });
+        let took = all_closed(&mut held, begun);
+        loudly(&format!("{} clients that came and came ({mode:?}, {round}): {took:?}", held.len()));
+        assert!(held.len() > 20 && took < AT_MOST, "{took:?}");
+    }
+    all_alive(&mut others);
+}
+
+#[test]
+fn nobody_slips_through_a_suspension_in_operator_mode() {
+    nobody_slips_through(Mode::Operator, false);
+}
+
+#[test]
+fn nobody_slips_through_a_suspension_by_command_in_config_mode() {
+    nobody_slips_through(Mode::Config, true);
 }
 
 #[test]
