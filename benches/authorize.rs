@@ -30,8 +30,8 @@ use nats_callout::protocol::envelope::Envelope;
 use nats_callout::protocol::jwt::Claims;
 use nats_callout::store::cache::Cached;
 use nats_callout::store::{
-    CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TenantRecord, TokenHash,
-    TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
+    UserKind, UserRecord,
 };
 
 const FAR_FUTURE: i64 = 4_000_000_000;
@@ -59,7 +59,7 @@ impl CredentialStore for OneUser {
 
     fn account_of<'a>(
         &'a self,
-        _tenant: &'a TenantId,
+        _tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
         Box::pin(std::future::ready(Ok(Some(candidate))))

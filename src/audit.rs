@@ -12,6 +12,11 @@ pub trait Observer: Debug + Send + Sync {
     fn observe(&self, outcome: &Outcome, took: Duration);
 }
 
+/// The beginning of a name that a client claimed: it may be thousands of bytes long.
+fn shortened(name: &str) -> &str {
+    name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
+}
+
 /// Writes outcomes to the log: grants at `debug`, refusals at `info`, requests that are not to be
 /// trusted at `warn`, faults of ours at `error`.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +43,7 @@ impl Observer for AuditLog {
                     ),
                     Verdict::Denied { reason, user } => tracing::info!(
                         reason = reason.code(),
-                        ?user,
+                        user = ?user.as_deref().map(shortened),
                         ?server,
                         cid,
                         ?host,
@@ -51,7 +56,7 @@ impl Observer for AuditLog {
                 tracing::warn!(%abort, took_us, "no reply to a request that is not to be trusted");
             }
             Outcome::Abort(abort) => {
-                tracing::error!(%abort, took_us, "no reply, so that the client tries again");
+                tracing::error!(%abort, took_us, "no reply; the client is let go after its time-out");
             }
         }
     }

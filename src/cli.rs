@@ -3,8 +3,11 @@
 //! A command writes its result to stdout (with `--json` as exactly one document) and everything
 //! else to stderr. Exit status 0 is done, 1 is failed, 2 is wrong use or a bad configuration.
 
+mod bench;
+mod ceiling;
 mod database;
 mod demo;
+mod doctor;
 mod env_file;
 mod init;
 mod list;
@@ -17,7 +20,9 @@ mod secret;
 mod serve;
 mod settle;
 mod show;
+mod system;
 mod tenant;
+mod test;
 mod token;
 mod up;
 mod url;
@@ -77,6 +82,12 @@ enum Command {
     List,
     /// Show a tenant with its users, or one of them
     Show(show::ShowArgs),
+    /// Log a user in, and say what it may do or why it is refused
+    Test(test::TestArgs),
+    /// Check a deployment from end to end, one line each; exit status 1 if anything fails
+    Doctor,
+    /// Measure how fast a running deployment logs clients in
+    Bench(bench::BenchArgs),
     /// Print a completion script
     Completions {
         /// The shell
@@ -128,6 +139,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => return init::run(args, output),
         Command::Up(args) => return up::run(args, output).await,
         Command::Serve => return up::serve(&cli.config).await,
+        Command::Doctor => return doctor::run(&cli.config, output).await,
         Command::Completions { shell } => return completions(*shell),
         _ => {}
     }
@@ -140,7 +152,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context).await,
         Command::List => list::run(&context).await,
         Command::Show(args) => show::run(&args, &context).await,
-        Command::Init(_) | Command::Up(_) | Command::Serve | Command::Completions { .. } => Ok(()),
+        Command::Test(args) => test::run(&args, &context).await,
+        Command::Bench(args) => bench::run(&args, &context).await,
+        Command::Init(_)
+        | Command::Up(_)
+        | Command::Serve
+        | Command::Doctor
+        | Command::Completions { .. } => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::keys::AccountId;
-use crate::provision::revoke::SharedAccounts;
+use crate::provision::streams::StreamLimits;
 use crate::store::{Isolation, TenantId};
 
 /// The file's name where none is given.
@@ -52,6 +52,8 @@ pub struct Config {
     pub mode: Mode,
     /// `[tenants] isolation`: where a tenant's row names none.
     pub isolation: Isolation,
+    /// `[bb]`: what the streams of events in BB may hold.
+    pub bb: StreamLimits,
     /// `[database]`
     pub database: Database,
     /// `[cache]`
@@ -100,19 +102,6 @@ pub enum Mode {
     Config(ConfigMode),
 }
 
-impl Mode {
-    /// Where tenants' users are, other than in accounts that are made for them.
-    #[must_use]
-    pub fn shared_accounts(&self) -> SharedAccounts {
-        SharedAccounts(match self {
-            Self::Operator(mode) => vec![mode.users_account.to_string()],
-            Self::Config(mode) => {
-                mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect()
-            }
-        })
-    }
-}
-
 /// What only operator mode has.
 #[derive(Debug, Clone)]
 pub struct OperatorMode {
@@ -132,6 +121,8 @@ pub struct OperatorMode {
     pub bb_account: AccountId,
     /// The account USERS, which shared tenants are placed in.
     pub users_account: AccountId,
+    /// The account ANSWERS, which passes BB's requests to tenants' own accounts.
+    pub answers_account: AccountId,
     /// Under which name notifications reach an own account.
     pub notifications: Notifications,
 }
@@ -167,7 +158,7 @@ pub enum Notifications {
 pub struct Database {
     /// The address, relative SQLite paths made absolute.
     pub url: DatabaseUrl,
-    /// How long one statement may take.
+    /// How long one statement may take, its wait for a connection or a lock included.
     pub timeout: Duration,
 }
 
@@ -313,6 +304,7 @@ impl Config {
         let nats = sections::nats(&mut reader);
         let callout = sections::callout(&mut reader);
         let isolation = sections::isolation(&mut reader, operator != Some(false));
+        let bb = sections::bb(&mut reader);
         let database = sections::database(&mut reader, &folder);
         let cache = sections::cache(&mut reader);
         let hashing = sections::hashing(&mut reader);
@@ -331,6 +323,7 @@ impl Config {
             callout,
             mode,
             isolation,
+            bb,
             database,
             cache,
             hashing,

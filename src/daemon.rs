@@ -28,11 +28,13 @@ use crate::placement::{ConfigTargets, Placement, TargetError};
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
+use crate::provision::answers::Answers;
 use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
-use crate::provision::revoke::{OwnAccounts, Revoker};
+use crate::provision::revoke::{OwnAccounts, Places, Revoker};
 use crate::provision::servers::Servers;
+use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::cache::{CacheOptions, Cached};
 use crate::store::{Coordination, CredentialStore, ProvisioningStore};
@@ -52,6 +54,9 @@ pub enum DaemonError {
     /// `[placement]` names an account that must not be a target.
     #[error("[placement]: {0}")]
     Targets(#[from] TargetError),
+    /// `[operator] users_account` names an account of the system.
+    #[error("[operator] users_account: {0} is one of SYS, AUTH and BB; name the account USERS")]
+    Users(AccountId),
     /// Password hashing could not be set up.
     #[error(transparent)]
     Hashing(#[from] HashingError),
@@ -81,7 +86,7 @@ pub trait Store: CredentialStore + ProvisioningStore + Coordination {}
 impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back, and stops without losing a request.
+/// to itself has come back and the streams of BB are there, and stops without losing a request.
 pub async fn run<S: Store + 'static>(
     config: &Config,
     store: Arc<S>,
@@ -155,7 +160,7 @@ pub async fn run<S: Store + 'static>(
         provisioning: store.clone(),
         coordination: store.clone(),
         cluster: Cluster::new(system),
-        shared: config.mode.shared_accounts(),
+        places: places(&config.mode)?,
         own,
         ttl: config.callout.ttl,
         clock: Arc::clone(&clock),
@@ -168,7 +173,9 @@ pub async fn run<S: Store + 'static>(
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
-    ready();
+    if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+        ready();
+    }
 
     shutdown.cancelled().await;
     tracing::info!("stopping: no new requests are taken, those at hand are answered");
@@ -238,26 +245,43 @@ async fn operator_mode<S: Store + 'static>(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
-    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed));
+    let not_for_users = reserved(mode)?;
+    if not_for_users.contains(&mode.users_account) {
+        return Err(DaemonError::Users(mode.users_account));
+    }
+    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed)?);
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let delivery =
-        Delivery::start(cache, Arc::clone(&issuer), servers, system, stop.clone()).await?;
-    let delivery = Arc::new(delivery);
+    let delivery = Arc::new(
+        Delivery::start(
+            cache,
+            Arc::clone(&issuer),
+            Arc::clone(&servers),
+            system.clone(),
+            stop.clone(),
+        )
+        .await?,
+    );
+    let answers = Answers {
+        store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
+        issuer: Arc::clone(&issuer),
+        servers,
+        system,
+        clock: Arc::new(SystemClock),
+        account: mode.answers_account,
+        default_isolation: config.isolation,
+    };
+    tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
         placement: Placement::Operator {
             accounts: delivery.clone(),
             users: mode.users_account,
             default_isolation: config.isolation,
         },
-        mint: Mint::new(
-            Arc::new(keys.users.signing),
-            config.callout.ttl,
-            vec![mode.auth_account, mode.bb_account],
-        ),
+        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl, not_for_users),
         responder: Responder {
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
@@ -271,16 +295,36 @@ pub(crate) fn account_issuer(
     mode: &OperatorMode,
     operator: SigningKey,
     user_signing: Vec<AccountId>,
-) -> AccountIssuer {
-    AccountIssuer {
+) -> Result<AccountIssuer, KeyFileError> {
+    Ok(AccountIssuer {
         operator: Arc::new(operator),
         user_signing,
         bb: mode.bb_account,
+        reserved: [&reserved(mode)?[..], &[mode.users_account]].concat(),
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
             config::Notifications::Full => Notifications::Full,
         },
-    }
+    })
+}
+
+/// The accounts that no tenant's user is ever in.
+fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
+    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
+    Ok(vec![sys, mode.auth_account, mode.bb_account, mode.answers_account])
+}
+
+/// Where connections of tenants' users may be.
+pub(crate) fn places(mode: &Mode) -> Result<Places, KeyFileError> {
+    Ok(match mode {
+        Mode::Operator(mode) => {
+            Places { shared: vec![mode.users_account.to_string()], reserved: reserved(mode)? }
+        }
+        Mode::Config(mode) => Places {
+            shared: mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(),
+            reserved: Vec::new(),
+        },
+    })
 }
 
 fn config_mode(
@@ -319,7 +363,7 @@ fn password_authenticator(
     Ok((authenticator, receiver))
 }
 
-/// Replaces outdated hashes, one at a time and only while nobody waits for a hash.
+/// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
 async fn rehash(
     lane: Arc<HashingLane>,
     store: Arc<dyn ProvisioningStore>,

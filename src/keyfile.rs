@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyError, KeyKind, SigningKey, XKey};
+use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
+use crate::protocol::claims::UserBody;
+use crate::protocol::jwt::Parsed;
 
 /// No key file is anywhere near this long.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -74,6 +76,21 @@ pub fn xkey(path: &Path) -> Result<XKey, KeyFileError> {
     XKey::from_seed(&read_secret(path)?).map_err(|error| unusable(path, &error))
 }
 
+/// The account whose user a creds file is.
+pub fn account_of_creds(path: &Path) -> Result<AccountId, KeyFileError> {
+    let creds = read_secret(path)?;
+    let problem = |problem: String| KeyFileError::Unusable { path: path.to_owned(), problem };
+    let token = creds
+        .lines()
+        .skip_while(|line| !line.contains("BEGIN NATS USER JWT"))
+        .nth(1)
+        .ok_or_else(|| problem("is no creds file: it has no user JWT".to_owned()))?;
+    let (claims, issuer) = Parsed::<UserBody>::parse(token.trim())
+        .and_then(Parsed::verify::<AccountId>)
+        .map_err(|error| problem(format!("is no creds file: {error}")))?;
+    Ok(claims.body.issuer_account.unwrap_or(issuer))
+}
+
 /// Reads every generation of a curve key; all are seeds, since each may have to open a request.
 pub fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
     paths.iter().map(|path| xkey(path)).collect()
@@ -81,7 +98,7 @@ pub fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
 
 /// Reads the generations of a key that signs: the first is a seed, the others are seeds or public
 /// keys. `purpose` is for the error where none is listed.
-pub fn generations<K: FromStr<Err = KeyError>>(
+pub fn generations<K: FromStr<Err = KeyError> + PartialEq>(
     paths: &[PathBuf],
     kind: KeyKind,
     purpose: &'static str,
@@ -90,7 +107,17 @@ pub fn generations<K: FromStr<Err = KeyError>>(
     let signing = signing_key(first, kind)?;
     let mut listed = vec![signing.public().map_err(|error| unusable(first, &error))?];
     for path in others {
-        listed.push(public_half(path, kind)?);
+        let other = public_half(path, kind)?;
+        if listed.contains(&other) {
+            return Err(KeyFileError::Unusable {
+                path: path.clone(),
+                problem: format!(
+                    "holds the same key as another file of {purpose}; list each generation once, \
+                     the one that signs first"
+                ),
+            });
+        }
+        listed.push(other);
     }
     Ok(Generations { signing, listed })
 }

@@ -20,8 +20,9 @@
 //! comes in through traits: [`authn::Authenticator`], [`store::CredentialStore`],
 //! [`policy::Policy`], [`keys::Signer`] and [`clock::Clock`]. [`service`] runs it on a connection.
 //!
-//! Everything is denied that is not allowed by a rule; a fault of the service is never reported as
-//! the client's: it sends no answer, and the client tries again.
+//! Everything is denied that is not allowed by a rule. A fault of the service is never answered with
+//! a refusal: there is no answer, the server lets the client go once its own time-out (2 s) is over,
+//! and the next attempt is decided anew.
 //!
 //! # Deciding without a NATS connection
 //!

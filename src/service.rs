@@ -11,6 +11,7 @@ mod replies;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -33,9 +34,13 @@ pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
 pub const QUEUE_GROUP: &str = "nats-callout";
 
 /// How long a stopping subscription has to be quiet before it is ended, and how many messages the
-/// server may still send it meanwhile. Ending it at once loses requests that are on their way.
+/// server may still send it meanwhile, beside as many as came in the last second or two. Ending it
+/// at once loses requests that are on their way.
 const QUIET: Duration = Duration::from_millis(250);
-const LAST_MESSAGES: u64 = 1024;
+const LAST_MESSAGES: u64 = 16;
+
+/// How long a stop waits for that at most.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a request to ourselves may take before the service counts as unable to start.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -146,10 +151,11 @@ impl AuthCallout {
         let stop = CancellationToken::new();
         let worker = Arc::new(Worker {
             authorizer: self.authorizer,
-            replies: Replies::new(client, self.replies, self.loading),
+            replies: Replies::new(client.clone(), self.replies, self.loading),
             observers: self.observers,
         });
         let dispatcher = Dispatcher {
+            client,
             queue: Queue::new(self.settings.max_waiting, self.settings.deadline),
             permits: Arc::new(Semaphore::new(self.settings.max_in_flight)),
             deadline: self.settings.deadline,
@@ -220,6 +226,7 @@ async fn prove(client: &Client) -> Result<(), ServiceError> {
 
 /// Takes requests off the subscription and begins decisions.
 struct Dispatcher {
+    client: Client,
     queue: Queue,
     permits: Arc<Semaphore>,
     deadline: Duration,
@@ -229,14 +236,14 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(mut self, mut requests: Subscriber, stop: CancellationToken) {
-        let mut seen = 0_u64;
+        let mut seen = Seen::new(&self.client);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 message = requests.next() => match message {
                     Some(message) => {
-                        seen += 1;
+                        seen.count();
                         self.take(message);
                     }
                     None => break,
@@ -246,22 +253,19 @@ impl Dispatcher {
                 }
             }
         }
-        self.finish(requests, seen).await;
+        self.finish(requests, &seen).await;
     }
 
     /// The order of calls that was found to lose nothing under load: a bounded rest, quiet, drain,
     /// decisions, flush.
-    async fn finish(mut self, mut requests: Subscriber, seen: u64) {
-        if let Err(error) = requests.unsubscribe_after(seen + LAST_MESSAGES).await {
+    async fn finish(mut self, mut requests: Subscriber, seen: &Seen) {
+        let last = seen.total + seen.lately() + LAST_MESSAGES;
+        if let Err(error) = requests.unsubscribe_after(last).await {
             tracing::debug!(%error, "the connection is gone already");
         }
-        while let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await {
-            self.take(message);
-        }
+        self.take_until_quiet(&mut requests).await;
         if requests.drain().await.is_ok() {
-            while let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await {
-                self.take(message);
-            }
+            self.take_until_quiet(&mut requests).await;
         }
         while !self.queue.is_empty() {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
@@ -269,6 +273,15 @@ impl Dispatcher {
         }
         self.decisions.settle().await;
         self.worker.replies.flush().await;
+    }
+
+    async fn take_until_quiet(&mut self, requests: &mut Subscriber) {
+        let until = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < until
+            && let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await
+        {
+            self.take(message);
+        }
     }
 
     fn take(&mut self, message: Message) {
@@ -297,6 +310,44 @@ impl Dispatcher {
             worker.work(pending, deadline).await;
             drop(permit);
         });
+    }
+}
+
+/// How many messages the subscription has had since its connection was made, as the server counts
+/// them, and how many of them lately.
+struct Seen {
+    statistics: Arc<async_nats::Statistics>,
+    connects: u64,
+    total: u64,
+    second: Instant,
+    this_second: u64,
+    last_second: u64,
+}
+
+impl Seen {
+    fn new(client: &Client) -> Self {
+        let statistics = client.statistics();
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        let second = Instant::now();
+        Self { statistics, connects, total: 0, second, this_second: 0, last_second: 0 }
+    }
+
+    fn count(&mut self) {
+        let connects = self.statistics.connects.load(Ordering::Relaxed);
+        if connects != self.connects {
+            (self.connects, self.total) = (connects, 0);
+        }
+        let elapsed = self.second.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            self.last_second = if elapsed < Duration::from_secs(2) { self.this_second } else { 0 };
+            (self.second, self.this_second) = (Instant::now(), 0);
+        }
+        self.total += 1;
+        self.this_second += 1;
+    }
+
+    fn lately(&self) -> u64 {
+        self.this_second + self.last_second
     }
 }
 

@@ -87,10 +87,11 @@ pub trait CredentialStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
-    /// `candidate`, which is then kept for good. `None` when the tenant no longer exists.
+    /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,
+    /// though another tenant may have its id by now.
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
 }
@@ -122,9 +123,6 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         status: Status,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Removes a tenant with its users and their tokens.
-    fn remove_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;
-
     /// Suspends or resumes a tenant's user.
     fn set_user_status<'a>(
         &'a self,
@@ -144,7 +142,7 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>>;
 
     /// Removes a token by its public id, which is unique over all of them.
-    fn remove_token<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Adds a token to a tenant's user.
     fn add_token<'a>(
@@ -153,8 +151,17 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         token: &'a NewToken,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Removes a token, by its hash. One that is gone already is no error.
+    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a tenant with its users and their tokens.
+    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// All tenants, by id.
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
+    /// The tenants with `answers` that have an account of their own, by id.
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
     /// One tenant.
     fn tenant<'a>(

@@ -13,8 +13,8 @@ use crate::authn::{Authentication, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, LoginRecord, PasswordHash, StoreError, TenantId, TenantRecord,
-    TokenHash, TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, LoginRecord, PasswordHash, StoreError, TenantRecord, TokenHash,
+    TokenRecord, UserKind, UserRecord,
 };
 
 pub(super) const NOW: UnixSeconds = 1_800_000_000;
@@ -126,7 +126,7 @@ impl CredentialStore for FakeStore {
 
     fn account_of<'a>(
         &'a self,
-        _tenant: &'a TenantId,
+        _tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
         ready(Ok(Some(candidate))).boxed()

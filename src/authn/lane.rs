@@ -50,8 +50,9 @@ struct Counters {
 }
 
 impl HashingLane {
-    /// How many jobs wait at most, unless told otherwise.
-    pub const DEFAULT_QUEUE: usize = 256;
+    /// How many jobs wait at most, unless told otherwise: a bound for memory. What cannot be done in
+    /// time is refused whatever the number.
+    pub const DEFAULT_QUEUE: usize = 4_096;
 
     /// Starts `threads` threads (0: one per core) with room for `queue` waiting jobs (at least 1).
     /// It hashes once, for the [dummy](Self::verify).

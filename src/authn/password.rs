@@ -5,6 +5,7 @@
 //! or without a password, or the password is wrong: the time taken tells nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -96,20 +97,27 @@ impl PasswordAuthenticator {
         if read_again {
             record = self.find(user, Freshness::Fresh).await?;
         }
-        let verdict = self.check(user, record.as_ref(), password, deadline).await?;
-        let decision = self.decide(record.as_ref(), verdict);
-        if read_again || decision.is_ok() {
-            return Ok(answer(decision));
+        let (verdict, mut hashed) = self.check(user, record.as_ref(), password, deadline).await?;
+        let mut decision = self.decide(record.as_ref(), verdict);
+        if !read_again && decision.is_err() {
+            let current = self.find(user, Freshness::Fresh).await?;
+            let verdict = if hash_of(current.as_ref()) == hash_of(record.as_ref()) {
+                verdict
+            } else if hash_of(current.as_ref()).is_none() {
+                Verdict::Mismatch
+            } else {
+                let (verdict, again) =
+                    self.check(user, current.as_ref(), password, deadline).await?;
+                hashed |= again;
+                verdict
+            };
+            decision = self.decide(current.as_ref(), verdict);
         }
-        let current = self.find(user, Freshness::Fresh).await?;
-        let verdict = if hash_of(current.as_ref()) == hash_of(record.as_ref()) {
-            verdict
-        } else if hash_of(current.as_ref()).is_none() {
-            Verdict::Mismatch
-        } else {
-            self.check(user, current.as_ref(), password, deadline).await?
-        };
-        Ok(answer(self.decide(current.as_ref(), verdict)))
+        if decision.is_err() && !hashed {
+            // The password was known to be right, and the user may not log in.
+            self.lane.verify(Secret::new(String::new()), None, deadline).await?;
+        }
+        Ok(answer(decision))
     }
 
     async fn find(
@@ -120,17 +128,20 @@ impl PasswordAuthenticator {
         Ok(self.tokens.store.user(user, freshness).await?)
     }
 
-    /// Compares the password with the record's hash: one hash, unless it is known to match.
+    /// Compares the password with the record's hash: one hash, unless it is known to match. Says
+    /// whether that hash was computed.
     async fn check(
         &self,
         user: &str,
         record: Option<&Arc<LoginRecord>>,
         password: &Secret,
         deadline: Instant,
-    ) -> Result<Verdict, AuthnError> {
+    ) -> Result<(Verdict, bool), AuthnError> {
         let hash = hash_of(record);
         let fingerprint = self.verified.fingerprint(user, hash, password);
+        let hashed = AtomicBool::new(false);
         let verify = || {
+            hashed.store(true, Ordering::Relaxed);
             let matched = self.on_match(user, hash, password, fingerprint.clone());
             self.lane.verify_then(password.clone(), hash.cloned(), deadline, matched)
         };
@@ -138,7 +149,7 @@ impl PasswordAuthenticator {
         if let Verdict::Unusable(reason) = verdict {
             tracing::error!(user, %reason, "the stored password hash cannot be used");
         }
-        Ok(verdict)
+        Ok((verdict, hashed.into_inner()))
     }
 
     fn decide(

@@ -9,13 +9,14 @@ use anyhow::{Context as _, anyhow, bail};
 use super::Usage;
 use crate::config::Config;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{Coordination, ProvisioningStore, StoreError};
+use crate::store::{Coordination, CredentialStore, ProvisioningStore, StoreError};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The tenant table, as commands use it.
 pub(super) struct Database {
+    pub(super) credentials: Arc<dyn CredentialStore>,
     pub(super) provisioning: Arc<dyn ProvisioningStore>,
     pub(super) coordination: Arc<dyn Coordination>,
 }
@@ -30,7 +31,13 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
         ..SqliteOptions::default()
     };
     let store = connect(config, &options).await?;
-    Ok(Database { provisioning: store.clone(), coordination: store })
+    Ok(Database { credentials: store.clone(), provisioning: store.clone(), coordination: store })
+}
+
+/// The version of the database's schema, which is brought up to date first.
+pub(super) async fn schema_version(config: &Config) -> anyhow::Result<i64> {
+    let store = connect(config, &SqliteOptions::default()).await?;
+    store.ping().await.map_err(explain)
 }
 
 /// Opens the database for the service.

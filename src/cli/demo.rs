@@ -8,7 +8,7 @@ use super::database::explain;
 use super::env_file::{self, Login};
 use super::output::note;
 use super::{Context, secret, tenant, url};
-use crate::store::{Limits, NewTenant, TenantId};
+use crate::store::{NewTenant, TenantId};
 
 const DEMO: &str = "demo";
 
@@ -39,7 +39,8 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         name: DEMO.to_owned(),
         isolation: None,
         policy: None,
-        limits: Limits { memory: 64 << 20, storage: 5 << 30, ..Limits::default() },
+        limits: tenant::limits(context.config.isolation, None, None),
+        answers: false,
         expires_at: None,
     };
     tenant::create(context, &new, &password).await.context("cannot add the tenant demo")?;

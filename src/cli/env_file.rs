@@ -9,11 +9,17 @@ use anyhow::Context as _;
 use super::init::shell_quote;
 
 /// A login to be written, or one that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) url: String,
     pub(super) user: String,
     pub(super) password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// Where the login of a tenant's user belongs: the admin's file bears the tenant's name alone.

@@ -53,8 +53,8 @@ pub(super) struct InitOptions {
     /// Ceiling for the sum of the tenants' JetStream storage
     #[arg(long, value_name = "SIZE", default_value = "1TB", value_parser = ceiling)]
     pub(super) max_storage: u64,
-    /// Connections that nats-server takes [default: its own]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    /// Connections that nats-server takes, those of the service among them [default: its own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1_000_000_000))]
     pub(super) max_connections: Option<u32>,
     /// The longest message that nats-server takes [default: its own]
     #[arg(long, value_name = "SIZE", value_parser = payload)]
@@ -151,8 +151,10 @@ fn ceiling(text: &str) -> Result<u64, String> {
 
 fn payload(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
-        bytes @ 1_024..=67_108_864 => Ok(bytes),
-        _ => Err(format!("`{text}` is out of range: nats-server takes 1KB to 64MB")),
+        bytes @ 65_536..=67_108_864 => Ok(bytes),
+        _ => Err(format!(
+            "`{text}` is out of range: 64KB, since account JWTs are messages too, to 64MB"
+        )),
     }
 }
 

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::output::note;
-use super::{Context, Usage, settle};
-use crate::config::{Config, Mode};
-use crate::keyfile;
+use super::{Context, Usage, settle, system};
+use crate::config::Config;
+use crate::daemon;
 use crate::provision::connections::{Cluster, Connections, Selection};
 use crate::store::{TenantRecord, UserRecord};
 
@@ -30,17 +30,25 @@ pub(super) struct Live {
 
 impl Live {
     /// Looks at what is connected before anything is changed.
-    pub(super) async fn look(context: &Context, selection: Selection) -> anyhow::Result<Self> {
-        let client = tokio::time::timeout(CONNECT, connect(&context.config))
-            .await
-            .context("NATS does not answer")??;
+    pub(super) async fn look(
+        context: &Context,
+        selection: anyhow::Result<Selection>,
+    ) -> anyhow::Result<Self> {
+        let selection = selection?;
+        let client =
+            tokio::time::timeout(CONNECT, system::connect(&context.config, system::Login::System))
+                .await
+                .context("NATS does not answer")??;
         let cluster = Cluster::new(client);
         let before = cluster.find(&selection, Instant::now()).await?;
         Ok(Self { cluster, selection, before })
     }
 
     /// [`Self::look`] for a change that is made in any case.
-    pub(super) async fn try_look(context: &Context, selection: Selection) -> Option<Self> {
+    pub(super) async fn try_look(
+        context: &Context,
+        selection: anyhow::Result<Selection>,
+    ) -> Option<Self> {
         match Self::look(context, selection).await {
             Ok(live) => Some(live),
             Err(error) => {
@@ -101,22 +109,31 @@ pub(super) async fn close(live: Option<&Live>, context: &Context) -> Option<usiz
 }
 
 /// All connections of a tenant's users.
-pub(super) fn of_tenant(config: &Config, tenant: &TenantRecord, users: &[UserRecord]) -> Selection {
+pub(super) fn of_tenant(
+    config: &Config,
+    tenant: &TenantRecord,
+    users: &[UserRecord],
+) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
+    let places = daemon::places(&config.mode)?;
     let names = users.iter().map(|user| user.name.as_str());
-    config.mode.shared_accounts().select_users(names, None, Duration::ZERO, &mut selection);
-    if let Some(account) = tenant.account {
+    places.select_users(names, None, Duration::ZERO, &mut selection);
+    if let Some(account) = places.own(tenant.account) {
         selection.add_account(account.as_str(), Duration::ZERO);
     }
-    selection
+    Ok(selection)
 }
 
 /// All connections of one user.
-pub(super) fn of_user(config: &Config, tenant: &TenantRecord, user: &str) -> Selection {
+pub(super) fn of_user(
+    config: &Config,
+    tenant: &TenantRecord,
+    user: &str,
+) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
-    let shared = config.mode.shared_accounts();
-    shared.select_users([user], tenant.account, Duration::ZERO, &mut selection);
-    selection
+    let places = daemon::places(&config.mode)?;
+    places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
+    Ok(selection)
 }
 
 /// The number of connections closed, as a result.
@@ -149,22 +166,4 @@ pub(super) fn confirm(yes: bool, what: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!("nothing was changed")
-}
-
-/// Connects with the service's login in the system account.
-async fn connect(config: &Config) -> anyhow::Result<async_nats::Client> {
-    let options = match &config.mode {
-        Mode::Operator(mode) => {
-            let path = &mode.system_credentials;
-            async_nats::ConnectOptions::with_credentials(&keyfile::read_secret(path)?)
-                .with_context(|| format!("{} is no creds file", path.display()))?
-        }
-        Mode::Config(mode) => {
-            let seed = keyfile::read_secret(&mode.system_nkey)?;
-            async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
-        }
-    };
-    let options = options.name("nats-callout command").connection_timeout(Duration::from_secs(1));
-    let urls = config.nats.urls.as_slice();
-    options.connect(urls).await.with_context(|| format!("cannot connect to {}", urls.join(", ")))
 }

@@ -70,7 +70,7 @@ async fn version(program: &Path) -> anyhow::Result<Version> {
 }
 
 /// Reads `nats-server: v2.15.1`, with or without a suffix such as `-RC.1`.
-fn parse_version(text: &str) -> Option<Version> {
+pub(super) fn parse_version(text: &str) -> Option<Version> {
     let number = text.trim().strip_prefix("nats-server:")?.trim().trim_start_matches('v');
     let mut parts = number.split(['.', '-', '+']).map(str::parse::<u32>);
     Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))

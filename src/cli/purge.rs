@@ -38,7 +38,7 @@ pub(super) fn issuer(mode: &OperatorMode) -> anyhow::Result<AccountIssuer> {
         keyfile::generations::<OperatorId>(&mode.operator_signing, KeyKind::Operator, purpose)?;
     let users =
         keyfile::generations(&mode.user_signing, KeyKind::Account, "[operator] user_signing")?;
-    Ok(daemon::account_issuer(mode, operator.signing, users.listed))
+    Ok(daemon::account_issuer(mode, operator.signing, users.listed)?)
 }
 
 /// Deletes all streams of the tenant, whose other connections are closed, and says how many.

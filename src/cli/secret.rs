@@ -24,7 +24,23 @@ pub(super) fn password_from_stdin() -> anyhow::Result<Zeroizing<String>> {
     read_password(std::io::stdin().lock())
 }
 
+/// The first line of stdin, as a password or token that is only tried.
+pub(super) fn credential_from_stdin() -> anyhow::Result<Zeroizing<String>> {
+    read_line(std::io::stdin().lock())
+}
+
 fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>> {
+    let password = read_line(input)?;
+    if Token::parse(&password).is_some() {
+        bail!(Usage(
+            "the password on stdin is a token, which would be looked up as one; choose another"
+                .to_owned()
+        ));
+    }
+    Ok(password)
+}
+
+fn read_line(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::with_capacity(MAX_PASSWORD_BYTES + 2));
     let limit = u64::try_from(MAX_PASSWORD_BYTES)? + 2;
     std::io::BufReader::new(input.take(limit))
@@ -36,12 +52,6 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>>
     }
     if password.len() > MAX_PASSWORD_BYTES {
         bail!(Usage(format!("the password on stdin has more than {MAX_PASSWORD_BYTES} bytes")));
-    }
-    if Token::parse(&password).is_some() {
-        bail!(Usage(
-            "the password on stdin is a token, which would be looked up as one; choose another"
-                .to_owned()
-        ));
     }
     Ok(password)
 }

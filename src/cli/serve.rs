@@ -22,9 +22,12 @@ pub(super) async fn run(
     };
     match daemon::run(&config, store, shutdown, announce).await {
         Ok(()) | Err(DaemonError::Stopped) => Ok(()),
-        Err(error @ (DaemonError::Keys(_) | DaemonError::Policy(_) | DaemonError::Targets(_))) => {
-            Err(Usage(error.to_string()).into())
-        }
+        Err(
+            error @ (DaemonError::Keys(_)
+            | DaemonError::Policy(_)
+            | DaemonError::Targets(_)
+            | DaemonError::Users(_)),
+        ) => Err(Usage(error.to_string()).into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -15,7 +15,7 @@ use crate::instance::SYNC_SUBJECT;
 use crate::keyfile;
 
 /// An instance whose heartbeat is older is taken for dead.
-const HEARTBEAT_SECONDS: i64 = 3;
+pub(super) const HEARTBEAT_SECONDS: i64 = 3;
 
 /// How long instances have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -105,6 +105,7 @@ fn tenant_facts(tenant: &TenantRecord, config: &Config) -> Vec<(&'static str, St
         ("isolation", tenant.isolation.unwrap_or(config.isolation).to_string()),
         ("account", account(tenant).unwrap_or_else(|| "the default, or none yet".to_owned())),
         ("policy", tenant.policy.clone().unwrap_or_else(|| "the default".to_owned())),
+        ("answers", if tenant.answers { "yes" } else { "no" }.to_owned()),
         ("memory", format_size(limits.memory)),
         ("storage", format_size(limits.storage)),
         ("streams", unlimited(limits.streams)),
@@ -126,6 +127,7 @@ pub(super) fn tenant_json(tenant: &TenantRecord, config: &Config) -> Value {
         "isolation": tenant.isolation.unwrap_or(config.isolation).as_str(),
         "account": account(tenant),
         "policy": tenant.policy,
+        "answers": tenant.answers,
         "limits": {
             "memory": limits.memory,
             "storage": limits.storage,

@@ -1,6 +1,8 @@
 //! `tenant`: adds, suspends, resumes and removes tenants.
 
-use anyhow::Context as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -10,13 +12,17 @@ use super::live::{self, Live};
 use super::output::note;
 use super::user::{Issued, check_name, find_tenant};
 use super::when::When;
-use super::{Context, Usage, purge, secret};
+use super::{Context, Usage, ceiling, purge, secret};
+use crate::clock::UnixSeconds;
 use crate::config::units::parse_size;
 use crate::config::{Mode, OperatorMode};
+use crate::daemon;
 use crate::keys::AccountId;
 use crate::provision::connections::{Cluster, Selection};
 use crate::provision::resolver;
-use crate::store::{Isolation, Limits, NewTenant, NewUser, Status, TenantId, UserKind};
+use crate::store::{
+    Isolation, Limits, NewTenant, NewUser, Status, TenantId, TenantRecord, UserKind,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
@@ -58,12 +64,12 @@ pub(super) struct AddArgs {
     /// The id: a subject token of A-Z, a-z, 0-9, _ and - [default: NAME]
     #[arg(long)]
     id: Option<String>,
-    /// JetStream memory of the tenant's account
-    #[arg(long, value_name = "SIZE", default_value = "64MB", value_parser = parse_size)]
-    memory: u64,
-    /// JetStream storage of the tenant's account
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
-    storage: u64,
+    /// JetStream memory of the tenant's own account [default: 64MB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+    /// JetStream storage of the tenant's own account [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    storage: Option<u64>,
     /// `account` or `shared` [default: that of the configuration]
     #[arg(long, value_name = "HOW")]
     isolation: Option<Isolation>,
@@ -73,6 +79,9 @@ pub(super) struct AddArgs {
     /// The policy of the tenant's `bb` users
     #[arg(long, value_name = "P")]
     policy: Option<String>,
+    /// Let BB's requests on user.ID.Notifications be answered by the tenant's own account
+    #[arg(long)]
+    answers: bool,
     /// Also write the login to .credentials/ID.env beside the configuration
     #[arg(long)]
     env_file: bool,
@@ -94,7 +103,7 @@ async fn set_status(args: &StatusArgs, status: Status, context: &Context) -> any
     let users = store.users(&id).await.map_err(explain)?;
     let selection = match status {
         Status::Suspended => live::of_tenant(&context.config, &tenant, &users),
-        Status::Active => Selection::default(),
+        Status::Active => Ok(Selection::default()),
     };
     let live = Live::try_look(context, selection).await;
     store.set_tenant_status(&id, status).await.map_err(explain)?;
@@ -115,9 +124,13 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     live::confirm(args.yes, &format!("remove tenant {id} with its {count} users{data}"))?;
 
     let selection = live::of_tenant(&context.config, &tenant, &users);
-    let own = match &context.config.mode {
-        Mode::Operator(mode) => tenant.account.map(|account| (mode, account)),
-        Mode::Config(_) => None,
+    let own = match (&context.config.mode, daemon::places(&context.config.mode)) {
+        (Mode::Operator(mode), Ok(places)) => {
+            places.own(tenant.account).map(|account| (mode, account))
+        }
+        (Mode::Operator(_), Err(error)) if args.purge => return Err(error.into()),
+        // What keys are missing for is said below, and done by the running instances.
+        _ => None,
     };
     let (live, purged) = match own {
         Some((mode, account)) if args.purge => {
@@ -191,20 +204,31 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    if args.answers && isolation == Isolation::Shared {
+        return Err(Usage(
+            "--answers: tenants in a shared account are answered without it; leave it out"
+                .to_owned(),
+        )
+        .into());
+    }
     let now = context.now();
     let expires_at = args
         .expires
         .map(|when| when.at(now))
         .transpose()
         .map_err(|error| Usage(format!("--expires: {error}")))?;
+    let isolation = args.isolation.unwrap_or(context.config.isolation);
     let tenant = NewTenant {
+        limits: limits(isolation, args.memory, args.storage),
         id,
         name: args.name,
         isolation: args.isolation,
         policy: args.policy,
-        limits: Limits { memory: args.memory, storage: args.storage, ..Limits::default() },
+        answers: args.answers,
         expires_at,
     };
+    check_ceiling(context, &tenant).await?;
     let password = secret::generate_password()?;
     create(context, &tenant, &password).await?;
 
@@ -213,7 +237,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         tenant: json!({
             "id": id,
             "name": tenant.name,
-            "isolation": tenant.isolation.unwrap_or(context.config.isolation).as_str(),
+            "isolation": isolation.as_str(),
+            "answers": tenant.answers,
             "limits": { "memory": tenant.limits.memory, "storage": tenant.limits.storage },
             "expires_at": super::output::time_json(tenant.expires_at),
         }),
@@ -229,6 +254,67 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         headline: format!("Added tenant {id} with its admin user {id}."),
     }
     .report(context, args.env_file)
+}
+
+/// The JetStream limits of a new tenant: those of an own account; in a shared one they have no
+/// effect, so they are kept only where they are asked for.
+pub(super) fn limits(isolation: Isolation, memory: Option<u64>, storage: Option<u64>) -> Limits {
+    let (default_memory, default_storage) = match isolation {
+        Isolation::Account => (DEFAULT_MEMORY, DEFAULT_STORAGE),
+        Isolation::Shared => (0, 0),
+    };
+    if isolation == Isolation::Shared && (memory.is_some() || storage.is_some()) {
+        note("note: JetStream limits have no effect in a shared account; they are kept in the row");
+    }
+    Limits {
+        memory: memory.unwrap_or(default_memory),
+        storage: storage.unwrap_or(default_storage),
+        ..Limits::default()
+    }
+}
+
+/// The limits of a tenant's own account, where none are asked for.
+const DEFAULT_MEMORY: u64 = 64 << 20;
+const DEFAULT_STORAGE: u64 = 5 << 30;
+
+/// How long the servers may take to tell their maxima.
+const CEILING_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Refuses limits that JetStream would not admit beside those of the tenants that are there. A
+/// server that cannot be asked, or an id that is taken, is no matter of this check.
+async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()> {
+    let added = TenantRecord {
+        isolation: new.isolation,
+        limits: new.limits,
+        created_at: UnixSeconds::MAX,
+        ..TenantRecord::new(new.id.clone())
+    };
+    if !new.limits.jetstream() || !ceiling::counts(&added, &context.config) {
+        return Ok(());
+    }
+    let asked = tokio::time::timeout(CEILING_PATIENCE, ceiling::of_server(&context.config)).await;
+    let ceiling = match asked.unwrap_or_else(|_| Err(anyhow!("no answer in time"))) {
+        Ok(Some(ceiling)) => ceiling,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            note(&format!(
+                "note: whether the limits fit into nats-server's JetStream maxima is not known \
+                 ({error:#}); see `nats-callout doctor` once it runs"
+            ));
+            return Ok(());
+        }
+    };
+    let mut tenants = context.database.provisioning.tenants().await.map_err(explain)?;
+    if tenants.iter().any(|tenant| tenant.id == new.id) {
+        return Ok(());
+    }
+    tenants.push(added);
+    match ceiling.exceeded_by(&tenants, &context.config) {
+        Some(excess) => {
+            bail!("{excess}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
+        }
+        None => Ok(()),
+    }
 }
 
 /// The policy of a tenant's first user.

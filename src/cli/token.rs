@@ -125,7 +125,7 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     if !named {
         return Err(missing());
     }
-    store.remove_token(id).await.map_err(explain)?;
+    store.remove_token_by_id(id).await.map_err(explain)?;
     settle::settle(context).await;
     let user = &token.user_name;
     let json = json!({ "id": id, "tenant": token.tenant.as_str(), "user": user });

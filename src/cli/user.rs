@@ -69,7 +69,8 @@ pub(super) struct AddArgs {
     /// Read the password from stdin instead of making one
     #[arg(long)]
     password_stdin: bool,
-    /// A public user nkey (U...) that may log in; without --password-stdin, the only credential
+    /// A public user nkey (U...), kept for logins by nkey, which this version does not take yet;
+    /// without --password-stdin, no password is made
     #[arg(long, value_name = "U...", value_parser = nkey)]
     nkey: Option<UserNkey>,
     /// Also write the login to .credentials/TENANT_USER.env beside the configuration
@@ -125,7 +126,7 @@ async fn change(args: &NameArgs, fate: Fate, context: &Context) -> anyhow::Resul
         live::confirm(args.yes, &format!("remove user {user} of tenant {id}"))?;
     }
     let selection = match fate {
-        Fate::Resumed => Selection::default(),
+        Fate::Resumed => Ok(Selection::default()),
         Fate::Suspended | Fate::Removed => live::of_user(&context.config, &tenant, user),
     };
     let live = Live::try_look(context, selection).await;

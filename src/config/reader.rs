@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Applies, KEYS};
 use super::problem::{Origin, Problem};
-use super::units::parse_duration;
+use super::units::{format_size, parse_duration, parse_size};
 
 const PREFIX: &str = "NATS_CALLOUT_";
 /// Names the file itself, so it is no override.
@@ -299,6 +299,19 @@ impl Reader {
         if !range.contains(&value) {
             let remedy = format!("choose one from {:?} to {:?}", range.start(), range.end());
             self.wrong(key, format!("{value:?} is out of range"), remedy);
+        }
+        value
+    }
+
+    /// A size within `range`.
+    pub(super) fn size(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.parsed(key, "", parse_size) else {
+            return default;
+        };
+        if !range.contains(&value) {
+            let (least, most) = (format_size(*range.start()), format_size(*range.end()));
+            let what = format!("{} is out of range", format_size(value));
+            self.wrong(key, what, format!("choose one from {least} to {most}"));
         }
         value
     }

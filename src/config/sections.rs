@@ -10,7 +10,9 @@ use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, Hashing, Log, LogFormat,
     Nats, Notifications, OperatorMode,
 };
+use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
+use crate::provision::streams::StreamLimits;
 use crate::store::{Isolation, TenantId};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
@@ -103,6 +105,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     let auth_account = account("callout.account");
     let bb_account = account("operator.bb_account");
     let users_account = account("operator.users_account");
+    let answers_account = account("operator.answers_account");
     let notifications = reader
         .parsed("operator.notifications", "write \"short\" or \"full\"", |text| match text {
             "short" => Ok(Notifications::Short),
@@ -121,6 +124,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         user_signing,
         bb_account: bb_account?,
         users_account: users_account?,
+        answers_account: answers_account?,
         notifications,
     })
 }
@@ -202,6 +206,21 @@ pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {
     read
 }
 
+pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    StreamLimits {
+        messages_per_tenant: count(reader.count(
+            "bb.messages_per_tenant",
+            10_000,
+            1..=1_000_000_000,
+        )),
+        message_size: reader.size("bb.message_size", 64 << 10, 1_024..=64 << 20),
+        bytes: reader.size("bb.max_bytes", 4 << 30, 1 << 20..=1 << 60),
+        age: reader.duration("bb.max_age", seconds(7 * 86_400), seconds(1)..=seconds(315_360_000)),
+        replicas: count(reader.count("bb.replicas", 1, 1..=5)),
+    }
+}
+
 pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
     reader.missing("database.url", DATABASE_REMEDY);
     let url = reader
@@ -209,7 +228,7 @@ pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
         .unwrap_or_else(|| DatabaseUrl(String::new()));
     Database {
         url,
-        timeout: reader.duration("database.timeout", millis(500), millis(10)..=seconds(60)),
+        timeout: reader.duration("database.timeout", millis(1_500), millis(10)..=seconds(60)),
     }
 }
 
@@ -228,7 +247,7 @@ pub(super) fn cache(reader: &mut Reader) -> Cache {
 pub(super) fn hashing(reader: &mut Reader) -> Hashing {
     Hashing {
         threads: reader.count("hashing.threads", 0, 0..=1_024),
-        queue: reader.count("hashing.queue", 256, 1..=1_000_000),
+        queue: reader.count("hashing.queue", HashingLane::DEFAULT_QUEUE, 1..=1_000_000),
         rehash: reader.switch("hashing.rehash", true),
     }
 }

@@ -6,7 +6,8 @@ fn operator() -> String {
     format!(
         "[nats]\nmode = \"operator\"\n\n[callout]\naccount = \"{ACCOUNT}\"\n\
          response_signing = [\"keys/r.nk\"]\n\n[operator]\noperator_signing = [\"keys/o.nk\"]\n\
-         user_signing = [\"keys/u.nk\"]\nbb_account = \"{ACCOUNT}\"\nusers_account = \"{ACCOUNT}\"\n\n\
+         user_signing = [\"keys/u.nk\"]\nbb_account = \"{ACCOUNT}\"\nusers_account = \"{ACCOUNT}\"\n\
+         answers_account = \"{ACCOUNT}\"\n\n\
          [database]\nurl = \"sqlite://tenants.db\"\n"
     )
 }
@@ -66,9 +67,9 @@ fn three_mistakes_are_reported_with_line_and_remedy() {
         problems,
         [
             "nats-callout.toml:2: [nats] conections: unknown key; did you mean `connections`?",
-            "nats-callout.toml:16: [database] timeout: expected a string, found a whole number; \
+            "nats-callout.toml:17: [database] timeout: expected a string, found a whole number; \
              write it in double quotes",
-            "nats-callout.toml:19: [cache] ttl: `30 seconds` is no duration: write a number and a \
+            "nats-callout.toml:20: [cache] ttl: `30 seconds` is no duration: write a number and a \
              unit out of ms, s, m, h, d and w, such as `30s` or `15m`",
         ]
     );

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer};
+use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::{
-    AccountBody, AccountDeletion, AccountLimits, ExportType, Import, NO_LIMIT,
+    AccountBody, AccountDeletion, AccountLimits, Export, ExportType, Import, NO_LIMIT,
 };
 use crate::protocol::jwt::{Claims, JwtError};
-use crate::store::{Limits, TenantRecord};
+use crate::store::{Limits, TenantId, TenantRecord};
 
 /// The one name under which notifications arrive in a tenant's own account; a server silently
 /// drops a second import of the same stream.
@@ -25,6 +26,17 @@ pub enum Notifications {
     Full,
 }
 
+/// Why no account JWT was made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The account is the system's own.
+    #[error("{0} is one of SYS, AUTH, BB and USERS; correct the table tenant_accounts")]
+    Reserved(AccountId),
+    /// Signing failed.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+}
+
 /// Signs tenants' account JWTs.
 #[derive(Debug)]
 pub struct AccountIssuer {
@@ -34,6 +46,9 @@ pub struct AccountIssuer {
     pub user_signing: Vec<AccountId>,
     /// The BB account.
     pub bb: AccountId,
+    /// The accounts of the system (SYS, AUTH, BB, USERS), of which no JWT is ever made here,
+    /// whatever the tenant table says.
+    pub reserved: Vec<AccountId>,
     /// How notifications are named.
     pub notifications: Notifications,
 }
@@ -55,6 +70,17 @@ impl AccountIssuer {
             Notifications::Short => Some("Notifications"),
             Notifications::Full => None,
         };
+        let mut imports = vec![
+            import("Events", Some("Events"), ExportType::Service),
+            import("Events", None, ExportType::Service),
+        ];
+        let mut exports = Vec::new();
+        // Notifications come one way or the other: with both, each would come twice.
+        if tenant.answers {
+            exports.push(service(self.notified(&tenant.id)));
+        } else {
+            imports.push(import("Notifications", notifications, ExportType::Stream));
+        }
         Claims {
             audience: None,
             expires: None,
@@ -63,13 +89,52 @@ impl AccountIssuer {
             not_before: None,
             subject: account.to_string(),
             body: AccountBody {
-                imports: vec![
-                    import("Events", Some("Events"), ExportType::Service),
-                    import("Events", None, ExportType::Service),
-                    import("Notifications", notifications, ExportType::Stream),
-                ],
+                imports,
+                exports,
                 limits: limits(&tenant.limits),
                 signing_keys: self.user_signing.clone(),
+                ..AccountBody::default()
+            },
+        }
+    }
+
+    /// The subject of notifications in a tenant's own account.
+    fn notified(&self, tenant: &TenantId) -> String {
+        match self.notifications {
+            Notifications::Short => "Notifications".to_owned(),
+            Notifications::Full => format!("user.{tenant}.Notifications"),
+        }
+    }
+
+    /// The claims of the account ANSWERS: what it offers to USERS, and the tenants' accounts that
+    /// it passes requests to.
+    #[must_use]
+    pub fn answers(
+        &self,
+        account: AccountId,
+        tenants: &[(TenantId, AccountId)],
+        issued_at: UnixSeconds,
+    ) -> Claims<AccountBody> {
+        let import = |(tenant, account): &(TenantId, AccountId)| {
+            let (subject, full) = (self.notified(tenant), format!("user.{tenant}.Notifications"));
+            Import {
+                name: None,
+                local_subject: (subject != full).then_some(full),
+                subject,
+                account: *account,
+                kind: ExportType::Service,
+            }
+        };
+        Claims {
+            audience: None,
+            expires: None,
+            issued_at,
+            name: Some("ANSWERS".to_owned()),
+            not_before: None,
+            subject: account.to_string(),
+            body: AccountBody {
+                imports: tenants.iter().map(import).collect(),
+                exports: vec![service(NOTIFICATIONS.to_owned())],
                 ..AccountBody::default()
             },
         }
@@ -80,8 +145,11 @@ impl AccountIssuer {
         &self,
         tenant: &TenantRecord,
         account: AccountId,
-    ) -> Result<String, JwtError> {
-        self.claims(tenant, account).encode(&*self.operator).await
+    ) -> Result<String, IssueError> {
+        if self.reserved.contains(&account) {
+            return Err(IssueError::Reserved(account));
+        }
+        Ok(self.claims(tenant, account).encode(&*self.operator).await?)
     }
 
     /// The signed order to forget these accounts, which only an operator's key may give.
@@ -89,15 +157,22 @@ impl AccountIssuer {
         &self,
         accounts: &[AccountId],
         now: UnixSeconds,
-    ) -> Result<String, JwtError> {
+    ) -> Result<String, IssueError> {
+        if let Some(account) = accounts.iter().find(|account| self.reserved.contains(account)) {
+            return Err(IssueError::Reserved(*account));
+        }
         let claims = Claims {
             issued_at: now,
             subject: self.operator.public_key().to_owned(),
             body: AccountDeletion { accounts: accounts.to_vec() },
             ..Claims::default()
         };
-        claims.encode(&*self.operator).await
+        Ok(claims.encode(&*self.operator).await?)
     }
+}
+
+fn service(subject: String) -> Export {
+    Export { name: None, subject, kind: ExportType::Service, token_req: false, response_type: None }
 }
 
 fn limits(limits: &Limits) -> AccountLimits {

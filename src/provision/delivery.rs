@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::AccountIssuer;
 use super::servers::{Servers, SystemReply};
+use crate::clock::UnixSeconds;
 use crate::keys::{self, AccountId, ServerId};
 use crate::placement::{AccountError, Accounts, ReadyAccount};
 use crate::store::{CredentialStore, Limits, TenantRecord};
@@ -34,11 +35,22 @@ const LOOK: Duration = Duration::from_millis(25);
 /// How many accounts are remembered as delivered; one that is forgotten is pushed again.
 const REMEMBERED: u64 = 500_000;
 
-/// An account that servers have acknowledged, with these limits.
+/// An account that servers have acknowledged, as the row was then.
 #[derive(Debug, Clone)]
 struct Delivered {
     limits: Limits,
+    updated_at: UnixSeconds,
+    answers: bool,
     servers: Arc<[ServerId]>,
+}
+
+impl Delivered {
+    fn is_current(&self, tenant: &TenantRecord, server: &ServerId) -> bool {
+        self.limits == tenant.limits
+            && self.answers == tenant.answers
+            && self.updated_at == tenant.updated_at
+            && self.servers.contains(server)
+    }
 }
 
 /// Pushes account JWTs from a connection of the system account.
@@ -71,7 +83,7 @@ impl Delivery {
         }
         let candidate = keys::random_account_id()
             .ok_or_else(|| AccountError::Signing("no account key could be made".to_owned()))?;
-        self.store.account_of(&tenant.id, candidate).await?.ok_or(AccountError::Gone)
+        self.store.account_of(tenant, candidate).await?.ok_or(AccountError::Gone)
     }
 
     /// Pushes the account again, to all servers, as the tenant's row is now.
@@ -144,18 +156,32 @@ impl Delivery {
                 }
             };
             let Ok(from) = answer.server.id.parse::<ServerId>() else { continue };
-            if let Some(fault) = answer.error {
-                return Err(failed(format!("server {from} refused it: {}", fault.description)));
-            }
             missing.retain(|server| *server != from);
-            acknowledged.push(from);
+            match answer.error {
+                None => acknowledged.push(from),
+                Some(fault) if needed.is_none_or(|needed| needed == from) => {
+                    return Err(failed(format!("server {from} refused it: {}", fault.description)));
+                }
+                Some(fault) => tracing::error!(
+                    server = %from,
+                    %account,
+                    reason = fault.description,
+                    "another server refused an account; its own clients will not get in"
+                ),
+            }
         }
         for silent in &missing {
             tracing::warn!(server = %silent, %account, "server did not acknowledge an account");
             self.servers.gone(silent);
         }
         tracing::debug!(tenant = %tenant.id, %account, servers = acknowledged.len(), "delivered");
-        Ok((Delivered { limits: tenant.limits, servers: acknowledged.into() }, missing))
+        let delivered = Delivered {
+            limits: tenant.limits,
+            updated_at: tenant.updated_at,
+            answers: tenant.answers,
+            servers: acknowledged.into(),
+        };
+        Ok((delivered, missing))
     }
 }
 
@@ -169,17 +195,22 @@ impl Accounts for Delivery {
         Box::pin(async move {
             self.servers.heard(*server);
             let id = self.account_of(tenant).await?;
-            let outdated = |known: &Result<Delivered, AccountError>| match known {
-                Ok(known) => known.limits != tenant.limits || !known.servers.contains(server),
-                Err(_) => true,
+            let is_current = |known: &Result<Delivered, AccountError>| {
+                known.as_ref().is_ok_and(|known| known.is_current(tenant, server))
             };
-            let entry = self
-                .delivered
-                .entry(id)
-                .or_insert_with_if(self.deliver(tenant, id, *server, deadline), outdated)
-                .await;
-            let loads = entry.is_fresh();
-            entry.into_value().map(|_| ReadyAccount { id, loads })
+            loop {
+                let deliver = self.deliver(tenant, id, *server, deadline);
+                let entry = self
+                    .delivered
+                    .entry(id)
+                    .or_insert_with_if(deliver, |known| !is_current(known))
+                    .await;
+                let loads = entry.is_fresh();
+                // What another login waited for may have been another server's answer.
+                if loads || is_current(entry.value()) {
+                    return entry.into_value().map(|_| ReadyAccount { id, loads });
+                }
+            }
         })
     }
 }

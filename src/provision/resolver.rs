@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::account::AccountIssuer;
+use super::account::{AccountIssuer, IssueError};
 use super::connections::{Cluster, ClusterError};
 use super::servers::SystemReply;
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
-use crate::protocol::jwt::JwtError;
 
 /// Accounts in one order: it has to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
@@ -23,7 +22,7 @@ pub enum ResolverError {
     Cluster(#[from] ClusterError),
     /// The order could not be signed.
     #[error("the order to forget accounts: {0}")]
-    Signing(#[from] JwtError),
+    Signing(#[from] IssueError),
     /// A server refused it.
     #[error("server {server} refused the order about accounts: {reason}")]
     Refused {

@@ -71,11 +71,23 @@ pub enum Signal {
     Unknown,
 }
 
-/// Where tenants' users are, other than in accounts of their own.
+/// Where connections of tenants' users may be.
 #[derive(Debug, Clone)]
-pub struct SharedAccounts(pub Vec<String>);
+pub struct Places {
+    /// The accounts that are not made for a tenant.
+    pub shared: Vec<String>,
+    /// Accounts that are left alone, whatever the tenant table says.
+    pub reserved: Vec<AccountId>,
+}
 
-impl SharedAccounts {
+impl Places {
+    /// A tenant's account, unless it cannot be one.
+    #[must_use]
+    pub fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
+        let shared = |account: &AccountId| self.shared.iter().any(|name| name == account.as_str());
+        account.filter(|account| !self.reserved.contains(account) && !shared(account))
+    }
+
     /// Adds the connections of users in the shared accounts and in the account of their tenant.
     pub fn select_users<'a>(
         &self,
@@ -84,10 +96,10 @@ impl SharedAccounts {
         age: Duration,
         selection: &mut Selection,
     ) {
+        let own = self.own(own);
+        let own = own.as_ref().map(AccountId::as_str);
         for user in users {
-            for account in
-                self.0.iter().map(String::as_str).chain(own.as_ref().map(AccountId::as_str))
-            {
+            for account in self.shared.iter().map(String::as_str).chain(own) {
                 selection.add_user(account, user, age);
             }
         }
@@ -112,7 +124,7 @@ pub struct Revoker {
     /// The servers.
     pub cluster: Cluster,
     /// Where tenants' users are.
-    pub shared: SharedAccounts,
+    pub places: Places,
     /// What only operator mode has.
     pub own: Option<OwnAccounts>,
     /// The longest life of a grant.
@@ -123,7 +135,7 @@ pub struct Revoker {
 
 impl fmt::Debug for Revoker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revoker").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("Revoker").field("places", &self.places).finish_non_exhaustive()
     }
 }
 
@@ -251,6 +263,7 @@ impl Revoker {
             .now()
             .saturating_add(UnixSeconds::try_from(self.ttl.as_secs()).unwrap_or(UnixSeconds::MAX));
         for effect in effects {
+            let account = self.places.own(effect.account);
             let closes = match effect.closes {
                 Closes::Nothing => false,
                 Closes::GrantsBeyond(end) => end < horizon,
@@ -262,22 +275,22 @@ impl Revoker {
                         work.limits.insert(tenant.clone());
                     }
                     if closes {
-                        if let Some(account) = effect.account {
+                        if let Some(account) = account {
                             work.selection.add_account(account.as_str(), effect.age);
                         }
                         let age = tenants.entry(tenant).or_insert(effect.age);
                         *age = effect.age.min(*age);
                     }
                 }
-                EffectOn::User(user) if closes => self.shared.select_users(
+                EffectOn::User(user) if closes => self.places.select_users(
                     [user.as_str()],
-                    effect.account,
+                    account,
                     effect.age,
                     &mut work.selection,
                 ),
                 EffectOn::User(_) => {}
                 EffectOn::Account => {
-                    let Some(account) = effect.account else { continue };
+                    let Some(account) = account else { continue };
                     if closes {
                         work.selection.add_account(account.as_str(), effect.age);
                         work.removed.insert(account);
@@ -288,7 +301,7 @@ impl Revoker {
         for (tenant, age) in tenants {
             let users = self.provisioning.users(&tenant).await?;
             let users = users.iter().map(|user| user.name.as_str());
-            self.shared.select_users(users, None, age, &mut work.selection);
+            self.places.select_users(users, None, age, &mut work.selection);
         }
         Ok(work)
     }
@@ -339,7 +352,7 @@ impl Revoker {
     async fn remove(&self, accounts: HashSet<AccountId>) -> Result<(), RevokeError> {
         let Some(own) = &self.own else { return Ok(()) };
         let mut gone = Vec::new();
-        for account in accounts {
+        for account in accounts.into_iter().filter(|it| self.places.own(Some(*it)).is_some()) {
             // A row that a person has put back counts.
             if self.provisioning.tenant_of_account(&account).await?.is_none() {
                 gone.push(account);

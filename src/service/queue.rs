@@ -19,11 +19,17 @@ pub(super) struct Queue {
     waiting: VecDeque<Pending>,
     capacity: usize,
     deadline: Duration,
+    /// Dropped since the log last said so, and when that was.
+    dropped: u64,
+    said: Option<Instant>,
 }
+
+/// How often the log speaks of dropped requests.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 impl Queue {
     pub(super) fn new(capacity: usize, deadline: Duration) -> Self {
-        Self { waiting: VecDeque::new(), capacity, deadline }
+        Self { waiting: VecDeque::new(), capacity, deadline, dropped: 0, said: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -33,7 +39,7 @@ impl Queue {
     /// Appends a request; the oldest makes room if there is none.
     pub(super) fn push(&mut self, pending: Pending) {
         if self.waiting.len() >= self.capacity && self.waiting.pop_front().is_some() {
-            tracing::warn!("overloaded: a waiting request was dropped");
+            self.drop_one();
         }
         self.waiting.push_back(pending);
     }
@@ -43,16 +49,20 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Pending> {
         let now = Instant::now();
         let age = |pending: &Pending| now.saturating_duration_since(pending.received);
-        let mut dropped = 0_u32;
         while self.waiting.front().is_some_and(|oldest| age(oldest) >= self.deadline) {
             self.waiting.pop_front();
-            dropped += 1;
-        }
-        if dropped > 0 {
-            tracing::warn!(dropped, "overloaded: requests waited past their deadline");
+            self.drop_one();
         }
         let is_late = self.waiting.front().is_some_and(|oldest| age(oldest) * 2 >= self.deadline);
         if is_late { self.waiting.pop_back() } else { self.waiting.pop_front() }
+    }
+
+    fn drop_one(&mut self) {
+        self.dropped += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            tracing::warn!(dropped = self.dropped, "overloaded: requests were dropped unanswered");
+            (self.dropped, self.said) = (0, Some(Instant::now()));
+        }
     }
 }
 

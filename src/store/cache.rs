@@ -19,7 +19,8 @@ use futures_util::future::BoxFuture;
 use self::epochs::Epochs;
 use self::table::Table;
 use super::{
-    Change, CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TokenHash, TokenRecord,
+    Change, CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash,
+    TokenRecord,
 };
 use crate::keys::AccountId;
 
@@ -145,13 +146,13 @@ impl CredentialStore for Cached {
 
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
         Box::pin(async move {
             let account = self.inner.account_of(tenant, candidate).await?;
             // Records are asked for their account first: the ones kept of this tenant have none.
-            self.forget(&Change::Tenant(tenant.to_string()));
+            self.forget(&Change::Tenant(tenant.id.to_string()));
             Ok(account)
         })
     }

@@ -9,16 +9,18 @@ pub(crate) const LOGIN: &str = "SELECT * FROM login_records WHERE user_name = $1
 pub(crate) const TOKEN: &str =
     "SELECT user_name, token_expires_at FROM token_records WHERE token_hash = $1";
 
-pub(crate) const ACCOUNT: &str = "SELECT account FROM tenant_accounts WHERE tenant_id = $1";
+/// The account of one incarnation of a tenant.
+pub(crate) const ACCOUNT: &str = "SELECT a.account FROM tenant_accounts AS a \
+     JOIN tenants AS t ON t.id = a.tenant_id WHERE t.id = $1 AND t.incarnation = $2";
 
-/// Keeps an account for a tenant that exists and has none.
+/// Keeps an account for an incarnation of a tenant that exists and has none.
 pub(crate) const KEEP_ACCOUNT: &str = "INSERT INTO tenant_accounts (tenant_id, account) \
-     SELECT id, $2 FROM tenants WHERE id = $1 ON CONFLICT (tenant_id) DO NOTHING";
+     SELECT id, $2 FROM tenants WHERE id = $1 AND incarnation = $3 ON CONFLICT (tenant_id) DO NOTHING";
 
 pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
      (id, name, isolation, policy, js_memory, js_storage, js_streams, js_consumers, \
-      max_connections, expires_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'))";
+      max_connections, expires_at, answers) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'), $11)";
 
 pub(crate) const ADD_USER: &str = "INSERT INTO users \
      (tenant_id, name, kind, password_hash, nkey, publish, subscribe, policy) \
@@ -29,8 +31,6 @@ pub(crate) const SET_PASSWORD: &str =
 
 pub(crate) const SET_TENANT_STATUS: &str = "UPDATE tenants SET status = $2 WHERE id = $1";
 
-pub(crate) const REMOVE_TENANT: &str = "DELETE FROM tenants WHERE id = $1";
-
 pub(crate) const SET_USER_STATUS: &str =
     "UPDATE users SET status = $3 WHERE tenant_id = $1 AND name = $2";
 
@@ -40,17 +40,25 @@ pub(crate) const TOKENS: &str = "SELECT k.*, u.user_tenant_id FROM token_records
      JOIN user_records AS u ON u.user_name = k.user_name \
      ORDER BY u.user_tenant_id, k.user_name, k.token_created_at, k.token_id";
 
-pub(crate) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE id = $1";
+pub(crate) const REMOVE_TOKEN_BY_ID: &str = "DELETE FROM tokens WHERE id = $1";
 
 /// Adds a token to a user, if the tenant has that user.
 pub(crate) const ADD_TOKEN: &str = "INSERT INTO tokens (user_name, token_hash, label, expires_at) \
      SELECT name, $3, $4, datetime($5, 'unixepoch') FROM users WHERE tenant_id = $1 AND name = $2";
+
+pub(crate) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_hash = $1";
+
+pub(crate) const REMOVE_TENANT: &str = "DELETE FROM tenants WHERE id = $1";
 
 pub(crate) const TENANTS: &str = "SELECT * FROM tenant_records ORDER BY tenant_id";
 
 pub(crate) const TENANT: &str = "SELECT * FROM tenant_records WHERE tenant_id = $1";
 
 pub(crate) const TENANT_OF_ACCOUNT: &str = "SELECT * FROM tenant_records WHERE account = $1";
+
+/// The tenants with `answers` that have an account, by id.
+pub(crate) const ANSWERING: &str =
+    "SELECT * FROM tenant_records WHERE answers AND account IS NOT NULL ORDER BY tenant_id";
 
 pub(crate) const USERS: &str =
     "SELECT * FROM user_records WHERE user_tenant_id = $1 ORDER BY user_name";

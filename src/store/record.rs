@@ -176,6 +176,8 @@ impl Limits {
 pub struct TenantRecord {
     /// The id.
     pub id: TenantId,
+    /// A random word that a tenant deleted and inserted again does not share with the one before.
+    pub incarnation: String,
     /// The display name; not unique.
     pub name: String,
     /// Whether its users may log in.
@@ -190,6 +192,8 @@ pub struct TenantRecord {
     pub account: Option<AccountId>,
     /// What the account may use.
     pub limits: Limits,
+    /// Own account: whether BB's requests on `user.<id>.Notifications` are answered.
+    pub answers: bool,
     /// When the licence ends.
     pub expires_at: Option<UnixSeconds>,
     /// When the row was made.
@@ -245,12 +249,14 @@ impl TenantRecord {
         Self {
             name: id.to_string(),
             id,
+            incarnation: String::new(),
             status: Status::Active,
             isolation: None,
             policy: None,
             placement: None,
             account: None,
             limits: Limits::default(),
+            answers: false,
             expires_at: None,
             created_at: 0,
             updated_at: 0,
@@ -319,6 +325,8 @@ pub struct NewTenant {
     pub policy: Option<String>,
     /// What its account may use.
     pub limits: Limits,
+    /// Own account: whether BB's requests on `user.<id>.Notifications` are answered.
+    pub answers: bool,
     /// When the licence ends.
     pub expires_at: Option<UnixSeconds>,
 }

@@ -4,8 +4,9 @@
 //! hold the file's lock for one short transaction, since other programs may not wait for it.
 //!
 //! `open` makes the file and its schema, `read` and `write` are the traits of [`crate::store`],
-//! `feed` tells what others committed, `fault` makes sense of the database's errors.
+//! `accounts` is what a first login writes, `feed` tells what others committed, `fault` makes sense of the database's errors.
 
+mod accounts;
 mod fault;
 mod feed;
 mod open;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use sqlx::sqlite::SqlitePool;
 
+use self::accounts::Keeping;
 use self::fault::unavailable;
 use self::feed::Feed;
 pub use self::open::OpenError;
@@ -26,8 +28,8 @@ use super::{StoreError, queries};
 /// How long a [`SqliteStore`] waits, and with how many connections it reads.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
-    /// How long a read waits, for a connection and for the file: far below the server's auth
-    /// timeout, so that a client is refused for an outage only when there is no time left.
+    /// How long a read waits, for a connection and for the file: nearly as long as a login can
+    /// wait, so that a fault that passes costs nobody a login.
     pub read_timeout: Duration,
     /// How long a write waits for its turn and for the file's lock. A login writes once in the
     /// life of a tenant; a command can afford to wait longer.
@@ -41,8 +43,8 @@ pub struct SqliteOptions {
 impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
-            read_timeout: Duration::from_millis(500),
-            write_timeout: Duration::from_millis(500),
+            read_timeout: Duration::from_millis(1_500),
+            write_timeout: Duration::from_millis(1_500),
             open_timeout: Duration::from_secs(5),
             readers: 4,
         }
@@ -56,6 +58,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     writer: SqlitePool,
     feed: Feed,
+    keeping: Keeping,
 }
 
 impl SqliteStore {
@@ -72,14 +75,14 @@ impl SqliteStore {
         &self.path
     }
 
-    /// Whether the database answers and has its tables.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Whether the database answers and has its tables: the version of its schema.
+    pub async fn ping(&self) -> Result<i64, StoreError> {
         let version: Option<i64> = sqlx::query_scalar(queries::PING)
             .fetch_one(&self.readers)
             .await
             .map_err(|error| unavailable(&self.path, &error))?;
         match version {
-            Some(_) => Ok(()),
+            Some(version) => Ok(version),
             None => Err(StoreError::Unavailable(format!("{}: no schema", self.path.display()))),
         }
     }

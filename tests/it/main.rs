@@ -8,8 +8,10 @@
     reason = "a test fails by panicking, in the functions beside it too"
 )]
 
+mod bb;
 mod broken;
 mod changes;
+mod cli;
 mod harness;
 mod login;
 mod policies;

@@ -3,6 +3,7 @@
 
 mod embedding;
 mod keys;
+mod reserved;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
+use nats_callout::authn::token::Token;
 use nats_callout::keys::AccountId;
 use nats_callout::protocol::claims::AccountBody;
 use nats_callout::protocol::jwt::Parsed;
@@ -66,6 +68,66 @@ fn under_load(
         stop.store(true, Ordering::Relaxed);
     });
     (logins.into_inner(), refusals.into_inner().unwrap())
+}
+
+/// A stop ends although logins keep trickling in, with never a quiet moment between them.
+#[test]
+fn a_stop_ends_under_a_trickle_of_logins() {
+    let deployment = Deployment::start(Mode::Config);
+    let login = deployment.tenant_add("one", &[]).connect_fields();
+    let port = deployment.server.port();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(raw::connect(port, &login).0, Verdict::Admitted);
+                // Two instances share the logins: each sees one every 100 ms or so.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        });
+        let mut second = deployment.another_service();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let begun = std::time::Instant::now();
+        assert!(second.stop().success());
+        let took = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        assert!(took < std::time::Duration::from_secs(12), "{took:?}");
+    });
+}
+
+/// Hundreds of tenants that no server has heard of log in at the same time, on a table whose every
+/// commit waits for the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_first_logins_at_once_all_succeed() {
+    const TENANTS: usize = 400;
+    let deployment = Deployment::start(Mode::Operator);
+    let tokens: Vec<Token> = (0..TENANTS).map(|_| Token::generate().expect("a token")).collect();
+    let rows: String = tokens
+        .iter()
+        .enumerate()
+        .map(|(n, token)| {
+            format!(
+                "INSERT INTO tenants (id, name) VALUES ('t{n}', 'T');\n\
+                 INSERT INTO users (tenant_id, name) VALUES ('t{n}', 'u{n}');\n\
+                 INSERT INTO tokens (user_name, token_hash) VALUES ('u{n}', '{}');\n",
+                token.hash().to_hex()
+            )
+        })
+        .collect();
+    deployment.sql(&format!("BEGIN;\n{rows}COMMIT;"));
+    let port = deployment.server.port();
+    let logins = tokens.into_iter().map(|token| {
+        let login = Login::Token(token.expose().to_owned()).connect_fields();
+        tokio::task::spawn_blocking(move || raw::connect(port, &login))
+    });
+    let verdicts = futures_util::future::join_all(logins.collect::<Vec<_>>()).await;
+    let refused = verdicts
+        .into_iter()
+        .filter(|verdict| verdict.as_ref().expect("no panic").0 != Verdict::Admitted)
+        .count();
+    assert_eq!(refused, 0, "{}", deployment.service.log());
+    let accounts = deployment.sql("SELECT count(DISTINCT account) FROM tenant_accounts;");
+    assert_eq!(accounts, TENANTS.to_string());
 }
 
 fn more_logins(logins: &AtomicUsize, more: usize) {

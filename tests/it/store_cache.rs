@@ -9,7 +9,7 @@ use std::time::Duration;
 use nats_callout::keys::random_account_id;
 use nats_callout::store::Freshness::{self, Cached as Kept, Fresh};
 use nats_callout::store::cache::{CacheOptions, Cached};
-use nats_callout::store::{Change, CredentialStore as _, StoreError, TokenHash};
+use nats_callout::store::{Change, CredentialStore as _, StoreError, TenantRecord, TokenHash};
 
 use self::fake::Fake;
 
@@ -286,7 +286,7 @@ async fn a_tenant_that_got_its_account_is_read_again() {
     let cache = cached(&fake);
     ask(&cache, "alice", Kept).await.unwrap();
     let account = random_account_id().unwrap();
-    let kept = cache.account_of(&"42".parse().unwrap(), account).await.unwrap();
+    let kept = cache.account_of(&TenantRecord::new("42".parse().unwrap()), account).await.unwrap();
     assert_eq!(kept, Some(account));
     fake.set("alice", 2);
     assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(2));

@@ -18,12 +18,12 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
     stage.file("keys/xkey.nk", &format!("{}\n", *seed))?;
 
     let mut accounts = String::new();
-    for account in Account::ALL {
+    for account in Account::CONFIG {
         let user = match account {
             Account::Auth => Some(auth.public_key()),
             Account::Sys => Some(sys.public_key()),
             Account::Bb => Some(bb.public_key()),
-            Account::Users => None,
+            Account::Users | Account::Answers => None,
         };
         accounts.push_str(&block(account, user));
     }
@@ -90,6 +90,7 @@ fn block(account: Account, user: Option<&str>) -> String {
     let imports: Vec<String> = account
         .takes()
         .iter()
+        .filter(|take| Account::CONFIG.contains(&take.from))
         .map(|take| {
             let to = take.local.as_deref().map(|to| format!(", to: {}", quote(to)));
             format!(

@@ -21,6 +21,7 @@ struct Accounts {
     auth: SigningKey,
     bb: SigningKey,
     users: SigningKey,
+    answers: SigningKey,
 }
 
 impl Accounts {
@@ -30,6 +31,7 @@ impl Accounts {
             Account::Auth => &self.auth,
             Account::Bb => &self.bb,
             Account::Users => &self.users,
+            Account::Answers => &self.answers,
         }
     }
 
@@ -56,6 +58,7 @@ pub(super) fn write(
         auth: identity(stage, "auth", KeyKind::Account)?,
         bb: identity(stage, "bb", KeyKind::Account)?,
         users: identity(stage, "users", KeyKind::Account)?,
+        answers: identity(stage, "answers", KeyKind::Account)?,
     };
     let operator_signing: Pair<OperatorId> =
         signing_pair(stage, "operator-signing", KeyKind::Operator)?;
@@ -83,7 +86,7 @@ pub(super) fn write(
     .encode_now(&operator)?;
 
     let mut preload = String::new();
-    for account in Account::ALL {
+    for account in Account::OPERATOR {
         let mut body = account_body(account, &accounts)?;
         match account {
             Account::Auth => {
@@ -91,7 +94,7 @@ pub(super) fn write(
                 body.authorization = authorization(service_user, *xkey.public_key());
             }
             Account::Users => body.signing_keys = user_signing.public.to_vec(),
-            Account::Sys | Account::Bb => {}
+            Account::Sys | Account::Bb | Account::Answers => {}
         }
         let id = accounts.id(account)?;
         let token = Claims {
@@ -120,6 +123,7 @@ pub(super) fn write(
             &accounts.id(Account::Auth)?,
             &accounts.id(Account::Bb)?,
             &accounts.id(Account::Users)?,
+            &accounts.id(Account::Answers)?,
         ),
     )
 }
@@ -171,6 +175,8 @@ fn account_body(account: Account, accounts: &Accounts) -> anyhow::Result<Account
     let share = account.share();
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let many = if share.storage > 0 { NO_LIMIT } else { 0 };
+    // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
+    // one would need an account JWT of this operator, and those are made by the service alone.
     let exports = account.offers().into_iter().map(|offer| Export {
         name: None,
         subject: offer.subject,
@@ -264,7 +270,8 @@ fn conf(
              timeout: \"1.9s\"\n\
          }}\n\
          \n\
-         # The four accounts there are from the start. AUTH holds the auth callout's settings.\n\
+         # The accounts there are from the start. AUTH holds the auth callout's settings; the\n\
+         # service rewrites ANSWERS.\n\
          resolver_preload {{\n{preload}}}\n\
          \n\
          # Lets clients with a plain user and password, or a token, reach the callout.\n\

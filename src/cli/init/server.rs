@@ -17,7 +17,7 @@ pub(super) fn quote_path(path: &Path) -> String {
 
 /// Everything but the accounts.
 pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
-    let shares = Account::ALL.map(Account::share);
+    let shares = Account::CONFIG.map(Account::share);
     let own_memory: u64 = shares.iter().map(|share| share.memory).sum();
     let own_storage: u64 = shares.iter().map(|share| share.storage).sum();
     let mut text = format!(

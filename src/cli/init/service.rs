@@ -9,6 +9,7 @@ pub(super) fn operator(
     auth: &AccountId,
     bb: &AccountId,
     users: &AccountId,
+    answers: &AccountId,
 ) -> String {
     format!(
         "{HEAD}\
@@ -23,7 +24,8 @@ pub(super) fn operator(
          account = \"{auth}\"\n\
          {CALLOUT}\
          # Of every key that signs, the first file is in use and the second is listed beside it.\n\
-         # To rotate, put the seed of the second (from keys/offline) in the first's place.\n\
+         # To change over, bring the seed of the second from keys/offline, list it first and the\n\
+         # old one second: [\"keys/x-next.nk\", \"keys/x.nk\"].\n\
          response_signing = [\"keys/response-signing.nk\", \"keys/response-signing-next.pub\"]\n\
          \n\
          [operator]\n\
@@ -31,6 +33,7 @@ pub(super) fn operator(
          user_signing = [\"keys/user-signing.nk\", \"keys/user-signing-next.pub\"]\n\
          bb_account = \"{bb}\"\n\
          users_account = \"{users}\"\n\
+         answers_account = \"{answers}\"\n\
          # The name of notifications in a tenant's own account: short (Notifications) or full\n\
          # (user.<tenant id>.Notifications).\n\
          # notifications = \"short\"\n\
@@ -89,9 +92,20 @@ const CALLOUT: &str = "# Under the server's own authorization timeout of 2 s.\n\
 
 fn tail(deployment: &Deployment) -> String {
     format!(
-        "[database]\n\
+        "[bb]\n\
+         # What BB's streams PooledEvents and ReceivedEvents may hold, each; of BB's own share of\n\
+         # JetStream storage in nats-server.conf. A tenant that floods loses its own oldest events\n\
+         # alone, while messages_per_tenant times message_size is well below max_bytes.\n\
+         # messages_per_tenant = 10000\n\
+         # message_size = \"64KB\"\n\
+         # max_bytes = \"4GB\"\n\
+         # max_age = \"7d\"\n\
+         # Copies of both in a cluster.\n\
+         # replicas = 1\n\
+         \n\
+         [database]\n\
          url = {}\n\
-         # timeout = \"500ms\"\n\
+         # timeout = \"1500ms\"\n\
          \n\
          [cache]\n\
          # ttl = \"30s\"\n\
@@ -101,7 +115,7 @@ fn tail(deployment: &Deployment) -> String {
          [hashing]\n\
          # 0 is one thread per core.\n\
          # threads = 0\n\
-         # queue = 256\n\
+         # queue = 4096\n\
          # rehash = true\n\
          \n\
          [policies]\n\

@@ -3,18 +3,22 @@
 //!
 //! Events of shared tenants reach BB as a *stream* on `pool.>`, where no acknowledgement goes back
 //! to a reply subject of the publisher's choice; those of own accounts are a *service*, whose
-//! acknowledgement belongs to the tenant. BB reads the service's events from a mirror, so that
+//! acknowledgement belongs to the tenant. BB's requests on notifications go to USERS, and on to
+//! ANSWERS, which passes them to the own accounts of those tenants that answer: so what grows with
+//! these tenants is the JWT of ANSWERS, which no other depends on. BB reads the service's events from a mirror, so that
 //! nothing it or a tenant publishes leads into them.
 
+use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
+use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// The streams of events in AUTH, which BB mirrors under the same names.
 const EVENT_STREAMS: [&str; 2] = ["AUTH_EVENTS", "AUTH_DECISIONS"];
 
 /// The streams in BB that the service makes and BB's own login may not touch.
 const PROTECTED_STREAMS: [&str; 4] =
-    ["AUTH_EVENTS", "AUTH_DECISIONS", "PooledEvents", "ReceivedEvents"];
+    ["AUTH_EVENTS", "AUTH_DECISIONS", POOLED_EVENTS, RECEIVED_EVENTS];
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +27,16 @@ pub(super) enum Account {
     Auth,
     Bb,
     Users,
+    /// Operator mode alone: the service adds a tenant's account by writing its JWT.
+    Answers,
 }
 
 impl Account {
-    pub(super) const ALL: [Self; 4] = [Self::Sys, Self::Auth, Self::Bb, Self::Users];
+    /// Those of config mode.
+    pub(super) const CONFIG: [Self; 4] = [Self::Sys, Self::Auth, Self::Bb, Self::Users];
+    /// Those of operator mode.
+    pub(super) const OPERATOR: [Self; 5] =
+        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Answers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -34,6 +44,7 @@ impl Account {
             Self::Auth => "AUTH",
             Self::Bb => "BB",
             Self::Users => "USERS",
+            Self::Answers => "ANSWERS",
         }
     }
 
@@ -41,7 +52,7 @@ impl Account {
     /// their mirrors, the tenants' events and what it keeps itself.
     pub(super) fn share(self) -> Share {
         match self {
-            Self::Sys | Self::Users => Share { memory: 0, storage: 0 },
+            Self::Sys | Self::Users | Self::Answers => Share { memory: 0, storage: 0 },
             Self::Auth => Share { memory: 64 << 20, storage: 4 << 30 },
             Self::Bb => Share { memory: 256 << 20, storage: 16 << 30 },
         }
@@ -66,12 +77,19 @@ impl Account {
             Self::Bb => vec![
                 offer(Service, "user.*.Events", None),
                 offer(Stream, "user.*.Notifications", None),
-                offer(Service, "$JS.API.>", Some(Self::Auth)),
-            ],
+            ]
+            .into_iter()
+            .chain(
+                kept_streams()
+                    .into_iter()
+                    .map(|subject| offer(Service, &subject, Some(Self::Auth))),
+            )
+            .collect(),
             Self::Users => vec![
                 offer(Stream, "user.*.Events", Some(Self::Bb)),
                 offer(Service, "user.*.Notifications", Some(Self::Bb)),
             ],
+            Self::Answers => vec![offer(Service, NOTIFICATIONS, Some(Self::Users))],
         }
     }
 
@@ -83,8 +101,15 @@ impl Account {
             local: local.map(str::to_owned),
         };
         match self {
-            Self::Sys | Self::Users => Vec::new(),
-            Self::Auth => vec![take(Service, Self::Bb, "$JS.API.>", Some("JS.bb.API.>"))],
+            Self::Sys | Self::Answers => Vec::new(),
+            Self::Users => vec![take(Service, Self::Answers, NOTIFICATIONS, None)],
+            Self::Auth => kept_streams()
+                .iter()
+                .filter_map(|subject| {
+                    let local = format!("JS.bb.API.{}", subject.strip_prefix("$JS.API.")?);
+                    Some(take(Service, Self::Bb, subject, Some(&local)))
+                })
+                .collect(),
             Self::Bb => {
                 let mut takes = vec![
                     take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
@@ -102,6 +127,18 @@ impl Account {
             }
         }
     }
+}
+
+/// The requests of BB's JetStream API by which the service makes its streams there, from AUTH, and
+/// keeps them as configured. None of them deletes anything.
+fn kept_streams() -> Vec<String> {
+    let streams = ["INFO", "CREATE", "UPDATE"].into_iter().flat_map(|action| {
+        PROTECTED_STREAMS.iter().map(move |stream| format!("$JS.API.STREAM.{action}.{stream}"))
+    });
+    let consumers = ["INFO", "CREATE"]
+        .into_iter()
+        .map(|action| format!("$JS.API.CONSUMER.{action}.{RECEIVED_EVENTS}.{PROCESS_EVENTS}"));
+    streams.chain(consumers).collect()
 }
 
 /// JetStream's bytes.

@@ -13,6 +13,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
+use super::accounts::Keeping;
 use super::fault::{BUSY, CANTOPEN, CORRUPT, IOERR, LOCKED, NOTADB, READONLY, primary_code};
 use super::feed::Feed;
 use super::{SqliteOptions, SqliteStore};
@@ -292,7 +293,13 @@ pub(super) async fn open(url: &str, options: &SqliteOptions) -> Result<SqliteSto
         .max_connections(1)
         .acquire_timeout(options.write_timeout)
         .connect_lazy_with(connect.clone().busy_timeout(options.write_timeout));
-    let store = SqliteStore { path: path.into(), readers, writer, feed: Feed::new(connect) };
+    let store = SqliteStore {
+        path: path.into(),
+        readers,
+        writer,
+        feed: Feed::new(connect),
+        keeping: Keeping::default(),
+    };
     match store.readers.acquire().await {
         Ok(_) => Ok(store),
         Err(source) => Err(understand(path, source, options.read_timeout)),

@@ -1,57 +1,16 @@
-//! What a login reads, and the one thing it may write: the account of a new tenant.
+//! What a login reads.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::fault::{Subject, refused, unavailable};
+use super::fault::unavailable;
 use super::{SqliteStore, row};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TokenHash, TokenRecord, queries,
+    CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
+    queries,
 };
-
-impl SqliteStore {
-    async fn kept_account(
-        &self,
-        tenant: &TenantId,
-        from: impl sqlx::SqliteExecutor<'_>,
-    ) -> Result<Option<AccountId>, StoreError> {
-        let account: Option<String> = sqlx::query_scalar(queries::ACCOUNT)
-            .bind(tenant.as_str())
-            .fetch_optional(from)
-            .await
-            .map_err(|error| unavailable(&self.path, &error))?;
-        account
-            .map(|text| {
-                text.parse().map_err(|error: crate::keys::KeyError| StoreError::Corrupt {
-                    table: "tenant_accounts",
-                    key: tenant.to_string(),
-                    reason: format!("account: {error}"),
-                })
-            })
-            .transpose()
-    }
-
-    async fn keep_account(
-        &self,
-        tenant: &TenantId,
-        candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
-        let subject = Subject { what: "account", key: candidate.as_str(), parent: tenant.as_str() };
-        let mut connection = self.writer().await?;
-        let mut transaction = self.begin(&mut connection).await?;
-        sqlx::query(queries::KEEP_ACCOUNT)
-            .bind(tenant.as_str())
-            .bind(candidate.as_str())
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| refused(&self.path, &error, subject))?;
-        let kept = self.kept_account(tenant, &mut *transaction).await?;
-        self.commit(transaction).await?;
-        Ok(kept)
-    }
-}
 
 impl CredentialStore for SqliteStore {
     fn user<'a>(
@@ -88,11 +47,12 @@ impl CredentialStore for SqliteStore {
 
     fn account_of<'a>(
         &'a self,
-        tenant: &'a TenantId,
+        tenant: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
         Box::pin(async move {
-            match self.kept_account(tenant, &self.readers).await? {
+            let (id, incarnation) = (tenant.id.as_str(), tenant.incarnation.as_str());
+            match self.kept_account(id, incarnation, &self.readers).await? {
                 Some(kept) => Ok(Some(kept)),
                 None => self.keep_account(tenant, candidate).await,
             }

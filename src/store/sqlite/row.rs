@@ -73,6 +73,7 @@ pub(super) fn tenant(row: &SqliteRow) -> Result<TenantRecord, StoreError> {
     let row = Reader::new(row, "tenants", "tenant_id");
     Ok(TenantRecord {
         id: row.parse("tenant_id")?,
+        incarnation: row.take("incarnation")?,
         name: row.take("tenant_name")?,
         status: row.parse("tenant_status")?,
         isolation: row.parse_optional::<Isolation>("isolation")?,
@@ -86,6 +87,7 @@ pub(super) fn tenant(row: &SqliteRow) -> Result<TenantRecord, StoreError> {
             consumers: row.amount("js_consumers")?,
             connections: row.amount("max_connections")?,
         },
+        answers: row.take("answers")?,
         expires_at: row.take("tenant_expires_at")?,
         created_at: row.take("tenant_created_at")?,
         updated_at: row.take("tenant_updated_at")?,

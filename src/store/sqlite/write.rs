@@ -13,7 +13,7 @@ use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
     NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError, TenantId,
-    TenantRecord, TokenListing, UserRecord, queries,
+    TenantRecord, TokenHash, TokenListing, UserRecord, queries,
 };
 
 /// The last second that the database can write down: the end of the year 9999. It would take a
@@ -187,7 +187,8 @@ impl ProvisioningStore for SqliteStore {
                 .bind(amount(tenant.limits.streams, "tenants.js_streams")?)
                 .bind(amount(tenant.limits.consumers, "tenants.js_consumers")?)
                 .bind(amount(tenant.limits.connections, "tenants.max_connections")?)
-                .bind(writable(tenant.expires_at, "tenants.expires_at")?);
+                .bind(writable(tenant.expires_at, "tenants.expires_at")?)
+                .bind(tenant.answers);
             let lists = lists(admin)?;
             let mut connection = self.writer().await?;
             let mut transaction = self.begin(&mut connection).await?;
@@ -232,11 +233,6 @@ impl ProvisioningStore for SqliteStore {
         Box::pin(self.change_one(query.bind(status.as_str()), "tenant", tenant.as_str()))
     }
 
-    fn remove_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
-        let query = sqlx::query(queries::REMOVE_TENANT).bind(tenant.as_str());
-        Box::pin(self.change_one(query, "tenant", tenant.as_str()))
-    }
-
     fn set_user_status<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -266,8 +262,8 @@ impl ProvisioningStore for SqliteStore {
         })
     }
 
-    fn remove_token<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.change_one(sqlx::query(queries::REMOVE_TOKEN).bind(id), "token", id))
+    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.change_one(sqlx::query(queries::REMOVE_TOKEN_BY_ID).bind(id), "token", id))
     }
 
     fn add_token<'a>(
@@ -299,9 +295,37 @@ impl ProvisioningStore for SqliteStore {
         })
     }
 
+    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut connection = self.writer().await?;
+            let subject = Subject { what: "token", key: "", parent: "" };
+            sqlx::query(queries::REMOVE_TOKEN)
+                .bind(hash.to_hex())
+                .execute(&mut *connection)
+                .await
+                .map_err(|error| refused(&self.path, &error, subject))?;
+            Ok(())
+        })
+    }
+
+    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
+        let query = sqlx::query(queries::REMOVE_TENANT).bind(id.as_str());
+        Box::pin(self.change_one(query, "tenant", id.as_str()))
+    }
+
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         Box::pin(async move {
             let rows = sqlx::query(queries::TENANTS)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| unavailable(&self.path, &error))?;
+            rows.iter().map(row::tenant).collect()
+        })
+    }
+
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = sqlx::query(queries::ANSWERING)
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| unavailable(&self.path, &error))?;

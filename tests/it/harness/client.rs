@@ -48,12 +48,21 @@ pub(crate) async fn connect(
     login: &Login,
     inbox_prefix: &str,
 ) -> Result<Connected, ConnectError> {
-    let errors = Arc::new(Mutex::new(Vec::new()));
     let options = match login.clone() {
         Login::Password(user, password) => ConnectOptions::with_user_and_password(user, password),
         Login::Token(token) => ConnectOptions::with_token(token),
         Login::Nothing => ConnectOptions::new(),
     };
+    connect_with(url, options, inbox_prefix).await
+}
+
+/// [`connect`] with a login of another kind.
+pub(crate) async fn connect_with(
+    url: &str,
+    options: ConnectOptions,
+    inbox_prefix: &str,
+) -> Result<Connected, ConnectError> {
+    let errors = Arc::new(Mutex::new(Vec::new()));
     let seen = errors.clone();
     let client = options
         .custom_inbox_prefix(inbox_prefix)

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use nats_callout::keys::AccountId;
 use nats_callout::store::{
-    CredentialStore, Freshness, LoginRecord, StoreError, TenantId, TenantRecord, TokenHash,
-    TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
+    UserKind, UserRecord,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,7 +92,7 @@ impl CredentialStore for Fake {
 
     fn account_of<'a>(
         &'a self,
-        _: &'a TenantId,
+        _: &'a TenantRecord,
         candidate: AccountId,
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
         Box::pin(std::future::ready(Ok(Some(candidate))))

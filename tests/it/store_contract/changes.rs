@@ -61,6 +61,8 @@ async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
             ("UPDATE users SET status = 'suspended'", vec![user("alice")]),
             ("UPDATE users SET status = 'suspended'", vec![]),
             ("UPDATE tenants SET status = 'suspended'", vec![tenant("42")]),
+            ("UPDATE tenants SET answers = true", vec![tenant("42")]),
+            ("UPDATE tenants SET answers = true", vec![]),
             ("UPDATE tokens SET expires_at = '2027-01-01'", vec![token(&other_hash)]),
             ("UPDATE tokens SET label = 'x'", vec![]),
             (
@@ -93,7 +95,8 @@ async fn own_writes_are_noted(db: &dyn Database) {
     store.set_password(&"42".parse().unwrap(), "alice", &hash).await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, [user("alice")]);
     let candidate = nats_callout::keys::random_account_id().unwrap();
-    store.account_of(&"42".parse().unwrap(), candidate).await.unwrap();
+    let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
+    store.account_of(&row, candidate).await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, [tenant("42")]);
     let new = nats_callout::store::NewToken {
         user_name: "alice".into(),

@@ -122,7 +122,8 @@ async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
 async fn account_of_42(db: &dyn Database) -> AccountId {
     let candidate = random_account_id().unwrap();
     let store = db.store().await;
-    store.account_of(&"42".parse().unwrap(), candidate).await.unwrap().unwrap()
+    let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
+    store.account_of(&row, candidate).await.unwrap().unwrap()
 }
 
 async fn a_removed_tenant_leaves_its_account_behind(db: &dyn Database) {
@@ -195,8 +196,8 @@ async fn tokens_are_listed_and_removed(db: &dyn Database) {
         (listed[0].label.as_deref(), listed[0].expires_at),
         (Some("ci"), Some(1_893_456_000))
     );
-    store.remove_token("t1").await.unwrap();
+    store.remove_token_by_id("t1").await.unwrap();
     assert_eq!(plain(store.news().await.unwrap().effects), [], "the grant's own end closes it");
     assert_eq!(store.tokens().await.unwrap(), []);
-    assert_eq!(store.remove_token("t1").await.unwrap_err().to_string(), "no such token: t1");
+    assert_eq!(store.remove_token_by_id("t1").await.unwrap_err().to_string(), "no such token: t1");
 }

@@ -86,6 +86,7 @@ fn tenant(id: &str) -> NewTenant {
             consumers: Some(4),
             connections: Some(5),
         },
+        answers: true,
         expires_at: Some(1_798_761_600),
     }
 }

@@ -10,6 +10,8 @@ CREATE TABLE tenants (
     CONSTRAINT "tenants.id: one subject token, 1 to 64 characters out of A-Z a-z 0-9 _ -" CHECK (
       typeof(id) = 'text' AND length(id) BETWEEN 1 AND 64
       AND length(CAST(id AS BLOB)) = length(id) AND id NOT GLOB '*[^A-Za-z0-9_-]*'),
+  -- Tells a tenant from one of the same id that was deleted before it.
+  incarnation TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),
   name TEXT NOT NULL
     CONSTRAINT "tenants.name: printable, 1 to 128 characters" CHECK (
       typeof(name) = 'text' AND length(name) BETWEEN 1 AND 128 AND instr(name, char(0)) = 0
@@ -36,16 +38,20 @@ CREATE TABLE tenants (
   js_storage INTEGER NOT NULL DEFAULT 0
     CONSTRAINT "tenants.js_storage: bytes, a whole number, 0 or more" CHECK (
       typeof(js_storage) = 'integer' AND js_storage >= 0),
-  -- NULL: unlimited.
+  -- NULL: unlimited. nats-server would take 0 streams or consumers for unlimited, too.
   js_streams INTEGER
-    CONSTRAINT "tenants.js_streams: a whole number, 0 or more" CHECK (
-      js_streams IS NULL OR (typeof(js_streams) = 'integer' AND js_streams >= 0)),
+    CONSTRAINT "tenants.js_streams: a whole number, 1 or more; NULL is unlimited" CHECK (
+      js_streams IS NULL OR (typeof(js_streams) = 'integer' AND js_streams >= 1)),
   js_consumers INTEGER
-    CONSTRAINT "tenants.js_consumers: a whole number, 0 or more" CHECK (
-      js_consumers IS NULL OR (typeof(js_consumers) = 'integer' AND js_consumers >= 0)),
+    CONSTRAINT "tenants.js_consumers: a whole number, 1 or more; NULL is unlimited" CHECK (
+      js_consumers IS NULL OR (typeof(js_consumers) = 'integer' AND js_consumers >= 1)),
   max_connections INTEGER
     CONSTRAINT "tenants.max_connections: a whole number, 0 or more" CHECK (
       max_connections IS NULL OR (typeof(max_connections) = 'integer' AND max_connections >= 0)),
+  -- Operator mode, own account: whether BB's requests on user.<id>.Notifications are answered.
+  answers BOOLEAN NOT NULL DEFAULT FALSE
+    CONSTRAINT "tenants.answers: true or false" CHECK (
+      typeof(answers) = 'integer' AND answers IN (0, 1)),
   expires_at TEXT
     CONSTRAINT "tenants.expires_at: a time such as 2027-01-01 00:00:00+00:00" CHECK (
       expires_at IS NULL OR CASE
@@ -61,6 +67,7 @@ CREATE TABLE tenants (
   updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
     CONSTRAINT "tenants.updated_at: a time" CHECK (strftime('%s', updated_at) IS NOT NULL)
 );
+CREATE INDEX tenants_answers ON tenants (id) WHERE answers;
 
 CREATE TABLE users (
   -- The login, unique over all tenants.

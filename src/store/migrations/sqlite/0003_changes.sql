@@ -154,3 +154,10 @@ END;
 CREATE TRIGGER instances_insert_prune AFTER INSERT ON instances BEGIN
   DELETE FROM instances WHERE seen_at < NEW.seen_at - 86400;
 END;
+
+CREATE TRIGGER tenants_answers_note AFTER UPDATE OF answers ON tenants
+WHEN NEW.answers IS NOT OLD.answers BEGIN
+  INSERT INTO changes (kind, key) VALUES ('tenant', NEW.id);
+  UPDATE tenants SET updated_at = max(strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'),
+    strftime('%Y-%m-%d %H:%M:%f+00:00', OLD.updated_at, '+0.001 seconds')) WHERE id = NEW.id;
+END;

@@ -2,9 +2,9 @@
 -- becomes 0, long past, so that nothing lives longer for being broken.
 
 CREATE VIEW tenant_records AS
-  SELECT t.id AS tenant_id, t.name AS tenant_name, t.status AS tenant_status, t.isolation,
+  SELECT t.id AS tenant_id, t.incarnation, t.name AS tenant_name, t.status AS tenant_status, t.isolation,
     t.policy AS tenant_policy, t.account AS placement, a.account AS account, t.js_memory,
-    t.js_storage, t.js_streams, t.js_consumers, t.max_connections,
+    t.js_storage, t.js_streams, t.js_consumers, t.max_connections, t.answers,
     CASE WHEN t.expires_at IS NOT NULL THEN ifnull(CAST(strftime('%s', t.expires_at ||
       substr(':00', 1, 3 * (t.expires_at GLOB '*:*[-+][0-9][0-9]'))) AS INTEGER), 0) END
       AS tenant_expires_at,

@@ -1,0 +1,88 @@
+//! JetStream: on where the service and BB keep their streams, and large enough for the sum of what
+//! the tenants are promised.
+
+use super::super::ceiling::{self, Ceiling};
+use super::super::system::{self, Named, Promised, Varz};
+use super::Findings;
+use super::callout::Watched;
+use super::table::Table;
+use crate::config::units::format_size;
+use crate::config::{Config, Mode};
+
+const STREAMS: &str = "JetStream";
+const LIMITS: &str = "JetStream limits";
+
+pub(super) async fn check(
+    config: &Config,
+    system: &Watched,
+    servers: &[(Named, Varz)],
+    table: Option<&Table>,
+    findings: &mut Findings,
+) {
+    let accounts = match &config.mode {
+        Mode::Operator(mode) => {
+            [("AUTH", mode.auth_account.to_string()), ("BB", mode.bb_account.to_string())]
+        }
+        Mode::Config(mode) => [("AUTH", mode.auth_account.clone()), ("BB", "BB".to_owned())],
+    };
+    let mut own = Promised::default();
+    for (name, account) in accounts {
+        match system::promised(&system.client, &account).await {
+            Ok(promised) if promised.is_empty() => findings.fail(
+                STREAMS,
+                format!("is not on for the account {name}, so that events cannot be kept"),
+                "give nats-server a jetstream block, and the account limits above zero; the \
+                 server's log says which account it could not set up",
+            ),
+            Ok(promised) => {
+                findings.ok(STREAMS, format!("on for {name}, on {} servers", promised.len()));
+                if let Some((_, promised)) = promised.first() {
+                    own.memory = own.memory.saturating_add(promised.memory);
+                    own.storage = own.storage.saturating_add(promised.storage);
+                }
+            }
+            Err(error) => findings.fail(STREAMS, format!("{name}: {error:#}"), "see its log"),
+        }
+    }
+    ceiling(config, servers, own, table, findings);
+}
+
+fn ceiling(
+    config: &Config,
+    servers: &[(Named, Varz)],
+    own: Promised,
+    table: Option<&Table>,
+    findings: &mut Findings,
+) {
+    if matches!(config.mode, Mode::Config(_)) {
+        return findings.skip(
+            LIMITS,
+            "operator mode only: in config mode nats-server.conf gives accounts their JetStream, \
+             and tenants' own limits have no effect",
+        );
+    }
+    let Some(table) = table else { return findings.skip(LIMITS, "not without the database") };
+    let [(_, varz)] = servers else {
+        return findings.skip(
+            LIMITS,
+            "a single server only: a cluster looks for room as each stream is placed",
+        );
+    };
+    let Some(maxima) = varz.jetstream.config else {
+        return findings.skip(LIMITS, "not without JetStream");
+    };
+    if !varz.cluster.name.is_empty() {
+        return findings.skip(LIMITS, "a server of its own only, and this one is of a cluster");
+    }
+    match (Ceiling { maxima, own }).exceeded_by(&table.tenants, config) {
+        Some(excess) => findings.fail(LIMITS, excess.to_string(), ceiling::REMEDY),
+        None => findings.ok(
+            LIMITS,
+            format!(
+                "all tenants' fit into the server's maxima, {} of memory and {} of storage",
+                format_size(maxima.memory),
+                format_size(maxima.storage)
+            ),
+        ),
+    }
+}

@@ -1,0 +1,65 @@
+//! The tenant table, and the instances that note there that they are alive.
+
+use super::super::database;
+use super::super::settle::HEARTBEAT_SECONDS;
+use super::Findings;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::Config;
+use crate::store::TenantRecord;
+
+const DATABASE: &str = "database";
+const INSTANCES: &str = "instances";
+
+/// What the table holds.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) tenants: Vec<TenantRecord>,
+    pub(super) instances: usize,
+}
+
+pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Table> {
+    // Opening makes a file where there is none, which a check must not.
+    let missing = config.database.url.expose().strip_prefix("sqlite://").filter(|path| {
+        let path = path.split('?').next().unwrap_or(path);
+        !std::path::Path::new(path).exists()
+    });
+    if let Some(path) = missing {
+        findings.fail(
+            DATABASE,
+            format!("{path} does not exist"),
+            "correct [database] url, restore the file, or start `nats-callout serve`, which makes \
+             an empty one",
+        );
+        findings.skip(INSTANCES, "not without the database");
+        return None;
+    }
+    let read = async {
+        let version = database::schema_version(config).await?;
+        let database = database::open(config).await?;
+        let tenants = database.provisioning.tenants().await.map_err(database::explain)?;
+        let since = SystemClock.now().saturating_sub(HEARTBEAT_SECONDS);
+        let alive = database.coordination.instances(since).await.map_err(database::explain)?;
+        anyhow::Ok((version, tenants, alive.len()))
+    };
+    match read.await {
+        Ok((version, tenants, instances)) => {
+            let count = tenants.len();
+            findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
+            if instances == 0 {
+                findings.fail(
+                    INSTANCES,
+                    "no instance of the service has noted within 3 s that it is alive",
+                    "start `nats-callout serve`, on this database",
+                );
+            } else {
+                findings.ok(INSTANCES, format!("{instances} alive"));
+            }
+            Some(Table { tenants, instances })
+        }
+        Err(error) => {
+            findings.fail(DATABASE, format!("{error:#}"), "the tenants are not known without it");
+            findings.skip(INSTANCES, "not without the database");
+            None
+        }
+    }
+}

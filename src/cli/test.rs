@@ -1,0 +1,271 @@
+//! `test`: really logs a user in, and says what it may do there, or why it is refused.
+
+mod decision;
+mod report;
+mod session;
+
+use anyhow::{anyhow, bail};
+use async_nats::ConnectErrorKind;
+use clap::Args;
+
+use self::decision::{Decided, Granted, decide, words};
+use self::report::{Admitted, Refused};
+use super::database::explain;
+use super::output::note;
+use super::settle::HEARTBEAT_SECONDS;
+use super::user::find_tenant;
+use super::{Context, secret, tenant};
+use crate::authn::DenyReason;
+use crate::credentials::{Credentials, Secret};
+use crate::policy::Form;
+use crate::store::{Freshness, NewToken, TenantId, TokenHash};
+
+/// The life of the temporary token, in seconds.
+const TOKEN_LIFE: i64 = 60;
+
+/// The word for a login with it.
+const TEMPORARY: &str = "temporary token";
+
+/// A refusal that took longer came from a server that got no answer.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(1_900);
+
+const HOW: &str = "\
+Without --password-stdin and --token-stdin the command knows no credential, since the table holds
+hashes alone. It then adds a token to the user, with the label `nats-callout test` and a life of 60 s,
+logs in with it through the whole chain, and removes it again, on Ctrl-C too. Whether the user's own
+password is right is tested with --password-stdin alone.
+
+What the user may do is what the server says of the connection, where the user may ask it
+($SYS.REQ.USER.INFO). Where not, it is worked out with the policy of this configuration, and tried:
+everything that may be subscribed is subscribed, and a foreign subject has to be refused. Nothing is
+published that the user may publish.
+
+Exit status 1 if the user is refused.";
+
+/// Log a user in, and say what it may do or why it is refused
+#[derive(Debug, Args)]
+#[command(after_help = HOW)]
+pub(super) struct TestArgs {
+    /// The tenant's id
+    tenant: String,
+    /// The login [default: the tenant's admin, or whom the token of --token-stdin belongs to]
+    user: Option<String>,
+    /// Log in with the password on stdin
+    #[arg(long)]
+    password_stdin: bool,
+    /// Log in with the token on stdin
+    #[arg(long, conflicts_with = "password_stdin")]
+    token_stdin: bool,
+}
+
+pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()> {
+    let id = tenant::parse_id(&args.tenant)?;
+    find_tenant(context, &id).await?;
+    let named = args.user.as_deref();
+    let user = named.unwrap_or(id.as_str());
+    if args.password_stdin {
+        let password = Secret::new(secret::credential_from_stdin()?.to_string());
+        let credentials = Credentials::Password { user: user.to_owned(), password };
+        owned(context, &id, user).await?;
+        return attempt(context, &id, user, "password", &credentials).await;
+    }
+    if args.token_stdin {
+        let token = secret::credential_from_stdin()?;
+        let owner = owner_of(context, &token).await?;
+        if let (Some(named), Some(owner)) = (named, &owner)
+            && named != owner
+        {
+            bail!(
+                "the token is not {named}'s but another user's; leave the user out, or give its own"
+            );
+        }
+        let user = owner.unwrap_or_else(|| user.to_owned());
+        owned(context, &id, &user).await?;
+        let credentials = Credentials::Token(Secret::new(token.to_string()));
+        return attempt(context, &id, &user, "token", &credentials).await;
+    }
+    with_temporary_token(context, &id, user).await
+}
+
+/// Adds a token, logs in with it, and removes it whatever happens.
+async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
+    let store = &context.database.provisioning;
+    let users = store.users(id).await.map_err(explain)?;
+    if !users.iter().any(|it| it.name == user) {
+        return refused(context, id, user, DenyReason::UnknownUser);
+    }
+    let (token, hash) = secret::generate_token()?;
+    let new = NewToken {
+        user_name: user.to_owned(),
+        hash,
+        label: Some("nats-callout test".to_owned()),
+        expires_at: Some(context.now().saturating_add(TOKEN_LIFE)),
+    };
+    store.add_token(id, &new).await.map_err(explain)?;
+    let credentials = Credentials::Token(Secret::new(token.to_string()));
+    let outcome = tokio::select! {
+        outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
+    remove(context, &hash).await;
+    outcome
+}
+
+async fn remove(context: &Context, hash: &TokenHash) {
+    if let Err(error) = context.database.provisioning.remove_token(hash).await {
+        note(&format!(
+            "warning: the temporary token could not be removed ({error}); it ends by itself within \
+             {TOKEN_LIFE} s"
+        ));
+    }
+}
+
+/// The user that a token belongs to, if to any.
+async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
+    let Some(token) = crate::authn::token::Token::parse(token) else { return Ok(None) };
+    let store = &context.database.credentials;
+    let found = store.token(&token.hash(), Freshness::Fresh).await.map_err(explain)?;
+    Ok(found.map(|token| token.user_name.clone()))
+}
+
+/// Fails if the user belongs to another tenant: it may well log in, but not as one of this one's.
+async fn owned(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
+    let store = &context.database.credentials;
+    match store.user(user, Freshness::Fresh).await.map_err(explain)? {
+        Some(record) if record.tenant.id != *id => bail!(
+            "{user} is a user of the tenant {other}, not of {id}; test it with `nats-callout test \
+             {other} {user}`",
+            other = record.tenant.id
+        ),
+        _ => Ok(()),
+    }
+}
+
+async fn attempt(
+    context: &Context,
+    id: &TenantId,
+    user: &str,
+    method: &'static str,
+    credentials: &Credentials,
+) -> anyhow::Result<()> {
+    let decided = decide(context, credentials).await?;
+    let prefix = match &decided {
+        Decided::Granted(granted) if granted.form == Form::Shared => format!("_INBOX_{id}"),
+        _ => "_INBOX".to_owned(),
+    };
+    let (connected, took) = session::login(&context.config, credentials, prefix).await;
+    let session = match (connected, decided) {
+        (Ok(session), Decided::Granted(granted)) => {
+            return admitted(context, id, user, method, session, &granted, took).await;
+        }
+        (Ok(session), Decided::Refused(reason)) => {
+            drop(session);
+            bail!(
+                "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
+                 within 1 s: try again, then see `nats-callout doctor`",
+                reason.code(),
+                words(reason, id.as_str(), user)
+            );
+        }
+        (Err(error), decided) => (error, decided),
+    };
+    let (error, decided) = session;
+    match (error.kind(), decided) {
+        (ConnectErrorKind::AuthorizationViolation, Decided::Refused(reason)) => {
+            refused(context, id, user, reason)
+        }
+        (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
+            let since = context.now().saturating_sub(HEARTBEAT_SECONDS);
+            let alive = context.database.coordination.instances(since).await.map_err(explain)?;
+            unexplained(context, id, user, alive.len(), took)
+        }
+        _ => Err(anyhow!(error).context(format!(
+            "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
+            context.config.nats.urls.join(", "),
+            context.config.file.display()
+        ))),
+    }
+}
+
+async fn admitted(
+    context: &Context,
+    id: &TenantId,
+    user: &str,
+    method: &'static str,
+    mut session: session::Session,
+    granted: &Granted,
+    took: std::time::Duration,
+) -> anyhow::Result<()> {
+    let info = session.user_info(&granted.grant).await;
+    let probed = match info {
+        Some(_) => None,
+        None => Some(session.probe(&granted.grant).await?),
+    };
+    let jetstream = session.jetstream(&granted.grant).await;
+    // Read again: a first login has given the tenant its account.
+    let tenant = find_tenant(context, id).await?;
+    let report = Admitted {
+        context,
+        tenant: &tenant,
+        user,
+        method,
+        temporary: method == TEMPORARY,
+        server: session.server(),
+        took,
+        granted,
+        info,
+        probed,
+        jetstream,
+    };
+    context.output.print(&report.json(), || report.text())?;
+    match report.surprises() {
+        [] => Ok(()),
+        surprises => bail!(
+            "the server enforces something else than this configuration's policy: {}; do the \
+             service and this command use the same [policies] folder?",
+            surprises.join("; ")
+        ),
+    }
+}
+
+fn refused(context: &Context, id: &TenantId, user: &str, reason: DenyReason) -> anyhow::Result<()> {
+    let message = words(reason, id.as_str(), user);
+    Refused { tenant: id, user, reason: reason.code(), message: &message }.print(context)?;
+    bail!("{user} is refused: {message}")
+}
+
+/// The table and the policy allow the login, and the server refused it.
+fn unexplained(
+    context: &Context,
+    id: &TenantId,
+    user: &str,
+    alive: usize,
+    took: std::time::Duration,
+) -> anyhow::Result<()> {
+    let (reason, message) = if alive == 0 {
+        (
+            "no_service",
+            "no instance of the service is running, so that the server got no answer; start \
+             `nats-callout serve`"
+                .to_owned(),
+        )
+    } else if took >= AT_ONCE {
+        (
+            "no_answer",
+            format!(
+                "the server got no answer that it could take within {:.1} s, although {alive} \
+                 instances are alive; see their log and `nats-callout doctor`",
+                took.as_secs_f64()
+            ),
+        )
+    } else {
+        (
+            "unexplained",
+            "the table and the policy allow it, and the service or the server refused it; see \
+             their logs and `nats-callout doctor`"
+                .to_owned(),
+        )
+    };
+    Refused { tenant: id, user, reason, message: &message }.print(context)?;
+    bail!("{user} is refused: {message}")
+}

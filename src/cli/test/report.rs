@@ -1,0 +1,267 @@
+//! What a test found, for people and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::Context;
+use super::super::output::{time, time_json};
+use super::decision::Granted;
+use super::session::{JetStreamInfo, Lists, Permissions, Probed, Responses, UserInfo};
+use crate::clock::UnixSeconds;
+use crate::config::Mode;
+use crate::config::units::format_size;
+use crate::policy::subject::Pattern;
+use crate::policy::{Form, Grant};
+use crate::store::{TenantId, TenantRecord};
+
+/// A login that was refused.
+pub(super) struct Refused<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) user: &'a str,
+    pub(super) reason: &'static str,
+    pub(super) message: &'a str,
+}
+
+impl Refused<'_> {
+    pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
+        let Self { tenant, user, reason, message } = self;
+        context.output.print(
+            &json!({
+                "tenant": { "id": tenant.as_str() },
+                "user": { "name": user },
+                "admitted": false,
+                "reason": reason,
+                "message": message,
+            }),
+            || format!("{user} of tenant {tenant} may not log in ({reason}): {message}"),
+        )
+    }
+}
+
+/// A login that succeeded.
+pub(super) struct Admitted<'a> {
+    pub(super) context: &'a Context,
+    pub(super) tenant: &'a TenantRecord,
+    pub(super) user: &'a str,
+    pub(super) method: &'static str,
+    /// Whether it was by a token that is there for this login alone.
+    pub(super) temporary: bool,
+    pub(super) server: (String, String),
+    pub(super) took: Duration,
+    pub(super) granted: &'a Granted,
+    /// What the server says; without it, what is said comes from the policy.
+    pub(super) info: Option<UserInfo>,
+    pub(super) probed: Option<Probed>,
+    pub(super) jetstream: Option<Result<JetStreamInfo, String>>,
+}
+
+impl Admitted<'_> {
+    pub(super) fn surprises(&self) -> &[String] {
+        self.probed.as_ref().map_or(&[], |probed| &probed.surprises)
+    }
+
+    fn permissions(&self) -> Permissions {
+        match &self.info {
+            Some(info) => info.permissions.clone(),
+            None => permissions(&self.granted.grant),
+        }
+    }
+
+    /// When the connection ends; `true` if it may end a little sooner.
+    fn ends(&self) -> (UnixSeconds, bool) {
+        let now = self.context.now();
+        match &self.info {
+            // A temporary token's own end is not the user's.
+            Some(info) if info.expires > 0 && !self.temporary => {
+                let seconds = info.expires / 1_000_000_000;
+                (now.saturating_add(i64::try_from(seconds).unwrap_or(0)), false)
+            }
+            _ => {
+                let longest = self.context.config.callout.ttl;
+                let life = self.granted.grant.ttl.map_or(longest, |ttl| ttl.min(longest));
+                let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+                let latest = now.saturating_add(life);
+                let record = self.granted.principal.record();
+                let end = if self.temporary {
+                    [record.tenant.expires_at, record.user.expires_at].into_iter().flatten().min()
+                } else {
+                    self.granted.principal.expires_at()
+                };
+                (end.map_or(latest, |end| end.min(latest)), true)
+            }
+        }
+    }
+
+    fn account(&self) -> String {
+        if let Some(info) = &self.info {
+            return info.account.clone();
+        }
+        match (&self.context.config.mode, self.granted.form) {
+            (Mode::Operator(mode), Form::Shared) => mode.users_account.to_string(),
+            (Mode::Operator(_), Form::Own) => self
+                .tenant
+                .account
+                .map_or_else(|| "not known yet".to_owned(), |account| account.to_string()),
+            (Mode::Config(mode), _) => self
+                .tenant
+                .placement
+                .clone()
+                .or_else(|| mode.accounts.first().cloned())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn jetstream_json(&self) -> Value {
+        match &self.jetstream {
+            None => Value::Null,
+            Some(Err(problem)) => json!({ "error": problem }),
+            Some(Ok(info)) => match (&info.error, &info.limits) {
+                (Some(error), _) => {
+                    json!({ "error": format!("{}: {}", error.code, error.description) })
+                }
+                (None, Some(limits)) => json!({
+                    "memory": limits.max_memory,
+                    "storage": limits.max_storage,
+                    "streams": limits.max_streams,
+                    "consumers": limits.max_consumers,
+                }),
+                (None, None) => Value::Null,
+            },
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let permissions = self.permissions();
+        let lists = |lists: &Lists| json!({ "allow": lists.allow, "deny": lists.deny });
+        let (ends, at_most) = self.ends();
+        json!({
+            "tenant": { "id": self.tenant.id.as_str() },
+            "user": { "name": self.user },
+            "admitted": true,
+            "method": self.method,
+            "server": { "name": self.server.0, "version": self.server.1 },
+            "milliseconds": (self.took.as_secs_f64() * 1e5).round() / 1e2,
+            "account": self.account(),
+            "isolation": self.granted.form.as_str(),
+            "permissions": {
+                "publish": lists(&permissions.publish),
+                "subscribe": lists(&permissions.subscribe),
+                "responses": permissions.responses.map(|responses| json!({
+                    "max": responses.max,
+                    "seconds": Duration::from_nanos(responses.ttl).as_secs(),
+                })),
+            },
+            "source": if self.info.is_some() { "server" } else { "policy" },
+            "probes": self.probed.as_ref().map(|probed| json!({
+                "subscriptions_admitted": probed.admitted,
+                "foreign_refused": probed.foreign_refused,
+                "surprises": probed.surprises,
+            })),
+            "expires_at": time_json(Some(ends)),
+            "expires_at_most": at_most,
+            "jetstream": self.jetstream_json(),
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let permissions = self.permissions();
+        let list = |subjects: &[String]| {
+            if subjects.is_empty() { "nothing".to_owned() } else { subjects.join(", ") }
+        };
+        let own = match self.granted.form {
+            Form::Own => "the tenant's own",
+            Form::Shared => "shared with other tenants",
+        };
+        let mut rows = vec![
+            ("account", format!("{} ({own})", self.account())),
+            ("publish", list(&permissions.publish.allow)),
+            ("subscribe", list(&permissions.subscribe.allow)),
+        ];
+        for (name, denied) in [
+            ("no publish", &permissions.publish.deny),
+            ("no subscribe", &permissions.subscribe.deny),
+        ] {
+            if !denied.is_empty() {
+                rows.push((name, list(denied)));
+            }
+        }
+        rows.push(("answers", answers(permissions.responses)));
+        let (ends, at_most) = self.ends();
+        let at_most = if at_most { " at the latest" } else { "" };
+        rows.push(("ends", format!("{}{at_most}; clients then log in again", time(ends))));
+        rows.push(("jetstream", self.jetstream_text()));
+        rows.push((
+            "source",
+            match &self.probed {
+                None => "what the server says of this connection".to_owned(),
+                Some(probed) => format!(
+                    "this configuration's policy, since the user may not ask the server; tried: {} \
+                     subscriptions admitted, a foreign subject {}",
+                    probed.admitted,
+                    if probed.foreign_refused { "refused" } else { "NOT refused" }
+                ),
+            },
+        ));
+        let rows: Vec<String> =
+            rows.iter().map(|(name, value)| format!("  {name:<13}{value}")).collect();
+        format!(
+            "{} of tenant {} may log in ({}, {:.1} ms, {} {})\n\n{}",
+            self.user,
+            self.tenant.id,
+            self.method,
+            self.took.as_secs_f64() * 1e3,
+            self.server.0,
+            self.server.1,
+            rows.join("\n")
+        )
+    }
+
+    fn jetstream_text(&self) -> String {
+        let size = |bytes: i64| match u64::try_from(bytes) {
+            Ok(bytes) => format_size(bytes),
+            Err(_) => "unlimited".to_owned(),
+        };
+        let count = |count: i64| {
+            if count < 0 { "unlimited".to_owned() } else { count.to_string() }
+        };
+        match &self.jetstream {
+            None => "not for this user".to_owned(),
+            Some(Err(problem)) => problem.clone(),
+            Some(Ok(JetStreamInfo { error: Some(error), .. })) => {
+                format!("{}: {}; see `nats-callout doctor`", error.code, error.description)
+            }
+            Some(Ok(JetStreamInfo { limits: Some(limits), .. })) => format!(
+                "{} of memory, {} of storage, {} streams, {} consumers",
+                size(limits.max_memory),
+                size(limits.max_storage),
+                count(limits.max_streams),
+                count(limits.max_consumers)
+            ),
+            Some(Ok(_)) => "no limits were told".to_owned(),
+        }
+    }
+}
+
+fn answers(responses: Option<Responses>) -> String {
+    match responses {
+        None => "no reply subjects beside those above".to_owned(),
+        Some(responses) => format!(
+            "{} to each request, within {} s",
+            responses.max,
+            Duration::from_nanos(responses.ttl).as_secs()
+        ),
+    }
+}
+
+fn permissions(grant: &Grant) -> Permissions {
+    let texts = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+    Permissions {
+        publish: Lists { allow: texts(&grant.publish), deny: texts(&grant.deny_publish) },
+        subscribe: Lists { allow: texts(&grant.subscribe), deny: texts(&grant.deny_subscribe) },
+        responses: grant.responses.map(|responses| Responses {
+            max: i64::from(responses.max),
+            ttl: u64::try_from(responses.expires.as_nanos()).unwrap_or(u64::MAX),
+        }),
+    }
+}

@@ -1,0 +1,233 @@
+//! The login itself, on a connection of a real client, and what that connection is told about
+//! itself: by the server where the grant lets it ask, else by what is refused to it.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerError};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::policy::Grant;
+use crate::policy::subject::Pattern;
+
+/// Where a connection asks who it is.
+const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+const JETSTREAM_INFO: &str = "$JS.API.INFO";
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than the 2 s that a server waits for the service.
+const LOGIN: Duration = Duration::from_secs(8);
+
+/// An admitted connection.
+pub(super) struct Session {
+    client: Client,
+    errors: mpsc::UnboundedReceiver<String>,
+}
+
+/// Logs in once.
+pub(super) async fn login(
+    config: &Config,
+    credentials: &Credentials,
+    inbox_prefix: String,
+) -> (Result<Session, ConnectError>, Duration) {
+    let options = match credentials {
+        Credentials::Password { user, password } => {
+            ConnectOptions::with_user_and_password(user.clone(), password.expose().to_owned())
+        }
+        Credentials::Token(token) => ConnectOptions::with_token(token.expose().to_owned()),
+        _ => ConnectOptions::new(),
+    };
+    let (sender, errors) = mpsc::unbounded_channel();
+    let options = options
+        .name("nats-callout test")
+        .custom_inbox_prefix(inbox_prefix)
+        .connection_timeout(LOGIN)
+        .event_callback(move |event| {
+            if let Event::ServerError(ServerError::Other(text)) = event {
+                let _ = sender.send(text);
+            }
+            std::future::ready(())
+        });
+    let begin = Instant::now();
+    let connected = options.connect(config.nats.urls.as_slice()).await;
+    let took = begin.elapsed();
+    (connected.map(|client| Session { client, errors }), took)
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    data: Option<T>,
+}
+
+/// What the server says of a connection.
+#[derive(Debug, Deserialize)]
+pub(super) struct UserInfo {
+    pub(super) account: String,
+    #[serde(default)]
+    pub(super) permissions: Permissions,
+    /// Nanoseconds to go.
+    #[serde(default)]
+    pub(super) expires: u64,
+}
+
+/// The permissions that a server enforces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Permissions {
+    #[serde(default)]
+    pub(super) publish: Lists,
+    #[serde(default)]
+    pub(super) subscribe: Lists,
+    #[serde(default)]
+    pub(super) responses: Option<Responses>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Lists {
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+    #[serde(default)]
+    pub(super) deny: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) struct Responses {
+    pub(super) max: i64,
+    /// Nanoseconds.
+    pub(super) ttl: u64,
+}
+
+/// What JetStream says of the account.
+#[derive(Debug, Deserialize)]
+pub(super) struct JetStreamInfo {
+    #[serde(default)]
+    pub(super) limits: Option<JetStreamLimits>,
+    #[serde(default)]
+    pub(super) error: Option<JetStreamError>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct JetStreamLimits {
+    pub(super) max_memory: i64,
+    pub(super) max_storage: i64,
+    pub(super) max_streams: i64,
+    pub(super) max_consumers: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct JetStreamError {
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+/// What probing found.
+#[derive(Debug, Default)]
+pub(super) struct Probed {
+    /// Subscriptions of the grant that were admitted.
+    pub(super) admitted: usize,
+    /// What is granted and was refused, or is not granted and was not refused.
+    pub(super) surprises: Vec<String>,
+    /// Whether a foreign subject was refused, to publish and to subscribe.
+    pub(super) foreign_refused: bool,
+}
+
+impl Session {
+    pub(super) fn server(&self) -> (String, String) {
+        let info = self.client.server_info();
+        (info.server_name, info.version)
+    }
+
+    /// What the server says; `None` where the grant does not let the connection ask.
+    pub(super) async fn user_info(&mut self, grant: &Grant) -> Option<UserInfo> {
+        if !publishes(grant, USER_INFO) {
+            return None;
+        }
+        let answer = self.request(USER_INFO).await?;
+        serde_json::from_slice::<Envelope<UserInfo>>(&answer).ok()?.data
+    }
+
+    /// What JetStream says; `Err` is why it says nothing.
+    pub(super) async fn jetstream(
+        &mut self,
+        grant: &Grant,
+    ) -> Option<Result<JetStreamInfo, String>> {
+        if !publishes(grant, JETSTREAM_INFO) {
+            return None;
+        }
+        Some(match self.request(JETSTREAM_INFO).await {
+            Some(answer) => serde_json::from_slice(&answer).map_err(|error| error.to_string()),
+            None => Err("503: no responders, JetStream does not run for this account".to_owned()),
+        })
+    }
+
+    async fn request(&mut self, subject: &str) -> Option<bytes::Bytes> {
+        let asked = self.client.request(subject.to_owned(), bytes::Bytes::new());
+        let answer = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+        Some(answer.payload)
+    }
+
+    /// Subscribes to everything that is granted, and tries a subject that is not, which nobody
+    /// else uses. Nothing that the grant allows is published: it would reach somebody.
+    pub(super) async fn probe(&mut self, grant: &Grant) -> anyhow::Result<Probed> {
+        let foreign = format!("_CALLOUT_TEST.{}", super::super::init::random_name()?);
+        let mut subscriptions = Vec::new();
+        let subjects = grant.subscribe.iter().map(Pattern::as_str).chain([foreign.as_str()]);
+        for subject in subjects {
+            subscriptions.push(self.client.subscribe(subject.to_owned()).await?);
+        }
+        // The last thing sent and refused: what the server has to say of the others comes before.
+        self.client.publish(foreign.clone(), bytes::Bytes::new()).await?;
+        self.client.flush().await?;
+        let mut refusals = Vec::new();
+        let mut publish_refused = false;
+        while let Ok(Some(error)) = tokio::time::timeout(PATIENCE, self.errors.recv()).await {
+            let error = error.to_lowercase();
+            publish_refused = error.contains("publish") && names(&error, &foreign);
+            if publish_refused {
+                break;
+            }
+            refusals.push(error);
+        }
+        let refused = |subject: &str| refusals.iter().any(|error| names(error, subject));
+        let mut probed = Probed { foreign_refused: publish_refused, ..Probed::default() };
+        for pattern in &grant.subscribe {
+            if refused(pattern.as_str()) {
+                probed.surprises.push(format!("to subscribe {pattern} is granted and refused"));
+            } else {
+                probed.admitted += 1;
+            }
+        }
+        let tried = [
+            ("publish", publish_refused, publishes(grant, &foreign)),
+            ("subscribe", refused(&foreign), subscribes(grant, &foreign)),
+        ];
+        for (what, refused, granted) in tried {
+            probed.foreign_refused &= refused;
+            if refused == granted {
+                let not =
+                    if refused { "granted and refused" } else { "neither granted nor refused" };
+                probed.surprises.push(format!("to {what} {foreign} is {not}"));
+            }
+        }
+        Ok(probed)
+    }
+}
+
+/// Whether a refusal is about this subject.
+fn names(refusal: &str, subject: &str) -> bool {
+    refusal.contains(&format!("\"{}\"", subject.to_lowercase()))
+}
+
+fn publishes(grant: &Grant, subject: &str) -> bool {
+    grant.publish.iter().any(|pattern| pattern.matches(subject))
+        && !grant.deny_publish.iter().any(|pattern| pattern.matches(subject))
+}
+
+fn subscribes(grant: &Grant, subject: &str) -> bool {
+    grant.subscribe.iter().any(|pattern| pattern.matches(subject))
+        && !grant.deny_subscribe.iter().any(|pattern| pattern.matches(subject))
+}

@@ -1,0 +1,303 @@
+//! The streams and the consumer through which BB reads the tenants' events: there before the
+//! service is ready, kept at the configured limits, and never emptied or deleted.
+//!
+//! BB's own login may not make or change them, so the service does, from its connection in AUTH:
+//! BB exports to AUTH the few requests of its JetStream API that this takes.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// BB's JetStream API as AUTH sees it.
+const API: &str = "JS.bb.API";
+
+/// Where shared tenants' events arrive, under a subject that nothing but USERS leads into.
+pub const POOLED_EVENTS: &str = "PooledEvents";
+
+/// All tenants' events, as `user.<id>.Events`.
+pub const RECEIVED_EVENTS: &str = "ReceivedEvents";
+
+/// The durable consumer of [`RECEIVED_EVENTS`].
+pub const PROCESS_EVENTS: &str = "ProcessEvents";
+
+/// The least that the server takes. A `Nats-Msg-Id` is compared over all tenants, so that within
+/// the window one of them suppresses another's event.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Every so many failed attempts the log says so again.
+const ATTEMPTS_PER_LINE: u32 = 40;
+
+/// JetStream's codes for what is not there, and for what another instance has just made.
+const STREAM_NOT_FOUND: u64 = 10_059;
+const CONSUMER_NOT_FOUND: u64 = 10_014;
+const STREAM_NAME_TAKEN: u64 = 10_058;
+
+/// What the streams may hold. A tenant that floods loses its own oldest events, and no one
+/// else's, for as long as `messages_per_tenant` times `message_size` stays well below `bytes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Events of each tenant.
+    pub messages_per_tenant: u64,
+    /// Bytes of one event; a longer one is refused.
+    pub message_size: u64,
+    /// Bytes of each of the two streams.
+    pub bytes: u64,
+    /// How long an event is kept; zero is for ever.
+    pub age: Duration,
+    /// Copies in a cluster.
+    pub replicas: u64,
+}
+
+/// Why the streams are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// Nothing in BB answers: no JetStream there, or the accounts lack the exports and imports.
+    #[error("{request}: {source}")]
+    Unanswered {
+        /// The request's subject.
+        request: String,
+        /// What went wrong.
+        source: async_nats::RequestError,
+    },
+    /// Nothing has answered in time.
+    #[error("{0}: no answer in {PATIENCE:?}")]
+    Silence(String),
+    /// The answer is not JetStream's.
+    #[error("{0}: the answer is not one of JetStream's")]
+    Malformed(String),
+    /// JetStream refuses.
+    #[error("{request}: {description} (error {code})")]
+    Refused {
+        /// The request's subject.
+        request: String,
+        /// JetStream's words.
+        description: String,
+        /// JetStream's code.
+        code: u64,
+    },
+    /// The consumer is another than BB has to have, which cannot be changed in place.
+    #[error(
+        "the consumer {PROCESS_EVENTS} of {RECEIVED_EVENTS} has {0}; delete it, so that it is made \
+         anew as a pull consumer with explicit acknowledgements"
+    )]
+    OtherConsumer(String),
+}
+
+/// Makes sure of the streams and the consumer, trying until it works; `false` if `shutdown` came
+/// first.
+pub async fn ensure(client: &Client, limits: &StreamLimits, shutdown: &CancellationToken) -> bool {
+    let mut attempts = 0;
+    loop {
+        let Some(attempt) = shutdown.run_until_cancelled(ensure_once(client, limits)).await else {
+            return false;
+        };
+        match attempt {
+            Ok(()) => return true,
+            Err(error) if attempts % ATTEMPTS_PER_LINE == 0 => tracing::error!(
+                %error,
+                "the event streams of BB cannot be made; logins are answered, but the service is \
+                 not ready; trying again every {PAUSE:?}"
+            ),
+            Err(error) => tracing::debug!(%error, "the event streams of BB cannot be made yet"),
+        }
+        attempts += 1;
+        if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return false;
+        }
+    }
+}
+
+async fn ensure_once(client: &Client, limits: &StreamLimits) -> Result<(), StreamsError> {
+    for (name, wanted) in streams(limits) {
+        ensure_stream(client, name, wanted).await?;
+    }
+    ensure_consumer(client).await
+}
+
+/// The settings that the service owns; what else a stream has is left as it is.
+fn streams(limits: &StreamLimits) -> [(&'static str, Map<String, Value>); 2] {
+    let settings = |own: Value| {
+        let mut settings = Map::new();
+        let shared = json!({
+            "max_msgs_per_subject": limits.messages_per_tenant,
+            "max_msg_size": limits.message_size,
+            "max_bytes": limits.bytes,
+            "max_age": nanoseconds(limits.age),
+            "duplicate_window": nanoseconds(DUPLICATE_WINDOW),
+            "num_replicas": limits.replicas,
+            "discard": "old",
+        });
+        for part in [shared, own] {
+            if let Value::Object(part) = part {
+                settings.extend(part);
+            }
+        }
+        settings
+    };
+    let source = json!({
+        "name": POOLED_EVENTS,
+        "subject_transforms": [
+            { "src": "pool.user.*.Events", "dest": "user.{{wildcard(1)}}.Events" }
+        ],
+    });
+    [
+        (POOLED_EVENTS, settings(json!({ "subjects": ["pool.user.*.Events"], "no_ack": true }))),
+        (
+            RECEIVED_EVENTS,
+            settings(
+                json!({ "subjects": ["user.*.Events"], "no_ack": false, "sources": [source] }),
+            ),
+        ),
+    ]
+}
+
+async fn ensure_stream(
+    client: &Client,
+    name: &str,
+    wanted: Map<String, Value>,
+) -> Result<(), StreamsError> {
+    let info = request(client, &format!("STREAM.INFO.{name}"), &json!({})).await;
+    let mut config = match info {
+        Ok(info) => match info.get("config") {
+            Some(Value::Object(config)) => config.clone(),
+            _ => return Err(StreamsError::Malformed(format!("{API}.STREAM.INFO.{name}"))),
+        },
+        Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {
+            return create_stream(client, name, wanted).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let changed: Vec<&str> = wanted
+        .iter()
+        .filter(|(key, value)| !agrees(config.get(*key), value))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(stream = name, settings = ?changed, "changing a stream of BB");
+    config.extend(wanted);
+    let update = request(client, &format!("STREAM.UPDATE.{name}"), &Value::Object(config)).await;
+    update.map(drop)
+}
+
+async fn create_stream(
+    client: &Client,
+    name: &str,
+    mut config: Map<String, Value>,
+) -> Result<(), StreamsError> {
+    config.insert("name".to_owned(), name.into());
+    config.insert("storage".to_owned(), "file".into());
+    config.insert("retention".to_owned(), "limits".into());
+    match request(client, &format!("STREAM.CREATE.{name}"), &Value::Object(config)).await {
+        Ok(_) => {
+            tracing::info!(stream = name, "made a stream of BB");
+            Ok(())
+        }
+        // Another instance was faster; with other settings it is the next attempt that says so.
+        Err(StreamsError::Refused { code: STREAM_NAME_TAKEN, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ensure_consumer(client: &Client) -> Result<(), StreamsError> {
+    let target = format!("{RECEIVED_EVENTS}.{PROCESS_EVENTS}");
+    let info = request(client, &format!("CONSUMER.INFO.{target}"), &json!({})).await;
+    match info {
+        Ok(info) => {
+            let setting = |key: &str| info.pointer(&format!("/config/{key}"));
+            if let Some(subject) = setting("deliver_subject") {
+                return Err(StreamsError::OtherConsumer(format!("the deliver subject {subject}")));
+            }
+            match setting("ack_policy").and_then(Value::as_str) {
+                Some("explicit") => Ok(()),
+                other => Err(StreamsError::OtherConsumer(format!("the ack policy {other:?}"))),
+            }
+        }
+        Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND, .. }) => {
+            let body = json!({
+                "stream_name": RECEIVED_EVENTS,
+                "config": {
+                    "name": PROCESS_EVENTS,
+                    "durable_name": PROCESS_EVENTS,
+                    "ack_policy": "explicit",
+                    "deliver_policy": "all",
+                },
+            });
+            request(client, &format!("CONSUMER.CREATE.{target}"), &body).await?;
+            tracing::info!(consumer = PROCESS_EVENTS, "made a consumer of BB");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn request(client: &Client, subject: &str, body: &Value) -> Result<Value, StreamsError> {
+    let subject = format!("{API}.{subject}");
+    let asking = client.request(subject.clone(), body.to_string().into());
+    let answer = match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(source)) => return Err(StreamsError::Unanswered { request: subject, source }),
+        Err(_) => return Err(StreamsError::Silence(subject)),
+    };
+    let Ok(answer) = serde_json::from_slice::<Value>(&answer.payload) else {
+        return Err(StreamsError::Malformed(subject));
+    };
+    let Some(error) = answer.get("error") else { return Ok(answer) };
+    let description = error.get("description").and_then(Value::as_str).unwrap_or("refused");
+    Err(StreamsError::Refused {
+        request: subject,
+        description: description.to_owned(),
+        code: error.get("err_code").and_then(Value::as_u64).unwrap_or_default(),
+    })
+}
+
+/// Whether what the server reports says what is wanted; it leaves out what is false, and adds
+/// defaults inside objects.
+fn agrees(found: Option<&Value>, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (None | Some(Value::Null), Value::Bool(false)) => true,
+        (Some(Value::Object(found)), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| agrees(found.get(key), value))
+        }
+        (Some(Value::Array(found)), Value::Array(wanted)) => {
+            found.len() == wanted.len()
+                && found.iter().zip(wanted).all(|(found, wanted)| agrees(Some(found), wanted))
+        }
+        (Some(found), wanted) => found == wanted,
+        (None, _) => false,
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_adds_or_leaves_out_is_no_difference() {
+        let wanted = json!({ "no_ack": false, "sources": [{ "name": "S" }], "max_age": 5 });
+        let same = json!({ "sources": [{ "name": "S", "opt": 1 }], "max_age": 5, "more": true });
+        assert!(agrees(Some(&same), &wanted));
+        for other in [
+            json!({ "no_ack": true, "sources": [{ "name": "S" }], "max_age": 5 }),
+            json!({ "sources": [{ "name": "T" }], "max_age": 5 }),
+            json!({ "sources": [{ "name": "S" }, { "name": "T" }], "max_age": 5 }),
+            json!({ "sources": [{ "name": "S" }], "max_age": 6 }),
+            json!({ "max_age": 5 }),
+        ] {
+            assert!(!agrees(Some(&other), &wanted), "{other}");
+        }
+    }
+}

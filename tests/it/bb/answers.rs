@@ -1,0 +1,218 @@
+//! BB asks a tenant with an own account and is answered, where the tenant's row says `answers`;
+//! what that costs stands in the account ANSWERS and in no other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{App, Backend, Isolation, answer, next, silent};
+use crate::harness::client::Connected;
+use crate::harness::cluster::Cluster;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::{eventually, eventually_async};
+
+/// The JWT of one of the accounts that `init` made, as the server keeps it.
+pub(super) fn account_jwt(init: &Initialised, key: &str) -> String {
+    let toml = std::fs::read_to_string(init.config()).expect("the configuration");
+    let line = toml.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
+    let id = line.expect("the account").trim_end_matches('"');
+    let path = init.dir().join("accounts").join(format!("{id}.jwt"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// How the server refuses or leaves a request without an answer.
+async fn unanswered(backend: &Backend, tenant: &str) -> async_nats::RequestErrorKind {
+    let subject = format!("user.{tenant}.Notifications");
+    let request = async_nats::Request::new()
+        .payload("question".into())
+        .timeout(Some(Duration::from_millis(500)));
+    backend.connected.client.send_request(subject, request).await.expect_err("no answer").kind()
+}
+
+/// Each notification comes exactly once.
+async fn notified(backend: &Backend, app: &App) {
+    let mut ear = app.notifications().await;
+    for round in 0..3 {
+        backend.notify(&app.id, &round.to_string()).await;
+        assert_eq!(next(&mut ear).await, ("Notifications".to_owned(), round.to_string()));
+    }
+    app.settled().await;
+    silent(&mut ear);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_own_account_answers_where_it_may() {
+    let mut deployment = Deployment::start(Mode::Operator);
+    let backend = Backend::connect(&deployment).await;
+    let before = account_jwt(&deployment, "bb_account");
+    let one = App::add(&deployment, "one", Isolation::Own, &["--answers"]).await;
+    let two = App::add(&deployment, "two", Isolation::Own, &["--answers"]).await;
+    let mute = App::add(&deployment, "mute", Isolation::Own, &[]).await;
+    let shared = App::add(&deployment, "shared", Isolation::Shared, &[]).await;
+
+    // Nobody listens: BB hears so at once, as with any request.
+    eventually_async("no responders", || async {
+        (unanswered(&backend, "one").await == async_nats::RequestErrorKind::NoResponders)
+            .then_some(())
+    })
+    .await;
+    let mut tasks = Vec::new();
+    for app in [&one, &two, &mute, &shared] {
+        tasks.push(app.answering().await);
+    }
+    for app in [&one, &two, &shared] {
+        for _ in 0..3 {
+            assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+        }
+    }
+    unanswered(&backend, "mute").await;
+    for app in [&one, &two, &mute] {
+        notified(&backend, app).await;
+    }
+    assert_eq!(one.connected.errors(), [""; 0]);
+
+    // The list is kept where the server keeps accounts, and what `init` wrote does not replace it.
+    assert_eq!(account_jwt(&deployment, "bb_account"), before);
+    deployment.server.stop();
+    deployment.server.restart();
+    for app in [&one, &two] {
+        assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+    }
+}
+
+/// Rows that another program changes, with the tenants connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_says_who_answers() {
+    let deployment = Deployment::start(Mode::Operator);
+    let backend = Backend::connect(&deployment).await;
+    let one = App::add(&deployment, "one", Isolation::Own, &[]).await;
+    let two = App::add(&deployment, "two", Isolation::Own, &[]).await;
+    let _answering = [one.answering().await, two.answering().await];
+    notified(&backend, &one).await;
+
+    deployment.sql("UPDATE tenants SET answers = true WHERE id = 'one'");
+    assert_eq!(answer(&backend, "one").await, "answer of one");
+    unanswered(&backend, "two").await;
+    notified(&backend, &one).await;
+
+    deployment.sql("UPDATE tenants SET answers = false WHERE id = 'one'");
+    deployment.sql("UPDATE tenants SET answers = true WHERE id = 'two'");
+    assert_eq!(answer(&backend, "two").await, "answer of two");
+    eventually_async("no answer of one", || async {
+        let request = backend.connected.client.request("user.one.Notifications", "q".into());
+        tokio::time::timeout(Duration::from_millis(300), request)
+            .await
+            .map_or(true, |answer| answer.is_err())
+            .then_some(())
+    })
+    .await;
+    notified(&backend, &one).await;
+    notified(&backend, &two).await;
+
+    deployment.sql("DELETE FROM tenants WHERE id = 'two'");
+    let length = || account_jwt(&deployment, "answers_account").len();
+    let with_one = length();
+    eventually("an empty list", || (length() < with_one).then_some(()));
+    let fault = deployment.cli(&["tenant", "add", "x", "--isolation", "shared", "--answers"]);
+    assert_eq!(fault.status, 2, "{fault:?}");
+    assert!(fault.stderr.contains("are answered without it"), "{fault:?}");
+}
+
+/// Several instances write one list: none of them loses what another has added.
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_agree_on_the_list() {
+    let deployment = Deployment::start(Mode::Operator);
+    let _others = [deployment.another_service(), deployment.another_service()];
+    let backend = Backend::connect(&deployment).await;
+    let mut apps = Vec::new();
+    for at in 0..6 {
+        apps.push(App::add(&deployment, &format!("t{at}"), Isolation::Own, &[]).await);
+    }
+    let mut tasks = Vec::new();
+    for app in &apps {
+        tasks.push(app.answering().await);
+    }
+    for round in 0..4 {
+        for at in 0..6 {
+            let on = (at + round) % 2 == 0;
+            deployment.sql(&format!("UPDATE tenants SET answers = {on} WHERE id = 't{at}'"));
+            tokio::time::sleep(Duration::from_millis(130)).await;
+        }
+    }
+    deployment.sql("UPDATE tenants SET answers = true");
+    for app in &apps {
+        assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+    }
+    // And so it stays: each has asked the servers after its last writing.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for app in &apps {
+        assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+        notified(&backend, app).await;
+    }
+}
+
+/// While the list changes, the tenants that stay on it miss nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_list_loses_no_one_elses_notifications() {
+    let deployment = Deployment::start(Mode::Operator);
+    let backend = Backend::connect(&deployment).await;
+    let staying = App::add(&deployment, "staying", Isolation::Own, &["--answers"]).await;
+    let shared = App::add(&deployment, "shared", Isolation::Shared, &[]).await;
+    let other = App::add(&deployment, "other", Isolation::Own, &[]).await;
+    let answering = staying.answering().await;
+    assert_eq!(answer(&backend, "staying").await, "answer of staying");
+    answering.abort();
+
+    let mut ears = [staying.notifications().await, shared.notifications().await];
+    let mut sent = 0_u32;
+    for round in 0..6 {
+        let on = round % 2 == 0;
+        deployment.sql(&format!("UPDATE tenants SET answers = {on} WHERE id = '{}'", other.id));
+        let until = std::time::Instant::now() + Duration::from_millis(800);
+        while std::time::Instant::now() < until {
+            for tenant in ["staying", "shared"] {
+                let subject = format!("user.{tenant}.Notifications");
+                let text = sent.to_string();
+                backend.connected.client.publish(subject, text.into()).await.expect("publishes");
+            }
+            sent += 1;
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+    for (ear, tenant) in ears.iter_mut().zip(["staying", "shared"]) {
+        backend.notify(tenant, "last").await;
+        let mut heard = BTreeSet::new();
+        let mut twice = 0;
+        loop {
+            let (_, text) = next(ear).await;
+            if text == "last" {
+                break;
+            }
+            twice += u32::from(!heard.insert(text));
+        }
+        assert_eq!(heard.len(), sent as usize, "{tenant}");
+        assert_eq!(twice, 0, "{tenant}: of {sent}");
+    }
+    assert!(sent > 1_000, "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_every_node_of_a_cluster() {
+    let cluster = Cluster::start(Mode::Operator, 3);
+    cluster.init.tenant_add("one", &["--answers"]);
+    let login = cluster.init.user_add("one", "app", &["--kind", "bb"]);
+    let mut connected: Vec<Connected> = Vec::new();
+    for node in &cluster.nodes[1..] {
+        let tenant = crate::harness::client::connect(&node.url(), &login, "_INBOX_one").await;
+        connected.push(tenant.unwrap_or_else(|error| panic!("{error}")));
+    }
+    let app =
+        App { id: "one".to_owned(), isolation: Isolation::Own, connected: connected.remove(0) };
+    let _answering = app.answering().await;
+    let creds = std::fs::read_to_string(cluster.init.dir().join("keys/bb.creds")).expect("creds");
+    for node in &cluster.nodes {
+        let options = async_nats::ConnectOptions::with_credentials(&creds).expect("creds");
+        let connected = crate::harness::client::connect_with(&node.url(), options, "_INBOX").await;
+        let backend = Backend { connected: connected.unwrap_or_else(|error| panic!("{error}")) };
+        assert_eq!(answer(&backend, "one").await, "answer of one");
+    }
+}

@@ -1,0 +1,485 @@
+//! What a tenant can choose reaches no other tenant's subjects, and no stream but as its own
+//! event: reply subjects, headers, queues, and in an account of its own everything that JetStream
+//! can be told to do there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Subscriber};
+use serde_json::{Value, json};
+
+use super::{App, Backend, Isolation, next, silent};
+use crate::harness::client::{self, Connected};
+use crate::harness::deployment::{Deployment, Mode};
+
+/// Attackers and victims of every kind the mode has, and one event of each victim.
+struct Field {
+    deployment: Deployment,
+    backend: Backend,
+    attackers: Vec<App>,
+    victims: Vec<App>,
+    ears: Vec<Subscriber>,
+}
+
+impl Field {
+    async fn start(mode: Mode) -> Self {
+        let deployment = Deployment::start(mode);
+        let backend = Backend::connect(&deployment).await;
+        let kinds: &[(&str, Isolation)] = match mode {
+            Mode::Operator => &[("own", Isolation::Own), ("shared", Isolation::Shared)],
+            Mode::Config => &[("shared", Isolation::Shared)],
+        };
+        let (mut attackers, mut victims, mut ears) = (Vec::new(), Vec::new(), Vec::new());
+        for (kind, isolation) in kinds {
+            let victim = App::add(&deployment, &format!("v-{kind}"), *isolation, &[]).await;
+            victim.event("kept").await;
+            ears.push(victim.notifications().await);
+            victims.push(victim);
+            attackers.push(App::add(&deployment, &format!("a-{kind}"), *isolation, &[]).await);
+            if *isolation == Isolation::Own {
+                let with_answers = format!("a-{kind}-answers");
+                attackers
+                    .push(App::add(&deployment, &with_answers, *isolation, &["--answers"]).await);
+            }
+        }
+        let field = Self { deployment, backend, attackers, victims, ears };
+        field.backend.holds("ReceivedEvents", field.victims.len() as u64).await;
+        field
+    }
+
+    /// The subjects and streams of a victim, and what else a reply might be made to reach.
+    fn targets(&self) -> Vec<String> {
+        let mut targets: Vec<String> = [
+            "$JS.API.STREAM.PURGE.ReceivedEvents",
+            "$JS.API.STREAM.DELETE.PooledEvents",
+            "JS.bb.API.STREAM.INFO.ReceivedEvents",
+            "$JS.API.CONSUMER.DELETE.ReceivedEvents.ProcessEvents",
+            "$SYS.REQ.CLAIMS.UPDATE",
+            "$SYS.REQ.USER.AUTH",
+            "auth.user.updated",
+            "_R_.x",
+            "_R_.AAAAAA.BBBBBB",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for victim in &self.victims {
+            let id = &victim.id;
+            targets.extend([
+                format!("user.{id}.Notifications"),
+                format!("user.{id}.Events"),
+                format!("pool.user.{id}.Events"),
+                format!("_INBOX_{id}.x"),
+            ]);
+        }
+        targets
+    }
+
+    /// How many events BB holds, by subject.
+    async fn events(&self, stream: &str) -> BTreeMap<String, u64> {
+        let request = json!({ "subjects_filter": ">" });
+        let subject = format!("$JS.API.STREAM.INFO.{stream}");
+        let info = self.backend.connected.jetstream(&subject, &request).await;
+        serde_json::from_value(info["state"]["subjects"].clone()).unwrap_or_default()
+    }
+
+    /// Every victim has heard nothing, and has in BB just the event it published.
+    async fn unharmed(&mut self) {
+        for attacker in &self.attackers {
+            attacker.settled().await;
+        }
+        for (victim, ear) in self.victims.iter().zip(&mut self.ears) {
+            self.backend.notify(&victim.id, "last").await;
+            assert_eq!(next(ear).await.1, "last", "{}", victim.id);
+            victim.settled().await;
+            silent(ear);
+        }
+        let events = self.events("ReceivedEvents").await;
+        let own: Vec<String> = self
+            .victims
+            .iter()
+            .chain(&self.attackers)
+            .map(|app| format!("user.{}.Events", app.id))
+            .collect();
+        for victim in &self.victims {
+            assert_eq!(events[&format!("user.{}.Events", victim.id)], 1, "{events:?}");
+        }
+        assert!(events.keys().all(|subject| own.contains(subject)), "{events:?}");
+        let pooled = self.events("PooledEvents").await;
+        for subject in pooled.keys() {
+            let plain = subject.strip_prefix("pool.").expect("a pooled event");
+            assert!(own.iter().any(|own| own == plain), "{pooled:?}");
+        }
+    }
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.insert(*name, *value);
+    }
+    headers
+}
+
+async fn replies(mode: Mode) {
+    let mut field = Field::start(mode).await;
+    for attacker in &field.attackers {
+        let client = &attacker.connected.client;
+        let subjects = [attacker.subject("Events"), format!("user.{}.Events", attacker.id)];
+        for target in field.targets() {
+            for subject in &subjects {
+                let (subject, target) = (subject.clone(), target.clone());
+                client.publish_with_reply(subject, target, "forged".into()).await.expect("is sent");
+            }
+            // Straight at it, and at itself with a reply that it would then be let to answer.
+            client.publish(target.clone(), "forged".into()).await.expect("is sent");
+            let notifications = attacker.subject("Notifications");
+            client
+                .publish_with_reply(notifications, target, "forged".into())
+                .await
+                .expect("is sent");
+        }
+    }
+    field.unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reply_subject_reaches_another_tenant_in_operator_mode() {
+    replies(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reply_subject_reaches_another_tenant_in_config_mode() {
+    replies(Mode::Config).await;
+}
+
+/// From USERS notifications lead on to own accounts, whose answers go where the publisher says: a
+/// tenant that was moved from one isolation to the other must not publish any in the meantime.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_tenant_publishes_no_notifications_not_even_its_own() {
+    let mut field = Field::start(Mode::Operator).await;
+    let attacker = field.attackers.last().expect("a shared one");
+    let subject = attacker.subject("Notifications");
+    let reply = field.victims[1].subject("Notifications");
+    let client = &attacker.connected.client;
+    client.publish_with_reply(subject.clone(), reply, "forged".into()).await.expect("is sent");
+    attacker.connected.violation(&["publish", &format!("\"{subject}\"")]).await;
+    field.unharmed().await;
+}
+
+/// BB asks an attacker, who answers it with replies of its choice, and more than once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_reaches_bb_alone_and_once() {
+    use futures_util::StreamExt as _;
+
+    let mut field = Field::start(Mode::Operator).await;
+    let targets = field.targets();
+    let mut tasks = Vec::new();
+    for attacker in &field.attackers {
+        let mut requests = attacker.notifications().await;
+        let (client, targets) = (attacker.connected.client.clone(), targets.clone());
+        tasks.push(tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let Some(reply) = request.reply else { continue };
+                for target in &targets {
+                    let (reply, target) = (reply.clone(), target.clone());
+                    client.publish_with_reply(reply, target, "forged".into()).await.expect("sent");
+                }
+            }
+        }));
+    }
+    for attacker in &field.attackers {
+        if attacker.id == "a-own" {
+            continue;
+        }
+        let subject = format!("user.{}.Notifications", attacker.id);
+        super::answer(&field.backend, &attacker.id).await;
+        let client = &field.backend.connected.client;
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.expect("subscribes");
+        client.publish_with_reply(subject, inbox, "question".into()).await.expect("publishes");
+        assert_eq!(next(&mut answers).await.1, "forged");
+        attacker.settled().await;
+        field.backend.settled().await;
+        silent(&mut answers);
+    }
+    field.unharmed().await;
+}
+
+/// The reply that a shared tenant chose is kept from BB, which might answer it by habit.
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_never_sees_the_pool() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let field = Field::start(mode).await;
+        let bb = &field.backend.connected;
+        let mut ears = Vec::new();
+        for subject in [">", "*.>", "*.user.*.Events", "*.user.>"] {
+            ears.push(bb.client.subscribe(subject).await.expect("is sent"));
+        }
+        ears.push(bb.client.queue_subscribe(">", "q".to_owned()).await.expect("is sent"));
+        for subject in ["pool.>", "pool.user.*.Events", "pool.user.v-shared.Events"] {
+            ears.push(bb.client.subscribe(subject).await.expect("is sent"));
+            bb.violation(&["subscription", &format!("\"{subject}\"")]).await;
+        }
+        field.backend.settled().await;
+        let attacker = field.attackers.last().expect("a shared one");
+        let reply = "user.v-shared.Notifications";
+        let client = &attacker.connected.client;
+        let subject = attacker.subject("Events");
+        client.publish_with_reply(subject, reply, "see me".into()).await.expect("is sent");
+        attacker.settled().await;
+        field.backend.holds("PooledEvents", 2).await;
+        field.backend.settled().await;
+        for ear in &mut ears {
+            use futures_util::{FutureExt as _, StreamExt as _};
+            while let Some(Some(message)) = ear.next().now_or_never() {
+                assert!(!message.subject.starts_with("pool."), "{mode:?}: {message:?}");
+            }
+        }
+    }
+}
+
+/// The same id from two tenants: beyond the window of 100 ms nothing is suppressed.
+#[tokio::test(flavor = "multi_thread")]
+async fn message_ids_of_others_suppress_nothing() {
+    let field = Field::start(Mode::Operator).await;
+    let publish = async |app: &App| {
+        let id = headers(&[("Nats-Msg-Id", "order-1")]);
+        let client = &app.connected.client;
+        client
+            .publish_with_headers(app.subject("Events"), id, app.id.clone().into())
+            .await
+            .expect("is sent");
+        app.settled().await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    for app in field.attackers.iter().chain(&field.victims) {
+        publish(app).await;
+    }
+    let (attackers, victims) = (field.attackers.len() as u64, field.victims.len() as u64);
+    field.backend.holds("ReceivedEvents", 2 * victims + attackers).await;
+    for victim in &field.victims {
+        let events = field.events("ReceivedEvents").await;
+        assert_eq!(events[&format!("user.{}.Events", victim.id)], 2, "{events:?}");
+    }
+}
+
+async fn header_tricks(mode: Mode) {
+    let mut field = Field::start(mode).await;
+    let victim = format!("user.{}.Events", field.victims[0].id);
+    let notifications = format!("user.{}.Notifications", field.victims[0].id);
+    let tricks: Vec<Vec<(&str, &str)>> = vec![
+        vec![("Nats-Rollup", "all")],
+        vec![("Nats-Rollup", "sub")],
+        vec![("Nats-TTL", "1s")],
+        vec![("Nats-TTL", "1s"), ("Nats-Marker-Reason", "Purge")],
+        vec![("Nats-Schedule", "@every 1s"), ("Nats-Schedule-Target", &victim)],
+        vec![("Nats-Schedule", "@at 2020-01-01T00:00:00Z"), ("Nats-Schedule-Target", &victim)],
+        vec![("Nats-Batch-Id", "b"), ("Nats-Batch-Sequence", "1"), ("Nats-Batch-Commit", "1")],
+        vec![("Nats-Expected-Stream", "ReceivedEvents")],
+        vec![("Nats-Expected-Last-Sequence", "0")],
+        vec![("Nats-Expected-Last-Subject-Sequence", "1")],
+        vec![("Nats-Expected-Last-Subject-Sequence-Subject", &victim)],
+        vec![("Nats-Stream-Source", "PooledEvents 1 > > >")],
+        vec![("Nats-Stream", "ReceivedEvents"), ("Nats-Subject", &victim)],
+        vec![("Nats-Trace-Dest", &notifications)],
+        vec![("Nats-Trace-Dest", &notifications), ("Nats-Trace-Only", "true")],
+        vec![("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")],
+        vec![("Nats-Request-Info", r#"{"acc":"BB","svc":"BB"}"#)],
+        vec![("Nats-Incr", "5")],
+        vec![("Status", "503")],
+    ];
+    for attacker in &field.attackers {
+        let client = &attacker.connected.client;
+        for trick in &tricks {
+            for subject in [attacker.subject("Events"), attacker.subject("Notifications")] {
+                let trick = headers(trick);
+                let sent = client.publish_with_headers(subject, trick, "x".into()).await;
+                sent.expect("is sent");
+            }
+        }
+    }
+    // A message with a life of one second would be gone by then, and a schedule would have run.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    field.unharmed().await;
+    // Everyone's next event comes as if nothing had been.
+    for app in field.attackers.iter().chain(&field.victims) {
+        app.event("afterwards").await;
+    }
+    let mut missing: Vec<String> = field
+        .attackers
+        .iter()
+        .chain(&field.victims)
+        .map(|app| format!("user.{}.Events", app.id))
+        .collect();
+    while !missing.is_empty() {
+        let (subject, text) = field.backend.next_event().await;
+        if text == "afterwards" {
+            missing.retain(|other| *other != subject);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_reach_no_other_tenant_in_operator_mode() {
+    header_tricks(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_reach_no_other_tenant_in_config_mode() {
+    header_tricks(Mode::Config).await;
+}
+
+/// Queues and long subjects.
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_take_nothing_away_and_long_subjects_break_nothing() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let mut field = Field::start(mode).await;
+        let mut ears = Vec::new();
+        for attacker in &field.attackers {
+            let client = &attacker.connected.client;
+            for victim in &field.victims {
+                for subject in [
+                    format!("user.{}.Notifications", victim.id),
+                    format!("user.{}.>", victim.id),
+                    "user.*.Notifications".to_owned(),
+                    "_R_.>".to_owned(),
+                    ">".to_owned(),
+                ] {
+                    let ear = client.queue_subscribe(subject, "q".to_owned()).await;
+                    ears.push((attacker, ear.expect("is sent")));
+                }
+            }
+            let long = format!("user.{}{}", attacker.id, ".x".repeat(1_500));
+            client.publish(long.clone(), "x".into()).await.expect("is sent");
+            let _ear = client.subscribe(format!("{long}.>")).await.expect("is sent");
+            let reply = format!("user.{}{}", field.victims[0].id, ".x".repeat(1_500));
+            let events = attacker.subject("Events");
+            client.publish_with_reply(events, reply, "x".into()).await.expect("is sent");
+            attacker.settled().await;
+        }
+        for victim in &field.victims {
+            victim.event("not for you").await;
+            field.backend.notify(&victim.id, "not for you").await;
+        }
+        for (attacker, ear) in &mut ears {
+            use futures_util::{FutureExt as _, StreamExt as _};
+            attacker.settled().await;
+            while let Some(Some(message)) = ear.next().now_or_never() {
+                assert_ne!(message.payload, "not for you", "{}: {message:?}", attacker.id);
+            }
+        }
+        for (victim, ear) in field.victims.iter().zip(&mut field.ears) {
+            assert_eq!(next(ear).await.1, "not for you", "{}", victim.id);
+        }
+    }
+}
+
+/// The admin of an own account, who may do everything there, and does.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_made_in_an_own_account_leads_out_of_it() {
+    let mut field = Field::start(Mode::Operator).await;
+    let login = field.deployment.tenant_add("a-admin", &["--memory", "8MB", "--storage", "64MB"]);
+    let admin = client::connect(&field.deployment.url(), &login, "_INBOX").await.expect("connects");
+    let victim = field.victims[0].id.clone();
+
+    let streams = [
+        json!({ "subjects": ["r.>"], "republish": { "src": "r.>", "dest": format!("user.{victim}.Events") } }),
+        json!({ "subjects": ["s.>"], "republish": { "src": ">", "dest": format!("user.{victim}.Notifications") } }),
+        json!({ "subjects": ["t.>"], "subject_transform": { "src": "t.>", "dest": format!("user.{victim}.>") } }),
+        json!({ "subjects": [format!("user.{victim}.>")] }),
+        json!({ "subjects": ["pool.>"] }),
+        json!({ "subjects": ["_R_.>"] }),
+        json!({ "mirror": { "name": "ReceivedEvents" } }),
+        json!({ "mirror": { "name": "ReceivedEvents",
+            "external": { "api": "JS.bb.API", "deliver": "mirror.x" } } }),
+        json!({ "sources": [{ "name": "PooledEvents",
+            "external": { "api": "$JS.API", "deliver": "user.x" } }] }),
+        json!({ "sources": [{ "name": "AUTH_EVENTS",
+            "external": { "api": "JS.auth.API", "deliver": "mirror.auth" } }] }),
+    ];
+    for (at, config) in streams.iter().enumerate() {
+        let name = format!("S{at}");
+        let mut config = config.clone();
+        config["name"] = json!(name);
+        config["max_bytes"] = json!(1 << 20);
+        // Some of them the server refuses, which is as well.
+        ask(&admin, &format!("$JS.API.STREAM.CREATE.{name}"), &config).await;
+        for deliver in [
+            format!("user.{victim}.Events"),
+            format!("user.{victim}.Notifications"),
+            format!("pool.user.{victim}.Events"),
+        ] {
+            let durable = format!("C{}", deliver.replace('.', "_"));
+            let body = json!({ "stream_name": name, "config": {
+                "durable_name": durable, "deliver_subject": deliver, "ack_policy": "none" } });
+            let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.{durable}");
+            ask(&admin, &subject, &body).await;
+        }
+    }
+    for subject in ["r.x", "s.x", "t.Events", "t.Notifications", "Notifications"] {
+        admin.client.publish(subject, "forged".into()).await.expect("is sent");
+    }
+    for target in field.targets() {
+        admin.client.publish(target.clone(), "forged".into()).await.expect("is sent");
+        let events = "Events".to_owned();
+        admin.client.publish_with_reply(events, target, "own".into()).await.expect("is sent");
+    }
+    admin.round_trip("done").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for at in 6..=9 {
+        let info = ask(&admin, &format!("$JS.API.STREAM.INFO.S{at}"), &json!({})).await;
+        let messages = info["state"]["messages"].as_u64().unwrap_or_default();
+        assert_eq!(messages, 0, "S{at}: {info}");
+    }
+    // Its own events are its to forge; they come under its name.
+    let attackers = field.attackers.len();
+    field.attackers.push(App {
+        id: "a-admin".to_owned(),
+        isolation: Isolation::Own,
+        connected: admin,
+    });
+    assert_eq!(field.attackers.len(), attackers + 1);
+    field.unharmed().await;
+}
+
+/// A request to JetStream whose answer may be an error, or none.
+async fn ask(connected: &Connected, subject: &str, body: &Value) -> Value {
+    let request = async_nats::Request::new()
+        .payload(body.to_string().into())
+        .timeout(Some(Duration::from_secs(2)));
+    match connected.client.send_request(subject.to_owned(), request).await {
+        Ok(answer) => serde_json::from_slice(&answer.payload).unwrap_or_default(),
+        Err(_) => Value::Null,
+    }
+}
+
+/// BB reads the streams that the service keeps, and does nothing else to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_may_not_touch_the_streams() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let mut field = Field::start(mode).await;
+        let bb = field.backend.connected.clone();
+        let mut subjects = vec![
+            "pool.user.v-shared.Events".to_owned(),
+            "mirror.auth.x".to_owned(),
+            "JS.auth.API.CONSUMER.CREATE.AUTH_EVENTS".to_owned(),
+            "$JS.FC.AUTH_EVENTS.x".to_owned(),
+        ];
+        for stream in ["PooledEvents", "ReceivedEvents", "AUTH_EVENTS", "AUTH_DECISIONS"] {
+            for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
+                subjects.push(format!("$JS.API.STREAM.{action}.{stream}"));
+            }
+        }
+        for subject in subjects {
+            bb.client.publish(subject.clone(), "{}".into()).await.expect("is sent");
+            bb.violation(&["publish", &format!("\"{subject}\"")]).await;
+        }
+        // Another stream that takes the events before they are stored.
+        for subject in ["user.*.Events", "pool.user.*.Events", "user.>", "pool.>", ">"] {
+            let config = json!({ "name": "OTHER", "subjects": [subject] });
+            let answer = ask(&bb, "$JS.API.STREAM.CREATE.OTHER", &config).await;
+            assert!(answer.get("error").is_some(), "{subject}: {answer}");
+        }
+        field.unharmed().await;
+    }
+}

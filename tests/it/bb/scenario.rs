@@ -1,0 +1,138 @@
+//! Scenario A: a tenant's `Events` arrive as `user.<id>.Events`, BB's `user.<id>.Notifications`
+//! arrive at that tenant alone, plain texts and CloudEvents alike; BB asks and is answered.
+
+use serde_json::json;
+
+use super::{App, Backend, Isolation, answer, next, silent};
+use crate::harness::client::Connected;
+use crate::harness::deployment::{Deployment, Mode};
+
+fn cloud_event(tenant: &str) -> String {
+    json!({
+        "specversion": "1.0",
+        "id": "A234-1234-1234",
+        "source": format!("/tenants/{tenant}"),
+        "type": "com.example.object.created",
+        "time": "2026-04-05T17:31:00Z",
+        "datacontenttype": "application/json",
+        "data": { "name": "Fünf \u{1f600}", "count": 5 },
+    })
+    .to_string()
+}
+
+/// Events of every tenant reach BB under the tenant's name, in the order of each.
+async fn events_arrive(backend: &Backend, apps: &[App]) {
+    for app in apps {
+        for text in ["Hello there".to_owned(), cloud_event(&app.id)] {
+            app.event(&text).await;
+            assert_eq!(backend.next_event().await, (format!("user.{}.Events", app.id), text));
+        }
+    }
+}
+
+/// What BB says to one tenant is heard by it, once, and by nobody else.
+async fn notifications_arrive(backend: &Backend, apps: &[App]) {
+    let mut ears = Vec::new();
+    for app in apps {
+        ears.push(app.notifications().await);
+    }
+    for (at, app) in apps.iter().enumerate() {
+        for text in ["Hello there".to_owned(), cloud_event(&app.id)] {
+            backend.notify(&app.id, &text).await;
+            assert_eq!(next(&mut ears[at]).await, (app.subject("Notifications"), text));
+        }
+    }
+    // The last word to each has come after everything that was said to the others.
+    for (at, app) in apps.iter().enumerate() {
+        backend.notify(&app.id, "last").await;
+        assert_eq!(next(&mut ears[at]).await.1, "last");
+    }
+    for ear in &mut ears {
+        silent(ear);
+    }
+}
+
+/// The answer of JetStream to an event that is published as a request, if any.
+async fn acknowledged(app: &App) -> Option<serde_json::Value> {
+    let request = app.connected.client.request(app.subject("Events"), "asked".into()).await;
+    request.ok().map(|answer| serde_json::from_slice(&answer.payload).expect("json"))
+}
+
+/// Nothing that was sent has been refused.
+fn no_errors(connected: &Connected) {
+    assert_eq!(connected.errors(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_isolations_side_by_side_in_operator_mode() {
+    let deployment = Deployment::start(Mode::Operator);
+    let backend = Backend::connect(&deployment).await;
+    let mut apps = Vec::new();
+    for (id, isolation) in [
+        ("own-1", Isolation::Own),
+        ("own-2", Isolation::Own),
+        ("shared-1", Isolation::Shared),
+        ("shared-2", Isolation::Shared),
+    ] {
+        apps.push(App::add(&deployment, id, isolation, &[]).await);
+    }
+    events_arrive(&backend, &apps).await;
+    notifications_arrive(&backend, &apps).await;
+
+    // An own account gets the stream's word for it; a shared one publishes and hears nothing.
+    for app in &apps[..2] {
+        let ack = acknowledged(app).await.expect("an acknowledgement");
+        assert_eq!(ack["stream"], "ReceivedEvents", "{ack}");
+        assert_eq!(backend.next_event().await.1, "asked");
+    }
+    // Both names of the event lead to BB from an own account.
+    let client = &apps[0].connected.client;
+    client.publish("user.own-1.Events", "long name".into()).await.expect("publishes");
+    let event = backend.next_event().await;
+    assert_eq!(event, ("user.own-1.Events".to_owned(), "long name".to_owned()));
+
+    for app in &apps[2..] {
+        let _answering = app.answering().await;
+        assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+    }
+    for app in &apps {
+        app.settled().await;
+        no_errors(&app.connected);
+    }
+    backend.settled().await;
+    no_errors(&backend.connected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_tenants_in_config_mode() {
+    let deployment = Deployment::start(Mode::Config);
+    let backend = Backend::connect(&deployment).await;
+    let mut apps = Vec::new();
+    for id in ["one", "two"] {
+        apps.push(App::add(&deployment, id, Isolation::Shared, &[]).await);
+    }
+    events_arrive(&backend, &apps).await;
+    notifications_arrive(&backend, &apps).await;
+    for app in &apps {
+        let _answering = app.answering().await;
+        assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
+        app.settled().await;
+        no_errors(&app.connected);
+    }
+}
+
+/// No acknowledgement goes to what a shared tenant publishes, whatever reply it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_tenant_has_no_acknowledgement() {
+    let deployment = Deployment::start(Mode::Config);
+    let backend = Backend::connect(&deployment).await;
+    let app = App::add(&deployment, "one", Isolation::Shared, &[]).await;
+    let client = &app.connected.client;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribes");
+    let subject = app.subject("Events");
+    client.publish_with_reply(subject, inbox, "asked".into()).await.expect("publishes");
+    assert_eq!(backend.next_event().await.1, "asked");
+    app.connected.round_trip(&app.subject("echo")).await;
+    silent(&mut answers);
+}

@@ -1,0 +1,183 @@
+//! The load test measures what it says, on whoever it is pointed at, and leaves nothing behind.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{document, with_stdin};
+use crate::harness::client::Login;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::{eventually, service};
+
+fn leaves_nothing(init: &Initialised) {
+    assert_eq!(init.sql("SELECT id FROM tenants UNION SELECT name FROM users;"), "");
+    assert_eq!(init.sql("SELECT id FROM tokens;"), "");
+}
+
+fn bench(init: &Initialised, status: i32, extra: &[&str]) -> Value {
+    let mut args = vec!["--json", "bench"];
+    args.extend(extra);
+    document(&init.cli(&args), status)
+}
+
+fn measures(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    for kind in ["password", "token"] {
+        let args = ["--kind", kind, "--count", "200", "-c", "20", "--create", "7"];
+        let result = bench(&deployment, 0, &args);
+        assert_eq!(result["logins"], 200, "{result}");
+        assert_eq!(result["failed"], 0, "{result}");
+        assert_eq!(result["errors"], serde_json::json!({}), "{result}");
+        assert_eq!((&result["kind"], &result["users"]), (&kind.into(), &7.into()));
+        let rate = result["logins_per_second"].as_f64().unwrap();
+        let seconds = result["seconds"].as_f64().unwrap();
+        assert!((rate * seconds - 200.0).abs() < 5.0, "{result}");
+        let latency = |key: &str| result["latency_ms"][key].as_f64().unwrap();
+        let order = ["p50", "p90", "p99", "p99_9", "max"].map(latency);
+        assert!(order[0] > 0.0 && order.is_sorted(), "{result}");
+        leaves_nothing(&deployment);
+    }
+    // The server counts the same connections, of which the service's own are a few.
+    assert!(deployment.server.log().lines().all(|line| !line.contains("[ERR]")));
+    if cfg!(target_os = "linux") {
+        let result = bench(&deployment, 0, &["-d", "2s", "-c", "20", "--warm-up", "500ms"]);
+        let cpu = |key: &str| result["cpu"][key].as_f64().unwrap_or_else(|| panic!("{result}"));
+        assert!(cpu("server_seconds") > 0.0 && cpu("service_seconds") > 0.0, "{result}");
+        assert!(cpu("bench_share") < 0.3, "the bench costs far less than its object: {result}");
+        let seconds = result["seconds"].as_f64().unwrap();
+        assert!((2.0..8.0).contains(&seconds), "{result}");
+    }
+}
+
+#[test]
+fn logins_are_measured_in_operator_mode() {
+    measures(Mode::Operator);
+}
+
+#[test]
+fn logins_are_measured_in_config_mode() {
+    measures(Mode::Config);
+}
+
+#[test]
+fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
+    let deployment = Deployment::start(Mode::Config);
+    let Login::Password(user, password) = deployment.tenant_add("shop", &[]) else { panic!() };
+    let token = deployment.token_add("shop", "shop");
+
+    let lines = format!("# the shop\n{user}:{password}\n{user},{password}\n{user}:wrong\n");
+    let file = deployment.dir().join("users.csv");
+    std::fs::write(&file, &lines).unwrap();
+    let path = file.to_str().unwrap();
+    let result = bench(&deployment, 0, &["--users", path, "--count", "30", "-c", "3"]);
+    assert_eq!((&result["logins"], &result["errors"]["refused"]), (&20.into(), &10.into()));
+
+    let args = ["--json", "bench", "-k", "token", "--users", "-", "--count", "9", "-c", "2"];
+    let result = document(&with_stdin(&deployment, &args, &format!("{token}\n")), 0);
+    assert_eq!(result["logins"], 9);
+
+    let args = ["--json", "bench", "--users", "-", "--count", "4"];
+    let refused = with_stdin(&deployment, &args, "shop:wrong\n");
+    assert_eq!(document(&refused, 1)["errors"]["refused"], 4);
+    assert!(refused.stderr.contains("not one login succeeded"), "{}", refused.stderr);
+
+    let wrong: [(&[&str], &str, &str); 5] = [
+        (&["--users", "nowhere.csv"], "", "nowhere.csv"),
+        (&["--users", "-"], "no colon\n", "line 1 is not USER:PASSWORD"),
+        (&["--users", "-"], "", "no users"),
+        (&["--url", "tls://127.0.0.1:1"], "", "plain TCP alone"),
+        (&["--concurrency", "1000000"], "", "ulimit -n"),
+    ];
+    for (args, stdin, words) in wrong {
+        let mut all = vec!["bench"];
+        all.extend(args);
+        let output = with_stdin(&deployment, &all, stdin);
+        assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{args:?}: {output:?}");
+        assert!(output.stderr.contains(words), "{args:?}: {}", output.stderr);
+    }
+    assert_eq!(deployment.sql("SELECT id FROM tenants;"), "shop");
+}
+
+/// A server that greets and then does as `after` does.
+fn false_server(after: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"INFO {\"server_id\":\"N\"}\r\n");
+            after(stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn failures_are_told_apart() {
+    let init = Initialised::new(Mode::Operator);
+    let run = |url: &str, count: &str| {
+        let args = ["--json", "bench", "--users", "-", "--count", count, "--timeout", "300ms"];
+        let mut args = args.to_vec();
+        args.extend(["-c", "2", "--url", url]);
+        document(&with_stdin(&init, &args, "a:b\n"), 1)["errors"].clone()
+    };
+    let nobody = format!("nats://127.0.0.1:{}", init.port);
+    assert_eq!(run(&nobody, "5"), serde_json::json!({"connection_refused": 5}));
+
+    let open = std::sync::Mutex::new(Vec::new());
+    let silent = false_server(move |stream| open.lock().unwrap().push(stream));
+    assert_eq!(run(&silent, "4"), serde_json::json!({"timeout": 4}));
+
+    let leaving = false_server(|mut stream| {
+        let _ = stream.read(&mut [0; 1_024]);
+    });
+    assert_eq!(run(&leaving, "4"), serde_json::json!({"connection_closed": 4}));
+
+    let full = false_server(|mut stream| {
+        let _ = stream.read(&mut [0; 1_024]);
+        let _ = stream.write_all(b"-ERR 'maximum connections exceeded'\r\n");
+    });
+    assert_eq!(run(&full, "4"), serde_json::json!({"limit_exceeded": 4}));
+    // A deployment that is not there costs no tenant either.
+    let output = init.cli(&["bench", "--count", "3"]);
+    assert_eq!(output.status, 1, "{output:?}");
+    leaves_nothing(&init);
+}
+
+#[test]
+fn without_the_service_every_login_is_refused() {
+    let mut deployment = Deployment::start(Mode::Operator);
+    deployment.service.stop();
+    let result = bench(&deployment, 1, &["--count", "3", "-c", "3"]);
+    assert_eq!(result["logins"], 0);
+    assert_eq!(result["errors"]["refused"], 3, "{result}");
+    leaves_nothing(&deployment);
+}
+
+#[test]
+fn an_interrupted_bench_reports_and_cleans_up() {
+    let deployment = Deployment::start(Mode::Config);
+    let mut child = service::program()
+        .args(["--json", "--config", deployment.config().to_str().unwrap()])
+        .args(["bench", "--duration", "10m", "-c", "5"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    eventually("logins in the progress", || {
+        std::io::BufRead::read_line(&mut progress, &mut line).unwrap();
+        (line.contains("measuring:") && !line.contains(" 0 logins")).then_some(())
+    });
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    drop(progress);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["interrupted"], true, "{result}");
+    assert!(result["logins"].as_u64().unwrap() > 0, "{result}");
+    leaves_nothing(&deployment);
+}

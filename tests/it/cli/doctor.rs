@@ -1,0 +1,296 @@
+//! `doctor` finds nothing wrong with what `init` wrote, and names whatever is broken in it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use super::document;
+use crate::harness::cluster::Cluster;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::servers;
+
+/// What doctor found.
+struct Findings(Vec<(String, String, String)>);
+
+impl Findings {
+    #[track_caller]
+    fn of(init: &Initialised) -> Self {
+        let output = init.cli(&["--json", "doctor"]);
+        let json = document(&output, output.status);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let findings: Vec<_> = json["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| {
+                let what = format!("{}; {}", text(&it["what"]), text(&it["remedy"]));
+                (text(&it["check"]), text(&it["state"]), what)
+            })
+            .collect();
+        let fails = findings.iter().filter(|(_, state, _)| state == "fail").count();
+        assert_eq!(output.status, i32::from(fails > 0), "{output:?}");
+        assert_eq!(json["failed"], fails);
+        assert_eq!(json["healthy"], fails == 0);
+        Self(findings)
+    }
+
+    /// Panics unless a line of this check and state holds all of `words`.
+    #[track_caller]
+    fn has(&self, check: &str, state: &str, words: &[&str]) {
+        let found = self.0.iter().any(|(name, in_state, what)| {
+            name == check && in_state == state && words.iter().all(|word| what.contains(word))
+        });
+        assert!(found, "no {state} {check} with {words:?} in {:#?}", self.0);
+    }
+
+    /// Panics unless these checks failed, and no other.
+    #[track_caller]
+    fn fail_only(&self, checks: &[&str]) {
+        let mut failed: Vec<&str> = self
+            .0
+            .iter()
+            .filter(|(_, state, _)| state == "fail")
+            .map(|(check, ..)| check.as_str())
+            .collect();
+        failed.dedup();
+        assert_eq!(failed, checks, "{:#?}", self.0);
+    }
+}
+
+/// Puts something else in a file's place while `check` runs.
+fn replaced(init: &Initialised, file: &str, content: &[u8], check: impl FnOnce(Findings)) {
+    let path = init.dir().join(file);
+    let before = fs::read(&path).unwrap();
+    fs::write(&path, content).unwrap();
+    check(Findings::of(init));
+    fs::write(&path, before).unwrap();
+}
+
+fn finds_nothing(mode: Mode) -> Deployment {
+    let deployment = Deployment::start(mode);
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&[]);
+    for check in [
+        "configuration",
+        "key files",
+        "database",
+        "instances",
+        "login AUTH",
+        "login SYS",
+        "servers",
+        "version",
+        "clock",
+        "JetStream",
+        "refusal",
+        "xkey",
+        "AUTH isolation",
+    ] {
+        findings.has(check, "ok", &[]);
+    }
+    let operator = if mode == Mode::Operator { "ok" } else { "skip" };
+    for check in ["operator", "account AUTH", "resolver", "JetStream limits"] {
+        findings.has(check, operator, &[]);
+    }
+    let text = deployment.cli(&["doctor"]).success().stdout;
+    assert_eq!(text.lines().count(), findings.0.len(), "a line each:\n{text}");
+    assert!(
+        text.lines()
+            .all(|line| { ["ok ", "warn ", "skip "].iter().any(|state| line.starts_with(state)) })
+    );
+    deployment
+}
+
+/// Another deployment's key of the same name.
+fn foreign_key(mode: Mode, file: &str) -> Vec<u8> {
+    fs::read(Initialised::new(mode).dir().join(file)).unwrap()
+}
+
+#[test]
+fn a_sound_deployment_and_what_can_break_in_operator_mode() {
+    let mut deployment = finds_nothing(Mode::Operator);
+    let mode = Mode::Operator;
+    let keys = deployment.dir().join("keys");
+
+    for (file, checks, words) in [
+        ("keys/xkey.nk", &["account AUTH", "xkey"][..], &["xkey"][..]),
+        ("keys/operator-signing.nk", &["operator"], &["operator_signing"]),
+        ("keys/response-signing.nk", &["account AUTH"], &["response_signing"]),
+        ("keys/user-signing.nk", &["resolver"], &["user_signing"]),
+    ] {
+        replaced(&deployment, file, &foreign_key(mode, file), |findings| {
+            findings.fail_only(checks);
+            findings.has(checks[0], "fail", words);
+        });
+        replaced(&deployment, file, b"garbage", |findings| {
+            findings.has("key files", "fail", &[file]);
+        });
+    }
+    let creds = foreign_key(mode, "keys/auth.creds");
+    replaced(&deployment, "keys/auth.creds", &creds, |findings| {
+        findings.has("login AUTH", "fail", &["same `init`"]);
+        findings.has("account AUTH", "fail", &["auth_users"]);
+        findings.has("callout", "skip", &[]);
+    });
+
+    let sys = keys.join("sys.creds");
+    let away = keys.join("away");
+    fs::rename(&sys, &away).unwrap();
+    let findings = Findings::of(&deployment);
+    findings.has("key files", "fail", &["sys.creds", "No such file"]);
+    findings.has("login SYS", "fail", &["sys.creds"]);
+    findings.has("servers", "skip", &["SYS"]);
+    findings.has("refusal", "ok", &[]);
+    fs::rename(&away, &sys).unwrap();
+
+    let xkey = keys.join("xkey.nk");
+    fs::set_permissions(&xkey, fs::Permissions::from_mode(0o644)).unwrap();
+    Findings::of(&deployment).has("key files", "fail", &["xkey.nk", "0644", "chmod 600"]);
+    fs::set_permissions(&xkey, fs::Permissions::from_mode(0o600)).unwrap();
+
+    // The maxima of the tests are 1GB and 10GB.
+    deployment.sql(
+        "INSERT INTO tenants (id, name, js_storage, created_at) VALUES \
+         ('first', 'x', 6442450944, '2024-01-01 00:00:00+00:00');\n\
+         INSERT INTO tenants (id, name, js_storage, created_at) VALUES \
+         ('another', 'x', 6442450944, '2025-01-01 00:00:00+00:00');",
+    );
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&["JetStream limits"]);
+    let words = ["tenant another", "insufficient resources", "503", "6GB", "max_file"];
+    findings.has("JetStream limits", "fail", &words);
+    deployment.sql("DELETE FROM tenants;");
+
+    deployment.service.stop();
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&["instances", "refusal"]);
+    findings.has("refusal", "fail", &["2.", "s for its refusal", "nats-callout serve"]);
+    findings.has("xkey", "ok", &[]);
+
+    deployment.server.stop();
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&["instances", "login AUTH", "login SYS"]);
+    findings.has("login AUTH", "fail", &["start nats-server"]);
+}
+
+#[test]
+fn a_sound_deployment_and_what_can_break_in_config_mode() {
+    let mut deployment = finds_nothing(Mode::Config);
+    let mode = Mode::Config;
+    for (file, checks, words) in [
+        ("keys/xkey.nk", &["auth_callout", "xkey"][..], &["xkey"][..]),
+        ("keys/issuer.nk", &["auth_callout"], &["issuer"]),
+    ] {
+        replaced(&deployment, file, &foreign_key(mode, file), |findings| {
+            findings.fail_only(checks);
+            findings.has(checks[0], "fail", words);
+        });
+    }
+    let nkey = foreign_key(mode, "keys/auth.nk");
+    replaced(&deployment, "keys/auth.nk", &nkey, |findings| {
+        findings.has("login AUTH", "fail", &["same `init`"]);
+        findings.has("auth_callout", "fail", &["auth_users"]);
+    });
+    let database = deployment.dir().join("nats-callout.db");
+    deployment.service.stop();
+    fs::rename(&database, deployment.dir().join("away.db")).unwrap();
+    let findings = Findings::of(&deployment);
+    findings.has("database", "fail", &["nats-callout.db", "does not exist"]);
+    findings.has("instances", "skip", &[]);
+    assert!(!database.exists(), "a check makes no database");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read() {
+    let init = Initialised::new(Mode::Operator);
+    let text = fs::read_to_string(init.config()).unwrap();
+    let broken = text.replace("mode = \"operator\"", "mode = \"operater\"");
+    replaced(&init, "nats-callout.toml", broken.as_bytes(), |findings| {
+        findings.fail_only(&["configuration"]);
+        findings.has("configuration", "fail", &["operater"]);
+    });
+}
+
+/// The deployment with its server's configuration changed, restarted, and its service.
+fn changed(mode: Mode, change: impl Fn(&str) -> String) -> Deployment {
+    let mut deployment = Deployment::start(mode);
+    let conf = deployment.server_conf();
+    let text = fs::read_to_string(&conf).unwrap();
+    let after = change(&text);
+    assert_ne!(after, text);
+    fs::write(&conf, after).unwrap();
+    deployment.server.restart();
+    deployment
+}
+
+fn without_line(text: &str, key: &str) -> String {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with(key))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+#[test]
+fn a_server_without_a_sentinel() {
+    let deployment = changed(Mode::Operator, |text| without_line(text, "default_sentinel:"));
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&["refusal"]);
+    findings.has("refusal", "fail", &["default_sentinel"]);
+}
+
+#[test]
+fn a_server_without_an_xkey() {
+    let deployment = changed(Mode::Config, |text| without_line(text, "xkey:"));
+    let findings = Findings::of(&deployment);
+    findings.has("xkey", "fail", &["plain text"]);
+    findings.has("auth_callout", "fail", &["xkey"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_in_auth() {
+    let deployment = changed(Mode::Config, |text| {
+        let (before, after) = text.split_once("auth_users: [ ").unwrap();
+        let text = format!("{before}auth_users: [ spy, {after}");
+        let (before, after) = text.split_once("    AUTH {").unwrap();
+        let (inside, after) = after.split_once("users: [ ").unwrap();
+        format!("{before}    AUTH {{{inside}users: [ {{ user: spy, password: spy }}, {after}")
+    });
+    let spy = async_nats::ConnectOptions::with_user_and_password("spy".into(), "spy".into())
+        .connect(deployment.url())
+        .await
+        .unwrap();
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&["AUTH isolation"]);
+    findings.has("AUTH isolation", "fail", &["spy"]);
+    drop(spy);
+}
+
+#[test]
+fn old_servers() {
+    let deployment = Deployment::start_with(Mode::Operator, "2.11.11");
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&[]);
+    findings.has("version", "warn", &["2.11.11", "no_auth_user"]);
+    drop(deployment);
+
+    let deployment = Deployment::start_with(Mode::Config, "2.10.26");
+    let findings = Findings::of(&deployment);
+    findings.fail_only(&[]);
+    findings.has("version", "warn", &["2.10.26"]);
+}
+
+#[test]
+fn every_server_of_a_cluster() {
+    let mut cluster = Cluster::start(Mode::Operator, 3);
+    let findings = Findings::of(&cluster.init);
+    findings.fail_only(&[]);
+    findings.has("servers", "ok", &["3 answer", "node-0, node-1, node-2"]);
+    findings.has("resolver", "ok", &["3 servers"]);
+    findings.has("JetStream limits", "skip", &["cluster"]);
+    assert_eq!(findings.0.iter().filter(|(check, ..)| check == "version").count(), 3);
+    assert_eq!(findings.0.iter().filter(|(check, ..)| check == "clock").count(), 3);
+    cluster.nodes[2].stop();
+    let findings = Findings::of(&cluster.init);
+    findings.has("servers", "ok", &["2 answer"]);
+    let _ = servers::MAIN;
+}

@@ -1,0 +1,175 @@
+//! `test` logs in for real, and names the reason that the server keeps to itself.
+
+use serde_json::{Value, json};
+
+use super::{document, with_stdin};
+use crate::harness::client::Login;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::eventually;
+
+fn run(init: &Initialised, status: i32, args: &[&str]) -> Value {
+    stdin(init, status, args, "")
+}
+
+fn stdin(init: &Initialised, status: i32, args: &[&str], text: &str) -> Value {
+    let mut all = vec!["--json", "test"];
+    all.extend(args);
+    let result = document(&with_stdin(init, &all, text), status);
+    assert_eq!(init.sql("SELECT count(*) FROM tokens WHERE label = 'nats-callout test';"), "0");
+    assert_eq!(result["admitted"], status == 0, "{result}");
+    result
+}
+
+fn admits(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    let own = mode == Mode::Operator;
+    let Login::Password(_, password) =
+        deployment.tenant_add("shop", &["--memory", "16MB", "--storage", "1GB"])
+    else {
+        panic!()
+    };
+    deployment.user_add("shop", "orders", &["-p", "orders.*", "-s", "payments.*"]);
+    let token = deployment.token_add("shop", "orders");
+
+    let admin = run(&deployment, 0, &["shop"]);
+    assert_eq!(admin["user"]["name"], "shop");
+    let allowed = if own { json!([">"]) } else { json!(["_INBOX_shop.>", "_R_.>", "user.shop.>"]) };
+    assert_eq!(admin["permissions"]["publish"]["allow"], allowed, "{admin}");
+    if own {
+        assert_eq!(admin["source"], "server");
+        assert!(admin["account"].as_str().unwrap().starts_with('A'), "{admin}");
+        assert_eq!(admin["jetstream"]["storage"], 1 << 30);
+        assert_eq!(admin["jetstream"]["memory"], 16 << 20);
+    } else {
+        assert_eq!((&admin["source"], &admin["account"]), (&json!("policy"), &json!("USERS")));
+        assert_eq!(admin["probes"]["foreign_refused"], true);
+    }
+    assert_eq!(
+        stdin(&deployment, 0, &["shop", "--password-stdin"], &password)["method"],
+        "password"
+    );
+
+    let service = run(&deployment, 0, &["shop", "orders"]);
+    let subject = if own { "orders.*" } else { "user.shop.orders.*" };
+    let publish = service["permissions"]["publish"]["allow"].as_array().unwrap();
+    assert!(publish.contains(&json!(subject)), "{service}");
+    assert_eq!(service["probes"]["surprises"], json!([]));
+    assert_eq!(service["probes"]["foreign_refused"], true);
+    let subscribe = service["permissions"]["subscribe"]["allow"].as_array().unwrap().len();
+    assert_eq!(service["probes"]["subscriptions_admitted"], subscribe);
+    assert_eq!(service["permissions"]["responses"].is_object(), own, "{service}");
+
+    // The token's owner is found out; a user that is named has to be its owner.
+    let by_token = stdin(&deployment, 0, &["shop", "--token-stdin"], &token);
+    assert_eq!(by_token["user"]["name"], "orders");
+    stdin(&deployment, 0, &["shop", "orders", "--password-stdin"], &token);
+    let other = with_stdin(&deployment, &["test", "shop", "shop", "--token-stdin"], &token);
+    assert!(other.status == 1 && other.stderr.contains("not shop's"), "{other:?}");
+
+    let text = deployment.cli(&["test", "shop", "orders"]).success().stdout;
+    for word in ["orders of tenant shop may log in", "publish", subject, "ends", "source"] {
+        assert!(text.contains(word), "no {word} in:\n{text}");
+    }
+}
+
+#[test]
+fn what_a_user_may_do_in_operator_mode() {
+    admits(Mode::Operator);
+}
+
+#[test]
+fn what_a_user_may_do_in_config_mode() {
+    admits(Mode::Config);
+}
+
+fn refuses(mode: Mode) {
+    let mut deployment = Deployment::start(mode);
+    deployment.tenant_add("shop", &["--memory", "0", "--storage", "0"]);
+    deployment.tenant_add("blog", &["--memory", "0", "--storage", "0"]);
+    let Login::Password(_, password) = deployment.user_add("shop", "alice", &["--kind", "bb"])
+    else {
+        panic!()
+    };
+    let reason = |init: &Initialised, args: &[&str], text: &str| {
+        let result = stdin(init, 1, args, text);
+        assert!(result["message"].as_str().unwrap().len() > 10, "{result}");
+        result["reason"].as_str().unwrap().to_owned()
+    };
+    let alice = ["shop", "alice"];
+    let by_password = ["shop", "alice", "--password-stdin"];
+    assert_eq!(reason(&deployment, &by_password, "wrong"), "wrong_password");
+    assert_eq!(reason(&deployment, &["shop", "nobody"], ""), "unknown_user");
+    assert_eq!(reason(&deployment, &["shop", "nobody", "--password-stdin"], "x"), "unknown_user");
+    assert_eq!(
+        reason(
+            &deployment,
+            &["shop", "--token-stdin"],
+            "nct_0000000000000000000000000000000019Bvis"
+        ),
+        "unknown_token"
+    );
+    for (broken, mended, expected) in [
+        (
+            "UPDATE users SET status = 'suspended'",
+            "UPDATE users SET status = 'active'",
+            "user_suspended",
+        ),
+        (
+            "UPDATE tenants SET status = 'suspended'",
+            "UPDATE tenants SET status = 'active'",
+            "tenant_suspended",
+        ),
+        (
+            "UPDATE users SET expires_at = '2020-01-01 00:00:00+00:00'",
+            "UPDATE users SET expires_at = NULL",
+            "user_expired",
+        ),
+        (
+            "UPDATE tenants SET expires_at = '2020-01-01 00:00:00+00:00'",
+            "UPDATE tenants SET expires_at = NULL",
+            "tenant_expired",
+        ),
+        (
+            "UPDATE users SET policy = 'none-such' WHERE name = 'alice'",
+            "UPDATE users SET policy = NULL WHERE name = 'alice'",
+            "policy",
+        ),
+    ] {
+        deployment.sql(&format!("{broken};"));
+        // Every instance follows within a second; until then the login is let in, which is said.
+        eventually("the change", || {
+            let output = deployment.cli(&["test", "shop", "alice"]);
+            (output.status == 1 && !output.stderr.contains("was let in")).then_some(())
+        });
+        assert_eq!(reason(&deployment, &alice, ""), expected);
+        assert_eq!(reason(&deployment, &by_password, &password), expected);
+        deployment.sql(&format!("{mended};"));
+    }
+    eventually("the last change", || {
+        (deployment.cli(&["test", "shop", "alice"]).status == 0).then_some(())
+    });
+    run(&deployment, 0, &alice);
+
+    let missing = deployment.cli(&["test", "nobody"]);
+    assert!(missing.status == 1 && missing.stderr.contains("no such tenant"), "{missing:?}");
+    let foreign =
+        with_stdin(&deployment, &["test", "blog", "alice", "--password-stdin"], &password);
+    assert!(foreign.status == 1 && foreign.stderr.contains("tenant shop"), "{foreign:?}");
+
+    deployment.service.stop();
+    assert_eq!(reason(&deployment, &alice, ""), "no_service");
+    deployment.server.stop();
+    let down = deployment.cli(&["test", "shop", "alice"]);
+    assert!(down.status == 1 && down.stderr.contains("cannot reach NATS"), "{down:?}");
+    assert_eq!(deployment.sql("SELECT count(*) FROM tokens;"), "0");
+}
+
+#[test]
+fn why_a_user_is_refused_in_operator_mode() {
+    refuses(Mode::Operator);
+}
+
+#[test]
+fn why_a_user_is_refused_in_config_mode() {
+    refuses(Mode::Config);
+}
