@@ -134,6 +134,16 @@ impl NatsServer {
         self.process.kill9();
     }
 
+    /// SIGSTOP: it hangs.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         self.process.terminate();
