@@ -24,7 +24,7 @@ use self::histogram::Histogram;
 use self::login::Failure;
 use self::report::Report;
 use self::users::{Requests, Temporary};
-use super::{Context, Usage};
+use super::{Context, Usage, up};
 use crate::config::units::parse_duration;
 use crate::store::Isolation;
 
@@ -119,8 +119,7 @@ fn time(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<()> {
     let addresses = resolve(args, context).await?;
     allow_files(args.concurrency)?;
-    let stop = CancellationToken::new();
-    let _watch = stop_on_ctrl_c(stop.clone());
+    let stop = up::stop_on_signal()?;
     let report = match &args.users {
         Some(file) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
         None => {
@@ -186,13 +185,6 @@ fn allow_files(connections: u32) -> anyhow::Result<()> {
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
         .with_context(|| format!("cannot allow {needed} open files; run `ulimit -n {needed}`"))
-}
-
-fn stop_on_ctrl_c(stop: CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
-    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        stop.cancel();
-    }))
 }
 
 /// What all connections share.

@@ -14,7 +14,7 @@ use super::database::explain;
 use super::output::note;
 use super::settle::HEARTBEAT_SECONDS;
 use super::user::find_tenant;
-use super::{Context, secret, tenant};
+use super::{Context, secret, tenant, up};
 use crate::authn::DenyReason;
 use crate::credentials::{Credentials, Secret};
 use crate::policy::Form;
@@ -94,6 +94,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     if !users.iter().any(|it| it.name == user) {
         return refused(context, id, user, DenyReason::UnknownUser);
     }
+    let stop = up::stop_on_signal()?;
     let (token, hash) = secret::generate_token()?;
     let new = NewToken {
         user_name: user.to_owned(),
@@ -105,7 +106,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let credentials = Credentials::Token(Secret::new(token.to_string()));
     let outcome = tokio::select! {
         outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        () = stop.cancelled() => Err(anyhow!("interrupted")),
     };
     remove(context, &hash).await;
     outcome

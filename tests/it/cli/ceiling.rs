@@ -41,5 +41,5 @@ fn without_a_server_the_tenant_is_added_with_a_note() {
 
     let config = Initialised::new(Mode::Config);
     let output = config.cli(&["tenant", "add", "big", "--storage", "500GB"]).success();
-    assert_eq!(output.stderr, "", "tenants' limits mean nothing to the server there");
+    assert!(!output.stderr.contains("is not known"), "it means nothing there: {}", output.stderr);
 }
