@@ -10,7 +10,7 @@ mod report;
 mod users;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,12 +24,18 @@ use self::histogram::Histogram;
 use self::login::Failure;
 use self::report::Report;
 use self::users::{Requests, Temporary};
-use super::{Context, Usage, up};
+use super::output::Output;
+use super::{Context, Usage, database, load, up};
+use crate::clock::SystemClock;
+use crate::config::Files;
 use crate::config::units::parse_duration;
 use crate::store::Isolation;
 
 /// A pause after a failure that came without any work, so that a dead server is not stormed.
 const BACK_OFF: Duration = Duration::from_millis(20);
+
+/// How long a run of so many logins may take.
+const LONG: Duration = Duration::from_secs(24 * 3_600);
 
 /// Descriptors beside those of the connections.
 const OTHER_FILES: u64 = 64;
@@ -86,7 +92,7 @@ pub(super) struct BenchArgs {
     /// How long one login may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     timeout: Duration,
-    /// The server, where not [nats] url; only nats://HOST:PORT
+    /// The server, where not [nats] url: nats://HOST:PORT; with --users, no configuration is needed
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
@@ -116,39 +122,60 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) async fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<()> {
-    let addresses = resolve(args, context).await?;
+pub(super) async fn run(args: &BenchArgs, file: &Path, output: Output) -> anyhow::Result<()> {
+    // Another machine than the deployment's has neither its configuration nor its table.
+    let config = match (&args.url, &args.users) {
+        (Some(_), Some(_)) => None,
+        _ => Some(load(file, Files::Unchecked)?),
+    };
+    let urls = match (&args.url, &config) {
+        (Some(url), _) => std::slice::from_ref(url),
+        (None, Some(config)) => config.nats.urls.as_slice(),
+        (None, None) => &[],
+    };
+    let addresses = resolve(urls).await?;
     allow_files(args.concurrency)?;
     let stop = up::stop_on_signal()?;
-    let report = match &args.users {
-        Some(file) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
-        None => {
-            let run =
-                args.warm_up + if args.count.is_some() { Duration::ZERO } else { args.duration };
-            let temporary = Temporary::make(context, args.isolation, run).await?;
-            let count = args.create.unwrap_or(10) as usize;
-            let filled = tokio::select! {
-                filled = temporary.fill(context, args.kind, count) => filled,
-                () = stop.cancelled() => Err(anyhow!("interrupted before it began")),
-            };
-            let report = match filled {
-                Ok(requests) => measure(args, addresses, requests, &stop).await,
-                Err(error) => Err(error),
-            };
-            temporary.remove(context).await;
-            report
+    let report = match (&args.users, config) {
+        (Some(file), _) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
+        (None, Some(config)) => {
+            let database = database::open(&config).await?;
+            let context = Context { config, database, output, clock: SystemClock };
+            with_temporary_users(args, addresses, &context, &stop).await
         }
+        (None, None) => Err(Usage("name the users with --users".to_owned()).into()),
     }?;
-    context.output.print(&report.json(), || report.text())?;
+    output.print(&report.json(), || report.text())?;
     if report.logins() == 0 {
         bail!("not one login succeeded; see `failed` above, and `nats-callout doctor`");
     }
     Ok(())
 }
 
+/// Makes the users, measures, and removes them whatever happens.
+async fn with_temporary_users(
+    args: &BenchArgs,
+    addresses: Vec<SocketAddr>,
+    context: &Context,
+    stop: &CancellationToken,
+) -> anyhow::Result<Report> {
+    let run = if args.count.is_some() { LONG } else { args.warm_up + args.duration };
+    let temporary = Temporary::make(context, args.isolation, run).await?;
+    let count = args.create.unwrap_or(10) as usize;
+    let filled = tokio::select! {
+        filled = temporary.fill(context, args.kind, count) => filled,
+        () = stop.cancelled() => Err(anyhow!("interrupted before it began")),
+    };
+    let report = match filled {
+        Ok(requests) => measure(args, addresses, requests, stop).await,
+        Err(error) => Err(error),
+    };
+    temporary.remove(context).await;
+    report
+}
+
 /// The addresses of all servers.
-async fn resolve(args: &BenchArgs, context: &Context) -> anyhow::Result<Vec<SocketAddr>> {
-    let urls = args.url.as_ref().map_or(context.config.nats.urls.as_slice(), std::slice::from_ref);
+async fn resolve(urls: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for url in urls {
         let host = url.strip_prefix("nats://").ok_or_else(|| {
