@@ -40,22 +40,27 @@ const LONG: Duration = Duration::from_secs(24 * 3_600);
 /// Descriptors beside those of the connections.
 const OTHER_FILES: u64 = 64;
 
+/// Paragraphs, wrapped to the terminal.
 const HOW_TO_READ: &str = "\
 How to read the result:
-  logins/s   successful logins in a second: each is a TCP connection, CONNECT, the decision of
-             nats-callout, and the server's PONG. Clients stay away afterwards.
-  latency    from the beginning of the TCP connection to the PONG, of successful logins. p99 is what
-             99 of 100 stayed within. In a closed loop latency grows with --concurrency once the
-             deployment is saturated: logins/s x latency = concurrency.
-  failed     by what the client saw. `refused` is also what a server says when the service gave no
-             answer within 2 s.
-  cost       CPU time of the bench itself beside that of nats-server and nats-callout, where they run
-             on this machine (Linux). The bench should be a small part; where all share the cores, its
-             part is missing to the others.
 
-The first login of each user with a password costs a password hash, later ones do not while the
-service remembers the password ([cache] password_idle): use --warm-up to leave the first out, or
-many users to measure hashing.
+logins/s: successful logins in a second. Each is a TCP connection, CONNECT, the decision of \
+nats-callout and the server's PONG, and the connection is closed.
+
+latency: from the beginning of the TCP connection to the PONG, of successful logins. p99 is what 99 \
+of 100 stayed within. It is a closed loop: once the deployment is saturated, more --concurrency \
+makes latency grow and no more logins/s (logins/s x latency = concurrency).
+
+failed: by what the client saw. `refused` is also what a server says when the service gave it no \
+answer within 2 s.
+
+cost: CPU time of the bench itself beside that of nats-server and nats-callout, where they run on \
+this machine (Linux). Where all share its cores, what the bench uses is missing to the others: its \
+part should be small.
+
+The first login of each user with a password costs a password hash, later ones do not while the \
+service remembers the password ([cache] password_idle): leave the first out with --warm-up, or \
+measure hashing with many users.
 
 Lines of --users are USER:PASSWORD (or USER,PASSWORD), or tokens with --kind token.";
 

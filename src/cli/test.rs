@@ -29,15 +29,16 @@ const TEMPORARY: &str = "temporary token";
 /// A refusal that took longer came from a server that got no answer.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(1_900);
 
+/// Paragraphs, wrapped to the terminal.
 const HOW: &str = "\
-Without --password-stdin and --token-stdin the command knows no credential, since the table holds
-hashes alone. It then adds a token to the user, with the label `nats-callout test` and a life of 60 s,
-logs in with it through the whole chain, and removes it again, on Ctrl-C too. Whether the user's own
-password is right is tested with --password-stdin alone.
+Without --password-stdin and --token-stdin the command knows no credential, since the table holds \
+hashes alone. It then adds a token to the user, with the label `nats-callout test` and a life of \
+60 s, logs in with it through the whole chain, and removes it again, on Ctrl-C too. Whether the \
+user's own password is right is tested with --password-stdin alone.
 
-What the user may do is what the server says of the connection, where the user may ask it
-($SYS.REQ.USER.INFO). Where not, it is worked out with the policy of this configuration, and tried:
-everything that may be subscribed is subscribed, and a foreign subject has to be refused. Nothing is
+What the user may do is what the server says of the connection, where the user may ask it \
+($SYS.REQ.USER.INFO). Where not, it is worked out with the policy of this configuration, and tried: \
+everything that may be subscribed is subscribed, and a foreign subject has to be refused. Nothing is \
 published that the user may publish.
 
 Exit status 1 if the user is refused.";
