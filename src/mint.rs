@@ -2,8 +2,9 @@
 //! no expiry, with empty lists (which mean everything) or for its system account as readily as any
 //! other.
 //!
-//! A [`UserJwt`] always expires, names an account that is allowed, denies what it does not allow,
-//! and holds legal subjects alone.
+//! A [`UserJwt`] always expires, names an account that is allowed, denies what it does not allow
+//! and, in an account that tenants share, what leads on to others' accounts, and holds legal
+//! subjects alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crate::authn::Principal;
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer, UserNkey};
-use crate::placement::{Placed, Target};
+use crate::placement::{NOTIFICATIONS, Placed, Target};
 use crate::policy::subject::Pattern;
 use crate::policy::{Form, Grant};
 use crate::protocol::claims::{Permission, Permissions, ResponsePermission, UserBody};
@@ -99,7 +100,11 @@ impl Mint {
             Target::Named(name) => (Some(name.clone()), None),
         };
         let expires = self.expiry(connection, principal, grant.ttl, now)?;
-        let mut body = UserBody::new(permissions(grant));
+        let mut permissions = permissions(grant);
+        if placed.form == Form::Shared && matches!(placed.target, Target::Account(_)) {
+            permissions.publish.deny.push(NOTIFICATIONS.to_owned());
+        }
+        let mut body = UserBody::new(permissions);
         body.issuer_account = issuer_account;
         let claims = Claims {
             audience,
@@ -253,6 +258,16 @@ mod tests {
         let (claims, _) = mint(vec![], &principal(None), grant, &own).await.unwrap();
         let expected = ResponsePermission { max: 1, ttl: 1_000_000_000 };
         assert_eq!(claims.body.permissions.responses, Some(expected));
+    }
+
+    #[tokio::test]
+    async fn notifications_are_bbs_alone_to_publish_in_a_shared_account() {
+        let shared = placed(account(), Form::Shared);
+        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &shared).await.unwrap();
+        assert_eq!(claims.body.permissions.publish.deny, [NOTIFICATIONS]);
+        let own = placed(account(), Form::Own);
+        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &own).await.unwrap();
+        assert!(claims.body.permissions.publish.deny.is_empty());
     }
 
     #[tokio::test]

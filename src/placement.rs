@@ -60,6 +60,11 @@ pub trait Accounts: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>>;
 }
 
+/// The subjects of notifications in the account that tenants share in operator mode. From there
+/// they lead on to own accounts that answer, whose answers go to the reply subject of whoever
+/// published: so nobody but BB may.
+pub const NOTIFICATIONS: &str = "user.*.Notifications";
+
 /// Where tenants are placed.
 #[derive(Debug, Clone)]
 pub enum Placement {

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::answers::NOTIFICATIONS;
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer};
+use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import, NO_LIMIT};
 use crate::protocol::jwt::{Claims, JwtError};
 use crate::store::{Limits, TenantId, TenantRecord};

@@ -23,9 +23,6 @@ use crate::protocol::claims::{AccountBody, Import};
 use crate::protocol::jwt::{Claims, JwtError, Parsed};
 use crate::store::{Isolation, ProvisioningStore, StoreError, TenantId};
 
-/// What ANSWERS offers to USERS, and through it to BB.
-pub const NOTIFICATIONS: &str = "user.*.Notifications";
-
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -54,11 +51,6 @@ enum AnswersError {
     Silence,
     #[error("server {server} refused the account ANSWERS: {reason}")]
     Refused { server: String, reason: String },
-    #[error(
-        "{tenants} tenants with `answers` make the account ANSWERS {bytes} bytes long, and the \
-         servers take {most} (max_payload): raise it, or give `answers` to fewer"
-    )]
-    TooLong { tenants: usize, bytes: usize, most: usize },
 }
 
 /// The list of tenants that answer, with their accounts, by id.
@@ -79,8 +71,10 @@ impl Held {
 /// What an instance knows of its own work.
 #[derive(Default)]
 struct State {
-    /// The list that was last written, or found written.
+    /// What the table said when servers were last written to, or found up to date.
     list: Option<List>,
+    /// The accounts that were listed then.
+    listed: Option<HashSet<AccountId>>,
     /// When servers last held just that.
     settled: Option<Instant>,
     /// Accounts to be delivered once more: a login that had read the row before it changed may
@@ -170,27 +164,27 @@ impl Answers {
         }
         state.settled = None;
         let held = self.held().await?;
-        let listed: HashSet<AccountId> = list.iter().map(|(_, account)| *account).collect();
-        let before = state.list.as_ref().map_or_else(
-            || held.iter().flat_map(Held::accounts).collect(),
-            |list| list.iter().map(|(_, account)| *account).collect::<HashSet<_>>(),
-        );
+        let fitting = self.fitting(&list, &held).await?;
+        let listed: HashSet<AccountId> = fitting.iter().map(|(_, account)| *account).collect();
+        let before: HashSet<AccountId> =
+            state.listed.take().unwrap_or_else(|| held.iter().flat_map(Held::accounts).collect());
         let joined: Vec<AccountId> = listed.difference(&before).copied().collect();
         let left: Vec<AccountId> = before.difference(&listed).copied().collect();
         for account in &joined {
             self.deliver(account).await;
         }
-        let wanted = self.issuer.answers(self.account, &list, 0).body.imports;
+        let wanted = self.issuer.answers(self.account, &fitting, 0).body.imports;
         if held.iter().all(|held| held.imports == wanted) {
             state.settled = Some(Instant::now());
         } else {
-            self.replace(&list, &held).await?;
+            self.replace(&fitting, &held).await?;
         }
         for account in &left {
             self.deliver(account).await;
         }
         state.again(joined.into_iter().chain(left));
         state.list = Some(list);
+        state.listed = Some(listed);
         Ok(())
     }
 
@@ -202,15 +196,40 @@ impl Answers {
         Ok(own.filter_map(|tenant| Some((tenant.id, tenant.account?))).collect())
     }
 
+    /// As much of the list as servers take in one message, those first that are there already: an
+    /// account that leaves has to leave even if others find no room.
+    async fn fitting(&self, list: &List, held: &[Held]) -> Result<List, AnswersError> {
+        let most = self.system.server_info().max_payload;
+        let there: HashSet<AccountId> = held.iter().flat_map(Held::accounts).collect();
+        let mut fitting = list.clone();
+        fitting.sort_by_key(|(_, account)| !there.contains(account));
+        loop {
+            let claims = self.issuer.answers(self.account, &fitting, self.clock.now());
+            let bytes = claims.encode(&*self.issuer.operator).await?.len();
+            if bytes <= most {
+                break;
+            }
+            let room = fitting.len().saturating_mul(most) / bytes;
+            fitting.truncate(room.min(fitting.len().saturating_sub(1)));
+        }
+        if fitting.len() < list.len() {
+            tracing::error!(
+                answering = fitting.len(),
+                left_out = list.len() - fitting.len(),
+                "more tenants have `answers` than fit into the account ANSWERS of at most {most} \
+                 bytes: raise max_payload of nats-server, or give `answers` to fewer"
+            );
+        }
+        fitting.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(fitting)
+    }
+
     async fn replace(&self, list: &List, held: &[Held]) -> Result<(), AnswersError> {
         let now = self.clock.now();
         let after = held.iter().map(|held| held.issued_at.saturating_add(1)).max();
         let claims = self.issuer.answers(self.account, list, after.unwrap_or(now).max(now));
         let jwt = claims.encode(&*self.issuer.operator).await?;
-        let (bytes, most) = (jwt.len(), self.system.server_info().max_payload);
-        if bytes > most {
-            return Err(AnswersError::TooLong { tenants: list.len(), bytes, most });
-        }
+        let bytes = jwt.len();
         self.push(jwt).await?;
         tracing::info!(tenants = list.len(), bytes, "tenants' accounts that answer BB");
         Ok(())

@@ -15,7 +15,8 @@
 
 mod harness;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,7 @@ fn measure(args: &Args, isolation: &str, tenants: usize) -> Row {
     let first = time("first");
     let second = time("second");
     std::thread::sleep(Duration::from_secs(2));
-    let resident = deployment.server.resident();
+    let resident = resident(&deployment);
     let bb_jwt = jwt_size(&deployment, "bb_account");
     let answers = (isolation == "account")
         .then(|| list_answering(&deployment, isolation, tenants, args.answers));
@@ -217,6 +218,17 @@ fn list_answering(
         std::thread::sleep(Duration::from_millis(20));
     }
     Answers { tenants: count, jwt: jwt_size(deployment, "answers_account"), took: begun.elapsed() }
+}
+
+/// The memory that the server holds, as its monitoring says.
+fn resident(deployment: &Deployment) -> u64 {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, deployment.monitor)).expect("varz");
+    stream.write_all(b"GET /varz HTTP/1.0\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let varz: serde_json::Value = serde_json::from_str(body).expect("json");
+    varz["mem"].as_u64().expect("bytes")
 }
 
 /// The length of an account's JWT as the server keeps it.

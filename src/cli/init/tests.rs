@@ -93,6 +93,22 @@ fn operator_mode_is_signed_as_it_should_be() {
     assert_eq!(users.limits.disk_storage, 0);
     let bb = account(&mode.bb_account);
     assert!(bb.signing_keys.is_empty());
+    // The service makes BB's streams from AUTH, and no account may do more there.
+    let api: Vec<&str> = bb
+        .exports
+        .iter()
+        .map(|export| export.subject.as_str())
+        .filter(|subject| subject.starts_with("$JS.API."))
+        .collect();
+    assert!(api.contains(&"$JS.API.STREAM.CREATE.ReceivedEvents"), "{api:?}");
+    let reads_or_keeps = |subject: &&str| {
+        let verb = subject.split('.').nth(3).unwrap_or_default();
+        !subject.contains(['*', '>']) && matches!(verb, "INFO" | "CREATE" | "UPDATE")
+    };
+    assert!(api.iter().all(reads_or_keeps), "{api:?}");
+    let answers = account(&mode.answers_account);
+    assert_eq!(answers.imports, []);
+    assert_eq!(answers.exports[0].subject, "user.*.Notifications");
     account(&operator.body.system_account.unwrap());
 
     let (sentinel, issuer): (Claims<UserBody>, AccountId) =

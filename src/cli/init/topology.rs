@@ -8,9 +8,9 @@
 //! these tenants is the JWT of ANSWERS, which no other depends on. BB reads the service's events from a mirror, so that
 //! nothing it or a tenant publishes leads into them.
 
+use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
-use crate::provision::answers::NOTIFICATIONS;
 use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// The streams of events in AUTH, which BB mirrors under the same names.

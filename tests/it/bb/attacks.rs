@@ -105,7 +105,7 @@ impl Field {
         }
         assert!(events.keys().all(|subject| own.contains(subject)), "{events:?}");
         let pooled = self.events("PooledEvents").await;
-        for (subject, _) in &pooled {
+        for subject in pooled.keys() {
             let plain = subject.strip_prefix("pool.").expect("a pooled event");
             assert!(own.iter().any(|own| own == plain), "{pooled:?}");
         }
@@ -150,6 +150,20 @@ async fn no_reply_subject_reaches_another_tenant_in_operator_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reply_subject_reaches_another_tenant_in_config_mode() {
     replies(Mode::Config).await;
+}
+
+/// From USERS notifications lead on to own accounts, whose answers go where the publisher says: a
+/// tenant that was moved from one isolation to the other must not publish any in the meantime.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_tenant_publishes_no_notifications_not_even_its_own() {
+    let mut field = Field::start(Mode::Operator).await;
+    let attacker = field.attackers.last().expect("a shared one");
+    let subject = attacker.subject("Notifications");
+    let reply = field.victims[1].subject("Notifications");
+    let client = &attacker.connected.client;
+    client.publish_with_reply(subject.clone(), reply, "forged".into()).await.expect("is sent");
+    attacker.connected.violation(&["publish", &format!("\"{subject}\"")]).await;
+    field.unharmed().await;
 }
 
 /// BB asks an attacker, who answers it with replies of its choice, and more than once.

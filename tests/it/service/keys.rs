@@ -30,7 +30,7 @@ fn change_over(dir: &Path, key: &str) {
 #[test]
 fn every_signing_key_can_be_changed_over_without_a_restart_of_the_server() {
     let mut deployment = Deployment::start(Mode::Operator);
-    let old = deployment.tenant_add("old", &[]);
+    let old = deployment.tenant_add("old", &["--storage", "1MB"]);
     let shared = deployment.tenant_add("shared", &["--isolation", "shared"]);
     let port = deployment.server.port();
     let admitted = |login: &Login| raw::connect(port, &login.connect_fields()).0;
@@ -40,7 +40,7 @@ fn every_signing_key_can_be_changed_over_without_a_restart_of_the_server() {
     for key in ["user-signing", "response-signing", "operator-signing"] {
         change_over(&deployment.dir(), key);
         deployment.service.restart();
-        let new = deployment.tenant_add(&format!("after-{key}"), &[]);
+        let new = deployment.tenant_add(&format!("after-{key}"), &["--storage", "1MB"]);
         for login in [&old, &shared, &new] {
             let log = (deployment.service.log(), deployment.server.log());
             assert_eq!(admitted(login), Verdict::Admitted, "{key}: {login:?}\n{log:?}");

@@ -15,13 +15,13 @@ fn id(deployment: &Deployment, key: &str) -> String {
 #[test]
 fn a_row_that_names_an_account_of_the_system_gets_nobody_in() {
     let deployment = Deployment::start(Mode::Operator);
-    let good = deployment.tenant_add("good", &[]).connect_fields();
+    let good = deployment.tenant_add("good", &["--storage", "1MB"]).connect_fields();
     let port = deployment.server.port();
     let resolver = deployment.dir().join("accounts");
     for key in ["sys.nk", "auth.nk", "bb.nk", "users.nk"] {
         let account = id(&deployment, key);
         let tenant = format!("evil-{}", &key[..key.len() - 3]);
-        let login = deployment.tenant_add(&tenant, &[]).connect_fields();
+        let login = deployment.tenant_add(&tenant, &["--storage", "1MB"]).connect_fields();
         deployment.sql(&format!(
             "INSERT INTO tenant_accounts (tenant_id, account) VALUES ('{tenant}', '{account}');"
         ));

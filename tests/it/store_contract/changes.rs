@@ -61,6 +61,8 @@ async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
             ("UPDATE users SET status = 'suspended'", vec![user("alice")]),
             ("UPDATE users SET status = 'suspended'", vec![]),
             ("UPDATE tenants SET status = 'suspended'", vec![tenant("42")]),
+            ("UPDATE tenants SET answers = true", vec![tenant("42")]),
+            ("UPDATE tenants SET answers = true", vec![]),
             ("UPDATE tokens SET expires_at = '2027-01-01'", vec![token(&other_hash)]),
             ("UPDATE tokens SET label = 'x'", vec![]),
             (

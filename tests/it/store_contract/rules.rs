@@ -38,6 +38,7 @@ async fn columns_are_checked(db: &dyn Database) {
         ("tenants.max_connections", vec!["-1".into(), text("x"), "1.5".into()]),
         ("users.name", vec![text(""), text(&"x".repeat(129)), "'a' || char(127)".into()]),
         ("users.name", vec!["'a' || char(8233)".into(), "'a' || char(0)".into(), "NULL".into()]),
+        ("tenants.answers", vec!["2".into(), text("yes"), "NULL".into()]),
         ("users.kind", vec![text("admin"), text(""), "NULL".into()]),
         ("users.status", vec![text("off"), "NULL".into()]),
         ("users.password_hash", vec![text("secret"), text(""), text("$2x$10$a"), text("$1$a$b")]),
