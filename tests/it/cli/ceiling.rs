@@ -41,5 +41,6 @@ fn without_a_server_the_tenant_is_added_with_a_note() {
 
     let config = Initialised::new(Mode::Config);
     let output = config.cli(&["tenant", "add", "big", "--storage", "500GB"]).success();
-    assert!(!output.stderr.contains("is not known"), "it means nothing there: {}", output.stderr);
+    assert!(output.stderr.contains("no effect in a shared account"), "{}", output.stderr);
+    assert!(!output.stderr.contains("is not known"), "the server is not even asked");
 }
