@@ -29,8 +29,10 @@ use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
 use crate::provision::account::{AccountIssuer, Notifications};
 use crate::provision::answers::Answers;
+use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
+use crate::provision::revoke::{OwnAccounts, Places, Revoker};
 use crate::provision::servers::Servers;
 use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
@@ -115,15 +117,26 @@ pub async fn run<S: Store + 'static>(
     let _stop_on_return = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     let connections = connect_all(config, &shutdown).await?;
+    let system = match &config.mode {
+        Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
+        Mode::Config(mode) => Login::Nkey(mode.system_nkey.clone()),
+    };
+    let system = connect("system", &config.nats, &system, &shutdown).await?;
+    let servers = Arc::new(Servers::default());
+    tasks.spawn({
+        let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;
+        async move { watching.await.unwrap_or_default() }
+    });
     let parts = match keys {
         SigningKeys::Operator(keys, mode) => {
-            let system = Login::Credentials(mode.system_credentials.clone());
-            let system = connect("system", &config.nats, &system, &shutdown).await?;
-            operator_mode(config, mode, *keys, &store, cache.clone(), system, &tasks, &stop).await?
+            let (cache, servers) = (cache.clone(), Arc::clone(&servers));
+            let system = system.clone();
+            operator_mode(config, mode, *keys, &store, cache, servers, system, &tasks, &stop)
+                .await?
         }
         SigningKeys::Config(issuer, mode) => config_mode(config, mode, issuer)?,
     };
-    let Parts { placement, mint, responder } = parts;
+    let Parts { placement, mint, responder, own } = parts;
 
     let authorizer = Authorizer::new(envelope, placement, Arc::new(policy), mint, responder)
         .with_authenticator(Arc::new(password))
@@ -142,8 +155,20 @@ pub async fn run<S: Store + 'static>(
         .start(connections.main.clone())
         .await?;
 
+    let (effects, signals) = mpsc::unbounded_channel();
+    let revoker = Revoker {
+        provisioning: store.clone(),
+        coordination: store.clone(),
+        cluster: Cluster::new(system),
+        places: places(&config.mode)?,
+        own,
+        ttl: config.callout.ttl,
+        clock: Arc::clone(&clock),
+    };
+    let decisions = running.decisions();
+    tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
     let id = nats_id(&connections.main);
-    Instance::new(id, store.clone(), cache, clock)
+    Instance::with_effects(id, store.clone(), cache, clock, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
@@ -167,6 +192,7 @@ struct Parts {
     placement: Placement,
     mint: Mint,
     responder: Responder,
+    own: Option<OwnAccounts>,
 }
 
 /// The keys that sign, read before anything else begins.
@@ -214,36 +240,22 @@ async fn operator_mode<S: Store + 'static>(
     keys: OperatorKeys,
     store: &Arc<S>,
     cache: Arc<Cached>,
+    servers: Arc<Servers>,
     system: Client,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
-    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-    let not_for_users = vec![sys, mode.auth_account, mode.bb_account, mode.answers_account];
+    let not_for_users = reserved(mode)?;
     if not_for_users.contains(&mode.users_account) {
         return Err(DaemonError::Users(mode.users_account));
     }
-    let issuer = Arc::new(AccountIssuer {
-        operator: Arc::new(keys.accounts),
-        user_signing: keys.users.listed,
-        bb: mode.bb_account,
-        reserved: [&not_for_users[..], &[mode.users_account]].concat(),
-        notifications: match mode.notifications {
-            config::Notifications::Short => Notifications::Short,
-            config::Notifications::Full => Notifications::Full,
-        },
-    });
-    let servers = Arc::new(Servers::default());
-    tasks.spawn({
-        let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;
-        async move { watching.await.unwrap_or_default() }
-    });
+    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed)?);
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
         let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
-    let accounts = Arc::new(
+    let delivery = Arc::new(
         Delivery::start(
             cache,
             Arc::clone(&issuer),
@@ -255,7 +267,7 @@ async fn operator_mode<S: Store + 'static>(
     );
     let answers = Answers {
         store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
-        issuer,
+        issuer: Arc::clone(&issuer),
         servers,
         system,
         clock: Arc::new(SystemClock),
@@ -265,7 +277,7 @@ async fn operator_mode<S: Store + 'static>(
     tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
         placement: Placement::Operator {
-            accounts,
+            accounts: delivery.clone(),
             users: mode.users_account,
             default_isolation: config.isolation,
         },
@@ -273,6 +285,44 @@ async fn operator_mode<S: Store + 'static>(
         responder: Responder {
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
+        },
+        own: Some(OwnAccounts { delivery, issuer }),
+    })
+}
+
+/// Who signs tenants' accounts, with the keys that were read.
+pub(crate) fn account_issuer(
+    mode: &OperatorMode,
+    operator: SigningKey,
+    user_signing: Vec<AccountId>,
+) -> Result<AccountIssuer, KeyFileError> {
+    Ok(AccountIssuer {
+        operator: Arc::new(operator),
+        user_signing,
+        bb: mode.bb_account,
+        reserved: [&reserved(mode)?[..], &[mode.users_account]].concat(),
+        notifications: match mode.notifications {
+            config::Notifications::Short => Notifications::Short,
+            config::Notifications::Full => Notifications::Full,
+        },
+    })
+}
+
+/// The accounts that no tenant's user is ever in.
+fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
+    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
+    Ok(vec![sys, mode.auth_account, mode.bb_account, mode.answers_account])
+}
+
+/// Where connections of tenants' users may be.
+pub(crate) fn places(mode: &Mode) -> Result<Places, KeyFileError> {
+    Ok(match mode {
+        Mode::Operator(mode) => {
+            Places { shared: vec![mode.users_account.to_string()], reserved: reserved(mode)? }
+        }
+        Mode::Config(mode) => Places {
+            shared: mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(),
+            reserved: Vec::new(),
         },
     })
 }
@@ -290,6 +340,7 @@ fn config_mode(
         placement: Placement::Config(targets),
         mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
         responder: Responder { signer: issuer, issuer_account: None },
+        own: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Message, SubscribeError};
 use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Observer;
 use crate::authorize::{Outcome, Verdict};
 use crate::clock::{Clock, UnixSeconds};
+use crate::provision::revoke::Signal;
 use crate::service::Decisions;
 use crate::store::cache::Cached;
 use crate::store::{Change, Coordination, ProvisioningStore, StoreError};
@@ -41,6 +43,8 @@ pub struct Instance {
     coordination: Arc<dyn Coordination>,
     cache: Arc<Cached>,
     clock: Arc<dyn Clock>,
+    /// Who acts upon changes.
+    effects: Option<mpsc::UnboundedSender<Signal>>,
     /// Held from the reading of changes until they are forgotten, so that whoever finds nothing
     /// to read knows that everything before is forgotten.
     forgetting: tokio::sync::Mutex<()>,
@@ -55,8 +59,21 @@ impl Instance {
         cache: Arc<Cached>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
+        Self::with_effects(id, coordination, cache, clock, None)
+    }
+
+    /// [`Self::new`] that passes on what changes mean for connections and servers, once they are
+    /// forgotten: to a [`Revoker`](crate::provision::revoke::Revoker).
+    #[must_use]
+    pub fn with_effects(
+        id: String,
+        coordination: Arc<dyn Coordination>,
+        cache: Arc<Cached>,
+        clock: Arc<dyn Clock>,
+        effects: Option<mpsc::UnboundedSender<Signal>>,
+    ) -> Arc<Self> {
         let forgetting = tokio::sync::Mutex::default();
-        Arc::new(Self { id, coordination, cache, clock, forgetting })
+        Arc::new(Self { id, coordination, cache, clock, effects, forgetting })
     }
 
     /// Starts following changes, the heartbeat and the answers on [`SYNC_SUBJECT`], until `stop`.
@@ -89,10 +106,15 @@ impl Instance {
     /// Forgets whatever has changed. With an error, everything: what changed is not known.
     async fn forget_changes(&self) -> Result<(), StoreError> {
         let _forgetting = self.forgetting.lock().await;
-        match self.coordination.changes().await {
-            Ok(changes) => {
-                for change in &changes {
+        match self.coordination.news().await {
+            Ok(news) => {
+                for change in &news.changes {
                     self.cache.forget(change);
+                }
+                if news.changes.contains(&Change::Everything) {
+                    self.pass_on(Signal::Unknown);
+                } else if !news.effects.is_empty() {
+                    self.pass_on(Signal::Effects(news.effects));
                 }
                 Ok(())
             }
@@ -100,6 +122,13 @@ impl Instance {
                 self.cache.forget(&Change::Everything);
                 Err(error)
             }
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        if let Some(effects) = &self.effects {
+            // Nobody listens any more once the service stops.
+            let _ = effects.send(signal);
         }
     }
 

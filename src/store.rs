@@ -13,12 +13,13 @@ pub mod sqlite;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 pub use self::record::{
     Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash, Status, TenantId,
-    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
+    TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
@@ -115,6 +116,34 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         hash: &'a PasswordHash,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Suspends or resumes a tenant.
+    fn set_tenant_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Suspends or resumes a tenant's user.
+    fn set_user_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes a tenant's user with its tokens.
+    fn remove_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// All tokens, by tenant, user and time: never the token, nor its hash.
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>>;
+
+    /// Removes a token by its public id, which is unique over all of them.
+    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// Adds a token to a tenant's user.
     fn add_token<'a>(
         &'a self,
@@ -180,10 +209,63 @@ pub enum Change {
     Everything,
 }
 
+/// What a committed change means for connections that are alive and for what servers hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effect {
+    /// What was changed.
+    pub on: EffectOn,
+    /// Operator mode: the account of the tenant at that time.
+    pub account: Option<AccountId>,
+    /// Which connections it closes.
+    pub closes: Closes,
+    /// Whether servers have to learn new limits of the account.
+    pub pushes: bool,
+    /// How long ago that was, by the database's own clock.
+    pub age: Duration,
+}
+
+/// What an [`Effect`] is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EffectOn {
+    /// A tenant, by id: all its users.
+    Tenant(TenantId),
+    /// A user, by login name.
+    User(String),
+    /// The effect's account belongs to nobody any more.
+    Account,
+}
+
+/// Which connections that are alive a change closes, of those it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closes {
+    /// None.
+    Nothing,
+    /// Those whose grant may outlive this time.
+    GrantsBeyond(UnixSeconds),
+    /// All of them.
+    Everything,
+}
+
+/// What was committed since the last question.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct News {
+    /// What caches have to forget.
+    pub changes: Vec<Change>,
+    /// What it means for connections and servers. Not known where `changes` is
+    /// [`Change::Everything`].
+    pub effects: Vec<Effect>,
+}
+
 /// What the instances of the service tell each other through the database.
 pub trait Coordination: Debug + Send + Sync {
     /// Everything committed since the last call, by whomever. Cheap when there is nothing.
-    fn changes(&self) -> BoxFuture<'_, Result<Vec<Change>, StoreError>>;
+    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>>;
+
+    /// The effects of all changes that are still noted, oldest first.
+    fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>>;
+
+    /// The accounts that tenants had and that belong to nobody any more.
+    fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>>;
 
     /// Notes that this instance is alive.
     fn heartbeat<'a>(

@@ -1,26 +1,60 @@
-//! `tenant`: adds tenants.
+//! `tenant`: adds, suspends, resumes and removes tenants.
 
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::database::explain;
 use super::env_file::Login;
+use super::live::{self, Live};
 use super::output::note;
-use super::user::{Issued, check_name};
+use super::user::{Issued, check_name, find_tenant};
 use super::when::When;
-use super::{Context, Usage, ceiling, secret};
+use super::{Context, Usage, ceiling, purge, secret};
 use crate::clock::UnixSeconds;
-use crate::config::Mode;
 use crate::config::units::parse_size;
-use crate::store::{Isolation, Limits, NewTenant, NewUser, TenantId, TenantRecord, UserKind};
+use crate::config::{Mode, OperatorMode};
+use crate::daemon;
+use crate::keys::AccountId;
+use crate::provision::connections::{Cluster, Selection};
+use crate::provision::resolver;
+use crate::store::{
+    Isolation, Limits, NewTenant, NewUser, Status, TenantId, TenantRecord, UserKind,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
     /// Add a tenant with its admin user, whose login is the tenant's id
     Add(AddArgs),
+    /// Refuse a tenant's users, and close their connections
+    Suspend(StatusArgs),
+    /// Let a suspended tenant's users in again
+    Resume(StatusArgs),
+    /// Remove a tenant with its users, tokens and account
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The tenant's id
+    tenant: String,
+    /// Ask nothing
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// The tenant's id
+    tenant: String,
+    /// Do not ask first
+    #[arg(long)]
+    yes: bool,
+    /// Delete its JetStream data too, which otherwise stays on the servers' disks
+    #[arg(long)]
+    purge: bool,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +90,99 @@ pub(super) struct AddArgs {
 pub(super) async fn run(command: TenantCommand, context: &Context) -> anyhow::Result<()> {
     match command {
         TenantCommand::Add(args) => add(args, context).await,
+        TenantCommand::Suspend(args) => set_status(&args, Status::Suspended, context).await,
+        TenantCommand::Resume(args) => set_status(&args, Status::Active, context).await,
+        TenantCommand::Remove(args) => remove(&args, context).await,
     }
+}
+
+async fn set_status(args: &StatusArgs, status: Status, context: &Context) -> anyhow::Result<()> {
+    let id = parse_id(&args.tenant)?;
+    let tenant = find_tenant(context, &id).await?;
+    let store = &context.database.provisioning;
+    let users = store.users(&id).await.map_err(explain)?;
+    let selection = match status {
+        Status::Suspended => live::of_tenant(&context.config, &tenant, &users),
+        Status::Active => Ok(Selection::default()),
+    };
+    let live = Live::try_look(context, selection).await;
+    store.set_tenant_status(&id, status).await.map_err(explain)?;
+    let kicked = live::close(live.as_ref(), context).await;
+    context.output.print(&live::kicked(kicked), || match status {
+        Status::Suspended => format!("Suspended tenant {id}: {}.", live::kicked_text(kicked)),
+        Status::Active => format!("Resumed tenant {id}."),
+    })
+}
+
+async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
+    let id = parse_id(&args.tenant)?;
+    let tenant = find_tenant(context, &id).await?;
+    let store = &context.database.provisioning;
+    let users = store.users(&id).await.map_err(explain)?;
+    let data = if args.purge { ", its account and all its JetStream data" } else { "" };
+    let count = users.len();
+    live::confirm(args.yes, &format!("remove tenant {id} with its {count} users{data}"))?;
+
+    let selection = live::of_tenant(&context.config, &tenant, &users);
+    let own = match (&context.config.mode, daemon::places(&context.config.mode)) {
+        (Mode::Operator(mode), Ok(places)) => {
+            places.own(tenant.account).map(|account| (mode, account))
+        }
+        (Mode::Operator(_), Err(error)) if args.purge => return Err(error.into()),
+        // What keys are missing for is said below, and done by the running instances.
+        _ => None,
+    };
+    let (live, purged) = match own {
+        Some((mode, account)) if args.purge => {
+            let live = Live::look(context, selection).await.context(
+                "nothing was removed: the JetStream data can be deleted only through NATS",
+            )?;
+            // Nobody may write any more, and the account is still there to delete from.
+            store.set_tenant_status(&id, Status::Suspended).await.map_err(explain)?;
+            live.close(context).await;
+            let tenant = find_tenant(context, &id).await?;
+            let purged =
+                purge::purge(context, mode, &live.cluster, &tenant, account).await.with_context(
+                    || format!("tenant {id} is suspended, but not removed; run the command again"),
+                )?;
+            (Some(live), Some(purged))
+        }
+        _ => (Live::try_look(context, selection).await, args.purge.then_some(0)),
+    };
+    store.remove_tenant(&id).await.map_err(explain)?;
+    let kicked = live::close(live.as_ref(), context).await;
+    if let (Some((mode, account)), Some(live)) = (own, &live)
+        && let Err(error) = forget(context, mode, &live.cluster, account).await
+    {
+        note(&format!(
+            "warning: the tenant is removed, but its account is not off all servers yet: \
+             {error:#}; the running instances see to it"
+        ));
+    }
+    if own.is_some() && !args.purge && tenant.limits.jetstream() {
+        note(
+            "note: its JetStream data, if it had any, stays on the servers' disks; --purge would \
+             have deleted it",
+        );
+    }
+    let mut json = live::kicked(kicked);
+    if let (Some(purged), Some(object)) = (purged, json.as_object_mut()) {
+        object.insert("streams_deleted".to_owned(), json!(purged));
+    }
+    context.output.print(&json, || {
+        let streams = purged.map(|count| format!(", deleted {count} streams")).unwrap_or_default();
+        format!("Removed tenant {id}: {}{streams}.", live::kicked_text(kicked))
+    })
+}
+
+async fn forget(
+    context: &Context,
+    mode: &OperatorMode,
+    cluster: &Cluster,
+    account: AccountId,
+) -> anyhow::Result<()> {
+    let issuer = purge::issuer(mode)?;
+    Ok(resolver::forget(cluster, &issuer, &[account], context.now()).await?)
 }
 
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `user`: adds users and replaces their passwords.
+//! `user`: adds, suspends, resumes and removes users, and replaces their passwords.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use super::database::explain;
 use super::env_file::{self, Login};
+use super::live::{self, Live};
 use super::output::note;
 use super::{Context, Usage, secret, settle, tenant, url};
 use crate::config::Mode;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
-use crate::store::{Isolation, NewUser, TenantId, TenantRecord, UserKind};
+use crate::provision::connections::Selection;
+use crate::store::{Isolation, NewUser, Status, StoreError, TenantId, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -19,6 +21,31 @@ pub(super) enum UserCommand {
     Add(AddArgs),
     /// Replace a user's password: the old one has stopped working when this returns
     Passwd(PasswdArgs),
+    /// Refuse a user, and close its connections
+    Suspend(NameArgs),
+    /// Let a suspended user in again
+    Resume(NameArgs),
+    /// Remove a user with its tokens
+    Remove(NameArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NameArgs {
+    /// The tenant's id
+    tenant: String,
+    /// The login
+    user: String,
+    /// Do not ask first
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What becomes of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Suspended,
+    Resumed,
+    Removed,
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +106,45 @@ pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Resu
     match command {
         UserCommand::Add(args) => add(args, context).await,
         UserCommand::Passwd(args) => passwd(&args, context).await,
+        UserCommand::Suspend(args) => change(&args, Fate::Suspended, context).await,
+        UserCommand::Resume(args) => change(&args, Fate::Resumed, context).await,
+        UserCommand::Remove(args) => change(&args, Fate::Removed, context).await,
     }
+}
+
+async fn change(args: &NameArgs, fate: Fate, context: &Context) -> anyhow::Result<()> {
+    let id = tenant::parse_id(&args.tenant)?;
+    let tenant = find_tenant(context, &id).await?;
+    let store = &context.database.provisioning;
+    let user = args.user.as_str();
+    let users = store.users(&id).await.map_err(explain)?;
+    if !users.iter().any(|known| known.name == user) {
+        let missing = StoreError::Missing { what: "user", key: user.to_owned() };
+        return Err(explain(missing));
+    }
+    if fate == Fate::Removed {
+        live::confirm(args.yes, &format!("remove user {user} of tenant {id}"))?;
+    }
+    let selection = match fate {
+        Fate::Resumed => Ok(Selection::default()),
+        Fate::Suspended | Fate::Removed => live::of_user(&context.config, &tenant, user),
+    };
+    let live = Live::try_look(context, selection).await;
+    match fate {
+        Fate::Suspended => store.set_user_status(&id, user, Status::Suspended).await,
+        Fate::Resumed => store.set_user_status(&id, user, Status::Active).await,
+        Fate::Removed => store.remove_user(&id, user).await,
+    }
+    .map_err(explain)?;
+    let kicked = live::close(live.as_ref(), context).await;
+    context.output.print(&live::kicked(kicked), || {
+        let closed = live::kicked_text(kicked);
+        match fate {
+            Fate::Suspended => format!("Suspended user {user} of tenant {id}: {closed}."),
+            Fate::Resumed => format!("Resumed user {user} of tenant {id}."),
+            Fate::Removed => format!("Removed user {user} of tenant {id}: {closed}."),
+        }
+    })
 }
 
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {

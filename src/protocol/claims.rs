@@ -256,6 +256,17 @@ impl Body for AccountBody {
     const TYPE: &'static str = "account";
 }
 
+/// The body of the order to forget accounts, which an operator's key signs for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountDeletion {
+    /// The accounts.
+    pub accounts: Vec<AccountId>,
+}
+
+impl Body for AccountDeletion {
+    const TYPE: &'static str = "generic";
+}
+
 /// The body of an operator JWT.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OperatorBody {

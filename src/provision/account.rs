@@ -9,7 +9,9 @@ use std::sync::Arc;
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer};
 use crate::placement::NOTIFICATIONS;
-use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import, NO_LIMIT};
+use crate::protocol::claims::{
+    AccountBody, AccountDeletion, AccountLimits, Export, ExportType, Import, NO_LIMIT,
+};
 use crate::protocol::jwt::{Claims, JwtError};
 use crate::store::{Limits, TenantId, TenantRecord};
 
@@ -148,6 +150,24 @@ impl AccountIssuer {
             return Err(IssueError::Reserved(account));
         }
         Ok(self.claims(tenant, account).encode(&*self.operator).await?)
+    }
+
+    /// The signed order to forget these accounts, which only an operator's key may give.
+    pub async fn deletion(
+        &self,
+        accounts: &[AccountId],
+        now: UnixSeconds,
+    ) -> Result<String, IssueError> {
+        if let Some(account) = accounts.iter().find(|account| self.reserved.contains(account)) {
+            return Err(IssueError::Reserved(*account));
+        }
+        let claims = Claims {
+            issued_at: now,
+            subject: self.operator.public_key().to_owned(),
+            body: AccountDeletion { accounts: accounts.to_vec() },
+            ..Claims::default()
+        };
+        Ok(claims.encode(&*self.operator).await?)
     }
 }
 

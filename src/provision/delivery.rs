@@ -86,6 +86,23 @@ impl Delivery {
         self.store.account_of(tenant, candidate).await?.ok_or(AccountError::Gone)
     }
 
+    /// Pushes the account again, to all servers, as the tenant's row is now.
+    pub async fn refresh(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+    ) -> Result<(), AccountError> {
+        let (delivered, silent) =
+            self.push(tenant, account, None, Instant::now() + PATIENCE).await?;
+        self.delivered.insert(account, Ok(delivered)).await;
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("{} servers did not acknowledge it in time", silent.len());
+        Err(AccountError::Delivery { account, reason })
+    }
+
+    /// Delivers the account in time for a login through `server`.
     async fn deliver(
         &self,
         tenant: &TenantRecord,
@@ -93,15 +110,32 @@ impl Delivery {
         server: ServerId,
         deadline: Instant,
     ) -> Result<Delivered, AccountError> {
+        let until = deadline
+            .checked_sub(RESERVE)
+            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
+        let (delivered, _) = self.push(tenant, account, Some(server), until).await?;
+        if delivered.servers.contains(&server) {
+            return Ok(delivered);
+        }
+        let reason = format!("server {server} did not acknowledge it in time");
+        Err(AccountError::Delivery { account, reason })
+    }
+
+    /// Who has acknowledged the account, and which servers have not. The one that is needed is
+    /// awaited to the end.
+    async fn push(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+        needed: Option<ServerId>,
+        until: Instant,
+    ) -> Result<(Delivered, Vec<ServerId>), AccountError> {
         let jwt = self
             .issuer
             .issue(tenant, account)
             .await
             .map_err(|error| AccountError::Signing(error.to_string()))?;
         let failed = |reason: String| AccountError::Delivery { account, reason };
-        let until = deadline
-            .checked_sub(RESERVE)
-            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
 
         let mut missing = self.servers.known();
         let mut acknowledged = Vec::with_capacity(missing.len());
@@ -117,7 +151,7 @@ impl Delivery {
                 Ok(Some(answer)) => answer,
                 Ok(None) => break,
                 Err(_) => {
-                    missing.retain(|silent| *silent == server || self.servers.knows(silent));
+                    missing.retain(|silent| Some(*silent) == needed || self.servers.knows(silent));
                     continue;
                 }
             };
@@ -125,7 +159,7 @@ impl Delivery {
             missing.retain(|server| *server != from);
             match answer.error {
                 None => acknowledged.push(from),
-                Some(fault) if from == server => {
+                Some(fault) if needed.is_none_or(|needed| needed == from) => {
                     return Err(failed(format!("server {from} refused it: {}", fault.description)));
                 }
                 Some(fault) => tracing::error!(
@@ -140,16 +174,14 @@ impl Delivery {
             tracing::warn!(server = %silent, %account, "server did not acknowledge an account");
             self.servers.gone(silent);
         }
-        if !acknowledged.contains(&server) {
-            return Err(failed(format!("server {server} did not acknowledge it in time")));
-        }
         tracing::debug!(tenant = %tenant.id, %account, servers = acknowledged.len(), "delivered");
-        Ok(Delivered {
+        let delivered = Delivered {
             limits: tenant.limits,
             updated_at: tenant.updated_at,
             answers: tenant.answers,
             servers: acknowledged.into(),
-        })
+        };
+        Ok((delivered, missing))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError};
 use futures_util::StreamExt as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::ServerId;
@@ -22,12 +23,21 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Servers {
     last_heard: Mutex<HashMap<ServerId, Instant>>,
+    arrived: watch::Sender<u64>,
 }
 
 impl Servers {
     /// Notes that a server is alive.
     pub fn heard(&self, server: ServerId) {
-        self.lock().insert(server, Instant::now());
+        if self.lock().insert(server, Instant::now()).is_none() {
+            self.arrived.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Counts the servers that came, or came back.
+    #[must_use]
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrived.subscribe()
     }
 
     /// Notes that a server has stopped, or does not answer.

@@ -29,6 +29,19 @@ pub(crate) const ADD_USER: &str = "INSERT INTO users \
 pub(crate) const SET_PASSWORD: &str =
     "UPDATE users SET password_hash = $3 WHERE tenant_id = $1 AND name = $2";
 
+pub(crate) const SET_TENANT_STATUS: &str = "UPDATE tenants SET status = $2 WHERE id = $1";
+
+pub(crate) const SET_USER_STATUS: &str =
+    "UPDATE users SET status = $3 WHERE tenant_id = $1 AND name = $2";
+
+pub(crate) const REMOVE_USER: &str = "DELETE FROM users WHERE tenant_id = $1 AND name = $2";
+
+pub(crate) const TOKENS: &str = "SELECT k.*, u.user_tenant_id FROM token_records AS k \
+     JOIN user_records AS u ON u.user_name = k.user_name \
+     ORDER BY u.user_tenant_id, k.user_name, k.token_created_at, k.token_id";
+
+pub(crate) const REMOVE_TOKEN_BY_ID: &str = "DELETE FROM tokens WHERE id = $1";
+
 /// Adds a token to a user, if the tenant has that user.
 pub(crate) const ADD_TOKEN: &str = "INSERT INTO tokens (user_name, token_hash, label, expires_at) \
      SELECT name, $3, $4, datetime($5, 'unixepoch') FROM users WHERE tenant_id = $1 AND name = $2";
@@ -60,7 +73,14 @@ pub(crate) const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime
 pub(crate) const REHASH: &str =
     "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
 
-pub(crate) const CHANGES: &str = "SELECT seq, kind, key FROM changes WHERE seq > $1 ORDER BY seq";
+pub(crate) const CHANGES: &str = "SELECT * FROM change_records WHERE seq > $1 ORDER BY seq";
+
+/// The changes that mean something to connections or servers.
+pub(crate) const EFFECTS: &str = "SELECT * FROM change_records \
+     WHERE closes <> 0 OR pushes <> 0 OR ends_at IS NOT NULL ORDER BY seq";
+
+pub(crate) const REMOVED_ACCOUNTS: &str = "SELECT account FROM removed_accounts \
+     WHERE account NOT IN (SELECT account FROM tenant_accounts) ORDER BY account";
 
 pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) VALUES ($1, $2) \
      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";

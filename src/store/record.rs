@@ -295,6 +295,23 @@ pub struct TokenRecord {
     pub expires_at: Option<UnixSeconds>,
 }
 
+/// A token as a person tells it from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenListing {
+    /// Its public id.
+    pub id: String,
+    /// The tenant of its user.
+    pub tenant: TenantId,
+    /// The user whose credential it is.
+    pub user_name: String,
+    /// A note for people.
+    pub label: Option<String>,
+    /// When it ends.
+    pub expires_at: Option<UnixSeconds>,
+    /// When it was made.
+    pub created_at: UnixSeconds,
+}
+
 /// A tenant to be added.
 #[derive(Debug, Clone)]
 pub struct NewTenant {

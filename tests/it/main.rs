@@ -10,6 +10,7 @@
 
 mod bb;
 mod broken;
+mod changes;
 mod cli;
 mod harness;
 mod login;

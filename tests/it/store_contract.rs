@@ -2,6 +2,7 @@
 //! [`Database`], so that all databases run through the same ones. `open` is about SQLite alone.
 
 mod changes;
+mod effects;
 mod logins;
 mod open;
 mod races;

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::SqliteStore;
 use super::fault::unavailable;
+use super::{SqliteStore, row};
 use crate::clock::UnixSeconds;
-use crate::store::{Change, Coordination, StoreError, queries};
+use crate::keys::AccountId;
+use crate::store::{Change, Coordination, Effect, News, StoreError, queries};
 
 /// More changes than this at once are not worth telling apart.
 const MANY: i64 = 4096;
@@ -52,19 +53,19 @@ impl Feed {
         }
     }
 
-    async fn changes(&self) -> Result<Vec<Change>, sqlx::Error> {
+    async fn news(&self) -> Result<News, sqlx::Error> {
         let mut kept = self.watch.lock().await;
         // Out of its place until all is read: a caller that gives up, and an error, leave none,
         // and the next call forgets everything.
-        let (watch, changes) = match kept.take() {
+        let (watch, news) = match kept.take() {
             Some(mut watch) => {
-                let changes = watch.advance().await?;
-                (watch, changes)
+                let news = watch.advance().await?;
+                (watch, news)
             }
-            None => (self.connect().await?, vec![Change::Everything]),
+            None => (self.connect().await?, everything()),
         };
         *kept = Some(watch);
-        Ok(changes)
+        Ok(news)
     }
 
     async fn connect(&self) -> Result<Watch, sqlx::Error> {
@@ -75,16 +76,20 @@ impl Feed {
     }
 }
 
+fn everything() -> News {
+    News { changes: vec![Change::Everything], effects: Vec::new() }
+}
+
 async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }
 
 impl Watch {
-    async fn advance(&mut self) -> Result<Vec<Change>, sqlx::Error> {
+    async fn advance(&mut self) -> Result<News, sqlx::Error> {
         // Read before the rows: a commit in between moves it once more.
         let data_version = data_version(&mut self.connection).await?;
         if data_version == self.data_version {
-            return Ok(Vec::new());
+            return Ok(News::default());
         }
         let mut transaction = self.connection.begin().await?;
         let latest: i64 = sqlx::query_scalar(LAST_CHANGE).fetch_one(&mut *transaction).await?;
@@ -99,22 +104,21 @@ impl Watch {
         self.last = latest;
         // Rows have been pruned, or the file is another one than before.
         if usize::try_from(behind) != Ok(rows.len()) {
-            return Ok(vec![Change::Everything]);
+            return Ok(everything());
         }
-        let mut changes: Vec<Change> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let key: String = row.try_get("key")?;
-            let change = match row.try_get("kind")? {
-                "tenant" => Change::Tenant(key),
-                "user" => Change::User(key),
-                "token" => Change::Token(key),
-                _ => Change::Everything,
+        let mut news = News::default();
+        for found in &rows {
+            let (Ok(change), Ok(effect)) = (row::change(found), row::effect(found)) else {
+                return Ok(everything());
             };
-            if changes.last() != Some(&change) {
-                changes.push(change);
+            if let Some(change) = change
+                && news.changes.last() != Some(&change)
+            {
+                news.changes.push(change);
             }
+            news.effects.extend(effect);
         }
-        Ok(changes)
+        Ok(news)
     }
 }
 
@@ -125,8 +129,29 @@ impl SqliteStore {
 }
 
 impl Coordination for SqliteStore {
-    fn changes(&self) -> BoxFuture<'_, Result<Vec<Change>, StoreError>> {
-        Box::pin(async move { self.feed.changes().await.map_err(|error| self.unavailable(&error)) })
+    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
+        Box::pin(async move { self.feed.news().await.map_err(|error| self.unavailable(&error)) })
+    }
+
+    fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
+        Box::pin(async move {
+            let rows = sqlx::query(queries::EFFECTS)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.unavailable(&error))?;
+            rows.iter().filter_map(|found| row::effect(found).transpose()).collect()
+        })
+    }
+
+    fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
+        Box::pin(async move {
+            let accounts: Vec<String> = sqlx::query_scalar(queries::REMOVED_ACCOUNTS)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.unavailable(&error))?;
+            // What is no account's key is no account of ours.
+            Ok(accounts.iter().filter_map(|account| account.parse().ok()).collect())
+        })
     }
 
     fn heartbeat<'a>(

@@ -2,12 +2,14 @@
 //! its checks turned off: such a row is an error of its own and never a record.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::store::{
-    Isolation, Limits, LoginRecord, PasswordHash, StoreError, TenantRecord, TokenRecord, UserRecord,
+    Change, Closes, Effect, EffectOn, Isolation, Limits, LoginRecord, PasswordHash, StoreError,
+    TenantRecord, TokenListing, TokenRecord, UserRecord,
 };
 
 /// A row, and how to name it when it is corrupt.
@@ -121,4 +123,54 @@ pub(super) fn login(row: &SqliteRow) -> Result<LoginRecord, StoreError> {
 pub(super) fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
     let row = Reader::new(row, "tokens", "user_name");
     Ok(TokenRecord { user_name: row.take("user_name")?, expires_at: row.take("token_expires_at")? })
+}
+
+/// A row of `token_records` with its tenant.
+pub(super) fn token_listing(row: &SqliteRow) -> Result<TokenListing, StoreError> {
+    let row = Reader::new(row, "tokens", "token_id");
+    Ok(TokenListing {
+        id: row.take("token_id")?,
+        tenant: row.parse("user_tenant_id")?,
+        user_name: row.take("user_name")?,
+        label: row.take("label")?,
+        expires_at: row.take("token_expires_at")?,
+        created_at: row.take("token_created_at")?,
+    })
+}
+
+/// A row of `change_records`: what a cache forgets.
+pub(super) fn change(row: &SqliteRow) -> Result<Option<Change>, StoreError> {
+    let row = Reader::new(row, "changes", "seq");
+    let key = row.take("key")?;
+    Ok(match row.take("kind")? {
+        "tenant" => Some(Change::Tenant(key)),
+        "user" => Some(Change::User(key)),
+        "token" => Some(Change::Token(key)),
+        "account" => None,
+        _ => Some(Change::Everything),
+    })
+}
+
+/// A row of `change_records`: what it means to connections and servers, if anything.
+pub(super) fn effect(row: &SqliteRow) -> Result<Option<Effect>, StoreError> {
+    let row = Reader::new(row, "changes", "key");
+    let on = match row.take("kind")? {
+        "tenant" => EffectOn::Tenant(row.parse("key")?),
+        "user" => EffectOn::User(row.take("key")?),
+        "account" => EffectOn::Account,
+        _ => return Ok(None),
+    };
+    let closes = match (row.take::<bool>("closes")?, row.take("ends_at")?) {
+        (true, _) => Closes::Everything,
+        (false, Some(end)) => Closes::GrantsBeyond(end),
+        (false, None) => Closes::Nothing,
+    };
+    let pushes: bool = row.take("pushes")?;
+    if closes == Closes::Nothing && !pushes {
+        return Ok(None);
+    }
+    let age = Duration::try_from_secs_f64(row.take("age")?).unwrap_or_default();
+    // A text that is no key names no account that a server could hold.
+    let account = row.take::<Option<&str>>("account")?.and_then(|account| account.parse().ok());
+    Ok(Some(Effect { on, account, closes, pushes, age }))
 }

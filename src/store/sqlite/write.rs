@@ -3,7 +3,8 @@
 
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteQueryResult};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteQueryResult};
 use sqlx::{Connection as _, Transaction};
 
 use super::fault::{Subject, refused, unavailable};
@@ -11,8 +12,8 @@ use super::{SqliteStore, row};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
-    NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, StoreError, TenantId,
-    TenantRecord, TokenHash, UserRecord, queries,
+    NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenListing, UserRecord, queries,
 };
 
 /// The last second that the database can write down: the end of the year 9999. It would take a
@@ -105,6 +106,45 @@ impl SqliteStore {
         transaction.commit().await.map_err(|error| unavailable(&self.path, &error))
     }
 
+    /// Carries out a statement about one row that has to be there.
+    async fn change_one(
+        &self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        what: &'static str,
+        key: &str,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let subject = Subject { what, key, parent: key };
+        let done = query
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| refused(&self.path, &error, subject))?;
+        match done.rows_affected() {
+            0 => Err(StoreError::Missing { what, key: key.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries out a statement about a tenant's user, who has to be there.
+    async fn change_user(
+        &self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        tenant: &TenantId,
+        user: &str,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let mut transaction = self.begin(&mut connection).await?;
+        let subject = Subject { what: "user", key: user, parent: tenant.as_str() };
+        let done = query
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| refused(&self.path, &error, subject))?;
+        if done.rows_affected() == 0 {
+            return Err(self.missing(&mut transaction, tenant, user).await);
+        }
+        self.commit(transaction).await
+    }
+
     /// Why a statement about a tenant's user found no row.
     async fn missing(
         &self,
@@ -180,22 +220,50 @@ impl ProvisioningStore for SqliteStore {
         user: &'a str,
         hash: &'a PasswordHash,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let query = sqlx::query(queries::SET_PASSWORD).bind(tenant.as_str()).bind(user);
+        Box::pin(self.change_user(query.bind(hash.expose()), tenant, user))
+    }
+
+    fn set_tenant_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let query = sqlx::query(queries::SET_TENANT_STATUS).bind(tenant.as_str());
+        Box::pin(self.change_one(query.bind(status.as_str()), "tenant", tenant.as_str()))
+    }
+
+    fn set_user_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let query = sqlx::query(queries::SET_USER_STATUS).bind(tenant.as_str()).bind(user);
+        Box::pin(self.change_user(query.bind(status.as_str()), tenant, user))
+    }
+
+    fn remove_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let query = sqlx::query(queries::REMOVE_USER).bind(tenant.as_str()).bind(user);
+        Box::pin(self.change_user(query, tenant, user))
+    }
+
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>> {
         Box::pin(async move {
-            let mut connection = self.writer().await?;
-            let mut transaction = self.begin(&mut connection).await?;
-            let subject = Subject { what: "user", key: user, parent: tenant.as_str() };
-            let done = sqlx::query(queries::SET_PASSWORD)
-                .bind(tenant.as_str())
-                .bind(user)
-                .bind(hash.expose())
-                .execute(&mut *transaction)
+            let rows = sqlx::query(queries::TOKENS)
+                .fetch_all(&self.readers)
                 .await
-                .map_err(|error| refused(&self.path, &error, subject))?;
-            if done.rows_affected() == 0 {
-                return Err(self.missing(&mut transaction, tenant, user).await);
-            }
-            self.commit(transaction).await
+                .map_err(|error| unavailable(&self.path, &error))?;
+            rows.iter().map(row::token_listing).collect()
         })
+    }
+
+    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.change_one(sqlx::query(queries::REMOVE_TOKEN_BY_ID).bind(id), "token", id))
     }
 
     fn add_token<'a>(
@@ -241,21 +309,8 @@ impl ProvisioningStore for SqliteStore {
     }
 
     fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut connection = self.writer().await?;
-            let key = id.as_str();
-            let done = sqlx::query(queries::REMOVE_TENANT)
-                .bind(key)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| {
-                    refused(&self.path, &error, Subject { what: "tenant", key, parent: key })
-                })?;
-            match done.rows_affected() {
-                0 => Err(StoreError::Missing { what: "tenant", key: key.into() }),
-                _ => Ok(()),
-            }
-        })
+        let query = sqlx::query(queries::REMOVE_TENANT).bind(id.as_str());
+        Box::pin(self.change_one(query, "tenant", id.as_str()))
     }
 
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {

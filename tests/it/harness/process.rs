@@ -29,11 +29,6 @@ impl Process {
         Self { name: name.to_owned(), log: log.to_owned(), child }
     }
 
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Everything it has written, in this run and the ones before it.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -50,12 +45,26 @@ impl Process {
         self.child.wait().expect("its status");
     }
 
+    /// SIGSTOP: it hangs, with all its connections open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().expect("kill");
+        assert!(status.success(), "kill {signal} {pid}");
+    }
+
     /// SIGTERM, and waits until it has ended by itself.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         if self.ended().is_none() {
-            let pid = self.child.id().to_string();
-            let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-            assert!(status.success(), "kill -TERM {pid}");
+            self.signal("-TERM");
         }
         let what = format!("the end of {}", self.name);
         eventually(&what, || self.ended())

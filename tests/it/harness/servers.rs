@@ -116,14 +116,6 @@ impl NatsServer {
         self.port
     }
 
-    /// The memory that the process holds, in bytes.
-    pub(crate) fn resident(&self) -> u64 {
-        let pid = self.process.id().to_string();
-        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().expect("ps");
-        let kilobytes = String::from_utf8_lossy(&output.stdout).trim().parse::<u64>();
-        1024 * kilobytes.expect("a number of kilobytes")
-    }
-
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.process.log()
@@ -140,6 +132,16 @@ impl NatsServer {
     /// `kill -9`.
     pub(crate) fn kill9(&mut self) {
         self.process.kill9();
+    }
+
+    /// SIGSTOP: it hangs.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
     }
 
     /// SIGTERM, and waits for the end.

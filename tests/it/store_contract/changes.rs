@@ -30,14 +30,14 @@ fn token(hash: &str) -> Change {
 
 async fn the_first_call_forgets_everything(db: &dyn Database) {
     let store = db.store().await;
-    assert_eq!(store.changes().await.unwrap(), [Change::Everything]);
-    assert_eq!(store.changes().await.unwrap(), []);
+    assert_eq!(store.news().await.unwrap().changes, [Change::Everything]);
+    assert_eq!(store.news().await.unwrap().changes, []);
 }
 
 async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
     let (one, other) = (db.store().await, db.store().await);
     for store in [&one, &other] {
-        store.changes().await.unwrap();
+        store.news().await.unwrap();
     }
     for client in db.clients() {
         let insert_token = format!(
@@ -74,14 +74,14 @@ async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
         ] {
             db.run_with(client, sql).await.unwrap();
             for store in [&one, &other] {
-                let mut noted = store.changes().await.unwrap();
+                let mut noted = store.news().await.unwrap().changes;
                 let mut wanted = wanted.clone();
                 for list in [&mut noted, &mut wanted] {
                     list.sort_by_key(|change| format!("{change:?}"));
                     list.dedup();
                 }
                 assert_eq!(noted, wanted, "{sql}");
-                assert_eq!(store.changes().await.unwrap(), [], "{sql}");
+                assert_eq!(store.news().await.unwrap().changes, [], "{sql}");
             }
         }
     }
@@ -90,14 +90,14 @@ async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
 async fn own_writes_are_noted(db: &dyn Database) {
     db.run(ALICE).await;
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
     store.set_password(&"42".parse().unwrap(), "alice", &hash).await.unwrap();
-    assert_eq!(store.changes().await.unwrap(), [user("alice")]);
+    assert_eq!(store.news().await.unwrap().changes, [user("alice")]);
     let candidate = nats_callout::keys::random_account_id().unwrap();
     let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
     store.account_of(&row, candidate).await.unwrap();
-    assert_eq!(store.changes().await.unwrap(), [tenant("42")]);
+    assert_eq!(store.news().await.unwrap().changes, [tenant("42")]);
     let new = nats_callout::store::NewToken {
         user_name: "alice".into(),
         hash: TokenHash([0xab; 32]),
@@ -105,16 +105,16 @@ async fn own_writes_are_noted(db: &dyn Database) {
         expires_at: None,
     };
     store.add_token(&"42".parse().unwrap(), &new).await.unwrap();
-    assert_eq!(store.changes().await.unwrap(), [token(&"ab".repeat(32))]);
+    assert_eq!(store.news().await.unwrap().changes, [token(&"ab".repeat(32))]);
 }
 
 async fn a_login_is_no_change(db: &dyn Database) {
     db.run(ALICE).await;
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     store.record_logins(&[("alice".into(), 1_800_000_000)]).await.unwrap();
     store.heartbeat("i1", 5).await.unwrap();
-    assert_eq!(store.changes().await.unwrap(), []);
+    assert_eq!(store.news().await.unwrap().changes, []);
 }
 
 async fn both_keys_of_a_rename_are_noted(db: &dyn Database) {
@@ -123,49 +123,49 @@ async fn both_keys_of_a_rename_are_noted(db: &dyn Database) {
         .await;
     db.run("INSERT INTO tenants (id, name) VALUES ('43', 'Bob')").await;
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     db.run("UPDATE users SET name = 'alicia'").await;
-    let noted = store.changes().await.unwrap();
+    let noted = store.news().await.unwrap().changes;
     for change in [user("alice"), user("alicia"), token(TOKEN)] {
         assert!(noted.contains(&change), "{change:?} in {noted:?}");
     }
     db.run("UPDATE users SET tenant_id = '43'").await;
-    assert_eq!(store.changes().await.unwrap(), [user("alicia")]);
+    assert_eq!(store.news().await.unwrap().changes, [user("alicia")]);
     let other = TOKEN.replace('0', "f");
     db.run(&format!("UPDATE tokens SET token_hash = '{other}'")).await;
-    assert_eq!(store.changes().await.unwrap(), [token(TOKEN), token(&other)]);
+    assert_eq!(store.news().await.unwrap().changes, [token(TOKEN), token(&other)]);
 }
 
 async fn what_is_rolled_back_is_not_noted(db: &dyn Database) {
     db.run(TENANT).await;
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     db.run("BEGIN; UPDATE tenants SET status = 'suspended'; ROLLBACK").await;
-    assert_eq!(store.changes().await.unwrap(), []);
+    assert_eq!(store.news().await.unwrap().changes, []);
     db.run("BEGIN; UPDATE tenants SET status = 'suspended'; COMMIT").await;
-    assert_eq!(store.changes().await.unwrap(), [tenant("42")]);
+    assert_eq!(store.news().await.unwrap().changes, [tenant("42")]);
 }
 
 async fn many_changes_are_everything(db: &dyn Database) {
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     db.run(
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
            INSERT INTO tenants (id, name) SELECT n, 'x' FROM n",
     )
     .await;
-    assert_eq!(store.changes().await.unwrap(), [Change::Everything]);
-    assert_eq!(store.changes().await.unwrap(), []);
+    assert_eq!(store.news().await.unwrap().changes, [Change::Everything]);
+    assert_eq!(store.news().await.unwrap().changes, []);
 }
 
 async fn pruned_changes_are_everything(db: &dyn Database) {
     db.run(TENANT).await;
     let store = db.store().await;
-    store.changes().await.unwrap();
+    store.news().await.unwrap();
     db.run("UPDATE tenants SET status = 'suspended'; DELETE FROM changes").await;
-    assert_eq!(store.changes().await.unwrap(), [Change::Everything]);
+    assert_eq!(store.news().await.unwrap().changes, [Change::Everything]);
     db.run("UPDATE tenants SET status = 'active'").await;
-    assert_eq!(store.changes().await.unwrap(), [tenant("42")]);
+    assert_eq!(store.news().await.unwrap().changes, [tenant("42")]);
     // Notes without end do not fill the database.
     db.run(
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 70000)
@@ -173,7 +173,7 @@ async fn pruned_changes_are_everything(db: &dyn Database) {
     )
     .await;
     assert_eq!(db.run("SELECT count(*) FROM changes").await, ["65536"]);
-    assert_eq!(store.changes().await.unwrap(), [Change::Everything]);
+    assert_eq!(store.news().await.unwrap().changes, [Change::Everything]);
 }
 
 async fn instances_come_and_go(db: &dyn Database) {

@@ -290,13 +290,13 @@ async fn callers_that_give_up_leave_no_lock() {
         given_up += u32::from(tokio::time::timeout(patience, write).await.is_err());
         let read = store.user("alice", Freshness::Fresh);
         given_up += u32::from(tokio::time::timeout(patience, read).await.is_err());
-        let feed = store.changes();
+        let feed = store.news();
         given_up += u32::from(tokio::time::timeout(patience, feed).await.is_err());
     }
     assert!(given_up > 0);
     store.add_user(&bob()).await.unwrap();
     assert!(store.user("bob", Freshness::Fresh).await.unwrap().is_some());
-    let noted = store.changes().await.unwrap();
+    let noted = store.news().await.unwrap().changes;
     assert!(noted.contains(&Change::Everything) || noted.contains(&Change::User("bob".into())));
     let mut other =
         sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();

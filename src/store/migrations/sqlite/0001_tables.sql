@@ -178,12 +178,40 @@ CREATE TABLE tenant_accounts (
     CONSTRAINT "tenant_accounts.created_at: a time" CHECK (strftime('%s', created_at) IS NOT NULL)
 );
 
--- What a cache has to forget, noted in the transaction that changed it (0003).
+-- What was changed, noted in the transaction that changed it (0003): for caches, which forget it,
+-- and for the connections that are alive and the accounts that servers hold.
 CREATE TABLE changes (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
-  kind TEXT NOT NULL CHECK (kind IN ('tenant', 'user', 'token')),
-  -- A tenant's id, a user's name, a token's hash.
-  key TEXT NOT NULL
+  kind TEXT NOT NULL CHECK (kind IN ('tenant', 'user', 'token', 'account')),
+  -- A tenant's id, a user's name, a token's hash; of an account that is gone, its tenant's id.
+  key TEXT NOT NULL,
+  -- Operator mode: the tenant's account at that time, in which connections may be alive.
+  account TEXT,
+  -- Whether the connections that are alive stand for what is no longer granted.
+  closes INTEGER NOT NULL DEFAULT 0,
+  -- The unix time that grants must not outlive from now on, where they could before.
+  ends_at INTEGER,
+  -- Whether servers have to learn new limits of the account.
+  pushes INTEGER NOT NULL DEFAULT 0,
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+);
+
+-- Accounts that tenants had: they are taken off servers, also off one that was down then.
+CREATE TABLE removed_accounts (
+  account TEXT PRIMARY KEY NOT NULL,
+  tenant_id TEXT NOT NULL,
+  removed_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
+);
+
+-- What the row granted that an INSERT OR REPLACE deletes without a trigger; one row, for the time
+-- between what runs before an INSERT and what runs after it.
+CREATE TABLE replaced (
+  kind TEXT NOT NULL,
+  key TEXT NOT NULL,
+  account TEXT,
+  grants TEXT NOT NULL,
+  limits TEXT,
+  ends_at INTEGER
 );
 
 -- The instances of the service that are alive, with the unix time of their last heartbeat.

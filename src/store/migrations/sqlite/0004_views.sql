@@ -35,6 +35,30 @@ CREATE VIEW token_records AS
     ifnull(CAST(strftime('%s', k.created_at) AS INTEGER), 0) AS token_created_at
   FROM tokens AS k JOIN users AS u ON u.name = k.user_name;
 
+-- What connections of a tenant's users depend on, and what its account may use.
+CREATE VIEW tenant_grants AS
+  SELECT t.id, a.account,
+    json_array(t.status, t.isolation, t.policy, t.account) AS grants,
+    json_array(t.js_memory, t.js_storage, t.js_streams, t.js_consumers, t.max_connections)
+      AS limits,
+    r.tenant_expires_at AS ends_at
+  FROM tenants AS t JOIN tenant_records AS r ON r.tenant_id = t.id
+    LEFT JOIN tenant_accounts AS a ON a.tenant_id = t.id;
+
+-- What connections of a user depend on.
+CREATE VIEW user_grants AS
+  SELECT u.name, a.account,
+    json_array(u.tenant_id, u.kind, u.publish, u.subscribe, u.policy, u.status) AS grants,
+    r.user_expires_at AS ends_at
+  FROM users AS u JOIN user_records AS r ON r.user_name = u.name
+    LEFT JOIN tenant_accounts AS a ON a.tenant_id = u.tenant_id;
+
+-- Changes with their age in seconds by the database's own clock.
+CREATE VIEW change_records AS
+  SELECT c.seq, c.kind, c.key, c.account, c.closes, c.ends_at, c.pushes,
+    max(0.0, (julianday('now') - julianday(c.at)) * 86400.0) AS age
+  FROM changes AS c;
+
 -- Which version of this schema the database has.
 CREATE VIEW schema_version AS
   SELECT max(version) AS version FROM _sqlx_migrations WHERE success;

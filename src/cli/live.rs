@@ -1,0 +1,169 @@
+//! Changes that take effect before the command returns: the row is committed, the running
+//! instances decide by it, and the connections that it no longer allows are closed. Without NATS
+//! the commit stands, and the instances follow when they can.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::output::note;
+use super::{Context, Usage, settle, system};
+use crate::config::Config;
+use crate::daemon;
+use crate::provision::connections::{Cluster, Connections, Selection};
+use crate::store::{TenantRecord, UserRecord};
+
+/// How long a server may take to read an answer that an instance has given.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
+/// How long the connection to the system account may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The connections that a command is about, as they were before the change.
+pub(super) struct Live {
+    pub(super) cluster: Cluster,
+    selection: Selection,
+    before: Connections,
+}
+
+impl Live {
+    /// Looks at what is connected before anything is changed.
+    pub(super) async fn look(
+        context: &Context,
+        selection: anyhow::Result<Selection>,
+    ) -> anyhow::Result<Self> {
+        let selection = selection?;
+        let client =
+            tokio::time::timeout(CONNECT, system::connect(&context.config, system::Login::System))
+                .await
+                .context("NATS does not answer")??;
+        let cluster = Cluster::new(client);
+        let before = cluster.find(&selection, Instant::now()).await?;
+        Ok(Self { cluster, selection, before })
+    }
+
+    /// [`Self::look`] for a change that is made in any case.
+    pub(super) async fn try_look(
+        context: &Context,
+        selection: anyhow::Result<Selection>,
+    ) -> Option<Self> {
+        match Self::look(context, selection).await {
+            Ok(live) => Some(live),
+            Err(error) => {
+                note(&format!(
+                    "warning: {error:#}; the change is made, and connections are closed by the \
+                     running instances"
+                ));
+                None
+            }
+        }
+    }
+
+    /// Waits until the change counts everywhere, closes what it no longer allows, and says how
+    /// many distinct connections have ended with it, whoever closed them.
+    pub(super) async fn close(&self, context: &Context) -> Option<usize> {
+        settle::settle(context).await;
+        match self.close_settled().await {
+            Ok(count) => Some(count),
+            Err(error) => {
+                note(&format!(
+                    "warning: the change is made, but connections may be left: {error:#}"
+                ));
+                None
+            }
+        }
+    }
+
+    async fn close_settled(&self) -> anyhow::Result<usize> {
+        let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
+        if !self.selection.is_empty() {
+            // An answer given just before may still be on its way to its server.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            closed.merge(self.cluster.close(&self.selection, Instant::now()).await?);
+        }
+        let left = self.cluster.find(&self.selection, Instant::now()).await?;
+        for silent in &left.silent {
+            note(&format!(
+                "warning: server {silent}: connections may be left on it, which the running \
+                 instances close when it answers"
+            ));
+        }
+        let mut ended = closed.ids;
+        ended.extend(self.before.ids.iter().cloned());
+        ended.retain(|id| !left.ids.contains(id));
+        Ok(ended.len())
+    }
+}
+
+/// [`Live::close`] where NATS was there.
+pub(super) async fn close(live: Option<&Live>, context: &Context) -> Option<usize> {
+    match live {
+        Some(live) => live.close(context).await,
+        None => {
+            settle::settle(context).await;
+            None
+        }
+    }
+}
+
+/// All connections of a tenant's users.
+pub(super) fn of_tenant(
+    config: &Config,
+    tenant: &TenantRecord,
+    users: &[UserRecord],
+) -> anyhow::Result<Selection> {
+    let mut selection = Selection::default();
+    let places = daemon::places(&config.mode)?;
+    let names = users.iter().map(|user| user.name.as_str());
+    places.select_users(names, None, Duration::ZERO, &mut selection);
+    if let Some(account) = places.own(tenant.account) {
+        selection.add_account(account.as_str(), Duration::ZERO);
+    }
+    Ok(selection)
+}
+
+/// All connections of one user.
+pub(super) fn of_user(
+    config: &Config,
+    tenant: &TenantRecord,
+    user: &str,
+) -> anyhow::Result<Selection> {
+    let mut selection = Selection::default();
+    let places = daemon::places(&config.mode)?;
+    places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
+    Ok(selection)
+}
+
+/// The number of connections closed, as a result.
+pub(super) fn kicked(count: Option<usize>) -> Value {
+    json!({ "kicked": count })
+}
+
+/// The same for people.
+pub(super) fn kicked_text(count: Option<usize>) -> String {
+    match count {
+        None => "its connections are not known".to_owned(),
+        Some(1) => "closed 1 connection".to_owned(),
+        Some(count) => format!("closed {count} connections"),
+    }
+}
+
+/// Asks before something is lost. Without a terminal there is nobody to ask.
+pub(super) fn confirm(yes: bool, what: &str) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Usage(format!("{what}: there is no terminal to ask on; say --yes")).into());
+    }
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{what}? [y/N] ").and_then(|()| stderr.flush())?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    anyhow::bail!("nothing was changed")
+}

@@ -1,0 +1,146 @@
+//! `tenant remove --purge`: deletes the streams of a tenant's account, as a user of that account
+//! that is made for this alone. Afterwards nobody could: a server that has forgotten an account
+//! keeps its files, and knows nobody who may delete them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::Client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::config::{Config, OperatorMode};
+use crate::daemon;
+use crate::keyfile;
+use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
+use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
+use crate::protocol::jwt::Claims;
+use crate::provision::account::AccountIssuer;
+use crate::provision::connections::Cluster;
+use crate::provision::resolver;
+use crate::store::TenantRecord;
+
+/// How long the purging user lives.
+const LIFE_SECONDS: i64 = 300;
+
+/// How long JetStream has to delete a stream.
+const DELETION: Duration = Duration::from_secs(10);
+
+/// "JetStream not enabled for account".
+const NOT_ENABLED: i64 = 10_039;
+
+/// Who signs tenants' accounts, by the configuration's key files.
+pub(super) fn issuer(mode: &OperatorMode) -> anyhow::Result<AccountIssuer> {
+    let purpose = "[operator] operator_signing";
+    let operator =
+        keyfile::generations::<OperatorId>(&mode.operator_signing, KeyKind::Operator, purpose)?;
+    let users =
+        keyfile::generations(&mode.user_signing, KeyKind::Account, "[operator] user_signing")?;
+    Ok(daemon::account_issuer(mode, operator.signing, users.listed)?)
+}
+
+/// Deletes all streams of the tenant, whose other connections are closed, and says how many.
+pub(super) async fn purge(
+    context: &Context,
+    mode: &OperatorMode,
+    cluster: &Cluster,
+    tenant: &TenantRecord,
+    account: AccountId,
+) -> anyhow::Result<usize> {
+    // Whatever its limits were: this one user has to get in, to data that may be there although
+    // nothing more may be stored. A tenant without a limit reserves nothing of a server's room.
+    let issuer = issuer(mode)?;
+    let mut claims = issuer.claims(tenant, account);
+    claims.body.limits = AccountLimits {
+        mem_storage: NO_LIMIT,
+        disk_storage: NO_LIMIT,
+        streams: NO_LIMIT,
+        consumer: NO_LIMIT,
+        ..AccountLimits::default()
+    };
+    resolver::hold(cluster, &claims.encode(&*issuer.operator).await?).await?;
+    let client = login(context, mode, account).await?;
+    let mut deleted = 0;
+    loop {
+        let names = names(&client).await?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            let answer = api(&client, &format!("STREAM.DELETE.{name}"), json!({})).await;
+            // In a cluster nobody answers for a stream that had stopped, as with its account's
+            // limits at zero, though it is deleted.
+            if let Err(error) = answer
+                && self::names(&client).await?.contains(&name)
+            {
+                return Err(error);
+            }
+            deleted += 1;
+        }
+    }
+    client.drain().await?;
+    Ok(deleted)
+}
+
+/// The names of streams, a page of them.
+async fn names(client: &Client) -> anyhow::Result<Vec<String>> {
+    let names: Names = serde_json::from_value(api(client, "STREAM.NAMES", json!({})).await?)?;
+    Ok(names.streams.unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+}
+
+async fn login(
+    context: &Context,
+    mode: &OperatorMode,
+    account: AccountId,
+) -> anyhow::Result<Client> {
+    let purpose = "[operator] user_signing";
+    let signing = keyfile::generations::<AccountId>(&mode.user_signing, KeyKind::Account, purpose)?;
+    let (user, _seed) = SigningKey::generate(KeyKind::User)?;
+    let body = UserBody { issuer_account: Some(account), ..UserBody::new(Permissions::default()) };
+    let now = context.now();
+    let token = Claims {
+        audience: None,
+        expires: Some(now.saturating_add(LIFE_SECONDS)),
+        issued_at: now,
+        name: Some("nats-callout purge".to_owned()),
+        not_before: None,
+        subject: user.public_key().to_owned(),
+        body,
+    }
+    .encode_now(&signing.signing)?;
+    let user = Arc::new(user);
+    let config: &Config = &context.config;
+    async_nats::ConnectOptions::with_jwt(token, move |nonce| {
+        let user = Arc::clone(&user);
+        async move { Ok(user.sign_now(&nonce).to_vec()) }
+    })
+    .name("nats-callout purge")
+    .connection_timeout(Duration::from_secs(3))
+    .request_timeout(Some(DELETION))
+    .connect(config.nats.urls.as_slice())
+    .await
+    .context("cannot log in to the tenant's account to delete its streams")
+}
+
+/// A request to the JetStream API.
+async fn api(client: &Client, what: &str, body: Value) -> anyhow::Result<Value> {
+    let subject = format!("$JS.API.{what}");
+    let answer = client
+        .request(subject, body.to_string().into())
+        .await
+        .with_context(|| format!("JetStream does not answer to {what}"))?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    let Some(error) = answer.get("error") else { return Ok(answer) };
+    match error.get("err_code").and_then(Value::as_i64) {
+        Some(NOT_ENABLED) => Ok(json!({})),
+        _ => bail!("JetStream refused {what}: {}", error["description"]),
+    }
+}

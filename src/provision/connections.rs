@@ -1,0 +1,312 @@
+//! The connections that are alive, over all servers: finds those of an account or of some of its
+//! users, and closes them. [`super::revoke`] knows which; commands use it to count.
+//!
+//! Servers are asked one by one, each for every page of its list, and only those that have
+//! connections in the account: a question about an account makes a server load it.
+
+mod cluster;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+
+pub use self::cluster::{Cluster, ClusterError};
+
+/// Connections in one answer: what servers give at most by default.
+const PAGE: usize = 1_024;
+
+/// Users of an account that are asked for one by one, which costs a server less than pages of all
+/// its connections, each of which it sorts anew; of more, the whole list is read.
+const USERS_ONE_BY_ONE: usize = 64;
+
+/// How many connections are closed at a time.
+const KICKS_AT_ONCE: usize = 64;
+
+/// How often servers are asked again what is left. Pages move while others come and go.
+const ROUNDS: usize = 4;
+
+/// For how long after a change instances may have granted what they knew before it.
+const STALENESS: Duration = Duration::from_secs(2);
+
+/// How long ago it was changed what a connection may do. Those that are younger are left alone.
+type Age = Duration;
+
+/// Which connections are meant, account by account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection(BTreeMap<String, Members>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Members {
+    everyone: Option<Age>,
+    users: BTreeMap<String, Age>,
+}
+
+impl Selection {
+    /// Adds every connection in an account that began before a change of this age.
+    pub fn add_account(&mut self, account: impl Into<String>, age: Duration) {
+        let members = self.0.entry(account.into()).or_default();
+        members.everyone = Some(members.everyone.map_or(age, |known| known.min(age)));
+    }
+
+    /// Adds a user's connections in an account that began before a change of this age.
+    pub fn add_user(&mut self, account: &str, user: impl Into<String>, age: Duration) {
+        let members = self.0.entry(account.to_owned()).or_default();
+        let known = members.users.entry(user.into()).or_insert(age);
+        *known = age.min(*known);
+    }
+
+    /// Whether it is about nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Members {
+    fn age(&self, user: &str) -> Option<Age> {
+        let of_user = self.users.get(user).copied();
+        self.everyone.into_iter().chain(of_user).min()
+    }
+}
+
+/// A connection, by its server and its number there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The server.
+    pub server: String,
+    /// The connection.
+    pub cid: u64,
+}
+
+/// The connections that were found or closed.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// The connections.
+    pub ids: BTreeSet<ConnectionId>,
+    /// Servers that did not answer in time.
+    pub silent: BTreeSet<String>,
+}
+
+impl Connections {
+    /// Takes in what another question found.
+    pub fn merge(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        self.silent.extend(other.silent);
+    }
+}
+
+impl Cluster {
+    /// The connections that are meant. `begun` is when the change was first acted upon; whatever
+    /// connected since then did so under the new rules.
+    pub async fn find(
+        &self,
+        selection: &Selection,
+        begun: Instant,
+    ) -> Result<Connections, ClusterError> {
+        let mut found = Connections::default();
+        if selection.is_empty() {
+            return Ok(found);
+        }
+        let accounts: Vec<&str> = selection.0.keys().map(String::as_str).collect();
+        let inhabited = self.inhabited(&accounts).await?;
+        found.silent = inhabited.silent;
+        let questions = inhabited
+            .accounts
+            .into_iter()
+            .map(|(server, accounts)| self.find_on(server, accounts, selection, begun));
+        join_all(questions).await.into_iter().for_each(|part| found.merge(part));
+        Ok(found)
+    }
+
+    /// Closes the connections that are meant, and reports those that it has closed. Asks until
+    /// there are none left, a few times at most.
+    pub async fn close(
+        &self,
+        selection: &Selection,
+        begun: Instant,
+    ) -> Result<Connections, ClusterError> {
+        let mut closed = Connections::default();
+        let mut tried = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let mut found = self.find(selection, begun).await?;
+            closed.silent = found.silent;
+            found.ids.retain(|id| !tried.contains(id));
+            if found.ids.is_empty() {
+                break;
+            }
+            tried.extend(found.ids.iter().cloned());
+            closed.merge(self.kick(found.ids).await);
+        }
+        Ok(closed)
+    }
+
+    async fn kick(&self, ids: BTreeSet<ConnectionId>) -> Connections {
+        let mut closed = Connections::default();
+        let mut kicks = stream::iter(ids)
+            .map(|id| async move {
+                let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
+                let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
+                (id, answer)
+            })
+            .buffer_unordered(KICKS_AT_ONCE);
+        while let Some((id, answer)) = kicks.next().await {
+            match answer {
+                // It was gone before.
+                Some(answer) if answer.error.is_some() => {}
+                Some(_) => drop(closed.ids.insert(id)),
+                None => drop(closed.silent.insert(id.server)),
+            }
+        }
+        closed
+    }
+
+    async fn find_on(
+        &self,
+        server: String,
+        accounts: BTreeSet<String>,
+        selection: &Selection,
+        begun: Instant,
+    ) -> Connections {
+        let mut found = Connections::default();
+        for account in accounts {
+            let Some(members) = selection.0.get(&account) else { continue };
+            let one_by_one = members.everyone.is_none() && members.users.len() <= USERS_ONE_BY_ONE;
+            let users: Vec<Option<&str>> = if one_by_one {
+                members.users.keys().map(|user| Some(user.as_str())).collect()
+            } else {
+                vec![None]
+            };
+            for user in users {
+                let Some(pages) = self.list(&server, &account, user).await else {
+                    found.silent.insert(server.clone());
+                    continue;
+                };
+                let ids = pages
+                    .iter()
+                    .flat_map(|page| page.meant(&account, members, begun))
+                    .map(|cid| ConnectionId { server: server.clone(), cid });
+                found.ids.extend(ids);
+            }
+        }
+        found
+    }
+
+    /// All pages of a server's list; `None` if it does not answer.
+    async fn list(&self, server: &str, account: &str, user: Option<&str>) -> Option<Vec<Page>> {
+        let subject = format!("$SYS.REQ.SERVER.{server}.CONNZ");
+        let mut pages: Vec<Page> = Vec::new();
+        loop {
+            let question = json!({
+                "auth": true, "acc": account, "user": user.unwrap_or_default(), "sort": "cid",
+                "limit": PAGE, "offset": pages.len() * PAGE,
+            });
+            let page = self.ask::<Listing>(&subject, &question).await?.data?;
+            let full = page.connections.len() >= PAGE;
+            pages.push(page);
+            if !full {
+                return Some(pages);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Kicked {
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    #[serde(default)]
+    data: Option<Page>,
+}
+
+/// One page of a server's connections, with its own time.
+#[derive(Deserialize)]
+struct Page {
+    now: Timestamp,
+    #[serde(default)]
+    connections: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    cid: u64,
+    start: Timestamp,
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    authorized_user: String,
+}
+
+impl Page {
+    /// The connections on it that are meant: old enough by the server's own clock.
+    fn meant(&self, account: &str, members: &Members, begun: Instant) -> Vec<u64> {
+        let acted = begun.elapsed();
+        self.connections
+            .iter()
+            .filter(|listed| listed.account == account)
+            .filter(|listed| {
+                members.age(&listed.authorized_user).is_some_and(|age| {
+                    let spared = age.saturating_sub(STALENESS).saturating_add(acted);
+                    let spared = SignedDuration::try_from(spared).unwrap_or(SignedDuration::MAX);
+                    self.now.duration_since(listed.start) >= spared
+                })
+            })
+            .map(|listed| listed.cid)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        serde_json::from_value(json!({
+            "now": "2026-11-20T12:00:00Z",
+            "connections": [
+                { "cid": 1, "start": "2026-11-20T11:00:00.123456789Z", "account": "A",
+                  "authorized_user": "alice" },
+                { "cid": 2, "start": "2026-11-20T12:59:59+01:00", "account": "A",
+                  "authorized_user": "bob" },
+                { "cid": 3, "start": "2026-11-20T11:00:00Z", "account": "B",
+                  "authorized_user": "alice" },
+            ],
+        }))
+        .unwrap()
+    }
+
+    fn meant(selection: &Selection, account: &str) -> Vec<u64> {
+        page().meant(account, &selection.0[account], Instant::now())
+    }
+
+    const NEW: Duration = Duration::ZERO;
+    const OLD: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn everyone_in_an_account_or_some_of_its_users() {
+        let mut selection = Selection::default();
+        selection.add_user("A", "bob", NEW);
+        assert_eq!(meant(&selection, "A"), [2]);
+        selection.add_account("A", NEW);
+        assert_eq!(meant(&selection, "A"), [1, 2]);
+    }
+
+    #[test]
+    fn what_began_after_the_change_is_left_alone() {
+        let mut selection = Selection::default();
+        selection.add_account("A", OLD);
+        assert_eq!(meant(&selection, "A"), [1]);
+        selection.add_user("A", "bob", NEW);
+        assert_eq!(meant(&selection, "A"), [1, 2], "the newer change counts");
+        let earlier = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        assert_eq!(page().meant("A", &selection.0["A"], earlier), [1], "acted upon long ago");
+    }
+}

@@ -1,0 +1,254 @@
+//! Questions to all servers, and to one: which there are, what they hold. Every wait is bounded,
+//! and a server that does not answer is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Client, Request, RequestErrorKind};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// How long servers have to say that they are there. A server that is healthy takes milliseconds.
+const ROLL_CALL: Duration = Duration::from_secs(1);
+
+/// For how long a roll call holds. A server that has died lets every one of them take its time
+/// until its peers give it up.
+const PRESENCE: Duration = Duration::from_secs(2);
+
+/// How long a server has to answer a question.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Accounts asked about at once: their ids have to fit into one message.
+const ACCOUNTS_AT_ONCE: usize = 1_000;
+
+/// Why the servers could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The connection is gone.
+    #[error("the servers cannot be asked: {0}")]
+    Connection(String),
+    /// No server answers.
+    #[error("no server answers on the system account")]
+    Nobody,
+}
+
+/// All servers, as seen from a connection of the system account.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    system: Client,
+    present: Arc<Mutex<Option<(Instant, Present)>>>,
+}
+
+/// The servers that are there.
+#[derive(Debug, Clone, Default)]
+struct Present {
+    servers: BTreeSet<String>,
+    /// How many more there are by what these say.
+    absent: usize,
+}
+
+/// Which accounts have connections, on which server.
+#[derive(Default)]
+pub(super) struct Inhabited {
+    pub(super) accounts: BTreeMap<String, BTreeSet<String>>,
+    pub(super) silent: BTreeSet<String>,
+}
+
+/// What a server is called of which nothing is known but that it is there.
+const UNNAMED: &str = "(a server that does not answer)";
+
+/// Answers by server.
+pub(in crate::provision) struct Answers<T> {
+    pub(in crate::provision) by_server: BTreeMap<String, T>,
+    pub(in crate::provision) silent: BTreeSet<String>,
+}
+
+impl Cluster {
+    /// Asks on a connection of the system account.
+    #[must_use]
+    pub fn new(system: Client) -> Self {
+        Self { system, present: Arc::default() }
+    }
+
+    /// Calls the roll anew before the next question.
+    pub fn call_anew(&self) {
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The servers there are.
+    async fn roll(&self) -> Result<Present, ClusterError> {
+        let known = self.present.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, present)) = known
+            && at.elapsed() < PRESENCE
+        {
+            return Ok(present);
+        }
+        // Each says how many there are.
+        let expected = |answers: &BTreeMap<String, Presence>| {
+            answers.values().map(|one| one.statsz.active_servers).max().unwrap_or(1).max(1)
+        };
+        let enough = |answers: &BTreeMap<String, Presence>| answers.len() >= expected(answers);
+        let present = self.broadcast("$SYS.REQ.SERVER.PING", b"", ROLL_CALL, enough).await?;
+        if present.is_empty() {
+            return Err(ClusterError::Nobody);
+        }
+        let expected = expected(&present);
+        let absent = expected.saturating_sub(present.len());
+        if absent > 0 {
+            tracing::warn!(present = present.len(), expected, "not all servers answer");
+        }
+        let present = Present { servers: present.into_keys().collect(), absent };
+        let known = Some((Instant::now(), present.clone()));
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(present)
+    }
+
+    /// Asks all servers the same; those that do not answer in time are silent.
+    pub(in crate::provision) async fn ask_all<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        question: Payload<'_>,
+    ) -> Result<Answers<T>, ClusterError> {
+        let Present { servers: mut silent, absent } = self.roll().await?;
+        let count = silent.len();
+        let enough = |answers: &BTreeMap<String, T>| answers.len() >= count;
+        let by_server: BTreeMap<String, T> =
+            self.broadcast(subject, question, ANSWER, enough).await?;
+        silent.retain(|server| !by_server.contains_key(server));
+        for server in &silent {
+            tracing::warn!(%server, subject, "server does not answer");
+        }
+        if absent > 0 {
+            silent.insert(UNNAMED.to_owned());
+        }
+        Ok(Answers { by_server, silent })
+    }
+
+    /// Which of the accounts have connections where. Makes no server load an account.
+    pub(super) async fn inhabited(&self, accounts: &[&str]) -> Result<Inhabited, ClusterError> {
+        let mut inhabited = Inhabited::default();
+        for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
+            let question = json!({ "accounts": some, "include_unused": true }).to_string();
+            let subject = "$SYS.REQ.ACCOUNT.PING.STATZ";
+            let answers: Answers<AccountStats> = self.ask_all(subject, question.as_bytes()).await?;
+            inhabited.silent.extend(answers.silent);
+            for (server, stats) in answers.by_server {
+                let used = stats
+                    .data
+                    .account_statz
+                    .into_iter()
+                    .filter(|one| one.conns + one.leafnodes > 0);
+                let used: Vec<String> = used.map(|one| one.acc).collect();
+                if !used.is_empty() {
+                    inhabited.accounts.entry(server).or_default().extend(used);
+                }
+            }
+        }
+        Ok(inhabited)
+    }
+
+    /// Asks one server; `None` if it does not answer, or not in words that make sense.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        question: &Value,
+    ) -> Option<T> {
+        let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER));
+        match self.system.send_request(subject.to_owned(), request).await {
+            Ok(answer) => match serde_json::from_slice(&answer.payload) {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    tracing::warn!(subject, %error, "a server's answer cannot be read");
+                    None
+                }
+            },
+            Err(error) => {
+                let gone = error.kind() == RequestErrorKind::NoResponders;
+                let fault = if gone { "server is gone" } else { "server does not answer" };
+                tracing::warn!(subject, %error, "{fault}");
+                None
+            }
+        }
+    }
+
+    async fn broadcast<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        question: Payload<'_>,
+        patience: Duration,
+        mut enough: impl FnMut(&BTreeMap<String, T>) -> bool,
+    ) -> Result<BTreeMap<String, T>, ClusterError> {
+        let failed = |error: &dyn std::fmt::Display| ClusterError::Connection(error.to_string());
+        let until = Instant::now() + patience;
+        let inbox = self.system.new_inbox();
+        let mut replies =
+            self.system.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let question = bytes::Bytes::copy_from_slice(question);
+        self.system
+            .publish_with_reply(subject.to_owned(), inbox, question)
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut answers = BTreeMap::new();
+        while !enough(&answers) {
+            let Ok(Some(reply)) = tokio::time::timeout_at(until, replies.next()).await else {
+                break;
+            };
+            if let Ok(from) = serde_json::from_slice::<From>(&reply.payload)
+                && let Ok(answer) = serde_json::from_slice(&reply.payload)
+            {
+                answers.insert(from.server.id, answer);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// What is sent to servers: JSON, or a JWT.
+pub(in crate::provision) type Payload<'a> = &'a [u8];
+
+#[derive(Deserialize)]
+struct From {
+    server: FromServer,
+}
+
+#[derive(Deserialize)]
+struct FromServer {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Presence {
+    #[serde(default)]
+    statsz: Statsz,
+}
+
+#[derive(Default, Deserialize)]
+struct Statsz {
+    #[serde(default)]
+    active_servers: usize,
+}
+
+#[derive(Deserialize)]
+struct AccountStats {
+    #[serde(default)]
+    data: AccountStatsData,
+}
+
+#[derive(Default, Deserialize)]
+struct AccountStatsData {
+    #[serde(default)]
+    account_statz: Vec<AccountStat>,
+}
+
+#[derive(Deserialize)]
+struct AccountStat {
+    acc: String,
+    #[serde(default)]
+    conns: i64,
+    #[serde(default)]
+    leafnodes: i64,
+}

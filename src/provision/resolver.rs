@@ -1,0 +1,88 @@
+//! What servers keep of accounts (operator mode): which they hold, and the order to forget those
+//! of tenants that are gone. The JetStream data of an account stays on a server's disk.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::account::{AccountIssuer, IssueError};
+use super::connections::{Cluster, ClusterError};
+use super::servers::SystemReply;
+use crate::clock::UnixSeconds;
+use crate::keys::AccountId;
+
+/// Accounts in one order: it has to fit into one message.
+const ACCOUNTS_AT_ONCE: usize = 1_000;
+
+/// Why servers hold other accounts than they should.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolverError {
+    /// The servers could not be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The order could not be signed.
+    #[error("the order to forget accounts: {0}")]
+    Signing(#[from] IssueError),
+    /// A server refused it.
+    #[error("server {server} refused the order about accounts: {reason}")]
+    Refused {
+        /// The server.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Servers did not answer.
+    #[error("no answer from {}", .0.join(", "))]
+    Silent(Vec<String>),
+}
+
+/// Makes all servers forget accounts. They close what connections are left in them.
+pub async fn forget(
+    cluster: &Cluster,
+    issuer: &AccountIssuer,
+    accounts: &[AccountId],
+    now: UnixSeconds,
+) -> Result<(), ResolverError> {
+    for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
+        let token = issuer.deletion(some, now).await?;
+        order(cluster, "$SYS.REQ.CLAIMS.DELETE", &token).await?;
+        tracing::debug!(accounts = some.len(), "taken off the servers");
+    }
+    Ok(())
+}
+
+/// Makes all servers hold an account.
+pub async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
+    order(cluster, "$SYS.REQ.CLAIMS.UPDATE", token).await
+}
+
+/// What every server has to acknowledge.
+async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), ResolverError> {
+    let answers = cluster.ask_all::<SystemReply>(subject, token.as_bytes()).await?;
+    for (server, answer) in answers.by_server {
+        if let Some(fault) = answer.error {
+            return Err(ResolverError::Refused { server, reason: fault.description });
+        }
+    }
+    if !answers.silent.is_empty() {
+        return Err(ResolverError::Silent(answers.silent.into_iter().collect()));
+    }
+    Ok(())
+}
+
+/// Those of the accounts that at least one server still holds.
+pub async fn held(
+    cluster: &Cluster,
+    accounts: &[AccountId],
+) -> Result<Vec<AccountId>, ResolverError> {
+    let answers = cluster.ask_all::<Held>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let held: BTreeSet<String> =
+        answers.by_server.into_values().flat_map(|answer| answer.data).collect();
+    Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
+}
+
+#[derive(Deserialize)]
+struct Held {
+    #[serde(default)]
+    data: Vec<String>,
+}

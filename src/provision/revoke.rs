@@ -1,0 +1,370 @@
+//! What a committed change means for connections that are alive and for what servers hold: closes
+//! the connections that it no longer allows, pushes new limits, takes accounts off the servers.
+//!
+//! Every instance does this for every change, once it decides by the new rows itself: whatever one
+//! instance granted by what it knew before, it closes too. All of it may be done several times.
+//! Nothing has to be done by anyone in particular: an instance that begins, or that meets a server
+//! it has not seen, goes through everything that is still noted.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::account::AccountIssuer;
+use super::connections::{Cluster, ClusterError, Selection};
+use super::delivery::Delivery;
+use super::resolver::{self, ResolverError};
+use crate::clock::{Clock, UnixSeconds};
+use crate::keys::AccountId;
+use crate::placement::AccountError;
+use crate::service::Decisions;
+use crate::store::{
+    Closes, Coordination, Effect, EffectOn, ProvisioningStore, StoreError, TenantId,
+};
+
+/// A grant that was being answered when connections were first listed shows up until then.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// After a failure everything is gone through again, each time later.
+const RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(15);
+
+/// How often servers are looked through for accounts that are gone, and for how long after one
+/// was taken off or a server came. One that has missed an order gives the account back to its
+/// peers when it exchanges accounts with them, every two minutes.
+const SWEEP: Duration = Duration::from_secs(60);
+const SWEEPS_LAST: Duration = Duration::from_secs(600);
+
+/// Limits pushed at a time.
+const PUSHES_AT_ONCE: usize = 8;
+
+/// How much longer than a grant a connection may live until the server has closed it.
+const LEEWAY: Duration = Duration::from_secs(60);
+
+/// What an [`Effect`] asks for and could not be done.
+#[derive(Debug, thiserror::Error)]
+enum RevokeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    #[error("new limits: {0}")]
+    Limits(#[from] AccountError),
+    #[error("no answer from {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
+    Silent(BTreeSet<String>),
+}
+
+/// News for a [`Revoker`].
+#[derive(Debug)]
+pub enum Signal {
+    /// What was committed.
+    Effects(Vec<Effect>),
+    /// Something was, and it is not known what.
+    Unknown,
+}
+
+/// Where connections of tenants' users may be.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The accounts that are not made for a tenant.
+    pub shared: Vec<String>,
+    /// Accounts that are left alone, whatever the tenant table says.
+    pub reserved: Vec<AccountId>,
+}
+
+impl Places {
+    /// A tenant's account, unless it cannot be one.
+    #[must_use]
+    pub fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
+        let shared = |account: &AccountId| self.shared.iter().any(|name| name == account.as_str());
+        account.filter(|account| !self.reserved.contains(account) && !shared(account))
+    }
+
+    /// Adds the connections of users in the shared accounts and in the account of their tenant.
+    pub fn select_users<'a>(
+        &self,
+        users: impl IntoIterator<Item = &'a str>,
+        own: Option<AccountId>,
+        age: Duration,
+        selection: &mut Selection,
+    ) {
+        let own = self.own(own);
+        let own = own.as_ref().map(AccountId::as_str);
+        for user in users {
+            for account in self.shared.iter().map(String::as_str).chain(own) {
+                selection.add_user(account, user, age);
+            }
+        }
+    }
+}
+
+/// What only operator mode has.
+#[derive(Debug)]
+pub struct OwnAccounts {
+    /// Pushes limits.
+    pub delivery: Arc<Delivery>,
+    /// Signs the order to forget accounts.
+    pub issuer: Arc<AccountIssuer>,
+}
+
+/// Acts upon changes.
+pub struct Revoker {
+    /// The tenant table.
+    pub provisioning: Arc<dyn ProvisioningStore>,
+    /// What was changed.
+    pub coordination: Arc<dyn Coordination>,
+    /// The servers.
+    pub cluster: Cluster,
+    /// Where tenants' users are.
+    pub places: Places,
+    /// What only operator mode has.
+    pub own: Option<OwnAccounts>,
+    /// The longest life of a grant.
+    pub ttl: Duration,
+    /// Tells whether a new end matters to anyone alive.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Revoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revoker").field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+/// What is to be done about a number of effects.
+#[derive(Default)]
+struct Work {
+    selection: Selection,
+    limits: BTreeSet<TenantId>,
+    removed: HashSet<AccountId>,
+}
+
+impl Revoker {
+    /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`.
+    pub async fn run(
+        self,
+        mut signals: mpsc::UnboundedReceiver<Signal>,
+        mut arrivals: watch::Receiver<u64>,
+        decisions: Decisions,
+        stop: CancellationToken,
+    ) {
+        let this = Arc::new(self);
+        let tasks = TaskTracker::new();
+        let mut failures = 0_u32;
+        let mut sweep_until = Instant::now();
+        loop {
+            let pause = if failures == 0 {
+                SWEEP
+            } else {
+                RETRY.saturating_mul(1 << failures.min(6)).min(MAX_RETRY)
+            };
+            let mut effects = Vec::new();
+            let mut everything = false;
+            let mut sweep = false;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                signal = signals.recv() => match signal {
+                    Some(Signal::Effects(some)) => effects.extend(some),
+                    Some(Signal::Unknown) => everything = true,
+                    None => break,
+                },
+                changed = arrivals.changed() => match changed {
+                    Ok(()) => everything = true,
+                    Err(_) => break,
+                },
+                () = tokio::time::sleep(pause) => {
+                    everything = failures > 0;
+                    sweep = Instant::now() < sweep_until;
+                    if !everything && !sweep {
+                        continue;
+                    }
+                }
+            }
+            while let Ok(signal) = signals.try_recv() {
+                match signal {
+                    Signal::Effects(some) => effects.extend(some),
+                    Signal::Unknown => everything = true,
+                }
+            }
+            if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
+                sweep_until = Instant::now() + SWEEPS_LAST;
+            }
+            if everything {
+                this.cluster.call_anew();
+            }
+            let sweep = sweep || everything;
+            let acting = async {
+                // What was granted by the rows as they were is alive from here on, and found.
+                decisions.settle().await;
+                this.act(effects, everything, sweep, &tasks).await
+            };
+            match stop.run_until_cancelled(acting).await {
+                None => break,
+                Some(Ok(())) if failures > 0 => {
+                    tracing::info!("servers and the tenant table agree again");
+                    failures = 0;
+                }
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(
+                        %error,
+                        "a change could not be carried through to all servers; trying again"
+                    );
+                }
+            }
+        }
+        tasks.close();
+        // What is left is a second look at what was closed already.
+        let _ = tokio::time::timeout(Duration::from_millis(100), tasks.wait()).await;
+    }
+
+    async fn act(
+        self: &Arc<Self>,
+        mut effects: Vec<Effect>,
+        everything: bool,
+        sweep: bool,
+        tasks: &TaskTracker,
+    ) -> Result<(), RevokeError> {
+        if everything {
+            // These include those that came in.
+            effects = self.coordination.effects().await?;
+        }
+        let mut work = self.work(effects).await?;
+        // Each part is done whatever becomes of the others.
+        let pushed = self.push(&work.limits);
+        let closed = self.close(&work.selection, tasks);
+        let (pushed, closed) = tokio::join!(pushed, closed);
+        if sweep && self.own.is_some() {
+            let gone = self.coordination.removed_accounts().await?;
+            if !gone.is_empty() {
+                work.removed.extend(resolver::held(&self.cluster, &gone).await?);
+            }
+        }
+        let removed = self.remove(work.removed).await;
+        pushed.and(closed).and(removed)
+    }
+
+    /// What effects come to. Connections that no grant can have kept alive since are left out.
+    async fn work(&self, effects: Vec<Effect>) -> Result<Work, RevokeError> {
+        let mut work = Work::default();
+        let mut tenants: BTreeMap<TenantId, Duration> = BTreeMap::new();
+        let oldest = self.ttl.saturating_add(LEEWAY);
+        let horizon = self
+            .clock
+            .now()
+            .saturating_add(UnixSeconds::try_from(self.ttl.as_secs()).unwrap_or(UnixSeconds::MAX));
+        for effect in effects {
+            let account = self.places.own(effect.account);
+            let closes = match effect.closes {
+                Closes::Nothing => false,
+                Closes::GrantsBeyond(end) => end < horizon,
+                Closes::Everything => true,
+            } && effect.age <= oldest;
+            match effect.on {
+                EffectOn::Tenant(tenant) => {
+                    if effect.pushes {
+                        work.limits.insert(tenant.clone());
+                    }
+                    if closes {
+                        if let Some(account) = account {
+                            work.selection.add_account(account.as_str(), effect.age);
+                        }
+                        let age = tenants.entry(tenant).or_insert(effect.age);
+                        *age = effect.age.min(*age);
+                    }
+                }
+                EffectOn::User(user) if closes => self.places.select_users(
+                    [user.as_str()],
+                    account,
+                    effect.age,
+                    &mut work.selection,
+                ),
+                EffectOn::User(_) => {}
+                EffectOn::Account => {
+                    let Some(account) = account else { continue };
+                    if closes {
+                        work.selection.add_account(account.as_str(), effect.age);
+                        work.removed.insert(account);
+                    }
+                }
+            }
+        }
+        for (tenant, age) in tenants {
+            let users = self.provisioning.users(&tenant).await?;
+            let users = users.iter().map(|user| user.name.as_str());
+            self.places.select_users(users, None, age, &mut work.selection);
+        }
+        Ok(work)
+    }
+
+    async fn close(
+        self: &Arc<Self>,
+        selection: &Selection,
+        tasks: &TaskTracker,
+    ) -> Result<(), RevokeError> {
+        if selection.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let closed = self.cluster.close(selection, begun).await?;
+        let count = closed.ids.len();
+        if count > 0 {
+            tracing::info!(count, took = ?begun.elapsed(), "closed connections after a change");
+        }
+        let (this, selection) = (Arc::clone(self), selection.clone());
+        tasks.spawn(async move {
+            tokio::time::sleep(SECOND_LOOK).await;
+            match this.cluster.close(&selection, begun).await {
+                Ok(closed) if !closed.ids.is_empty() => {
+                    tracing::info!(count = closed.ids.len(), "closed connections at second look");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "no second look at connections"),
+            }
+        });
+        if closed.silent.is_empty() { Ok(()) } else { Err(RevokeError::Silent(closed.silent)) }
+    }
+
+    async fn push(&self, tenants: &BTreeSet<TenantId>) -> Result<(), RevokeError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let results: Vec<Result<(), RevokeError>> = stream::iter(tenants.iter().cloned())
+            .map(|id| async move {
+                // A tenant that never logged in has no account, and one that is gone, no limits.
+                let Some(tenant) = self.provisioning.tenant(&id).await? else { return Ok(()) };
+                let Some(account) = tenant.account else { return Ok(()) };
+                Ok(own.delivery.refresh(&tenant, account).await?)
+            })
+            .buffer_unordered(PUSHES_AT_ONCE)
+            .collect()
+            .await;
+        results.into_iter().collect()
+    }
+
+    async fn remove(&self, accounts: HashSet<AccountId>) -> Result<(), RevokeError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut gone = Vec::new();
+        for account in accounts.into_iter().filter(|it| self.places.own(Some(*it)).is_some()) {
+            // A row that a person has put back counts.
+            if self.provisioning.tenant_of_account(&account).await?.is_none() {
+                gone.push(account);
+            }
+        }
+        if !gone.is_empty() {
+            resolver::forget(&self.cluster, &own.issuer, &gone, self.clock.now()).await?;
+            tracing::info!(
+                count = gone.len(),
+                "took the accounts of removed tenants off the servers"
+            );
+        }
+        Ok(())
+    }
+}

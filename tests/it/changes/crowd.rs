@@ -1,0 +1,82 @@
+//! Bare connections, of which there can be many: held open, and asked whether they still are.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::PATIENCE;
+use crate::harness::client::Login;
+
+/// A connection that has logged in.
+#[derive(Debug)]
+pub(super) struct Held {
+    stream: TcpStream,
+    seen: String,
+}
+
+impl Held {
+    /// Logs in; panics if that is refused.
+    #[track_caller]
+    pub(super) fn connect(port: u16, login: &Login) -> Self {
+        match Self::try_connect(port, login) {
+            Ok(held) => held,
+            Err(words) => panic!("{login:?} on port {port}: {words}"),
+        }
+    }
+
+    /// Logs in, or gives the server's words.
+    pub(super) fn try_connect(port: u16, login: &Login) -> Result<Self, String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
+        stream.set_nodelay(true).expect("no delay");
+        let mut held = Self { stream, seen: String::new() };
+        held.read_until("\r\n", PATIENCE)?;
+        let mut options = json!({
+            "verbose": false, "pedantic": false, "lang": "raw", "version": "0", "protocol": 1,
+        });
+        for (name, value) in login.connect_fields().as_object().expect("an object") {
+            options[name] = value.clone();
+        }
+        held.write(&format!("CONNECT {options}\r\nPING\r\n"));
+        held.read_until("PONG\r\n", PATIENCE)?;
+        Ok(held)
+    }
+
+    fn write(&mut self, text: &str) {
+        // A connection that is closed says so when it is read.
+        let _ = self.stream.write_all(text.as_bytes());
+    }
+
+    /// Reads until `words` came; the error is what came before the end.
+    fn read_until(&mut self, words: &str, patience: Duration) -> Result<(), String> {
+        self.stream.set_read_timeout(Some(patience)).expect("a timeout");
+        let mut buffer = [0; 4096];
+        while !self.seen.contains(words) {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(format!("closed: {}", self.seen)),
+                Ok(count) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(format!("reset: {}", self.seen));
+                }
+                Err(error) => panic!("waited {patience:?} for {words:?}: {error}; {}", self.seen),
+            }
+        }
+        self.seen.clear();
+        Ok(())
+    }
+
+    /// Whether the server still answers.
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.seen.clear();
+        self.write("PING\r\n");
+        self.read_until("PONG\r\n", PATIENCE).is_ok()
+    }
+
+    /// Waits until the server closes it.
+    #[track_caller]
+    pub(super) fn wait_closed(&mut self) {
+        let closed = self.read_until("never sent by a server", PATIENCE);
+        assert!(closed.is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! A tenant is suspended or deleted while many of its connections are open, more than one page of
+//! them on a server, by the command and by plain SQL.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{AT_MOST, Held, all_alive, all_closed, cluster, connect_all, kicked};
+use crate::harness::client::Login;
+use crate::harness::deployment::Mode;
+use crate::harness::loudly;
+use crate::harness::raw::{self, Verdict};
+
+/// More than a page on one node, even when two others have as many.
+fn crowd(size: usize) -> usize {
+    1_100 * size
+}
+
+#[track_caller]
+fn stay_out(cluster: &crate::harness::cluster::Cluster, logins: &[&Login]) {
+    for node in &cluster.nodes {
+        for login in logins {
+            let (verdict, took) = raw::connect(node.port(), &login.connect_fields());
+            assert!(matches!(verdict, Verdict::Refused(_)), "{login:?} came back in {took:?}");
+        }
+    }
+}
+
+fn suspended(mode: Mode, size: usize) {
+    let cluster = cluster(mode, size);
+    let init = &cluster.init;
+    let one = init.tenant_add("one", &[]);
+    let users: Vec<Login> =
+        (0..4).map(|n| init.user_add("one", &format!("one-{n}"), &["--kind", "bb"])).collect();
+    let two = init.tenant_add("two", &[]);
+    let logins: Vec<&Login> = users.iter().chain([&one]).collect();
+    let mut mine = connect_all(&cluster.nodes, &logins, crowd(size));
+    let mut others = connect_all(&cluster.nodes, &[&two], 20 * size);
+
+    let begun = Instant::now();
+    assert_eq!(kicked(init, &["tenant", "suspend", "one"]), mine.len());
+    let command = begun.elapsed();
+    let took = all_closed(&mut mine, begun);
+    loudly(&format!(
+        "{} connections of a suspended tenant on {size} servers ({mode:?}): all closed after \
+         {took:?}, the command returned after {command:?}",
+        mine.len()
+    ));
+    assert!(took < AT_MOST, "{took:?}");
+    stay_out(&cluster, &logins);
+    all_alive(&mut others);
+
+    assert_eq!(kicked(init, &["tenant", "resume", "one"]), 0);
+    let mut mine = connect_all(&cluster.nodes, &logins, 30 * size);
+    let begun = Instant::now();
+    init.sql("UPDATE tenants SET status = 'suspended' WHERE id = 'one'");
+    let took = all_closed(&mut mine, begun);
+    loudly(&format!("{} by plain SQL ({mode:?}, {size}): all closed after {took:?}", mine.len()));
+    assert!(took < AT_MOST, "{took:?}");
+    stay_out(&cluster, &logins);
+    all_alive(&mut others);
+
+    init.sql("UPDATE tenants SET status = 'active' WHERE id = 'one'");
+    kicked(init, &["tenant", "resume", "one"]);
+    let mut mine = connect_all(&cluster.nodes, &logins, 12 * size);
+    let begun = Instant::now();
+    init.sql("DELETE FROM tenants WHERE id = 'one'");
+    let took = all_closed(&mut mine, begun);
+    loudly(&format!("{} of a deleted tenant ({mode:?}, {size}): {took:?}", mine.len()));
+    assert!(took < AT_MOST, "{took:?}");
+    stay_out(&cluster, &logins);
+    all_alive(&mut others);
+    assert_eq!(kicked(init, &["tenant", "remove", "two", "--yes"]), others.len());
+    all_closed(&mut others, begun);
+}
+
+/// Clients that connect without a pause, through two instances: whoever was let in by what an
+/// instance knew before the change is closed too.
+fn nobody_slips_through(mode: Mode, by_command: bool) {
+    let cluster = cluster(mode, 3);
+    let init = &cluster.init;
+    let _second = init.another_service();
+    let login = init.tenant_add("one", &[]);
+    let other = init.tenant_add("two", &[]);
+    let mut others = connect_all(&cluster.nodes, &[&other], 9);
+    for round in 0..3 {
+        init.cli(&["tenant", "resume", "one"]).success();
+        let suspended = AtomicBool::new(false);
+        let (mut held, begun) = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..6)
+                .map(|client| {
+                    let port = cluster.nodes[client % 3].port();
+                    let (login, suspended) = (&login, &suspended);
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        while !suspended.load(Ordering::Relaxed) {
+                            held.extend(Held::try_connect(port, login));
+                        }
+                        held
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(500));
+            let begun = Instant::now();
+            if by_command {
+                init.cli(&["tenant", "suspend", "one"]).success();
+            } else {
+                init.sql("UPDATE tenants SET status = 'suspended' WHERE id = 'one'");
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            suspended.store(true, Ordering::Relaxed);
+            let held = clients.into_iter().flat_map(|client| client.join().expect("no panic"));
+            (held.collect::<Vec<Held>>(), begun)
+        });
+        let took = all_closed(&mut held, begun);
+        loudly(&format!("{} clients that came and came ({mode:?}, {round}): {took:?}", held.len()));
+        assert!(held.len() > 20 && took < AT_MOST, "{took:?}");
+    }
+    all_alive(&mut others);
+}
+
+#[test]
+fn nobody_slips_through_a_suspension_in_operator_mode() {
+    nobody_slips_through(Mode::Operator, false);
+}
+
+#[test]
+fn nobody_slips_through_a_suspension_by_command_in_config_mode() {
+    nobody_slips_through(Mode::Config, true);
+}
+
+#[test]
+fn a_tenant_in_mid_flight_on_one_server_in_operator_mode() {
+    suspended(Mode::Operator, 1);
+}
+
+#[test]
+fn a_tenant_in_mid_flight_on_one_server_in_config_mode() {
+    suspended(Mode::Config, 1);
+}
+
+#[test]
+fn a_tenant_in_mid_flight_on_three_servers_in_operator_mode() {
+    suspended(Mode::Operator, 3);
+}
+
+#[test]
+fn a_tenant_in_mid_flight_on_three_servers_in_config_mode() {
+    suspended(Mode::Config, 3);
+}

@@ -1,0 +1,203 @@
+//! What a change means to those who are connected: noted by the database itself, whoever writes.
+
+use std::time::Duration;
+
+use nats_callout::keys::{AccountId, random_account_id};
+use nats_callout::store::{Closes, Effect, EffectOn, Status};
+
+use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
+
+on_every_database!(
+    changes_close_what_they_no_longer_allow,
+    an_earlier_end_is_noted,
+    a_row_that_is_replaced_is_compared,
+    a_removed_tenant_leaves_its_account_behind,
+    the_commands_own_writes,
+    tokens_are_listed_and_removed,
+);
+
+fn tenant(closes: Closes, pushes: bool) -> (EffectOn, Closes, bool) {
+    (EffectOn::Tenant("42".parse().unwrap()), closes, pushes)
+}
+
+fn user(name: &str) -> (EffectOn, Closes, bool) {
+    (EffectOn::User(name.into()), Closes::Everything, false)
+}
+
+fn plain(effects: Vec<Effect>) -> Vec<(EffectOn, Closes, bool)> {
+    assert!(effects.iter().all(|effect| effect.age < Duration::from_secs(20)), "{effects:?}");
+    effects.into_iter().map(|effect| (effect.on, effect.closes, effect.pushes)).collect()
+}
+
+async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
+    db.run(ALICE).await;
+    db.run("INSERT INTO tenants (id, name) VALUES ('43', 'Bob Ltd')").await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    let closes = |pushes| vec![tenant(Closes::Everything, pushes)];
+    for (sql, wanted) in [
+        ("UPDATE tenants SET name = 'x', created_at = '2020-01-01' WHERE id = '42'", vec![]),
+        ("UPDATE tenants SET js_storage = 5 WHERE id = '42'", vec![tenant(Closes::Nothing, true)]),
+        (
+            "UPDATE tenants SET max_connections = 5 WHERE id = '42'",
+            vec![tenant(Closes::Nothing, true)],
+        ),
+        ("UPDATE tenants SET status = 'suspended' WHERE id = '42'", closes(false)),
+        ("UPDATE tenants SET status = 'active' WHERE id = '42'", vec![]),
+        ("UPDATE tenants SET isolation = 'shared' WHERE id = '42'", closes(false)),
+        ("UPDATE tenants SET policy = 'x', js_memory = 1 WHERE id = '42'", closes(true)),
+        ("UPDATE tenants SET account = 'USERS' WHERE id = '42'", closes(false)),
+        ("UPDATE users SET status = 'suspended'", vec![user("alice")]),
+        ("UPDATE users SET status = 'active', last_login_at = '2026-01-01'", vec![]),
+        ("UPDATE users SET password_hash = '$2b$10$other', nkey = NULL, certificate = 'x'", vec![]),
+        ("UPDATE users SET kind = 'service'", vec![user("alice")]),
+        ("UPDATE users SET publish = '[\"a\"]'", vec![user("alice")]),
+        ("UPDATE users SET subscribe = '[\"a\"]'", vec![user("alice")]),
+        ("UPDATE users SET policy = 'admin'", vec![user("alice")]),
+        ("UPDATE users SET tenant_id = '43'", vec![user("alice")]),
+        ("UPDATE users SET name = 'alicia'", vec![user("alice")]),
+        ("DELETE FROM users", vec![user("alicia")]),
+    ] {
+        db.run(sql).await;
+        let effects = store.news().await.unwrap().effects;
+        assert_eq!(plain(effects), wanted, "{sql}");
+    }
+    assert_eq!(store.effects().await.unwrap().len(), 14, "what is noted stays for a while");
+}
+
+async fn an_earlier_end_is_noted(db: &dyn Database) {
+    db.run(ALICE).await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    for (end, wanted) in [
+        ("'2030-01-01 00:00:00+00:00'", Some(1_893_456_000)),
+        ("'2031-01-01 00:00:00+00'", None),
+        ("'2030-06-01'", Some(1_906_502_400)),
+        ("NULL", None),
+        ("'2020-01-01T00:00:00Z'", Some(1_577_836_800)),
+    ] {
+        for table in ["tenants", "users"] {
+            db.run(&format!("UPDATE {table} SET expires_at = {end}")).await;
+            let effects = store.news().await.unwrap().effects;
+            let noted: Vec<Closes> = effects.iter().map(|effect| effect.closes).collect();
+            let wanted: Vec<Closes> = wanted.map(Closes::GrantsBeyond).into_iter().collect();
+            assert_eq!(noted, wanted, "{table}: {end}");
+        }
+    }
+}
+
+async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
+    db.run(ALICE).await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    for (sql, wanted) in [
+        ("INSERT INTO users (tenant_id, name) VALUES ('42', 'bob')", vec![]),
+        ("INSERT OR REPLACE INTO users (tenant_id, name) VALUES ('42', 'alice')", vec![]),
+        (
+            "INSERT OR REPLACE INTO users (tenant_id, name, kind) VALUES ('42', 'alice', 'service')",
+            vec![user("alice")],
+        ),
+        ("INSERT OR IGNORE INTO users (tenant_id, name) VALUES ('42', 'alice')", vec![]),
+        (
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice')
+               ON CONFLICT (name) DO UPDATE SET password_hash = NULL",
+            vec![],
+        ),
+        ("INSERT OR REPLACE INTO tenants (id, name) VALUES ('42', 'x')", vec![]),
+        (
+            "INSERT OR REPLACE INTO tenants (id, name, status) VALUES ('42', 'x', 'suspended')",
+            vec![tenant(Closes::Everything, false)],
+        ),
+        (
+            "INSERT OR REPLACE INTO tenants (id, name, status, js_storage)
+               VALUES ('42', 'x', 'suspended', 7)",
+            vec![tenant(Closes::Nothing, true)],
+        ),
+    ] {
+        db.run(sql).await;
+        assert_eq!(plain(store.news().await.unwrap().effects), wanted, "{sql}");
+    }
+}
+
+async fn account_of_42(db: &dyn Database) -> AccountId {
+    let candidate = random_account_id().unwrap();
+    let store = db.store().await;
+    let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
+    store.account_of(&row, candidate).await.unwrap().unwrap()
+}
+
+async fn a_removed_tenant_leaves_its_account_behind(db: &dyn Database) {
+    db.run(ALICE).await;
+    let account = account_of_42(db).await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    db.run("UPDATE users SET status = 'suspended'; UPDATE tenants SET status = 'suspended'").await;
+    let effects = store.news().await.unwrap().effects;
+    assert!(effects.iter().all(|effect| effect.account == Some(account)), "{effects:?}");
+    assert_eq!(store.removed_accounts().await.unwrap(), []);
+
+    db.run("DELETE FROM tenants").await;
+    let effects = store.news().await.unwrap().effects;
+    assert!(effects.iter().all(|effect| effect.account == Some(account)), "{effects:?}");
+    let noted = plain(effects);
+    assert_eq!(noted, [user("alice"), (EffectOn::Account, Closes::Everything, false)]);
+    assert_eq!(store.removed_accounts().await.unwrap(), [account]);
+
+    db.run(TENANT).await;
+    assert_ne!(account_of_42(db).await, account, "another tenant");
+    assert_eq!(store.removed_accounts().await.unwrap(), [account]);
+    // A person who puts the row back means it.
+    db.run(&format!(
+        "DELETE FROM tenant_accounts;
+         INSERT INTO tenant_accounts (tenant_id, account) VALUES ('42', '{account}')"
+    ))
+    .await;
+    assert!(!store.removed_accounts().await.unwrap().contains(&account));
+}
+
+async fn the_commands_own_writes(db: &dyn Database) {
+    db.run(ALICE).await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    let id = "42".parse().unwrap();
+    store.set_user_status(&id, "alice", Status::Suspended).await.unwrap();
+    store.set_tenant_status(&id, Status::Suspended).await.unwrap();
+    store.set_tenant_status(&id, Status::Active).await.unwrap();
+    store.remove_user(&id, "alice").await.unwrap();
+    store.remove_tenant(&id).await.unwrap();
+    let wanted = [user("alice"), tenant(Closes::Everything, false), user("alice")];
+    assert_eq!(plain(store.news().await.unwrap().effects), wanted);
+    for (error, text) in [
+        (store.remove_tenant(&id).await, "no such tenant: 42"),
+        (store.set_tenant_status(&id, Status::Active).await, "no such tenant: 42"),
+        (store.remove_user(&id, "alice").await, "no such tenant: 42"),
+    ] {
+        assert_eq!(error.unwrap_err().to_string(), text);
+    }
+    db.run(TENANT).await;
+    let error = store.set_user_status(&id, "alice", Status::Active).await.unwrap_err();
+    assert_eq!(error.to_string(), "no such user: alice");
+}
+
+async fn tokens_are_listed_and_removed(db: &dyn Database) {
+    db.run(ALICE).await;
+    db.run(&format!(
+        "INSERT INTO tokens (id, user_name, token_hash, label, expires_at)
+           VALUES ('t1', 'alice', '{TOKEN}', 'ci', '2030-01-01')"
+    ))
+    .await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    let listed = store.tokens().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].id.as_str(), listed[0].tenant.as_str()), ("t1", "42"));
+    assert_eq!(listed[0].user_name, "alice");
+    assert_eq!(
+        (listed[0].label.as_deref(), listed[0].expires_at),
+        (Some("ci"), Some(1_893_456_000))
+    );
+    store.remove_token_by_id("t1").await.unwrap();
+    assert_eq!(plain(store.news().await.unwrap().effects), [], "the grant's own end closes it");
+    assert_eq!(store.tokens().await.unwrap(), []);
+    assert_eq!(store.remove_token_by_id("t1").await.unwrap_err().to_string(), "no such token: t1");
+}
