@@ -122,6 +122,13 @@ fn failures_are_told_apart() {
         args.extend(["-c", "2", "--url", url]);
         document(&with_stdin(&init, &args, "a:b\n"), 1)["errors"].clone()
     };
+    // Another machine than the deployment's needs no configuration.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let silent_url = false_server(|_| {});
+    let args = ["--json", "bench", "--users", "-", "--count", "2", "--url", &silent_url];
+    let output = service::cli_with_stdin(elsewhere.path(), &args, "a:b\n");
+    assert_eq!(document(&output, 1)["failed"], 2);
+
     let nobody = format!("nats://127.0.0.1:{}", init.port);
     assert_eq!(run(&nobody, "5"), serde_json::json!({"connection_refused": 5}));
 
