@@ -152,7 +152,7 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes a token, by its hash. One that is gone already is no error.
-    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn revoke_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes a tenant with its users and their tokens.
     fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;

@@ -15,8 +15,17 @@ use crate::keyfile;
 /// How long all servers have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// After an answer, how long the next one may take.
-const SILENCE: Duration = Duration::from_millis(300);
+/// After an answer, how long the next one may take, where the number of servers is not known.
+const SILENCE: Duration = Duration::from_millis(750);
+
+/// How many answers to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// So many, and no longer.
+    Servers(usize),
+    /// As many as come: until there is silence.
+    All,
+}
 
 /// Which of the service's logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +87,9 @@ pub(super) async fn ask<T: DeserializeOwned>(
     system: &Client,
     subject: &str,
     body: &serde_json::Value,
+    expect: Expect,
 ) -> anyhow::Result<Vec<Answer<T>>> {
-    let answers = ask_raw(system, subject, body.to_string().into()).await?;
+    let answers = ask_raw(system, subject, body.to_string().into(), expect).await?;
     answers
         .iter()
         .map(|answer| {
@@ -94,6 +104,7 @@ pub(super) async fn ask_raw(
     system: &Client,
     subject: &str,
     body: bytes::Bytes,
+    expect: Expect,
 ) -> anyhow::Result<Vec<bytes::Bytes>> {
     let inbox = system.new_inbox();
     let mut incoming = system.subscribe(inbox.clone()).await?;
@@ -106,7 +117,11 @@ pub(super) async fn ask_raw(
             break;
         }
         answers.push(answer.payload);
-        patience = SILENCE;
+        match expect {
+            Expect::Servers(count) if answers.len() >= count => break,
+            Expect::Servers(_) => {}
+            Expect::All => patience = SILENCE,
+        }
     }
     Ok(answers)
 }
@@ -147,8 +162,9 @@ pub(super) struct Cluster {
 }
 
 /// What all servers say of themselves, by name.
-pub(super) async fn servers(system: &Client) -> anyhow::Result<Vec<(Named, Varz)>> {
-    let answers = ask::<Varz>(system, "$SYS.REQ.SERVER.PING.VARZ", &serde_json::json!({})).await?;
+pub(super) async fn servers(system: &Client, expect: Expect) -> anyhow::Result<Vec<(Named, Varz)>> {
+    let subject = "$SYS.REQ.SERVER.PING.VARZ";
+    let answers = ask::<Varz>(system, subject, &serde_json::json!({}), expect).await?;
     let mut servers: Vec<(Named, Varz)> =
         answers.into_iter().filter_map(|answer| Some((answer.server, answer.data?))).collect();
     servers.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
@@ -168,8 +184,9 @@ pub(super) struct Promised {
 pub(super) async fn promised(
     system: &Client,
     account: &str,
+    expect: Expect,
 ) -> anyhow::Result<Vec<(Named, Promised)>> {
     let subject = format!("$SYS.REQ.ACCOUNT.{account}.JSZ");
-    let answers = ask::<Promised>(system, &subject, &serde_json::json!({})).await?;
+    let answers = ask::<Promised>(system, &subject, &serde_json::json!({}), expect).await?;
     Ok(answers.into_iter().filter_map(|answer| Some((answer.server, answer.data?))).collect())
 }

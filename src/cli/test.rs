@@ -112,7 +112,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
 }
 
 async fn remove(context: &Context, hash: &TokenHash) {
-    if let Err(error) = context.database.provisioning.remove_token(hash).await {
+    if let Err(error) = context.database.provisioning.revoke_token(hash).await {
         note(&format!(
             "warning: the temporary token could not be removed ({error}); it ends by itself within \
              {TOKEN_LIFE} s"

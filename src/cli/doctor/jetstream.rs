@@ -2,7 +2,7 @@
 //! the tenants are promised.
 
 use super::super::ceiling::{self, Ceiling};
-use super::super::system::{self, Named, Promised, Varz};
+use super::super::system::{self, Expect, Named, Promised, Varz};
 use super::Findings;
 use super::callout::Watched;
 use super::table::Table;
@@ -25,9 +25,10 @@ pub(super) async fn check(
         }
         Mode::Config(mode) => [("AUTH", mode.auth_account.clone()), ("BB", "BB".to_owned())],
     };
+    let expect = Expect::Servers(servers.len());
     let mut own = Promised::default();
     for (name, account) in accounts {
-        match system::promised(&system.client, &account).await {
+        match system::promised(&system.client, &account, expect).await {
             Ok(promised) if promised.is_empty() => findings.fail(
                 STREAMS,
                 format!("is not on for the account {name}, so that events cannot be kept"),

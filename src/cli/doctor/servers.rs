@@ -2,7 +2,7 @@
 //! AUTH and the account USERS are those that the service's keys belong to, on every one of them.
 
 use super::super::nats_server::parse_version;
-use super::super::system::{self, Named, Varz};
+use super::super::system::{self, Expect, Named, Varz};
 use super::callout::Watched;
 use super::files::Keys;
 use super::{Findings, State};
@@ -32,7 +32,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Vec<(Named, Varz)> {
     let before = SystemClock.now();
-    let servers = match system::servers(&system.client).await {
+    let servers = match system::servers(&system.client, Expect::All).await {
         Ok(servers) if !servers.is_empty() => servers,
         Ok(_) => {
             findings.fail(
@@ -57,10 +57,11 @@ pub(super) async fn check(
         findings.add(VERSION, state, format!("{}: {what}", server.name), remedy);
         clock(server, varz, before, after, findings);
     }
+    let expect = Expect::Servers(servers.len());
     match &config.mode {
         Mode::Operator(mode) => {
             let trusted = operator_keys(keys, &servers, findings);
-            auth_account(mode, keys, &trusted, system, findings).await;
+            auth_account(mode, keys, &trusted, system, expect, findings).await;
             resolver(mode, keys, &servers, system, findings).await;
         }
         Mode::Config(_) => {
@@ -193,9 +194,10 @@ fn operator_keys(
 async fn look_up(
     system: &Watched,
     account: &AccountId,
+    expect: Expect,
 ) -> anyhow::Result<Vec<(AccountBody, OperatorId)>> {
     let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-    let answers = system::ask_raw(&system.client, &subject, bytes::Bytes::new()).await?;
+    let answers = system::ask_raw(&system.client, &subject, bytes::Bytes::new(), expect).await?;
     Ok(answers
         .iter()
         .filter_map(|answer| {
@@ -211,9 +213,10 @@ async fn auth_account(
     keys: &Keys,
     trusted: &[OperatorId],
     system: &Watched,
+    expect: Expect,
     findings: &mut Findings,
 ) {
-    let found = match look_up(system, &mode.auth_account).await {
+    let found = match look_up(system, &mode.auth_account, expect).await {
         Ok(found) => found,
         Err(error) => {
             return findings.fail(AUTH, format!("{error:#}"), "see nats-server's log");
@@ -280,7 +283,8 @@ async fn resolver(
     system: &Watched,
     findings: &mut Findings,
 ) {
-    let found = match look_up(system, &mode.users_account).await {
+    let expect = Expect::Servers(servers.len());
+    let found = match look_up(system, &mode.users_account, expect).await {
         Ok(found) => found,
         Err(error) => {
             return findings.fail(RESOLVER, format!("{error:#}"), "see nats-server's log");

@@ -295,7 +295,7 @@ impl ProvisioningStore for SqliteStore {
         })
     }
 
-    fn remove_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn revoke_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut connection = self.writer().await?;
             let subject = Subject { what: "token", key: "", parent: "" };

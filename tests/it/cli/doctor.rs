@@ -148,16 +148,16 @@ fn a_sound_deployment_and_what_can_break_in_operator_mode() {
     Findings::of(&deployment).has("key files", "fail", &["xkey.nk", "0644", "chmod 600"]);
     fs::set_permissions(&xkey, fs::Permissions::from_mode(0o600)).unwrap();
 
-    // The maxima of the tests are 1GB and 10GB.
+    // The maxima of the tests are 1GB and 100GB.
     deployment.sql(
         "INSERT INTO tenants (id, name, js_storage, created_at) VALUES \
-         ('first', 'x', 6442450944, '2024-01-01 00:00:00+00:00');\n\
+         ('first', 'x', 64424509440, '2024-01-01 00:00:00+00:00');\n\
          INSERT INTO tenants (id, name, js_storage, created_at) VALUES \
-         ('another', 'x', 6442450944, '2025-01-01 00:00:00+00:00');",
+         ('another', 'x', 64424509440, '2025-01-01 00:00:00+00:00');",
     );
     let findings = Findings::of(&deployment);
     findings.fail_only(&["JetStream limits"]);
-    let words = ["tenant another", "insufficient resources", "503", "6GB", "max_file"];
+    let words = ["tenant another", "insufficient resources", "503", "60GB", "max_file"];
     findings.has("JetStream limits", "fail", &words);
     deployment.sql("DELETE FROM tenants;");
 

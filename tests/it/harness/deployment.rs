@@ -63,7 +63,7 @@ impl Initialised {
             "--max-memory",
             "1GB",
             "--max-storage",
-            "10GB",
+            "100GB",
         ];
         let output = service::cli(initialised.dir.path(), &args).success();
         for file in [initialised.server_conf(), initialised.config()] {

@@ -29,11 +29,6 @@ impl Process {
         Self { name: name.to_owned(), log: log.to_owned(), child }
     }
 
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Everything it has written, in this run and the ones before it.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

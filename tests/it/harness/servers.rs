@@ -116,14 +116,6 @@ impl NatsServer {
         self.port
     }
 
-    /// The memory that the process holds, in bytes.
-    pub(crate) fn resident(&self) -> u64 {
-        let pid = self.process.id().to_string();
-        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().expect("ps");
-        let kilobytes = String::from_utf8_lossy(&output.stdout).trim().parse::<u64>();
-        1024 * kilobytes.expect("a number of kilobytes")
-    }
-
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.process.log()
