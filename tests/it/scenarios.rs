@@ -4,7 +4,7 @@
 //! [`Market`] has the tenants SHOP and BLOG, each with its admin and a restricted service.
 
 mod apart;
-// mod apps;
+mod apps;
 
 mod orders;
 mod storage;
