@@ -44,7 +44,7 @@ async fn storage_beyond_the_limit_is_refused() {
     assert_eq!((code, words.as_str()), (10047, "insufficient storage resources available"));
     let memory = json!({ "name": "MEMORY", "subjects": ["memory.*"], "storage": "memory" });
     let refused = create(&shop, memory).await.expect("refused");
-    assert_eq!(refused, (0, String::new()));
+    assert_eq!(refused, (10028, "insufficient memory resources available".to_owned()));
 
     // Filled up: what is over the limit is not acknowledged.
     let stream = json!({ "name": "ORDERS", "subjects": ["orders.*"], "storage": "file" });
