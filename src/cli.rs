@@ -139,6 +139,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => return init::run(args, output),
         Command::Up(args) => return up::run(args, output).await,
         Command::Serve => return up::serve(&cli.config).await,
+        Command::Bench(args) => return bench::run(args, &cli.config, output).await,
         Command::Doctor => return doctor::run(&cli.config, output).await,
         Command::Completions { shell } => return completions(*shell),
         _ => {}
@@ -153,10 +154,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::List => list::run(&context).await,
         Command::Show(args) => show::run(&args, &context).await,
         Command::Test(args) => test::run(&args, &context).await,
-        Command::Bench(args) => bench::run(&args, &context).await,
         Command::Init(_)
         | Command::Up(_)
         | Command::Serve
+        | Command::Bench(_)
         | Command::Doctor
         | Command::Completions { .. } => Ok(()),
     }

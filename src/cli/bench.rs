@@ -10,7 +10,7 @@ mod report;
 mod users;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,32 +24,43 @@ use self::histogram::Histogram;
 use self::login::Failure;
 use self::report::Report;
 use self::users::{Requests, Temporary};
-use super::{Context, Usage};
+use super::output::Output;
+use super::{Context, Usage, database, load, up};
+use crate::clock::SystemClock;
+use crate::config::Files;
 use crate::config::units::parse_duration;
 use crate::store::Isolation;
 
 /// A pause after a failure that came without any work, so that a dead server is not stormed.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
+/// How long a run of so many logins may take.
+const LONG: Duration = Duration::from_secs(24 * 3_600);
+
 /// Descriptors beside those of the connections.
 const OTHER_FILES: u64 = 64;
 
+/// Paragraphs, wrapped to the terminal.
 const HOW_TO_READ: &str = "\
 How to read the result:
-  logins/s   successful logins in a second: each is a TCP connection, CONNECT, the decision of
-             nats-callout, and the server's PONG. Clients stay away afterwards.
-  latency    from the beginning of the TCP connection to the PONG, of successful logins. p99 is what
-             99 of 100 stayed within. In a closed loop latency grows with --concurrency once the
-             deployment is saturated: logins/s x latency = concurrency.
-  failed     by what the client saw. `refused` is also what a server says when the service gave no
-             answer within 2 s.
-  cost       CPU time of the bench itself beside that of nats-server and nats-callout, where they run
-             on this machine (Linux). The bench should be a small part; where all share the cores, its
-             part is missing to the others.
 
-The first login of each user with a password costs a password hash, later ones do not while the
-service remembers the password ([cache] password_idle): use --warm-up to leave the first out, or
-many users to measure hashing.
+logins/s: successful logins in a second. Each is a TCP connection, CONNECT, the decision of \
+nats-callout and the server's PONG, and the connection is closed.
+
+latency: from the beginning of the TCP connection to the PONG, of successful logins. p99 is what 99 \
+of 100 stayed within. It is a closed loop: once the deployment is saturated, more --concurrency \
+makes latency grow and no more logins/s (logins/s x latency = concurrency).
+
+failed: by what the client saw. `refused` is also what a server says when the service gave it no \
+answer within 2 s.
+
+cost: CPU time of the bench itself beside that of nats-server and nats-callout, where they run on \
+this machine (Linux). Where all share its cores, what the bench uses is missing to the others: its \
+part should be small.
+
+The first login of each user with a password costs a password hash, later ones do not while the \
+service remembers the password ([cache] password_idle): leave the first out with --warm-up, or \
+measure hashing with many users.
 
 Lines of --users are USER:PASSWORD (or USER,PASSWORD), or tokens with --kind token.";
 
@@ -86,7 +97,7 @@ pub(super) struct BenchArgs {
     /// How long one login may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     timeout: Duration,
-    /// The server, where not [nats] url; only nats://HOST:PORT
+    /// The server, where not [nats] url: nats://HOST:PORT; with --users, no configuration is needed
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
@@ -116,40 +127,60 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) async fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<()> {
-    let addresses = resolve(args, context).await?;
+pub(super) async fn run(args: &BenchArgs, file: &Path, output: Output) -> anyhow::Result<()> {
+    // Another machine than the deployment's has neither its configuration nor its table.
+    let config = match (&args.url, &args.users) {
+        (Some(_), Some(_)) => None,
+        _ => Some(load(file, Files::Unchecked)?),
+    };
+    let urls = match (&args.url, &config) {
+        (Some(url), _) => std::slice::from_ref(url),
+        (None, Some(config)) => config.nats.urls.as_slice(),
+        (None, None) => &[],
+    };
+    let addresses = resolve(urls).await?;
     allow_files(args.concurrency)?;
-    let stop = CancellationToken::new();
-    let _watch = stop_on_ctrl_c(stop.clone());
-    let report = match &args.users {
-        Some(file) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
-        None => {
-            let run =
-                args.warm_up + if args.count.is_some() { Duration::ZERO } else { args.duration };
-            let temporary = Temporary::make(context, args.isolation, run).await?;
-            let count = args.create.unwrap_or(10) as usize;
-            let filled = tokio::select! {
-                filled = temporary.fill(context, args.kind, count) => filled,
-                () = stop.cancelled() => Err(anyhow!("interrupted before it began")),
-            };
-            let report = match filled {
-                Ok(requests) => measure(args, addresses, requests, &stop).await,
-                Err(error) => Err(error),
-            };
-            temporary.remove(context).await;
-            report
+    let stop = up::stop_on_signal()?;
+    let report = match (&args.users, config) {
+        (Some(file), _) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
+        (None, Some(config)) => {
+            let database = database::open(&config).await?;
+            let context = Context { config, database, output, clock: SystemClock };
+            with_temporary_users(args, addresses, &context, &stop).await
         }
+        (None, None) => Err(Usage("name the users with --users".to_owned()).into()),
     }?;
-    context.output.print(&report.json(), || report.text())?;
+    output.print(&report.json(), || report.text())?;
     if report.logins() == 0 {
         bail!("not one login succeeded; see `failed` above, and `nats-callout doctor`");
     }
     Ok(())
 }
 
+/// Makes the users, measures, and removes them whatever happens.
+async fn with_temporary_users(
+    args: &BenchArgs,
+    addresses: Vec<SocketAddr>,
+    context: &Context,
+    stop: &CancellationToken,
+) -> anyhow::Result<Report> {
+    let run = if args.count.is_some() { LONG } else { args.warm_up + args.duration };
+    let temporary = Temporary::make(context, args.isolation, run).await?;
+    let count = args.create.unwrap_or(10) as usize;
+    let filled = tokio::select! {
+        filled = temporary.fill(context, args.kind, count) => filled,
+        () = stop.cancelled() => Err(anyhow!("interrupted before it began")),
+    };
+    let report = match filled {
+        Ok(requests) => measure(args, addresses, requests, stop).await,
+        Err(error) => Err(error),
+    };
+    temporary.remove(context).await;
+    report
+}
+
 /// The addresses of all servers.
-async fn resolve(args: &BenchArgs, context: &Context) -> anyhow::Result<Vec<SocketAddr>> {
-    let urls = args.url.as_ref().map_or(context.config.nats.urls.as_slice(), std::slice::from_ref);
+async fn resolve(urls: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for url in urls {
         let host = url.strip_prefix("nats://").ok_or_else(|| {
@@ -186,13 +217,6 @@ fn allow_files(connections: u32) -> anyhow::Result<()> {
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit })
         .with_context(|| format!("cannot allow {needed} open files; run `ulimit -n {needed}`"))
-}
-
-fn stop_on_ctrl_c(stop: CancellationToken) -> tokio_util::task::AbortOnDropHandle<()> {
-    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        stop.cancel();
-    }))
 }
 
 /// What all connections share.

@@ -193,6 +193,9 @@ async fn login(
                     "its key is not the one that nats-server knows: restore the key file and \
                      nats-server.conf from the same `init`"
                 }
+                async_nats::ConnectErrorKind::TimedOut => {
+                    "it is there and does not answer: it is overloaded, or that is no nats-server"
+                }
                 _ => "start nats-server, or correct [nats] url",
             };
             findings.fail(check, format!("{urls}: {}", chain(&error)), remedy);

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After an answer, how long the next one may take, where the number of servers is not known.
 const SILENCE: Duration = Duration::from_millis(750);
 
+/// How long a login may take; a busy server's takes a while.
+const LOGIN: Duration = Duration::from_secs(5);
+
 /// How many answers to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expect {
@@ -55,7 +58,7 @@ pub(super) fn options(config: &Config, login: Login) -> anyhow::Result<ConnectOp
             ConnectOptions::with_nkey(keyfile::read_secret(file)?.trim().to_owned())
         }
     };
-    Ok(options.name("nats-callout command").connection_timeout(Duration::from_secs(2)))
+    Ok(options.name("nats-callout command").connection_timeout(LOGIN))
 }
 
 /// Logs in with one of the service's own logins.

@@ -14,7 +14,7 @@ use super::database::explain;
 use super::output::note;
 use super::settle::HEARTBEAT_SECONDS;
 use super::user::find_tenant;
-use super::{Context, secret, tenant};
+use super::{Context, secret, tenant, up};
 use crate::authn::DenyReason;
 use crate::credentials::{Credentials, Secret};
 use crate::policy::Form;
@@ -29,15 +29,16 @@ const TEMPORARY: &str = "temporary token";
 /// A refusal that took longer came from a server that got no answer.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(1_900);
 
+/// Paragraphs, wrapped to the terminal.
 const HOW: &str = "\
-Without --password-stdin and --token-stdin the command knows no credential, since the table holds
-hashes alone. It then adds a token to the user, with the label `nats-callout test` and a life of 60 s,
-logs in with it through the whole chain, and removes it again, on Ctrl-C too. Whether the user's own
-password is right is tested with --password-stdin alone.
+Without --password-stdin and --token-stdin the command knows no credential, since the table holds \
+hashes alone. It then adds a token to the user, with the label `nats-callout test` and a life of \
+60 s, logs in with it through the whole chain, and removes it again, on Ctrl-C too. Whether the \
+user's own password is right is tested with --password-stdin alone.
 
-What the user may do is what the server says of the connection, where the user may ask it
-($SYS.REQ.USER.INFO). Where not, it is worked out with the policy of this configuration, and tried:
-everything that may be subscribed is subscribed, and a foreign subject has to be refused. Nothing is
+What the user may do is what the server says of the connection, where the user may ask it \
+($SYS.REQ.USER.INFO). Where not, it is worked out with the policy of this configuration, and tried: \
+everything that may be subscribed is subscribed, and a foreign subject has to be refused. Nothing is \
 published that the user may publish.
 
 Exit status 1 if the user is refused.";
@@ -94,6 +95,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     if !users.iter().any(|it| it.name == user) {
         return refused(context, id, user, DenyReason::UnknownUser);
     }
+    let stop = up::stop_on_signal()?;
     let (token, hash) = secret::generate_token()?;
     let new = NewToken {
         user_name: user.to_owned(),
@@ -105,7 +107,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let credentials = Credentials::Token(Secret::new(token.to_string()));
     let outcome = tokio::select! {
         outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        () = stop.cancelled() => Err(anyhow!("interrupted")),
     };
     remove(context, &hash).await;
     outcome

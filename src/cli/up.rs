@@ -55,7 +55,7 @@ fn check_keys(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Cancelled by Ctrl-C, SIGTERM, or the terminal's closing.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     #[cfg(unix)]
     {

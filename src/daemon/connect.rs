@@ -115,7 +115,8 @@ fn options(name: &str, login: &Login) -> Result<ConnectOptions, KeyFileError> {
                     Event::Disconnected => {
                         tracing::warn!(connection, "connection to NATS lost; reconnecting");
                     }
-                    Event::Closed | Event::Draining => {
+                    // An attempt to reconnect that failed, of which there are hundreds a second.
+                    Event::ClientError(_) | Event::Closed | Event::Draining => {
                         tracing::debug!(connection, %event, "connection to NATS");
                     }
                     other => tracing::warn!(connection, event = %other, "connection to NATS"),

@@ -101,6 +101,7 @@ mod procfs {
                 }
             }
         }
+        let own = fs::read_link("/proc/self/exe").ok();
         let mut found = Processes::default();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
@@ -116,9 +117,12 @@ mod procfs {
                 })
                 .collect();
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
+            let is_service =
+                name.starts_with("nats-callout") || (program.is_some() && program == own);
             if !sockets.is_disjoint(&listening) {
                 found.server.insert(pid);
-            } else if name.starts_with("nats-callout") && !sockets.is_disjoint(&connected) {
+            } else if is_service && !sockets.is_disjoint(&connected) {
                 found.service.insert(pid);
             }
         }

@@ -25,12 +25,12 @@ fn bench(init: &Initialised, status: i32, extra: &[&str]) -> Value {
 fn measures(mode: Mode) {
     let deployment = Deployment::start(mode);
     for kind in ["password", "token"] {
-        let args = ["--kind", kind, "--count", "200", "-c", "20", "--create", "7"];
+        let args = ["--kind", kind, "--count", "200", "-c", "8", "--create", "4"];
         let result = bench(&deployment, 0, &args);
         assert_eq!(result["logins"], 200, "{result}");
         assert_eq!(result["failed"], 0, "{result}");
         assert_eq!(result["errors"], serde_json::json!({}), "{result}");
-        assert_eq!((&result["kind"], &result["users"]), (&kind.into(), &7.into()));
+        assert_eq!((&result["kind"], &result["users"]), (&kind.into(), &4.into()));
         let rate = result["logins_per_second"].as_f64().unwrap();
         let seconds = result["seconds"].as_f64().unwrap();
         assert!((rate * seconds - 200.0).abs() < 5.0, "{result}");
@@ -122,6 +122,13 @@ fn failures_are_told_apart() {
         args.extend(["-c", "2", "--url", url]);
         document(&with_stdin(&init, &args, "a:b\n"), 1)["errors"].clone()
     };
+    // Another machine than the deployment's needs no configuration.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let silent_url = false_server(|_| {});
+    let args = ["--json", "bench", "--users", "-", "--count", "2", "--url", &silent_url];
+    let output = service::cli_with_stdin(elsewhere.path(), &args, "a:b\n");
+    assert_eq!(document(&output, 1)["failed"], 2);
+
     let nobody = format!("nats://127.0.0.1:{}", init.port);
     assert_eq!(run(&nobody, "5"), serde_json::json!({"connection_refused": 5}));
 

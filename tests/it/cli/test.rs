@@ -1,11 +1,13 @@
 //! `test` logs in for real, and names the reason that the server keeps to itself.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::{document, with_stdin};
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::eventually;
+use crate::harness::{eventually, service};
 
 fn run(init: &Initialised, status: i32, args: &[&str]) -> Value {
     stdin(init, status, args, "")
@@ -172,4 +174,26 @@ fn why_a_user_is_refused_in_operator_mode() {
 #[test]
 fn why_a_user_is_refused_in_config_mode() {
     refuses(Mode::Config);
+}
+
+#[test]
+fn an_interrupted_test_leaves_no_token() {
+    let mut deployment = Deployment::start(Mode::Config);
+    deployment.tenant_add("shop", &[]);
+    // Without the service the login takes the server's 2 s.
+    deployment.service.stop();
+    for signal in ["-INT", "-TERM"] {
+        let mut child = service::program()
+            .args(["--config", deployment.config().to_str().unwrap(), "test", "shop"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tokens = || deployment.sql("SELECT count(*) FROM tokens;");
+        eventually("the temporary token", || (tokens() == "1").then_some(()));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+        assert_eq!(tokens(), "0", "{signal}");
+    }
 }
