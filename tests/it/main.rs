@@ -20,3 +20,4 @@ mod scenarios;
 mod service;
 mod store_cache;
 mod store_contract;
+mod transcript;
