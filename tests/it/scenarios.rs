@@ -5,7 +5,6 @@
 
 mod apart;
 mod apps;
-
 mod orders;
 mod storage;
 mod wildcards;

@@ -17,7 +17,7 @@ const DURATION: &str = "11.8";
 const BEGIN: &str = "2026-04-05T17:31:00Z";
 
 /// Times are told as far from the beginning as they are, in steps of this.
-const STEP: Duration = Duration::from_mins(15);
+const STEP: Duration = Duration::from_secs(15 * 60);
 
 /// What was seen, and what stands for it.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ fn what_differs_is_replaced() {
     let mut placeholders = Placeholders::new(&[("127.0.0.1:23456".to_owned(), "127.0.0.1:4222")]);
     let begun = placeholders.begun;
     let later = begun + Duration::from_secs(3);
-    let month = begun + Duration::from_hours(30 * 24);
+    let month = begun + Duration::from_secs(30 * 24 * 3600);
     let seconds = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let output = format!(
         "  password  TTq_Ds0L5iz2JzeDKvimhgHW\nnats://a:TTq_Ds0L5iz2JzeDKvimhgHW@127.0.0.1:23456\n\
