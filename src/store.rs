@@ -212,6 +212,8 @@ pub enum Change {
 /// What a committed change means for connections that are alive and for what servers hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
+    /// The change's number.
+    pub seq: i64,
     /// What was changed.
     pub on: EffectOn,
     /// Operator mode: the account of the tenant at that time.

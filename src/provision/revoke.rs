@@ -44,6 +44,10 @@ const SWEEPS_LAST: Duration = Duration::from_secs(600);
 /// Limits pushed at a time.
 const PUSHES_AT_ONCE: usize = 8;
 
+/// Where this instance was not told of changes one by one, it may have granted by the old rows for
+/// this long.
+const UNTOLD: Duration = Duration::from_secs(10);
+
 /// How much longer than a grant a connection may live until the server has closed it.
 const LEEWAY: Duration = Duration::from_secs(60);
 
@@ -160,6 +164,8 @@ impl Revoker {
         let tasks = TaskTracker::new();
         let mut failures = 0_u32;
         let mut sweep_until = Instant::now();
+        // The feed's first word is that everything may have changed; nothing was granted before.
+        let mut began = false;
         loop {
             let pause = if failures == 0 {
                 SWEEP
@@ -167,13 +173,15 @@ impl Revoker {
                 RETRY.saturating_mul(1 << failures.min(6)).min(MAX_RETRY)
             };
             let mut effects = Vec::new();
-            let mut everything = false;
+            // What could not be done before has to be done with what comes now.
+            let mut everything = failures > 0;
+            let mut untold = false;
             let mut sweep = false;
             tokio::select! {
                 () = stop.cancelled() => break,
                 signal = signals.recv() => match signal {
                     Some(Signal::Effects(some)) => effects.extend(some),
-                    Some(Signal::Unknown) => everything = true,
+                    Some(Signal::Unknown) => untold = true,
                     None => break,
                 },
                 changed = arrivals.changed() => match changed {
@@ -181,7 +189,6 @@ impl Revoker {
                     Err(_) => break,
                 },
                 () = tokio::time::sleep(pause) => {
-                    everything = failures > 0;
                     sweep = Instant::now() < sweep_until;
                     if !everything && !sweep {
                         continue;
@@ -191,9 +198,11 @@ impl Revoker {
             while let Ok(signal) = signals.try_recv() {
                 match signal {
                     Signal::Effects(some) => effects.extend(some),
-                    Signal::Unknown => everything = true,
+                    Signal::Unknown => untold = true,
                 }
             }
+            everything |= untold;
+            (untold, began) = (untold && began, untold || began);
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
                 sweep_until = Instant::now() + SWEEPS_LAST;
             }
@@ -201,10 +210,25 @@ impl Revoker {
                 this.cluster.call_anew();
             }
             let sweep = sweep || everything;
+            let this = &this;
             let acting = async {
                 // What was granted by the rows as they were is alive from here on, and found.
                 decisions.settle().await;
-                this.act(effects, everything, sweep, &tasks).await
+                // By the age of a change, connections that came after it are told from others. Until
+                // it was told of the change, this instance did not know better.
+                if everything {
+                    let told: HashSet<i64> = effects.iter().map(|effect| effect.seq).collect();
+                    let fresh = if untold { UNTOLD } else { Duration::ZERO };
+                    effects = this.coordination.effects().await?;
+                    for effect in &mut effects {
+                        if told.contains(&effect.seq) || effect.age < fresh {
+                            effect.age = Duration::ZERO;
+                        }
+                    }
+                } else {
+                    effects.iter_mut().for_each(|effect| effect.age = Duration::ZERO);
+                }
+                this.act(effects, sweep, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,
@@ -229,15 +253,10 @@ impl Revoker {
 
     async fn act(
         self: &Arc<Self>,
-        mut effects: Vec<Effect>,
-        everything: bool,
+        effects: Vec<Effect>,
         sweep: bool,
         tasks: &TaskTracker,
     ) -> Result<(), RevokeError> {
-        if everything {
-            // These include those that came in.
-            effects = self.coordination.effects().await?;
-        }
         let mut work = self.work(effects).await?;
         // Each part is done whatever becomes of the others.
         let pushed = self.push(&work.limits);
@@ -258,15 +277,17 @@ impl Revoker {
         let mut work = Work::default();
         let mut tenants: BTreeMap<TenantId, Duration> = BTreeMap::new();
         let oldest = self.ttl.saturating_add(LEEWAY);
-        let horizon = self
-            .clock
-            .now()
-            .saturating_add(UnixSeconds::try_from(self.ttl.as_secs()).unwrap_or(UnixSeconds::MAX));
+        let now = self.clock.now();
         for effect in effects {
             let account = self.places.own(effect.account);
             let closes = match effect.closes {
                 Closes::Nothing => false,
-                Closes::GrantsBeyond(end) => end < horizon,
+                // Grants are older than the change, and live no longer than this.
+                Closes::GrantsBeyond(end) => {
+                    let longest = self.ttl.saturating_sub(effect.age).as_secs();
+                    let longest = UnixSeconds::try_from(longest).unwrap_or(UnixSeconds::MAX);
+                    end < now.saturating_add(longest)
+                }
                 Closes::Everything => true,
             } && effect.age <= oldest;
             match effect.on {
@@ -340,7 +361,7 @@ impl Revoker {
             .map(|id| async move {
                 // A tenant that never logged in has no account, and one that is gone, no limits.
                 let Some(tenant) = self.provisioning.tenant(&id).await? else { return Ok(()) };
-                let Some(account) = tenant.account else { return Ok(()) };
+                let Some(account) = self.places.own(tenant.account) else { return Ok(()) };
                 Ok(own.delivery.refresh(&tenant, account).await?)
             })
             .buffer_unordered(PUSHES_AT_ONCE)

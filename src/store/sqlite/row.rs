@@ -172,5 +172,5 @@ pub(super) fn effect(row: &SqliteRow) -> Result<Option<Effect>, StoreError> {
     let age = Duration::try_from_secs_f64(row.take("age")?).unwrap_or_default();
     // A text that is no key names no account that a server could hold.
     let account = row.take::<Option<&str>>("account")?.and_then(|account| account.parse().ok());
-    Ok(Some(Effect { on, account, closes, pushes, age }))
+    Ok(Some(Effect { seq: row.take("seq")?, on, account, closes, pushes, age }))
 }

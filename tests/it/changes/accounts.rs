@@ -9,8 +9,8 @@ use super::{cluster, connect_all, kicked};
 use crate::harness::client;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Initialised, Mode};
-use crate::harness::eventually;
 use crate::harness::servers::NatsServer;
+use crate::harness::{eventually, eventually_async};
 
 /// The account of a tenant that has logged in.
 pub(super) fn account_of(init: &Initialised, tenant: &str) -> String {
@@ -66,7 +66,14 @@ async fn with_data(cluster: &Cluster, tenant: &str, nodes: &[NatsServer]) -> Str
             "name": name, "subjects": [format!("{name}.>")], "storage": "file",
             "num_replicas": nodes.len(),
         });
-        admin.jetstream(&format!("$JS.API.STREAM.CREATE.{name}"), &stream).await;
+        // The leader of a cluster may still be loading an account that is new to it.
+        eventually_async("a stream", || async {
+            let subject = format!("$JS.API.STREAM.CREATE.{name}");
+            let answer = admin.client.request(subject, stream.to_string().into()).await.ok()?;
+            let answer: serde_json::Value = serde_json::from_slice(&answer.payload).ok()?;
+            answer.get("error").is_none().then_some(())
+        })
+        .await;
         admin.jetstream(&format!("{name}.x"), &json!("kept")).await;
     }
     account_of(&cluster.init, tenant)

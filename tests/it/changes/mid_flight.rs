@@ -73,6 +73,41 @@ fn suspended(mode: Mode, size: usize) {
     all_closed(&mut others, begun);
 }
 
+/// More changes in one statement than are told apart one by one.
+fn thousands_at_once(mode: Mode) {
+    let cluster = cluster(mode, 1);
+    let init = &cluster.init;
+    let admin = init.tenant_add("one", &[]);
+    let Login::Password(_, password) = &admin else { panic!("{admin:?}") };
+    init.sql(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 6000) \
+         INSERT INTO users (tenant_id, name, password_hash) SELECT 'one', 'user-' || n, \
+         (SELECT password_hash FROM users WHERE name = 'one') FROM n",
+    );
+    let logins: Vec<Login> =
+        (0..8).map(|n| Login::password(&format!("user-{}", 1 + 800 * n), password)).collect();
+    let logins: Vec<&Login> = logins.iter().collect();
+    let mut users = connect_all(&cluster.nodes, &logins, 40);
+    let mut others = connect_all(&cluster.nodes, &[&admin], 5);
+    let begun = Instant::now();
+    init.sql("UPDATE users SET status = 'suspended' WHERE name LIKE 'user-%'");
+    let took = all_closed(&mut users, begun);
+    loudly(&format!("6,000 users suspended in one statement ({mode:?}): {took:?}"));
+    assert!(took < AT_MOST, "{took:?}");
+    stay_out(&cluster, &logins);
+    all_alive(&mut others);
+}
+
+#[test]
+fn thousands_of_users_at_once_in_operator_mode() {
+    thousands_at_once(Mode::Operator);
+}
+
+#[test]
+fn thousands_of_users_at_once_in_config_mode() {
+    thousands_at_once(Mode::Config);
+}
+
 /// Clients that connect without a pause, through two instances: whoever was let in by what an
 /// instance knew before the change is closed too.
 fn nobody_slips_through(mode: Mode, by_command: bool) {

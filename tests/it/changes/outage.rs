@@ -13,7 +13,7 @@ fn service_down(mode: Mode, size: usize) {
     let init = &cluster.init;
     let logins: Vec<_> = ["suspended", "deleted", "kept", "limited"]
         .into_iter()
-        .map(|id| (id, init.tenant_add(id, &[])))
+        .map(|id| (id, init.tenant_add(id, &["--memory", "8MB", "--storage", "64MB"])))
         .collect();
     let user = init.user_add("kept", "user", &["--kind", "bb"]);
     let mut held: Vec<Vec<Held>> =
