@@ -101,3 +101,21 @@ async fn what_may_be_subscribed() {
         }
     }
 }
+
+/// The same exception at its widest, which still ends where the tenant ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_star_alone_hears_the_whole_tenant_and_nothing_else() {
+    let market = Market::open();
+    let admin = market.connect(&market.shop).await;
+    let blog = market.connect(&market.blog).await;
+    let login = market.deployment.user_add("shop", "star", &["-p", "nothing", "-s", "*"]);
+    let service = connect(&market.deployment, &login).await;
+    let mut everything = subscribe(&service, ">").await;
+    refused_publish(&service, "settled").await;
+    publish(&blog, "posts.new.today", "said by blog").await;
+    settled(&blog).await;
+    publish(&admin, "orders.item.added", "said by shop").await;
+    publish(&admin, "last", "last").await;
+    let heard = until(&mut everything, "last").await;
+    assert_eq!(heard, [("orders.item.added".to_owned(), "said by shop".to_owned())]);
+}
