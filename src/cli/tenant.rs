@@ -170,7 +170,9 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
         object.insert("streams_deleted".to_owned(), json!(purged));
     }
     context.output.print(&json, || {
-        let streams = purged.map(|count| format!(", deleted {count} streams")).unwrap_or_default();
+        let streams = purged
+            .map(|count| format!(", deleted {count} stream{}", if count == 1 { "" } else { "s" }))
+            .unwrap_or_default();
         format!("Removed tenant {id}: {}{streams}.", live::kicked_text(kicked))
     })
 }

@@ -2,7 +2,7 @@
 //! allowed, on every node and every page of connections, and touches nobody else.
 
 mod accounts;
-mod crowd;
+pub(crate) mod crowd;
 mod limits;
 mod mid_flight;
 mod outage;

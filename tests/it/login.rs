@@ -83,8 +83,9 @@ fn scenario(mode: Mode, id: &str) -> Scenario {
         subscribe: echo.clone(),
         publish: echo.clone(),
         request: echo,
-        forbidden: "forbidden.subject".to_owned(),
+        forbidden: Some("forbidden.subject".to_owned()),
         inbox_prefix: inbox_prefix(mode, id),
+        jetstream: None,
     }
 }
 

@@ -16,6 +16,8 @@ mod harness;
 mod login;
 mod policies;
 mod protocol;
+mod scenarios;
 mod service;
 mod store_cache;
 mod store_contract;
+mod transcript;

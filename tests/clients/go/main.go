@@ -21,6 +21,7 @@ type result struct {
 	Received   []string `json:"received"`
 	Reply      *string  `json:"reply"`
 	Violations []string `json:"violations"`
+	Jetstream  *stored  `json:"jetstream"`
 }
 
 func (r *result) fail(err error) {
@@ -40,6 +41,10 @@ func main() {
 	publish := flag.String("publish", "", "")
 	request := flag.String("request", "", "")
 	forbidden := flag.String("forbidden", "", "")
+	stream := flag.String("stream", "", "")
+	consumer := flag.String("consumer", "", "")
+	store := flag.String("store", "", "")
+	create := flag.Bool("create", false, "")
 	if err := flag.CommandLine.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)
 	}
@@ -111,6 +116,15 @@ func main() {
 	} else {
 		text := string(answer.Data)
 		seen.Reply = &text
+	}
+
+	if *stream != "" {
+		if seen.Jetstream, err = useJetstream(connection, *stream, *consumer, *store, *create); err != nil {
+			seen.fail(err)
+		}
+	}
+	if *forbidden == "" {
+		return
 	}
 
 	if _, err := connection.SubscribeSync(*forbidden); err != nil {

@@ -2,6 +2,7 @@
 
 import { parseArgs } from "node:util";
 import { connect } from "@nats-io/transport-node";
+import { useJetstream } from "./jetstream.mjs";
 
 const TIMEOUT = 10_000;
 
@@ -17,10 +18,14 @@ const { values: args, positionals: [url] } = parseArgs({
     publish: text,
     request: text,
     forbidden: text,
+    stream: text,
+    consumer: text,
+    store: text,
+    create: { type: "boolean" },
   },
 });
 
-const seen = { connected: false, error: null, received: [], reply: null, violations: [] };
+const seen = { connected: false, error: null, received: [], reply: null, violations: [], jetstream: null };
 
 async function within(promise) {
   let timer;
@@ -76,9 +81,11 @@ async function login() {
   try {
     await within(hello);
     seen.reply = (await connection.request(args.request, "ping", { timeout: TIMEOUT })).string();
+    if (args.stream !== undefined) seen.jetstream = await useJetstream(connection, args);
   } catch (error) {
     seen.error = error.message;
   }
+  if (args.forbidden === undefined) return connection.close();
 
   connection.subscribe(args.forbidden, { callback: () => {} });
   connection.publish(args.forbidden, "forbidden");

@@ -5,6 +5,7 @@ import asyncio
 import json
 
 import nats
+from jetstream import use_jetstream
 
 TIMEOUT = 10
 
@@ -12,9 +13,11 @@ TIMEOUT = 10
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    for name in ("user", "password", "token", "inbox-prefix"):
+    optional = ("user", "password", "token", "inbox-prefix", "forbidden")
+    for name in (*optional, "stream", "consumer", "store"):
         parser.add_argument(f"--{name}")
-    for name in ("subscribe", "publish", "request", "forbidden"):
+    parser.add_argument("--create", action="store_true")
+    for name in ("subscribe", "publish", "request"):
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
 
@@ -35,7 +38,7 @@ async def main() -> None:
     if args.inbox_prefix is not None:
         options |= {"inbox_prefix": args.inbox_prefix}
 
-    seen = {"connected": False, "error": None, "received": [], "reply": None}
+    seen = {"connected": False, "error": None, "received": [], "reply": None, "jetstream": None}
     try:
         client = await nats.connect(args.url, **options)
     except Exception as error:
@@ -57,15 +60,20 @@ async def main() -> None:
     try:
         await asyncio.wait_for(hello.wait(), TIMEOUT)
         seen["reply"] = (await client.request(args.request, b"ping", TIMEOUT)).data.decode()
+        if args.stream is not None:
+            seen["jetstream"] = await use_jetstream(
+                client, args.stream, args.consumer, args.store, args.create
+            )
     except Exception as error:
         seen["error"] = str(error) or repr(error)
 
-    await client.subscribe(args.forbidden)
-    await client.publish(args.forbidden, b"forbidden")
-    try:
-        await asyncio.wait_for(violated.wait(), TIMEOUT)
-    except asyncio.TimeoutError:
-        pass
+    if args.forbidden is not None:
+        await client.subscribe(args.forbidden)
+        await client.publish(args.forbidden, b"forbidden")
+        try:
+            await asyncio.wait_for(violated.wait(), TIMEOUT)
+        except asyncio.TimeoutError:
+            pass
     await client.close()
     print(json.dumps(seen | {"violations": violations}))
 

@@ -11,7 +11,7 @@ use crate::harness::client::Login;
 
 /// A connection that has logged in.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     stream: TcpStream,
     seen: String,
 }
@@ -19,7 +19,7 @@ pub(super) struct Held {
 impl Held {
     /// Logs in; panics if that is refused.
     #[track_caller]
-    pub(super) fn connect(port: u16, login: &Login) -> Self {
+    pub(crate) fn connect(port: u16, login: &Login) -> Self {
         match Self::try_connect(port, login) {
             Ok(held) => held,
             Err(words) => panic!("{login:?} on port {port}: {words}"),
@@ -27,7 +27,7 @@ impl Held {
     }
 
     /// Logs in, or gives the server's words.
-    pub(super) fn try_connect(port: u16, login: &Login) -> Result<Self, String> {
+    pub(crate) fn try_connect(port: u16, login: &Login) -> Result<Self, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
         stream.set_nodelay(true).expect("no delay");
         let mut held = Self { stream, seen: String::new() };
@@ -67,7 +67,7 @@ impl Held {
     }
 
     /// Whether the server still answers.
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         self.seen.clear();
         self.write("PING\r\n");
         self.read_until("PONG\r\n", PATIENCE).is_ok()
@@ -75,7 +75,7 @@ impl Held {
 
     /// Waits until the server closes it.
     #[track_caller]
-    pub(super) fn wait_closed(&mut self) {
+    pub(crate) fn wait_closed(&mut self) {
         let closed = self.read_until("never sent by a server", PATIENCE);
         assert!(closed.is_err());
     }

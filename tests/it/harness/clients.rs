@@ -27,8 +27,19 @@ pub(crate) struct Scenario {
     pub(crate) subscribe: String,
     pub(crate) publish: String,
     pub(crate) request: String,
-    pub(crate) forbidden: String,
+    pub(crate) forbidden: Option<String>,
     pub(crate) inbox_prefix: Option<String>,
+    pub(crate) jetstream: Option<Stream>,
+}
+
+/// A stream that holds a subject, and a durable consumer of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
+    pub(crate) stream: String,
+    pub(crate) consumer: String,
+    pub(crate) subject: String,
+    /// Whether the program makes both.
+    pub(crate) create: bool,
 }
 
 /// What a client program saw.
@@ -39,6 +50,17 @@ pub(crate) struct Seen {
     pub(crate) received: Vec<String>,
     pub(crate) reply: Option<String>,
     pub(crate) violations: Vec<String>,
+    pub(crate) jetstream: Option<Stored>,
+}
+
+/// What JetStream did: the sequence numbers of what was published, what was fetched and
+/// acknowledged, and what the consumer has left.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) acks: Vec<u64>,
+    pub(crate) fetched: Vec<String>,
+    pub(crate) pending: u64,
+    pub(crate) ack_pending: u64,
 }
 
 /// Runs the scenario in a language; `None` where its toolchain is missing.
@@ -63,7 +85,16 @@ pub(crate) fn login(
         command.args(["--inbox-prefix", prefix]);
     }
     command.args(["--subscribe", &scenario.subscribe, "--publish", &scenario.publish]);
-    command.args(["--request", &scenario.request, "--forbidden", &scenario.forbidden]);
+    command.args(["--request", &scenario.request]);
+    if let Some(forbidden) = &scenario.forbidden {
+        command.args(["--forbidden", forbidden]);
+    }
+    if let Some(Stream { stream, consumer, subject, create }) = &scenario.jetstream {
+        command.args(["--stream", stream, "--consumer", consumer, "--store", subject]);
+        if *create {
+            command.arg("--create");
+        }
+    }
     let output = command.stdin(Stdio::null()).output().expect("the client starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -111,7 +142,7 @@ fn program(language: Language) -> Option<Command> {
         }
         Language::Node => {
             let folder = installed("npm", "tests/clients/node", |source, folder| {
-                for file in ["package.json", "login.mjs"] {
+                for file in ["package.json", "login.mjs", "jetstream.mjs"] {
                     std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
                 }
                 run(Command::new("npm")
@@ -226,8 +257,9 @@ fn every_client_reports_what_a_server_does() {
         subscribe: "echo".to_owned(),
         publish: "echo".to_owned(),
         request: "echo".to_owned(),
-        forbidden: "forbidden".to_owned(),
+        forbidden: Some("forbidden".to_owned()),
         inbox_prefix: Some("_INBOX_1".to_owned()),
+        jetstream: None,
     };
     for language in [Language::Python, Language::Node, Language::Go] {
         let alice = Login::password("alice", "secret");

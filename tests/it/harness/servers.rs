@@ -123,10 +123,19 @@ impl NatsServer {
 
     /// How many route connections it reports.
     pub(crate) fn routes(&self) -> usize {
-        let answer = self.monitor.and_then(|port| get(port, "/routez")).unwrap_or_default();
+        self.count("/routez", "num_routes")
+    }
+
+    /// How many clients of an account it reports.
+    pub(crate) fn connections(&self, account: &str) -> usize {
+        self.count(&format!("/connz?acc={account}"), "num_connections")
+    }
+
+    fn count(&self, path: &str, field: &str) -> usize {
+        let answer = self.monitor.and_then(|port| get(port, path)).unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         let report: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        report["num_routes"].as_u64().map_or(0, |count| count as usize)
+        report[field].as_u64().map_or(0, |count| count as usize)
     }
 
     /// `kill -9`.
