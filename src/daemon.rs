@@ -2,6 +2,7 @@
 //! program `nats-callout` runs this; so can any application, beside its own work.
 
 mod connect;
+mod mode;
 
 use std::sync::Arc;
 
@@ -11,28 +12,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connect::{Login, connect};
+use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
+pub(crate) use self::mode::{account_issuer, places};
 use crate::authn::hashing::HashingError;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
 use crate::authn::random::NoRandomness;
 use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
-use crate::authorize::{Authorizer, Responder};
+use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
+use crate::config::{Config, Mode};
 use crate::instance::{Instance, LoginLog, LoginObserver};
-use crate::keyfile::{self, Generations, KeyFileError};
-use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
-use crate::mint::Mint;
-use crate::placement::{ConfigTargets, Placement, TargetError};
+use crate::keyfile::{self, KeyFileError};
+use crate::keys::AccountId;
+use crate::placement::TargetError;
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
-use crate::provision::account::{AccountIssuer, Notifications};
-use crate::provision::answers::Answers;
 use crate::provision::connections::Cluster;
-use crate::provision::delivery::Delivery;
-use crate::provision::lookup;
-use crate::provision::revoke::{OwnAccounts, Places, Revoker};
+use crate::provision::revoke::Revoker;
 use crate::provision::servers::Servers;
 use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
@@ -185,163 +183,6 @@ pub async fn run<S: Store + 'static>(
     tasks.wait().await;
     connections.drain().await;
     Ok(())
-}
-
-/// What differs between the modes.
-struct Parts {
-    placement: Placement,
-    mint: Mint,
-    responder: Responder,
-    own: Option<OwnAccounts>,
-}
-
-/// The keys that sign, read before anything else begins.
-enum SigningKeys<'a> {
-    Operator(Box<OperatorKeys>, &'a OperatorMode),
-    Config(SigningKey, &'a ConfigMode),
-}
-
-struct OperatorKeys {
-    accounts: SigningKey,
-    users: Generations<AccountId>,
-    responses: SigningKey,
-}
-
-impl<'a> SigningKeys<'a> {
-    fn read(config: &'a Config) -> Result<Self, KeyFileError> {
-        let account =
-            |files, purpose| keyfile::generations::<AccountId>(files, KeyKind::Account, purpose);
-        Ok(match &config.mode {
-            Mode::Operator(mode) => {
-                let accounts = keyfile::generations::<OperatorId>(
-                    &mode.operator_signing,
-                    KeyKind::Operator,
-                    "[operator] operator_signing",
-                )?;
-                let keys = OperatorKeys {
-                    accounts: accounts.signing,
-                    users: account(&mode.user_signing, "[operator] user_signing")?,
-                    responses: account(&mode.response_signing, "[callout] response_signing")?
-                        .signing,
-                };
-                Self::Operator(Box::new(keys), mode)
-            }
-            Mode::Config(mode) => {
-                Self::Config(account(&mode.issuer, "[callout] issuer")?.signing, mode)
-            }
-        })
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "wiring: each is used once")]
-async fn operator_mode<S: Store + 'static>(
-    config: &Config,
-    mode: &OperatorMode,
-    keys: OperatorKeys,
-    store: &Arc<S>,
-    cache: Arc<Cached>,
-    servers: Arc<Servers>,
-    system: Client,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Parts, DaemonError> {
-    let not_for_users = reserved(mode)?;
-    if not_for_users.contains(&mode.users_account) {
-        return Err(DaemonError::Users(mode.users_account));
-    }
-    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed)?);
-    tasks.spawn({
-        let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
-        let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
-        async move { answering.await.unwrap_or_default() }
-    });
-    let delivery = Arc::new(
-        Delivery::start(
-            cache,
-            Arc::clone(&issuer),
-            Arc::clone(&servers),
-            system.clone(),
-            stop.clone(),
-        )
-        .await?,
-    );
-    let answers = Answers {
-        store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
-        issuer: Arc::clone(&issuer),
-        servers,
-        system,
-        clock: Arc::new(SystemClock),
-        account: mode.answers_account,
-        default_isolation: config.isolation,
-    };
-    tasks.spawn(answers.keep(stop.clone()));
-    Ok(Parts {
-        placement: Placement::Operator {
-            accounts: delivery.clone(),
-            users: mode.users_account,
-            default_isolation: config.isolation,
-        },
-        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl, not_for_users),
-        responder: Responder {
-            signer: Arc::new(keys.responses),
-            issuer_account: Some(mode.auth_account),
-        },
-        own: Some(OwnAccounts { delivery, issuer }),
-    })
-}
-
-/// Who signs tenants' accounts, with the keys that were read.
-pub(crate) fn account_issuer(
-    mode: &OperatorMode,
-    operator: SigningKey,
-    user_signing: Vec<AccountId>,
-) -> Result<AccountIssuer, KeyFileError> {
-    Ok(AccountIssuer {
-        operator: Arc::new(operator),
-        user_signing,
-        bb: mode.bb_account,
-        reserved: [&reserved(mode)?[..], &[mode.users_account]].concat(),
-        notifications: match mode.notifications {
-            config::Notifications::Short => Notifications::Short,
-            config::Notifications::Full => Notifications::Full,
-        },
-    })
-}
-
-/// The accounts that no tenant's user is ever in.
-fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
-    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-    Ok(vec![sys, mode.auth_account, mode.bb_account, mode.answers_account])
-}
-
-/// Where connections of tenants' users may be.
-pub(crate) fn places(mode: &Mode) -> Result<Places, KeyFileError> {
-    Ok(match mode {
-        Mode::Operator(mode) => {
-            Places { shared: vec![mode.users_account.to_string()], reserved: reserved(mode)? }
-        }
-        Mode::Config(mode) => Places {
-            shared: mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(),
-            reserved: Vec::new(),
-        },
-    })
-}
-
-fn config_mode(
-    config: &Config,
-    mode: &ConfigMode,
-    issuer: SigningKey,
-) -> Result<Parts, DaemonError> {
-    let issuer = Arc::new(issuer);
-    let dedicated =
-        mode.dedicated.iter().map(|(account, tenant)| (account.clone(), tenant.to_string()));
-    let targets = ConfigTargets::new(mode.accounts.clone(), dedicated.collect())?;
-    Ok(Parts {
-        placement: Placement::Config(targets),
-        mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
-        responder: Responder { signer: issuer, issuer_account: None },
-        own: None,
-    })
 }
 
 fn password_authenticator(
