@@ -49,10 +49,12 @@ impl std::fmt::Display for Excess {
 pub(super) const REMEDY: &str = "raise max_mem or max_file in the jetstream block of \
     nats-server.conf and restart the server, or give tenants smaller limits";
 
-/// Limits that count against the ceiling: a tenant's own account has JetStream of its own.
+/// Limits that count against the ceiling: a tenant's own account has JetStream of its own, also one
+/// that it has kept from before it came to share another.
 pub(super) fn counts(tenant: &TenantRecord, config: &Config) -> bool {
+    let isolation = tenant.isolation.unwrap_or(config.isolation);
     matches!(config.mode, Mode::Operator(_))
-        && tenant.isolation.unwrap_or(config.isolation) == Isolation::Account
+        && (isolation == Isolation::Account || tenant.account.is_some())
 }
 
 impl Ceiling {

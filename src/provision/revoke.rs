@@ -41,8 +41,9 @@ const MAX_RETRY: Duration = Duration::from_secs(15);
 const SWEEP: Duration = Duration::from_secs(60);
 const SWEEPS_LAST: Duration = Duration::from_secs(600);
 
-/// Limits pushed at a time.
+/// Limits pushed at a time, and between two looks at what else has come.
 const PUSHES_AT_ONCE: usize = 8;
+const PUSHES_IN_A_ROW: usize = 256;
 
 /// Where this instance was not told of changes one by one, it may have granted by the old rows for
 /// this long.
@@ -162,6 +163,8 @@ impl Revoker {
     ) {
         let this = Arc::new(self);
         let tasks = TaskTracker::new();
+        let (limits, wanted) = mpsc::unbounded_channel();
+        tasks.spawn(Arc::clone(&this).push_all(wanted, stop.clone()));
         let mut failures = 0_u32;
         let mut sweep_until = Instant::now();
         // The feed's first word is that everything may have changed; nothing was granted before.
@@ -228,7 +231,7 @@ impl Revoker {
                 } else {
                     effects.iter_mut().for_each(|effect| effect.age = Duration::ZERO);
                 }
-                this.act(effects, sweep, &tasks).await
+                this.act(effects, sweep, &limits, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,
@@ -255,13 +258,14 @@ impl Revoker {
         self: &Arc<Self>,
         effects: Vec<Effect>,
         sweep: bool,
+        limits: &mpsc::UnboundedSender<BTreeSet<TenantId>>,
         tasks: &TaskTracker,
     ) -> Result<(), RevokeError> {
         let mut work = self.work(effects).await?;
+        // Thousands of limits must not keep a connection open. The receiver ends after this.
+        let _ = limits.send(std::mem::take(&mut work.limits));
         // Each part is done whatever becomes of the others.
-        let pushed = self.push(&work.limits);
-        let closed = self.close(&work.selection, tasks);
-        let (pushed, closed) = tokio::join!(pushed, closed);
+        let closed = self.close(&work.selection, tasks).await;
         if sweep && self.own.is_some() {
             let gone = self.coordination.removed_accounts().await?;
             if !gone.is_empty() {
@@ -269,7 +273,7 @@ impl Revoker {
             }
         }
         let removed = self.remove(work.removed).await;
-        pushed.and(closed).and(removed)
+        closed.and(removed)
     }
 
     /// What effects come to. Connections that no grant can have kept alive since are left out.
@@ -355,19 +359,66 @@ impl Revoker {
         if closed.silent.is_empty() { Ok(()) } else { Err(RevokeError::Silent(closed.silent)) }
     }
 
-    async fn push(&self, tenants: &BTreeSet<TenantId>) -> Result<(), RevokeError> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let results: Vec<Result<(), RevokeError>> = stream::iter(tenants.iter().cloned())
+    /// Pushes the limits of the tenants that come in, each until it is done.
+    async fn push_all(
+        self: Arc<Self>,
+        mut wanted: mpsc::UnboundedReceiver<BTreeSet<TenantId>>,
+        stop: CancellationToken,
+    ) {
+        let mut waiting = BTreeSet::new();
+        let mut failures = 0_u32;
+        loop {
+            if waiting.is_empty() {
+                match stop.run_until_cancelled(wanted.recv()).await {
+                    Some(Some(tenants)) => waiting.extend(tenants),
+                    _ => return,
+                }
+            }
+            while let Ok(tenants) = wanted.try_recv() {
+                waiting.extend(tenants);
+            }
+            let some: Vec<TenantId> = waiting.iter().take(PUSHES_IN_A_ROW).cloned().collect();
+            let Some(results) = stop.run_until_cancelled(self.push(&some)).await else { return };
+            let mut failed = None;
+            for (tenant, result) in results {
+                match result {
+                    Ok(()) => drop(waiting.remove(&tenant)),
+                    Err(error) => failed = Some((tenant, error)),
+                }
+            }
+            let Some((tenant, error)) = failed else {
+                failures = 0;
+                continue;
+            };
+            tracing::warn!(%tenant, %error, "new limits were not pushed; trying again");
+            let pause = RETRY.saturating_mul(1 << failures.min(6)).min(MAX_RETRY);
+            failures = failures.saturating_add(1);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn push(
+        self: &Arc<Self>,
+        tenants: &[TenantId],
+    ) -> Vec<(TenantId, Result<(), RevokeError>)> {
+        stream::iter(tenants.to_vec())
             .map(|id| async move {
-                // A tenant that never logged in has no account, and one that is gone, no limits.
-                let Some(tenant) = self.provisioning.tenant(&id).await? else { return Ok(()) };
-                let Some(account) = self.places.own(tenant.account) else { return Ok(()) };
-                Ok(own.delivery.refresh(&tenant, account).await?)
+                let result = self.push_one(&id).await;
+                (id, result)
             })
             .buffer_unordered(PUSHES_AT_ONCE)
             .collect()
-            .await;
-        results.into_iter().collect()
+            .await
+    }
+
+    async fn push_one(&self, id: &TenantId) -> Result<(), RevokeError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        // A tenant that never logged in has no account, and one that is gone, no limits.
+        let Some(tenant) = self.provisioning.tenant(id).await? else { return Ok(()) };
+        let Some(account) = self.places.own(tenant.account) else { return Ok(()) };
+        Ok(own.delivery.refresh(&tenant, account).await?)
     }
 
     async fn remove(&self, accounts: HashSet<AccountId>) -> Result<(), RevokeError> {

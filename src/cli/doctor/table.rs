@@ -2,6 +2,7 @@
 
 use super::super::database;
 use super::super::settle::HEARTBEAT_SECONDS;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::Findings;
@@ -21,6 +22,20 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Table {
     pub(super) tenants: Vec<TenantRecord>,
     pub(super) instances: usize,
+}
+
+/// Whoever can write the file decides who logs in, and whoever can read it has the hashes.
+fn check_mode(config: &Config, findings: &mut Findings) {
+    let Some(path) = config.database.url.expose().strip_prefix("sqlite://") else { return };
+    let Ok(found) = std::fs::metadata(path) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    let said = format!("{path} has mode {mode:04o}");
+    let remedy = format!("run `chmod 600 {path}`, or 660 for a group that writes tenants");
+    if mode & 0o002 != 0 {
+        findings.fail(DATABASE, format!("{said}: anybody decides who logs in"), remedy);
+    } else if mode & 0o004 != 0 {
+        findings.warn(DATABASE, format!("{said}: anybody reads the password hashes"), remedy);
+    }
 }
 
 pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Table> {
@@ -60,6 +75,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
         Ok((version, tenants, instances)) => {
             let count = tenants.len();
             findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
+            check_mode(config, findings);
             if instances == 0 {
                 findings.fail(
                     INSTANCES,

@@ -54,6 +54,29 @@ fn one_user_is_closed_and_the_others_stay_on_three_servers_in_config_mode() {
     one_user(Mode::Config, 3);
 }
 
+/// What closes connections is acted upon however much else is changed by the same transaction.
+#[test]
+fn a_suspension_in_front_of_a_mass_of_changes_is_not_lost() {
+    let cluster = cluster(Mode::Operator, 1);
+    let init = &cluster.init;
+    let admin = init.tenant_add("one", &[]);
+    let anna = init.user_add("one", "anna", &["--kind", "bb"]);
+    let mut annas = connect_all(&cluster.nodes, &[&anna], 3);
+    let mut others = connect_all(&cluster.nodes, &[&admin], 2);
+    init.sql(
+        "BEGIN;\n\
+         UPDATE users SET status = 'suspended' WHERE name = 'anna';\n\
+         INSERT INTO tokens (user_name, token_hash) \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 66000) \
+         SELECT 'one', printf('%064x', i) FROM n;\n\
+         COMMIT;",
+    );
+    let took = all_closed(&mut annas, Instant::now());
+    loudly(&format!("suspended in front of 66,000 changes: closed after {took:?}"));
+    assert!(took < AT_MOST, "{took:?}");
+    all_alive(&mut others);
+}
+
 fn nobody_is_closed(mode: Mode) {
     let cluster = cluster(mode, 1);
     let init = &cluster.init;

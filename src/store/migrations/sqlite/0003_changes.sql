@@ -6,8 +6,17 @@
 -- people, passwords and other credentials, limits and times of a row close nothing: what they give
 -- or take comes with the next login, and no grant lives long.
 
+-- What closes nothing and pushes nothing matters to caches alone, which forget everything once they
+-- have missed a row. The rest is kept for longer than any grant lives, however much follows it.
+CREATE INDEX changes_passing ON changes (seq) WHERE closes = 0 AND pushes = 0 AND ends_at IS NULL;
+
 CREATE TRIGGER changes_prune AFTER INSERT ON changes BEGIN
-  DELETE FROM changes WHERE seq <= NEW.seq - 65536;
+  DELETE FROM changes
+    WHERE seq <= NEW.seq - 65536 AND closes = 0 AND pushes = 0 AND ends_at IS NULL;
+END;
+
+CREATE TRIGGER changes_prune_old AFTER INSERT ON changes WHEN NEW.seq % 4096 = 0 BEGIN
+  DELETE FROM changes WHERE seq <= NEW.seq - 65536 AND julianday(at) < julianday('now', '-2 days');
 END;
 
 CREATE TRIGGER tenants_replace_keep BEFORE INSERT ON tenants BEGIN
