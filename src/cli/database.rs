@@ -74,7 +74,8 @@ pub(super) fn explain(error: StoreError) -> anyhow::Error {
         StoreError::Corrupt { .. } => "correct the row with SQL",
         StoreError::Refused(_) => "correct the value",
         StoreError::Missing { what: "tenant", .. } => "see `nats-callout list`",
-        StoreError::Missing { .. } => "see `nats-callout show TENANT`",
+        StoreError::Missing { what: "token", .. } => "see `nats-callout token list`",
+        StoreError::Missing { .. } => "see `nats-callout show` with the tenant's id",
         StoreError::Exists { what: "tenant", .. } => "choose another id with --id",
         StoreError::Exists { .. } => "logins are unique over all tenants: choose another name",
     };
