@@ -257,13 +257,16 @@ impl Dispatcher {
     }
 
     /// The order of calls that was found to lose nothing under load: a bounded rest, quiet, drain,
-    /// decisions, flush.
+    /// decisions, flush. The bound is the server's count, so that a subscription which has been
+    /// through a reconnect is drained at once.
     async fn finish(mut self, mut requests: Subscriber, seen: &Seen) {
-        let last = seen.total + seen.lately() + LAST_MESSAGES;
-        if let Err(error) = requests.unsubscribe_after(last).await {
-            tracing::debug!(%error, "the connection is gone already");
+        if seen.is_counted_by_the_server() {
+            let last = seen.total + seen.lately() + LAST_MESSAGES;
+            if let Err(error) = requests.unsubscribe_after(last).await {
+                tracing::debug!(%error, "the connection is gone already");
+            }
+            self.take_until_quiet(&mut requests).await;
         }
-        self.take_until_quiet(&mut requests).await;
         if requests.drain().await.is_ok() {
             self.take_until_quiet(&mut requests).await;
         }
@@ -313,8 +316,7 @@ impl Dispatcher {
     }
 }
 
-/// How many messages the subscription has had since its connection was made, as the server counts
-/// them, and how many of them lately.
+/// How many messages the subscription has had in its whole life, and how many of them lately.
 struct Seen {
     statistics: Arc<async_nats::Statistics>,
     connects: u64,
@@ -332,11 +334,13 @@ impl Seen {
         Self { statistics, connects, total: 0, second, this_second: 0, last_second: 0 }
     }
 
+    /// Whether the server has counted all of them: it begins anew with each connection, while the
+    /// client library does not, and would end the subscription before the server does.
+    fn is_counted_by_the_server(&self) -> bool {
+        self.statistics.connects.load(Ordering::Relaxed) == self.connects
+    }
+
     fn count(&mut self) {
-        let connects = self.statistics.connects.load(Ordering::Relaxed);
-        if connects != self.connects {
-            (self.connects, self.total) = (connects, 0);
-        }
         let elapsed = self.second.elapsed();
         if elapsed >= Duration::from_secs(1) {
             self.last_second = if elapsed < Duration::from_secs(2) { self.this_second } else { 0 };
