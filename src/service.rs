@@ -10,8 +10,8 @@ mod queue;
 mod replies;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -199,14 +199,30 @@ impl Running {
 
 /// The decisions under way.
 #[derive(Debug, Clone, Default)]
-pub struct Decisions(Arc<ArcSwap<TaskTracker>>);
+pub struct Decisions(Arc<Trackers>);
+
+#[derive(Debug, Default)]
+struct Trackers {
+    current: ArcSwap<TaskTracker>,
+    /// Those that were current before and may have decisions left.
+    earlier: Mutex<Vec<TaskTracker>>,
+}
 
 impl Decisions {
-    /// Returns once every decision that had begun before the call has been answered.
+    /// Returns once every decision that had begun before the call has been answered, those that
+    /// another call waits for included.
     pub async fn settle(&self) {
-        let begun = self.0.swap(Arc::new(TaskTracker::new()));
-        begun.close();
-        begun.wait().await;
+        let begun = {
+            let mut earlier = self.0.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            let begun = self.0.current.swap(Arc::new(TaskTracker::new()));
+            begun.close();
+            earlier.retain(|tracker| !tracker.is_empty());
+            earlier.push(TaskTracker::clone(&begun));
+            earlier.clone()
+        };
+        for tracker in begun {
+            tracker.wait().await;
+        }
     }
 }
 
@@ -309,7 +325,7 @@ impl Dispatcher {
     fn begin(&self, pending: Pending, permit: OwnedSemaphorePermit) {
         let worker = Arc::clone(&self.worker);
         let deadline = pending.received + self.deadline;
-        self.decisions.0.load().spawn(async move {
+        self.decisions.0.current.load().spawn(async move {
             worker.work(pending, deadline).await;
             drop(permit);
         });
@@ -382,5 +398,28 @@ impl Worker {
         if let Outcome::Reply(reply) = outcome {
             self.replies.send(subject, reply).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn settling_waits_for_what_another_call_waits_for() {
+        let decisions = Decisions::default();
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        decisions.0.current.load().spawn(answered);
+        let mut first = Box::pin(decisions.settle());
+        assert!((&mut first).now_or_never().is_none());
+        let mut second = Box::pin(decisions.settle());
+        assert!((&mut second).now_or_never().is_none(), "the decision is not answered yet");
+        drop(first);
+        assert!(decisions.settle().now_or_never().is_none(), "nor after a call was given up");
+        answer.send(()).unwrap();
+        second.await;
+        assert!(decisions.settle().now_or_never().is_some());
     }
 }
