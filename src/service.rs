@@ -274,7 +274,7 @@ impl Dispatcher {
 
     /// The order of calls that was found to lose nothing under load: a bounded rest, quiet, drain,
     /// decisions, flush. The bound is the server's count, so that a subscription which has been
-    /// through a reconnect is drained at once.
+    /// through a reconnect is drained at once: under load that may lose a request.
     async fn finish(mut self, mut requests: Subscriber, seen: &Seen) {
         if seen.is_counted_by_the_server() {
             let last = seen.total + seen.lately() + LAST_MESSAGES;
