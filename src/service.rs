@@ -10,13 +10,13 @@ mod queue;
 mod replies;
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_nats::{Client, Message, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,14 +33,9 @@ pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
 /// The queue group of all instances: each request is answered by exactly one of them.
 pub const QUEUE_GROUP: &str = "nats-callout";
 
-/// How long a stopping subscription has to be quiet before it is ended, and how many messages the
-/// server may still send it meanwhile, beside as many as came in the last second or two. Ending it
-/// at once loses requests that are on their way.
-const QUIET: Duration = Duration::from_millis(250);
-const LAST_MESSAGES: u64 = 16;
-
-/// How long a stop waits for that at most.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// A bound that ends a subscription at once on the server, which reads at most nine digits
+/// (`parseSize` in nats-server's util.go), and never in the client library, which counts to it.
+const ENDED_BY_THE_SERVER: u64 = u64::MAX;
 
 /// How long a request to ourselves may take before the service counts as unable to start.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -252,16 +247,18 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(mut self, mut requests: Subscriber, stop: CancellationToken) {
-        let mut seen = Seen::new(&self.client);
+        self.dispatch_until(&mut requests, stop.cancelled()).await;
+        self.finish(requests).await;
+    }
+
+    async fn dispatch_until(&mut self, requests: &mut Subscriber, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = &mut end => break,
                 message = requests.next() => match message {
-                    Some(message) => {
-                        seen.count();
-                        self.take(message);
-                    }
+                    Some(message) => self.take(message),
                     None => break,
                 },
                 permit = Arc::clone(&self.permits).acquire_owned(), if !self.queue.is_empty() => {
@@ -269,22 +266,24 @@ impl Dispatcher {
                 }
             }
         }
-        self.finish(requests, &seen).await;
     }
 
-    /// The order of calls that was found to lose nothing under load: a bounded rest, quiet, drain,
-    /// decisions, flush. The bound is the server's count, so that a subscription which has been
-    /// through a reconnect is drained at once: under load that may lose a request.
-    async fn finish(mut self, mut requests: Subscriber, seen: &Seen) {
-        if seen.is_counted_by_the_server() {
-            let last = seen.total + seen.lately() + LAST_MESSAGES;
-            if let Err(error) = requests.unsubscribe_after(last).await {
-                tracing::debug!(%error, "the connection is gone already");
-            }
-            self.take_until_quiet(&mut requests).await;
+    /// Ends the subscription on the server alone and awaits a proof, which comes back behind the
+    /// last request on its way. [`Subscriber::drain`] forgets the subscription as soon as it has
+    /// asked the server, and loses what is on its way then.
+    async fn finish(mut self, mut requests: Subscriber) {
+        if let Err(error) = requests.unsubscribe_after(ENDED_BY_THE_SERVER).await {
+            tracing::debug!(%error, "the connection is gone already");
         }
-        if requests.drain().await.is_ok() {
-            self.take_until_quiet(&mut requests).await;
+        let client = self.client.clone();
+        let ended = async {
+            if let Err(error) = prove(&client).await {
+                tracing::warn!(%error, "requests on their way at the stop may be lost");
+            }
+        };
+        self.dispatch_until(&mut requests, ended).await;
+        while let Some(Some(message)) = requests.next().now_or_never() {
+            self.take(message);
         }
         while !self.queue.is_empty() {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
@@ -292,15 +291,6 @@ impl Dispatcher {
         }
         self.decisions.settle().await;
         self.worker.replies.flush().await;
-    }
-
-    async fn take_until_quiet(&mut self, requests: &mut Subscriber) {
-        let until = Instant::now() + STOP_PATIENCE;
-        while Instant::now() < until
-            && let Ok(Some(message)) = tokio::time::timeout(QUIET, requests.next()).await
-        {
-            self.take(message);
-        }
     }
 
     fn take(&mut self, message: Message) {
@@ -329,45 +319,6 @@ impl Dispatcher {
             worker.work(pending, deadline).await;
             drop(permit);
         });
-    }
-}
-
-/// How many messages the subscription has had in its whole life, and how many of them lately.
-struct Seen {
-    statistics: Arc<async_nats::Statistics>,
-    connects: u64,
-    total: u64,
-    second: Instant,
-    this_second: u64,
-    last_second: u64,
-}
-
-impl Seen {
-    fn new(client: &Client) -> Self {
-        let statistics = client.statistics();
-        let connects = statistics.connects.load(Ordering::Relaxed);
-        let second = Instant::now();
-        Self { statistics, connects, total: 0, second, this_second: 0, last_second: 0 }
-    }
-
-    /// Whether the server has counted all of them: it begins anew with each connection, while the
-    /// client library does not, and would end the subscription before the server does.
-    fn is_counted_by_the_server(&self) -> bool {
-        self.statistics.connects.load(Ordering::Relaxed) == self.connects
-    }
-
-    fn count(&mut self) {
-        let elapsed = self.second.elapsed();
-        if elapsed >= Duration::from_secs(1) {
-            self.last_second = if elapsed < Duration::from_secs(2) { self.this_second } else { 0 };
-            (self.second, self.this_second) = (Instant::now(), 0);
-        }
-        self.total += 1;
-        self.this_second += 1;
-    }
-
-    fn lately(&self) -> u64 {
-        self.this_second + self.last_second
     }
 }
 
@@ -403,8 +354,6 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     #[tokio::test]

@@ -135,13 +135,23 @@ fn more_logins(logins: &AtomicUsize, more: usize) {
     eventually("more logins", || (logins.load(Ordering::Relaxed) >= wanted).then_some(()));
 }
 
-fn stops_lose_nothing(mode: Mode) {
-    let deployment = Deployment::start(mode);
+/// Stops an instance that has been through a restart of the server, and two that have not.
+fn stops_lose_nothing(mode: Mode, version: &'static str) {
+    let mut deployment = Deployment::start_with(mode, version);
     let login = deployment.tenant_add("one", &[]);
     let port = deployment.server.port();
+    let mut reconnected = Some(deployment.another_service());
+    let fields = login.connect_fields();
+    for _ in 0..200 {
+        assert_eq!(raw::connect(port, &fields).0, Verdict::Admitted);
+    }
+    deployment.server.stop();
+    deployment.server.restart();
+    eventually("a login", || (raw::connect(port, &fields).0 == Verdict::Admitted).then_some(()));
     let (logins, refusals) = under_load(port, &login, |logins| {
         for _ in 0..3 {
-            let mut second = deployment.another_service();
+            let second = reconnected.take();
+            let mut second = second.unwrap_or_else(|| deployment.another_service());
             more_logins(logins, 300);
             assert!(second.stop().success(), "SIGTERM is a way to end");
             more_logins(logins, 100);
@@ -152,12 +162,22 @@ fn stops_lose_nothing(mode: Mode) {
 
 #[test]
 fn an_instance_that_stops_under_load_loses_no_login_in_operator_mode() {
-    stops_lose_nothing(Mode::Operator);
+    stops_lose_nothing(Mode::Operator, servers::MAIN);
 }
 
 #[test]
 fn an_instance_that_stops_under_load_loses_no_login_in_config_mode() {
-    stops_lose_nothing(Mode::Config);
+    stops_lose_nothing(Mode::Config, servers::MAIN);
+}
+
+#[test]
+fn an_instance_that_stops_under_load_loses_no_login_on_2_10() {
+    stops_lose_nothing(Mode::Config, "2.10.26");
+}
+
+#[test]
+fn an_instance_that_stops_under_load_loses_no_login_on_2_12() {
+    stops_lose_nothing(Mode::Operator, "2.12.8");
 }
 
 #[test]
