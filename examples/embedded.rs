@@ -5,12 +5,11 @@
 //! demo/nats-server.conf`, then `cargo run --example embedded -- demo/nats-callout.toml`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
-use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::open::{StoreOptions, open};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -18,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args().nth(1).ok_or("usage: embedded CONFIG")?;
     let config = Config::load(Path::new(&file), Files::MustExist)?.config;
     let url = config.database.url.expose();
-    let store = Arc::new(SqliteStore::open(url, &SqliteOptions::default()).await?);
+    let store = open(url, &StoreOptions::default()).await?;
 
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -35,7 +35,7 @@ use crate::provision::servers::Servers;
 use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::cache::{CacheOptions, Cached};
-use crate::store::{Coordination, CredentialStore, ProvisioningStore};
+use crate::store::{CredentialStore, ProvisioningStore, Store};
 
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
@@ -78,16 +78,11 @@ impl From<KeyFileError> for DaemonError {
     }
 }
 
-/// The tenant table, through every trait that the service needs.
-pub trait Store: CredentialStore + ProvisioningStore + Coordination {}
-
-impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
-
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
 /// to itself has come back and the streams of BB are there, and stops without losing a request.
-pub async fn run<S: Store + 'static>(
+pub async fn run(
     config: &Config,
-    store: Arc<S>,
+    store: Arc<dyn Store>,
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
@@ -103,7 +98,7 @@ pub async fn run<S: Store + 'static>(
     let keys = SigningKeys::read(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cache = Arc::new(Cached::new(
-        Arc::clone(&store) as Arc<dyn CredentialStore>,
+        store.clone(),
         &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);

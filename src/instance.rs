@@ -24,9 +24,6 @@ use crate::store::{Change, Coordination, ProvisioningStore, StoreError};
 /// `{"instance":"<id>"}` once it has, and once the decisions begun before are answered.
 pub const SYNC_SUBJECT: &str = "_CALLOUT.sync";
 
-/// How often the database is asked for changes.
-const POLL: Duration = Duration::from_millis(100);
-
 /// How often an instance notes that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -133,10 +130,9 @@ impl Instance {
     }
 
     async fn follow(&self) {
-        let mut ticks = ticks(POLL);
         let mut was_lost = false;
         loop {
-            ticks.tick().await;
+            self.coordination.wait_for_news().await;
             match self.forget_changes().await {
                 Ok(()) if was_lost => {
                     tracing::info!("changes can be read again");

@@ -6,6 +6,8 @@
 
 pub mod cache;
 #[cfg(feature = "sqlite")]
+pub mod open;
+#[cfg(feature = "sqlite")]
 mod queries;
 pub mod record;
 #[cfg(feature = "sqlite")]
@@ -279,6 +281,19 @@ pub trait Coordination: Debug + Send + Sync {
     /// Removes this instance's heartbeat: it stops.
     fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Returns when there may be news: at the latest after a time well below a second, and as soon
+    /// as the database says so where it can.
+    fn wait_for_news(&self) -> BoxFuture<'_, ()>;
+
     /// The instances whose heartbeat is at `since` or later.
     fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+}
+
+/// A whole tenant table: everything that the service needs, and its end.
+pub trait Store: CredentialStore + ProvisioningStore + Coordination {
+    /// Whether the database answers and has its tables: the version of its schema.
+    fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>>;
+
+    /// Lets running statements end and closes the connections.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }

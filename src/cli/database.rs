@@ -8,8 +8,8 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::Usage;
 use crate::config::Config;
-use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{Coordination, CredentialStore, ProvisioningStore, StoreError};
+use crate::store::open::{self, StoreOptions};
+use crate::store::{Coordination, CredentialStore, ProvisioningStore, Store, StoreError};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,11 +24,11 @@ pub(super) struct Database {
 /// Opens the database for a command.
 pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
     // A person can wait longer than a login.
-    let options = SqliteOptions {
+    let options = StoreOptions {
         read_timeout: PATIENCE,
         write_timeout: PATIENCE,
         readers: 2,
-        ..SqliteOptions::default()
+        ..StoreOptions::default()
     };
     let store = connect(config, &options).await?;
     Ok(Database { credentials: store.clone(), provisioning: store.clone(), coordination: store })
@@ -36,33 +36,32 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
 
 /// The version of the database's schema, which is brought up to date first.
 pub(super) async fn schema_version(config: &Config) -> anyhow::Result<i64> {
-    let store = connect(config, &SqliteOptions::default()).await?;
+    let store = connect(config, &StoreOptions::default()).await?;
     store.ping().await.map_err(explain)
 }
 
 /// Opens the database for the service.
-pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
+pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let timeout = config.database.timeout;
     let options =
-        SqliteOptions { read_timeout: timeout, write_timeout: timeout, ..SqliteOptions::default() };
+        StoreOptions { read_timeout: timeout, write_timeout: timeout, ..StoreOptions::default() };
     connect(config, &options).await
 }
 
-async fn connect(config: &Config, options: &SqliteOptions) -> anyhow::Result<Arc<SqliteStore>> {
+async fn connect(config: &Config, options: &StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
     let url = &config.database.url;
     if !url.is_sqlite() {
         bail!(Usage(
             "[database] url: PostgreSQL is not supported yet; write sqlite://PATH".to_owned()
         ));
     }
-    let store = SqliteStore::open(url.expose(), options).await.with_context(|| {
+    open::open(url.expose(), options).await.with_context(|| {
         format!(
             "cannot open the database {}; check [database] url in {}",
             url.expose(),
             config.file.display()
         )
-    })?;
-    Ok(Arc::new(store))
+    })
 }
 
 /// The error, with what to do about it.

@@ -71,11 +71,11 @@ impl<'a> SigningKeys<'a> {
 }
 
 #[allow(clippy::too_many_arguments, reason = "wiring: each is used once")]
-pub(super) async fn operator_mode<S: Store + 'static>(
+pub(super) async fn operator_mode(
     config: &Config,
     mode: &OperatorMode,
     keys: OperatorKeys,
-    store: &Arc<S>,
+    store: &Arc<dyn Store>,
     cache: Arc<Cached>,
     servers: Arc<Servers>,
     system: Client,

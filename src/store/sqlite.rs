@@ -15,41 +15,16 @@ mod row;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqlitePool;
 
 use self::accounts::Keeping;
 use self::fault::unavailable;
 use self::feed::Feed;
 pub use self::open::OpenError;
-use super::{StoreError, queries};
-
-/// How long a [`SqliteStore`] waits, and with how many connections it reads.
-#[derive(Debug, Clone)]
-pub struct SqliteOptions {
-    /// How long a read waits, for a connection and for the file: nearly as long as a login can
-    /// wait, so that a fault that passes costs nobody a login.
-    pub read_timeout: Duration,
-    /// How long a write waits for its turn and for the file's lock. A login writes once in the
-    /// life of a tenant; a command can afford to wait longer.
-    pub write_timeout: Duration,
-    /// How long opening waits for others that are just creating or migrating the file.
-    pub open_timeout: Duration,
-    /// How many reads can run at the same time.
-    pub readers: u32,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self {
-            read_timeout: Duration::from_millis(1_500),
-            write_timeout: Duration::from_millis(1_500),
-            open_timeout: Duration::from_secs(5),
-            readers: 4,
-        }
-    }
-}
+use super::open::StoreOptions;
+use super::{Store, StoreError, queries};
 
 /// The tenant table in an SQLite file.
 #[derive(Debug)]
@@ -65,7 +40,7 @@ impl SqliteStore {
     /// Opens the file named by a URL of the form `sqlite://PATH`, after creating it and bringing
     /// its schema up to date where needed. A file that is made here can be read and written by its
     /// owner alone. A schema newer than this build is used as it is.
-    pub async fn open(url: &str, options: &SqliteOptions) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
         open::open(url, options).await
     }
 
@@ -74,23 +49,26 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
 
-    /// Whether the database answers and has its tables: the version of its schema.
-    pub async fn ping(&self) -> Result<i64, StoreError> {
-        let version: Option<i64> = sqlx::query_scalar(queries::PING)
-            .fetch_one(&self.readers)
-            .await
-            .map_err(|error| unavailable(&self.path, &error))?;
-        match version {
-            Some(version) => Ok(version),
-            None => Err(StoreError::Unavailable(format!("{}: no schema", self.path.display()))),
-        }
+impl Store for SqliteStore {
+    fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        Box::pin(async move {
+            let version: Option<i64> = sqlx::query_scalar(queries::PING)
+                .fetch_one(&self.readers)
+                .await
+                .map_err(|error| unavailable(&self.path, &error))?;
+            version.ok_or_else(|| {
+                StoreError::Unavailable(format!("{}: no schema", self.path.display()))
+            })
+        })
     }
 
-    /// Lets running statements end and closes the file.
-    pub async fn close(&self) {
-        self.feed.close().await;
-        self.writer.close().await;
-        self.readers.close().await;
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.feed.close().await;
+            self.writer.close().await;
+            self.readers.close().await;
+        })
     }
 }

@@ -14,13 +14,7 @@ mod times;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::{
-    Coordination, CredentialStore, Freshness, LoginRecord, ProvisioningStore,
-};
-
-/// All that a store is.
-pub(crate) trait Store: CredentialStore + ProvisioningStore + Coordination {}
-impl<S: CredentialStore + ProvisioningStore + Coordination> Store for S {}
+use nats_callout::store::{Freshness, LoginRecord, Store};
 
 /// A fresh database, gone when dropped.
 pub(crate) trait Database: Send + Sync {

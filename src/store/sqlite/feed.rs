@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -18,6 +19,9 @@ use crate::store::{Change, Coordination, Effect, News, StoreError, queries};
 
 /// More changes than this at once are not worth telling apart.
 const MANY: i64 = 4096;
+
+/// How often `data_version` is looked at.
+const POLL: Duration = Duration::from_millis(100);
 
 /// The number of the last change, whether or not its row is still there.
 const LAST_CHANGE: &str =
@@ -181,6 +185,10 @@ impl Coordination for SqliteStore {
                 .map_err(|error| self.unavailable(&error))?;
             Ok(())
         })
+    }
+
+    fn wait_for_news(&self) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(POLL))
     }
 
     fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

@@ -13,10 +13,11 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
+use super::SqliteStore;
 use super::accounts::Keeping;
 use super::fault::{BUSY, CANTOPEN, CORRUPT, IOERR, LOCKED, NOTADB, READONLY, primary_code};
 use super::feed::Feed;
-use super::{SqliteOptions, SqliteStore};
+use crate::store::open::StoreOptions;
 
 /// Why a database file could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +242,7 @@ fn database_error(error: MigrateError) -> Result<sqlx::Error, MigrateError> {
 }
 
 /// Switches to WAL and brings the schema up to date.
-async fn prepare(path: &Path, options: &SqliteOptions) -> Result<(), OpenError> {
+async fn prepare(path: &Path, options: &StoreOptions) -> Result<(), OpenError> {
     let began = Instant::now();
     let connect = SqliteConnectOptions::new()
         .filename(path)
@@ -267,7 +268,7 @@ async fn prepare(path: &Path, options: &SqliteOptions) -> Result<(), OpenError> 
     }
 }
 
-pub(super) async fn open(url: &str, options: &SqliteOptions) -> Result<SqliteStore, OpenError> {
+pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<SqliteStore, OpenError> {
     let path = path_of(url)?;
     let made = make(path)?;
     if let Err(error) = prepare(path, options).await {

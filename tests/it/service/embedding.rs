@@ -16,7 +16,7 @@ use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::rules::PolicySet;
 use nats_callout::protocol::envelope::Envelope;
 use nats_callout::service::AuthCallout;
-use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::open::{StoreOptions, open};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use tokio_util::sync::CancellationToken;
 
@@ -97,7 +97,7 @@ async fn the_configured_service_runs_inside_an_application() {
     let login = init.tenant_add("one", &[]);
     let config = Config::load(&init.config(), Files::MustExist).expect("what init wrote").config;
     let url = config.database.url.expose();
-    let store = Arc::new(SqliteStore::open(url, &SqliteOptions::default()).await.expect("opens"));
+    let store = open(url, &StoreOptions::default()).await.expect("opens");
 
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = tokio::sync::oneshot::channel();

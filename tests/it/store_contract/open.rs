@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::Store as _;
+use nats_callout::store::open::StoreOptions;
+use nats_callout::store::sqlite::SqliteStore;
 use nats_callout::store::{Change, Coordination as _, StoreError, UserKind};
 use nats_callout::store::{CredentialStore as _, Freshness, NewUser, ProvisioningStore as _};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -20,7 +22,7 @@ use super::{ALICE, Database};
 
 async fn refusal(path: &Path) -> String {
     let options =
-        SqliteOptions { open_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
+        StoreOptions { open_timeout: Duration::from_millis(200), ..StoreOptions::default() };
     let url = format!("sqlite://{}", path.display());
     SqliteStore::open(&url, &options).await.expect_err("it opened").to_string()
 }
@@ -96,7 +98,7 @@ async fn many_open_one_new_file_at_once() {
         .map(|_| {
             let url = file.url();
             tokio::spawn(async move {
-                SqliteStore::open(&url, &SqliteOptions::default()).await.unwrap().ping().await
+                SqliteStore::open(&url, &StoreOptions::default()).await.unwrap().ping().await
             })
         })
         .collect();
@@ -129,7 +131,7 @@ async fn errors_say_what_is_wrong_and_leave_nothing() {
         ("sqlite::memory:", "in memory"),
         ("sqlite://x.db?mode=ro", "no parameters"),
     ] {
-        let text = SqliteStore::open(url, &SqliteOptions::default()).await.unwrap_err();
+        let text = SqliteStore::open(url, &StoreOptions::default()).await.unwrap_err();
         assert!(text.to_string().contains(words), "{text}");
     }
 }
@@ -255,7 +257,7 @@ async fn a_file_locked_even_for_readers_fails_in_time() {
     let file = SqliteFile::new();
     (&file as &dyn Database).run(ALICE).await;
     file.release().await;
-    let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
+    let options = StoreOptions { readers: 1, ..StoreOptions::default() };
     let mut other =
         sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
     for statement in ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"] {

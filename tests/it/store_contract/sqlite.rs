@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::sqlite::{SqliteOptions, SqliteStore};
+use nats_callout::store::open::StoreOptions;
+use nats_callout::store::sqlite::SqliteStore;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
@@ -33,7 +34,7 @@ impl SqliteFile {
     }
 
     pub(crate) async fn open(&self) -> SqliteStore {
-        SqliteStore::open(&self.url(), &SqliteOptions::default()).await.unwrap()
+        SqliteStore::open(&self.url(), &StoreOptions::default()).await.unwrap()
     }
 
     async fn keep_open(&self) {
