@@ -27,6 +27,10 @@ CREATE TABLE leases (
   until INTEGER NOT NULL
 );
 
+CREATE VIEW lease_records AS
+  SELECT name, holder, until - CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS left_ms
+  FROM leases;
+
 -- The user whose hash is being replaced by one of the same password; empty outside of that
 -- transaction.
 CREATE TABLE rehashes (
