@@ -166,7 +166,7 @@ pub async fn run(
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
-    if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+    if streams::ensure(&connections.main, &config.streams, &shutdown).await {
         ready();
     }
 
