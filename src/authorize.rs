@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::audit::NotAudited;
 use crate::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
@@ -114,6 +115,9 @@ pub enum Abort {
     /// The response could not be encrypted.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The grant was not recorded, and has to be first.
+    #[error(transparent)]
+    Audit(#[from] NotAudited),
     /// The answer would come too late.
     #[error("no decision before the deadline")]
     Deadline,

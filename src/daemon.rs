@@ -3,6 +3,7 @@
 
 mod connect;
 mod mode;
+mod told;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use self::connect::{Login, connect};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
+use self::told::Told;
 use crate::authn::hashing::HashingError;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
@@ -23,6 +25,7 @@ use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
+use crate::events::changes::ChangeEvents;
 use crate::instance::{Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
@@ -79,7 +82,7 @@ impl From<KeyFileError> for DaemonError {
 }
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back and the streams of BB are there, and stops without losing a request.
+/// to itself has come back and the streams of events are there, and stops without losing a request.
 pub async fn run(
     config: &Config,
     store: Arc<dyn Store>,
@@ -136,7 +139,9 @@ pub async fn run(
         .with_authenticator(Arc::new(token));
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
-    let running = AuthCallout::new(Arc::new(authorizer))
+    let id = nats_id(&connections.main);
+    let told = Told::new(config, &connections.events, &cache, &clock, &id);
+    let mut callout = AuthCallout::new(Arc::new(authorizer))
         .with_settings(Settings {
             deadline: config.callout.deadline,
             max_in_flight: config.callout.max_in_flight,
@@ -144,15 +149,20 @@ pub async fn run(
         })
         .with_reply_connections(connections.replies.clone())
         .with_loading_connection(connections.loading.clone())
-        .with_observer(Arc::new(observer))
-        .start(connections.main.clone())
-        .await?;
+        .with_observer(Arc::new(observer));
+    if let Some(decisions) = &told.decisions {
+        callout = callout.with_observer(Arc::clone(decisions));
+    }
+    if let Some(gate) = told.gate {
+        callout = callout.with_gate(gate);
+    }
+    let running = callout.start(connections.main.clone()).await?;
 
     let (effects, signals) = mpsc::unbounded_channel();
     let revoker = Revoker {
         provisioning: store.clone(),
         coordination: store.clone(),
-        cluster: Cluster::new(system),
+        cluster: Cluster::new(system).with_observer(told.decisions),
         places: places(&config.mode)?,
         own,
         ttl: config.callout.ttl,
@@ -160,13 +170,17 @@ pub async fn run(
     };
     let decisions = running.decisions();
     tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
-    let id = nats_id(&connections.main);
-    Instance::with_effects(id, store.clone(), cache, clock, Some(effects))
+    Instance::with_effects(id.clone(), store.clone(), cache, clock, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
-    tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
+    tasks.spawn(rehash(lane, store.clone(), rehashes, stop.clone()));
     if streams::ensure(&connections.main, &config.streams, &shutdown).await {
+        if let Some(events) = told.events {
+            tasks.spawn(events.run(stop.clone()));
+        }
+        let changes = ChangeEvents::new(store, told.publisher, id, config.streams.clone());
+        tasks.spawn(changes.run(stop.clone()));
         ready();
     }
 
@@ -220,11 +234,13 @@ struct Connections {
     main: Client,
     replies: Vec<Client>,
     loading: Client,
+    /// Its own: an event must not wait behind replies, nor they behind events.
+    events: Client,
 }
 
 impl Connections {
     async fn drain(&self) {
-        for client in self.replies.iter().chain([&self.loading, &self.main]) {
+        for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
             if let Err(error) = client.drain().await {
                 tracing::debug!(%error, "a connection was closed already");
             }
@@ -246,7 +262,8 @@ async fn connect_all(
         replies.push(connect("replies", &config.nats, &login, shutdown).await?);
     }
     let loading = connect("loading", &config.nats, &login, shutdown).await?;
-    Ok(Connections { main, replies, loading })
+    let events = connect("events", &config.nats, &login, shutdown).await?;
+    Ok(Connections { main, replies, loading, events })
 }
 
 /// An id that no other instance has: the connection's inbox is random.

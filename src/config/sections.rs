@@ -225,7 +225,8 @@ pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
 pub(super) fn events(reader: &mut Reader) -> (Events, EventLimits) {
     let source = reader
         .parsed("events.source", "write a URI or a path, such as \"/nats-callout/eu\"", |text| {
-            let sound = (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+            let sound =
+                (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
             if sound { Ok(text.to_owned()) } else { Err(format!("`{text}` is no URI reference")) }
         })
         .unwrap_or_else(|| "nats-callout".to_owned());

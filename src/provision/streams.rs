@@ -138,6 +138,11 @@ pub async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationTok
     }
 }
 
+/// Makes whatever stream is missing, in one attempt: after an event found none.
+pub async fn restore(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
+    ensure_once(client, limits).await
+}
+
 async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
     let own = events::streams(&limits.events);
     for stream in tenants(&limits.bb).into_iter().chain(own) {

@@ -18,8 +18,7 @@ use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 const EVENT_STREAMS: [&str; 2] = [AUTH_EVENTS, AUTH_DECISIONS];
 
 /// The streams in BB that the service makes and BB's own login may not touch.
-const PROTECTED_STREAMS: [&str; 4] =
-    [AUTH_EVENTS, AUTH_DECISIONS, POOLED_EVENTS, RECEIVED_EVENTS];
+const PROTECTED_STREAMS: [&str; 4] = [AUTH_EVENTS, AUTH_DECISIONS, POOLED_EVENTS, RECEIVED_EVENTS];
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
