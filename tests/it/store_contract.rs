@@ -6,6 +6,7 @@ mod changes;
 mod effects;
 mod logins;
 mod open;
+pub(crate) mod outbox;
 pub(crate) mod postgres;
 mod races;
 mod rules;
@@ -96,4 +97,4 @@ const TENANT: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');
 const ALICE: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');
     INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$...');";
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
