@@ -61,6 +61,13 @@ pub(super) struct InitOptions {
     pub(super) max_payload: Option<u64>,
 }
 
+/// What `--database` names; a relative path starts at the working directory.
+pub(super) fn database_url(url: &str) -> anyhow::Result<DatabaseUrl> {
+    let here = std::env::current_dir().context("the working directory is gone")?;
+    DatabaseUrl::parse(url, &here)
+        .map_err(|what| Usage(format!("--database: {what}; {}", config::DATABASE_REMEDY)).into())
+}
+
 impl Default for InitOptions {
     /// Those of the command line.
     fn default() -> Self {
@@ -191,18 +198,10 @@ impl Deployment {
             .into());
         }
         let database = match &options.database {
-            Some(url) => {
-                let here = std::env::current_dir().context("the working directory is gone")?;
-                let url = DatabaseUrl::parse(url, &here).map_err(|what| {
-                    Usage(format!("--database: {what}; {}", config::DATABASE_REMEDY))
-                })?;
-                url.expose().to_owned()
-            }
-            None => {
-                let url = DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?;
-                url.expose().to_owned()
-            }
+            Some(url) => database_url(url)?,
+            None => DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?,
         };
+        let database = database.expose().to_owned();
         Ok(Self {
             folder,
             mode: options.mode,

