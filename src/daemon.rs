@@ -23,7 +23,7 @@ use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
-use crate::instance::{Instance, LoginLog, LoginObserver};
+use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
 use crate::placement::TargetError;
@@ -99,7 +99,11 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cache = Arc::new(Cached::new(
         store.clone(),
-        &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
+        &CacheOptions {
+            ttl: config.cache.ttl,
+            capacity: config.cache.entries as u64,
+            confirmed_within: Some(CONFIRMED_WITHIN),
+        },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;

@@ -13,6 +13,7 @@ mod broken;
 mod changes;
 mod cli;
 mod harness;
+mod instances;
 mod login;
 mod policies;
 mod protocol;

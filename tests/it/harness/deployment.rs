@@ -99,9 +99,19 @@ impl Initialised {
 
     /// Starts another instance beside the one that runs.
     pub(crate) fn another_service(&self) -> Service {
+        self.another(&[])
+    }
+
+    /// Starts another instance that connects to these servers.
+    pub(crate) fn another_service_at(&self, urls: &str) -> Service {
+        self.another(&[("NATS_CALLOUT_NATS_URL", urls)])
+    }
+
+    fn another(&self, settings: &[(&str, &str)]) -> Service {
         let http = format!("127.0.0.1:{}", ports::free());
-        Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &http)])
-            .unwrap_or_else(|log| panic!("{log}"))
+        let mut all = vec![("NATS_CALLOUT_HTTP_LISTEN", http.as_str())];
+        all.extend(settings);
+        Service::serve(&self.config(), &all).unwrap_or_else(|log| panic!("{log}"))
     }
 
     /// Runs one command on this deployment.
