@@ -1,6 +1,7 @@
 //! Several instances of the service in one queue group, on a cluster of three servers: any of
 //! either may die or be replaced under a constant load of logins.
 
+mod history;
 mod load;
 
 use std::time::Duration;
