@@ -10,6 +10,7 @@ pub(crate) mod clients;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
 pub(crate) mod ports;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod servers;
