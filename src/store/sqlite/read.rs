@@ -3,14 +3,44 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use sqlx::Connection as _;
+use sqlx::sqlite::SqliteRow;
 
-use super::fault::unavailable;
+use super::fault::{damaged, unavailable};
 use super::{SqliteStore, row};
 use crate::keys::AccountId;
 use crate::store::{
     CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
     queries,
 };
+
+/// More connections than this that all went bad are made anew by later reads.
+const ATTEMPTS: u32 = 8;
+
+impl SqliteStore {
+    /// One row, through a connection that is closed if the file turns out to be damaged: SQLite
+    /// goes on answering out of the pages that a connection has in memory when the file is mended.
+    async fn row(
+        &self,
+        statement: &'static str,
+        key: &str,
+    ) -> Result<Option<SqliteRow>, StoreError> {
+        let fault = |error: sqlx::Error| unavailable(&self.path, &error);
+        for _ in 1..ATTEMPTS {
+            let mut connection = self.readers.acquire().await.map_err(fault)?;
+            let found = sqlx::query(statement).bind(key).fetch_optional(&mut *connection).await;
+            match found {
+                Err(error) if damaged(&error) => {
+                    // It is given up, whether or not it can be closed in order.
+                    let _ = connection.detach().close_hard().await;
+                }
+                found => return found.map_err(fault),
+            }
+        }
+        let found = sqlx::query(statement).bind(key).fetch_optional(&self.readers).await;
+        found.map_err(fault)
+    }
+}
 
 impl CredentialStore for SqliteStore {
     fn user<'a>(
@@ -19,11 +49,8 @@ impl CredentialStore for SqliteStore {
         _freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
         Box::pin(async move {
-            sqlx::query(queries::LOGIN)
-                .bind(name)
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(|error| unavailable(&self.path, &error))?
+            self.row(queries::LOGIN, name)
+                .await?
                 .map(|found| row::login(&found).map(Arc::new))
                 .transpose()
         })
@@ -35,11 +62,8 @@ impl CredentialStore for SqliteStore {
         _freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
         Box::pin(async move {
-            sqlx::query(queries::TOKEN)
-                .bind(hash.to_hex())
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(|error| unavailable(&self.path, &error))?
+            self.row(queries::TOKEN, &hash.to_hex())
+                .await?
                 .map(|found| row::token(&found).map(Arc::new))
                 .transpose()
         })
