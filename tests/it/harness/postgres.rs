@@ -99,12 +99,18 @@ impl Drop for PostgresDatabase<'_> {
     }
 }
 
+/// The real psql, which prints rows without ornament and ends with the first error.
+pub(crate) fn shell(url: &str) -> Command {
+    let mut command = Command::new(programs().join("psql"));
+    command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+    command.args(["--set=ON_ERROR_STOP=1", "--dbname", url]);
+    command
+}
+
 /// Runs statements with the real psql as it is when somebody types into it, up to the first that
 /// fails. An error is what psql says.
 pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
-    let mut child = Command::new(programs().join("psql"))
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-        .args(["--set=ON_ERROR_STOP=1", "--dbname", url])
+    let mut child = shell(url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
