@@ -13,6 +13,7 @@ mod broken;
 mod changes;
 mod cli;
 mod harness;
+mod http;
 mod login;
 mod policies;
 mod protocol;
