@@ -22,3 +22,4 @@ mod service;
 mod store_cache;
 mod store_contract;
 mod transcript;
+mod watchdog;
