@@ -9,6 +9,7 @@ mod mode;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -46,6 +47,10 @@ use crate::store::{CredentialStore, ProvisioningStore, Store};
 
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
+
+/// How long ago changes may have been read at most where a decision rests on a cached row: an
+/// instance that was stopped for a while does not grant what it knew before.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the service cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +135,11 @@ pub async fn run(
     tasks.spawn(http::serve(config.http_listen, Arc::clone(&observed), stop.clone()).await?);
     let cache = Arc::new(Cached::new(
         store.clone(),
-        &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
+        &CacheOptions {
+            ttl: config.cache.ttl,
+            capacity: config.cache.entries as u64,
+            confirmed_within: Some(CONFIRMED_WITHIN),
+        },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
@@ -248,7 +257,7 @@ async fn rehash(
     stop: CancellationToken,
 ) {
     while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(60);
         let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
         if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
             tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, SubscribeError};
 use futures_util::StreamExt as _;
@@ -103,11 +103,13 @@ impl Instance {
     /// Forgets whatever has changed. With an error, everything: what changed is not known.
     async fn forget_changes(&self) -> Result<(), StoreError> {
         let _forgetting = self.forgetting.lock().await;
+        let asked = Instant::now();
         match self.coordination.news().await {
             Ok(news) => {
                 for change in &news.changes {
                     self.cache.forget(change);
                 }
+                self.cache.confirm(asked);
                 if news.changes.contains(&Change::Everything) {
                     self.pass_on(Signal::Unknown);
                 } else if !news.effects.is_empty() {

@@ -7,16 +7,18 @@
 //! later, and it is new for a caller that came earlier.
 
 mod epochs;
+mod lease;
 mod table;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
 use self::epochs::Epochs;
+use self::lease::Lease;
 use self::table::Table;
 use super::{
     Change, CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash,
@@ -32,11 +34,16 @@ pub struct CacheOptions {
     pub ttl: Duration,
     /// How many users are kept at most, and how many tokens.
     pub capacity: u64,
+    /// How long records are answered with after the last time that it was [confirmed]; `None` where
+    /// nobody confirms.
+    ///
+    /// [confirmed]: Cached::confirm
+    pub confirmed_within: Option<Duration>,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30), capacity: 100_000 }
+        Self { ttl: Duration::from_secs(30), capacity: 100_000, confirmed_within: None }
     }
 }
 
@@ -71,6 +78,7 @@ impl Counters {
 pub struct Cached {
     inner: Arc<dyn CredentialStore>,
     epochs: Arc<Epochs>,
+    lease: Arc<Lease>,
     counters: Arc<Counters>,
     users: Table<Box<str>, LoginRecord>,
     tokens: Table<TokenHash, TokenRecord>,
@@ -81,17 +89,31 @@ impl Cached {
     #[must_use]
     pub fn new(inner: Arc<dyn CredentialStore>, options: &CacheOptions) -> Self {
         let epochs = Arc::new(Epochs::new());
+        let lease = Arc::new(Lease::new(options.confirmed_within));
         let counters = Arc::new(Counters::default());
         Self {
             inner,
-            users: Table::new(options, &epochs, &counters, |epochs, login: &LoginRecord| {
-                [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
-            }),
-            tokens: Table::new(options, &epochs, &counters, |epochs, token: &TokenRecord| {
-                // The token's own place is the key's, which the table adds.
-                [epochs.user(&token.user_name), epochs.user(&token.user_name)]
-            }),
+            users: Table::new(
+                options,
+                &epochs,
+                &lease,
+                &counters,
+                |epochs, login: &LoginRecord| {
+                    [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
+                },
+            ),
+            tokens: Table::new(
+                options,
+                &epochs,
+                &lease,
+                &counters,
+                |epochs, token: &TokenRecord| {
+                    // The token's own place is the key's, which the table adds.
+                    [epochs.user(&token.user_name), epochs.user(&token.user_name)]
+                },
+            ),
             epochs,
+            lease,
             counters,
         }
     }
@@ -100,6 +122,11 @@ impl Cached {
     /// answered with anything that was read before it, not even by a load already under way.
     pub fn forget(&self, change: &Change) {
         self.epochs.invalidate(change);
+    }
+
+    /// Everything that was committed before `at` has been forgotten.
+    pub fn confirm(&self, at: Instant) {
+        self.lease.confirm(at);
     }
 
     /// What it has done so far.

@@ -291,3 +291,24 @@ async fn a_tenant_that_got_its_account_is_read_again() {
     fake.set("alice", 2);
     assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(2));
 }
+
+/// An instance that has not read the changes for a while does not know what it may trust.
+#[tokio::test]
+async fn what_is_not_confirmed_in_time_is_read_again() {
+    const TERM: Duration = Duration::from_millis(200);
+    let fake = Arc::new(Fake::default());
+    fake.set("alice", 1);
+    let options = CacheOptions { confirmed_within: Some(TERM), ..CacheOptions::default() };
+    let cache = Cached::new(fake.clone(), &options);
+    cache.confirm(std::time::Instant::now());
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(1));
+    fake.set("alice", 2);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(1));
+    tokio::time::sleep(TERM).await;
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(2));
+    fake.set("alice", 3);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3));
+    cache.confirm(std::time::Instant::now());
+    fake.set("alice", 4);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3));
+}

@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use moka::future::Cache;
 
 use super::epochs::{Epochs, Place};
+use super::lease::Lease;
 use super::{CacheOptions, Counters};
 use crate::store::{Freshness, StoreError};
 
@@ -71,6 +72,7 @@ pub(super) struct Table<K: Eq + Hash, V> {
     kept: Cache<K, Kept<V>>,
     flights: Arc<Flights<K, V>>,
     epochs: Arc<Epochs>,
+    lease: Arc<Lease>,
     counters: Arc<Counters>,
     depends: fn(&Epochs, &V) -> [Place; 2],
 }
@@ -83,6 +85,7 @@ where
     pub(super) fn new(
         options: &CacheOptions,
         epochs: &Arc<Epochs>,
+        lease: &Arc<Lease>,
         counters: &Arc<Counters>,
         depends: fn(&Epochs, &V) -> [Place; 2],
     ) -> Self {
@@ -91,6 +94,7 @@ where
             kept: kept.build(),
             flights: Arc::default(),
             epochs: epochs.clone(),
+            lease: lease.clone(),
             counters: counters.clone(),
             depends,
         }
@@ -121,7 +125,9 @@ where
     {
         let came = self.epochs.now();
         let will_do = |kept: &Kept<V>| {
-            freshness == Freshness::Cached && self.epochs.stands(kept.began, &kept.places)
+            freshness == Freshness::Cached
+                && self.lease.holds()
+                && self.epochs.stands(kept.began, &kept.places)
         };
         if freshness == Freshness::Cached
             && let Some(kept) = self.kept.get(key).await

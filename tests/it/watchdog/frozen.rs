@@ -98,3 +98,25 @@ fn an_instance_that_hangs_is_given_up_in_operator_mode() {
 fn an_instance_that_hangs_is_given_up_in_config_mode() {
     swallows_no_longer_than_the_bound(Mode::Config);
 }
+
+/// Stopped for too short a time to be given up, an instance finds requests when it goes on whose
+/// clients still wait. What it knew before is no answer to them.
+#[test]
+fn an_instance_that_was_stopped_briefly_grants_nothing_that_was_revoked_meanwhile() {
+    let deployment = Deployment::start(Mode::Config);
+    let port = deployment.server.port();
+    for turn in 0..5 {
+        let tenant = format!("t{turn}");
+        let fields = deployment.tenant_add(&tenant, &[]).connect_fields();
+        assert_eq!(raw::connect(port, &fields).0, Verdict::Admitted);
+        deployment.service.freeze();
+        deployment.sql(&format!("UPDATE users SET status = 'suspended' WHERE name = '{tenant}';"));
+        std::thread::sleep(Duration::from_millis(1_100));
+        let login = std::thread::spawn(move || raw::connect(port, &fields));
+        std::thread::sleep(Duration::from_millis(200));
+        deployment.service.thaw();
+        let (verdict, took) = login.join().unwrap();
+        assert_ne!(verdict, Verdict::Admitted);
+        assert!(took < Duration::from_millis(1_500), "it was answered: {took:?}");
+    }
+}
