@@ -2,9 +2,14 @@
 //! program `nats-callout` runs this; so can any application, beside its own work.
 
 mod connect;
+mod health;
+mod http;
+mod metrics;
 mod mode;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -12,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connect::{Login, connect};
+use self::health::{Chain, Health, Phase};
+use self::http::Observed;
+use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
 use crate::authn::hashing::HashingError;
@@ -67,6 +75,21 @@ pub enum DaemonError {
     /// A subscription was not taken.
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
+    /// Health and metrics cannot be served where the configuration says.
+    #[error(
+        "cannot serve health and metrics on {listen}: {source}; another program or instance may \
+         listen there: choose another address in [http] listen or NATS_CALLOUT_HTTP_LISTEN, or \
+         \"\" to serve none"
+    )]
+    Http {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The metrics could not be set up.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,
@@ -97,6 +120,15 @@ pub async fn run(
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
     let keys = SigningKeys::read(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // What outlives the last decision: account look-ups, the heartbeat, the change feed.
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let observed = Arc::new(Observed {
+        health: Health::new(),
+        metrics: Metrics::new(config.mode.name(), clock.now())?,
+    });
+    tasks.spawn(http::serve(config.http_listen, Arc::clone(&observed), stop.clone()).await?);
     let cache = Arc::new(Cached::new(
         store.clone(),
         &CacheOptions {
@@ -109,10 +141,6 @@ pub async fn run(
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
     let token = TokenAuthenticator::new(cache.clone(), Arc::clone(&clock));
 
-    // What outlives the last decision: account look-ups, the heartbeat, the change feed.
-    let stop = CancellationToken::new();
-    let _stop_on_return = stop.clone().drop_guard();
-    let tasks = TaskTracker::new();
     let connections = connect_all(config, &shutdown).await?;
     let system = match &config.mode {
         Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
@@ -149,14 +177,26 @@ pub async fn run(
         .with_reply_connections(connections.replies.clone())
         .with_loading_connection(connections.loading.clone())
         .with_observer(Arc::new(observer))
+        .with_observer(Arc::new(observed.metrics.decisions()))
         .start(connections.main.clone())
         .await?;
+
+    let cluster = Cluster::new(system.clone());
+    observed.metrics.attach(Sources {
+        cache: cache.clone(),
+        lane: Arc::clone(&lane),
+        load: running.load(),
+        connections: connections.named(&system),
+        cluster: cluster.clone(),
+        delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
+    });
+    observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
 
     let (effects, signals) = mpsc::unbounded_channel();
     let revoker = Revoker {
         provisioning: store.clone(),
         coordination: store.clone(),
-        cluster: Cluster::new(system),
+        cluster,
         places: places(&config.mode)?,
         own,
         ttl: config.callout.ttl,
@@ -171,10 +211,12 @@ pub async fn run(
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
     if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+        observed.health.enter(Phase::Ready);
         ready();
     }
 
     shutdown.cancelled().await;
+    observed.health.enter(Phase::Stopping);
     tracing::info!("stopping: no new requests are taken, those at hand are answered");
     running.stop().await;
     stop.cancel();
@@ -211,7 +253,7 @@ async fn rehash(
     stop: CancellationToken,
 ) {
     while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(60);
         let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
         if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
             tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
@@ -227,6 +269,15 @@ struct Connections {
 }
 
 impl Connections {
+    /// All connections, by their names in the log.
+    fn named(&self, system: &Client) -> Vec<(String, Client)> {
+        let replies = self.replies.iter().enumerate();
+        let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
+        let others = [("main", &self.main), ("loading", &self.loading), ("system", system)];
+        let others = others.map(|(name, client)| (name.to_owned(), client));
+        others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
+    }
+
     async fn drain(&self) {
         for client in self.replies.iter().chain([&self.loading, &self.main]) {
             if let Err(error) = client.drain().await {

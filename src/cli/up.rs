@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::child::{Lock, Server, check_free, stop_leftover};
 use super::init::{self, InitOptions};
-use super::output::Output;
+use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
@@ -102,7 +102,7 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         check_free(&defaults.monitor.to_string(), &other)?;
         init::write(&args.dir, &defaults, SystemClock.now())?;
     }
-    let config = load(&toml, Files::MustExist)?;
+    let mut config = load(&toml, Files::MustExist)?;
     if let Some(url) = &args.database
         && init::database_url(url)? != config.database.url
     {
@@ -113,6 +113,7 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         )));
     }
     check_keys(&config)?;
+    make_way(&mut config);
     let folder = config.folder.clone();
     let _lock = Lock::take(&folder)?;
     stop_leftover(&folder).await;
@@ -191,6 +192,20 @@ async fn welcome(config: Config, output: Output) -> anyhow::Result<()> {
         "config": context.config.file,
     });
     output.print(&json, || demo::lines(&login, &context.config.file))
+}
+
+/// Serves health and metrics on a free port where the configured one is taken: they are no reason
+/// not to begin, and a second deployment on this machine has the same default. `serve` fails
+/// instead, since whoever watches it has to find it.
+fn make_way(config: &mut Config) {
+    let Some(listen) = &mut config.http_listen else { return };
+    if check_free(&listen.to_string(), "").is_err() {
+        note(&format!(
+            "warning: {listen} ([http] listen) is taken; health and metrics are served on a free \
+             port, which the log names"
+        ));
+        listen.set_port(0);
+    }
 }
 
 /// Checks that every port of the deployment is free, and returns where clients will be heard.

@@ -162,6 +162,7 @@ impl Cluster {
                 None => drop(closed.silent.insert(id.server)),
             }
         }
+        self.note_closed(closed.ids.len());
         closed
     }
 

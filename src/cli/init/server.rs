@@ -30,8 +30,10 @@ pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
          # Monitoring, for /varz, /connz and /healthz: no login, so keep it private.\n\
          http: {monitor}\n\
          \n\
-         # A dead peer is noticed within a minute, an instance of nats-callout among them.\n\
-         ping_interval: \"20s\"\n\
+         # A client that is silent for 4 to 8 s is given up. One of them is nats-callout: an instance\n\
+         # that hangs is sent logins until then, and they are lost. Of several instances, the others\n\
+         # go on; so do not choose much longer times.\n\
+         ping_interval: \"2s\"\n\
          ping_max: 2\n",
         conf = deployment.folder.join("nats-server.conf").display(),
         listen = quote(&deployment.listen.to_string()),

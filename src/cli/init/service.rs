@@ -123,7 +123,8 @@ fn tail(deployment: &Deployment) -> String {
          # folder = \"\"\n\
          \n\
          [http]\n\
-         # Health and metrics, which this version does not serve yet.\n\
+         # /healthz, /readyz and /metrics, for whoever reaches the port; \"\" serves nothing.\n\
+         # Several instances on one machine need a port each: NATS_CALLOUT_HTTP_LISTEN.\n\
          # listen = \"127.0.0.1:9222\"\n\
          \n\
          [log]\n\

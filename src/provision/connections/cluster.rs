@@ -2,6 +2,7 @@
 //! and a server that does not answer is named.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub enum ClusterError {
 pub struct Cluster {
     system: Client,
     present: Arc<Mutex<Option<(Instant, Present)>>>,
+    closed: Arc<AtomicU64>,
 }
 
 /// The servers that are there.
@@ -71,7 +73,18 @@ impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
     pub fn new(system: Client) -> Self {
-        Self { system, present: Arc::default() }
+        Self { system, present: Arc::default(), closed: Arc::default() }
+    }
+
+    /// How many connections it has closed so far.
+    #[must_use]
+    pub fn closed(&self) -> u64 {
+        self.closed.load(Relaxed)
+    }
+
+    /// Notes that it has closed so many more.
+    pub(super) fn note_closed(&self, count: usize) {
+        self.closed.fetch_add(count as u64, Relaxed);
     }
 
     /// Calls the roll anew before the next question.

@@ -136,6 +136,11 @@ impl Initialised {
         self.dir().join("nats-callout.toml")
     }
 
+    /// Where the service that [`Self::serve`] starts serves health and metrics.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
+    }
+
     /// Starts the service.
     pub(crate) fn serve(&self) -> Result<Service, String> {
         Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
