@@ -1,19 +1,56 @@
 //! One log line for each outcome, in one place. What the client and the server are not told, the
-//! operator reads here.
+//! operator reads here. Other observers see the same, and a [`Gate`] may want to have recorded a
+//! grant before it is given.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::authorize::{Outcome, Verdict};
+use futures_util::future::BoxFuture;
+
+use crate::authorize::{Outcome, Reply, Verdict};
 
 /// Is shown every outcome, on the path of the request: it must not block.
 pub trait Observer: Debug + Send + Sync {
     /// Looks at an outcome, which took this long since the request came in.
     fn observe(&self, outcome: &Outcome, took: Duration);
+
+    /// Is told of a connection that was closed after a change.
+    fn kicked(&self, _kick: &Kick) {}
 }
 
+/// A connection that was closed because its grant no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kick {
+    /// The server's id.
+    pub server: String,
+    /// The connection id on that server.
+    pub cid: u64,
+    /// The account it was in.
+    pub account: String,
+    /// The login name.
+    pub user: String,
+    /// The client's address.
+    pub host: String,
+}
+
+/// Has to have recorded a grant before the client is told.
+pub trait Gate: Debug + Send + Sync {
+    /// Returns once the grant, which took this long to decide, is recorded. It is dropped when the
+    /// request's deadline has come, and then there is no grant.
+    fn admit<'a>(
+        &'a self,
+        reply: &'a Reply,
+        took: Duration,
+    ) -> BoxFuture<'a, Result<(), NotAudited>>;
+}
+
+/// Why a grant could not be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("the grant could not be recorded: {0}")]
+pub struct NotAudited(pub String);
+
 /// The beginning of a name that a client claimed: it may be thousands of bytes long.
-fn shortened(name: &str) -> &str {
+pub(crate) fn shortened(name: &str) -> &str {
     name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
+use crate::audit::NotAudited;
 use crate::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
@@ -120,6 +121,9 @@ pub enum Abort {
     /// The response could not be encrypted.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The grant was not recorded, and has to be first.
+    #[error(transparent)]
+    Audit(#[from] NotAudited),
     /// The answer would come too late.
     #[error("no decision before the deadline")]
     Deadline,
@@ -127,7 +131,7 @@ pub enum Abort {
 
 impl Abort {
     /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 8] = [
+    pub const CODES: [&str; 9] = [
         "envelope",
         "request",
         "authentication",
@@ -135,6 +139,7 @@ impl Abort {
         "account",
         "mint",
         "response",
+        "audit",
         "deadline",
     ];
 
@@ -149,6 +154,7 @@ impl Abort {
             Self::Account(_) => "account",
             Self::Mint(_) => "mint",
             Self::Response(_) | Self::Seal(_) => "response",
+            Self::Audit(_) => "audit",
             Self::Deadline => "deadline",
         }
     }

@@ -22,7 +22,7 @@ use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::keys::AccountId;
-use crate::provision::streams::StreamLimits;
+use crate::provision::streams::Limits;
 use crate::store::{Isolation, TenantId};
 
 /// The file's name where none is given.
@@ -52,8 +52,10 @@ pub struct Config {
     pub mode: Mode,
     /// `[tenants] isolation`: where a tenant's row names none.
     pub isolation: Isolation,
-    /// `[bb]`: what the streams of events in BB may hold.
-    pub bb: StreamLimits,
+    /// `[bb]` and `[events]`: what the streams of events may hold.
+    pub streams: Limits,
+    /// `[events]`
+    pub events: Events,
     /// `[database]`
     pub database: Database,
     /// `[cache]`
@@ -230,6 +232,28 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
+/// What is published about changes and decisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// The `source` of all events: which deployment they come from.
+    pub source: String,
+    /// Whether decisions are published, and when.
+    pub decisions: DecisionEvents,
+    /// Decisions that may wait to be published; further ones are counted and dropped.
+    pub queue: usize,
+}
+
+/// When decisions are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecisionEvents {
+    /// Afterwards, from a bounded queue: no login waits for it.
+    Queue,
+    /// Grants before they are given: without an event in the stream there is no grant.
+    BeforeGrant,
+    /// Never.
+    Off,
+}
+
 /// The caches of records and of verified passwords.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -316,6 +340,7 @@ impl Config {
         let callout = sections::callout(&mut reader);
         let isolation = sections::isolation(&mut reader, operator != Some(false));
         let bb = sections::bb(&mut reader);
+        let (events, event_limits) = sections::events(&mut reader);
         let database = sections::database(&mut reader, &folder);
         let cache = sections::cache(&mut reader);
         let hashing = sections::hashing(&mut reader);
@@ -334,7 +359,8 @@ impl Config {
             callout,
             mode,
             isolation,
-            bb,
+            streams: Limits { bb, events: event_limits },
+            events,
             database,
             cache,
             hashing,

@@ -6,6 +6,7 @@ mod health;
 mod http;
 mod metrics;
 mod mode;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::http::Observed;
 use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
+use self::told::Told;
 use crate::authn::hashing::HashingError;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
@@ -31,6 +33,7 @@ use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
+use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
@@ -102,7 +105,7 @@ impl From<KeyFileError> for DaemonError {
 }
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back and the streams of BB are there, and stops without losing a request.
+/// to itself has come back and the streams of events are there, and stops without losing a request.
 pub async fn run(
     config: &Config,
     store: Arc<dyn Store>,
@@ -168,7 +171,9 @@ pub async fn run(
         .with_authenticator(Arc::new(token));
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
-    let running = AuthCallout::new(Arc::new(authorizer))
+    let id = nats_id(&connections.main);
+    let told = Told::new(config, &connections.events, &cache, &clock, &id);
+    let mut callout = AuthCallout::new(Arc::new(authorizer))
         .with_settings(Settings {
             deadline: config.callout.deadline,
             max_in_flight: config.callout.max_in_flight,
@@ -177,11 +182,16 @@ pub async fn run(
         .with_reply_connections(connections.replies.clone())
         .with_loading_connection(connections.loading.clone())
         .with_observer(Arc::new(observer))
-        .with_observer(Arc::new(observed.metrics.decisions()))
-        .start(connections.main.clone())
-        .await?;
+        .with_observer(Arc::new(observed.metrics.decisions()));
+    if let Some(decisions) = &told.decisions {
+        callout = callout.with_observer(Arc::clone(decisions));
+    }
+    if let Some(gate) = told.gate {
+        callout = callout.with_gate(gate);
+    }
+    let running = callout.start(connections.main.clone()).await?;
 
-    let cluster = Cluster::new(system.clone());
+    let cluster = Cluster::new(system.clone()).with_observer(told.decisions);
     observed.metrics.attach(Sources {
         cache: cache.clone(),
         lane: Arc::clone(&lane),
@@ -204,14 +214,18 @@ pub async fn run(
     };
     let decisions = running.decisions();
     tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
-    let id = nats_id(&connections.main);
-    Instance::with_effects(id, store.clone(), cache, clock, Some(effects))
+    Instance::with_effects(id.clone(), store.clone(), cache, clock, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
-    tasks.spawn(rehash(lane, store, rehashes, stop.clone()));
-    if streams::ensure(&connections.main, &config.bb, &shutdown).await {
+    tasks.spawn(rehash(lane, store.clone(), rehashes, stop.clone()));
+    if streams::ensure(&connections.main, &config.streams, &shutdown).await {
         observed.health.enter(Phase::Ready);
+        if let Some(events) = told.events {
+            tasks.spawn(events.run(stop.clone()));
+        }
+        let changes = ChangeEvents::new(store, told.publisher, id, config.streams.clone());
+        tasks.spawn(changes.run(stop.clone()));
         ready();
     }
 
@@ -266,6 +280,8 @@ struct Connections {
     main: Client,
     replies: Vec<Client>,
     loading: Client,
+    /// Its own: an event must not wait behind replies, nor they behind events.
+    events: Client,
 }
 
 impl Connections {
@@ -279,7 +295,7 @@ impl Connections {
     }
 
     async fn drain(&self) {
-        for client in self.replies.iter().chain([&self.loading, &self.main]) {
+        for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
             if let Err(error) = client.drain().await {
                 tracing::debug!(%error, "a connection was closed already");
             }
@@ -301,7 +317,8 @@ async fn connect_all(
         replies.push(connect("replies", &config.nats, &login, shutdown).await?);
     }
     let loading = connect("loading", &config.nats, &login, shutdown).await?;
-    Ok(Connections { main, replies, loading })
+    let events = connect("events", &config.nats, &login, shutdown).await?;
+    Ok(Connections { main, replies, loading, events })
 }
 
 /// An id that no other instance has: the connection's inbox is random.

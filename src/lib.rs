@@ -82,6 +82,7 @@ pub mod config;
 pub mod credentials;
 #[cfg(feature = "cli")]
 pub mod daemon;
+pub mod events;
 pub mod instance;
 pub mod keyfile;
 pub mod keys;

@@ -25,8 +25,8 @@ use tokio_util::task::TaskTracker;
 pub use self::load::{Load, LoadStats};
 use self::queue::{Pending, Queue};
 use self::replies::Replies;
-use crate::audit::{AuditLog, Observer};
-use crate::authorize::{Authorizer, CalloutMessage, Outcome};
+use crate::audit::{AuditLog, Gate, NotAudited, Observer};
+use crate::authorize::{Authorizer, CalloutMessage, Outcome, Reply, Verdict};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
 
 /// The subject on which servers ask.
@@ -81,6 +81,7 @@ pub struct AuthCallout {
     replies: Vec<Client>,
     loading: Option<Client>,
     observers: Vec<Arc<dyn Observer>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl AuthCallout {
@@ -94,6 +95,7 @@ impl AuthCallout {
             replies: Vec::new(),
             loading: None,
             observers: vec![Arc::new(AuditLog)],
+            gate: None,
         }
     }
 
@@ -127,6 +129,14 @@ impl AuthCallout {
         self
     }
 
+    /// Has every grant wait until `gate` has recorded it. One that is not recorded by the deadline
+    /// is not given: the client hears nothing, as with any fault of ours.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     /// Runs on `client` until `shutdown`, then stops without losing a request.
     pub async fn run(
         self,
@@ -150,6 +160,7 @@ impl AuthCallout {
             authorizer: self.authorizer,
             replies: Replies::new(client.clone(), self.replies, self.loading),
             observers: self.observers,
+            gate: self.gate,
         });
         let load = Load::new(self.settings.max_in_flight);
         let Settings { max_waiting, deadline, .. } = self.settings;
@@ -338,6 +349,7 @@ struct Worker {
     authorizer: Arc<Authorizer>,
     replies: Replies,
     observers: Vec<Arc<dyn Observer>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl Worker {
@@ -354,11 +366,32 @@ impl Worker {
                 deadline,
             })
             .await;
+        let outcome = match (&self.gate, outcome) {
+            (Some(gate), Outcome::Reply(reply)) => {
+                admitted(&**gate, reply, received, deadline).await
+            }
+            (_, outcome) => outcome,
+        };
         for observer in &self.observers {
             observer.observe(&outcome, received.elapsed());
         }
         if let Outcome::Reply(reply) = outcome {
             self.replies.send(subject, reply).await;
+        }
+    }
+}
+
+/// The outcome once the gate has recorded it. A refusal needs no leave.
+async fn admitted(gate: &dyn Gate, reply: Reply, received: Instant, deadline: Instant) -> Outcome {
+    if matches!(reply.verdict, Verdict::Denied { .. }) {
+        return Outcome::Reply(reply);
+    }
+    let deadline = tokio::time::Instant::from_std(deadline);
+    match tokio::time::timeout_at(deadline, gate.admit(&reply, received.elapsed())).await {
+        Ok(Ok(())) => Outcome::Reply(reply),
+        Ok(Err(error)) => Outcome::Abort(error.into()),
+        Err(_) => {
+            Outcome::Abort(NotAudited("no acknowledgement before the deadline".into()).into())
         }
     }
 }

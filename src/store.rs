@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
 
 pub use self::record::{
     Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash, Status, TenantId,
@@ -190,6 +191,7 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Replaces an outdated hash by a new one of the same password, unless it changed meanwhile.
+    /// No event: nothing is new to anyone.
     fn rehash<'a>(
         &'a self,
         user: &'a str,
@@ -289,8 +291,49 @@ pub trait Coordination: Debug + Send + Sync {
     fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 }
 
+/// A change of a tenant or a user that is to be published.
+#[derive(Debug, Clone)]
+pub struct OutboxEvent {
+    /// The event's own id, random.
+    pub id: String,
+    /// Its type, `auth.user.created` say, which is also the subject it is published to.
+    pub kind: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// What it is about: the tenant's id, or the user's name.
+    pub subject: String,
+    /// When it was committed, by the database's clock (RFC 3339).
+    pub time: String,
+    /// What has changed, as JSON. Never a secret.
+    pub data: Box<RawValue>,
+}
+
+/// The events of changes, noted in the transactions that made them. Whoever publishes one deletes
+/// it by its id once the stream has it: never by a watermark, since commits overtake each other.
+pub trait Outbox: Debug + Send + Sync {
+    /// The oldest events, in the order in which they were noted. Reads alone.
+    fn pending(&self, limit: u32) -> BoxFuture<'_, Result<Vec<OutboxEvent>, StoreError>>;
+
+    /// How many events wait.
+    fn backlog(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Deletes events that the stream has. Those that are gone already are no error.
+    fn published<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Whether this instance is the one that publishes for `time` from now on, by the database's
+    /// clock. It is refused while another's time lasts.
+    fn lease<'a>(
+        &'a self,
+        instance: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Ends this instance's time, if it has it.
+    fn release<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
 /// A whole tenant table: everything that the service needs, and its end.
-pub trait Store: CredentialStore + ProvisioningStore + Coordination {
+pub trait Store: CredentialStore + ProvisioningStore + Coordination + Outbox {
     /// Whether the database answers and has its tables: the version of its schema.
     fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>>;
 

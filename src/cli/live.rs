@@ -91,8 +91,8 @@ impl Live {
             ));
         }
         let mut ended = closed.ids;
-        ended.extend(self.before.ids.iter().cloned());
-        ended.retain(|id| !left.ids.contains(id));
+        ended.extend(self.before.ids.iter().map(|(id, holder)| (id.clone(), holder.clone())));
+        ended.retain(|id, _| !left.ids.contains_key(id));
         Ok(ended.len())
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::units::seconds;
 use super::{
-    Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, Hashing, Log, LogFormat,
-    Nats, Notifications, OperatorMode,
+    Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
+    Hashing, Log, LogFormat, Nats, Notifications, OperatorMode,
 };
 use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::provision::streams::StreamLimits;
+use crate::provision::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
 use crate::store::{Isolation, TenantId};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
@@ -220,6 +221,45 @@ pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
         age: reader.duration("bb.max_age", seconds(7 * 86_400), seconds(1)..=seconds(315_360_000)),
         replicas: count(reader.count("bb.replicas", 1, 1..=5)),
     }
+}
+
+pub(super) fn events(reader: &mut Reader) -> (Events, EventLimits) {
+    let source = reader
+        .parsed("events.source", "write a URI or a path, such as \"/nats-callout/eu\"", |text| {
+            let sound =
+                (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+            if sound { Ok(text.to_owned()) } else { Err(format!("`{text}` is no URI reference")) }
+        })
+        .unwrap_or_else(|| "nats-callout".to_owned());
+    let remedy = "write \"queue\", \"before-grant\" or \"off\"";
+    let decisions = reader
+        .parsed("events.decisions", remedy, |text| match text {
+            "queue" => Ok(DecisionEvents::Queue),
+            "before-grant" => Ok(DecisionEvents::BeforeGrant),
+            "off" => Ok(DecisionEvents::Off),
+            other => Err(format!("`{other}` is none of them")),
+        })
+        .unwrap_or(DecisionEvents::Queue);
+    let queue = reader.count("events.queue", 10_000, 1..=1_000_000);
+    let mut limits = |of: &str, days: u64| EventStreamLimits {
+        bytes: reader.size(&format!("events.{of}_max_bytes"), 1 << 30, 1 << 20..=1 << 60),
+        age: reader.duration(
+            &format!("events.{of}_max_age"),
+            seconds(days * 86_400),
+            DUPLICATE_WINDOW..=seconds(315_360_000),
+        ),
+        messages: u64::try_from(reader.count(
+            &format!("events.{of}_max_messages"),
+            0,
+            0..=1_000_000_000_000,
+        ))
+        .ok()
+        .filter(|count| *count > 0),
+    };
+    let (changes, of_decisions) = (limits("changes", 90), limits("decisions", 7));
+    let replicas = u64::try_from(reader.count("events.replicas", 1, 1..=5)).unwrap_or(1);
+    let limits = EventLimits { changes, decisions: of_decisions, replicas };
+    (Events { source, decisions, queue }, limits)
 }
 
 pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {

@@ -83,11 +83,22 @@ pub struct ConnectionId {
     pub cid: u64,
 }
 
+/// Whose connection it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The account it is in.
+    pub account: String,
+    /// The login name.
+    pub user: String,
+    /// The client's address.
+    pub host: String,
+}
+
 /// The connections that were found or closed.
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// The connections.
-    pub ids: BTreeSet<ConnectionId>,
+    /// The connections, and whose they are.
+    pub ids: BTreeMap<ConnectionId, Holder>,
     /// Servers that did not answer in time.
     pub silent: BTreeSet<String>,
 }
@@ -135,30 +146,33 @@ impl Cluster {
         for _ in 0..ROUNDS {
             let mut found = self.find(selection, begun).await?;
             closed.silent = found.silent;
-            found.ids.retain(|id| !tried.contains(id));
+            found.ids.retain(|id, _| !tried.contains(id));
             if found.ids.is_empty() {
                 break;
             }
-            tried.extend(found.ids.iter().cloned());
+            tried.extend(found.ids.keys().cloned());
             closed.merge(self.kick(found.ids).await);
         }
         Ok(closed)
     }
 
-    async fn kick(&self, ids: BTreeSet<ConnectionId>) -> Connections {
+    async fn kick(&self, ids: BTreeMap<ConnectionId, Holder>) -> Connections {
         let mut closed = Connections::default();
         let mut kicks = stream::iter(ids)
-            .map(|id| async move {
+            .map(|(id, holder)| async move {
                 let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
                 let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
-                (id, answer)
+                (id, holder, answer)
             })
             .buffer_unordered(KICKS_AT_ONCE);
-        while let Some((id, answer)) = kicks.next().await {
+        while let Some((id, holder, answer)) = kicks.next().await {
             match answer {
                 // It was gone before.
                 Some(answer) if answer.error.is_some() => {}
-                Some(_) => drop(closed.ids.insert(id)),
+                Some(_) => {
+                    self.tell(&id, &holder);
+                    closed.ids.insert(id, holder);
+                }
                 None => drop(closed.silent.insert(id.server)),
             }
         }
@@ -187,11 +201,15 @@ impl Cluster {
                     found.silent.insert(server.clone());
                     continue;
                 };
-                let ids = pages
-                    .iter()
-                    .flat_map(|page| page.meant(&account, members, begun))
-                    .map(|cid| ConnectionId { server: server.clone(), cid });
-                found.ids.extend(ids);
+                let meant = pages.iter().flat_map(|page| page.meant(&account, members, begun));
+                found.ids.extend(meant.map(|listed| {
+                    let holder = Holder {
+                        account: account.clone(),
+                        user: listed.authorized_user.clone(),
+                        host: listed.ip.clone(),
+                    };
+                    (ConnectionId { server: server.clone(), cid: listed.cid }, holder)
+                }));
             }
         }
         found
@@ -244,11 +262,13 @@ struct Listed {
     account: String,
     #[serde(default)]
     authorized_user: String,
+    #[serde(default)]
+    ip: String,
 }
 
 impl Page {
     /// The connections on it that are meant: old enough by the server's own clock.
-    fn meant(&self, account: &str, members: &Members, begun: Instant) -> Vec<u64> {
+    fn meant(&self, account: &str, members: &Members, begun: Instant) -> Vec<&Listed> {
         let acted = begun.elapsed();
         self.connections
             .iter()
@@ -260,7 +280,6 @@ impl Page {
                     self.now.duration_since(listed.start) >= spared
                 })
             })
-            .map(|listed| listed.cid)
             .collect()
     }
 }
@@ -285,7 +304,11 @@ mod tests {
     }
 
     fn meant(selection: &Selection, account: &str) -> Vec<u64> {
-        page().meant(account, &selection.0[account], Instant::now())
+        cids(&page(), &selection.0[account], account, Instant::now())
+    }
+
+    fn cids(page: &Page, members: &Members, account: &str, begun: Instant) -> Vec<u64> {
+        page.meant(account, members, begun).iter().map(|listed| listed.cid).collect()
     }
 
     const NEW: Duration = Duration::ZERO;
@@ -308,6 +331,7 @@ mod tests {
         selection.add_user("A", "bob", NEW);
         assert_eq!(meant(&selection, "A"), [1, 2], "the newer change counts");
         let earlier = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
-        assert_eq!(page().meant("A", &selection.0["A"], earlier), [1], "acted upon long ago");
+        let cids = cids(&page(), &selection.0["A"], "A", earlier);
+        assert_eq!(cids, [1], "acted upon long ago");
     }
 }

@@ -1,8 +1,11 @@
-//! The streams and the consumer through which BB reads the tenants' events: there before the
-//! service is ready, kept at the configured limits, and never emptied or deleted.
+//! The streams and the consumer through which BB reads the tenants' events, those of the service's
+//! own events in AUTH, and their mirrors in BB: there before the service is ready, kept at the
+//! configured limits, and never emptied or deleted.
 //!
-//! BB's own login may not make or change them, so the service does, from its connection in AUTH:
-//! BB exports to AUTH the few requests of its JetStream API that this takes.
+//! BB's own login may not make or change those in BB, so the service does, from its connection in
+//! AUTH: BB exports to AUTH the few requests of its JetStream API that this takes.
+
+pub mod events;
 
 use std::time::Duration;
 
@@ -10,8 +13,11 @@ use async_nats::Client;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-/// BB's JetStream API as AUTH sees it.
-const API: &str = "JS.bb.API";
+use self::events::EventLimits;
+
+/// BB's JetStream API as AUTH sees it, and AUTH's own.
+const BB: &str = "JS.bb.API";
+const AUTH: &str = "$JS.API";
 
 /// Where shared tenants' events arrive, under a subject that nothing but USERS leads into.
 pub const POOLED_EVENTS: &str = "PooledEvents";
@@ -91,9 +97,26 @@ pub enum StreamsError {
     OtherConsumer(String),
 }
 
+/// What all the streams may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The tenants' events.
+    pub bb: StreamLimits,
+    /// The service's own.
+    pub events: EventLimits,
+}
+
+/// A stream that has to be there, in the account whose JetStream answers below `api`.
+struct Stream {
+    api: &'static str,
+    name: &'static str,
+    /// The settings that the service owns; what else a stream has is left as it is.
+    settings: Map<String, Value>,
+}
+
 /// Makes sure of the streams and the consumer, trying until it works; `false` if `shutdown` came
 /// first.
-pub async fn ensure(client: &Client, limits: &StreamLimits, shutdown: &CancellationToken) -> bool {
+pub async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationToken) -> bool {
     let mut attempts = 0;
     loop {
         let Some(attempt) = shutdown.run_until_cancelled(ensure_once(client, limits)).await else {
@@ -103,10 +126,10 @@ pub async fn ensure(client: &Client, limits: &StreamLimits, shutdown: &Cancellat
             Ok(()) => return true,
             Err(error) if attempts % ATTEMPTS_PER_LINE == 0 => tracing::error!(
                 %error,
-                "the event streams of BB cannot be made; logins are answered, but the service is \
-                 not ready; trying again every {PAUSE:?}"
+                "the event streams of AUTH and BB cannot be made; logins are answered, but the \
+                 service is not ready; trying again every {PAUSE:?}"
             ),
-            Err(error) => tracing::debug!(%error, "the event streams of BB cannot be made yet"),
+            Err(error) => tracing::debug!(%error, "the event streams cannot be made yet"),
         }
         attempts += 1;
         if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
@@ -115,17 +138,33 @@ pub async fn ensure(client: &Client, limits: &StreamLimits, shutdown: &Cancellat
     }
 }
 
-async fn ensure_once(client: &Client, limits: &StreamLimits) -> Result<(), StreamsError> {
-    for (name, wanted) in streams(limits) {
-        ensure_stream(client, name, wanted).await?;
+/// Makes whatever stream is missing, in one attempt: after an event found none.
+pub async fn restore(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
+    ensure_once(client, limits).await
+}
+
+async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
+    let own = events::streams(&limits.events);
+    for stream in tenants(&limits.bb).into_iter().chain(own) {
+        ensure_stream(client, stream).await?;
     }
     ensure_consumer(client).await
 }
 
-/// The settings that the service owns; what else a stream has is left as it is.
-fn streams(limits: &StreamLimits) -> [(&'static str, Map<String, Value>); 2] {
-    let settings = |own: Value| {
-        let mut settings = Map::new();
+/// Some settings and some more.
+fn merged(parts: [Value; 2]) -> Map<String, Value> {
+    let mut settings = Map::new();
+    for part in parts {
+        if let Value::Object(part) = part {
+            settings.extend(part);
+        }
+    }
+    settings
+}
+
+/// The streams of the tenants' events.
+fn tenants(limits: &StreamLimits) -> [Stream; 2] {
+    let stream = |name, own: Value| {
         let shared = json!({
             "max_msgs_per_subject": limits.messages_per_tenant,
             "max_msg_size": limits.message_size,
@@ -135,12 +174,7 @@ fn streams(limits: &StreamLimits) -> [(&'static str, Map<String, Value>); 2] {
             "num_replicas": limits.replicas,
             "discard": "old",
         });
-        for part in [shared, own] {
-            if let Value::Object(part) = part {
-                settings.extend(part);
-            }
-        }
-        settings
+        Stream { api: BB, name, settings: merged([shared, own]) }
     };
     let source = json!({
         "name": POOLED_EVENTS,
@@ -149,29 +183,24 @@ fn streams(limits: &StreamLimits) -> [(&'static str, Map<String, Value>); 2] {
         ],
     });
     [
-        (POOLED_EVENTS, settings(json!({ "subjects": ["pool.user.*.Events"], "no_ack": true }))),
-        (
+        stream(POOLED_EVENTS, json!({ "subjects": ["pool.user.*.Events"], "no_ack": true })),
+        stream(
             RECEIVED_EVENTS,
-            settings(
-                json!({ "subjects": ["user.*.Events"], "no_ack": false, "sources": [source] }),
-            ),
+            json!({ "subjects": ["user.*.Events"], "no_ack": false, "sources": [source] }),
         ),
     ]
 }
 
-async fn ensure_stream(
-    client: &Client,
-    name: &str,
-    wanted: Map<String, Value>,
-) -> Result<(), StreamsError> {
-    let info = request(client, &format!("STREAM.INFO.{name}"), &json!({})).await;
+async fn ensure_stream(client: &Client, stream: Stream) -> Result<(), StreamsError> {
+    let Stream { api, name, settings: wanted } = stream;
+    let info = request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await;
     let mut config = match info {
         Ok(info) => match info.get("config") {
             Some(Value::Object(config)) => config.clone(),
-            _ => return Err(StreamsError::Malformed(format!("{API}.STREAM.INFO.{name}"))),
+            _ => return Err(StreamsError::Malformed(format!("{api}.STREAM.INFO.{name}"))),
         },
         Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {
-            return create_stream(client, name, wanted).await;
+            return create_stream(client, Stream { api, name, settings: wanted }).await;
         }
         Err(error) => return Err(error),
     };
@@ -183,23 +212,21 @@ async fn ensure_stream(
     if changed.is_empty() {
         return Ok(());
     }
-    tracing::info!(stream = name, settings = ?changed, "changing a stream of BB");
+    tracing::info!(stream = name, account = account(api), settings = ?changed, "changing a stream");
     config.extend(wanted);
-    let update = request(client, &format!("STREAM.UPDATE.{name}"), &Value::Object(config)).await;
-    update.map(drop)
+    let subject = format!("{api}.STREAM.UPDATE.{name}");
+    request(client, &subject, &Value::Object(config)).await.map(drop)
 }
 
-async fn create_stream(
-    client: &Client,
-    name: &str,
-    mut config: Map<String, Value>,
-) -> Result<(), StreamsError> {
+async fn create_stream(client: &Client, stream: Stream) -> Result<(), StreamsError> {
+    let Stream { api, name, settings: mut config } = stream;
     config.insert("name".to_owned(), name.into());
     config.insert("storage".to_owned(), "file".into());
     config.insert("retention".to_owned(), "limits".into());
-    match request(client, &format!("STREAM.CREATE.{name}"), &Value::Object(config)).await {
+    let subject = format!("{api}.STREAM.CREATE.{name}");
+    match request(client, &subject, &Value::Object(config)).await {
         Ok(_) => {
-            tracing::info!(stream = name, "made a stream of BB");
+            tracing::info!(stream = name, account = account(api), "made a stream");
             Ok(())
         }
         // Another instance was faster; with other settings it is the next attempt that says so.
@@ -208,9 +235,14 @@ async fn create_stream(
     }
 }
 
+/// The account behind an API, for the log.
+fn account(api: &str) -> &'static str {
+    if api == BB { "BB" } else { "AUTH" }
+}
+
 async fn ensure_consumer(client: &Client) -> Result<(), StreamsError> {
     let target = format!("{RECEIVED_EVENTS}.{PROCESS_EVENTS}");
-    let info = request(client, &format!("CONSUMER.INFO.{target}"), &json!({})).await;
+    let info = request(client, &format!("{BB}.CONSUMER.INFO.{target}"), &json!({})).await;
     match info {
         Ok(info) => {
             let setting = |key: &str| info.pointer(&format!("/config/{key}"));
@@ -232,7 +264,7 @@ async fn ensure_consumer(client: &Client) -> Result<(), StreamsError> {
                     "deliver_policy": "all",
                 },
             });
-            request(client, &format!("CONSUMER.CREATE.{target}"), &body).await?;
+            request(client, &format!("{BB}.CONSUMER.CREATE.{target}"), &body).await?;
             tracing::info!(consumer = PROCESS_EVENTS, "made a consumer of BB");
             Ok(())
         }
@@ -241,7 +273,7 @@ async fn ensure_consumer(client: &Client) -> Result<(), StreamsError> {
 }
 
 async fn request(client: &Client, subject: &str, body: &Value) -> Result<Value, StreamsError> {
-    let subject = format!("{API}.{subject}");
+    let subject = subject.to_owned();
     let asking = client.request(subject.clone(), body.to_string().into());
     let answer = match tokio::time::timeout(PATIENCE, asking).await {
         Ok(Ok(answer)) => answer,

@@ -73,6 +73,10 @@ pub(crate) const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime
 pub(crate) const REHASH: &str =
     "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
 
+/// Around [`REHASH`], in its transaction: the new hash is of the same password, and no event.
+pub(crate) const BEGIN_REHASH: &str = "INSERT INTO rehashes (user_name) VALUES ($1)";
+pub(crate) const END_REHASH: &str = "DELETE FROM rehashes WHERE user_name = $1";
+
 pub(crate) const CHANGES: &str = "SELECT * FROM change_records WHERE seq > $1 ORDER BY seq";
 
 /// The changes that mean something to connections or servers.
@@ -86,6 +90,18 @@ pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) VALUES (
      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
 
 pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
+
+/// The oldest events.
+pub(crate) const PENDING: &str = "SELECT id, type, tenant_id, subject, at, data FROM outbox \
+     ORDER BY seq LIMIT $1";
+
+pub(crate) const BACKLOG: &str = "SELECT count(*) FROM outbox";
+
+/// Who publishes, if anyone's time lasts.
+pub(crate) const LEASE_HOLDER: &str =
+    "SELECT holder FROM lease_records WHERE name = 'outbox' AND left_ms > 0";
+
+pub(crate) const RELEASE: &str = "DELETE FROM leases WHERE name = 'outbox' AND holder = $1";
 
 pub(crate) const INSTANCES: &str = "SELECT id FROM instances WHERE seen_at >= $1 ORDER BY id";
 

@@ -4,12 +4,14 @@
 //! hold the file's lock for one short transaction, since other programs may not wait for it.
 //!
 //! `open` makes the file and its schema, `read` and `write` are the traits of [`crate::store`],
-//! `accounts` is what a first login writes, `feed` tells what others committed, `fault` makes sense of the database's errors.
+//! `accounts` is what a first login writes, `feed` tells what others committed, `outbox` holds the
+//! events of changes, `fault` makes sense of the database's errors.
 
 mod accounts;
 mod fault;
 mod feed;
 mod open;
+mod outbox;
 mod read;
 mod row;
 mod write;

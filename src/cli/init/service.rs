@@ -103,6 +103,25 @@ fn tail(deployment: &Deployment) -> String {
          # Copies of both in a cluster.\n\
          # replicas = 1\n\
          \n\
+         [events]\n\
+         # CloudEvents of what changes in the tenant table (stream AUTH_EVENTS) and of logins and\n\
+         # closed connections (stream AUTH_DECISIONS), in AUTH, with mirrors of both in BB. Which\n\
+         # deployment they come from:\n\
+         # source = \"nats-callout\"\n\
+         # Logins: \"queue\" publishes them afterwards (what the queue cannot hold is counted and\n\
+         # dropped); \"before-grant\" admits nobody whose grant the stream has not taken; or \"off\".\n\
+         # decisions = \"queue\"\n\
+         # queue = 10000\n\
+         # What each stream, and its mirror, may hold; of AUTH's and BB's shares of JetStream\n\
+         # storage in nats-server.conf. 0 messages is as many as fit.\n\
+         # changes_max_bytes = \"1GB\"\n\
+         # changes_max_age = \"90d\"\n\
+         # changes_max_messages = 0\n\
+         # decisions_max_bytes = \"1GB\"\n\
+         # decisions_max_age = \"7d\"\n\
+         # decisions_max_messages = 0\n\
+         # replicas = 1\n\
+         \n\
          [database]\n\
          url = {}\n\
          # timeout = \"1500ms\"\n\

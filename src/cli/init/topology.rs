@@ -11,14 +11,14 @@
 use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
+use crate::provision::streams::events::{AUTH_DECISIONS, AUTH_EVENTS};
 use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// The streams of events in AUTH, which BB mirrors under the same names.
-const EVENT_STREAMS: [&str; 2] = ["AUTH_EVENTS", "AUTH_DECISIONS"];
+const EVENT_STREAMS: [&str; 2] = [AUTH_EVENTS, AUTH_DECISIONS];
 
 /// The streams in BB that the service makes and BB's own login may not touch.
-const PROTECTED_STREAMS: [&str; 4] =
-    ["AUTH_EVENTS", "AUTH_DECISIONS", POOLED_EVENTS, RECEIVED_EVENTS];
+const PROTECTED_STREAMS: [&str; 4] = [AUTH_EVENTS, AUTH_DECISIONS, POOLED_EVENTS, RECEIVED_EVENTS];
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

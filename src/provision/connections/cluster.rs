@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::{ConnectionId, Holder};
+use crate::audit::{Kick, Observer};
+
 /// How long servers have to say that they are there. A server that is healthy takes milliseconds.
 const ROLL_CALL: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,8 @@ pub struct Cluster {
     system: Client,
     present: Arc<Mutex<Option<(Instant, Present)>>>,
     closed: Arc<AtomicU64>,
+    /// Who is told of closed connections.
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// The servers that are there.
@@ -73,7 +78,20 @@ impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
     pub fn new(system: Client) -> Self {
-        Self { system, present: Arc::default(), closed: Arc::default() }
+        Self { system, present: Arc::default(), closed: Arc::default(), observer: None }
+    }
+
+    /// Tells `observer` of every connection that is closed.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Option<Arc<dyn Observer>>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    pub(super) fn tell(&self, id: &ConnectionId, holder: &Holder) {
+        let Some(observer) = &self.observer else { return };
+        let Holder { account, user, host } = holder.clone();
+        observer.kicked(&Kick { server: id.server.clone(), cid: id.cid, account, user, host });
     }
 
     /// How many connections it has closed so far.

@@ -405,16 +405,21 @@ impl ProvisioningStore for SqliteStore {
         new: &'a PasswordHash,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut connection = self.writer().await?;
             let subject = Subject { what: "user", key: user, parent: user };
-            sqlx::query(queries::REHASH)
-                .bind(user)
-                .bind(old.expose())
-                .bind(new.expose())
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| refused(&self.path, &error, subject))?;
-            Ok(())
+            let mut connection = self.writer().await?;
+            let mut transaction = self.begin(&mut connection).await?;
+            let replace = sqlx::query(queries::REHASH).bind(user);
+            for query in [
+                sqlx::query(queries::BEGIN_REHASH).bind(user),
+                replace.bind(old.expose()).bind(new.expose()),
+                sqlx::query(queries::END_REHASH).bind(user),
+            ] {
+                query
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(|error| refused(&self.path, &error, subject))?;
+            }
+            self.commit(transaction).await
         })
     }
 }

@@ -1,0 +1,18 @@
+//! What the service tells others: CloudEvents of every change in the tenant table, of decisions and
+//! of closed connections, published to JetStream in the account AUTH, each to the subject that is
+//! its type. BB reads them from mirrors.
+//!
+//! ```text
+//! tenants, users --trigger--> outbox --[changes]--> AUTH_EVENTS --mirror--> BB
+//! outcomes of requests, kicks --[decisions]-------> AUTH_DECISIONS --mirror--> BB
+//! ```
+//!
+//! Changes are never lost: an event leaves the outbox only once the stream has acknowledged it, and
+//! one that is published again is known to the stream by its id. Decisions wait in a bounded queue,
+//! so that no login waits for them, and what cannot be kept is counted; or each grant waits for the
+//! stream ([`decisions::AuditedGrants`]).
+
+pub mod changes;
+pub mod cloud_event;
+pub mod decisions;
+pub mod publisher;

@@ -1,0 +1,201 @@
+//! Publishes the events of changes: reads the outbox, and deletes each event by its id once the
+//! stream has acknowledged it. Killed at any point it loses none and, within the stream's duplicate
+//! window, doubles none.
+//!
+//! One instance publishes at a time; where two overlap, the stream knows an event by its id. The
+//! events of one tenant are published one after the other, so that they are in the stream in the
+//! order in which the outbox has them; those of different tenants side by side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::cloud_event::CloudEvent;
+use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
+use crate::provision::streams::events::AUTH_EVENTS;
+use crate::provision::streams::{self, Limits};
+use crate::store::{Outbox, OutboxEvent, StoreError};
+
+/// How often the outbox is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Events read at once.
+const AT_ONCE: u32 = 1_024;
+
+/// How long the turn lasts that one instance has to publish: if it dies, another takes over then.
+const TURN: Duration = Duration::from_secs(4);
+
+/// No event is begun later than this after a batch was, so that its acknowledgement comes, or is
+/// given up, within the turn.
+const BATCH: Duration = Duration::from_secs(1);
+
+/// After a failure, the first and the longest pause.
+const RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// Publishes what is in the outbox.
+#[derive(Debug)]
+pub struct ChangeEvents {
+    outbox: Arc<dyn Outbox>,
+    publisher: Publisher,
+    /// Whose turn it is, by name.
+    instance: String,
+    /// For a stream that is gone, with the disk that held it say.
+    limits: Limits,
+    turn_until: Option<Instant>,
+    /// In the stream, and still in the outbox.
+    undeleted: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl ChangeEvents {
+    /// Publishes from `outbox` as this instance, to streams of these limits.
+    #[must_use]
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        publisher: Publisher,
+        instance: String,
+        limits: Limits,
+    ) -> Self {
+        let (turn_until, undeleted) = (None, Vec::new());
+        Self { outbox, publisher, instance, limits, turn_until, undeleted }
+    }
+
+    /// Publishes until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failures = 0_u32;
+        let mut more = false;
+        loop {
+            let pause = match failures {
+                0 if more => Duration::ZERO,
+                0 => POLL,
+                _ => RETRY.saturating_mul(1 << failures.min(5)).min(MAX_RETRY),
+            };
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                break;
+            }
+            if !self.publisher.is_connected() {
+                continue;
+            }
+            // A stop lets what is on its way arrive, and be deleted.
+            match self.batch(&stop).await {
+                Ok(any) => {
+                    if failures > 0 {
+                        tracing::info!("events of changes are published again");
+                    }
+                    (failures, more) = (0, any);
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::error!(
+                            %error,
+                            "events of changes cannot be published; they are kept, and tried again"
+                        );
+                    }
+                    failures = failures.saturating_add(1);
+                    if matches!(error, Fault::Publish(_))
+                        && let Err(error) =
+                            streams::restore(self.publisher.client(), &self.limits).await
+                    {
+                        tracing::debug!(%error, "the streams are not there");
+                    }
+                }
+            }
+        }
+        if self.turn_until.is_some()
+            && let Err(error) = self.outbox.release(&self.instance).await
+        {
+            tracing::debug!(%error, "another instance has to wait for its turn to publish");
+        }
+    }
+
+    /// Publishes the oldest events; whether there were any that it was this instance's turn for.
+    async fn batch(&mut self, stop: &CancellationToken) -> Result<bool, Fault> {
+        self.delete().await?;
+        let waiting = self.outbox.pending(AT_ONCE).await?;
+        let count = waiting.len();
+        self.show(count).await?;
+        if count == 0 || !self.has_turn().await? {
+            return Ok(false);
+        }
+        let end = Instant::now() + BATCH;
+        let mut tenants: BTreeMap<String, VecDeque<OutboxEvent>> = BTreeMap::new();
+        for event in waiting {
+            tenants.entry(event.tenant.clone()).or_default().push_back(event);
+        }
+        let publisher = &self.publisher;
+        let mut published = stream::iter(tenants.into_values())
+            .map(|events| one_by_one(publisher, events, end, stop))
+            .buffer_unordered(IN_FLIGHT);
+        let mut failure = None;
+        while let Some((ids, failed)) = published.next().await {
+            metrics::counter!("nats_callout_outbox_published_total").increment(ids.len() as u64);
+            self.undeleted.extend(ids);
+            failure = failure.or(failed);
+        }
+        drop(published);
+        self.delete().await?;
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(true),
+        }
+    }
+
+    async fn delete(&mut self) -> Result<(), StoreError> {
+        if !self.undeleted.is_empty() {
+            self.outbox.published(&self.undeleted).await?;
+            self.undeleted.clear();
+        }
+        Ok(())
+    }
+
+    async fn show(&self, waiting: usize) -> Result<(), StoreError> {
+        let all = waiting < AT_ONCE as usize;
+        let backlog = if all { waiting as u64 } else { self.outbox.backlog().await? };
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("nats_callout_outbox_pending").set(backlog as f64);
+        Ok(())
+    }
+
+    async fn has_turn(&mut self) -> Result<bool, StoreError> {
+        let needed = Instant::now() + BATCH + PATIENCE;
+        if self.turn_until.is_none_or(|until| until < needed) {
+            let asked = Instant::now();
+            let granted = self.outbox.lease(&self.instance, TURN).await?;
+            self.turn_until = granted.then(|| asked + TURN);
+        }
+        Ok(self.turn_until.is_some())
+    }
+}
+
+/// Publishes the events of a tenant in their order, up to the first that fails. Gives the ids of
+/// those that the stream has.
+async fn one_by_one(
+    publisher: &Publisher,
+    events: VecDeque<OutboxEvent>,
+    end: Instant,
+    stop: &CancellationToken,
+) -> (Vec<String>, Option<PublishError>) {
+    let mut ids = Vec::with_capacity(events.len());
+    for event in events {
+        if Instant::now() >= end || stop.is_cancelled() {
+            break;
+        }
+        let event = CloudEvent::from(event);
+        match publisher.publish(AUTH_EVENTS, &event).await {
+            Ok(()) => ids.push(event.id),
+            Err(error) => return (ids, Some(error)),
+        }
+    }
+    (ids, None)
+}

@@ -1,0 +1,351 @@
+//! Publishes decisions and closed connections. Neither is kept in the database: they wait in a
+//! bounded queue, which costs a login one attempt to send, and what it cannot hold is dropped and
+//! counted. Where the configuration wants no grant without its event, [`AuditedGrants`] has each
+//! published and acknowledged first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::cloud_event::CloudEvent;
+use super::publisher::{IN_FLIGHT, Publisher};
+use crate::audit::{Gate, Kick, NotAudited, Observer, shortened};
+use crate::authorize::{Connection, Outcome, Reply, Verdict};
+use crate::clock::{Clock, UnixSeconds};
+use crate::provision::streams::events::AUTH_DECISIONS;
+use crate::store::{CredentialStore, Freshness};
+
+/// After a failure, the first and the longest pause.
+const RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// For how long a stop waits for what is left in the queue.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Between two attempts to publish a grant that waits for it.
+const GRANT_RETRY: Duration = Duration::from_millis(50);
+
+/// Stamps events with the time and an id of their own.
+#[derive(Debug)]
+struct Stamps {
+    clock: Arc<dyn Clock>,
+    /// Random: no other process has it.
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl Stamps {
+    fn id(&self) -> String {
+        format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What is to be published.
+#[derive(Debug)]
+enum Record {
+    Decision {
+        id: String,
+        at: UnixSeconds,
+        verdict: Verdict,
+        connection: Connection,
+        took: Duration,
+    },
+    Kick {
+        at: UnixSeconds,
+        kick: Kick,
+    },
+}
+
+/// The queue's entrance: an observer of outcomes and of kicks.
+#[derive(Debug)]
+pub struct DecisionLog {
+    stamps: Arc<Stamps>,
+    queue: mpsc::Sender<Record>,
+    /// Grants that have been published already are not queued.
+    grants: bool,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The queue's exit.
+#[derive(Debug)]
+pub struct DecisionEvents {
+    queue: mpsc::Receiver<Record>,
+    publisher: Publisher,
+    /// Tells whose user a closed connection was.
+    credentials: Arc<dyn CredentialStore>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Admits a grant once its event is in the stream.
+#[derive(Debug)]
+pub struct AuditedGrants {
+    stamps: Arc<Stamps>,
+    publisher: Publisher,
+}
+
+/// A queue of at most `capacity` decisions, which are published on `publisher`. `prefix` has to be
+/// one that no other process has.
+#[must_use]
+pub fn queue(
+    capacity: usize,
+    publisher: Publisher,
+    credentials: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
+    prefix: String,
+) -> (DecisionLog, DecisionEvents) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let stamps = Arc::new(Stamps { clock, prefix, next: AtomicU64::new(0) });
+    let log = DecisionLog { stamps, queue: sender, grants: true, dropped: Arc::clone(&dropped) };
+    (log, DecisionEvents { queue: receiver, publisher, credentials, dropped })
+}
+
+impl DecisionLog {
+    /// Leaves grants to a gate that has them published before they are given.
+    #[must_use]
+    pub fn with_gate(mut self, publisher: Publisher) -> (Self, AuditedGrants) {
+        self.grants = false;
+        let gate = AuditedGrants { stamps: Arc::clone(&self.stamps), publisher };
+        (self, gate)
+    }
+
+    /// How many decisions could not be kept.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn put(&self, record: Record) {
+        if self.queue.try_send(record).is_err() {
+            drop_some(&self.dropped, 1);
+        }
+    }
+}
+
+fn drop_some(dropped: &AtomicU64, count: u64) {
+    if count == 0 {
+        return;
+    }
+    let before = dropped.fetch_add(count, Ordering::Relaxed);
+    metrics::counter!("nats_callout_events_dropped_total").increment(count);
+    if before == 0 {
+        tracing::warn!(
+            "decisions are dropped that nobody is told of: see the metrics for how many"
+        );
+    }
+}
+
+impl Observer for DecisionLog {
+    fn observe(&self, outcome: &Outcome, took: Duration) {
+        let Outcome::Reply(reply) = outcome else { return };
+        if matches!(reply.verdict, Verdict::Granted { .. }) && !self.grants {
+            return;
+        }
+        self.put(decision(&self.stamps, reply, took));
+    }
+
+    fn kicked(&self, kick: &Kick) {
+        self.put(Record::Kick { at: self.stamps.clock.now(), kick: kick.clone() });
+    }
+}
+
+fn decision(stamps: &Stamps, reply: &Reply, took: Duration) -> Record {
+    let mut verdict = reply.verdict.clone();
+    if let Verdict::Denied { user: Some(user), .. } = &mut verdict {
+        // A client may claim a name of any length.
+        *user = shortened(user).to_owned();
+    }
+    let connection = reply.connection.clone();
+    Record::Decision { id: stamps.id(), at: stamps.clock.now(), verdict, connection, took }
+}
+
+impl Gate for AuditedGrants {
+    fn admit<'a>(
+        &'a self,
+        reply: &'a Reply,
+        took: Duration,
+    ) -> BoxFuture<'a, Result<(), NotAudited>> {
+        Box::pin(async move {
+            let event = event(decision(&self.stamps, reply, took), None)
+                .map_err(|error| NotAudited(error.to_string()))?;
+            // The caller gives up when it is too late.
+            while let Err(error) = self.publisher.publish(AUTH_DECISIONS, &event).await {
+                tracing::warn!(%error, "a grant waits for its event to be published");
+                tokio::time::sleep(GRANT_RETRY).await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl DecisionEvents {
+    /// Publishes until `stop`, and then for a moment what is left.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failing = false;
+        loop {
+            let mut some = Vec::new();
+            let received =
+                stop.run_until_cancelled(self.queue.recv_many(&mut some, IN_FLIGHT)).await;
+            match received {
+                None | Some(0) => break,
+                Some(_) => {}
+            }
+            let events = self.events(some).await;
+            if let Some(left) = self.publish_all(events, &stop, &mut failing).await {
+                drop_some(&self.dropped, left as u64);
+                break;
+            }
+        }
+        self.queue.close();
+        let mut rest = Vec::new();
+        while let Ok(record) = self.queue.try_recv() {
+            rest.push(record);
+        }
+        if rest.is_empty() {
+            return;
+        }
+        let events = self.events(rest).await;
+        let count = events.len();
+        let farewell = tokio::time::sleep(FAREWELL);
+        let published = self
+            .attempt(events)
+            .take_until(farewell)
+            .filter(|left| std::future::ready(left.is_none()))
+            .count()
+            .await;
+        drop_some(&self.dropped, count.saturating_sub(published) as u64);
+    }
+
+    async fn events(&self, records: Vec<Record>) -> Vec<CloudEvent> {
+        let mut events = Vec::with_capacity(records.len());
+        for record in records {
+            let tenant = match &record {
+                Record::Kick { kick, .. } => self.tenant_of(&kick.user).await,
+                Record::Decision { .. } => None,
+            };
+            match event(record, tenant) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    tracing::error!(%error, "a decision is no JSON");
+                    drop_some(&self.dropped, 1);
+                }
+            }
+        }
+        events
+    }
+
+    async fn tenant_of(&self, user: &str) -> Option<String> {
+        let record = self.credentials.user(user, Freshness::Cached).await.ok()??;
+        Some(record.tenant.id.to_string())
+    }
+
+    /// Publishes until all are in the stream; at a stop, the number of those that are not.
+    async fn publish_all(
+        &self,
+        mut events: Vec<CloudEvent>,
+        stop: &CancellationToken,
+        failing: &mut bool,
+    ) -> Option<usize> {
+        let mut pause = RETRY;
+        loop {
+            if self.publisher.is_connected() {
+                events = self.attempt(events).filter_map(std::future::ready).collect().await;
+            }
+            match (events.is_empty(), *failing) {
+                (true, true) => tracing::info!("decisions are published again"),
+                (false, false) => tracing::warn!(
+                    "decisions cannot be published; as many as the queue holds are kept"
+                ),
+                _ => {}
+            }
+            *failing = !events.is_empty();
+            if events.is_empty() {
+                return None;
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Some(events.len());
+            }
+            pause = pause.saturating_mul(2).min(MAX_RETRY);
+        }
+    }
+
+    /// Publishes each once; gives back those that are not known to be in the stream.
+    fn attempt(&self, events: Vec<CloudEvent>) -> impl Stream<Item = Option<CloudEvent>> {
+        let publisher = self.publisher.clone();
+        stream::iter(events)
+            .map(move |event| {
+                let publisher = publisher.clone();
+                async move {
+                    let error = publisher.publish(AUTH_DECISIONS, &event).await.err()?;
+                    tracing::debug!(%error, "not published");
+                    Some(event)
+                }
+            })
+            .buffer_unordered(IN_FLIGHT)
+    }
+}
+
+/// The event of a record. `tenant` is whose connection was closed.
+fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_json::Error> {
+    match record {
+        Record::Decision { id, at, verdict, connection, took } => {
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let mut data = json!({
+                "server": connection.server,
+                "cid": connection.id,
+                "host": connection.host,
+                "took_us": took_us,
+            });
+            let more = |data: &mut Value, key: &str, value: Value| {
+                if let Value::Object(data) = data {
+                    data.insert(key.to_owned(), value);
+                }
+            };
+            let (kind, subject, tenant) = match verdict {
+                Verdict::Granted { user, tenant, method, ttl } => {
+                    more(&mut data, "user", json!(user));
+                    more(&mut data, "method", json!(method));
+                    more(&mut data, "ttl", json!(ttl.as_secs()));
+                    ("auth.decision.granted", Some(user), Some(tenant))
+                }
+                Verdict::Denied { reason, user } => {
+                    more(&mut data, "reason", json!(reason.code()));
+                    if let Some(user) = &user {
+                        more(&mut data, "user", json!(user));
+                    }
+                    // An empty subject is none.
+                    ("auth.decision.rejected", user.filter(|user| !user.is_empty()), None)
+                }
+            };
+            finish(id, kind, at, subject, tenant, &data)
+        }
+        Record::Kick { at, kick } => {
+            let Kick { server, cid, account, user, host } = kick;
+            let data = json!({ "server": server, "cid": cid, "account": account, "user": user, "host": host });
+            // Whoever else closes the same connection publishes the same event.
+            let id = format!("kick-{server}-{cid}");
+            finish(id, "auth.connection.kicked", at, Some(user), tenant, &data)
+        }
+    }
+}
+
+fn finish(
+    id: String,
+    kind: &str,
+    at: UnixSeconds,
+    subject: Option<String>,
+    tenant: Option<String>,
+    data: &Value,
+) -> Result<CloudEvent, serde_json::Error> {
+    let time = Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH).to_string();
+    let data = RawValue::from_string(data.to_string())?;
+    Ok(CloudEvent { id, kind: kind.to_owned(), time, subject, tenant, data })
+}

@@ -1,0 +1,107 @@
+//! Publishes events to their streams and awaits each acknowledgement.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::{Client, HeaderMap, Request, RequestError};
+use serde::Deserialize;
+
+use super::cloud_event::{CONTENT_TYPE, CloudEvent};
+
+/// How long a stream has to acknowledge.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Events that are on their way at once.
+pub(super) const IN_FLIGHT: usize = 256;
+
+/// Room for the headers in a message.
+const HEADERS: usize = 1_024;
+
+/// Why an event is not known to be in its stream. It may be there all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No acknowledgement.
+    #[error("{subject}: {source}")]
+    Unacknowledged {
+        /// The event's subject.
+        subject: String,
+        /// What went wrong.
+        source: RequestError,
+    },
+    /// JetStream refuses.
+    #[error("{subject}: {description}")]
+    Refused {
+        /// The event's subject.
+        subject: String,
+        /// JetStream's words.
+        description: String,
+    },
+    /// The answer is none of the stream's.
+    #[error("{0}: the answer is no acknowledgement of its stream")]
+    Malformed(String),
+    /// The event is no JSON.
+    #[error("cannot be encoded: {0}")]
+    Encoding(#[from] serde_json::Error),
+}
+
+/// A connection of the account AUTH on which events are published.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    client: Client,
+    source: String,
+}
+
+#[derive(Deserialize)]
+struct Acknowledgement {
+    #[serde(default)]
+    stream: String,
+    error: Option<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    #[serde(default)]
+    description: String,
+}
+
+impl Publisher {
+    /// Publishes on `client`, as `source`.
+    #[must_use]
+    pub fn new(client: Client, source: String) -> Self {
+        Self { client, source }
+    }
+
+    /// Whether there is a connection: without one, an attempt costs its whole time.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Publishes an event; returns once `stream` has it, now or since an earlier attempt.
+    pub async fn publish(&self, stream: &str, event: &CloudEvent) -> Result<(), PublishError> {
+        let limit = self.client.server_info().max_payload.saturating_sub(HEADERS);
+        let payload = event.encode(&self.source, limit)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, event.id.as_str());
+        headers.insert("Nats-Expected-Stream", stream);
+        headers.insert("Content-Type", CONTENT_TYPE);
+        let request = Request::new().headers(headers).payload(payload).timeout(Some(PATIENCE));
+        let subject = || event.kind.clone();
+        let answer = self
+            .client
+            .send_request(event.kind.clone(), request)
+            .await
+            .map_err(|source| PublishError::Unacknowledged { subject: subject(), source })?;
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Acknowledgement { error: Some(fault), .. }) => {
+                Err(PublishError::Refused { subject: subject(), description: fault.description })
+            }
+            Ok(Acknowledgement { stream: from, error: None }) if from == stream => Ok(()),
+            _ => Err(PublishError::Malformed(subject())),
+        }
+    }
+}

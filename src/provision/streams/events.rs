@@ -1,0 +1,72 @@
+//! The streams of the service's own events, in AUTH, and their mirrors in BB, which reads them
+//! there: two of them, so that a flood of refusals pushes out no change.
+//!
+//! BB does not get the streams themselves: in its own account it could forge an event three ways
+//! (a stream that republishes, an answer of JetStream's, a tenant's answer), and the
+//! acknowledgement of one that was never stored.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{AUTH, BB, Stream, merged, nanoseconds};
+
+/// What was changed in the tenant table.
+pub const AUTH_EVENTS: &str = "AUTH_EVENTS";
+
+/// What was decided about logins, and which connections were closed.
+pub const AUTH_DECISIONS: &str = "AUTH_DECISIONS";
+
+/// For how long an event that is published again is known by its id.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
+
+/// What the streams may hold. The oldest events make room for new ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventLimits {
+    /// [`AUTH_EVENTS`] and its mirror.
+    pub changes: EventStreamLimits,
+    /// [`AUTH_DECISIONS`] and its mirror.
+    pub decisions: EventStreamLimits,
+    /// Copies of each in a cluster.
+    pub replicas: u64,
+}
+
+/// What one stream, and its mirror, may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventStreamLimits {
+    /// Bytes.
+    pub bytes: u64,
+    /// How long an event is kept; not less than [`DUPLICATE_WINDOW`].
+    pub age: Duration,
+    /// Events; `None` is as many as fit.
+    pub messages: Option<u64>,
+}
+
+pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
+    let shared = |of: &EventStreamLimits| {
+        json!({
+            "max_bytes": of.bytes,
+            "max_age": nanoseconds(of.age),
+            "max_msgs": of.messages.map_or(json!(-1), Value::from),
+            "num_replicas": limits.replicas,
+            "discard": "old",
+        })
+    };
+    let origin = |name, of, subjects: [&str; 2]| {
+        let own =
+            json!({ "subjects": subjects, "duplicate_window": nanoseconds(DUPLICATE_WINDOW) });
+        Stream { api: AUTH, name, settings: merged([shared(of), own]) }
+    };
+    let mirror = |name, of| {
+        let external = json!({ "api": "JS.auth.API", "deliver": "mirror.auth" });
+        let own = json!({ "mirror": { "name": name, "external": external } });
+        Stream { api: BB, name, settings: merged([shared(of), own]) }
+    };
+    let EventLimits { changes, decisions, .. } = limits;
+    [
+        origin(AUTH_EVENTS, changes, ["auth.tenant.*", "auth.user.*"]),
+        origin(AUTH_DECISIONS, decisions, ["auth.decision.*", "auth.connection.*"]),
+        mirror(AUTH_EVENTS, changes),
+        mirror(AUTH_DECISIONS, decisions),
+    ]
+}
