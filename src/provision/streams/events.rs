@@ -4,6 +4,11 @@
 //! BB does not get the streams themselves: in its own account it could forge an event three ways
 //! (a stream that republishes, an answer of JetStream's, a tenant's answer), and the
 //! acknowledgement of one that was never stored.
+//!
+//! What it takes to mirror is that BB may make consumers here, and a stream of BB's that republishes
+//! can ask for one that delivers to a subject of its choice, an event's say. Such a consumer is
+//! only active while somebody subscribes exactly that subject. So the streams' subjects are
+//! wildcards, and nobody in AUTH ever subscribes an event's subject by its full name.
 
 use std::time::Duration;
 

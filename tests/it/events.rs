@@ -1,0 +1,112 @@
+//! What the service tells others: every change of the tenant table, whoever made it and however,
+//! exactly once in the stream of AUTH and in BB's mirror; decisions and closed connections.
+
+mod attacks;
+mod changes;
+mod decisions;
+mod outage;
+
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use data_encoding::BASE64;
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::harness::client::{self, Connected};
+use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::{PATIENCE, eventually_async};
+
+/// One of the logins that `init` wrote: `auth` or `bb`.
+async fn login(init: &Initialised, mode: Mode, name: &str) -> Connected {
+    let keys = init.dir().join("keys");
+    let read = |file: String| {
+        std::fs::read_to_string(keys.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    let options = match mode {
+        Mode::Operator => {
+            ConnectOptions::with_credentials(&read(format!("{name}.creds"))).expect("a creds file")
+        }
+        Mode::Config => ConnectOptions::with_nkey(read(format!("{name}.nk")).trim().to_owned()),
+    };
+    let url = format!("nats://127.0.0.1:{}", init.port);
+    client::connect_with(&url, options, "_INBOX").await.expect("logs in")
+}
+
+/// A stored event.
+#[derive(Debug, Clone)]
+struct Stored {
+    subject: String,
+    headers: String,
+    event: Value,
+}
+
+impl Stored {
+    /// The event in a line: type, tenant, subject, data.
+    fn line(&self) -> String {
+        let text = |name: &str| self.event[name].as_str().unwrap_or("-").to_owned();
+        let (kind, tenant, subject) = (text("type"), text("organizationid"), text("subject"));
+        format!("{kind} {tenant} {subject} {}", self.event["data"])
+    }
+
+    fn id(&self) -> String {
+        self.event["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+/// The state of a stream as this login sees it, once it is there.
+async fn state(of: &Connected, stream: &str) -> Value {
+    let subject = format!("$JS.API.STREAM.INFO.{stream}");
+    of.jetstream(&subject, &json!({})).await["state"].clone()
+}
+
+/// All events of a stream, in its order.
+async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
+    let state = state(of, stream).await;
+    let (first, last) = (state["first_seq"].as_u64().unwrap(), state["last_seq"].as_u64().unwrap());
+    let found: Vec<Option<Stored>> = stream::iter(first.max(1)..=last)
+        .map(|seq| async move {
+            let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
+            let body = json!({ "seq": seq }).to_string();
+            let answer = of.client.request(subject, body.into()).await.expect("an answer");
+            let answer: Value = serde_json::from_slice(&answer.payload).expect("json");
+            let message = answer.get("message")?;
+            let bytes = |name: &str| {
+                let text = message[name].as_str().unwrap_or_default();
+                BASE64.decode(text.as_bytes()).expect("base64")
+            };
+            Some(Stored {
+                subject: message["subject"].as_str().expect("a subject").to_owned(),
+                headers: String::from_utf8(bytes("hdrs")).expect("utf-8"),
+                event: serde_json::from_slice(&bytes("data")).unwrap_or_default(),
+            })
+        })
+        .buffered(64)
+        .collect()
+        .await;
+    found.into_iter().flatten().collect()
+}
+
+/// Waits until a stream holds so many events, and gives them.
+async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
+    let start = std::time::Instant::now();
+    loop {
+        let messages = state(of, stream).await["messages"].as_u64().expect("a count");
+        if messages >= count as u64 {
+            let found = stored(of, stream).await;
+            let lines: Vec<String> = found.iter().map(Stored::line).collect();
+            assert_eq!(found.len(), count, "{stream}: {lines:#?}");
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{stream}: {messages} events, not {count}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until nothing waits to be published.
+async fn published(init: &Initialised) {
+    eventually_async("an empty outbox", || async {
+        (init.sql("SELECT count(*) FROM outbox") == "0").then_some(())
+    })
+    .await;
+}
