@@ -294,9 +294,10 @@ pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
                 InitMode::Operator => "\nMove keys/offline to a safe place: the service never reads it.",
                 InitMode::Config => "",
             };
+            let hosts = if confs.len() > 1 { "\n  # each on its host" } else { "" };
             format!(
                 "Wrote {folder}, with room for {memory} of memory and {storage} of storage of JetStream.\n\
-                 \n{servers}  nats-callout serve --config {toml}\n\
+                 {hosts}\n{servers}  nats-callout serve --config {toml}\n\
                  \n\
                  Then add a tenant: nats-callout --config {toml} tenant add NAME{offline}",
                 folder = folder.display(),

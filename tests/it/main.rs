@@ -12,6 +12,7 @@ mod bb;
 mod broken;
 mod changes;
 mod cli;
+mod deploy;
 mod harness;
 mod http;
 mod login;
