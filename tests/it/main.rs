@@ -12,6 +12,7 @@ mod bb;
 mod broken;
 mod changes;
 mod cli;
+mod deploy;
 mod events;
 mod faults;
 mod harness;
