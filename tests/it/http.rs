@@ -83,7 +83,6 @@ fn decisions(mode: Mode) {
     }
     // One hash for the first login, none for the two after it, one for each refusal.
     assert_eq!(value(&metrics, "nats_callout_hashing_done_total"), 3.0);
-    assert!(value(&metrics, "nats_callout_cache_hits_total") >= 2.0, "{metrics}");
     assert!(value(&metrics, "nats_callout_cache_misses_total") >= 2.0, "{metrics}");
     for connection in ["main", "replies-1", "loading", "system"] {
         let series = format!("nats_callout_nats_connected{{connection=\"{connection}\"}}");
@@ -93,6 +92,13 @@ fn decisions(mode: Mode) {
     let pushed = value(&metrics, "nats_callout_accounts_pushed_total");
     assert_eq!(pushed > 0.0, mode == Mode::Operator, "{pushed}");
     assert!(!metrics.contains("a-wrong-password") && !metrics.contains("nobody"), "{metrics}");
+
+    // A busy machine may read changes too late for a cached record to be trusted.
+    eventually("a record found in memory", || {
+        assert_eq!(raw::connect(port, &login.connect_fields()).0, Verdict::Admitted);
+        let metrics = answer(http, "/metrics").body;
+        (value(&metrics, "nats_callout_cache_hits_total") > 0.0).then_some(())
+    });
 
     for (method, path, status) in
         [("HEAD", "/healthz", 200), ("POST", "/readyz", 405), ("GET", "/", 404)]

@@ -41,7 +41,7 @@ CREATE TABLE rehashes (
 -- between what runs before the change and what runs after it.
 CREATE TABLE outbox_before (
   kind TEXT NOT NULL,
-  key TEXT NOT NULL,
+  key TEXT,
   tenant_id TEXT NOT NULL,
   facts TEXT NOT NULL,
   new_password INTEGER NOT NULL DEFAULT 0
