@@ -224,7 +224,7 @@ pub async fn run(
         if let Some(events) = told.events {
             tasks.spawn(events.run(stop.clone()));
         }
-        let changes = ChangeEvents::new(store, told.publisher, id, config.streams.clone());
+        let changes = ChangeEvents::new(store, told.publisher, id);
         tasks.spawn(changes.run(stop.clone()));
         ready();
     }

@@ -3,15 +3,21 @@
 //! the commit stands, and the instances follow when they can.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::output::note;
 use super::{Context, Usage, settle, system};
-use crate::config::Config;
+use crate::audit::Observer;
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
 use crate::daemon;
+use crate::events::decisions::{self, DecisionEvents};
+use crate::events::publisher::Publisher;
 use crate::provision::connections::{Cluster, Connections, Selection};
 use crate::store::{TenantRecord, UserRecord};
 
@@ -26,6 +32,8 @@ pub(super) struct Live {
     pub(super) cluster: Cluster,
     selection: Selection,
     before: Connections,
+    /// Tells of the connections that are closed.
+    events: Mutex<Option<DecisionEvents>>,
 }
 
 impl Live {
@@ -39,9 +47,10 @@ impl Live {
             tokio::time::timeout(CONNECT, system::connect(&context.config, system::Login::System))
                 .await
                 .context("NATS does not answer")??;
-        let cluster = Cluster::new(client);
+        let (observer, events) = told(context).await?.unzip();
+        let cluster = Cluster::new(client).with_observer(observer);
         let before = cluster.find(&selection, Instant::now()).await?;
-        Ok(Self { cluster, selection, before })
+        Ok(Self { cluster, selection, before, events: Mutex::new(events) })
     }
 
     /// [`Self::look`] for a change that is made in any case.
@@ -65,7 +74,14 @@ impl Live {
     /// many distinct connections have ended with it, whoever closed them.
     pub(super) async fn close(&self, context: &Context) -> Option<usize> {
         settle::settle(context).await;
-        match self.close_settled().await {
+        let closed = self.close_settled().await;
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(events) = events {
+            let at_once = CancellationToken::new();
+            at_once.cancel();
+            events.run(at_once).await;
+        }
+        match closed {
             Ok(count) => Some(count),
             Err(error) => {
                 note(&format!(
@@ -95,6 +111,28 @@ impl Live {
         ended.retain(|id, _| !left.ids.contains_key(id));
         Ok(ended.len())
     }
+}
+
+/// Who is told of closed connections, and what publishes them in the end; none where the
+/// configuration wants none.
+async fn told(context: &Context) -> anyhow::Result<Option<(Arc<dyn Observer>, DecisionEvents)>> {
+    let config = &context.config;
+    if config.events.decisions == config::DecisionEvents::Off {
+        return Ok(None);
+    }
+    let client = tokio::time::timeout(CONNECT, system::connect(config, system::Login::Auth))
+        .await
+        .context("NATS does not answer")??;
+    let prefix = client.new_inbox();
+    let source = config.events.source.clone();
+    let (log, events) = decisions::queue(
+        config.events.queue,
+        Publisher::new(client, source, config.streams.clone()),
+        Arc::clone(&context.database.credentials),
+        Arc::new(SystemClock),
+        prefix,
+    );
+    Ok(Some((Arc::new(log), events)))
 }
 
 /// [`Live::close`] where NATS was there.

@@ -30,7 +30,8 @@ impl Told {
         clock: &Arc<dyn Clock>,
         id: &str,
     ) -> Self {
-        let publisher = Publisher::new(client.clone(), config.events.source.clone());
+        let publisher =
+            Publisher::new(client.clone(), config.events.source.clone(), config.streams.clone());
         let credentials = Arc::clone(cache) as Arc<dyn CredentialStore>;
         let (log, events) = decisions::queue(
             config.events.queue,

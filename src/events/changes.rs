@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::cloud_event::CloudEvent;
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use crate::provision::streams::events::AUTH_EVENTS;
-use crate::provision::streams::{self, Limits};
 use crate::store::{Outbox, OutboxEvent, StoreError};
 
 /// How often the outbox is looked at.
@@ -43,8 +42,6 @@ pub struct ChangeEvents {
     publisher: Publisher,
     /// Whose turn it is, by name.
     instance: String,
-    /// For a stream that is gone, with the disk that held it say.
-    limits: Limits,
     turn_until: Option<Instant>,
     /// In the stream, and still in the outbox.
     undeleted: Vec<String>,
@@ -59,16 +56,10 @@ enum Fault {
 }
 
 impl ChangeEvents {
-    /// Publishes from `outbox` as this instance, to streams of these limits.
+    /// Publishes from `outbox` as this instance.
     #[must_use]
-    pub fn new(
-        outbox: Arc<dyn Outbox>,
-        publisher: Publisher,
-        instance: String,
-        limits: Limits,
-    ) -> Self {
-        let (turn_until, undeleted) = (None, Vec::new());
-        Self { outbox, publisher, instance, limits, turn_until, undeleted }
+    pub fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
+        Self { outbox, publisher, instance, turn_until: None, undeleted: Vec::new() }
     }
 
     /// Publishes until `stop`.
@@ -103,12 +94,6 @@ impl ChangeEvents {
                         );
                     }
                     failures = failures.saturating_add(1);
-                    if matches!(error, Fault::Publish(_))
-                        && let Err(error) =
-                            streams::restore(self.publisher.client(), &self.limits).await
-                    {
-                        tracing::debug!(%error, "the streams are not there");
-                    }
                 }
             }
         }

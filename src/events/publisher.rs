@@ -1,19 +1,26 @@
-//! Publishes events to their streams and awaits each acknowledgement.
+//! Publishes events to their streams and awaits each acknowledgement. A stream that is gone, with
+//! the disk that held it say, is made again.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::{Client, HeaderMap, Request, RequestError};
+use async_nats::{Client, HeaderMap, Request, RequestError, RequestErrorKind};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::cloud_event::{CONTENT_TYPE, CloudEvent};
+use crate::provision::streams::{self, Limits};
 
 /// How long a stream has to acknowledge.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Events that are on their way at once.
 pub(super) const IN_FLIGHT: usize = 256;
+
+/// Between two attempts to make a stream that is gone.
+const RESTORE: Duration = Duration::from_millis(500);
 
 /// Room for the headers in a message.
 const HEADERS: usize = 1_024;
@@ -50,6 +57,13 @@ pub enum PublishError {
 pub struct Publisher {
     client: Client,
     source: String,
+    streams: Arc<Streams>,
+}
+
+#[derive(Debug)]
+struct Streams {
+    limits: Limits,
+    restored: Mutex<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -66,10 +80,11 @@ struct Fault {
 }
 
 impl Publisher {
-    /// Publishes on `client`, as `source`.
+    /// Publishes on `client`, as `source`, to streams of these limits.
     #[must_use]
-    pub fn new(client: Client, source: String) -> Self {
-        Self { client, source }
+    pub fn new(client: Client, source: String, limits: Limits) -> Self {
+        let streams = Arc::new(Streams { limits, restored: Mutex::default() });
+        Self { client, source, streams }
     }
 
     /// Whether there is a connection: without one, an attempt costs its whole time.
@@ -77,8 +92,16 @@ impl Publisher {
         self.client.connection_state() == State::Connected
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    /// Makes the streams that are missing: one attempt at a time, and not without a pause.
+    async fn restore(&self) {
+        let Ok(mut restored) = self.streams.restored.try_lock() else { return };
+        if restored.is_some_and(|at| at.elapsed() < RESTORE) {
+            return;
+        }
+        if let Err(error) = streams::restore(&self.client, &self.streams.limits).await {
+            tracing::debug!(%error, "the streams are not there");
+        }
+        *restored = Some(Instant::now());
     }
 
     /// Publishes an event; returns once `stream` has it, now or since an earlier attempt.
@@ -91,11 +114,15 @@ impl Publisher {
         headers.insert("Content-Type", CONTENT_TYPE);
         let request = Request::new().headers(headers).payload(payload).timeout(Some(PATIENCE));
         let subject = || event.kind.clone();
-        let answer = self
-            .client
-            .send_request(event.kind.clone(), request)
-            .await
-            .map_err(|source| PublishError::Unacknowledged { subject: subject(), source })?;
+        let answer = match self.client.send_request(event.kind.clone(), request).await {
+            Ok(answer) => answer,
+            Err(source) => {
+                if source.kind() == RequestErrorKind::NoResponders {
+                    self.restore().await;
+                }
+                return Err(PublishError::Unacknowledged { subject: subject(), source });
+            }
+        };
         match serde_json::from_slice(&answer.payload) {
             Ok(Acknowledgement { error: Some(fault), .. }) => {
                 Err(PublishError::Refused { subject: subject(), description: fault.description })

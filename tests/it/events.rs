@@ -3,6 +3,7 @@
 
 mod attacks;
 mod changes;
+mod consumers;
 mod decisions;
 mod outage;
 

@@ -1,1 +1,263 @@
-//!
+//! Decisions and closed connections: in the stream, without a secret in them, and, where the
+//! configuration says so, before the grant.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nats_callout::audit::Observer as _;
+use nats_callout::authorize::{Connection, Outcome, Reply, Verdict};
+use nats_callout::clock::SystemClock;
+use nats_callout::config::{Config, Files};
+use nats_callout::events::decisions;
+use nats_callout::events::publisher::Publisher;
+use nats_callout::store::open::{StoreOptions, open};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Stored, holds, login};
+use crate::harness::client::{Connected, Login, connect, refused};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::ports;
+use crate::harness::servers::{self, NatsServer};
+use crate::harness::service::Service;
+
+fn secret(login: &Login) -> &str {
+    match login {
+        Login::Password(_, password) => password,
+        Login::Token(token) => token,
+        Login::Nothing => "",
+    }
+}
+
+/// Grants by password and by token, and refusals, in AUTH and in BB.
+async fn decided(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    let (auth, bb) = (login(&deployment, mode, "auth").await, login(&deployment, mode, "bb").await);
+    let one = deployment.tenant_add("one", &[]);
+    let token = deployment.token_add("one", "one");
+    let url = deployment.url();
+    connect(&url, &one, "_INBOX_one").await.expect("logs in");
+    connect(&url, &Login::Token(token.clone()), "_INBOX_one").await.expect("logs in");
+    let canary = "canary-of-a-password";
+    let long = "x".repeat(3_000);
+    refused(&url, &Login::password("one", canary)).await;
+    refused(&url, &Login::password(&long, canary)).await;
+    refused(&url, &Login::Token(canary.to_owned())).await;
+    refused(&url, &Login::Nothing).await;
+    for of in [&auth, &bb] {
+        let events = holds(of, "AUTH_DECISIONS", 6).await;
+        let mut seen = Vec::new();
+        for Stored { subject, headers, event } in &events {
+            let text = format!("{event}{headers}");
+            for secret in [canary, secret(&one), &token] {
+                assert!(!text.contains(secret), "{text}");
+            }
+            assert_eq!(event["type"], subject.as_str());
+            let data = &event["data"];
+            assert!(data["cid"].as_u64().is_some_and(|cid| cid > 0), "{event}");
+            assert_eq!((&data["server"], &data["host"]), (&json!("nats-1"), &json!("127.0.0.1")));
+            assert!(data["took_us"].is_u64(), "{event}");
+            let user = data["user"].as_str().unwrap_or("-");
+            assert!(user.len() <= 64, "{event}");
+            assert_eq!(event["subject"].as_str().unwrap_or("-"), user, "{event}");
+            seen.push(match subject.as_str() {
+                "auth.decision.granted" => {
+                    assert_eq!(event["organizationid"], "one");
+                    assert!((600..=900).contains(&data["ttl"].as_u64().unwrap()), "{event}");
+                    format!("granted {user} {}", data["method"].as_str().unwrap())
+                }
+                "auth.decision.rejected" => {
+                    format!("rejected {user} {}", data["reason"].as_str().unwrap())
+                }
+                other => panic!("{other}"),
+            });
+        }
+        seen.sort();
+        assert_eq!(
+            seen,
+            [
+                "granted one password".to_owned(),
+                "granted one token".to_owned(),
+                "rejected - no_credentials".to_owned(),
+                "rejected - unsupported_credentials".to_owned(),
+                "rejected one wrong_password".to_owned(),
+                format!("rejected {} unknown_user", "x".repeat(64)),
+            ]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_are_told_in_operator_mode() {
+    decided(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_are_told_in_config_mode() {
+    decided(Mode::Config).await;
+}
+
+/// Two instances and a command close the same connections: each is told once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_connection_is_told_once() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let deployment = Deployment::start(mode);
+        let _second = deployment.another_service();
+        let bb = login(&deployment, mode, "bb").await;
+        let one = deployment.tenant_add("one", &[]);
+        let other = deployment.tenant_add("other", &[]);
+        let url = deployment.url();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(connect(&url, &one, "_INBOX_one").await.expect("logs in"));
+        }
+        connect(&url, &other, "_INBOX_other").await.expect("logs in");
+        let count = deployment.cli(&["--json", "tenant", "suspend", "one"]).success().json();
+        assert_eq!(count["kicked"], 5);
+        // The clients come back and are refused, again and again.
+        drop(held);
+        let start = Instant::now();
+        let kicks = loop {
+            let events = super::stored(&bb, "AUTH_DECISIONS").await;
+            let kicks: Vec<Stored> =
+                events.into_iter().filter(|it| it.subject == "auth.connection.kicked").collect();
+            // Whoever has looked twice has told by then.
+            if kicks.len() >= 5 && start.elapsed() > Duration::from_secs(3) {
+                break kicks;
+            }
+            assert!(start.elapsed() < crate::harness::PATIENCE, "{} kicks", kicks.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(kicks.len(), 5, "{kicks:#?}");
+        for kick in kicks {
+            assert_eq!(kick.event["organizationid"], "one", "{kick:?}");
+            assert_eq!(kick.event["data"]["user"], "one", "{kick:?}");
+            assert_eq!(kick.event["data"]["host"], "127.0.0.1", "{kick:?}");
+        }
+    }
+}
+
+async fn max_message_size(auth: &Connected, bytes: i64) {
+    let stream = "AUTH_DECISIONS";
+    let info = auth.jetstream(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await;
+    let mut config = info["config"].clone();
+    config["max_msg_size"] = json!(bytes);
+    auth.jetstream(&format!("$JS.API.STREAM.UPDATE.{stream}"), &config).await;
+}
+
+/// No audit, no grant: while the stream takes nothing nobody gets in, and refusals are as quick as
+/// ever; a stream that is gone is made again in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_waits_for_its_event() {
+    let init = Initialised::new(Mode::Operator);
+    let conf = init.server_conf();
+    let server =
+        NatsServer::start(servers::MAIN, &conf, init.port, Some(init.monitor)).expect("starts");
+    let http = format!("127.0.0.1:{}", ports::free());
+    let environment = [
+        ("NATS_CALLOUT_HTTP_LISTEN", http.as_str()),
+        ("NATS_CALLOUT_EVENTS_DECISIONS", "before-grant"),
+    ];
+    let service = Service::serve(&init.config(), &environment).expect("serves");
+    let auth = login(&init, Mode::Operator, "auth").await;
+    let one = init.tenant_add("one", &[]);
+    let url = server.url();
+    connect(&url, &one, "_INBOX_one").await.expect("logs in");
+    holds(&auth, "AUTH_DECISIONS", 1).await;
+
+    max_message_size(&auth, 10).await;
+    let start = Instant::now();
+    refused(&url, &one).await;
+    assert!(start.elapsed() > Duration::from_millis(1_500), "{:?}", start.elapsed());
+    assert!(service.log().contains("the grant could not be recorded"), "{}", service.log());
+    // Without a hash the first guess takes its time; the refusal needs no event.
+    let start = Instant::now();
+    refused(&url, &Login::Token("wrong".to_owned())).await;
+    assert!(start.elapsed() < Duration::from_millis(1_000), "{:?}", start.elapsed());
+
+    max_message_size(&auth, -1).await;
+    connect(&url, &one, "_INBOX_one").await.expect("logs in");
+    let events = holds(&auth, "AUTH_DECISIONS", 3).await;
+    let granted = events.iter().filter(|it| it.subject == "auth.decision.granted").count();
+    assert_eq!(granted, 2, "{events:#?}");
+
+    auth.jetstream("$JS.API.STREAM.DELETE.AUTH_DECISIONS", &json!({})).await;
+    connect(&url, &one, "_INBOX_one").await.expect("logs in");
+    holds(&auth, "AUTH_DECISIONS", 1).await;
+}
+
+/// Off is off.
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_can_be_kept_to_the_log() {
+    let init = Initialised::new(Mode::Config);
+    let conf = init.server_conf();
+    let server =
+        NatsServer::start(servers::MAIN, &conf, init.port, Some(init.monitor)).expect("starts");
+    let http = format!("127.0.0.1:{}", ports::free());
+    let environment = [
+        ("NATS_CALLOUT_HTTP_LISTEN", http.as_str()),
+        ("NATS_CALLOUT_EVENTS_DECISIONS", "off"),
+        ("NATS_CALLOUT_EVENTS_SOURCE", "/callout/test"),
+    ];
+    let mut service = Service::serve(&init.config(), &environment).expect("serves");
+    let auth = login(&init, Mode::Config, "auth").await;
+    let one = init.tenant_add("one", &[]);
+    connect(&server.url(), &one, "_INBOX_one").await.expect("logs in");
+    let events = holds(&auth, "AUTH_EVENTS", 2).await;
+    assert_eq!(events[0].event["source"], "/callout/test");
+    assert!(service.stop().success());
+    holds(&auth, "AUTH_DECISIONS", 0).await;
+}
+
+/// What the queue cannot hold is counted, and what it holds is published once there is a stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_drops_and_counts() {
+    let mut deployment = Deployment::start(Mode::Operator);
+    deployment.service.stop();
+    let auth = login(&deployment, Mode::Operator, "auth").await;
+    let config = Config::load_with(&deployment.config(), Files::MustExist, [])
+        .expect("a configuration")
+        .config;
+    let store =
+        open(config.database.url.expose(), &StoreOptions::default()).await.expect("a store");
+    let publisher = Publisher::new(auth.client.clone(), "test".to_owned(), config.streams.clone());
+    let (log, events) =
+        decisions::queue(3, publisher, store.clone(), Arc::new(SystemClock), "test".to_owned());
+    let outcome = |user: &str| {
+        Outcome::Reply(Reply {
+            payload: Vec::new(),
+            verdict: Verdict::Granted {
+                user: user.to_owned(),
+                tenant: "one".to_owned(),
+                method: "password",
+                ttl: Duration::from_secs(9),
+            },
+            connection: Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 },
+            loads_account: false,
+        })
+    };
+    for user in ["a", "b", "c", "d", "e"] {
+        log.observe(&outcome(user), Duration::from_millis(1));
+    }
+    assert_eq!(log.dropped(), 2);
+    max_message_size(&auth, 10).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(events.run(stop.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    holds(&auth, "AUTH_DECISIONS", 0).await;
+    max_message_size(&auth, -1).await;
+    let events = holds(&auth, "AUTH_DECISIONS", 3).await;
+    let mut users: Vec<&str> =
+        events.iter().map(|it| it.event["subject"].as_str().unwrap()).collect();
+    users.sort_unstable();
+    assert_eq!(users, ["a", "b", "c"]);
+    assert_eq!(log.dropped(), 2);
+    // What is left at a stop is published still.
+    log.observe(&outcome("f"), Duration::from_millis(1));
+    stop.cancel();
+    running.await.expect("ends");
+    holds(&auth, "AUTH_DECISIONS", 4).await;
+    log.observe(&outcome("g"), Duration::from_millis(1));
+    assert_eq!(log.dropped(), 3, "nobody publishes any more");
+    store.close().await;
+}

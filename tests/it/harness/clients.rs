@@ -70,7 +70,7 @@ pub(crate) fn login(
     login: &Login,
     scenario: &Scenario,
 ) -> Option<Seen> {
-    let mut command = program(language)?;
+    let mut command = program(language, "login")?;
     command.arg(url);
     match login {
         Login::Password(user, password) => {
@@ -123,7 +123,9 @@ pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
     .map(|folder| folder.join("program"))
 }
 
-fn program(language: Language) -> Option<Command> {
+/// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
+/// only `login`.
+pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
     match language {
         Language::Python => {
             let folder = installed("python3", "tests/clients/python", |source, folder| {
@@ -136,13 +138,13 @@ fn program(language: Language) -> Option<Command> {
                     .arg(source.join("requirements.txt")));
             })?;
             let mut command = Command::new("python3");
-            command.arg(source("tests/clients/python").join("login.py"));
+            command.arg(source("tests/clients/python").join(name).with_extension("py"));
             command.env("PYTHONPATH", folder);
             Some(command)
         }
         Language::Node => {
             let folder = installed("npm", "tests/clients/node", |source, folder| {
-                for file in ["package.json", "login.mjs", "jetstream.mjs"] {
+                for file in ["package.json", "login.mjs", "jetstream.mjs", "event_consumer.mjs"] {
                     std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
                 }
                 run(Command::new("npm")
@@ -151,7 +153,7 @@ fn program(language: Language) -> Option<Command> {
                     .current_dir(folder));
             })?;
             let mut command = Command::new("node");
-            command.arg(folder.join("login.mjs"));
+            command.arg(folder.join(name).with_extension("mjs"));
             Some(command)
         }
         Language::Go => go_program("tests/clients/go").map(Command::new),
