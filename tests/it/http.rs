@@ -99,6 +99,19 @@ fn decisions(mode: Mode) {
         let metrics = answer(http, "/metrics").body;
         (value(&metrics, "nats_callout_cache_hits_total") > 0.0).then_some(())
     });
+    let doctor = |listen: &str| {
+        let mut command = service::program();
+        command.arg("--config").arg(deployment.config()).arg("doctor");
+        let output = command.env("NATS_CALLOUT_HTTP_LISTEN", listen).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let line = said.lines().find(|line| line[5..].starts_with("http ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{said}"))
+    };
+    let said = doctor(http);
+    assert!(said.starts_with("ok ") && said.ends_with("/readyz: ready"), "{said}");
+    assert!(doctor("").starts_with("skip "));
+    let nats = format!("127.0.0.1:{port}");
+    assert!(doctor(&nats).starts_with("warn ") && doctor(&nats).contains("is not nats-callout"));
 
     for (method, path, status) in
         [("HEAD", "/healthz", 200), ("POST", "/readyz", 405), ("GET", "/", 404)]

@@ -73,6 +73,8 @@ fn the_configurations_are_what_init_writes() {
     let single = tempfile::tempdir().unwrap();
     let cluster = tempfile::tempdir().unwrap();
     let folders = [init(SINGLE, single.path()), init(CLUSTER, cluster.path())];
+    let page = super::read("README.md").replace(" \\\n ", "");
+    assert!(page.contains(CLUSTER), "the page has another command");
     for (name, file, command) in WRITTEN {
         let folder = &folders[usize::from(command == CLUSTER)];
         let written = fs::read_to_string(folder.join(file)).unwrap();
