@@ -202,7 +202,7 @@ async fn many_who_ask_share_one_probe() {
     while proofs.next().await.expect("open").subject.as_str() != "_CALLOUT.proof.end" {
         count += 1;
     }
-    assert!((1..=seconds + 1).contains(&count), "{count} probes in {seconds} s");
+    assert!(count <= seconds + 1, "{count} probes in {seconds} s");
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn three_nodes(mode: &str) {
     }
     // BB's streams are kept threefold, within what its account may hold.
     let log = service.log();
-    assert!(log.contains("made a stream of BB"), "{log}");
+    assert!(log.contains(r#"stream="ReceivedEvents" account="BB""#), "{log}");
 }
 
 #[test]
