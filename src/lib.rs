@@ -62,7 +62,7 @@
 //! # Features
 //!
 //! - `sqlite` (default): the embedded tenant table.
-//! - `postgres` (default): reserved for the PostgreSQL tenant table; it adds nothing yet.
+//! - `postgres` (default): the tenant table in PostgreSQL, shared by many instances.
 //! - `cli` (default): the program `nats-callout`.
 //!
 //! # TLS

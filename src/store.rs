@@ -5,11 +5,15 @@
 //! itself refuses what is not legal.
 
 pub mod cache;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod open;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod queries;
 pub mod record;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -260,6 +264,14 @@ pub struct News {
     /// What it means for connections and servers. Not known where `changes` is
     /// [`Change::Everything`].
     pub effects: Vec<Effect>,
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl News {
+    /// It is not known what was committed.
+    fn everything() -> Self {
+        Self { changes: vec![Change::Everything], effects: Vec::new() }
+    }
 }
 
 /// What the instances of the service tell each other through the database.

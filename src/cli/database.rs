@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 
-use super::Usage;
 use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
 use crate::store::{Coordination, CredentialStore, ProvisioningStore, Store, StoreError};
@@ -61,19 +60,9 @@ pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<dyn 
 }
 
 async fn connect(config: &Config, options: &StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
-    let url = &config.database.url;
-    if !url.is_sqlite() {
-        bail!(Usage(
-            "[database] url: PostgreSQL is not supported yet; write sqlite://PATH".to_owned()
-        ));
-    }
-    open::open(url.expose(), options).await.with_context(|| {
-        format!(
-            "cannot open the database {}; check [database] url in {}",
-            url.expose(),
-            config.file.display()
-        )
-    })
+    open::open(config.database.url.expose(), options)
+        .await
+        .with_context(|| format!("cannot open [database] url of {}", config.file.display()))
 }
 
 /// The error, with what to do about it.

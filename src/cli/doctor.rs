@@ -163,6 +163,7 @@ async fn check(config: &Config, findings: &mut Findings) {
     match &auth {
         Some(auth) => {
             let alive = table.as_ref().map_or(0, |table| table.instances);
+            jetstream::events(auth, alive, findings).await;
             callout::check(config, &keys, auth, system.as_ref(), alive, findings).await;
         }
         None => findings.skip("callout", "not without the login to AUTH"),

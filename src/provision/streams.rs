@@ -41,6 +41,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Every so many failed attempts the log says so again.
 const ATTEMPTS_PER_LINE: u32 = 40;
 
+/// A mirror is that many events behind only if something is wrong.
+const MIRROR_LAG: u64 = 10_000;
+
 /// JetStream's codes for what is not there, and for what another instance has just made.
 const STREAM_NOT_FOUND: u64 = 10_059;
 const CONSUMER_NOT_FOUND: u64 = 10_014;
@@ -149,6 +152,32 @@ async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsErro
         ensure_stream(client, stream).await?;
     }
     ensure_consumer(client).await
+}
+
+/// What is missing or in arrears of the service's own event streams and their mirrors, in words.
+pub async fn faults(client: &Client) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (api, name) in events::PLACES {
+        let place = account(api);
+        let info = request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await;
+        match info {
+            Ok(info) => {
+                let mirror = |key: &str| info.pointer(&format!("/mirror/{key}"));
+                if let Some(error) = mirror("error/description").and_then(Value::as_str) {
+                    faults.push(format!("the mirror {name} in {place}: {error}"));
+                }
+                let lag = mirror("lag").and_then(Value::as_u64).unwrap_or_default();
+                if lag > MIRROR_LAG {
+                    faults.push(format!("the mirror {name} in {place} lacks {lag} events"));
+                }
+            }
+            Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {
+                faults.push(format!("{place} has no stream {name}"));
+            }
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    faults
 }
 
 /// Some settings and some more.

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Store;
+#[cfg(feature = "postgres")]
+use super::postgres::{self, PostgresStore};
+#[cfg(feature = "sqlite")]
 use super::sqlite::{self, SqliteStore};
 
 /// How long a store waits, and with how many connections it reads.
@@ -37,12 +40,34 @@ impl Default for StoreOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// An SQLite file.
+    #[cfg(feature = "sqlite")]
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
+    /// A PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// The URL is one of no database that this build knows.
+    #[error("no database that this build knows: write {KNOWN}")]
+    Unknown,
 }
 
-/// Opens the tenant table at `url`, after creating it and bringing its schema up to date where
-/// needed: `sqlite://PATH`.
+const KNOWN: &str = match (cfg!(feature = "sqlite"), cfg!(feature = "postgres")) {
+    (true, true) => "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+    (true, false) => "sqlite://PATH",
+    _ => "postgres://USER:PASSWORD@HOST/DATABASE",
+};
+
+/// Opens the tenant table at `url`, after bringing its schema up to date where needed:
+/// `sqlite://PATH`, which is created where it is not there, or
+/// `postgres://USER:PASSWORD@HOST/DATABASE`.
 pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(SqliteStore::open(url, options).await?))
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match scheme {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(SqliteStore::open(url, options).await?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(PostgresStore::open(url, options).await?)),
+        _ => Err(OpenError::Unknown),
+    }
 }

@@ -92,14 +92,24 @@ pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) VALUES (
 pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
 
 /// The oldest events.
-pub(crate) const PENDING: &str = "SELECT id, type, tenant_id, subject, at, data FROM outbox \
+pub(crate) const PENDING: &str = "SELECT id, type, tenant_id, subject, at, data FROM outbox_records \
      ORDER BY seq LIMIT $1";
 
-pub(crate) const BACKLOG: &str = "SELECT count(*) FROM outbox";
+pub(crate) const BACKLOG: &str = "SELECT count(*) AS count FROM outbox";
+
+/// Deletes the events of a JSON array of ids.
+pub(crate) const PUBLISHED: &str =
+    "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each($1))";
 
 /// Who publishes, if anyone's time lasts.
 pub(crate) const LEASE_HOLDER: &str =
     "SELECT holder FROM lease_records WHERE name = 'outbox' AND left_ms > 0";
+
+/// Takes the turn for so many milliseconds, unless another's lasts.
+pub(crate) const LEASE: &str = "INSERT INTO leases (name, holder, until) \
+     SELECT 'outbox', $1, c.now_ms + $2 FROM clock AS c WHERE TRUE \
+     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
+     WHERE leases.holder = excluded.holder OR leases.until <= excluded.until - $2";
 
 pub(crate) const RELEASE: &str = "DELETE FROM leases WHERE name = 'outbox' AND holder = $1";
 

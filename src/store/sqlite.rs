@@ -3,30 +3,24 @@
 //! and never wait for writers (WAL). Writes go one at a time through a connection of their own and
 //! hold the file's lock for one short transaction, since other programs may not wait for it.
 //!
-//! `open` makes the file and its schema, `read` and `write` are the traits of [`crate::store`],
-//! `accounts` is what a first login writes, `feed` tells what others committed, `outbox` holds the
-//! events of changes, `fault` makes sense of the database's errors.
+//! `open` makes the file and its schema, `write` carries out the statements of [`crate::store`],
+//! `accounts` is what a first login writes, `feed` tells what others committed, `fault` makes sense
+//! of the database's errors.
 
 mod accounts;
 mod fault;
 mod feed;
 mod open;
-mod outbox;
-mod read;
-mod row;
 mod write;
 
 use std::path::{Path, PathBuf};
 
-use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqlitePool;
 
 use self::accounts::Keeping;
-use self::fault::unavailable;
 use self::feed::Feed;
 pub use self::open::OpenError;
 use super::open::StoreOptions;
-use super::{Store, StoreError, queries};
 
 /// The tenant table in an SQLite file.
 #[derive(Debug)]
@@ -50,27 +44,5 @@ impl SqliteStore {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-impl Store for SqliteStore {
-    fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
-        Box::pin(async move {
-            let version: Option<i64> = sqlx::query_scalar(queries::PING)
-                .fetch_one(&self.readers)
-                .await
-                .map_err(|error| unavailable(&self.path, &error))?;
-            version.ok_or_else(|| {
-                StoreError::Unavailable(format!("{}: no schema", self.path.display()))
-            })
-        })
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.feed.close().await;
-            self.writer.close().await;
-            self.readers.close().await;
-        })
     }
 }

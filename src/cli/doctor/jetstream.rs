@@ -8,8 +8,10 @@ use super::callout::Watched;
 use super::table::Table;
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
+use crate::provision::streams;
 
 const STREAMS: &str = "JetStream";
+const EVENTS: &str = "events";
 const LIMITS: &str = "JetStream limits";
 
 pub(super) async fn check(
@@ -46,6 +48,19 @@ pub(super) async fn check(
         }
     }
     ceiling(config, servers, own, table, findings);
+}
+
+/// The streams of the service's own events, which it makes before it is ready.
+pub(super) async fn events(auth: &Watched, alive: usize, findings: &mut Findings) {
+    let faults = streams::faults(&auth.client).await;
+    if faults.is_empty() {
+        return findings.ok(EVENTS, "the streams are in AUTH, and their mirrors in BB keep up");
+    }
+    let what = faults.join("; ");
+    if alive == 0 {
+        return findings.warn(EVENTS, what, "start `nats-callout serve`, which makes them");
+    }
+    findings.fail(EVENTS, what, "the service makes what is missing, and its log says what hinders");
 }
 
 fn ceiling(

@@ -25,6 +25,10 @@ pub const AUTH_DECISIONS: &str = "AUTH_DECISIONS";
 /// For how long an event that is published again is known by its id.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
 
+/// Where the streams are, and their mirrors.
+pub(super) const PLACES: [(&str, &str); 4] =
+    [(AUTH, AUTH_EVENTS), (AUTH, AUTH_DECISIONS), (BB, AUTH_EVENTS), (BB, AUTH_DECISIONS)];
+
 /// What the streams may hold. The oldest events make room for new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLimits {

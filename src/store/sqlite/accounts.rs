@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::SqliteStore;
-use super::fault::{Subject, refused, unavailable};
+use super::fault::{refused, unavailable};
 use crate::keys::AccountId;
+use crate::store::sql::{Durability, Link as _, Statement, Subject, account_of, row};
 use crate::store::{StoreError, TenantRecord, queries};
 
 /// How long another program's lock is sat out: nearly as long as any login waits.
@@ -54,32 +55,8 @@ impl Keeping {
 }
 
 impl SqliteStore {
-    /// The account that is kept for this incarnation of the tenant.
-    pub(super) async fn kept_account(
-        &self,
-        tenant: &str,
-        incarnation: &str,
-        from: impl sqlx::SqliteExecutor<'_>,
-    ) -> Kept {
-        let account: Option<String> = sqlx::query_scalar(queries::ACCOUNT)
-            .bind(tenant)
-            .bind(incarnation)
-            .fetch_optional(from)
-            .await
-            .map_err(|error| unavailable(&self.path, &error))?;
-        account
-            .map(|text| {
-                text.parse().map_err(|error: crate::keys::KeyError| StoreError::Corrupt {
-                    table: "tenant_accounts",
-                    key: tenant.to_owned(),
-                    reason: format!("account: {error}"),
-                })
-            })
-            .transpose()
-    }
-
     /// Keeps `candidate` for this incarnation of the tenant, unless another is kept already.
-    pub(super) async fn keep_account(&self, tenant: &TenantRecord, candidate: AccountId) -> Kept {
+    pub(super) async fn keep_in_turn(&self, tenant: &TenantRecord, candidate: AccountId) -> Kept {
         let until = Instant::now() + PATIENCE;
         loop {
             let (answer, mut answered) = oneshot::channel();
@@ -131,20 +108,25 @@ impl SqliteStore {
     }
 
     async fn keep_all(&self, batch: &[Request]) -> Result<Vec<Kept>, StoreError> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.writer(Durability::Lasting).await?;
         let mut transaction = self.begin(&mut connection).await?;
         let mut all = Vec::with_capacity(batch.len());
         for Request { tenant, incarnation, candidate, .. } in batch {
-            let subject = Subject { what: "account", key: candidate.as_str(), parent: tenant };
-            let written = sqlx::query(queries::KEEP_ACCOUNT)
-                .bind(tenant)
+            let keep = Statement::new(queries::KEEP_ACCOUNT)
+                .bind(&**tenant)
                 .bind(candidate.as_str())
-                .bind(incarnation)
-                .execute(&mut *transaction)
-                .await;
-            all.push(match written {
-                Ok(_) => self.kept_account(tenant, incarnation, &mut *transaction).await,
-                Err(error) => Err(refused(&self.path, &error, subject)),
+                .bind(&**incarnation);
+            all.push(match transaction.change(&keep).await {
+                Ok(_) => {
+                    let found = transaction.rows(&account_of(tenant, incarnation)).await;
+                    let found = found.map_err(|error| unavailable(&self.path, &error))?;
+                    found.first().map(row::account).transpose()
+                }
+                Err(error) => {
+                    let subject =
+                        Subject { what: "account", key: candidate.as_str(), parent: tenant };
+                    Err(refused(&self.path, &error, subject))
+                }
             });
         }
         self.commit(transaction).await?;

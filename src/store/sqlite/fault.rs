@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::store::StoreError;
+use crate::store::sql::Subject;
 
 /// Primary result codes (<https://www.sqlite.org/rescode.html>).
 pub(super) const BUSY: i32 = 5;
@@ -36,15 +37,6 @@ pub(super) fn unavailable(path: &Path, error: &sqlx::Error) -> StoreError {
         (_, sqlx::Error::PoolTimedOut) => format!("{path}: no connection became free in time"),
         (_, other) => format!("{path}: {other}"),
     })
-}
-
-/// A thing that a write concerns, for the errors that name it.
-#[derive(Clone, Copy)]
-pub(super) struct Subject<'a> {
-    pub(super) what: &'static str,
-    pub(super) key: &'a str,
-    /// The tenant or user that the write refers to.
-    pub(super) parent: &'a str,
 }
 
 /// An error of a write.

@@ -3,19 +3,14 @@
 //! reads the table `changes` only then.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::fault::unavailable;
-use super::{SqliteStore, row};
-use crate::clock::UnixSeconds;
-use crate::keys::AccountId;
-use crate::store::{Change, Coordination, Effect, News, StoreError, queries};
+use crate::store::sql::row;
+use crate::store::{News, queries};
 
 /// More changes than this at once are not worth telling apart.
 const MANY: i64 = 4096;
@@ -50,6 +45,11 @@ impl Feed {
         Self { options, watch: Mutex::new(None) }
     }
 
+    /// Returns when it is time to look again.
+    pub(super) async fn wait(&self) {
+        tokio::time::sleep(POLL).await;
+    }
+
     pub(super) async fn close(&self) {
         if let Some(watch) = self.watch.lock().await.take() {
             // A connection that cannot be closed in order is closed all the same.
@@ -57,7 +57,7 @@ impl Feed {
         }
     }
 
-    async fn news(&self) -> Result<News, sqlx::Error> {
+    pub(super) async fn news(&self) -> Result<News, sqlx::Error> {
         let mut kept = self.watch.lock().await;
         // Out of its place until all is read: a caller that gives up, and an error, leave none,
         // and the next call forgets everything.
@@ -66,7 +66,7 @@ impl Feed {
                 let news = watch.advance().await?;
                 (watch, news)
             }
-            None => (self.connect().await?, everything()),
+            None => (self.connect().await?, News::everything()),
         };
         *kept = Some(watch);
         Ok(news)
@@ -78,10 +78,6 @@ impl Feed {
         let last = sqlx::query_scalar(LAST_CHANGE).fetch_one(&mut connection).await?;
         Ok(Watch { connection, data_version, last })
     }
-}
-
-fn everything() -> News {
-    News { changes: vec![Change::Everything], effects: Vec::new() }
 }
 
 async fn data_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
@@ -108,96 +104,8 @@ impl Watch {
         self.last = latest;
         // Rows have been pruned, or the file is another one than before.
         if usize::try_from(behind) != Ok(rows.len()) {
-            return Ok(everything());
+            return Ok(News::everything());
         }
-        let mut news = News::default();
-        for found in &rows {
-            let (Ok(change), Ok(effect)) = (row::change(found), row::effect(found)) else {
-                return Ok(everything());
-            };
-            if let Some(change) = change
-                && news.changes.last() != Some(&change)
-            {
-                news.changes.push(change);
-            }
-            news.effects.extend(effect);
-        }
-        Ok(news)
-    }
-}
-
-impl SqliteStore {
-    fn unavailable(&self, error: &sqlx::Error) -> StoreError {
-        unavailable(Path::new(&self.path), error)
-    }
-}
-
-impl Coordination for SqliteStore {
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
-        Box::pin(async move { self.feed.news().await.map_err(|error| self.unavailable(&error)) })
-    }
-
-    fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
-        Box::pin(async move {
-            let rows = sqlx::query(queries::EFFECTS)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.unavailable(&error))?;
-            rows.iter().filter_map(|found| row::effect(found).transpose()).collect()
-        })
-    }
-
-    fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
-        Box::pin(async move {
-            let accounts: Vec<String> = sqlx::query_scalar(queries::REMOVED_ACCOUNTS)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.unavailable(&error))?;
-            // What is no account's key is no account of ours.
-            Ok(accounts.iter().filter_map(|account| account.parse().ok()).collect())
-        })
-    }
-
-    fn heartbeat<'a>(
-        &'a self,
-        instance: &'a str,
-        now: UnixSeconds,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut connection = self.passing_writer().await?;
-            sqlx::query(queries::HEARTBEAT)
-                .bind(instance)
-                .bind(now)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| self.unavailable(&error))?;
-            Ok(())
-        })
-    }
-
-    fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut connection = self.passing_writer().await?;
-            sqlx::query(queries::DEPART)
-                .bind(instance)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| self.unavailable(&error))?;
-            Ok(())
-        })
-    }
-
-    fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-        Box::pin(tokio::time::sleep(POLL))
-    }
-
-    fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(async move {
-            sqlx::query_scalar(queries::INSTANCES)
-                .bind(since)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.unavailable(&error))
-        })
+        Ok(row::news(&rows).unwrap_or_else(News::everything))
     }
 }

@@ -82,6 +82,7 @@ fn finds_nothing(mode: Mode) -> Deployment {
         "version",
         "clock",
         "JetStream",
+        "events",
         "refusal",
         "xkey",
         "AUTH isolation",

@@ -27,9 +27,13 @@ CREATE TABLE leases (
   until INTEGER NOT NULL
 );
 
+CREATE VIEW clock AS
+  SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS now_ms;
+
 CREATE VIEW lease_records AS
-  SELECT name, holder, until - CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS left_ms
-  FROM leases;
+  SELECT l.name, l.holder, l.until - c.now_ms AS left_ms FROM leases AS l, clock AS c;
+
+CREATE VIEW outbox_records AS SELECT seq, id, type, tenant_id, subject, at, data FROM outbox;
 
 -- The user whose hash is being replaced by one of the same password; empty outside of that
 -- transaction.
@@ -41,6 +45,7 @@ CREATE TABLE rehashes (
 -- between what runs before the change and what runs after it.
 CREATE TABLE outbox_before (
   kind TEXT NOT NULL,
+  -- As it will be called; what is no name at all is refused in a moment.
   key TEXT,
   tenant_id TEXT NOT NULL,
   facts TEXT NOT NULL,

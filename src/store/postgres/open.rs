@@ -1,0 +1,320 @@
+//! Opening: connects, brings the schema up to date while others may be doing the same, and says what
+//! is wrong in words that a person can act on.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::{Instant, timeout_at};
+
+use super::fault::{
+    BAD_LOGIN, BAD_PASSWORD, CANCELLED, NO_DATABASE, NO_LOCK, NO_RIGHT, READ_ONLY, STARTING,
+    TOO_MANY_CONNECTIONS, code, is_passing, no_right,
+};
+use super::feed::Feed;
+use super::pool::{Pool, late};
+use super::{Place, PostgresStore};
+use crate::store::open::StoreOptions;
+use crate::store::queries;
+
+/// The oldest release that the schema works on: PostgreSQL 14.
+const OLDEST: i32 = 140_000;
+
+/// What everybody who migrates holds while doing so: `ncallout` in ASCII.
+const MIGRATING: i64 = 0x6e63_616c_6c6f_7574;
+
+/// Between two attempts while the server starts.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why a database could not be opened. No text holds the password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error(
+        "the database's URL cannot be read ({0}); write postgres://USER:PASSWORD@HOST/DATABASE, \
+        with %40 for an @ in the password"
+    )]
+    Url(String),
+    /// The server cannot be reached.
+    #[error(
+        "database {place}: the server cannot be reached ({reason}); \
+        start it, or correct host and port in the URL"
+    )]
+    Unreachable {
+        /// The database.
+        place: Place,
+        /// What is in the way.
+        reason: String,
+    },
+    /// The server has no connection to give.
+    #[error(
+        "database {place}: the server has no free connection ({reason}); \
+        raise its max_connections, or run fewer programs"
+    )]
+    Full {
+        /// The database.
+        place: Place,
+        /// What it says.
+        reason: String,
+    },
+    /// There is no such database.
+    #[error("database {place}: does not exist; create it with CREATE DATABASE {} ENCODING 'UTF8'",
+        .place.database())]
+    NoDatabase {
+        /// The database.
+        place: Place,
+    },
+    /// The server does not take the user or the password.
+    #[error("database {place}: the user {} is not let in ({reason}); correct user and password in \
+        the URL, or let the user in by pg_hba.conf", .place.user())]
+    NotLetIn {
+        /// The database.
+        place: Place,
+        /// What the server says.
+        reason: String,
+    },
+    /// No TLS connection comes about as the URL demands it.
+    #[error(
+        "database {place}: no connection over TLS ({reason}); set the server up for TLS, or \
+        correct sslmode and sslrootcert in the URL"
+    )]
+    Tls {
+        /// The database.
+        place: Place,
+        /// What fails.
+        reason: String,
+    },
+    /// The server is older than what the schema works on.
+    #[error(
+        "database {place}: PostgreSQL {version} is too old; 14 is the oldest release supported"
+    )]
+    TooOld {
+        /// The database.
+        place: Place,
+        /// Its release.
+        version: String,
+    },
+    /// The database's texts are not in UTF-8.
+    #[error("database {place}: its encoding is {encoding}; create it with ENCODING 'UTF8'")]
+    Encoding {
+        /// The database.
+        place: Place,
+        /// Its encoding.
+        encoding: String,
+    },
+    /// The user may not read the tables, or not make them.
+    #[error("database {place}: {reason}; {}", no_right(.place))]
+    NoRight {
+        /// The database.
+        place: Place,
+        /// What the server refuses.
+        reason: String,
+    },
+    /// Somebody holds locks that bringing the schema up to date needs.
+    #[error("database {place}: its tables could not be brought up to date within {} s, since others \
+        lock them; end their transactions and try again", .waited.as_secs_f32())]
+    Locked {
+        /// The database.
+        place: Place,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The schema is out of date, and nothing can be written.
+    #[error(
+        "database {place}: read-only, and its tables are not up to date; \
+        open the primary server's once"
+    )]
+    ReadOnly {
+        /// The database.
+        place: Place,
+    },
+    /// The schema could not be brought up to date.
+    #[error(
+        "database {place}: its tables cannot be brought up to date ({source}); \
+        is it the database of another program?"
+    )]
+    Schema {
+        /// The database.
+        place: Place,
+        /// What failed.
+        source: MigrateError,
+    },
+    /// Anything else that the database says.
+    #[error("database {place}: {source}")]
+    Database {
+        /// The database.
+        place: Place,
+        /// What it says.
+        source: sqlx::Error,
+    },
+}
+
+fn understand(place: &Place, source: sqlx::Error, waited: Duration) -> OpenError {
+    let place = place.clone();
+    let reason = source.as_database_error().map_or_else(
+        || match &source {
+            sqlx::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        },
+        |error| error.message().to_owned(),
+    );
+    match (code(&source).as_deref(), &source) {
+        (_, sqlx::Error::Tls(_)) => OpenError::Tls { place, reason },
+        (_, sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+            OpenError::Tls { place, reason }
+        }
+        (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => OpenError::Unreachable { place, reason },
+        (Some(TOO_MANY_CONNECTIONS), _) => OpenError::Full { place, reason },
+        (Some(NO_DATABASE), _) => OpenError::NoDatabase { place },
+        (Some(BAD_PASSWORD | BAD_LOGIN), _) => OpenError::NotLetIn { place, reason },
+        (Some(NO_RIGHT), _) => OpenError::NoRight { place, reason },
+        (Some(CANCELLED | NO_LOCK), _) => OpenError::Locked { place, waited },
+        (Some(READ_ONLY), _) => OpenError::ReadOnly { place },
+        _ => OpenError::Database { place, source },
+    }
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("src/store/migrations/postgres");
+    // The transaction's own lock ends with it, however it ends.
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator
+}
+
+/// Whether every migration of this build is applied: then nothing needs to be written, and opening
+/// waits for nobody.
+async fn is_current(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+) -> Result<bool, sqlx::Error> {
+    let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(table).fetch_one(&mut *connection).await? {
+        return Ok(false);
+    }
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+            .fetch_all(connection)
+            .await?;
+    Ok(migrator.iter().all(|ours| {
+        applied.iter().any(|(version, sum)| *version == ours.version && *sum == *ours.checksum)
+    }))
+}
+
+/// All migrations in one transaction, one instance at a time: whoever comes second finds them
+/// applied.
+async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let migrator = migrator();
+    if is_current(connection, &migrator).await? {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(MIGRATING)
+        .execute(&mut *transaction)
+        .await?;
+    migrator.run_direct(None, &mut *transaction, false).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Whether the server and the database can hold the tables.
+async fn check(connection: &mut PgConnection, place: &Place) -> Result<(), OpenError> {
+    let facts = "SELECT current_setting('server_version_num')::INT AS number, \
+        current_setting('server_version') AS version, current_setting('server_encoding') AS encoding";
+    let fault = |source| OpenError::Database { place: place.clone(), source };
+    let facts = sqlx::query(facts).fetch_one(connection).await.map_err(fault)?;
+    if facts.try_get::<i32, _>("number").map_err(fault)? < OLDEST {
+        let version = facts.try_get("version").map_err(fault)?;
+        return Err(OpenError::TooOld { place: place.clone(), version });
+    }
+    let encoding: String = facts.try_get("encoding").map_err(fault)?;
+    match &*encoding {
+        "UTF8" => Ok(()),
+        _ => Err(OpenError::Encoding { place: place.clone(), encoding }),
+    }
+}
+
+/// Connects; a server that is just starting or full is waited for.
+async fn connect(
+    options: &PgConnectOptions,
+    deadline: Instant,
+) -> Result<PgConnection, sqlx::Error> {
+    loop {
+        let error = match timeout_at(deadline, options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(late("it does not answer")),
+        };
+        let refused = matches!(error, sqlx::Error::Io(_));
+        if refused || !is_passing(&error) || Instant::now() + RETRY >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Brings the schema up to date, and sees that it can be read.
+async fn prepare(
+    options: &PgConnectOptions,
+    place: &Place,
+    patience: Duration,
+) -> Result<(), OpenError> {
+    let fault = |source| understand(place, source, patience);
+    let deadline = Instant::now() + patience;
+    let mut connection = connect(&limited(options, patience), deadline).await.map_err(fault)?;
+    check(&mut connection, place).await?;
+    migrate(&mut connection).await.map_err(|error| match error {
+        MigrateError::Execute(source) => fault(source),
+        MigrateError::ExecuteMigration(source, version) => {
+            match understand(place, source, patience) {
+                OpenError::Database { place, source } => {
+                    let source = MigrateError::ExecuteMigration(source, version);
+                    OpenError::Schema { place, source }
+                }
+                other => other,
+            }
+        }
+        source => OpenError::Schema { place: place.clone(), source },
+    })?;
+    sqlx::query(queries::PING).execute(&mut connection).await.map_err(fault)?;
+    // A connection that cannot be closed in order is closed all the same.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// The server itself gives up a little earlier than we do, so that the connection stays of use, and
+/// nothing goes on for long for whom nobody waits any more.
+fn limited(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions {
+    let limit = |parts: u32| (patience * parts / 10).as_millis().max(1).to_string();
+    options.clone().options([("statement_timeout", limit(9)), ("lock_timeout", limit(8))])
+}
+
+pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
+    let mut connect = PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(reason) => OpenError::Url(reason.to_string()),
+        other => OpenError::Url(other.to_string()),
+    })?;
+    if connect.get_application_name().is_none() {
+        connect = connect.application_name("nats-callout");
+    }
+    // A host that dies in the middle of a transaction does not leave its locks behind for long.
+    connect = connect.options([
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+    ]);
+    let place = Place::of(&connect);
+    prepare(&connect, &place, options.open_timeout).await?;
+    let reading = limited(&connect, options.read_timeout);
+    let writing = limited(&connect, options.write_timeout);
+    Ok(PostgresStore {
+        place,
+        feed: Feed::new(reading.clone(), options.read_timeout),
+        readers: Pool::new(reading, options.readers, options.read_timeout),
+        writers: Pool::new(writing, options.readers, options.write_timeout),
+    })
+}

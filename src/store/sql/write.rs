@@ -1,0 +1,304 @@
+//! Provisioning: each method is one transaction.
+
+use futures_util::future::BoxFuture;
+
+use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
+use crate::clock::UnixSeconds;
+use crate::keys::AccountId;
+use crate::store::{
+    NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenListing, UserRecord, queries,
+};
+
+/// The last second that the databases can write down: the end of the year 9999.
+const LAST_SECOND: UnixSeconds = 253_402_300_799;
+
+/// Logins noted in one transaction.
+const LOGINS_AT_ONCE: usize = 256;
+
+fn writable(at: Option<UnixSeconds>, column: &str) -> Result<Option<UnixSeconds>, StoreError> {
+    match at {
+        Some(at) if !(0..=LAST_SECOND).contains(&at) => {
+            Err(StoreError::Refused(format!("{column}: a time from 1970 to the end of 9999")))
+        }
+        at => Ok(at),
+    }
+}
+
+fn amount(amount: Option<u64>, column: &str) -> Result<Option<i64>, StoreError> {
+    amount
+        .map(|amount| {
+            i64::try_from(amount)
+                .map_err(|_| StoreError::Refused(format!("{column}: at most {}", i64::MAX)))
+        })
+        .transpose()
+}
+
+/// The lists of a user, as the table keeps them.
+struct Lists {
+    publish: String,
+    subscribe: String,
+}
+
+impl Lists {
+    fn of(user: &NewUser) -> Result<Self, StoreError> {
+        let json = |list: &[String], column| {
+            serde_json::to_string(list)
+                .map_err(|error| StoreError::Refused(format!("{column}: {error}")))
+        };
+        Ok(Self {
+            publish: json(&user.publish, "users.publish")?,
+            subscribe: json(&user.subscribe, "users.subscribe")?,
+        })
+    }
+}
+
+fn insert_user<'q>(user: &'q NewUser, lists: &'q Lists) -> Step<'q> {
+    let tenant = user.tenant.as_str();
+    Step {
+        statement: Statement::new(queries::ADD_USER)
+            .bind(tenant)
+            .bind(&*user.name)
+            .bind(user.kind.as_str())
+            .bind(user.password_hash.as_ref().map(PasswordHash::expose))
+            .bind(user.nkey.as_deref())
+            .bind(&*lists.publish)
+            .bind(&*lists.subscribe)
+            .bind(user.policy.as_deref()),
+        subject: Subject { what: "user", key: &user.name, parent: tenant },
+        if_none: IfNone::Fine,
+    }
+}
+
+/// A statement about one row that has to be there.
+fn change_one<'q>(statement: Statement<'q>, what: &'static str, key: &'q str) -> Vec<Step<'q>> {
+    vec![Step { statement, subject: Subject { what, key, parent: key }, if_none: IfNone::Missing }]
+}
+
+/// A statement about a tenant's user, who has to be there.
+fn change_user<'q>(sql: &'static str, tenant: &'q TenantId, user: &'q str) -> Step<'q> {
+    let tenant = tenant.as_str();
+    Step {
+        statement: Statement::new(sql).bind(tenant).bind(user),
+        subject: Subject { what: "user", key: user, parent: tenant },
+        if_none: IfNone::NoUser { tenant, user },
+    }
+}
+
+impl<'q> Step<'q> {
+    fn bind(mut self, text: &'q str) -> Self {
+        self.statement = self.statement.bind(text);
+        self
+    }
+}
+
+impl<B: Backend> ProvisioningStore for B {
+    fn add_tenant<'a>(
+        &'a self,
+        tenant: &'a NewTenant,
+        admin: &'a NewUser,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            if admin.tenant != tenant.id {
+                return Err(StoreError::Refused(
+                    "users.tenant_id: the first user belongs to the new tenant".into(),
+                ));
+            }
+            let id = tenant.id.as_str();
+            let statement = Statement::new(queries::ADD_TENANT)
+                .bind(id)
+                .bind(&*tenant.name)
+                .bind(tenant.isolation.map(|isolation| isolation.as_str()))
+                .bind(tenant.policy.as_deref())
+                .bind(amount(Some(tenant.limits.memory), "tenants.js_memory")?)
+                .bind(amount(Some(tenant.limits.storage), "tenants.js_storage")?)
+                .bind(amount(tenant.limits.streams, "tenants.js_streams")?)
+                .bind(amount(tenant.limits.consumers, "tenants.js_consumers")?)
+                .bind(amount(tenant.limits.connections, "tenants.max_connections")?)
+                .bind(writable(tenant.expires_at, "tenants.expires_at")?)
+                .bind(tenant.answers);
+            let subject = Subject { what: "tenant", key: id, parent: id };
+            let lists = Lists::of(admin)?;
+            let steps = vec![
+                Step { statement, subject, if_none: IfNone::Fine },
+                insert_user(admin, &lists),
+            ];
+            self.write(steps, Durability::Lasting).await
+        })
+    }
+
+    fn add_user<'a>(&'a self, user: &'a NewUser) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let lists = Lists::of(user)?;
+            self.write(vec![insert_user(user, &lists)], Durability::Lasting).await
+        })
+    }
+
+    fn set_password<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+        hash: &'a PasswordHash,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let step = change_user(queries::SET_PASSWORD, tenant, user).bind(hash.expose());
+        self.write(vec![step], Durability::Lasting)
+    }
+
+    fn set_tenant_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let id = tenant.as_str();
+        let statement = Statement::new(queries::SET_TENANT_STATUS).bind(id).bind(status.as_str());
+        self.write(change_one(statement, "tenant", id), Durability::Lasting)
+    }
+
+    fn set_user_status<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+        status: Status,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let step = change_user(queries::SET_USER_STATUS, tenant, user).bind(status.as_str());
+        self.write(vec![step], Durability::Lasting)
+    }
+
+    fn remove_user<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.write(vec![change_user(queries::REMOVE_USER, tenant, user)], Durability::Lasting)
+    }
+
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::TOKENS)).await?;
+            rows.iter().map(row::token_listing).collect()
+        })
+    }
+
+    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        let statement = Statement::new(queries::REMOVE_TOKEN_BY_ID).bind(id);
+        self.write(change_one(statement, "token", id), Durability::Lasting)
+    }
+
+    fn add_token<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        token: &'a NewToken,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let (tenant, user) = (tenant.as_str(), token.user_name.as_str());
+            let hash = token.hash.to_hex();
+            let statement = Statement::new(queries::ADD_TOKEN)
+                .bind(tenant)
+                .bind(user)
+                .bind(&*hash)
+                .bind(token.label.as_deref())
+                .bind(writable(token.expires_at, "tokens.expires_at")?);
+            let key = token.label.as_deref().unwrap_or("without a label");
+            let subject = Subject { what: "token", key, parent: user };
+            let if_none = IfNone::NoUser { tenant, user };
+            self.write(vec![Step { statement, subject, if_none }], Durability::Lasting).await
+        })
+    }
+
+    fn revoke_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let hash = hash.to_hex();
+            let statement = Statement::new(queries::REMOVE_TOKEN).bind(&*hash);
+            let subject = Subject { what: "token", key: "", parent: "" };
+            let step = Step { statement, subject, if_none: IfNone::Fine };
+            self.write(vec![step], Durability::Lasting).await
+        })
+    }
+
+    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
+        let statement = Statement::new(queries::REMOVE_TENANT).bind(id.as_str());
+        self.write(change_one(statement, "tenant", id.as_str()), Durability::Lasting)
+    }
+
+    fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::TENANTS)).await?;
+            rows.iter().map(row::tenant).collect()
+        })
+    }
+
+    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::ANSWERING)).await?;
+            rows.iter().map(row::tenant).collect()
+        })
+    }
+
+    fn tenant<'a>(
+        &'a self,
+        id: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
+            rows.first().map(row::tenant).transpose()
+        })
+    }
+
+    fn tenant_of_account<'a>(
+        &'a self,
+        account: &'a AccountId,
+    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let statement = Statement::new(queries::TENANT_OF_ACCOUNT).bind(account.as_str());
+            let rows = self.select(statement).await?;
+            rows.first().map(row::tenant).transpose()
+        })
+    }
+
+    fn users<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Vec<UserRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::USERS).bind(tenant.as_str())).await?;
+            rows.iter().map(row::user).collect()
+        })
+    }
+
+    fn record_logins<'a>(
+        &'a self,
+        logins: &'a [(String, UnixSeconds)],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut logins: Vec<(&str, UnixSeconds)> = logins
+                .iter()
+                .filter(|(_, at)| (0..=LAST_SECOND).contains(at))
+                .map(|(user, at)| (user.as_str(), *at))
+                .collect();
+            // In one order everywhere, so that instances do not lock each other's rows crosswise.
+            logins.sort_unstable();
+            for some in logins.chunks(LOGINS_AT_ONCE) {
+                self.note_logins(some).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn rehash<'a>(
+        &'a self,
+        user: &'a str,
+        old: &'a PasswordHash,
+        new: &'a PasswordHash,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let rehash =
+            Statement::new(queries::REHASH).bind(user).bind(old.expose()).bind(new.expose());
+        let statements = [
+            Statement::new(queries::BEGIN_REHASH).bind(user),
+            rehash,
+            Statement::new(queries::END_REHASH).bind(user),
+        ];
+        let subject = Subject { what: "user", key: user, parent: user };
+        let steps = statements.map(|statement| Step { statement, subject, if_none: IfNone::Fine });
+        self.write(steps.into(), Durability::Lasting)
+    }
+}
