@@ -7,6 +7,8 @@ mod effects;
 mod logins;
 mod open;
 pub(crate) mod postgres;
+mod postgres_faults;
+mod postgres_feed;
 mod races;
 mod rules;
 pub(crate) mod sqlite;
@@ -39,8 +41,8 @@ pub(crate) trait Database: Send + Sync {
         text.contains(words)
     }
 
-    /// Whether there is INSERT OR REPLACE.
-    fn replaces(&self) -> bool {
+    /// Whether it is SQLite: with INSERT OR REPLACE, and with types that are no more than a hint.
+    fn is_sqlite(&self) -> bool {
         true
     }
 }
