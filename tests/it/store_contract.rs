@@ -4,6 +4,7 @@
 
 mod changes;
 mod effects;
+mod license_server;
 mod logins;
 mod open;
 pub(crate) mod postgres;
