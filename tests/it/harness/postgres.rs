@@ -7,6 +7,7 @@
 //! PostgreSQL refuses to run as root, so root's tests run all that as another user.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -72,11 +73,6 @@ impl PostgresDatabase<'_> {
     /// Its URL for another login.
     pub(crate) fn url_of(&self, user: &str, password: &str) -> String {
         self.server.url(user, password, &self.name)
-    }
-
-    /// The server that it is on.
-    pub(crate) fn server(&self) -> &PostgresServer {
-        self.server
     }
 
     /// Its name.
@@ -201,6 +197,16 @@ impl PostgresServer {
     /// Its folder, with `data` and, for what is to be seen when a test fails, `log`.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Writes a file of its data folder that nobody else may read.
+    pub(crate) fn give(&self, name: &str, content: &[u8]) {
+        let path = self.folder.join("data").join(name);
+        std::fs::write(&path, content).expect("a file for the server");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its mode");
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("its owner");
+        }
     }
 
     /// What it has logged.
