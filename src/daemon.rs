@@ -34,6 +34,7 @@ use crate::config::{Config, Mode};
 use crate::instance::{Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
+use crate::peers::Peers;
 use crate::placement::TargetError;
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
@@ -186,12 +187,18 @@ pub async fn run(
         .await?;
 
     let cluster = Cluster::new(system.clone());
+    let id = nats_id(&connections.main);
+    let peers = Peers::default();
+    let watching =
+        peers.start(id.clone(), connections.main.clone(), cluster.clone(), stop.clone()).await?;
+    tasks.spawn(watching);
     observed.metrics.attach(Sources {
         cache: cache.clone(),
         lane: Arc::clone(&lane),
         load: running.load(),
         connections: connections.named(&system),
         cluster: cluster.clone(),
+        peers,
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
@@ -208,7 +215,6 @@ pub async fn run(
     };
     let decisions = running.decisions();
     tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
-    let id = nats_id(&connections.main);
     Instance::with_effects(id, store.clone(), cache, clock, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
