@@ -37,6 +37,7 @@ use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
+use crate::peers::Peers;
 use crate::placement::TargetError;
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
@@ -192,12 +193,17 @@ pub async fn run(
     let running = callout.start(connections.main.clone()).await?;
 
     let cluster = Cluster::new(system.clone()).with_observer(told.decisions);
+    let peers = Peers::default();
+    let watching =
+        peers.start(id.clone(), connections.main.clone(), cluster.clone(), stop.clone()).await?;
+    tasks.spawn(watching);
     observed.metrics.attach(Sources {
         cache: cache.clone(),
         lane: Arc::clone(&lane),
         load: running.load(),
         connections: connections.named(&system),
         cluster: cluster.clone(),
+        peers,
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });

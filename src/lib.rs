@@ -87,6 +87,7 @@ pub mod instance;
 pub mod keyfile;
 pub mod keys;
 pub mod mint;
+pub mod peers;
 pub mod placement;
 pub mod policy;
 pub mod protocol;

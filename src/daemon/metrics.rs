@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{
 use super::health::{Health, Phase};
 use crate::authn::lane::HashingLane;
 use crate::clock::UnixSeconds;
+use crate::peers::Peers;
 use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
 use crate::service::Load;
@@ -34,6 +35,7 @@ pub(super) struct Sources {
     /// The connections to NATS, by name.
     pub(super) connections: Vec<(String, Client)>,
     pub(super) cluster: Cluster,
+    pub(super) peers: Peers,
     /// Operator mode.
     pub(super) delivery: Option<Arc<Delivery>>,
 }
@@ -127,6 +129,8 @@ impl Sources {
                 .absolute(connects);
         }
         counter!("nats_callout_connections_closed_total").absolute(self.cluster.closed());
+        gauge!("nats_callout_instances").set(size(self.peers.alive()));
+        counter!("nats_callout_instances_closed_total").absolute(self.peers.closed());
         let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
         counter!("nats_callout_accounts_pushed_total").absolute(pushed);
     }
@@ -149,6 +153,7 @@ fn describe() {
         ("nats_callout_requests_in_flight", "Decisions under way"),
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
+        ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("process_start_time_seconds", "When the service began, in seconds since 1970"),
     ] {
         describe_gauge!(name, what);
@@ -163,6 +168,10 @@ fn describe() {
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),
         ("nats_callout_nats_connects_total", "How often this connection was made"),
         ("nats_callout_connections_closed_total", "Connections of clients closed by changes"),
+        (
+            "nats_callout_instances_closed_total",
+            "Connections of instances that had fallen silent, closed by this one",
+        ),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),
     ] {
         describe_counter!(name, what);

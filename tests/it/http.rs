@@ -89,6 +89,7 @@ fn decisions(mode: Mode) {
         assert_eq!(value(&metrics, &series), 1.0);
     }
     assert_eq!(value(&metrics, "nats_callout_ready"), 1.0);
+    assert_eq!(value(&metrics, "nats_callout_instances"), 1.0);
     let pushed = value(&metrics, "nats_callout_accounts_pushed_total");
     assert_eq!(pushed > 0.0, mode == Mode::Operator, "{pushed}");
     assert!(!metrics.contains("a-wrong-password") && !metrics.contains("nobody"), "{metrics}");

@@ -31,10 +31,9 @@ pub(super) fn head(deployment: &Deployment, node: &Node, least_version: &str) ->
          # Monitoring, for /varz, /connz and /healthz: no login, so keep it private.\n\
          http: {monitor}\n\
          \n\
-         # A client that is silent for 4 to 8 s is given up. One of them is nats-callout: an instance\n\
-         # that hangs is sent logins until then, and they are lost. Of several instances, the others\n\
-         # go on; so do not choose much longer times.\n\
-         ping_interval: \"2s\"\n\
+         # A client that is silent for 40 to 80 s is given up. An instance of nats-callout that\n\
+         # hangs is closed by the other instances long before.\n\
+         ping_interval: \"20s\"\n\
          ping_max: 2\n",
         conf = deployment.folder.join(&node.file).display(),
         name = quote(&node.name),

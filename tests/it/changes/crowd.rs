@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,7 +12,7 @@ use crate::harness::client::Login;
 /// A connection that has logged in.
 #[derive(Debug)]
 pub(crate) struct Held {
-    stream: Arc<TcpStream>,
+    stream: TcpStream,
     seen: String,
 }
 
@@ -31,7 +30,6 @@ impl Held {
     pub(crate) fn try_connect(port: u16, login: &Login) -> Result<Self, String> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
         stream.set_nodelay(true).expect("no delay");
-        let stream = Arc::new(stream);
         let mut held = Self { stream, seen: String::new() };
         held.read_until("\r\n", PATIENCE)?;
         let mut options = json!({
@@ -42,13 +40,12 @@ impl Held {
         }
         held.write(&format!("CONNECT {options}\r\nPING\r\n"));
         held.read_until("PONG\r\n", PATIENCE)?;
-        keep(&held.stream);
         Ok(held)
     }
 
     fn write(&mut self, text: &str) {
         // A connection that is closed says so when it is read.
-        let _ = (&*self.stream).write_all(text.as_bytes());
+        let _ = self.stream.write_all(text.as_bytes());
     }
 
     /// Reads until `words` came; the error is what came before the end.
@@ -56,7 +53,7 @@ impl Held {
         self.stream.set_read_timeout(Some(patience)).expect("a timeout");
         let mut buffer = [0; 4096];
         while !self.seen.contains(words) {
-            match (&*self.stream).read(&mut buffer) {
+            match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(format!("closed: {}", self.seen)),
                 Ok(count) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..count])),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -82,27 +79,5 @@ impl Held {
     pub(crate) fn wait_closed(&mut self) {
         let closed = self.read_until("never sent by a server", PATIENCE);
         assert!(closed.is_err());
-    }
-}
-
-/// Has the server hear of the connection often enough: it closes one that is silent.
-fn keep(stream: &Arc<TcpStream>) {
-    static KEPT: OnceLock<Mutex<Vec<Weak<TcpStream>>>> = OnceLock::new();
-    let mut is_first = false;
-    let kept = KEPT.get_or_init(|| {
-        is_first = true;
-        Mutex::default()
-    });
-    kept.lock().expect("no panic").push(Arc::downgrade(stream));
-    if is_first {
-        std::thread::spawn(move || {
-            loop {
-                kept.lock().expect("no panic").retain(|stream| {
-                    let stream = stream.upgrade();
-                    stream.is_some_and(|stream| (&*stream).write_all(b"PONG\r\n").is_ok())
-                });
-                std::thread::sleep(Duration::from_secs(1));
-            }
-        });
     }
 }

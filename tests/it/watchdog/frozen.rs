@@ -1,6 +1,6 @@
-//! An instance that hangs with its connections open (SIGSTOP, a paused machine, a cable pulled)
-//! stays in the queue group until nats-server gives it up, and swallows the requests that it is
-//! given until then.
+//! An instance that hangs with its connections open (SIGSTOP, a paused machine) stays in the queue
+//! group, and swallows the requests that it is given, until the other instances close its
+//! connection.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::eventually;
 use crate::harness::raw::{self, Verdict};
+use crate::harness::service::Service;
+use crate::harness::{eventually, http};
 
 /// How long an instance that hangs may swallow requests.
 const BOUND: Duration = Duration::from_secs(10);
@@ -86,6 +87,30 @@ fn swallows_no_longer_than_the_bound(mode: Mode) {
     eventually("a decision of the one that is back", || {
         raw::connect(port, &fields);
         second.log()[before..].contains("user_suspended").then_some(())
+    });
+}
+
+/// Neither a database nor a server that fails is a fault of the instances.
+#[test]
+fn nobody_is_closed_while_the_server_or_the_database_hangs() {
+    let deployment = Deployment::start(Mode::Operator);
+    let others = [deployment.another_service(), deployment.another_service()];
+    eventually("three instances that hear each other", || {
+        let metrics = http::get(deployment.http(), "/metrics")?.body;
+        metrics.contains("nats_callout_instances 3\n").then_some(())
+    });
+    deployment.server.freeze();
+    std::thread::sleep(Duration::from_secs(9));
+    deployment.server.thaw();
+    let view = deployment.sql("SELECT sql FROM sqlite_schema WHERE name = 'change_records';");
+    deployment.sql("DROP VIEW change_records;");
+    std::thread::sleep(Duration::from_secs(6));
+    deployment.sql(&format!("{view};"));
+    let logs: Vec<String> = others.iter().chain([&deployment.service]).map(Service::log).collect();
+    assert!(!logs.concat().contains("an instance"), "{logs:#?}");
+    drop(others);
+    eventually("a word that they are gone", || {
+        deployment.service.log().contains("gone without a word").then_some(())
     });
 }
 
