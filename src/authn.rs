@@ -54,6 +54,23 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
+    /// All of them, in their order.
+    pub const ALL: [Self; 13] = [
+        Self::NoCredentials,
+        Self::UnsupportedCredentials,
+        Self::UnknownUser,
+        Self::WrongPassword,
+        Self::UnknownToken,
+        Self::TokenExpired,
+        Self::UserSuspended,
+        Self::UserExpired,
+        Self::TenantSuspended,
+        Self::TenantExpired,
+        Self::Policy,
+        Self::Placement,
+        Self::Refused,
+    ];
+
     /// The reason's code in logs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {

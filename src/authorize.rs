@@ -7,9 +7,13 @@
 //!
 //! Each arrow consumes its input, and each type can only be made by the check that it stands for.
 
+mod timings;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::timings::Stopwatch;
+pub use self::timings::{Stage, Timings};
 use crate::audit::NotAudited;
 use crate::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
@@ -55,6 +59,8 @@ pub struct Reply {
     /// Whether the server will load an account because of it, while everything behind it on the
     /// same connection waits.
     pub loads_account: bool,
+    /// How long its stages took.
+    pub timings: Timings,
 }
 
 /// The client's connection, as its server names it.
@@ -124,6 +130,35 @@ pub enum Abort {
 }
 
 impl Abort {
+    /// All that [`Self::code`] may be.
+    pub const CODES: [&str; 9] = [
+        "envelope",
+        "request",
+        "authentication",
+        "overloaded",
+        "account",
+        "mint",
+        "response",
+        "audit",
+        "deadline",
+    ];
+
+    /// The reason's code in metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Envelope(_) => "envelope",
+            Self::Request(_) => "request",
+            Self::Authentication(AuthnError::Overloaded) => "overloaded",
+            Self::Authentication(_) => "authentication",
+            Self::Account(_) => "account",
+            Self::Mint(_) => "mint",
+            Self::Response(_) | Self::Seal(_) => "response",
+            Self::Audit(_) => "audit",
+            Self::Deadline => "deadline",
+        }
+    }
+
     /// Whether the request itself is bad, rather than something of ours.
     #[must_use]
     pub fn is_bad_request(&self) -> bool {
@@ -198,21 +233,30 @@ impl Authorizer {
     }
 
     async fn decide(&self, message: CalloutMessage<'_>) -> Result<Reply, Abort> {
+        let mut watch = Stopwatch::start();
         let opened = self.envelope.open(message.payload, message.server_xkey)?;
         let (request, sealer) = VerifiedRequest::verify(opened, self.clock.now())?;
-        let answer = match self.answer(&request, message.deadline).await {
+        watch.note(Stage::Verify);
+        let answer = match self.answer(&request, message.deadline, &mut watch).await {
             // The tenant was deleted in between; another may have its id by now, with this user.
             Err(Abort::Account(AccountError::Gone)) => {
-                self.answer(&request, message.deadline).await?
+                self.answer(&request, message.deadline, &mut watch).await?
             }
             answer => answer?,
         };
-        self.respond(&request, sealer, answer).await
+        self.respond(&request, sealer, answer, watch).await
     }
 
-    async fn answer(&self, request: &VerifiedRequest, deadline: Instant) -> Result<Answer, Abort> {
-        match self.authenticate(request.credentials(), deadline).await? {
-            Ok(principal) => self.grant(request, principal, deadline).await,
+    async fn answer(
+        &self,
+        request: &VerifiedRequest,
+        deadline: Instant,
+        watch: &mut Stopwatch,
+    ) -> Result<Answer, Abort> {
+        let authenticated = self.authenticate(request.credentials(), deadline).await?;
+        watch.note(Stage::Authenticate);
+        match authenticated {
+            Ok(principal) => self.grant(request, principal, deadline, watch).await,
             Err(reason) => Ok(Answer::Deny(reason)),
         }
     }
@@ -240,6 +284,7 @@ impl Authorizer {
         request: &VerifiedRequest,
         principal: Principal,
         deadline: Instant,
+        watch: &mut Stopwatch,
     ) -> Result<Answer, Abort> {
         let tenant = &principal.record().tenant;
         let Some(form) = self.placement.form(tenant) else {
@@ -250,14 +295,18 @@ impl Authorizer {
             Decision::Permit(grant) => grant,
             Decision::Deny(reason) => return Ok(Answer::Deny(reason)),
         };
+        watch.note(Stage::Policy);
         let placed = match self.placement.place(tenant, request.server(), deadline).await {
             Ok(Some(placed)) => placed,
             Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
             Err(error) => return Err(error.into()),
         };
+        watch.note(Stage::Account);
         let connection = request.user_nkey();
         let now = self.clock.now();
-        match self.mint.mint(connection, &principal, grant, &placed, now).await {
+        let minted = self.mint.mint(connection, &principal, grant, &placed, now).await;
+        watch.note(Stage::Mint);
+        match minted {
             Ok(jwt) => Ok(Answer::Grant { jwt, principal, loads_account: placed.loads }),
             Err(MintError::Expired) => Ok(Answer::Deny(DenyReason::UserExpired)),
             Err(error) => Err(Abort::Mint(error)),
@@ -269,6 +318,7 @@ impl Authorizer {
         request: &VerifiedRequest,
         sealer: Sealer,
         answer: Answer,
+        mut watch: Stopwatch,
     ) -> Result<Reply, Abort> {
         let now = self.clock.now();
         let (response, verdict, loads_account) = match answer {
@@ -298,6 +348,8 @@ impl Authorizer {
             host: client.host.clone(),
             id: client.id,
         };
-        Ok(Reply { payload: sealer.seal(token)?, verdict, connection, loads_account })
+        let payload = sealer.seal(token)?;
+        watch.note(Stage::Seal);
+        Ok(Reply { payload, verdict, connection, loads_account, timings: watch.timings() })
     }
 }

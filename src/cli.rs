@@ -14,6 +14,7 @@ mod list;
 mod live;
 mod logging;
 mod nats_server;
+mod notify;
 mod output;
 mod purge;
 mod secret;
@@ -27,6 +28,7 @@ mod token;
 mod up;
 mod url;
 mod user;
+mod watchdog;
 mod when;
 
 use std::io::Write as _;

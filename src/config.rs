@@ -64,8 +64,8 @@ pub struct Config {
     pub hashing: Hashing,
     /// `[policies] folder`; `None` is the shipped policies.
     pub policies: Option<PathBuf>,
-    /// `[http] listen`: kept for health and metrics, which nothing serves yet.
-    pub http_listen: SocketAddr,
+    /// `[http] listen`: where health and metrics are served; `None` where they are not.
+    pub http_listen: Option<SocketAddr>,
     /// `[log]`
     pub log: Log,
 }
@@ -102,6 +102,17 @@ pub enum Mode {
     Operator(OperatorMode),
     /// Centralised: accounts are written in the server's configuration.
     Config(ConfigMode),
+}
+
+impl Mode {
+    /// The mode's name, as `[nats] mode` has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Operator(_) => "operator",
+            Self::Config(_) => "config",
+        }
+    }
 }
 
 /// What only operator mode has.

@@ -2,10 +2,15 @@
 //! program `nats-callout` runs this; so can any application, beside its own work.
 
 mod connect;
+mod health;
+mod http;
+mod metrics;
 mod mode;
 mod told;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -13,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connect::{Login, connect};
+use self::health::{Chain, Health, Phase};
+use self::http::Observed;
+use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
 use self::told::Told;
@@ -26,9 +34,10 @@ use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
 use crate::events::changes::ChangeEvents;
-use crate::instance::{Instance, LoginLog, LoginObserver};
+use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
+use crate::peers::Peers;
 use crate::placement::TargetError;
 use crate::policy::rules::{PolicyError, PolicySet};
 use crate::protocol::envelope::Envelope;
@@ -70,6 +79,21 @@ pub enum DaemonError {
     /// A subscription was not taken.
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
+    /// Health and metrics cannot be served where the configuration says.
+    #[error(
+        "cannot serve health and metrics on {listen}: {source}; another program or instance may \
+         listen there: choose another address in [http] listen or NATS_CALLOUT_HTTP_LISTEN, or \
+         \"\" to serve none"
+    )]
+    Http {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The metrics could not be set up.
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,
@@ -100,18 +124,27 @@ pub async fn run(
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
     let keys = SigningKeys::read(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // What outlives the last decision: account look-ups, the heartbeat, the change feed.
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let observed = Arc::new(Observed {
+        health: Health::new(),
+        metrics: Metrics::new(config.mode.name(), clock.now())?,
+    });
+    tasks.spawn(http::serve(config.http_listen, Arc::clone(&observed), stop.clone()).await?);
     let cache = Arc::new(Cached::new(
         store.clone(),
-        &CacheOptions { ttl: config.cache.ttl, capacity: config.cache.entries as u64 },
+        &CacheOptions {
+            ttl: config.cache.ttl,
+            capacity: config.cache.entries as u64,
+            confirmed_within: Some(CONFIRMED_WITHIN),
+        },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
     let token = TokenAuthenticator::new(cache.clone(), Arc::clone(&clock));
 
-    // What outlives the last decision: account look-ups, the heartbeat, the change feed.
-    let stop = CancellationToken::new();
-    let _stop_on_return = stop.clone().drop_guard();
-    let tasks = TaskTracker::new();
     let connections = connect_all(config, &shutdown).await?;
     let system = match &config.mode {
         Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
@@ -149,7 +182,8 @@ pub async fn run(
         })
         .with_reply_connections(connections.replies.clone())
         .with_loading_connection(connections.loading.clone())
-        .with_observer(Arc::new(observer));
+        .with_observer(Arc::new(observer))
+        .with_observer(Arc::new(observed.metrics.decisions()));
     if let Some(decisions) = &told.decisions {
         callout = callout.with_observer(Arc::clone(decisions));
     }
@@ -158,11 +192,27 @@ pub async fn run(
     }
     let running = callout.start(connections.main.clone()).await?;
 
+    let cluster = Cluster::new(system.clone()).with_observer(told.decisions);
+    let peers = Peers::default();
+    let watching =
+        peers.start(id.clone(), connections.main.clone(), cluster.clone(), stop.clone()).await?;
+    tasks.spawn(watching);
+    observed.metrics.attach(Sources {
+        cache: cache.clone(),
+        lane: Arc::clone(&lane),
+        load: running.load(),
+        connections: connections.named(&system),
+        cluster: cluster.clone(),
+        peers,
+        delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
+    });
+    observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
+
     let (effects, signals) = mpsc::unbounded_channel();
     let revoker = Revoker {
         provisioning: store.clone(),
         coordination: store.clone(),
-        cluster: Cluster::new(system).with_observer(told.decisions),
+        cluster,
         places: places(&config.mode)?,
         own,
         ttl: config.callout.ttl,
@@ -176,6 +226,7 @@ pub async fn run(
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(rehash(lane, store.clone(), rehashes, stop.clone()));
     if streams::ensure(&connections.main, &config.streams, &shutdown).await {
+        observed.health.enter(Phase::Ready);
         if let Some(events) = told.events {
             tasks.spawn(events.run(stop.clone()));
         }
@@ -185,6 +236,7 @@ pub async fn run(
     }
 
     shutdown.cancelled().await;
+    observed.health.enter(Phase::Stopping);
     tracing::info!("stopping: no new requests are taken, those at hand are answered");
     running.stop().await;
     stop.cancel();
@@ -221,7 +273,7 @@ async fn rehash(
     stop: CancellationToken,
 ) {
     while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(60);
         let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
         if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
             tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
@@ -239,6 +291,15 @@ struct Connections {
 }
 
 impl Connections {
+    /// All connections, by their names in the log.
+    fn named(&self, system: &Client) -> Vec<(String, Client)> {
+        let replies = self.replies.iter().enumerate();
+        let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
+        let others = [("main", &self.main), ("loading", &self.loading), ("system", system)];
+        let others = others.map(|(name, client)| (name.to_owned(), client));
+        others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
+    }
+
     async fn drain(&self) {
         for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
             if let Err(error) = client.drain().await {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, SubscribeError};
 use futures_util::StreamExt as _;
@@ -23,6 +23,10 @@ use crate::store::{Change, Coordination, ProvisioningStore, StoreError};
 /// Where the CLI asks all instances whether they have forgotten what it has changed; each answers
 /// `{"instance":"<id>"}` once it has, and once the decisions begun before are answered.
 pub const SYNC_SUBJECT: &str = "_CALLOUT.sync";
+
+/// How long cached records answer after changes were last read: with what a decision takes, well
+/// under the second within which a change has to be known.
+pub const CONFIRMED_WITHIN: Duration = Duration::from_millis(500);
 
 /// How often an instance notes that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -103,11 +107,13 @@ impl Instance {
     /// Forgets whatever has changed. With an error, everything: what changed is not known.
     async fn forget_changes(&self) -> Result<(), StoreError> {
         let _forgetting = self.forgetting.lock().await;
+        let asked = Instant::now();
         match self.coordination.news().await {
             Ok(news) => {
                 for change in &news.changes {
                     self.cache.forget(change);
                 }
+                self.cache.confirm(asked);
                 if news.changes.contains(&Change::Everything) {
                     self.pass_on(Signal::Unknown);
                 } else if !news.effects.is_empty() {

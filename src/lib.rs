@@ -14,6 +14,7 @@
 //!    |               | <---- account JWT (first login)   |   placement   where? (provision)
 //!    |               | <---- user JWT, signed, sealed -- |   mint        for how long?
 //!    | <-- OK / -ERR |                                   | audit       one line for each outcome
+//!    |               |                                   | telemetry   and its metrics
 //! ```
 //!
 //! [`authorize`] holds the whole path of a request, with no NATS I/O in it. What a decision needs
@@ -86,9 +87,11 @@ pub mod instance;
 pub mod keyfile;
 pub mod keys;
 pub mod mint;
+pub mod peers;
 pub mod placement;
 pub mod policy;
 pub mod protocol;
 pub mod provision;
 pub mod service;
 pub mod store;
+pub mod telemetry;

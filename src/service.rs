@@ -6,6 +6,7 @@
 //! first: a request whose client has given up is dropped unread, and once the queue is old the
 //! newest is served first.
 
+mod load;
 mod queue;
 mod replies;
 
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::load::{Load, LoadStats};
 use self::queue::{Pending, Queue};
 use self::replies::Replies;
 use crate::audit::{AuditLog, Gate, NotAudited, Observer};
@@ -160,16 +162,18 @@ impl AuthCallout {
             observers: self.observers,
             gate: self.gate,
         });
+        let load = Load::new(self.settings.max_in_flight);
+        let Settings { max_waiting, deadline, .. } = self.settings;
         let dispatcher = Dispatcher {
             client,
-            queue: Queue::new(self.settings.max_waiting, self.settings.deadline),
-            permits: Arc::new(Semaphore::new(self.settings.max_in_flight)),
-            deadline: self.settings.deadline,
+            queue: Queue::new(max_waiting, deadline, load.clone()),
+            permits: load.permits(),
+            deadline,
             worker,
             decisions: decisions.clone(),
         };
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
-        Ok(Running { decisions, stop, task })
+        Ok(Running { decisions, load, stop, task })
     }
 }
 
@@ -183,6 +187,7 @@ impl fmt::Debug for AuthCallout {
 #[derive(Debug)]
 pub struct Running {
     decisions: Decisions,
+    load: Load,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -192,6 +197,12 @@ impl Running {
     #[must_use]
     pub fn decisions(&self) -> Decisions {
         self.decisions.clone()
+    }
+
+    /// What there is to do.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.load.clone()
     }
 
     /// Takes no new requests, answers those that are here, and returns when all is sent.
@@ -234,7 +245,7 @@ impl Decisions {
 
 /// A request that goes through the server and back. The server handles a connection's lines in
 /// order, so by then it has taken all subscriptions before; a flush would not prove that.
-async fn prove(client: &Client) -> Result<(), ServiceError> {
+pub(crate) async fn prove(client: &Client) -> Result<(), ServiceError> {
     let unproven = |reason: String| ServiceError::Unproven(reason);
     let subject = format!("_CALLOUT.proof.{}", client.new_inbox().replace('.', "-"));
     let mut proof = client.subscribe(subject.clone()).await?;

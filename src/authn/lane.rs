@@ -20,6 +20,10 @@ use crate::store::PasswordHash;
 pub struct LaneStats {
     /// Jobs that wait for a thread now.
     pub waiting: usize,
+    /// Jobs that are carried out now.
+    pub running: usize,
+    /// How many may be at a time.
+    pub threads: usize,
     /// Jobs carried out, each of them one hash.
     pub done: u64,
     /// Jobs refused because the queue was full.
@@ -41,6 +45,7 @@ pub struct HashingLane {
 #[derive(Debug, Default)]
 struct Counters {
     waiting: AtomicUsize,
+    running: AtomicUsize,
     done: AtomicU64,
     refused_full: AtomicU64,
     refused_late: AtomicU64,
@@ -123,6 +128,8 @@ impl HashingLane {
         let counters = &self.counters;
         LaneStats {
             waiting: counters.waiting.load(Relaxed),
+            running: counters.running.load(Relaxed),
+            threads: self.threads.current_num_threads(),
             done: counters.done.load(Relaxed),
             refused_full: counters.refused_full.load(Relaxed),
             refused_late: counters.refused_late.load(Relaxed),
@@ -147,7 +154,9 @@ impl HashingLane {
                 counters.skipped.fetch_add(1, Relaxed);
                 return;
             }
+            let running = Running::begin(&counters);
             let result = work();
+            drop(running);
             counters.note_cost(begun.elapsed());
             counters.done.fetch_add(1, Relaxed);
             // The caller may have given up meanwhile.
@@ -225,6 +234,23 @@ struct Place(Arc<Counters>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A job that is being carried out, even if it panics.
+#[derive(Debug)]
+struct Running<'a>(&'a Counters);
+
+impl<'a> Running<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.running.fetch_add(1, Relaxed);
+        Self(counters)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Relaxed);
     }
 }
 

@@ -99,7 +99,12 @@ impl PasswordAuthenticator {
         }
         let (verdict, mut hashed) = self.check(user, record.as_ref(), password, deadline).await?;
         let mut decision = self.decide(record.as_ref(), verdict);
-        if !read_again && decision.is_err() {
+        // A refusal never rests on a cached row, nor a grant on one that changed during the work.
+        let outdated = match &decision {
+            Ok(_) => hashed && self.find(user, Freshness::Cached).await? != record,
+            Err(_) => !read_again,
+        };
+        if outdated {
             let current = self.find(user, Freshness::Fresh).await?;
             let verdict = if hash_of(current.as_ref()) == hash_of(record.as_ref()) {
                 verdict

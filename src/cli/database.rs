@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
 use crate::store::{Coordination, CredentialStore, ProvisioningStore, Store, StoreError};
 
@@ -31,6 +31,18 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
     };
     let store = connect(config, &options).await?;
     Ok(Database { credentials: store.clone(), provisioning: store.clone(), coordination: store })
+}
+
+/// Whether the database at an address can be opened, before the address is written down. A file is
+/// made by whoever needs it.
+pub(super) async fn probe(url: &DatabaseUrl) -> anyhow::Result<()> {
+    if !url.is_sqlite() {
+        let store = open::open(url.expose(), &StoreOptions::default())
+            .await
+            .context("cannot open the database; check --database")?;
+        store.close().await;
+    }
+    Ok(())
 }
 
 /// The version of the database's schema, which is brought up to date first.

@@ -3,6 +3,7 @@
 
 mod callout;
 mod files;
+mod http;
 mod jetstream;
 mod servers;
 mod table;
@@ -158,6 +159,7 @@ async fn check(config: &Config, findings: &mut Findings) {
         }
         None => findings.skip("servers", "not without the login to SYS"),
     }
+    http::check(config, findings).await;
     match &auth {
         Some(auth) => {
             let alive = table.as_ref().map_or(0, |table| table.instances);

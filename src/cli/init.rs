@@ -2,6 +2,7 @@
 //! the keys that the two need, so that the pair runs as it is.
 
 mod central;
+mod cluster;
 mod operator;
 mod server;
 mod service;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use serde_json::json;
 
+use self::cluster::Route;
 use self::stage::Stage;
 use super::Usage;
 use super::output::Output;
@@ -28,6 +30,9 @@ pub(super) struct InitArgs {
     /// The folder to write: a new one, or an empty one
     #[arg(long, value_name = "DIR")]
     pub(super) dir: PathBuf,
+    /// Do nothing, and succeed, where the folder holds a deployment already
+    #[arg(long)]
+    pub(super) if_missing: bool,
     #[command(flatten)]
     pub(super) options: InitOptions,
 }
@@ -44,6 +49,10 @@ pub(super) struct InitOptions {
     /// Where nats-server listens for clients
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
     pub(super) listen: HostPort,
+    /// The hosts of a cluster of nats-servers, each with the port of its routes [default port: 6222];
+    /// writes nats-server-1.conf, nats-server-2.conf, ... in place of nats-server.conf
+    #[arg(long, value_name = "HOST[:PORT],...", value_delimiter = ',')]
+    pub(super) cluster: Vec<Route>,
     /// Where nats-server serves monitoring
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8222")]
     pub(super) monitor: HostPort,
@@ -61,6 +70,13 @@ pub(super) struct InitOptions {
     pub(super) max_payload: Option<u64>,
 }
 
+/// What `--database` names; a relative path starts at the working directory.
+pub(super) fn database_url(url: &str) -> anyhow::Result<DatabaseUrl> {
+    let here = std::env::current_dir().context("the working directory is gone")?;
+    DatabaseUrl::parse(url, &here)
+        .map_err(|what| Usage(format!("--database: {what}; {}", config::DATABASE_REMEDY)).into())
+}
+
 impl Default for InitOptions {
     /// Those of the command line.
     fn default() -> Self {
@@ -69,6 +85,7 @@ impl Default for InitOptions {
             mode: InitMode::Operator,
             database: None,
             listen: at(4_222),
+            cluster: Vec::new(),
             monitor: at(8_222),
             max_memory: 16 << 30,
             max_storage: 1 << 40,
@@ -165,6 +182,7 @@ struct Deployment {
     mode: InitMode,
     database: String,
     listen: HostPort,
+    cluster: Vec<Route>,
     monitor: HostPort,
     max_memory: u64,
     max_storage: u64,
@@ -190,34 +208,24 @@ impl Deployment {
             ))
             .into());
         }
+        cluster::check(&options.cluster, &options.listen)?;
         let database = match &options.database {
-            Some(url) => {
-                let here = std::env::current_dir().context("the working directory is gone")?;
-                let url = DatabaseUrl::parse(url, &here).map_err(|what| {
-                    Usage(format!("--database: {what}; {}", config::DATABASE_REMEDY))
-                })?;
-                url.expose().to_owned()
-            }
-            None => {
-                let url = DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?;
-                url.expose().to_owned()
-            }
+            Some(url) => database_url(url)?,
+            None => DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?,
         };
+        let database = database.expose().to_owned();
         Ok(Self {
             folder,
             mode: options.mode,
             database,
             listen: options.listen.clone(),
+            cluster: options.cluster.clone(),
             monitor: options.monitor.clone(),
             max_memory: options.max_memory,
             max_storage: options.max_storage,
             max_connections: options.max_connections,
             max_payload: options.max_payload,
         })
-    }
-
-    fn url(&self) -> String {
-        format!("nats://{}", self.listen.reachable())
     }
 }
 
@@ -256,13 +264,27 @@ pub(super) fn write(
 
 /// Runs the command.
 pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
+    if args.if_missing && args.dir.join(config::DEFAULT_FILE).is_file() {
+        let folder = absolute(&args.dir)?;
+        return output.print(&json!({ "folder": folder, "written": false }), || {
+            format!("{} holds a deployment; nothing was written", folder.display())
+        });
+    }
     let folder = write(&args.dir, &args.options, SystemClock.now())?;
-    let (conf, toml) = (folder.join("nats-server.conf"), folder.join("nats-callout.toml"));
+    let toml = folder.join(config::DEFAULT_FILE);
+    let confs: Vec<PathBuf> = match args.options.cluster.len() {
+        0 => vec![folder.join("nats-server.conf")],
+        nodes => (1..=nodes).map(|n| folder.join(format!("nats-server-{n}.conf"))).collect(),
+    };
+    let start =
+        |conf: &PathBuf| format!("  nats-server -c {}\n", shell_quote(&conf.display().to_string()));
     output.print(
         &json!({
             "folder": folder,
+            "written": true,
             "mode": match args.options.mode { InitMode::Operator => "operator", InitMode::Config => "config" },
-            "server_config": conf,
+            "server_config": confs.first(),
+            "server_configs": confs,
             "config": toml,
             "keys": folder.join("keys"),
         }),
@@ -271,15 +293,16 @@ pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
                 InitMode::Operator => "\nMove keys/offline to a safe place: the service never reads it.",
                 InitMode::Config => "",
             };
+            let hosts = if confs.len() > 1 { "\n  # each on its host" } else { "" };
             format!(
                 "Wrote {folder}, with room for {memory} of memory and {storage} of storage of JetStream.\n\
-                 \n  nats-server -c {conf}\n  nats-callout serve --config {toml}\n\
+                 {hosts}\n{servers}  nats-callout serve --config {toml}\n\
                  \n\
                  Then add a tenant: nats-callout --config {toml} tenant add NAME{offline}",
                 folder = folder.display(),
                 memory = format_size(args.options.max_memory),
                 storage = format_size(args.options.max_storage),
-                conf = shell_quote(&conf.display().to_string()),
+                servers = confs.iter().map(start).collect::<String>(),
                 toml = shell_quote(&toml.display().to_string()),
             )
         },

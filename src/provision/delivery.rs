@@ -61,6 +61,7 @@ pub struct Delivery {
     system: Client,
     acknowledgements: Acknowledgements,
     delivered: Cache<AccountId, Result<Delivered, AccountError>>,
+    pushed: AtomicU64,
 }
 
 impl Delivery {
@@ -74,7 +75,14 @@ impl Delivery {
     ) -> Result<Self, SubscribeError> {
         let acknowledgements = Acknowledgements::start(&system, stop).await?;
         let delivered = Cache::builder().max_capacity(REMEMBERED).build();
-        Ok(Self { store, issuer, servers, system, acknowledgements, delivered })
+        let pushed = AtomicU64::new(0);
+        Ok(Self { store, issuer, servers, system, acknowledgements, delivered, pushed })
+    }
+
+    /// How many account JWTs it has pushed so far.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
     }
 
     async fn account_of(&self, tenant: &TenantRecord) -> Result<AccountId, AccountError> {
@@ -144,6 +152,7 @@ impl Delivery {
             .publish_with_reply("$SYS.REQ.CLAIMS.UPDATE", answers.inbox.clone(), jwt.into())
             .await
             .map_err(|error| failed(error.to_string()))?;
+        self.pushed.fetch_add(1, Ordering::Relaxed);
         while !missing.is_empty() && Instant::now() < until {
             let pause = until.min(Instant::now() + LOOK);
             let answer = tokio::time::timeout_at(pause.into(), answers.receiver.recv()).await;

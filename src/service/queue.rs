@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::Message;
 
+use super::load::Load;
+
 /// A request and when it came.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -22,14 +24,15 @@ pub(super) struct Queue {
     /// Dropped since the log last said so, and when that was.
     dropped: u64,
     said: Option<Instant>,
+    load: Load,
 }
 
 /// How often the log speaks of dropped requests.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
 impl Queue {
-    pub(super) fn new(capacity: usize, deadline: Duration) -> Self {
-        Self { waiting: VecDeque::new(), capacity, deadline, dropped: 0, said: None }
+    pub(super) fn new(capacity: usize, deadline: Duration, load: Load) -> Self {
+        Self { waiting: VecDeque::new(), capacity, deadline, dropped: 0, said: None, load }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,6 +45,7 @@ impl Queue {
             self.drop_one();
         }
         self.waiting.push_back(pending);
+        self.load.note_waiting(self.waiting.len());
     }
 
     /// Takes the request to be decided next: the oldest, or the newest once the oldest has waited
@@ -54,11 +58,14 @@ impl Queue {
             self.drop_one();
         }
         let is_late = self.waiting.front().is_some_and(|oldest| age(oldest) * 2 >= self.deadline);
-        if is_late { self.waiting.pop_back() } else { self.waiting.pop_front() }
+        let next = if is_late { self.waiting.pop_back() } else { self.waiting.pop_front() };
+        self.load.note_waiting(self.waiting.len());
+        next
     }
 
     fn drop_one(&mut self) {
         self.dropped += 1;
+        self.load.note_shed();
         if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
             tracing::warn!(dropped = self.dropped, "overloaded: requests were dropped unanswered");
             (self.dropped, self.said) = (0, Some(Instant::now()));
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_young_queue_is_first_in_first_out() {
-        let mut queue = Queue::new(8, DEADLINE);
+        let mut queue = Queue::new(8, DEADLINE, Load::new(1));
         queue.push(pending("a", Duration::from_secs(2)));
         queue.push(pending("b", Duration::from_secs(1)));
         assert_eq!(order(&mut queue), ["a", "b"]);
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_old_queue_serves_the_newest_and_drops_the_hopeless() {
-        let mut queue = Queue::new(8, DEADLINE);
+        let mut queue = Queue::new(8, DEADLINE, Load::new(1));
         queue.push(pending("gone", Duration::from_secs(11)));
         queue.push(pending("old", Duration::from_secs(6)));
         queue.push(pending("new", Duration::from_secs(1)));
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_the_oldest() {
-        let mut queue = Queue::new(2, DEADLINE);
+        let mut queue = Queue::new(2, DEADLINE, Load::new(1));
         for name in ["a", "b", "c"] {
             queue.push(pending(name, Duration::ZERO));
         }

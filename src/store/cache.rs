@@ -10,9 +10,9 @@ mod epochs;
 mod table;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
@@ -32,11 +32,15 @@ pub struct CacheOptions {
     pub ttl: Duration,
     /// How many users are kept at most, and how many tokens.
     pub capacity: u64,
+    /// How long records answer after the last [`Cached::confirm`]: whoever cannot read changes any
+    /// more, or was stopped for a while, reads the store for every login. `None` for a cache that
+    /// nobody confirms.
+    pub confirmed_within: Option<Duration>,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30), capacity: 100_000 }
+        Self { ttl: Duration::from_secs(30), capacity: 100_000, confirmed_within: None }
     }
 }
 
@@ -74,6 +78,8 @@ pub struct Cached {
     counters: Arc<Counters>,
     users: Table<Box<str>, LoginRecord>,
     tokens: Table<TokenHash, TokenRecord>,
+    confirmed_within: Option<Duration>,
+    confirmed: Mutex<Option<Instant>>,
 }
 
 impl Cached {
@@ -93,6 +99,8 @@ impl Cached {
             }),
             epochs,
             counters,
+            confirmed_within: options.confirmed_within,
+            confirmed: Mutex::default(),
         }
     }
 
@@ -100,6 +108,22 @@ impl Cached {
     /// answered with anything that was read before it, not even by a load already under way.
     pub fn forget(&self, change: &Change) {
         self.epochs.invalidate(change);
+    }
+
+    /// Notes that every change which was committed before `asked` is forgotten.
+    pub fn confirm(&self, asked: Instant) {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        *confirmed = Some(asked).max(*confirmed);
+    }
+
+    /// How new an answer really has to be.
+    fn needed(&self, freshness: Freshness) -> Freshness {
+        let Some(within) = self.confirmed_within else { return freshness };
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        match confirmed {
+            Some(asked) if asked.elapsed() <= within => freshness,
+            _ => Freshness::Fresh,
+        }
     }
 
     /// What it has done so far.
@@ -126,7 +150,8 @@ impl CredentialStore for Cached {
         name: &'a str,
         freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(self.users.find(name, self.epochs.user(name), freshness, move || {
+        let (place, freshness) = (self.epochs.user(name), self.needed(freshness));
+        Box::pin(self.users.find(name, place, freshness, move || {
             let (store, name) = (self.inner.clone(), Box::<str>::from(name));
             Box::pin(async move { store.user(&name, Freshness::Fresh).await })
         }))
@@ -137,7 +162,7 @@ impl CredentialStore for Cached {
         hash: &'a TokenHash,
         freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        let place = self.epochs.token(&hash.to_hex());
+        let (place, freshness) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
         Box::pin(self.tokens.find(hash, place, freshness, move || {
             let (store, hash) = (self.inner.clone(), *hash);
             Box::pin(async move { store.token(&hash, Freshness::Fresh).await })

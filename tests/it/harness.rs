@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
+pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -4,7 +4,7 @@ mod fake;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nats_callout::keys::random_account_id;
 use nats_callout::store::Freshness::{self, Cached as Kept, Fresh};
@@ -277,6 +277,29 @@ async fn nothing_is_held_longer_than_its_time() {
         ask(&none, "alice", Kept).await.unwrap();
     }
     assert_eq!(none.stats().hits, 0);
+}
+
+/// An instance that was stopped for a while, or cannot read changes, does not know what was changed.
+#[tokio::test]
+async fn records_answer_only_while_changes_are_read() {
+    let fake = Arc::new(Fake::default());
+    fake.set("alice", 1);
+    let within = Some(Duration::from_secs(3_600));
+    let options = CacheOptions { confirmed_within: within, ..CacheOptions::default() };
+    let cache = Cached::new(fake.clone(), &options);
+    ask(&cache, "alice", Kept).await.unwrap();
+    fake.set("alice", 2);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(2), "never confirmed");
+
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(7_200)).expect("an instant");
+    cache.confirm(long_ago);
+    fake.set("alice", 3);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3), "too long ago");
+
+    cache.confirm(Instant::now());
+    cache.confirm(long_ago);
+    fake.set("alice", 4);
+    assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3), "confirmed just now");
 }
 
 #[tokio::test]

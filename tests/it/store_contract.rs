@@ -4,10 +4,15 @@
 
 mod changes;
 mod effects;
+mod license_server;
 mod logins;
 mod open;
 pub(crate) mod outbox;
+mod plans;
 pub(crate) mod postgres;
+mod postgres_faults;
+mod postgres_feed;
+mod postgres_open;
 mod races;
 mod rules;
 pub(crate) mod sqlite;
@@ -40,8 +45,8 @@ pub(crate) trait Database: Send + Sync {
         text.contains(words)
     }
 
-    /// Whether there is INSERT OR REPLACE.
-    fn replaces(&self) -> bool {
+    /// Whether it is SQLite: with INSERT OR REPLACE, and with types that are no more than a hint.
+    fn is_sqlite(&self) -> bool {
         true
     }
 }

@@ -62,7 +62,7 @@ async fn each_call_is_one_hash() {
     }
     let hash = lane.hash(secret(RIGHT), far()).await.unwrap();
     assert_eq!(lane.verify(secret(RIGHT), Some(hash), far()).await.unwrap(), Verdict::Match);
-    assert_eq!(lane.stats(), LaneStats { done: 5, ..LaneStats::default() });
+    assert_eq!(lane.stats(), LaneStats { threads: 1, done: 5, ..LaneStats::default() });
 }
 
 #[tokio::test]

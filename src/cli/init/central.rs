@@ -1,9 +1,10 @@
 //! Config mode: the logins of AUTH, SYS and BB, and the configuration with its accounts and the
 //! `auth_callout` block.
 
+use super::cluster::{nodes, replicas};
 use super::server::{head, quote};
 use super::stage::Stage;
-use super::topology::{Account, bb_permissions};
+use super::topology::{Account, Share, bb_permissions};
 use super::{Deployment, service};
 use crate::keys::{KeyKind, SigningKey, XKey};
 use crate::protocol::claims::ExportType;
@@ -25,10 +26,10 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
             Account::Bb => Some(bb.public_key()),
             Account::Users | Account::Answers => None,
         };
-        accounts.push_str(&block(account, user));
+        accounts.push_str(&block(account, account.share(replicas(deployment)), user));
     }
-    let text = format!(
-        "{head}\n\
+    let rest = format!(
+        "\n\
          # SYS: server events and requests. AUTH: nats-callout alone, which sees passwords.\n\
          # BB: the application behind the tenants. USERS: the tenants, kept apart by permissions.\n\
          accounts {{\n{accounts}}}\n\
@@ -47,14 +48,15 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
                  xkey: {xkey}\n    \
              }}\n\
          }}\n",
-        head = head(deployment, "2.10"),
         issuer = issuer.public_key(),
         auth = auth.public_key(),
         sys = sys.public_key(),
         bb = bb.public_key(),
         xkey = xkey.public_key(),
     );
-    stage.file("nats-server.conf", &text)?;
+    for node in nodes(deployment)? {
+        stage.file(&node.file, &(head(deployment, &node, "2.10") + &rest))?;
+    }
     stage.file("nats-callout.toml", &service::config(deployment))
 }
 
@@ -64,9 +66,8 @@ fn key(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<SigningKey> {
     Ok(key)
 }
 
-fn block(account: Account, user: Option<&str>) -> String {
+fn block(account: Account, share: Share, user: Option<&str>) -> String {
     let mut text = format!("    {} {{\n", account.name());
-    let share = account.share();
     if share.storage > 0 {
         text.push_str(&format!(
             "        jetstream {{ max_mem: {}, max_file: {} }}\n",

@@ -3,9 +3,10 @@
 
 use anyhow::Context as _;
 
+use super::cluster::{nodes, replicas};
 use super::server::{head, quote_path};
 use super::stage::Stage;
-use super::topology::{Account, bb_permissions};
+use super::topology::{Account, Share, bb_permissions};
 use super::{Deployment, service};
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
@@ -87,7 +88,7 @@ pub(super) fn write(
 
     let mut preload = String::new();
     for account in Account::OPERATOR {
-        let mut body = account_body(account, &accounts)?;
+        let mut body = account_body(account, account.share(replicas(deployment)), &accounts)?;
         match account {
             Account::Auth => {
                 body.signing_keys = response_signing.public.to_vec();
@@ -108,14 +109,16 @@ pub(super) fn write(
         preload.push_str(&format!("    # {}\n    {id}: {token}\n", account.name()));
     }
 
-    let text = conf(
+    let rest = conf(
         deployment,
         &operator_jwt,
         &accounts.id(Account::Sys)?,
         &preload,
         &sentinel(&accounts.auth, now)?,
     );
-    stage.file("nats-server.conf", &text)?;
+    for node in nodes(deployment)? {
+        stage.file(&node.file, &(head(deployment, &node, "2.11.2") + &rest))?;
+    }
     stage.file(
         "nats-callout.toml",
         &service::operator(
@@ -171,8 +174,11 @@ fn login(
     user.public().context("a key that was just made is unusable")
 }
 
-fn account_body(account: Account, accounts: &Accounts) -> anyhow::Result<AccountBody> {
-    let share = account.share();
+fn account_body(
+    account: Account,
+    share: Share,
+    accounts: &Accounts,
+) -> anyhow::Result<AccountBody> {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let many = if share.storage > 0 { NO_LIMIT } else { 0 };
     // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
@@ -242,6 +248,7 @@ fn user_claims(
     }
 }
 
+/// What the servers have in common.
 fn conf(
     deployment: &Deployment,
     operator: &str,
@@ -250,7 +257,7 @@ fn conf(
     sentinel: &str,
 ) -> String {
     format!(
-        "{head}\n\
+        "\n\
          # How long a client may take to log in, the answer of nats-callout included.\n\
          authorization {{ timeout: 2 }}\n\
          \n\
@@ -276,7 +283,6 @@ fn conf(
          \n\
          # Lets clients with a plain user and password, or a token, reach the callout.\n\
          default_sentinel: {sentinel}\n",
-        head = head(deployment, "2.11.2"),
         accounts = quote_path(&deployment.folder.join("accounts")),
     )
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Deployment;
+use super::cluster::{Node, replicas};
 use super::topology::Account;
 use crate::config::units::format_size;
 
@@ -16,8 +17,8 @@ pub(super) fn quote_path(path: &Path) -> String {
 }
 
 /// Everything but the accounts.
-pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
-    let shares = Account::CONFIG.map(Account::share);
+pub(super) fn head(deployment: &Deployment, node: &Node, least_version: &str) -> String {
+    let shares = Account::CONFIG.map(|account| account.share(replicas(deployment)));
     let own_memory: u64 = shares.iter().map(|share| share.memory).sum();
     let own_storage: u64 = shares.iter().map(|share| share.storage).sum();
     let mut text = format!(
@@ -25,15 +26,17 @@ pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
          # Run it with: nats-server -c {conf}\n\
          \n\
          # Unique in a cluster.\n\
-         server_name: \"nats-1\"\n\
+         server_name: {name}\n\
          listen: {listen}\n\
          # Monitoring, for /varz, /connz and /healthz: no login, so keep it private.\n\
          http: {monitor}\n\
          \n\
-         # A dead peer is noticed within a minute, an instance of nats-callout among them.\n\
+         # A client that is silent for 40 to 80 s is given up. An instance of nats-callout that\n\
+         # hangs is closed by the other instances long before.\n\
          ping_interval: \"20s\"\n\
          ping_max: 2\n",
-        conf = deployment.folder.join("nats-server.conf").display(),
+        conf = deployment.folder.join(&node.file).display(),
+        name = quote(&node.name),
         listen = quote(&deployment.listen.to_string()),
         monitor = quote(&deployment.monitor.to_string()),
     );
@@ -43,6 +46,7 @@ pub(super) fn head(deployment: &Deployment, least_version: &str) -> String {
     if let Some(payload) = deployment.max_payload {
         text.push_str(&format!("max_payload: {payload}\n"));
     }
+    text.push_str(&node.cluster);
     text.push_str(&format!(
         "\n\
          # The maxima are ceilings for the sum of all accounts' limits, not a reservation: JetStream\n\

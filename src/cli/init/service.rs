@@ -2,6 +2,7 @@
 //! comments with their defaults.
 
 use super::Deployment;
+use super::cluster::{replicas, urls};
 use crate::keys::AccountId;
 
 pub(super) fn operator(
@@ -43,7 +44,7 @@ pub(super) fn operator(
          # isolation = \"account\"\n\
          \n\
          {tail}",
-        url = quote(&deployment.url()),
+        url = quote(&urls(deployment)),
         tail = tail(deployment),
     )
 }
@@ -70,7 +71,7 @@ pub(super) fn config(deployment: &Deployment) -> String {
          # dedicated = {{ ALICE = \"42\" }}\n\
          \n\
          {tail}",
-        url = quote(&deployment.url()),
+        url = quote(&urls(deployment)),
         tail = tail(deployment),
     )
 }
@@ -101,7 +102,7 @@ fn tail(deployment: &Deployment) -> String {
          # max_bytes = \"4GB\"\n\
          # max_age = \"7d\"\n\
          # Copies of both in a cluster.\n\
-         # replicas = 1\n\
+         {replicas}\n\
          \n\
          [events]\n\
          # CloudEvents of what changes in the tenant table (stream AUTH_EVENTS) and of logins and\n\
@@ -123,7 +124,7 @@ fn tail(deployment: &Deployment) -> String {
          # replicas = 1\n\
          \n\
          [database]\n\
-         url = {}\n\
+         url = {database}\n\
          # timeout = \"1500ms\"\n\
          \n\
          [cache]\n\
@@ -142,13 +143,18 @@ fn tail(deployment: &Deployment) -> String {
          # folder = \"\"\n\
          \n\
          [http]\n\
-         # Health and metrics, which this version does not serve yet.\n\
+         # /healthz, /readyz and /metrics, for whoever reaches the port; \"\" serves nothing.\n\
+         # Several instances on one machine need a port each: NATS_CALLOUT_HTTP_LISTEN.\n\
          # listen = \"127.0.0.1:9222\"\n\
          \n\
          [log]\n\
          # level = \"info\"\n\
          # format = \"text\"\n",
-        quote(&deployment.database)
+        database = quote(&deployment.database),
+        replicas = match replicas(deployment) {
+            1 => "# replicas = 1".to_owned(),
+            copies => format!("replicas = {copies}"),
+        },
     )
 }
 

@@ -152,6 +152,25 @@ fn config_mode_is_read_back() {
     );
 }
 
+#[test]
+fn the_nodes_of_a_cluster_differ_in_their_names() {
+    let parent = tempfile::tempdir().unwrap();
+    let options = options(&["--listen", "0.0.0.0:4222", "--cluster", "n1,n2:7222,n3"]).unwrap();
+    let folder = write(&parent.path().join("d"), &options, NOW).unwrap();
+    assert!(!folder.join("nats-server.conf").exists());
+    let read = |n: usize| fs::read_to_string(folder.join(format!("nats-server-{n}.conf"))).unwrap();
+    let alike = |n: usize| {
+        let own = [format!("nats-server-{n}.conf"), format!("\"nats-{n}\"")];
+        own.iter().fold(read(n), |conf, own| conf.replace(own, "")).replace(":7222", ":6222")
+    };
+    assert_eq!(alike(1), alike(2));
+    assert_eq!(alike(1), alike(3));
+    assert!(read(2).contains("listen: \"0.0.0.0:7222\"") && read(3).contains("@n2:7222\""));
+    let toml = fs::read_to_string(folder.join("nats-callout.toml")).unwrap();
+    assert!(toml.contains("url = \"nats://n1:4222,nats://n2:4222,nats://n3:4222\""), "{toml}");
+    assert!(toml.contains("\nreplicas = 3\n"), "{toml}");
+}
+
 #[cfg(unix)]
 #[test]
 fn keys_are_for_their_owner_alone() {

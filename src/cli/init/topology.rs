@@ -49,13 +49,15 @@ impl Account {
     }
 
     /// What the account may store, on top of the tenants' sum: AUTH the service's own events, BB
-    /// their mirrors, the tenants' events and what it keeps itself.
-    pub(super) fn share(self) -> Share {
-        match self {
+    /// their mirrors, the tenants' events and what it keeps itself. Servers count every copy.
+    pub(super) fn share(self, replicas: usize) -> Share {
+        let once = match self {
             Self::Sys | Self::Users | Self::Answers => Share { memory: 0, storage: 0 },
             Self::Auth => Share { memory: 64 << 20, storage: 4 << 30 },
             Self::Bb => Share { memory: 256 << 20, storage: 16 << 30 },
-        }
+        };
+        let copies = replicas as u64;
+        Share { memory: once.memory * copies, storage: once.storage * copies }
     }
 
     pub(super) fn offers(self) -> Vec<Offer> {

@@ -2,6 +2,7 @@
 //! and a server that does not answer is named.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub enum ClusterError {
 pub struct Cluster {
     system: Client,
     present: Arc<Mutex<Option<(Instant, Present)>>>,
+    closed: Arc<AtomicU64>,
     /// Who is told of closed connections.
     observer: Option<Arc<dyn Observer>>,
 }
@@ -76,7 +78,7 @@ impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
     pub fn new(system: Client) -> Self {
-        Self { system, present: Arc::default(), observer: None }
+        Self { system, present: Arc::default(), closed: Arc::default(), observer: None }
     }
 
     /// Tells `observer` of every connection that is closed.
@@ -90,6 +92,17 @@ impl Cluster {
         let Some(observer) = &self.observer else { return };
         let Holder { account, user, host } = holder.clone();
         observer.kicked(&Kick { server: id.server.clone(), cid: id.cid, account, user, host });
+    }
+
+    /// How many connections it has closed so far.
+    #[must_use]
+    pub fn closed(&self) -> u64 {
+        self.closed.load(Relaxed)
+    }
+
+    /// Notes that it has closed so many more.
+    pub(super) fn note_closed(&self, count: usize) {
+        self.closed.fetch_add(count as u64, Relaxed);
     }
 
     /// Calls the roll anew before the next question.

@@ -1,6 +1,7 @@
 //! Opening: connects, brings the schema up to date while others may be doing the same, and says what
 //! is wrong in words that a person can act on.
 
+use std::io::ErrorKind;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -163,7 +164,13 @@ fn understand(place: &Place, source: sqlx::Error, waited: Duration) -> OpenError
     );
     match (code(&source).as_deref(), &source) {
         (_, sqlx::Error::Tls(_)) => OpenError::Tls { place, reason },
-        (_, sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+        // A handshake that fails, or a certificate's file that cannot be read; a socket's path is
+        // not there where no server is.
+        (_, sqlx::Error::Io(error))
+            if error.kind() == ErrorKind::InvalidData
+                || (matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+                    && !place.server().starts_with('/')) =>
+        {
             OpenError::Tls { place, reason }
         }
         (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => OpenError::Unreachable { place, reason },

@@ -75,15 +75,19 @@ impl Pool {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
+        let mut last = None;
         loop {
             let error = match timeout_at(deadline, self.options.connect()).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(late("the server does not let us in")),
+                Err(_) => {
+                    return Err(last.unwrap_or_else(|| late("the server does not let us in")));
+                }
             };
             if !is_passing(&error) || Instant::now() + RETRY >= deadline {
                 return Err(error);
             }
+            last = Some(error);
             tokio::time::sleep(RETRY).await;
         }
     }

@@ -22,6 +22,11 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
+/// Whether the file cannot be read as what it should be.
+pub(super) fn damaged(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(IOERR | CORRUPT | NOTADB))
+}
+
 /// An error of a read, or of anything that breaks no rule of the schema.
 pub(super) fn unavailable(path: &Path, error: &sqlx::Error) -> StoreError {
     let path = path.display();

@@ -7,7 +7,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Connection as _, Transaction};
 
 use super::SqliteStore;
-use super::fault::{refused, unavailable};
+use super::fault::{damaged, refused, unavailable};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::sql::{
@@ -49,6 +49,9 @@ impl SqliteStore {
     }
 }
 
+/// How often a read that met a damaged file is tried, each time on another connection.
+const ATTEMPTS: u32 = 8;
+
 impl Backend for SqliteStore {
     type Row = SqliteRow;
 
@@ -58,8 +61,20 @@ impl Backend for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<SqliteRow>, StoreError>> {
         Box::pin(async move {
             let fault = |error: sqlx::Error| unavailable(&self.path, &error);
-            let mut connection = self.readers.acquire().await.map_err(fault)?;
-            connection.rows(&statement).await.map_err(fault)
+            let mut attempts = 1;
+            loop {
+                let mut connection = self.readers.acquire().await.map_err(fault)?;
+                match connection.rows(&statement).await {
+                    // SQLite goes on answering out of the pages that a connection has in memory
+                    // when the file is mended.
+                    Err(error) if damaged(&error) && attempts < ATTEMPTS => {
+                        // It is given up, whether or not it can be closed in order.
+                        let _ = connection.detach().close_hard().await;
+                    }
+                    found => return found.map_err(fault),
+                }
+                attempts += 1;
+            }
         })
     }
 

@@ -56,6 +56,7 @@ impl Held {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(format!("closed: {}", self.seen)),
                 Ok(count) => self.seen.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     return Err(format!("reset: {}", self.seen));
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nats_callout::audit::Observer as _;
-use nats_callout::authorize::{Connection, Outcome, Reply, Verdict};
+use nats_callout::authorize::{Connection, Outcome, Reply, Timings, Verdict};
 use nats_callout::clock::SystemClock;
 use nats_callout::config::{Config, Files};
 use nats_callout::events::decisions;
@@ -234,6 +234,7 @@ async fn a_full_queue_drops_and_counts() {
             },
             connection: Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 },
             loads_account: false,
+            timings: Timings::default(),
         })
     };
     for user in ["a", "b", "c", "d", "e"] {

@@ -24,6 +24,28 @@ impl Cluster {
         let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
         Self { service, nodes, init }
     }
+
+    /// Starts another instance, which prefers this node and knows them all.
+    pub(crate) fn another_service(&self, node: usize) -> Service {
+        let mut urls: Vec<String> = self.nodes.iter().map(NatsServer::url).collect();
+        urls.rotate_left(node);
+        self.init.another_service_at(&urls.join(","))
+    }
+
+    /// Starts a node again, and waits until it knows the others: before that it cannot ask an
+    /// instance that is connected to one of them.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.nodes[node].restart();
+        let routes = routes_of(self.nodes.len());
+        let node = &self.nodes[node];
+        eventually("all routes of a node", || (node.routes() == routes).then_some(()));
+    }
+}
+
+/// What a node reports once it knows all others: a pool of three routes and one for the system
+/// account to each.
+fn routes_of(nodes: usize) -> usize {
+    4 * (nodes - 1)
 }
 
 /// Starts a cluster of the server that `conf` describes, which listens on `port` and has its
@@ -49,9 +71,8 @@ fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsSer
     for node in &mut nodes {
         node.wait().unwrap_or_else(|log| panic!("{log}"));
     }
-    // A pool of three routes and one for the system account to each peer. Until they all stand, a
-    // subscription on one node may not be known on another.
-    let routes = 4 * (size - 1);
+    // Until they all stand, a subscription on one node may not be known on another.
+    let routes = routes_of(size);
     for node in &nodes {
         eventually("all routes of the cluster", || (node.routes() == routes).then_some(()));
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Login;
+use super::postgres::{self, PostgresDatabase};
 use super::servers::{self, NatsServer};
 use super::service::{self, Output, Service};
 use super::{eventually, ports};
@@ -30,9 +31,48 @@ impl Mode {
     }
 }
 
+/// Where the tenant table of a deployment is.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// In `init`'s own SQLite file.
+    Default,
+    /// In another SQLite file.
+    Sqlite(PathBuf),
+    /// On the server that all tests share.
+    Postgres(PostgresDatabase<'static>),
+    /// On a PostgreSQL server of the test's own, by URL.
+    OwnPostgres(String),
+}
+
+impl Table {
+    /// A fresh one of the kind that the suite runs with: `TEST_DATABASE=postgres`, else SQLite.
+    pub(crate) fn fresh() -> Self {
+        match std::env::var("TEST_DATABASE").as_deref() {
+            Ok("postgres") => Self::Postgres(postgres::database()),
+            Ok("sqlite") | Err(_) => Self::Default,
+            Ok(other) => panic!("TEST_DATABASE={other}: write sqlite or postgres"),
+        }
+    }
+
+    /// Whether it is an SQLite file.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Default | Self::Sqlite(_))
+    }
+
+    fn url(&self) -> Option<String> {
+        match self {
+            Self::Default => None,
+            Self::Sqlite(path) => Some(format!("sqlite://{}", path.display())),
+            Self::Postgres(database) => Some(database.url()),
+            Self::OwnPostgres(url) => Some(url.clone()),
+        }
+    }
+}
+
 /// What `init` wrote, with nothing running.
 #[derive(Debug)]
 pub(crate) struct Initialised {
+    pub(crate) table: Table,
     dir: TempDir,
     pub(crate) port: u16,
     pub(crate) monitor: u16,
@@ -42,29 +82,38 @@ pub(crate) struct Initialised {
 impl Initialised {
     /// Runs `init` on free ports.
     pub(crate) fn new(mode: Mode) -> Self {
+        Self::on(mode, Table::fresh())
+    }
+
+    /// [`Self::new`] with this tenant table.
+    pub(crate) fn on(mode: Mode, table: Table) -> Self {
         let mut dir = tempfile::tempdir().expect("a temporary directory");
         if std::env::var_os("KEEP_DEPLOYMENTS").is_some() {
             dir.disable_cleanup(true);
             super::loudly(&format!("kept: {}", dir.path().display()));
         }
         let (port, monitor) = (ports::free(), ports::free());
-        let initialised = Self { dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
+        let database = table.url();
+        let initialised =
+            Self { table, dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
         let folder = initialised.dir();
-        let args = [
+        let (listen, monitoring) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{monitor}"));
+        let mut args = vec![
             "init",
             "--dir",
             folder.to_str().expect("a utf-8 path"),
             "--mode",
             mode.name(),
             "--listen",
-            &format!("127.0.0.1:{port}"),
+            &listen,
             "--monitor",
-            &format!("127.0.0.1:{monitor}"),
+            &monitoring,
             "--max-memory",
             "1GB",
             "--max-storage",
             "100GB",
         ];
+        args.extend(database.iter().flat_map(|url| ["--database", url]));
         let output = service::cli(initialised.dir.path(), &args).success();
         for file in [initialised.server_conf(), initialised.config()] {
             assert!(file.is_file(), "init wrote no {}: {output:?}", file.display());
@@ -87,6 +136,11 @@ impl Initialised {
         self.dir().join("nats-callout.toml")
     }
 
+    /// Where the service that [`Self::serve`] starts serves health and metrics.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
+    }
+
     /// Starts the service.
     pub(crate) fn serve(&self) -> Result<Service, String> {
         Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
@@ -99,9 +153,19 @@ impl Initialised {
 
     /// Starts another instance beside the one that runs.
     pub(crate) fn another_service(&self) -> Service {
+        self.another(&[])
+    }
+
+    /// Starts another instance that connects to these servers.
+    pub(crate) fn another_service_at(&self, urls: &str) -> Service {
+        self.another(&[("NATS_CALLOUT_NATS_URL", urls)])
+    }
+
+    fn another(&self, settings: &[(&str, &str)]) -> Service {
         let http = format!("127.0.0.1:{}", ports::free());
-        Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &http)])
-            .unwrap_or_else(|log| panic!("{log}"))
+        let mut all = vec![("NATS_CALLOUT_HTTP_LISTEN", http.as_str())];
+        all.extend(settings);
+        Service::serve(&self.config(), &all).unwrap_or_else(|log| panic!("{log}"))
     }
 
     /// Runs one command on this deployment.
@@ -136,10 +200,21 @@ impl Initialised {
         made["token"].as_str().unwrap_or_else(|| panic!("no token in {made}")).to_owned()
     }
 
-    /// Runs plain SQL, as another program would: the sqlite3 shell with its default settings, else
-    /// Python's module. Gives what a query printed, columns parted by `|`.
+    /// Runs plain SQL, as another program would: psql, or the sqlite3 shell with its default
+    /// settings, else Python's module. Gives what a query printed, columns parted by `|`.
     pub(crate) fn sql(&self, statements: &str) -> String {
-        sql(&self.dir().join("nats-callout.db"), statements)
+        match &self.table {
+            Table::Default => sqlite(&self.dir().join("nats-callout.db"), statements),
+            Table::Sqlite(path) => sqlite(path, statements),
+            Table::Postgres(database) => database.psql(statements).trim_end().to_owned(),
+            Table::OwnPostgres(url) => {
+                let printed = postgres::psql(url, statements);
+                printed
+                    .unwrap_or_else(|error| panic!("{statements}\n{error}"))
+                    .trim_end()
+                    .to_owned()
+            }
+        }
     }
 }
 
@@ -149,7 +224,7 @@ fn login(made: &Value) -> Login {
     Login::password(user, password)
 }
 
-fn sql(database: &Path, statements: &str) -> String {
+fn sqlite(database: &Path, statements: &str) -> String {
     const PYTHON: &str = "
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -194,8 +269,21 @@ impl Deployment {
     /// A deployment on a version of nats-server. Tries again on other ports where a stranger has
     /// taken one of ours in between.
     pub(crate) fn start_with(mode: Mode, version: &'static str) -> Self {
+        Self::start_initialised(version, mode, || Initialised::new(mode))
+    }
+
+    /// A deployment on the main version, with this tenant table.
+    pub(crate) fn start_on(mode: Mode, table: impl Fn() -> Table) -> Self {
+        Self::start_initialised(servers::MAIN, mode, || Initialised::on(mode, table()))
+    }
+
+    fn start_initialised(
+        version: &'static str,
+        mode: Mode,
+        initialise: impl Fn() -> Initialised,
+    ) -> Self {
         for _ in 0..3 {
-            let init = Initialised::new(mode);
+            let init = initialise();
             let started =
                 NatsServer::start(version, &init.server_conf(), init.port, Some(init.monitor));
             match started {

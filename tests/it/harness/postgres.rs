@@ -7,6 +7,7 @@
 //! PostgreSQL refuses to run as root, so root's tests run all that as another user.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -74,11 +75,6 @@ impl PostgresDatabase<'_> {
         self.server.url(user, password, &self.name)
     }
 
-    /// The server that it is on.
-    pub(crate) fn server(&self) -> &PostgresServer {
-        self.server
-    }
-
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -99,12 +95,18 @@ impl Drop for PostgresDatabase<'_> {
     }
 }
 
+/// The real psql, which prints rows without ornament and ends with the first error.
+pub(crate) fn shell(url: &str) -> Command {
+    let mut command = Command::new(programs().join("psql"));
+    command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+    command.args(["--set=ON_ERROR_STOP=1", "--dbname", url]);
+    command
+}
+
 /// Runs statements with the real psql as it is when somebody types into it, up to the first that
 /// fails. An error is what psql says.
 pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
-    let mut child = Command::new(programs().join("psql"))
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-        .args(["--set=ON_ERROR_STOP=1", "--dbname", url])
+    let mut child = shell(url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -195,6 +197,16 @@ impl PostgresServer {
     /// Its folder, with `data` and, for what is to be seen when a test fails, `log`.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Writes a file of its data folder that nobody else may read.
+    pub(crate) fn give(&self, name: &str, content: &[u8]) {
+        let path = self.folder.join("data").join(name);
+        std::fs::write(&path, content).expect("a file for the server");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its mode");
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("its owner");
+        }
     }
 
     /// What it has logged.

@@ -1,6 +1,6 @@
 //! The bare client protocol: the exact words in which a server refuses, and how long it took.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,18 @@ pub(crate) enum Verdict {
 
 /// Connects with these CONNECT options (`{"user":...,"pass":...}`, `{"auth_token":...}`, `{}`).
 pub(crate) fn connect(port: u16, credentials: &Value) -> (Verdict, Duration) {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    try_connect(port, credentials).expect("a server that answers")
+}
+
+/// [`connect`] to a server that may be about to die.
+pub(crate) fn try_connect(port: u16, credentials: &Value) -> io::Result<(Verdict, Duration)> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
-    reader.read_line(&mut line).expect("the INFO line");
+    if reader.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     assert!(line.starts_with("INFO "), "{line}");
 
     let mut options = json!({
@@ -32,23 +39,23 @@ pub(crate) fn connect(port: u16, credentials: &Value) -> (Verdict, Duration) {
         options[name] = value.clone();
     }
     let start = Instant::now();
-    (&stream)
-        .write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes())
-        .expect("the server reads");
+    (&stream).write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes())?;
     let mut refusal = String::new();
     loop {
         line.clear();
         let read = reader.read_line(&mut line);
         if line.starts_with("PONG") {
-            return (Verdict::Admitted, start.elapsed());
+            return Ok((Verdict::Admitted, start.elapsed()));
         }
         if line.starts_with("-ERR") {
             refusal.push_str(&line);
         }
         // After a refusal the server closes, and a reset is a way to do it.
-        if !matches!(read, Ok(1..)) {
-            assert!(!refusal.is_empty(), "closed without a word: {read:?}");
-            return (Verdict::Refused(refusal), start.elapsed());
+        match read {
+            Ok(1..) => {}
+            _ if !refusal.is_empty() => return Ok((Verdict::Refused(refusal), start.elapsed())),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => return Err(error),
         }
     }
 }

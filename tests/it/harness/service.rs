@@ -134,6 +134,16 @@ impl Service {
         self.process.kill9();
     }
 
+    /// SIGSTOP: it hangs.
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// SIGCONT: it goes on.
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
+    }
+
     /// SIGTERM; gives the status that it ended with.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.process.terminate()

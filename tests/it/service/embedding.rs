@@ -95,7 +95,9 @@ async fn the_configured_service_runs_inside_an_application() {
     let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
         .unwrap_or_else(|log| panic!("{log}"));
     let login = init.tenant_add("one", &[]);
-    let config = Config::load(&init.config(), Files::MustExist).expect("what init wrote").config;
+    let mut config =
+        Config::load(&init.config(), Files::MustExist).expect("what init wrote").config;
+    config.http_listen = None;
     let url = config.database.url.expose();
     let store = open(url, &StoreOptions::default()).await.expect("opens");
 

@@ -99,6 +99,15 @@ async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
         ),
         ("INSERT OR IGNORE INTO users (tenant_id, name) VALUES ('42', 'alice')", vec![]),
         (
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice') ON CONFLICT DO NOTHING",
+            vec![],
+        ),
+        (
+            "INSERT INTO users (tenant_id, name, policy) VALUES ('42', 'alice', 'x')
+               ON CONFLICT (name) DO UPDATE SET policy = excluded.policy",
+            vec![user("alice")],
+        ),
+        (
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice')
                ON CONFLICT (name) DO UPDATE SET password_hash = NULL",
             vec![],
@@ -114,6 +123,9 @@ async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
             vec![tenant(Closes::Nothing, true)],
         ),
     ] {
+        if sql.contains(" OR ") && !db.is_sqlite() {
+            continue;
+        }
         db.run(sql).await;
         assert_eq!(plain(store.news().await.unwrap().effects), wanted, "{sql}");
     }

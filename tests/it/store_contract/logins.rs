@@ -19,7 +19,7 @@ on_every_database!(
     lists_are_in_order,
 );
 
-const STATEMENTS: [&str; 6] = [
+pub(crate) const STATEMENTS: [&str; 6] = [
     "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');",
     "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$...');",
     r#"INSERT INTO users (tenant_id, name, kind, password_hash, publish, subscribe)

@@ -91,16 +91,15 @@ impl Database for Postgres {
             "invalid input syntax for type",
             "is of type",
             "null character not permitted",
-            "field value out of range",
             "invalid byte sequence",
-            "is out of range",
+            "out of range",
         ];
         text.contains(words)
             || text.contains(&null)
             || of_a_type.iter().any(|start| text.contains(start))
     }
 
-    fn replaces(&self) -> bool {
+    fn is_sqlite(&self) -> bool {
         false
     }
 }

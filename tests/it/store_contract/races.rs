@@ -52,7 +52,12 @@ async fn an_account_lasts_as_long_as_the_tenant(db: &dyn Database) {
     assert_eq!(ask().await, Some(first));
     assert_eq!(db.login("alice").await.unwrap().tenant.account, Some(first));
     for client in db.clients() {
-        let replace = "INSERT OR REPLACE INTO tenants (id, name) VALUES ('42', 'renamed')";
+        let replace = if db.is_sqlite() {
+            "INSERT OR REPLACE INTO tenants (id, name) VALUES ('42', 'renamed')"
+        } else {
+            "INSERT INTO tenants (id, name) VALUES ('42', 'renamed')
+               ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+        };
         db.run_with(client, replace).await.unwrap();
         assert_eq!(ask().await, Some(first), "a replaced tenant keeps its account");
         assert_eq!(db.login("alice").await.unwrap().tenant.name, "renamed");

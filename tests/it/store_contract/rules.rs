@@ -24,21 +24,20 @@ async fn columns_are_checked(db: &dyn Database) {
     let wrong: Vec<(&str, Vec<String>)> = vec![
         ("tenants.name", vec![text(""), text(&"x".repeat(129)), "'a' || char(10)".into()]),
         ("tenants.name", vec!["'a' || char(133)".into(), "'a' || char(8232)".into()]),
-        ("tenants.name", vec!["'a' || char(0) || 'b'".into(), "x'41'".into()]),
-        ("tenants.name", vec!["CAST(x'41e4b8' AS TEXT)".into(), "CAST(x'ff41' AS TEXT)".into()]),
+        ("tenants.name", vec!["'a' || char(0) || 'b'".into()]),
         ("tenants.status", vec![text("gone"), text("Active"), "NULL".into()]),
         ("tenants.isolation", vec![text("none"), text("")]),
         ("tenants.policy", vec![text("../x"), text(""), text(&long)]),
         ("tenants.account", vec![text("AUTH"), text("SYS"), text("$SYS"), text("$G"), text("")]),
         ("tenants.account", vec![text("a.b"), text(&long), "'A' || char(0)".into()]),
-        ("tenants.js_memory", vec!["-1".into(), text("64MB"), "0.5".into(), "NULL".into()]),
+        ("tenants.js_memory", vec!["-1".into(), text("64MB"), "NULL".into()]),
         ("tenants.js_storage", vec!["-1".into(), text("5GB"), "NULL".into()]),
         ("tenants.js_streams", vec!["-1".into(), text("x")]),
         ("tenants.js_consumers", vec!["-1".into(), text("x")]),
-        ("tenants.max_connections", vec!["-1".into(), text("x"), "1.5".into()]),
+        ("tenants.max_connections", vec!["-1".into(), text("x")]),
         ("users.name", vec![text(""), text(&"x".repeat(129)), "'a' || char(127)".into()]),
         ("users.name", vec!["'a' || char(8233)".into(), "'a' || char(0)".into(), "NULL".into()]),
-        ("tenants.answers", vec!["2".into(), text("yes"), "NULL".into()]),
+        ("tenants.answers", vec!["2".into(), text("maybe"), "NULL".into()]),
         ("users.kind", vec![text("admin"), text(""), "NULL".into()]),
         ("users.status", vec![text("off"), "NULL".into()]),
         ("users.password_hash", vec![text("secret"), text(""), text("$2x$10$a"), text("$1$a$b")]),
@@ -49,7 +48,16 @@ async fn columns_are_checked(db: &dyn Database) {
         ("users.certificate", vec![text(""), text(&"x".repeat(256)), "'a' || char(7)".into()]),
         ("users.policy", vec![text("a/b"), text("")]),
     ];
-    for (column, values) in wrong {
+    // What SQLite's types let through.
+    let loose: Vec<(&str, Vec<String>)> = vec![
+        ("tenants.name", vec!["CAST(x'41e4b8' AS TEXT)".into(), "CAST(x'ff41' AS TEXT)".into()]),
+        ("tenants.name", vec!["x'41'".into()]),
+        ("tenants.js_memory", vec!["0.5".into()]),
+        ("tenants.max_connections", vec!["1.5".into()]),
+        ("tenants.answers", vec![text("yes")]),
+    ];
+    let loose = loose.into_iter().filter(|_| db.is_sqlite());
+    for (column, values) in wrong.into_iter().chain(loose) {
         let (table, name) = column.split_once('.').unwrap();
         for value in values {
             db.refuses(&format!("UPDATE {table} SET {name} = {value}"), column).await;
@@ -61,7 +69,6 @@ async fn columns_are_checked(db: &dyn Database) {
         ("tenants (id, name) VALUES ('', 'x')", "tenants.id"),
         ("tenants (id, name) VALUES (NULL, 'x')", "tenants.id"),
         ("tenants (id, name) VALUES ('a' || char(0), 'x')", "tenants.id"),
-        ("tenants (id, name) VALUES (x'4142', 'x')", "tenants.id"),
         ("tenants (id, name) VALUES ('42', 'x')", "tenants.id"),
         ("tenants (id) VALUES ('44')", "tenants.name"),
         ("users (tenant_id) VALUES ('42')", "users.name"),
@@ -69,7 +76,8 @@ async fn columns_are_checked(db: &dyn Database) {
         ("tokens (user_name, token_hash) VALUES ('alice', 'ABC')", "tokens.token_hash"),
         ("tokens (user_name) VALUES ('alice')", "tokens.token_hash"),
     ];
-    for (insert, words) in inserts {
+    let loose = [("tenants (id, name) VALUES (x'4142', 'x')", "tenants.id")];
+    for (insert, words) in inserts.into_iter().chain(loose.into_iter().filter(|_| db.is_sqlite())) {
         db.refuses(&format!("INSERT INTO {insert}"), words).await;
     }
     db.refuses("UPDATE tenants SET id = '43'", "tenants.id: never changes").await;
@@ -180,9 +188,14 @@ async fn a_replaced_user_starts_without_tokens(db: &dyn Database) {
         db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
             .await;
         // An insert that comes to nothing, or to an update, changes nothing of the tokens.
-        db.run_with(client, "INSERT OR IGNORE INTO users (tenant_id, name) VALUES ('43', 'alice')")
-            .await
-            .unwrap();
+        let ignore = if db.is_sqlite() { "INSERT OR IGNORE" } else { "INSERT" };
+        let values = "INTO users (tenant_id, name) VALUES ('43', 'alice')";
+        for insert in [
+            format!("{ignore} {values} ON CONFLICT DO NOTHING"),
+            format!("INSERT {values} ON CONFLICT (name) DO NOTHING"),
+        ] {
+            db.run_with(client, &insert).await.unwrap();
+        }
         db.run_with(
             client,
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice')
@@ -191,8 +204,11 @@ async fn a_replaced_user_starts_without_tokens(db: &dyn Database) {
         .await
         .unwrap();
         assert_eq!(db.run("SELECT count(*) FROM tokens").await, ["1"]);
-        let replace = "INSERT OR REPLACE INTO users (tenant_id, name) VALUES ('43', 'alice')";
-        db.run_with(client, replace).await.unwrap();
+        if db.is_sqlite() {
+            db.run_with(client, &format!("INSERT OR REPLACE {values}")).await.unwrap();
+        } else {
+            db.run_with(client, &format!("DELETE FROM users; INSERT {values}")).await.unwrap();
+        }
         let store = db.store().await;
         assert!(store.token(&token(), Freshness::Fresh).await.unwrap().is_none());
         assert_eq!(db.login("alice").await.unwrap().tenant.id.as_str(), "43");
@@ -211,7 +227,11 @@ async fn replacing_takes_no_other_users_row(db: &dyn Database) {
         (format!("UPDATE users SET nkey = '{NKEY}' WHERE name = 'bob'"), "users.nkey"),
         ("UPDATE OR REPLACE users SET name = 'alice' WHERE name = 'bob'".into(), "users.name"),
         ("UPDATE users SET name = 'alice' WHERE name = 'bob'".into(), "users.name"),
+        ("INSERT INTO users (tenant_id, name) VALUES ('42', 'bob')".into(), "users.name"),
     ] {
+        if sql.contains(" OR ") && !db.is_sqlite() {
+            continue;
+        }
         db.refuses(&sql, words).await;
     }
     assert_eq!(db.run("SELECT name FROM users ORDER BY name").await, ["alice", "bob"]);
@@ -233,5 +253,6 @@ async fn changes_stamp_updated_at(db: &dyn Database) {
     assert_eq!(stamp().await, last, "it never goes back");
     db.run("UPDATE tenants SET updated_at = '2101-01-01 00:00:00.000+00:00'").await;
     db.run("UPDATE tenants SET js_memory = 20").await;
-    assert_eq!(stamp().await, "2101-01-01 00:00:00.001+00:00");
+    let stamp = stamp().await;
+    assert!(stamp.starts_with("2101-01-01 00:00:00.001+00"), "{stamp}");
 }

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sqlx::{ConnectOptions as _, Row as _};
 
+use super::postgres::Postgres;
 use super::sqlite::SqliteFile;
 use super::{ALICE, Database, on_every_database};
 
@@ -133,32 +134,43 @@ fn texts(most: usize) -> impl Strategy<Value = String> {
     .prop_map(|characters| characters.into_iter().collect())
 }
 
-/// Whether the database takes each of the texts, once bound to `sql`.
-async fn taken(sql: &'static str, values: Vec<String>) -> Vec<bool> {
-    let file = SqliteFile::new();
-    (&file as &dyn Database).run(ALICE).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file.path());
-    let mut connection = options.connect().await.unwrap();
-    let mut answers = Vec::new();
-    for value in values {
-        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-        answers.push(sqlx::query(sql).bind(&value).execute(&mut connection).await.is_ok());
-        if answers.last() == Some(&true) {
-            let rows = sqlx::query("SELECT publish FROM users").fetch_all(&mut connection).await;
-            for row in rows.unwrap() {
-                serde_json::from_str::<Vec<String>>(row.get(0)).unwrap();
+/// Whether the database takes each of the texts, once bound to `sql`. What it takes can be read.
+macro_rules! taken {
+    ($name:ident, $database:expr, $options:ty) => {
+        async fn $name(sql: &'static str, values: Vec<String>) -> Vec<bool> {
+            let database = $database;
+            (&database as &dyn Database).run(ALICE).await;
+            let options: $options = database.url().parse().unwrap();
+            let mut connection = options.connect().await.unwrap();
+            let mut answers = Vec::new();
+            for value in values {
+                sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+                answers.push(sqlx::query(sql).bind(&value).execute(&mut connection).await.is_ok());
+                if answers.last() == Some(&true) {
+                    let all = sqlx::query("SELECT publish FROM users");
+                    for row in all.fetch_all(&mut connection).await.unwrap() {
+                        serde_json::from_str::<Vec<String>>(row.get(0)).unwrap();
+                    }
+                }
+                sqlx::query("ROLLBACK").execute(&mut connection).await.unwrap();
             }
+            answers
         }
-        sqlx::query("ROLLBACK").execute(&mut connection).await.unwrap();
-    }
-    answers
+    };
 }
+taken!(taken_by_sqlite, SqliteFile::new(), sqlx::sqlite::SqliteConnectOptions);
+taken!(taken_by_postgres, Postgres::new(), sqlx::postgres::PgConnectOptions);
 
 fn agree(sql: &'static str, texts: Vec<String>, rule: fn(&str) -> bool, form: fn(&str) -> String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answers = runtime.block_on(taken(sql, texts.iter().map(|text| form(text)).collect()));
+    let formed: Vec<String> = texts.iter().map(|text| form(text)).collect();
+    let answers = runtime.block_on(taken_by_sqlite(sql, formed.clone()));
     for (text, answer) in texts.iter().zip(answers) {
-        assert_eq!(answer, rule(text), "{text:?}");
+        assert_eq!(answer, rule(text), "SQLite: {text:?}");
+    }
+    let answers = runtime.block_on(taken_by_postgres(sql, formed));
+    for (text, answer) in texts.iter().zip(answers) {
+        assert_eq!(answer, rule(text), "PostgreSQL: {text:?}");
     }
 }
 

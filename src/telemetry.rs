@@ -1,0 +1,112 @@
+//! Decisions as metrics, through the facade of the crate `metrics`: an application sees them in
+//! whichever recorder it has installed, and the program in its own (`daemon`), which it serves on
+//! `/metrics`.
+
+use std::fmt;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+
+use crate::audit::Observer;
+use crate::authn::DenyReason;
+use crate::authorize::{Abort, Outcome, Stage, Verdict};
+
+/// Decisions, by `outcome` (`granted`, `denied`, `aborted`) and `reason`.
+const DECISIONS: &str = "nats_callout_decisions_total";
+
+/// From a request's arrival to its decision.
+const DECISION_SECONDS: &str = "nats_callout_decision_seconds";
+
+/// One `stage` of a decision.
+const STAGE_SECONDS: &str = "nats_callout_stage_seconds";
+
+/// Counts outcomes and notes how long they took. All handles are looked up when it is made, so it
+/// belongs to the recorder that is current then.
+pub struct DecisionMetrics {
+    granted: Counter,
+    denied: [Counter; DenyReason::ALL.len()],
+    aborted: Vec<(&'static str, Counter)>,
+    seconds: Histogram,
+    stages: [Histogram; Stage::ALL.len()],
+}
+
+impl DecisionMetrics {
+    /// Registers everything with the current recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_counter!(DECISIONS, "Decisions, by outcome and reason");
+        describe_histogram!(
+            DECISION_SECONDS,
+            Unit::Seconds,
+            "From a request's arrival to its decision"
+        );
+        describe_histogram!(STAGE_SECONDS, Unit::Seconds, "One stage of a decision");
+        let decisions =
+            |outcome, reason| counter!(DECISIONS, "outcome" => outcome, "reason" => reason);
+        Self {
+            granted: decisions("granted", ""),
+            denied: DenyReason::ALL.map(|reason| decisions("denied", reason.code())),
+            aborted: Abort::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
+            seconds: histogram!(DECISION_SECONDS),
+            stages: Stage::ALL.map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name())),
+        }
+    }
+
+    fn counter(&self, outcome: &Outcome) -> Option<&Counter> {
+        match outcome {
+            Outcome::Reply(reply) => match &reply.verdict {
+                Verdict::Granted { .. } => Some(&self.granted),
+                Verdict::Denied { reason, .. } => self.denied.get(*reason as usize),
+            },
+            Outcome::Abort(abort) => {
+                let code = abort.code();
+                self.aborted.iter().find(|(known, _)| *known == code).map(|(_, counter)| counter)
+            }
+        }
+    }
+}
+
+impl Default for DecisionMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for DecisionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecisionMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Observer for DecisionMetrics {
+    fn observe(&self, outcome: &Outcome, took: Duration) {
+        if let Some(counter) = self.counter(outcome) {
+            counter.increment(1);
+        }
+        self.seconds.record(took);
+        let Outcome::Reply(reply) = outcome else { return };
+        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.stages) {
+            if let Some(spent) = reply.timings.of(stage) {
+                histogram.record(spent);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_place_and_name() {
+        let mut names: Vec<&str> = DenyReason::ALL.map(DenyReason::code).to_vec();
+        for (place, reason) in DenyReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+        names.extend(Abort::CODES);
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,147 @@
+//! What `deploy/` holds is true: the servers' configurations are what `init` writes and start a
+//! cluster, the commands are the program's, and the metrics on dashboard and alerts are there.
+
+mod servers;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::{http, loudly, service};
+
+/// A file of `deploy/`.
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The metrics that a text names, without what Prometheus adds to a histogram's name.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split(word)
+        .filter(|word| word.starts_with("nats_callout_") || word.starts_with("process_"))
+        .map(|word| {
+            let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
+            plain.unwrap_or(word).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_there_are() {
+    let deployment = Deployment::start(Mode::Operator);
+    let exported = http::get(deployment.http(), "/metrics").expect("an answer").body;
+    let exported: BTreeSet<String> = exported
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    let dashboard = read("grafana/nats-callout.json");
+    serde_json::from_str::<Value>(&dashboard).expect("JSON");
+    let (shown, alerted) = (metrics_in(&dashboard), metrics_in(&read("prometheus/alerts.yaml")));
+    assert!(shown.len() > 20 && alerted.len() > 4, "{shown:?} {alerted:?}");
+    let explained = metrics_in(&read("README.md"));
+    let named: BTreeSet<String> =
+        [&shown, &alerted, &explained].into_iter().flatten().cloned().collect();
+    let unknown: Vec<_> = named.difference(&exported).collect();
+    assert!(unknown.is_empty(), "nobody exports {unknown:?}");
+    let unseen: Vec<_> = exported.difference(&shown).collect();
+    assert!(unseen.is_empty(), "the dashboard does not show {unseen:?}");
+}
+
+/// A command in a YAML file, written as a list over one or more lines.
+fn command_of(yaml: &str, service: &str) -> Vec<String> {
+    let (_, service) = yaml.split_once(&format!("\n  {service}:\n")).expect("the service");
+    let (_, command) = service.split_once("command:").expect("its command");
+    let end = command.find(']').expect("the end of a list");
+    serde_json::from_str(command[..=end].trim()).expect("a list of strings")
+}
+
+#[test]
+fn compose_gives_commands_that_the_program_takes() {
+    let compose = read("compose.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    let deployment = folder.path().join("deployment");
+    let deployment = deployment.to_str().unwrap();
+    let init = || -> Value {
+        let mut args: Vec<String> = command_of(&compose, "init")
+            .iter()
+            .map(|word| word.replace("${DATABASE_PASSWORD:?export it}", "p4ss-w_rd"))
+            .map(|word| word.replace("/var/lib/nats-callout", deployment))
+            .collect();
+        args.insert(0, "--json".to_owned());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        service::cli(folder.path(), &args).success().json()
+    };
+    assert_eq!(init()["written"], true);
+    let toml = fs::read_to_string(format!("{deployment}/nats-callout.toml")).unwrap();
+    assert!(toml.contains("postgres://nats_callout:p4ss-w_rd@postgres/nats_callout"), "{toml}");
+    assert_eq!(init()["written"], false, "a container that starts again changes nothing");
+    assert_eq!(fs::read_to_string(format!("{deployment}/nats-callout.toml")).unwrap(), toml);
+
+    let nats = command_of(&compose, "nats");
+    assert_eq!(nats[0], "-c");
+    let conf = nats[1].replace("/var/lib/nats-callout", deployment);
+    assert!(Path::new(&conf).is_file(), "{conf}");
+    for variable in compose.lines().filter_map(|line| line.trim().split_once(": ")) {
+        let (name, value) = variable;
+        if name.starts_with("NATS_CALLOUT_") && name != "NATS_CALLOUT_PASSWORD" {
+            let mut command = service::program();
+            command.args(["--config", &format!("{deployment}/nats-callout.toml"), "doctor"]);
+            let output = command.env(name, value).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("ok   configuration"), "{name}: {said}");
+            assert!(!said.contains("overrides no key"), "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn yaml_is_yaml() {
+    const PARSE: &str = "import sys, yaml; yaml.safe_load(open(sys.argv[1]))";
+    let has_yaml = Command::new("python3").args(["-c", "import yaml"]).output();
+    if !has_yaml.is_ok_and(|output| output.status.success()) {
+        loudly("SKIPPED: the YAML of deploy/ is not checked, since Python has no module yaml");
+        return;
+    }
+    for name in ["compose.yaml", "prometheus/alerts.yaml"] {
+        let output = Command::new("python3").args(["-c", PARSE]).arg(path(name)).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn the_unit_is_sound_and_has_few_rights() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        loudly("SKIPPED: the systemd unit is not checked, since there is no systemd-analyze");
+        return;
+    }
+    let unit = read("nats-callout.service");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("nats-callout.service");
+    assert!(unit.contains("/usr/local/bin/nats-callout"));
+    fs::write(&copy, unit.replace("/usr/local/bin/nats-callout", "/bin/true")).unwrap();
+    let analyze = |args: &[&str]| {
+        let output = Command::new("systemd-analyze").args(args).arg(&copy).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said)
+    };
+    let (is_sound, said) = analyze(&["verify", "--recursive-errors=no"]);
+    assert!(is_sound && !said.contains("nats-callout.service:"), "{said}");
+    // Out of 100; a unit without any sandboxing has 96.
+    let (is_safe, said) = analyze(&["security", "--offline=true", "--threshold=20"]);
+    if said.contains("unrecognized option") || said.contains("Unknown") {
+        loudly("SKIPPED: this systemd-analyze is too old to judge a unit's rights");
+    } else {
+        assert!(is_safe, "{said}");
+    }
+}

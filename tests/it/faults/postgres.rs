@@ -1,0 +1,125 @@
+//! A PostgreSQL server that is stopped, frozen, restarted, read-only, full, or locked.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use super::{Deployment, Mode, observe};
+use crate::harness::deployment::Table;
+use crate::harness::postgres::{self, PostgresServer};
+
+const ROLE: &str = "service";
+
+/// A server, and a deployment whose service logs in with a role of its own, as in production.
+struct Own {
+    deployment: Deployment,
+    server: PostgresServer,
+}
+
+impl Own {
+    fn start() -> Self {
+        let server = PostgresServer::start();
+        server.psql(&format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'"));
+        server.psql(&format!("CREATE DATABASE tenants OWNER {ROLE}"));
+        let url = server.url(ROLE, ROLE, "tenants");
+        let table = || Table::OwnPostgres(url.clone());
+        Self { deployment: Deployment::start_on(Mode::Config, table), server }
+    }
+
+    fn observe(self, name: &str, begin: fn(&mut PostgresServer), end: fn(&mut PostgresServer)) {
+        let server = Mutex::new(self.server);
+        let act = |what: fn(&mut PostgresServer)| what(&mut server.lock().expect("no panic"));
+        observe(&format!("PostgreSQL: {name}"), &self.deployment, || act(begin), |()| act(end));
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped() {
+    Own::start().observe("stopped", PostgresServer::stop, PostgresServer::restart);
+}
+
+#[test]
+fn a_server_that_is_killed() {
+    Own::start().observe("killed", PostgresServer::kill9, PostgresServer::restart);
+}
+
+#[test]
+fn a_server_that_is_frozen() {
+    let freeze = |server: &mut PostgresServer| server.freeze();
+    let thaw = |server: &mut PostgresServer| server.thaw();
+    Own::start().observe("frozen (SIGSTOP)", freeze, thaw);
+}
+
+#[test]
+fn a_server_that_is_restarted() {
+    Own::start().observe("restarted", PostgresServer::restart, |_| {});
+}
+
+#[test]
+fn a_server_that_is_read_only() {
+    let set = |server: &mut PostgresServer, to: &str| {
+        server.psql(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}"));
+        server.reload();
+    };
+    // Its own superuser could not write that either.
+    let begin = move |server: &mut PostgresServer| set(server, "on");
+    let end = |server: &mut PostgresServer| {
+        server.psql(
+            "SET default_transaction_read_only = off; \
+             ALTER SYSTEM RESET default_transaction_read_only",
+        );
+        server.reload();
+    };
+    Own::start().observe("read-only", begin, end);
+}
+
+#[test]
+fn a_server_without_a_free_connection() {
+    let begin = |server: &mut PostgresServer| {
+        server.psql(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT 0"));
+        server.psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+        ));
+    };
+    let end = |server: &mut PostgresServer| {
+        server.psql(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1"));
+    };
+    Own::start().observe("out of connections", begin, end);
+}
+
+/// psql in the middle of a transaction.
+struct Holder(Child);
+
+impl Holder {
+    fn lock(url: &str, table: &str) -> Self {
+        let mut child = postgres::shell(url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql");
+        let stdin = child.stdin.as_mut().expect("its input");
+        writeln!(stdin, "BEGIN; LOCK TABLE {table}; SELECT 'locked';").expect("psql reads");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("its line");
+        assert_eq!(line, "locked\n");
+        Self(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_table_that_is_locked() {
+    let own = Own::start();
+    let url = own.server.url(ROLE, ROLE, "tenants");
+    for table in ["users", "changes"] {
+        let name = format!("PostgreSQL: table {table} locked");
+        observe(&name, &own.deployment, || Holder::lock(&url, table), drop);
+    }
+}

@@ -1,0 +1,94 @@
+//! The service is watched: by itself, by the service manager, and by nats-server.
+
+mod frozen;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::harness::client::Login;
+use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::servers::{self, NatsServer};
+use crate::harness::{eventually, ports, raw, service};
+
+/// What was said to the service manager next.
+fn told(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let length = manager.recv(&mut buffer).expect("a word within the time-out");
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+fn notifies(manager: UnixDatagram, name: &str) {
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let init = Initialised::new(Mode::Operator);
+    let _server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
+        .unwrap_or_else(|log| panic!("{log}"));
+    let mut child = service::program()
+        .args(["serve", "--config"])
+        .arg(init.config())
+        .env("NATS_CALLOUT_HTTP_LISTEN", "")
+        .env("NOTIFY_SOCKET", name)
+        .env("WATCHDOG_USEC", "200000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut words = Vec::new();
+    while words.iter().filter(|word| *word == "WATCHDOG=1").count() < 5
+        || !words.contains(&"READY=1".to_owned())
+    {
+        words.push(told(&manager));
+    }
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(told(&manager), "WATCHDOG=1");
+    }
+    assert!(begun.elapsed() > Duration::from_millis(500), "not as fast as it can");
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    while told(&manager) != "STOPPING=1" {}
+    assert!(child.wait().unwrap().success());
+    assert_eq!(words.iter().filter(|word| *word == "READY=1").count(), 1);
+}
+
+#[test]
+fn the_service_manager_is_told_over_a_socket_with_a_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    notifies(UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap());
+}
+
+#[test]
+fn the_service_manager_is_told_over_an_abstract_socket() {
+    let name = format!("nats-callout-test-{}-{}", std::process::id(), ports::free());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    notifies(UnixDatagram::bind_addr(&address).unwrap(), &format!("@{name}"));
+}
+
+/// Nobody reads the log any more, though its pipe is open: every thread that logs hangs.
+#[test]
+fn a_service_that_hangs_ends_itself() {
+    let init = Initialised::new(Mode::Config);
+    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
+        .unwrap_or_else(|log| panic!("{log}"));
+    let mut child = service::program()
+        .args(["serve", "--config"])
+        .arg(init.config())
+        .env("NATS_CALLOUT_HTTP_LISTEN", "")
+        .env("NATS_CALLOUT_LOG_LEVEL", "trace")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("nats-callout: ready") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let fields = Login::password("nobody", "x").connect_fields();
+    std::thread::spawn(move || (0..20).for_each(|_| drop(raw::connect(server.port(), &fields))));
+    let status = eventually("the end", || child.try_wait().unwrap());
+    assert_eq!(status.signal(), Some(9));
+}
