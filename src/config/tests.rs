@@ -205,3 +205,26 @@ fn missing_files_are_mistakes_where_files_are_needed() {
     let missing = Config::load_with(&folder.path().join("none.toml"), Files::Unchecked, []);
     assert!(matches!(missing, Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn events_and_their_streams() {
+    let config = load(CONFIG, &[]).unwrap().config;
+    assert_eq!(config.events.source, "nats-callout");
+    assert_eq!(config.events.decisions, DecisionEvents::Queue);
+    assert_eq!(config.streams.events.changes.messages, None);
+    assert_eq!(config.streams.events.decisions.age, Duration::from_secs(7 * 86_400));
+    let text = CONFIG.to_owned()
+        + "[events]\ndecisions = \"before-grant\"\nchanges_max_messages = 5\nreplicas = 3\n";
+    let config = load(&text, &[("NATS_CALLOUT_EVENTS_SOURCE", "/eu")]).unwrap().config;
+    assert_eq!(config.events.source, "/eu");
+    assert_eq!(config.events.decisions, DecisionEvents::BeforeGrant);
+    assert_eq!(config.streams.events.changes.messages, Some(5));
+    assert_eq!(config.streams.events.replicas, 3);
+    // Younger events than the stream's duplicate window must not go.
+    let text = CONFIG.to_owned()
+        + "[events]\nsource = \"a b\"\ndecisions = \"later\"\ndecisions_max_age = \"5m\"\n";
+    let problems = load(&text, &[]).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+    assert!(problems[1].contains("`later` is none of them"), "{problems:#?}");
+    assert!(problems[2].contains("out of range"), "{problems:#?}");
+}

@@ -26,7 +26,8 @@ fn is_sound(stored: &Stored) {
 async fn every_kind(mode: Mode) {
     let deployment = Deployment::start(mode);
     let (auth, bb) = (login(&deployment, mode, "auth").await, login(&deployment, mode, "bb").await);
-    let own = REPLACED.iter().map(|(sql, events)| ((*sql).to_owned(), events.to_vec()));
+    let own = if deployment.table.is_sqlite() { REPLACED } else { &[] };
+    let own = own.iter().map(|(sql, events)| ((*sql).to_owned(), events.to_vec()));
     let mut count = 0;
     for (sql, mut expected) in statements().into_iter().chain(own) {
         deployment.sql(&sql);
@@ -46,7 +47,9 @@ async fn every_kind(mode: Mode) {
     let mirrored: Vec<Value> =
         holds(&bb, "AUTH_EVENTS", count).await.into_iter().map(|it| it.event).collect();
     assert_eq!(mirrored, origin);
-    assert_eq!(deployment.sql("SELECT count(*) FROM outbox_before"), "0");
+    if deployment.table.is_sqlite() {
+        assert_eq!(deployment.sql("SELECT count(*) FROM outbox_before"), "0");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +81,7 @@ async fn a_first_login_that_rehashes_is_no_change() {
     connect(&deployment.url(), &alice, "_INBOX").await.expect("logs in");
     eventually("a new hash and the login's time", || {
         let row = deployment.sql(
-            "SELECT 1 FROM users WHERE password_hash LIKE '$argon2id$%' AND last_login_at NOTNULL",
+            "SELECT 1 FROM users WHERE password_hash LIKE '$argon2id$%' AND last_login_at IS NOT NULL",
         );
         (row == "1").then_some(())
     });
@@ -102,11 +105,15 @@ async fn commands_make_events_and_long_data_are_left_out() {
     assert_eq!(lines[2], "auth.user.updated one one {\"changed\":[\"password_hash\"]}");
     assert!(lines[3].starts_with("auth.user.updated one one {\"changed\":[\"tokens\"]"));
 
-    deployment.sql(
+    let subjects = match deployment.table.is_sqlite() {
+        true => "json_group_array(hex(zeroblob(120)) || '.' || i)",
+        false => "json_agg(repeat('0', 240) || '.' || i)::TEXT",
+    };
+    deployment.sql(&format!(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
          INSERT INTO users (tenant_id, name, publish) \
-         SELECT 'one', 'long', json_group_array(hex(zeroblob(120)) || '.' || i) FROM n",
-    );
+         SELECT 'one', 'long', {subjects} FROM n"
+    ));
     deployment.sql("UPDATE users SET status = 'suspended' WHERE name = 'long'");
     let events = holds(&bb, "AUTH_EVENTS", 6).await;
     assert_eq!(events[4].line(), "auth.user.created one long {\"omitted\":true}");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{holds, login, published, state, stored};
-use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::eventually_async;
+use crate::harness::deployment::{Deployment, Mode, Table};
+use crate::harness::{eventually_async, postgres};
 
 /// How many changes the long test makes; `EVENTS_CHANGES` makes it more.
 const CHANGES: usize = 2_000;
@@ -49,9 +49,18 @@ async fn a_stream_that_is_gone_is_made_again() {
 async fn what_was_published_and_not_deleted_comes_once() {
     let mut deployment = Deployment::start(Mode::Operator);
     let auth = login(&deployment, Mode::Operator, "auth").await;
-    // Deleting fails for a while.
-    deployment
-        .sql("CREATE TRIGGER hold BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'held'); END");
+    // Deleting comes to nothing for a while.
+    let (hold, release) = match deployment.table.is_sqlite() {
+        true => (
+            "CREATE TRIGGER hold BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'held'); END",
+            "DROP TRIGGER hold",
+        ),
+        false => (
+            "CREATE RULE hold AS ON DELETE TO outbox DO INSTEAD NOTHING",
+            "DROP RULE hold ON outbox",
+        ),
+    };
+    deployment.sql(hold);
     deployment.sql(
         "INSERT INTO tenants (id, name) VALUES ('1', 'A');\n\
          INSERT INTO tenants (id, name) VALUES ('2', 'B')",
@@ -59,7 +68,7 @@ async fn what_was_published_and_not_deleted_comes_once() {
     holds(&auth, "AUTH_EVENTS", 2).await;
     deployment.service.kill9();
     assert_eq!(deployment.sql("SELECT count(*) FROM outbox"), "2");
-    deployment.sql("DROP TRIGGER hold");
+    deployment.sql(release);
     deployment.service.restart();
     published(&deployment).await;
     holds(&auth, "AUTH_EVENTS", 2).await;
@@ -99,8 +108,16 @@ async fn changes_survive_kill_9_every_second() {
         std::env::var("EVENTS_CHANGES").map_or(CHANGES, |count| count.parse().expect("a number"));
     let mut deployment = Deployment::start(Mode::Operator);
     let auth = login(&deployment, Mode::Operator, "auth").await;
-    let database = deployment.dir().join("nats-callout.db");
-    let writer = std::thread::spawn(move || write(&database, changes));
+    let writer = match &deployment.table {
+        Table::Postgres(database) => {
+            let url = database.url();
+            std::thread::spawn(move || write_to_postgres(&url, changes))
+        }
+        _ => {
+            let database = deployment.dir().join("nats-callout.db");
+            std::thread::spawn(move || write(&database, changes))
+        }
+    };
     let mut kills = 0;
     while !writer.is_finished() || kills < 3 {
         std::thread::sleep(Duration::from_secs(1));
@@ -135,6 +152,19 @@ async fn changes_survive_kill_9_every_second() {
     })
     .await;
     crate::harness::loudly(&format!("{what} through {kills} kills, each exactly once"));
+}
+
+/// [`write`], with psql.
+fn write_to_postgres(url: &str, changes: usize) {
+    let statement = |at: usize| match at {
+        0..10 => format!("INSERT INTO tenants (id, name) VALUES ('t{at}', '{at}');\n"),
+        _ => format!(
+            "UPDATE tenants SET name = '{at}' WHERE id = 't{}'; SELECT pg_sleep(0.002);\n",
+            at % 10
+        ),
+    };
+    let statements: String = (0..changes).map(statement).collect();
+    postgres::psql(url, &statements).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// As a license server does it: single statements on a connection of its own, each tried again
