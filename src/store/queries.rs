@@ -65,15 +65,9 @@ pub(crate) const USERS: &str =
 
 pub(crate) const TENANT_EXISTS: &str = "SELECT 1 FROM tenants WHERE id = $1";
 
-/// Notes a login, unless a later one is noted.
-pub(crate) const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixepoch') \
-     WHERE name = $1 AND (last_login_at IS NULL OR last_login_at < datetime($2, 'unixepoch'))";
-
 /// Replaces a hash by another of the same password, unless it changed meanwhile.
 pub(crate) const REHASH: &str =
     "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
-
-pub(crate) const CHANGES: &str = "SELECT * FROM change_records WHERE seq > $1 ORDER BY seq";
 
 /// The changes that mean something to connections or servers.
 pub(crate) const EFFECTS: &str = "SELECT * FROM change_records \
