@@ -21,6 +21,9 @@ use crate::store::{Outbox, OutboxEvent, StoreError};
 /// How often the outbox is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How often the streams are looked at: BB can do away with its mirror.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Events read at once.
 const AT_ONCE: u32 = 1_024;
 
@@ -66,6 +69,7 @@ impl ChangeEvents {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = 0_u32;
         let mut more = false;
+        let mut looked = Instant::now();
         loop {
             let pause = match failures {
                 0 if more => Duration::ZERO,
@@ -77,6 +81,10 @@ impl ChangeEvents {
             }
             if !self.publisher.is_connected() {
                 continue;
+            }
+            if looked.elapsed() >= LOOK {
+                self.publisher.restore().await;
+                looked = Instant::now();
             }
             // A stop lets what is on its way arrive, and be deleted.
             match self.batch(&stop).await {

@@ -93,7 +93,7 @@ impl Publisher {
     }
 
     /// Makes the streams that are missing: one attempt at a time, and not without a pause.
-    async fn restore(&self) {
+    pub(super) async fn restore(&self) {
         let Ok(mut restored) = self.streams.restored.try_lock() else { return };
         if restored.is_some_and(|at| at.elapsed() < RESTORE) {
             return;

@@ -162,6 +162,9 @@ pub async fn faults(client: &Client) -> Vec<String> {
         let info = request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await;
         match info {
             Ok(info) => {
+                if api == BB && info.pointer("/config/mirror").is_none() {
+                    faults.push(format!("the stream {name} in {place} is no mirror: delete it"));
+                }
                 let mirror = |key: &str| info.pointer(&format!("/mirror/{key}"));
                 if let Some(error) = mirror("error/description").and_then(Value::as_str) {
                     faults.push(format!("the mirror {name} in {place}: {error}"));

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::{holds, login, published, state, stored};
 use crate::harness::client::{self, Connected};
 use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::eventually_async;
+use crate::harness::servers;
 
 /// Everything that is or could be an event's subject.
 const SUBJECTS: [&str; 6] = [
@@ -48,7 +50,6 @@ async fn forge(bb: &Connected) {
         destinations.push(format!("$JS.FC.{stream}.x"));
         for action in ["DELETE", "PURGE", "UPDATE", "MSG.DELETE"] {
             destinations.push(format!("JS.auth.API.STREAM.{action}.{stream}"));
-            destinations.push(format!("$JS.API.STREAM.{action}.{stream}"));
         }
     }
     let mut bodies = vec![forged.clone()];
@@ -117,8 +118,8 @@ async fn forge(bb: &Connected) {
     }
 }
 
-async fn bb_forges_nothing(mode: Mode) {
-    let deployment = Deployment::start(mode);
+async fn bb_forges_nothing(mode: Mode, version: &'static str) {
+    let deployment = Deployment::start_with(mode, version);
     let (auth, bb) = (login(&deployment, mode, "auth").await, login(&deployment, mode, "bb").await);
     deployment.sql(
         "INSERT INTO tenants (id, name) VALUES ('42', 'Alice');\n\
@@ -153,12 +154,49 @@ async fn bb_forges_nothing(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bb_forges_nothing_in_operator_mode() {
-    bb_forges_nothing(Mode::Operator).await;
+    bb_forges_nothing(Mode::Operator, servers::MAIN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bb_forges_nothing_in_config_mode() {
-    bb_forges_nothing(Mode::Config).await;
+    bb_forges_nothing(Mode::Config, servers::MAIN).await;
+}
+
+/// Which consumers are active is the server's own business, so its older releases are asked too.
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_forges_nothing_on_older_servers() {
+    bb_forges_nothing(Mode::Config, "2.10.26").await;
+    for version in ["2.11.11", "2.12.8", "2.14.6"] {
+        bb_forges_nothing(Mode::Operator, version).await;
+    }
+}
+
+/// In its own account BB can do by a stream that republishes what its login is denied, and so do
+/// away with its own copy. The events are in AUTH, and the service makes the mirror again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_gone_is_made_again() {
+    let mode = Mode::Operator;
+    let mut deployment = Deployment::start(mode);
+    let (auth, bb) = (login(&deployment, mode, "auth").await, login(&deployment, mode, "bb").await);
+    deployment.sql(
+        "INSERT INTO tenants (id, name) VALUES ('1', 'A');\n\
+         INSERT INTO tenants (id, name) VALUES ('2', 'B')",
+    );
+    holds(&bb, "AUTH_EVENTS", 2).await;
+    let config = json!({ "name": "R", "subjects": ["try"],
+        "republish": { "src": "try", "dest": "$JS.API.STREAM.DELETE.AUTH_EVENTS" } });
+    bb.jetstream("$JS.API.STREAM.CREATE.R", &config).await;
+    bb.client.publish("try", "".into()).await.expect("is sent");
+    eventually_async("the end of the mirror", || async {
+        let info = ask(&bb, "$JS.API.STREAM.INFO.AUTH_EVENTS", &json!({})).await;
+        info.get("error").map(drop)
+    })
+    .await;
+    let output = deployment.cli(&["doctor"]);
+    assert!(output.stdout.contains("BB has no stream AUTH_EVENTS"), "{}", output.stdout);
+    deployment.service.restart();
+    holds(&auth, "AUTH_EVENTS", 2).await;
+    holds(&bb, "AUTH_EVENTS", 2).await;
 }
 
 /// Tenants have no way to either: not by publishing, nor by the reply subject of an event, of a
