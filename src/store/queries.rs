@@ -65,10 +65,6 @@ pub(crate) const USERS: &str =
 
 pub(crate) const TENANT_EXISTS: &str = "SELECT 1 FROM tenants WHERE id = $1";
 
-/// Notes a login, unless a later one is noted.
-pub(crate) const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixepoch') \
-     WHERE name = $1 AND (last_login_at IS NULL OR last_login_at < datetime($2, 'unixepoch'))";
-
 /// Replaces a hash by another of the same password, unless it changed meanwhile.
 pub(crate) const REHASH: &str =
     "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
@@ -76,8 +72,6 @@ pub(crate) const REHASH: &str =
 /// Around [`REHASH`], in its transaction: the new hash is of the same password, and no event.
 pub(crate) const BEGIN_REHASH: &str = "INSERT INTO rehashes (user_name) VALUES ($1)";
 pub(crate) const END_REHASH: &str = "DELETE FROM rehashes WHERE user_name = $1";
-
-pub(crate) const CHANGES: &str = "SELECT * FROM change_records WHERE seq > $1 ORDER BY seq";
 
 /// The changes that mean something to connections or servers.
 pub(crate) const EFFECTS: &str = "SELECT * FROM change_records \

@@ -1,6 +1,7 @@
 //! The database fails in all the ways it can, and what logins see of it. Each test prints a row of
 //! the table in deploy/README.md: `cargo test --test it -- faults:: --nocapture | grep '^|'`.
 
+mod postgres;
 mod sqlite;
 
 use std::sync::Mutex;
@@ -152,22 +153,17 @@ fn log_in(port: u16, fields: &Value, attempts: &Mutex<Vec<Attempt>>) {
 /// What a user experiences during a fault.
 fn seen(attempts: &[Attempt], begun: Instant, over: Instant) -> String {
     let during: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.begun < over).collect();
-    let waited = |attempt: &&&Attempt| !attempt.admitted;
-    match during.iter().filter(waited).count() {
-        0 => {
-            let longest = during.iter().map(|attempt| attempt.took).max().unwrap_or_default();
-            match longest {
-                longest if longest < Duration::from_millis(200) => "is admitted".to_owned(),
-                longest => format!("is admitted, after {:.1} s at most", longest.as_secs_f32()),
-            }
+    let waited = during.iter().filter(|attempt| !attempt.admitted);
+    let longest = during.iter().map(|attempt| attempt.took).max().unwrap_or_default();
+    match waited.map(|attempt| attempt.begun - begun).min() {
+        None if longest < Duration::from_millis(200) => "is admitted".to_owned(),
+        None => format!("is admitted, after {:.1} s at most", longest.as_secs_f32()),
+        Some(first) if first < Duration::from_millis(200) => {
+            "waits, and is let go after 2 s".to_owned()
         }
-        all if all == during.len() => "waits, and is let go after 2 s".to_owned(),
-        _ => {
-            let first = during.iter().filter(waited).map(|attempt| attempt.begun - begun).min();
-            format!(
-                "is admitted for {:.1} s, then waits, and is let go after 2 s",
-                first.unwrap_or_default().as_secs_f32()
-            )
-        }
+        Some(first) => format!(
+            "is admitted for {:.1} s, then waits, and is let go after 2 s",
+            first.as_secs_f32()
+        ),
     }
 }

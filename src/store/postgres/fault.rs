@@ -21,6 +21,8 @@ pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
 pub(super) const NO_LOCK: &str = "55P03";
 pub(super) const CANCELLED: &str = "57014";
 const ENDED: [&str; 3] = ["57P01", "57P02", "57P05"];
+/// What was prepared is another statement by now: a newer release has changed a view.
+const OUTDATED: [&str; 2] = ["0A000", "26000"];
 pub(super) const STARTING: &str = "57P03";
 
 /// The SQLSTATE code, if it was the server that said so.
@@ -36,7 +38,9 @@ fn is(error: &sqlx::Error, codes: &[&str]) -> bool {
 pub(super) fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(_) => {
-            is(error, &ENDED) || code(error).is_some_and(|code| code.starts_with("08"))
+            is(error, &ENDED)
+                || is(error, &OUTDATED)
+                || code(error).is_some_and(|code| code.starts_with("08"))
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => false,
         _ => true,

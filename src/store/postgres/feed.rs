@@ -168,7 +168,7 @@ impl Listener {
         Self { heard, lost, task: tokio::spawn(listening).abort_handle() }
     }
 
-    /// Whether it has been without a connection since this was last asked.
+    /// Whether it has lost its connection since this was last asked.
     fn was_lost(&self) -> bool {
         self.lost.swap(false, Ordering::AcqRel)
     }
@@ -189,11 +189,11 @@ async fn listen(options: PgConnectOptions, heard: Arc<Notify>, lost: Arc<AtomicB
                     heard.notify_one();
                 }
                 tracing::warn!("the database closed the connection that listens for changes");
+                lost.store(true, Ordering::Release);
+                heard.notify_one();
             }
             Err(error) => tracing::debug!(%error, "cannot listen for changes"),
         }
-        lost.store(true, Ordering::Release);
-        heard.notify_one();
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -18,8 +18,8 @@ use super::fault::is_passing;
 /// A connection that nobody has used for so long may have been cut by what lies in between.
 const STALE: Duration = Duration::from_secs(60);
 
-/// Between two attempts to connect.
-const RETRY: Duration = Duration::from_millis(50);
+/// Between two attempts.
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 pub(super) struct Pool {
     options: PgConnectOptions,

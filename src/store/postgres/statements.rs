@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::PostgresStore;
 use super::fault::{is_broken, is_collision, refused, unavailable};
-use super::pool::{Lent, Pool, late};
+use super::pool::{Lent, Pool, RETRY, late};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::sql::{
@@ -19,7 +19,8 @@ use crate::store::sql::{
 };
 use crate::store::{News, StoreError, TenantRecord, queries};
 
-/// Like [`queries::RECORD_LOGIN`], for many users in one round trip.
+/// Notes logins of many users, unless later ones are noted. The parameter is a JSON object of names
+/// and times.
 const RECORD_LOGINS: &str = "UPDATE users AS u SET last_login_at = datetime(l.value, 'unixepoch') \
      FROM (SELECT key, value::BIGINT FROM json_each_text($1::JSON)) AS l WHERE u.name = l.key \
      AND (u.last_login_at IS NULL OR u.last_login_at < datetime(l.value, 'unixepoch'))";
@@ -29,13 +30,6 @@ async fn in_time<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late("no answer in time")))
-}
-
-/// Gives back a connection on which a statement has failed, unless that broke it.
-fn after_failure(lent: Lent<'_>, error: &sqlx::Error) {
-    if !is_broken(error) {
-        lent.give_back();
-    }
 }
 
 impl PostgresStore {
@@ -49,16 +43,19 @@ impl PostgresStore {
                     lent.give_back();
                     return Ok(rows);
                 }
-                Err(error) if is_broken(&error) && Instant::now() < deadline => {
+                Err(error) if is_broken(&error) => {
                     let is_new = lent.is_new();
                     drop(lent);
                     pool.forget();
-                    if is_new {
+                    if Instant::now() + RETRY >= deadline {
                         return Err(error);
+                    }
+                    if is_new {
+                        tokio::time::sleep(RETRY).await;
                     }
                 }
                 Err(error) => {
-                    after_failure(lent, &error);
+                    lent.give_back();
                     return Err(error);
                 }
             }

@@ -9,8 +9,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
+use crate::store::News;
 use crate::store::sql::row;
-use crate::store::{News, queries};
 
 /// More changes than this at once are not worth telling apart.
 const MANY: i64 = 4096;
@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// The number of the last change, whether or not its row is still there.
 const LAST_CHANGE: &str =
     "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
+
+const CHANGES: &str = "SELECT * FROM change_records WHERE seq > $1 ORDER BY seq";
 
 /// The connection that watches, made when it is first asked and again after every failure.
 pub(super) struct Feed {
@@ -95,7 +97,7 @@ impl Watch {
         let latest: i64 = sqlx::query_scalar(LAST_CHANGE).fetch_one(&mut *transaction).await?;
         let behind = latest - self.last;
         let rows = if (1..=MANY).contains(&behind) {
-            sqlx::query(queries::CHANGES).bind(self.last).fetch_all(&mut *transaction).await?
+            sqlx::query(CHANGES).bind(self.last).fetch_all(&mut *transaction).await?
         } else {
             Vec::new()
         };

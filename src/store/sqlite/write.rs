@@ -13,7 +13,11 @@ use crate::keys::AccountId;
 use crate::store::sql::{
     Backend, Durability, Failure, IfNone, Link as _, Statement, Step, Subject, carry_out,
 };
-use crate::store::{News, StoreError, TenantRecord, queries};
+use crate::store::{News, StoreError, TenantRecord};
+
+/// Notes a login, unless a later one is noted.
+const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixepoch') \
+     WHERE name = $1 AND (last_login_at IS NULL OR last_login_at < datetime($2, 'unixepoch'))";
 
 impl SqliteStore {
     /// The writing connection.
@@ -107,7 +111,7 @@ impl Backend for SqliteStore {
         logins: &'a [(&'a str, UnixSeconds)],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let steps = logins.iter().map(|(user, at)| Step {
-            statement: Statement::new(queries::RECORD_LOGIN).bind(*user).bind(*at),
+            statement: Statement::new(RECORD_LOGIN).bind(*user).bind(*at),
             subject: Subject { what: "user", key: user, parent: user },
             if_none: IfNone::Fine,
         });
