@@ -20,7 +20,8 @@ pub struct StoreOptions {
     pub write_timeout: Duration,
     /// How long opening waits for others that are just creating or migrating the database.
     pub open_timeout: Duration,
-    /// How many reads can run at the same time.
+    /// How many reads can run at the same time. On PostgreSQL as many writes, too; with the two
+    /// connections that follow changes, that is ten with the default.
     pub readers: u32,
 }
 
