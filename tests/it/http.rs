@@ -154,11 +154,10 @@ fn readiness_names_the_part_that_fails() {
     server.thaw();
     until_failed(http, &[]);
 
-    let view = init.sql("SELECT sql FROM sqlite_schema WHERE name = 'schema_version';");
-    init.sql("DROP VIEW schema_version;");
+    let view = init.drop_view("schema_version");
     let report = until_failed(http, &["database"]);
     assert_eq!(report["parts"]["nats"], "ok", "{report}");
-    init.sql(&format!("{view};"));
+    init.sql(&view);
     until_failed(http, &[]);
 
     // A stop waits for what is on its way, which a frozen server never sends.

@@ -97,18 +97,19 @@ async fn a_verified_password_is_not_one_of_another_hash_or_user() {
 /// A row that changes while its password is being hashed is a changed row.
 #[tokio::test]
 async fn a_change_during_the_work_counts() {
-    let changes: [(fn(&mut LoginRecord), DenyReason, u64); 2] = [
-        (|record| record.user.status = Status::Suspended, DenyReason::UserSuspended, 1),
-        (|record| record.user.password_hash = hashed("other"), DenyReason::WrongPassword, 2),
-    ];
-    for (change, reason, hashes) in changes {
+    let row = with(|_| {});
+    let mut suspended = row.clone();
+    suspended.user.status = Status::Suspended;
+    let mut changed = row.clone();
+    changed.user.password_hash = hashed("other");
+    for (changed, reason, hashes) in
+        [(suspended, DenyReason::UserSuspended, 1), (changed, DenyReason::WrongPassword, 2)]
+    {
         let case = case();
-        let mut row = with(|_| {});
         case.store.put(row.clone());
         let mut login = Box::pin(case.login("alice", RIGHT));
         assert!(poll!(&mut login).is_pending(), "the hash is being computed");
-        change(&mut row);
-        case.store.put(row);
+        case.store.put(changed);
         assert_eq!(refused(login.await), reason);
         assert_eq!(case.hashes(), hashes);
     }

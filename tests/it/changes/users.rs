@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::{AT_MOST, Held, all_alive, all_closed, cluster, connect_all, kicked};
 use crate::harness::client;
 use crate::harness::deployment::Mode;
@@ -63,14 +65,15 @@ fn a_suspension_in_front_of_a_mass_of_changes_is_not_lost() {
     let anna = init.user_add("one", "anna", &["--kind", "bb"]);
     let mut annas = connect_all(&cluster.nodes, &[&anna], 3);
     let mut others = connect_all(&cluster.nodes, &[&admin], 2);
-    init.sql(
+    init.sql(&format!(
         "BEGIN;\n\
          UPDATE users SET status = 'suspended' WHERE name = 'anna';\n\
          INSERT INTO tokens (user_name, token_hash) \
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 66000) \
-         SELECT 'one', printf('%064x', i) FROM n;\n\
+         SELECT 'one', substr('{zeros}' || i, length(CAST(i AS TEXT)) + 1) FROM n;\n\
          COMMIT;",
-    );
+        zeros = "0".repeat(64)
+    ));
     let took = all_closed(&mut annas, Instant::now());
     loudly(&format!("suspended in front of 66,000 changes: closed after {took:?}"));
     assert!(took < AT_MOST, "{took:?}");
@@ -168,8 +171,9 @@ fn the_end_of_a_licence_closes_connections_in_both_modes() {
         let init = &cluster.init;
         let admin = init.tenant_add("one", &[]);
         let in_seconds = |seconds: u64| {
-            let at = format!("datetime('now', '+{seconds} seconds')");
-            init.sql(&format!("UPDATE tenants SET expires_at = {at}"));
+            let at = Timestamp::now() + Duration::from_secs(seconds);
+            let at = at.strftime("%Y-%m-%d %H:%M:%S+00:00");
+            init.sql(&format!("UPDATE tenants SET expires_at = '{at}'"));
         };
         in_seconds(3_600);
         kicked(init, &["tenant", "resume", "one"]);

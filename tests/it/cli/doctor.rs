@@ -194,6 +194,14 @@ fn a_sound_deployment_and_what_can_break_in_config_mode() {
     });
     let database = deployment.dir().join("nats-callout.db");
     deployment.service.stop();
+    if !deployment.table.is_sqlite() {
+        let text = fs::read_to_string(deployment.config()).unwrap();
+        let other = text.replace("/test_", "/no_such_");
+        return replaced(&deployment, "nats-callout.toml", other.as_bytes(), |findings| {
+            findings.has("database", "fail", &["no_such_", "does not exist"]);
+            findings.has("instances", "skip", &[]);
+        });
+    }
     fs::rename(&database, deployment.dir().join("away.db")).unwrap();
     let findings = Findings::of(&deployment);
     findings.has("database", "fail", &["nats-callout.db", "does not exist"]);

@@ -218,6 +218,29 @@ impl Initialised {
     }
 }
 
+impl Initialised {
+    /// Takes away what the service reads changes from; gives the statements that bring it back.
+    pub(crate) fn hide_changes(&self) -> String {
+        if self.table.is_sqlite() {
+            return self.drop_view("change_records");
+        }
+        self.sql("ALTER TABLE changes RENAME TO hidden_changes;");
+        "ALTER TABLE hidden_changes RENAME TO changes;".to_owned()
+    }
+
+    /// Drops a view; gives the statements that bring it back.
+    pub(crate) fn drop_view(&self, view: &str) -> String {
+        let definition = if self.table.is_sqlite() {
+            self.sql(&format!("SELECT sql FROM sqlite_schema WHERE name = '{view}';"))
+        } else {
+            let query = self.sql(&format!("SELECT pg_get_viewdef('{view}');"));
+            format!("CREATE VIEW {view} AS {}", query.trim_end_matches(';'))
+        };
+        self.sql(&format!("DROP VIEW {view};"));
+        format!("{definition};")
+    }
+}
+
 fn login(made: &Value) -> Login {
     let user = made["user"]["name"].as_str().expect("a user name");
     let password = made["password"].as_str().expect("a password");
