@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::client::Login;
-use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::service::{self, Output};
-use crate::harness::{eventually, servers};
+use crate::harness::{eventually, postgres, servers};
 
 /// Panics unless the command failed with `status`, said all of `words`, and printed no result.
 #[track_caller]
@@ -197,13 +197,22 @@ fn up_says_which_port_is_taken_and_that_there_is_no_server() {
 
 #[test]
 fn up_runs_and_ends_everything_and_is_the_same_the_second_time() {
-    let init = Initialised::new(Mode::Operator);
+    up_twice(&Initialised::on(Mode::Operator, Table::Default), None);
+    let database = postgres::database();
+    let url = database.url();
+    let init = Initialised::on(Mode::Operator, Table::Postgres(database));
+    up_twice(&init, Some(&url));
+    assert_eq!(init.sql("SELECT id FROM tenants;"), "demo");
+}
+
+fn up_twice(init: &Initialised, database: Option<&str>) {
     let server = servers::binary(servers::MAIN);
     let mut passwords = Vec::new();
     for _ in 0..2 {
         let mut child = service::program()
             .args(["--json", "up", "--dir", init.dir().to_str().unwrap(), "--nats-server"])
             .arg(&server)
+            .args(database.iter().flat_map(|url| ["--database", url]))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -226,6 +235,28 @@ fn up_runs_and_ends_everything_and_is_the_same_the_second_time() {
         });
     }
     assert_eq!(passwords[0], passwords[1]);
+}
+
+/// A database that cannot be opened is not written down, and that of a deployment stays its own.
+#[test]
+fn up_takes_no_database_that_it_cannot_use() {
+    let parent = tempfile::tempdir().unwrap();
+    let up = |dir: &str, url: &str| {
+        service::cli(parent.path(), &["up", "--dir", dir, "--database", url])
+    };
+    let nobody = format!("127.0.0.1:{}", crate::harness::ports::free());
+    let output = up("new", &format!("postgres://me:s3cret@{nobody}/tenants"));
+    refused(&output, 1, &[&nobody, "tenants", "--database"]);
+    assert!(!output.stderr.contains("s3cret"), "{}", output.stderr);
+    let database = postgres::database();
+    let missing = database.url().replace(database.name(), "no_such_database");
+    refused(&up("new", &missing), 1, &["no_such_database", "does not exist"]);
+    refused(&up("new", "mysql://h/d"), 2, &["--database", "postgres://"]);
+    assert_eq!(entries(parent.path()), [""; 0]);
+
+    let init = Initialised::on(Mode::Operator, Table::Default);
+    let output = up(init.dir().to_str().unwrap(), &database.url());
+    refused(&output, 2, &["nats-callout.toml", "names another one", "--dir"]);
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn tail(deployment: &Deployment) -> String {
          # decisions_max_bytes = \"1GB\"\n\
          # decisions_max_age = \"7d\"\n\
          # decisions_max_messages = 0\n\
-         # replicas = 1\n\
+         {replicas}\n\
          \n\
          [database]\n\
          url = {database}\n\
