@@ -23,7 +23,7 @@ pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::keys::AccountId;
 use crate::provision::streams::Limits;
-use crate::store::{Isolation, TenantId};
+use crate::store::{self, Isolation, TenantId};
 
 /// The file's name where none is given.
 pub const DEFAULT_FILE: &str = "nats-callout.toml";
@@ -180,13 +180,15 @@ pub struct Database {
 pub struct DatabaseUrl(String);
 
 /// What a database's address has to look like.
-pub(crate) const DATABASE_REMEDY: &str = "write sqlite://PATH or postgres://USER@HOST/DATABASE";
+pub(crate) const DATABASE_REMEDY: &str = "write sqlite://PATH or \
+    postgres://USER:PASSWORD@HOST/DATABASE, with @ / # ? % in a password percent-encoded";
 
 impl DatabaseUrl {
     /// Checks an address and makes a relative SQLite path start at `folder`. The text may hold a
     /// password, so no message repeats it.
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            store::open::check_url(text)?;
             return Ok(Self(text.to_owned()));
         }
         let Some(rest) = text.strip_prefix("sqlite:") else {

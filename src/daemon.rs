@@ -220,7 +220,7 @@ pub async fn run(
     };
     let decisions = running.decisions();
     tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
-    Instance::with_effects(id.clone(), store.clone(), cache, clock, Some(effects))
+    Instance::with_effects(id.clone(), store.clone(), cache, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     tasks.spawn(log.write(store.clone(), stop.clone()));
@@ -295,7 +295,12 @@ impl Connections {
     fn named(&self, system: &Client) -> Vec<(String, Client)> {
         let replies = self.replies.iter().enumerate();
         let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
-        let others = [("main", &self.main), ("loading", &self.loading), ("system", system)];
+        let others = [
+            ("main", &self.main),
+            ("loading", &self.loading),
+            ("events", &self.events),
+            ("system", system),
+        ];
         let others = others.map(|(name, client)| (name.to_owned(), client));
         others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
     }

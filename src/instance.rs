@@ -43,7 +43,6 @@ pub struct Instance {
     id: String,
     coordination: Arc<dyn Coordination>,
     cache: Arc<Cached>,
-    clock: Arc<dyn Clock>,
     /// Who acts upon changes.
     effects: Option<mpsc::UnboundedSender<Signal>>,
     /// Held from the reading of changes until they are forgotten, so that whoever finds nothing
@@ -54,13 +53,8 @@ pub struct Instance {
 impl Instance {
     /// An instance with an id of its own.
     #[must_use]
-    pub fn new(
-        id: String,
-        coordination: Arc<dyn Coordination>,
-        cache: Arc<Cached>,
-        clock: Arc<dyn Clock>,
-    ) -> Arc<Self> {
-        Self::with_effects(id, coordination, cache, clock, None)
+    pub fn new(id: String, coordination: Arc<dyn Coordination>, cache: Arc<Cached>) -> Arc<Self> {
+        Self::with_effects(id, coordination, cache, None)
     }
 
     /// [`Self::new`] that passes on what changes mean for connections and servers, once they are
@@ -70,11 +64,10 @@ impl Instance {
         id: String,
         coordination: Arc<dyn Coordination>,
         cache: Arc<Cached>,
-        clock: Arc<dyn Clock>,
         effects: Option<mpsc::UnboundedSender<Signal>>,
     ) -> Arc<Self> {
         let forgetting = tokio::sync::Mutex::default();
-        Arc::new(Self { id, coordination, cache, clock, effects, forgetting })
+        Arc::new(Self { id, coordination, cache, effects, forgetting })
     }
 
     /// Starts following changes, the heartbeat and the answers on [`SYNC_SUBJECT`], until `stop`.
@@ -159,7 +152,7 @@ impl Instance {
         let mut ticks = ticks(HEARTBEAT);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.coordination.heartbeat(&self.id, self.clock.now()).await {
+            if let Err(error) = self.coordination.heartbeat(&self.id).await {
                 tracing::warn!(%error, "the heartbeat could not be written");
             }
         }

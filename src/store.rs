@@ -285,12 +285,8 @@ pub trait Coordination: Debug + Send + Sync {
     /// The accounts that tenants had and that belong to nobody any more.
     fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>>;
 
-    /// Notes that this instance is alive.
-    fn heartbeat<'a>(
-        &'a self,
-        instance: &'a str,
-        now: UnixSeconds,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Notes that this instance is alive, by the database's clock: those of hosts differ.
+    fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes this instance's heartbeat: it stops.
     fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -299,8 +295,8 @@ pub trait Coordination: Debug + Send + Sync {
     /// as the database says so where it can.
     fn wait_for_news(&self) -> BoxFuture<'_, ()>;
 
-    /// The instances whose heartbeat is at `since` or later.
-    fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+    /// The instances whose heartbeat is at most so many seconds old.
+    fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 }
 
 /// A change of a tenant or a user that is to be published.

@@ -6,6 +6,10 @@
 --
 -- Then give it a password: \password license_server
 --
+-- It writes a hash again in an upsert (ON CONFLICT ... SET password_hash = '...'), since EXCLUDED would
+-- read it, and users by INSERT rather than COPY. To be rid of it: DROP OWNED BY license_server; DROP
+-- ROLE license_server;
+--
 -- It cannot make an admin: it gives no policy, neither to a user nor to a tenant, and a user who has
 -- one, or whose tenant's users are admins, is out of its reach, as if the row were not there. (The
 -- users of a tenant go with the tenant all the same.) It reads no password hash and no key, and has
@@ -51,9 +55,10 @@ ALTER TABLE users ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS license_server ON users;
 DROP POLICY IF EXISTS others ON users;
 CREATE POLICY license_server ON users TO license_server
-  USING (policy IS NULL)
-  WITH CHECK (policy IS NULL AND NOT EXISTS (
+  USING (policy IS NULL AND NOT EXISTS (
     SELECT FROM tenants AS t WHERE t.id = tenant_id AND t.policy = 'admin'));
-CREATE POLICY others ON users USING (NOT pg_has_role('license_server', 'USAGE'));
+-- By name: it goes on holding for the others when the role is gone, or not there after a restore.
+CREATE POLICY others ON users USING (NOT EXISTS (
+  SELECT FROM pg_roles AS r WHERE r.rolname = 'license_server' AND pg_has_role(r.oid, 'USAGE')));
 
 COMMIT;

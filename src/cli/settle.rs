@@ -15,15 +15,14 @@ use crate::instance::SYNC_SUBJECT;
 use crate::keyfile;
 
 /// An instance whose heartbeat is older is taken for dead.
-pub(super) const HEARTBEAT_SECONDS: i64 = 3;
+pub(super) const HEARTBEAT_SECONDS: u32 = 3;
 
 /// How long instances have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits for the instances. The change is committed: what goes wrong here is a warning.
 pub(super) async fn settle(context: &Context) {
-    let since = context.now().saturating_sub(HEARTBEAT_SECONDS);
-    let problem = match context.database.coordination.instances(since).await {
+    let problem = match context.database.coordination.instances(HEARTBEAT_SECONDS).await {
         Ok(instances) => {
             let mut awaited: BTreeSet<String> = instances.into_iter().collect();
             if awaited.is_empty() {

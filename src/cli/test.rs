@@ -177,8 +177,8 @@ async fn attempt(
             refused(context, id, user, reason)
         }
         (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
-            let since = context.now().saturating_sub(HEARTBEAT_SECONDS);
-            let alive = context.database.coordination.instances(since).await.map_err(explain)?;
+            let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+            let alive = alive.map_err(explain)?;
             unexplained(context, id, user, alive.len(), took)
         }
         _ => Err(anyhow!(error).context(format!(

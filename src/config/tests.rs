@@ -108,6 +108,17 @@ fn keys_of_the_other_mode_are_refused() {
 }
 
 #[test]
+fn a_database_url_that_cannot_be_read_is_a_mistake_of_its_line() {
+    for url in ["postgres://u:s3cret#x@h/d", "postgres://u:s3cret@h/d?sslmode=bogus"] {
+        let text = CONFIG.replace("sqlite://tenants.db", url);
+        let problems = load(&text, &[]).unwrap_err();
+        assert!(problems[0].contains("[database] url"), "{problems:?}");
+        assert!(problems[0].contains("percent-encoded"), "{problems:?}");
+        assert!(!problems[0].contains("s3cret"), "{problems:?}");
+    }
+}
+
+#[test]
 fn required_keys_are_named() {
     let problems = load("[nats]\nmode = \"operator\"\n", &[]).unwrap_err();
     for key in ["[callout] account", "[operator] user_signing", "[database] url"] {

@@ -72,3 +72,13 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, O
         _ => Err(OpenError::Unknown),
     }
 }
+
+/// Whether [`open`] can make sense of `url`, or why not. No reason holds a password.
+pub fn check_url(url: &str) -> Result<(), String> {
+    #[cfg(feature = "postgres")]
+    if url.starts_with("postgres") {
+        return postgres::check_url(url);
+    }
+    let _ = url;
+    Ok(())
+}

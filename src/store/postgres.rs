@@ -44,3 +44,8 @@ impl PostgresStore {
         &self.place
     }
 }
+
+/// Whether a URL is one of a PostgreSQL database, or why not.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    open::parse(url).map(drop)
+}

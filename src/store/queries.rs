@@ -80,7 +80,8 @@ pub(crate) const EFFECTS: &str = "SELECT * FROM change_records \
 pub(crate) const REMOVED_ACCOUNTS: &str = "SELECT account FROM removed_accounts \
      WHERE account NOT IN (SELECT account FROM tenant_accounts) ORDER BY account";
 
-pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) VALUES ($1, $2) \
+pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) \
+     SELECT $1, now_ms / 1000 FROM clock WHERE TRUE \
      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
 
 pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
@@ -107,7 +108,8 @@ pub(crate) const LEASE: &str = "INSERT INTO leases (name, holder, until) \
 
 pub(crate) const RELEASE: &str = "DELETE FROM leases WHERE name = 'outbox' AND holder = $1";
 
-pub(crate) const INSTANCES: &str = "SELECT id FROM instances WHERE seen_at >= $1 ORDER BY id";
+pub(crate) const INSTANCES: &str = "SELECT i.id FROM instances AS i, clock AS c \
+     WHERE i.seen_at >= c.now_ms / 1000 - $1 ORDER BY i.id";
 
 /// Whether the tables are there and can be read: the schema's version.
 pub(crate) const PING: &str = "SELECT version FROM schema_version \

@@ -47,6 +47,7 @@ const NEWS: &str = "\
       SELECT * FROM changes WHERE xid >= ( \
         SELECT CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmin(snapshot) \
           ELSE pg_snapshot_xmax(snapshot) END FROM since) \
+        AND xid < pg_snapshot_xmax(pg_current_snapshot()) \
       UNION ALL \
       SELECT * FROM changes WHERE xid = ANY (ARRAY( \
         SELECT pg_snapshot_xip(snapshot) FROM since WHERE NOT pg_is_in_recovery())) \

@@ -36,7 +36,7 @@ pub enum OpenError {
     /// The URL cannot be read.
     #[error(
         "the database's URL cannot be read ({0}); write postgres://USER:PASSWORD@HOST/DATABASE, \
-        with %40 for an @ in the password"
+        with @ / # ? % in the password percent-encoded"
     )]
     Url(String),
     /// The server cannot be reached.
@@ -244,6 +244,19 @@ async fn check(connection: &mut PgConnection, place: &Place) -> Result<(), OpenE
     }
 }
 
+/// Changes that came with a restore from another server carry transaction ids that this one is yet
+/// to reach: they would be news at every look until then.
+async fn rebase(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    const FOREIGN: &str = "SELECT NOT pg_is_in_recovery() AND EXISTS ( \
+        SELECT FROM changes WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+    const REBASE: &str = "UPDATE changes SET xid = pg_current_xact_id() \
+        WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())";
+    if sqlx::query_scalar::<_, bool>(FOREIGN).fetch_one(&mut *connection).await? {
+        sqlx::query(REBASE).execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// Connects; a server that is just starting or full is waited for.
 async fn connect(
     options: &PgConnectOptions,
@@ -287,6 +300,7 @@ async fn prepare(
         source => OpenError::Schema { place: place.clone(), source },
     })?;
     sqlx::query(queries::PING).execute(&mut connection).await.map_err(fault)?;
+    rebase(&mut connection).await.map_err(fault)?;
     // A connection that cannot be closed in order is closed all the same.
     let _ = connection.close().await;
     Ok(())
@@ -299,11 +313,22 @@ fn limited(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions {
     options.clone().options([("statement_timeout", limit(9)), ("lock_timeout", limit(8))])
 }
 
-pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
-    let mut connect = PgConnectOptions::from_str(url).map_err(|error| match error {
-        sqlx::Error::Configuration(reason) => OpenError::Url(reason.to_string()),
-        other => OpenError::Url(other.to_string()),
+/// What a URL says, or why it cannot be read. No reason holds a password.
+pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
+    let connect = PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(reason) => reason.to_string(),
+        other => other.to_string(),
     })?;
+    // An IPv6 address, which has its brackets in URLs alone.
+    let host = connect.get_host().to_owned();
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => Ok(connect.host(address)),
+        None => Ok(connect),
+    }
+}
+
+pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
+    let mut connect = parse(url).map_err(OpenError::Url)?;
     if connect.get_application_name().is_none() {
         connect = connect.application_name("nats-callout");
     }
@@ -324,4 +349,18 @@ pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresSt
         readers: Pool::new(reading, options.readers, options.read_timeout),
         writers: Pool::new(writing, options.readers, options.write_timeout),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brackets_of_an_ipv6_address_are_those_of_the_url() {
+        let host = |url| parse(url).unwrap().get_host().to_owned();
+        assert_eq!(host("postgres://u:p@[::1]:5433/d"), "::1");
+        assert_eq!(host("postgres://u:p@db.example.com/d"), "db.example.com");
+        let reason = parse("postgres://u:s3cret@h:port/d").unwrap_err();
+        assert!(!reason.contains("s3cret"), "{reason}");
+    }
 }

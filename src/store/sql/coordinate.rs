@@ -3,7 +3,6 @@
 use futures_util::future::BoxFuture;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
-use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{Coordination, Effect, News, StoreError, queries};
 
@@ -32,12 +31,8 @@ impl<B: Backend> Coordination for B {
         })
     }
 
-    fn heartbeat<'a>(
-        &'a self,
-        instance: &'a str,
-        now: UnixSeconds,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let statement = Statement::new(queries::HEARTBEAT).bind(instance).bind(now);
+    fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        let statement = Statement::new(queries::HEARTBEAT).bind(instance);
         self.write(beat(statement, instance), Durability::Passing)
     }
 
@@ -50,9 +45,10 @@ impl<B: Backend> Coordination for B {
         Backend::wait_for_news(self)
     }
 
-    fn instances(&self, since: UnixSeconds) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+    fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
-            let rows = self.select(Statement::new(queries::INSTANCES).bind(since)).await?;
+            let rows =
+                self.select(Statement::new(queries::INSTANCES).bind(i64::from(seconds))).await?;
             rows.iter().map(row::instance).collect()
         })
     }

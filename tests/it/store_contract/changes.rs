@@ -129,7 +129,7 @@ async fn a_login_is_no_change(db: &dyn Database) {
     let store = db.store().await;
     store.news().await.unwrap();
     store.record_logins(&[("alice".into(), 1_800_000_000)]).await.unwrap();
-    store.heartbeat("i1", 5).await.unwrap();
+    store.heartbeat("i1").await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, []);
 }
 
@@ -204,15 +204,19 @@ async fn pruned_changes_are_everything(db: &dyn Database) {
 
 async fn instances_come_and_go(db: &dyn Database) {
     let (one, other) = (db.store().await, db.store().await);
-    one.heartbeat("i1", 100).await.unwrap();
-    other.heartbeat("i2", 102).await.unwrap();
-    assert_eq!(one.instances(100).await.unwrap(), ["i1", "i2"]);
-    assert_eq!(one.instances(101).await.unwrap(), ["i2"]);
-    one.heartbeat("i1", 103).await.unwrap();
-    assert_eq!(other.instances(101).await.unwrap(), ["i1", "i2"]);
+    one.heartbeat("i1").await.unwrap();
+    other.heartbeat("i2").await.unwrap();
+    assert_eq!(one.instances(3).await.unwrap(), ["i1", "i2"]);
+    db.run("UPDATE instances SET seen_at = seen_at - 60 WHERE id = 'i1'").await;
+    assert_eq!(one.instances(3).await.unwrap(), ["i2"]);
+    assert_eq!(one.instances(70).await.unwrap(), ["i1", "i2"]);
+    one.heartbeat("i1").await.unwrap();
+    assert_eq!(other.instances(3).await.unwrap(), ["i1", "i2"]);
     one.depart("i1").await.unwrap();
     one.depart("i1").await.unwrap();
-    assert_eq!(other.instances(0).await.unwrap(), ["i2"]);
-    one.heartbeat("i3", 102 + 86_401).await.unwrap();
-    assert_eq!(other.instances(0).await.unwrap(), ["i3"], "one that died long ago is gone");
+    assert_eq!(other.instances(3).await.unwrap(), ["i2"]);
+    db.run("UPDATE instances SET seen_at = seen_at - 86405").await;
+    one.heartbeat("i3").await.unwrap();
+    let left = db.run("SELECT id FROM instances").await;
+    assert_eq!(left, ["i3"], "one that died long ago is gone");
 }

@@ -43,7 +43,7 @@ fn stderr(output: &Output) -> std::borrow::Cow<'_, str> {
 async fn a_new_file_is_its_owners_alone() {
     let file = SqliteFile::new();
     let store = file.open().await;
-    store.heartbeat("i", 1).await.unwrap();
+    store.heartbeat("i").await.unwrap();
     store.ping().await.unwrap();
     for suffix in ["", "-wal", "-shm"] {
         let path = format!("{}{suffix}", file.path().display());
@@ -319,7 +319,7 @@ async fn the_shell_gets_in_between_our_writes() {
         let store = store.clone();
         tokio::spawn(async move {
             for now in 0.. {
-                store.heartbeat("i", now).await.unwrap();
+                store.heartbeat("i").await.unwrap();
                 store.record_logins(&[("alice".into(), now)]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -52,6 +52,26 @@ async fn commits_that_overtake_each_other_are_told_once_each() {
     assert_eq!(changes(&store).await, []);
 }
 
+/// A restore brings the transaction ids of another server, which this one may be far from.
+#[tokio::test]
+async fn changes_that_came_with_a_restore_are_told_no_more_than_once() {
+    let database = Postgres::new();
+    let store = database.open().await;
+    let db: &dyn Database = &database;
+    db.run(TENANT).await;
+    changes(&store).await;
+    db.run("UPDATE changes SET xid = '900000000'").await;
+    for _ in 0..3 {
+        assert_eq!(changes(&store).await, []);
+    }
+    database.open().await.close().await;
+    changes(&store).await;
+    assert_eq!(changes(&store).await, []);
+    let foreign =
+        "SELECT count(*) FROM changes WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())";
+    assert_eq!(db.run(foreign).await, ["0"]);
+}
+
 /// Eight writers with transactions that end in any order, against readers that may lose nothing and
 /// are told nothing twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
