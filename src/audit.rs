@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::authn::token;
 use crate::authorize::{Outcome, Reply, Verdict};
 
 /// Is shown every outcome, on the path of the request: it must not block.
@@ -49,8 +50,12 @@ pub trait Gate: Debug + Send + Sync {
 #[error("the grant could not be recorded: {0}")]
 pub struct NotAudited(pub String);
 
-/// The beginning of a name that a client claimed: it may be thousands of bytes long.
+/// The beginning of a name that a client claimed: it may be thousands of bytes long, or a token in
+/// the wrong place.
 pub(crate) fn shortened(name: &str) -> &str {
+    if name.starts_with(token::PREFIX) {
+        return "(a token)";
+    }
     name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 

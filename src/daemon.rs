@@ -197,6 +197,7 @@ pub async fn run(
     let watching =
         peers.start(id.clone(), connections.main.clone(), cluster.clone(), stop.clone()).await?;
     tasks.spawn(watching);
+    let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
     observed.metrics.attach(Sources {
         cache: cache.clone(),
         lane: Arc::clone(&lane),
@@ -204,6 +205,8 @@ pub async fn run(
         connections: connections.named(&system),
         cluster: cluster.clone(),
         peers,
+        changes: changes.counts(),
+        dropped: told.dropped,
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
@@ -230,7 +233,6 @@ pub async fn run(
         if let Some(events) = told.events {
             tasks.spawn(events.run(stop.clone()));
         }
-        let changes = ChangeEvents::new(store, told.publisher, id);
         tasks.spawn(changes.run(stop.clone()));
         ready();
     }

@@ -16,3 +16,4 @@ pub mod changes;
 pub mod cloud_event;
 pub mod decisions;
 pub mod publisher;
+mod queues;

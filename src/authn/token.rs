@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, TokenHash};
 
-const PREFIX: &str = "nct_";
+pub(crate) const PREFIX: &str = "nct_";
 const RANDOM_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 6;
 const BODY_LEN: usize = PREFIX.len() + RANDOM_LEN;

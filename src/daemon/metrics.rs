@@ -2,6 +2,7 @@
 //! its owner at each scrape. The recorder is this service's own and is installed nowhere.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use async_nats::Client;
@@ -14,6 +15,7 @@ use metrics_exporter_prometheus::{
 use super::health::{Health, Phase};
 use crate::authn::lane::HashingLane;
 use crate::clock::UnixSeconds;
+use crate::events::changes::ChangeCounts;
 use crate::peers::Peers;
 use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
@@ -36,6 +38,9 @@ pub(super) struct Sources {
     pub(super) connections: Vec<(String, Client)>,
     pub(super) cluster: Cluster,
     pub(super) peers: Peers,
+    pub(super) changes: Arc<ChangeCounts>,
+    /// Decisions that could not be kept.
+    pub(super) dropped: Arc<AtomicU64>,
     /// Operator mode.
     pub(super) delivery: Option<Arc<Delivery>>,
 }
@@ -124,13 +129,16 @@ impl Sources {
         for (name, client) in &self.connections {
             let is_up = client.connection_state() == State::Connected;
             gauge!("nats_callout_nats_connected", "connection" => name.clone()).set(flag(is_up));
-            let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+            let connects = client.statistics().connects.load(Relaxed);
             counter!("nats_callout_nats_connects_total", "connection" => name.clone())
                 .absolute(connects);
         }
         counter!("nats_callout_connections_closed_total").absolute(self.cluster.closed());
         gauge!("nats_callout_instances").set(size(self.peers.alive()));
         counter!("nats_callout_instances_closed_total").absolute(self.peers.closed());
+        counter!("nats_callout_outbox_published_total").absolute(self.changes.published());
+        gauge!("nats_callout_outbox_pending").set(size(self.changes.pending()));
+        counter!("nats_callout_events_dropped_total").absolute(self.dropped.load(Relaxed));
         let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
         counter!("nats_callout_accounts_pushed_total").absolute(pushed);
     }
@@ -153,6 +161,7 @@ fn describe() {
         ("nats_callout_requests_in_flight", "Decisions under way"),
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
+        ("nats_callout_outbox_pending", "Events of changes that wait to be published"),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("process_start_time_seconds", "When the service began, in seconds since 1970"),
     ] {
@@ -172,6 +181,8 @@ fn describe() {
             "nats_callout_instances_closed_total",
             "Connections of instances that had fallen silent, closed by this one",
         ),
+        ("nats_callout_outbox_published_total", "Events of changes published by this instance"),
+        ("nats_callout_events_dropped_total", "Decisions whose events could not be kept"),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),
     ] {
         describe_counter!(name, what);
@@ -186,8 +197,8 @@ fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-fn size(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+fn size(count: impl TryInto<u32>) -> f64 {
+    count.try_into().map_or(f64::INFINITY, f64::from)
 }
 
 fn precise(seconds: UnixSeconds) -> f64 {

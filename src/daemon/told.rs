@@ -1,6 +1,7 @@
 //! What others are told of decisions, as the configuration wants it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_nats::Client;
 
@@ -16,6 +17,8 @@ use crate::store::cache::Cached;
 pub(super) struct Told {
     pub(super) publisher: Publisher,
     pub(super) decisions: Option<Arc<dyn Observer>>,
+    /// Counts the decisions that could not be kept.
+    pub(super) dropped: Arc<AtomicU64>,
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// To be run once the streams are there.
     pub(super) events: Option<DecisionEvents>,
@@ -40,7 +43,8 @@ impl Told {
             Arc::clone(clock),
             id.to_owned(),
         );
-        let mut told = Self { publisher, decisions: None, gate: None, events: None };
+        let dropped = log.dropped();
+        let mut told = Self { publisher, decisions: None, dropped, gate: None, events: None };
         match config.events.decisions {
             config::DecisionEvents::Off => return told,
             config::DecisionEvents::Queue => told.decisions = Some(Arc::new(log)),

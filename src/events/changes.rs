@@ -2,12 +2,16 @@
 //! stream has acknowledged it. Killed at any point it loses none and, within the stream's duplicate
 //! window, doubles none.
 //!
-//! One instance publishes at a time; where two overlap, the stream knows an event by its id. The
-//! events of one tenant are published one after the other, so that they are in the stream in the
-//! order in which the outbox has them; those of different tenants side by side.
+//! One instance publishes at a time; where two overlap, the stream knows an event by its id. Events
+//! that share a tenant or a user are published one after the other, so that they are in the stream in
+//! the order in which the outbox has them; all others side by side.
+//!
+//! Other programs may not wait for SQLite's lock: what the stream has is deleted once a second, and
+//! known here until then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
@@ -15,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cloud_event::CloudEvent;
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
+use super::queues::queues;
 use crate::provision::streams::events::AUTH_EVENTS;
 use crate::store::{Outbox, OutboxEvent, StoreError};
 
@@ -25,10 +30,17 @@ const POLL: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Events read at once.
-const AT_ONCE: u32 = 1_024;
+const AT_ONCE: u32 = 4_096;
+
+/// How often those that the stream has are deleted, unless they are this many.
+const DELETE: Duration = Duration::from_secs(1);
+const MANY: usize = AT_ONCE as usize / 2;
+
+/// How often the outbox is counted while nothing can be published.
+const COUNT: Duration = Duration::from_secs(1);
 
 /// How long the turn lasts that one instance has to publish: if it dies, another takes over then.
-const TURN: Duration = Duration::from_secs(4);
+const TURN: Duration = Duration::from_secs(6);
 
 /// No event is begun later than this after a batch was, so that its acknowledgement comes, or is
 /// given up, within the turn.
@@ -47,7 +59,30 @@ pub struct ChangeEvents {
     instance: String,
     turn_until: Option<Instant>,
     /// In the stream, and still in the outbox.
-    undeleted: Vec<String>,
+    undeleted: HashSet<String>,
+    deleted: Instant,
+    counts: Arc<ChangeCounts>,
+}
+
+/// What has become of the events of changes.
+#[derive(Debug, Default)]
+pub struct ChangeCounts {
+    published: AtomicU64,
+    pending: AtomicU64,
+}
+
+impl ChangeCounts {
+    /// How many this instance has published.
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// How many wait, as far as this instance has seen lately.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +97,21 @@ impl ChangeEvents {
     /// Publishes from `outbox` as this instance.
     #[must_use]
     pub fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
-        Self { outbox, publisher, instance, turn_until: None, undeleted: Vec::new() }
+        Self {
+            outbox,
+            publisher,
+            instance,
+            turn_until: None,
+            undeleted: HashSet::new(),
+            deleted: Instant::now(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// What has become of events.
+    #[must_use]
+    pub fn counts(&self) -> Arc<ChangeCounts> {
+        Arc::clone(&self.counts)
     }
 
     /// Publishes until `stop`.
@@ -70,6 +119,7 @@ impl ChangeEvents {
         let mut failures = 0_u32;
         let mut more = false;
         let mut looked = Instant::now();
+        let mut counted: Option<Instant> = None;
         loop {
             let pause = match failures {
                 0 if more => Duration::ZERO,
@@ -80,6 +130,11 @@ impl ChangeEvents {
                 break;
             }
             if !self.publisher.is_connected() {
+                if counted.is_none_or(|at| at.elapsed() >= COUNT) {
+                    // Without the database there is nothing to count, and others say so.
+                    let _ = self.count().await;
+                    counted = Some(Instant::now());
+                }
                 continue;
             }
             if looked.elapsed() >= LOOK {
@@ -105,6 +160,9 @@ impl ChangeEvents {
                 }
             }
         }
+        if let Err(error) = self.delete().await {
+            tracing::debug!(%error, "events that the stream has are left for another to delete");
+        }
         if self.turn_until.is_some()
             && let Err(error) = self.outbox.release(&self.instance).await
         {
@@ -114,30 +172,32 @@ impl ChangeEvents {
 
     /// Publishes the oldest events; whether there were any that it was this instance's turn for.
     async fn batch(&mut self, stop: &CancellationToken) -> Result<bool, Fault> {
-        self.delete().await?;
-        let waiting = self.outbox.pending(AT_ONCE).await?;
-        let count = waiting.len();
-        self.show(count).await?;
-        if count == 0 || !self.has_turn().await? {
+        if self.undeleted.len() >= MANY || self.deleted.elapsed() >= DELETE {
+            self.delete().await?;
+        }
+        let read = self.outbox.pending(AT_ONCE).await?;
+        if read.len() < AT_ONCE as usize {
+            let pending = read.len().saturating_sub(self.undeleted.len());
+            self.counts.pending.store(pending as u64, Ordering::Relaxed);
+        } else {
+            self.count().await?;
+        }
+        let waiting: Vec<OutboxEvent> =
+            read.into_iter().filter(|event| !self.undeleted.contains(&event.id)).collect();
+        if waiting.is_empty() || !self.has_turn().await? {
             return Ok(false);
         }
         let end = Instant::now() + BATCH;
-        let mut tenants: BTreeMap<String, VecDeque<OutboxEvent>> = BTreeMap::new();
-        for event in waiting {
-            tenants.entry(event.tenant.clone()).or_default().push_back(event);
-        }
         let publisher = &self.publisher;
-        let mut published = stream::iter(tenants.into_values())
+        let mut published = stream::iter(queues(waiting))
             .map(|events| one_by_one(publisher, events, end, stop))
             .buffer_unordered(IN_FLIGHT);
         let mut failure = None;
         while let Some((ids, failed)) = published.next().await {
-            metrics::counter!("nats_callout_outbox_published_total").increment(ids.len() as u64);
+            self.counts.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
             self.undeleted.extend(ids);
             failure = failure.or(failed);
         }
-        drop(published);
-        self.delete().await?;
         match failure {
             Some(error) => Err(error.into()),
             None => Ok(true),
@@ -146,17 +206,18 @@ impl ChangeEvents {
 
     async fn delete(&mut self) -> Result<(), StoreError> {
         if !self.undeleted.is_empty() {
-            self.outbox.published(&self.undeleted).await?;
+            let ids: Vec<String> = self.undeleted.iter().cloned().collect();
+            self.outbox.published(&ids).await?;
             self.undeleted.clear();
         }
+        self.deleted = Instant::now();
         Ok(())
     }
 
-    async fn show(&self, waiting: usize) -> Result<(), StoreError> {
-        let all = waiting < AT_ONCE as usize;
-        let backlog = if all { waiting as u64 } else { self.outbox.backlog().await? };
-        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-        metrics::gauge!("nats_callout_outbox_pending").set(backlog as f64);
+    async fn count(&self) -> Result<(), StoreError> {
+        let all = self.outbox.backlog().await?;
+        let pending = all.saturating_sub(self.undeleted.len() as u64);
+        self.counts.pending.store(pending, Ordering::Relaxed);
         Ok(())
     }
 
@@ -171,7 +232,7 @@ impl ChangeEvents {
     }
 }
 
-/// Publishes the events of a tenant in their order, up to the first that fails. Gives the ids of
+/// Publishes events in their order, up to the first that fails. Gives the ids of
 /// those that the stream has.
 async fn one_by_one(
     publisher: &Publisher,

@@ -4,7 +4,7 @@
 //! published and acknowledged first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -89,6 +89,7 @@ pub struct DecisionEvents {
 pub struct AuditedGrants {
     stamps: Arc<Stamps>,
     publisher: Publisher,
+    failing: AtomicBool,
 }
 
 /// A queue of at most `capacity` decisions, which are published on `publisher`. `prefix` has to be
@@ -113,14 +114,15 @@ impl DecisionLog {
     #[must_use]
     pub fn with_gate(mut self, publisher: Publisher) -> (Self, AuditedGrants) {
         self.grants = false;
-        let gate = AuditedGrants { stamps: Arc::clone(&self.stamps), publisher };
+        let stamps = Arc::clone(&self.stamps);
+        let gate = AuditedGrants { stamps, publisher, failing: AtomicBool::new(false) };
         (self, gate)
     }
 
     /// How many decisions could not be kept.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 
     fn put(&self, record: Record) {
@@ -135,7 +137,6 @@ fn drop_some(dropped: &AtomicU64, count: u64) {
         return;
     }
     let before = dropped.fetch_add(count, Ordering::Relaxed);
-    metrics::counter!("nats_callout_events_dropped_total").increment(count);
     if before == 0 {
         tracing::warn!(
             "decisions are dropped that nobody is told of: see the metrics for how many"
@@ -178,8 +179,13 @@ impl Gate for AuditedGrants {
                 .map_err(|error| NotAudited(error.to_string()))?;
             // The caller gives up when it is too late.
             while let Err(error) = self.publisher.publish(AUTH_DECISIONS, &event).await {
-                tracing::warn!(%error, "a grant waits for its event to be published");
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "grants wait for their events to be published");
+                }
                 tokio::time::sleep(GRANT_RETRY).await;
+            }
+            if self.failing.swap(false, Ordering::Relaxed) {
+                tracing::info!("grants are published again");
             }
             Ok(())
         })
@@ -212,7 +218,10 @@ impl DecisionEvents {
         if rest.is_empty() {
             return;
         }
-        let events = self.events(rest).await;
+        let count = rest.len();
+        let Ok(events) = tokio::time::timeout(FAREWELL, self.events(rest)).await else {
+            return drop_some(&self.dropped, count as u64);
+        };
         let count = events.len();
         let farewell = tokio::time::sleep(FAREWELL);
         let published = self
@@ -321,8 +330,10 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                     if let Some(user) = &user {
                         more(&mut data, "user", json!(user));
                     }
-                    // An empty subject is none.
-                    ("auth.decision.rejected", user.filter(|user| !user.is_empty()), None)
+                    // An empty subject is none, nor are there control characters in one.
+                    let subject =
+                        user.filter(|user| !user.is_empty() && !user.chars().any(char::is_control));
+                    ("auth.decision.rejected", subject, None)
                 }
             };
             finish(id, kind, at, subject, tenant, &data)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::{Client, HeaderMap, Request, RequestError, RequestErrorKind};
+use async_nats::{Client, HeaderMap, HeaderValue, Request, RequestError, RequestErrorKind};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -44,8 +44,8 @@ pub enum PublishError {
         /// JetStream's words.
         description: String,
     },
-    /// The answer is none of the stream's.
-    #[error("{0}: the answer is no acknowledgement of its stream")]
+    /// The event's id is none, or the answer is none of the stream's.
+    #[error("{0}: no id of an event, or no acknowledgement of its stream")]
     Malformed(String),
     /// The event is no JSON.
     #[error("cannot be encoded: {0}")]
@@ -109,7 +109,9 @@ impl Publisher {
         let limit = self.client.server_info().max_payload.saturating_sub(HEADERS);
         let payload = event.encode(&self.source, limit)?;
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, event.id.as_str());
+        let id: HeaderValue =
+            event.id.parse().map_err(|_| PublishError::Malformed(event.kind.clone()))?;
+        headers.insert(NATS_MESSAGE_ID, id);
         headers.insert("Nats-Expected-Stream", stream);
         headers.insert("Content-Type", CONTENT_TYPE);
         let request = Request::new().headers(headers).payload(payload).timeout(Some(PATIENCE));
@@ -125,6 +127,8 @@ impl Publisher {
         };
         match serde_json::from_slice(&answer.payload) {
             Ok(Acknowledgement { error: Some(fault), .. }) => {
+                // Its limits may be others than they should be.
+                self.restore().await;
                 Err(PublishError::Refused { subject: subject(), description: fault.description })
             }
             Ok(Acknowledgement { stream: from, error: None }) if from == stream => Ok(()),

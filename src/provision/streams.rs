@@ -148,7 +148,7 @@ pub async fn restore(client: &Client, limits: &Limits) -> Result<(), StreamsErro
 
 async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
     let own = events::streams(&limits.events);
-    for stream in tenants(&limits.bb).into_iter().chain(own) {
+    for stream in own.into_iter().chain(tenants(&limits.bb)) {
         ensure_stream(client, stream).await?;
     }
     ensure_consumer(client).await
@@ -157,6 +157,18 @@ async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsErro
 /// What is missing or in arrears of the service's own event streams and their mirrors, in words.
 pub async fn faults(client: &Client) -> Vec<String> {
     let mut faults = Vec::new();
+    for name in [events::AUTH_EVENTS, events::AUTH_DECISIONS] {
+        // The mirror first: what comes in between must not look like a fault.
+        if let Ok(mirror) = last_sequence(client, BB, name).await
+            && let Ok(origin) = last_sequence(client, AUTH, name).await
+            && mirror > origin
+        {
+            faults.push(format!(
+                "the stream {name} in AUTH ends at {origin}, before its mirror in BB, at {mirror}, \
+                 which takes nothing until then: delete the mirror, and it is made again"
+            ));
+        }
+    }
     for (api, name) in events::PLACES {
         let place = account(api);
         let info = request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await;
@@ -255,6 +267,11 @@ async fn create_stream(client: &Client, stream: Stream) -> Result<(), StreamsErr
     config.insert("name".to_owned(), name.into());
     config.insert("storage".to_owned(), "file".into());
     config.insert("retention".to_owned(), "limits".into());
+    if api == AUTH {
+        // Made anew, it goes on behind what its mirror has: below that the mirror takes nothing.
+        let mirrored = last_sequence(client, BB, name).await?;
+        config.insert("first_seq".to_owned(), (mirrored + 1).into());
+    }
     let subject = format!("{api}.STREAM.CREATE.{name}");
     match request(client, &subject, &Value::Object(config)).await {
         Ok(_) => {
@@ -263,6 +280,15 @@ async fn create_stream(client: &Client, stream: Stream) -> Result<(), StreamsErr
         }
         // Another instance was faster; with other settings it is the next attempt that says so.
         Err(StreamsError::Refused { code: STREAM_NAME_TAKEN, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The number of the last message that a stream has had; 0 where there is none.
+async fn last_sequence(client: &Client, api: &str, name: &str) -> Result<u64, StreamsError> {
+    match request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await {
+        Ok(info) => Ok(info.pointer("/state/last_seq").and_then(Value::as_u64).unwrap_or_default()),
+        Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => Ok(0),
         Err(error) => Err(error),
     }
 }

@@ -96,15 +96,16 @@ pub(crate) const BACKLOG: &str = "SELECT count(*) AS count FROM outbox";
 pub(crate) const PUBLISHED: &str =
     "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each($1))";
 
-/// Who publishes, if anyone's time lasts.
+/// Who publishes, if anyone's time lasts: never longer than a minute, unless the clock was set back.
 pub(crate) const LEASE_HOLDER: &str =
-    "SELECT holder FROM lease_records WHERE name = 'outbox' AND left_ms > 0";
+    "SELECT holder FROM lease_records WHERE name = 'outbox' AND left_ms BETWEEN 1 AND 60000";
 
 /// Takes the turn for so many milliseconds, unless another's lasts.
 pub(crate) const LEASE: &str = "INSERT INTO leases (name, holder, until) \
      SELECT 'outbox', $1, c.now_ms + $2 FROM clock AS c WHERE TRUE \
      ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
-     WHERE leases.holder = excluded.holder OR leases.until <= excluded.until - $2";
+     WHERE leases.holder = excluded.holder OR leases.until <= excluded.until - $2 \
+     OR leases.until > excluded.until - $2 + 60000";
 
 pub(crate) const RELEASE: &str = "DELETE FROM leases WHERE name = 'outbox' AND holder = $1";
 

@@ -84,7 +84,7 @@ fn decisions(mode: Mode) {
     // One hash for the first login, none for the two after it, one for each refusal.
     assert_eq!(value(&metrics, "nats_callout_hashing_done_total"), 3.0);
     assert!(value(&metrics, "nats_callout_cache_misses_total") >= 2.0, "{metrics}");
-    for connection in ["main", "replies-1", "loading", "system"] {
+    for connection in ["main", "replies-1", "loading", "events", "system"] {
         let series = format!("nats_callout_nats_connected{{connection=\"{connection}\"}}");
         assert_eq!(value(&metrics, &series), 1.0);
     }
@@ -94,6 +94,12 @@ fn decisions(mode: Mode) {
     assert_eq!(pushed > 0.0, mode == Mode::Operator, "{pushed}");
     assert!(!metrics.contains("a-wrong-password") && !metrics.contains("nobody"), "{metrics}");
 
+    eventually("the events of the tenant and its user", || {
+        let metrics = answer(http, "/metrics").body;
+        let published = value(&metrics, "nats_callout_outbox_published_total");
+        (published == 2.0 && value(&metrics, "nats_callout_outbox_pending") == 0.0).then_some(())
+    });
+    assert_eq!(value(&metrics, "nats_callout_events_dropped_total"), 0.0);
     // A busy machine may read changes too late for a cached record to be trusted.
     eventually("a record found in memory", || {
         assert_eq!(raw::connect(port, &login.connect_fields()).0, Verdict::Admitted);

@@ -22,8 +22,12 @@ pub const AUTH_EVENTS: &str = "AUTH_EVENTS";
 /// What was decided about logins, and which connections were closed.
 pub const AUTH_DECISIONS: &str = "AUTH_DECISIONS";
 
-/// For how long an event that is published again is known by its id.
+/// For how long a change that is published again is known by its id.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
+
+/// The same for decisions, of which there may be very many: several instances close a connection at
+/// nearly the same time.
+const DECISIONS_WINDOW: Duration = Duration::from_secs(120);
 
 /// Where the streams are, and their mirrors.
 pub(super) const PLACES: [(&str, &str); 4] =
@@ -61,9 +65,8 @@ pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
             "discard": "old",
         })
     };
-    let origin = |name, of, subjects: [&str; 2]| {
-        let own =
-            json!({ "subjects": subjects, "duplicate_window": nanoseconds(DUPLICATE_WINDOW) });
+    let origin = |name, of, subjects: [&str; 2], window| {
+        let own = json!({ "subjects": subjects, "duplicate_window": nanoseconds(window) });
         Stream { api: AUTH, name, settings: merged([shared(of), own]) }
     };
     let mirror = |name, of| {
@@ -73,8 +76,13 @@ pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
     };
     let EventLimits { changes, decisions, .. } = limits;
     [
-        origin(AUTH_EVENTS, changes, ["auth.tenant.*", "auth.user.*"]),
-        origin(AUTH_DECISIONS, decisions, ["auth.decision.*", "auth.connection.*"]),
+        origin(AUTH_EVENTS, changes, ["auth.tenant.*", "auth.user.*"], DUPLICATE_WINDOW),
+        origin(
+            AUTH_DECISIONS,
+            decisions,
+            ["auth.decision.*", "auth.connection.*"],
+            DECISIONS_WINDOW,
+        ),
         mirror(AUTH_EVENTS, changes),
         mirror(AUTH_DECISIONS, decisions),
     ]

@@ -262,16 +262,19 @@ async fn connect(
     options: &PgConnectOptions,
     deadline: Instant,
 ) -> Result<PgConnection, sqlx::Error> {
+    let mut last = late("it does not answer");
     loop {
         let error = match timeout_at(deadline, options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
-            Err(_) => return Err(late("it does not answer")),
+            // What it said before tells more.
+            Err(_) => return Err(last),
         };
         let refused = matches!(error, sqlx::Error::Io(_));
         if refused || !is_passing(&error) || Instant::now() + RETRY >= deadline {
             return Err(error);
         }
+        last = error;
         tokio::time::sleep(RETRY).await;
     }
 }

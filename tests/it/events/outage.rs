@@ -32,15 +32,22 @@ async fn changes_wait_for_the_server() {
     published(&deployment).await;
 }
 
-/// A server that has lost its disk gets its streams anew.
+/// A server that has lost its disk gets its streams anew, and the mirror goes on with what is new.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_gone_is_made_again() {
     let deployment = Deployment::start(Mode::Config);
     let auth = login(&deployment, Mode::Config, "auth").await;
+    let bb = login(&deployment, Mode::Config, "bb").await;
+    for id in 1..=3 {
+        deployment.sql(&format!("INSERT INTO tenants (id, name) VALUES ('{id}', 'A')"));
+    }
+    holds(&bb, "AUTH_EVENTS", 3).await;
     auth.jetstream("$JS.API.STREAM.DELETE.AUTH_EVENTS", &serde_json::json!({})).await;
     deployment.sql("INSERT INTO tenants (id, name) VALUES ('42', 'Alice')");
     published(&deployment).await;
     holds(&auth, "AUTH_EVENTS", 1).await;
+    let events = holds(&bb, "AUTH_EVENTS", 4).await;
+    assert_eq!(events[3].event["subject"], "42");
 }
 
 /// An instance that has published and was killed before it could delete: the next one publishes

@@ -226,6 +226,25 @@ async fn oldest_first_and_deleted_by_id(db: &dyn Database) {
     assert_eq!(ids(&store.pending(10).await.unwrap()), ids(&all[..1]));
 }
 
+/// Nothing gets in by hand that could not be published, and would hold up all the others.
+async fn what_is_no_event_is_refused(db: &dyn Database) {
+    db.store().await;
+    let columns = "INSERT INTO outbox (type, tenant_id, subject, data, id) VALUES";
+    for row in [
+        "('auth.user.updated', 'g', 'g', '{}', '')",
+        "('auth.user.updated', 'g', 'g', '{}', 'a b')",
+        "('auth.user.updated', 'g', 'g', '{}', 'a\r\nX: 1')",
+        "('auth.user.updated', 'g', 'g', '[1]', 'a')",
+        "('auth.user.updated', 'g', 'g', 'x', 'a')",
+        "('auth.user.renamed', 'g', 'g', '{}', 'a')",
+    ] {
+        for client in db.clients() {
+            assert!(db.run_with(client, &format!("{columns} {row}")).await.is_err(), "{row}");
+        }
+    }
+    db.run(&format!("{columns} ('auth.user.updated', 'g', 'g', '{{}}', 'a-1')")).await;
+}
+
 async fn one_instance_at_a_time(db: &dyn Database) {
     let (one, other) = (db.store().await, db.store().await);
     let long = Duration::from_secs(60);
@@ -269,5 +288,6 @@ on_every_database!(
     every_kind_of_change,
     oldest_first_and_deleted_by_id,
     one_instance_at_a_time,
+    what_is_no_event_is_refused,
     the_same_password_is_no_change,
 );

@@ -9,14 +9,17 @@
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   -- The event's own id, by which the stream knows a repetition.
-  id TEXT NOT NULL UNIQUE DEFAULT (lower(hex(randomblob(16)))),
+  id TEXT NOT NULL UNIQUE DEFAULT (lower(hex(randomblob(16))))
+    CHECK (typeof(id) = 'text' AND length(id) BETWEEN 1 AND 64 AND id NOT GLOB '*[^0-9A-Za-z-]*'),
   type TEXT NOT NULL CHECK (type IN ('auth.tenant.created', 'auth.tenant.updated',
     'auth.tenant.removed', 'auth.user.created', 'auth.user.updated', 'auth.user.removed')),
-  tenant_id TEXT NOT NULL,
+  tenant_id TEXT NOT NULL CHECK (typeof(tenant_id) = 'text'),
   -- The tenant's id, or the user's name.
-  subject TEXT NOT NULL,
-  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-  data TEXT NOT NULL CHECK (json_valid(data))
+  subject TEXT NOT NULL CHECK (typeof(subject) = 'text'),
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    CHECK (strftime('%Y-%m-%dT%H:%M:%fZ', at) IS at),
+  data TEXT NOT NULL
+    CHECK (CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE FALSE END)
 );
 
 -- Which instance does what only one of them does at a time, until when, in milliseconds of unix
