@@ -338,6 +338,7 @@ pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresSt
     // A host that dies in the middle of a transaction does not leave its locks behind for long.
     connect = connect.options([
         ("idle_in_transaction_session_timeout", "10s"),
+        ("client_min_messages", "warning"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
