@@ -149,6 +149,10 @@ struct Work {
     removed: HashSet<AccountId>,
 }
 
+/// By then every instance knows of a change. An account that is taken off the servers before would
+/// be missing for a login that another instance still places in it, and be refused at once.
+const KNOWN: Duration = Duration::from_secs(1);
+
 impl Revoker {
     /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`.
     pub async fn run(
@@ -269,8 +273,17 @@ impl Revoker {
                 work.removed.extend(resolver::held(&self.cluster, &gone).await?);
             }
         }
-        let removed = self.remove(work.removed).await;
-        closed.and(removed)
+        if !work.removed.is_empty() {
+            let this = Arc::clone(self);
+            tasks.spawn(async move {
+                tokio::time::sleep(KNOWN).await;
+                if let Err(error) = this.remove(work.removed).await {
+                    // The next sweep finds them.
+                    tracing::warn!(%error, "accounts of removed tenants are still on servers");
+                }
+            });
+        }
+        closed
     }
 
     /// What effects come to. Connections that no grant can have kept alive since are left out.
