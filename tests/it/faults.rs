@@ -4,6 +4,8 @@
 mod postgres;
 mod sqlite;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -87,6 +89,31 @@ impl Users {
         deployment.sql("DELETE FROM tokens WHERE user_name = 'one';");
         sleep(Duration::from_secs(1));
         users
+    }
+}
+
+/// Another program in the middle of a transaction, which ends with the value.
+struct Holder(Child);
+
+impl Holder {
+    /// Starts the program with this input, and waits for its word that it has locked something.
+    fn start(mut command: Command, input: &str) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let stdin = child.stdin.as_mut().expect("its input");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("its line");
+        assert_eq!(line, "locked\n");
+        Self(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

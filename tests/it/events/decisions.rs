@@ -145,20 +145,25 @@ async fn max_message_size(auth: &Connected, bytes: i64) {
     auth.jetstream(&format!("$JS.API.STREAM.UPDATE.{stream}"), &config).await;
 }
 
-/// No audit, no grant: while the stream takes nothing nobody gets in, and refusals are as quick as
-/// ever; a stream that is gone is made again in time.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grant_waits_for_its_event() {
-    let init = Initialised::new(Mode::Operator);
+/// A server and a service with these settings; the bindings end in the reverse order.
+fn configured(mode: Mode, settings: &[(&str, &str)]) -> (Initialised, NatsServer, Service) {
+    let init = Initialised::new(mode);
     let conf = init.server_conf();
     let server =
         NatsServer::start(servers::MAIN, &conf, init.port, Some(init.monitor)).expect("starts");
     let http = format!("127.0.0.1:{}", ports::free());
-    let environment = [
-        ("NATS_CALLOUT_HTTP_LISTEN", http.as_str()),
-        ("NATS_CALLOUT_EVENTS_DECISIONS", "before-grant"),
-    ];
+    let mut environment = vec![("NATS_CALLOUT_HTTP_LISTEN", http.as_str())];
+    environment.extend(settings);
     let service = Service::serve(&init.config(), &environment).expect("serves");
+    (init, server, service)
+}
+
+/// No audit, no grant: while the stream takes nothing nobody gets in, and refusals are as quick as
+/// ever; a stream that is gone is made again in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_waits_for_its_event() {
+    let settings = [("NATS_CALLOUT_EVENTS_DECISIONS", "before-grant")];
+    let (init, server, service) = configured(Mode::Operator, &settings);
     let auth = login(&init, Mode::Operator, "auth").await;
     let one = init.tenant_add("one", &[]);
     let url = server.url();

@@ -1,10 +1,8 @@
 //! A PostgreSQL server that is stopped, frozen, restarted, read-only, full, or locked.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
 use std::sync::Mutex;
 
-use super::{Deployment, Mode, observe};
+use super::{Deployment, Holder, Mode, observe};
 use crate::harness::deployment::Table;
 use crate::harness::postgres::{self, PostgresServer};
 
@@ -82,38 +80,12 @@ fn a_server_without_a_free_connection() {
     Own::start().observe("out of connections", begin, end);
 }
 
-/// psql in the middle of a transaction.
-struct Holder(Child);
-
-impl Holder {
-    fn lock(url: &str, table: &str) -> Self {
-        let mut child = postgres::shell(url)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("psql");
-        let stdin = child.stdin.as_mut().expect("its input");
-        writeln!(stdin, "BEGIN; LOCK TABLE {table}; SELECT 'locked';").expect("psql reads");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output");
-        BufReader::new(stdout).read_line(&mut line).expect("its line");
-        assert_eq!(line, "locked\n");
-        Self(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn locked(table: &str) {
     let own = Own::start();
     let url = own.server.url(ROLE, ROLE, "tenants");
     let name = format!("PostgreSQL: table `{table}` locked");
-    observe(&name, &own.deployment, || Holder::lock(&url, table), drop);
+    let lock = format!("BEGIN; LOCK TABLE {table}; SELECT 'locked';\n");
+    observe(&name, &own.deployment, || Holder::start(postgres::shell(&url), &lock), drop);
 }
 
 #[test]

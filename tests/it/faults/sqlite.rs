@@ -1,45 +1,24 @@
 //! An SQLite file that is locked, on a full disk, and overwritten.
 
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use super::{Deployment, Mode, observe};
+use super::{Deployment, Holder, Mode, observe};
 use crate::harness::deployment::Table;
 use crate::harness::loudly;
 
-/// A program in the middle of a transaction that nobody else can write in.
-struct Holder(Child);
-
-impl Holder {
-    fn lock(database: &Path) -> Self {
-        const PROGRAM: &str = "
+fn locked(database: &Path) -> Holder {
+    const PROGRAM: &str = "
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
 connection.execute('BEGIN EXCLUSIVE')
 print('locked', flush=True)
 sys.stdin.read()
 ";
-        let mut child = Command::new("python3")
-            .args(["-c", PROGRAM])
-            .arg(database)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("its stdout");
-        BufReader::new(stdout).read_line(&mut line).expect("its line");
-        assert_eq!(line, "locked\n");
-        Self(child)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let mut command = Command::new("python3");
+    command.args(["-c", PROGRAM]).arg(database);
+    Holder::start(command, "")
 }
 
 #[test]
@@ -47,7 +26,7 @@ fn a_file_that_another_process_has_locked() {
     for mode in [Mode::Operator, Mode::Config] {
         let deployment = Deployment::start_on(mode, || Table::Default);
         let database = deployment.dir().join("nats-callout.db");
-        observe("SQLite: locked by another process", &deployment, || Holder::lock(&database), drop);
+        observe("SQLite: locked by another process", &deployment, || locked(&database), drop);
     }
 }
 
