@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +98,8 @@ impl Servers {
                         let now = statistics.connects.load(Ordering::Relaxed);
                         if now != connects {
                             connects = now;
+                            // What servers said before the connection was lost is no sign of life.
+                            while heard.next().now_or_never().flatten().is_some() {}
                             self.forget();
                             ask(&system, &inbox).await;
                         }

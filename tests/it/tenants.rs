@@ -15,13 +15,13 @@
 
 mod harness;
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use harness::deployment::{Deployment, Initialised, Mode};
+use harness::http;
 use harness::raw::{self, Verdict};
 use harness::servers::{self, NatsServer};
 use harness::service::Service;
@@ -233,12 +233,9 @@ fn list_answering(
 
 /// The memory that the server holds, as its monitoring says.
 fn resident(deployment: &Deployment) -> u64 {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, deployment.monitor)).expect("varz");
-    stream.write_all(b"GET /varz HTTP/1.0\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let varz: serde_json::Value = serde_json::from_str(body).expect("json");
+    let address = format!("127.0.0.1:{}", deployment.monitor);
+    let answer = http::get(&address, "/varz").expect("an answer");
+    let varz: serde_json::Value = serde_json::from_str(&answer.body).expect("json");
     varz["mem"].as_u64().expect("bytes")
 }
 
