@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use nats_callout::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use nats_callout::authn::{
+    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
+};
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::clock::{Clock as _, SystemClock};
 use nats_callout::credentials::Credentials;
@@ -30,10 +32,9 @@ struct ApiKeys(HashMap<String, Arc<LoginRecord>>);
 impl Authenticator for ApiKeys {
     fn authenticate<'a>(
         &'a self,
-        credentials: &'a Credentials,
-        _deadline: Instant,
+        attempt: Attempt<'a>,
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        let answer = match credentials {
+        let answer = match attempt.credentials {
             Credentials::Token(token) if token.expose().starts_with("key-") => {
                 let record = self.0.get(token.expose()).ok_or(DenyReason::UnknownToken);
                 record

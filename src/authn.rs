@@ -10,6 +10,7 @@ pub mod random;
 pub mod token;
 pub mod verified;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::UnixSeconds;
 use crate::credentials::Credentials;
+use crate::protocol::claims::ClientInfo;
 use crate::store::{LoginRecord, Status, StoreError};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server
@@ -37,6 +39,17 @@ pub enum DenyReason {
     UnknownToken,
     /// The token has ended.
     TokenExpired,
+    /// The JWT is no good: malformed, altered, for another audience, not yet valid, or without a
+    /// claim that its issuer's rules ask for.
+    InvalidToken,
+    /// No issuer of the configuration has made this JWT.
+    UnknownIssuer,
+    /// The nkey is nobody's.
+    UnknownNkey,
+    /// The signature over the server's nonce is not the nkey's.
+    WrongSignature,
+    /// No name in the certificate is anybody's.
+    UnknownCertificate,
     /// The user is suspended.
     UserSuspended,
     /// The user has ended.
@@ -45,8 +58,14 @@ pub enum DenyReason {
     TenantSuspended,
     /// The tenant's licence has ended.
     TenantExpired,
-    /// The policy refuses this user or this connection.
+    /// The policy refuses this user.
     Policy,
+    /// The policy refuses this kind of connection.
+    ConnectionType,
+    /// The policy refuses this address.
+    Address,
+    /// The policy refuses this time.
+    Time,
     /// No account may be given to this tenant.
     Placement,
     /// A custom authenticator's own reason.
@@ -55,18 +74,26 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// All of them, in their order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 21] = [
         Self::NoCredentials,
         Self::UnsupportedCredentials,
         Self::UnknownUser,
         Self::WrongPassword,
         Self::UnknownToken,
         Self::TokenExpired,
+        Self::InvalidToken,
+        Self::UnknownIssuer,
+        Self::UnknownNkey,
+        Self::WrongSignature,
+        Self::UnknownCertificate,
         Self::UserSuspended,
         Self::UserExpired,
         Self::TenantSuspended,
         Self::TenantExpired,
         Self::Policy,
+        Self::ConnectionType,
+        Self::Address,
+        Self::Time,
         Self::Placement,
         Self::Refused,
     ];
@@ -81,16 +108,28 @@ impl DenyReason {
             Self::WrongPassword => "wrong_password",
             Self::UnknownToken => "unknown_token",
             Self::TokenExpired => "token_expired",
+            Self::InvalidToken => "invalid_token",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::UnknownNkey => "unknown_nkey",
+            Self::WrongSignature => "wrong_signature",
+            Self::UnknownCertificate => "unknown_certificate",
             Self::UserSuspended => "user_suspended",
             Self::UserExpired => "user_expired",
             Self::TenantSuspended => "tenant_suspended",
             Self::TenantExpired => "tenant_expired",
             Self::Policy => "policy",
+            Self::ConnectionType => "connection_type",
+            Self::Address => "address",
+            Self::Time => "time",
             Self::Placement => "placement",
             Self::Refused => "refused",
         }
     }
 }
+
+/// What the issuer of a verified JWT says of its user, as far as its rules hand it on: by claim, a
+/// text, number or truth as one entry, a list as its entries.
+pub type Claims = BTreeMap<String, Vec<String>>;
 
 /// Who has been authenticated, active and not expired at the time of the check.
 #[derive(Debug, Clone)]
@@ -98,6 +137,7 @@ pub struct Principal {
     record: Arc<LoginRecord>,
     method: &'static str,
     expires_at: Option<UnixSeconds>,
+    claims: Arc<Claims>,
 }
 
 impl Principal {
@@ -127,8 +167,21 @@ impl Principal {
                 .into_iter()
                 .flatten()
                 .min();
-            Ok(Self { record, method, expires_at })
+            Ok(Self { record, method, expires_at, claims: Arc::default() })
         }
+    }
+
+    /// Adds the claims of the JWT that was verified, for the policy.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Claims) -> Self {
+        self.claims = Arc::new(claims);
+        self
+    }
+
+    /// The claims of the JWT that it was authenticated by; none otherwise.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// The user and its tenant.
@@ -175,12 +228,22 @@ pub enum AuthnError {
     Other(String),
 }
 
+/// One attempt to log in.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// What the client offers.
+    pub credentials: &'a Credentials,
+    /// What the server knows of the client.
+    pub client: &'a ClientInfo,
+    /// Work that cannot be done before is not begun.
+    pub deadline: Instant,
+}
+
 /// Verifies one kind of credential.
 pub trait Authenticator: Debug + Send + Sync {
-    /// Verifies the credentials. Work that cannot be done before `deadline` is not begun.
+    /// Verifies what the client offers.
     fn authenticate<'a>(
         &'a self,
-        credentials: &'a Credentials,
-        deadline: Instant,
+        attempt: Attempt<'a>,
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>>;
 }

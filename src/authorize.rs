@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
 use crate::audit::NotAudited;
-use crate::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
@@ -253,7 +253,7 @@ impl Authorizer {
         deadline: Instant,
         watch: &mut Stopwatch,
     ) -> Result<Answer, Abort> {
-        let authenticated = self.authenticate(request.credentials(), deadline).await?;
+        let authenticated = self.authenticate(request, deadline).await?;
         watch.note(Stage::Authenticate);
         match authenticated {
             Ok(principal) => self.grant(request, principal, deadline, watch).await,
@@ -263,14 +263,15 @@ impl Authorizer {
 
     async fn authenticate(
         &self,
-        credentials: &Credentials,
+        request: &VerifiedRequest,
         deadline: Instant,
     ) -> Result<Result<Principal, DenyReason>, AuthnError> {
+        let (credentials, client) = (request.credentials(), request.client());
         if matches!(credentials, Credentials::None) {
             return Ok(Err(DenyReason::NoCredentials));
         }
         for authenticator in &self.authenticators {
-            match authenticator.authenticate(credentials, deadline).await? {
+            match authenticator.authenticate(Attempt { credentials, client, deadline }).await? {
                 Authentication::NotMine => {}
                 Authentication::Refused(reason) => return Ok(Err(reason)),
                 Authentication::Accepted(principal) => return Ok(Ok(principal)),
@@ -290,7 +291,8 @@ impl Authorizer {
         let Some(form) = self.placement.form(tenant) else {
             return Ok(Answer::Deny(DenyReason::Placement));
         };
-        let context = ConnectionContext { form, client: request.client() };
+        let now = self.clock.now();
+        let context = ConnectionContext { form, client: request.client(), now };
         let grant = match self.policy.decide(&principal, &context) {
             Decision::Permit(grant) => grant,
             Decision::Deny(reason) => return Ok(Answer::Deny(reason)),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use self::subject::Pattern;
 use crate::authn::{DenyReason, Principal};
+use crate::clock::UnixSeconds;
 use crate::protocol::claims::ClientInfo;
 
 /// How the tenant of a user is kept apart from the others where the user is placed.
@@ -40,6 +41,8 @@ pub struct ConnectionContext<'a> {
     pub form: Form,
     /// What the server knows of the client.
     pub client: &'a ClientInfo,
+    /// The time of the decision.
+    pub now: UnixSeconds,
 }
 
 /// A policy's answer.

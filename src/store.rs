@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
 pub use self::record::{
@@ -29,7 +29,7 @@ pub use self::record::{
     TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
 };
 use crate::clock::UnixSeconds;
-use crate::keys::AccountId;
+use crate::keys::{AccountId, UserNkey};
 
 /// Why a store could not answer. Never means "not found", which is `Ok(None)`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -77,6 +77,26 @@ pub enum Freshness {
     Fresh,
 }
 
+/// What names a user without being secret: its row holds it, and the login proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A public user nkey.
+    Nkey(UserNkey),
+    /// A name that a certificate certifies.
+    Certificate(Box<str>),
+}
+
+impl Identity {
+    /// The text in the user's row.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Nkey(nkey) => nkey.as_str(),
+            Self::Certificate(name) => name,
+        }
+    }
+}
+
 /// Finds what a login needs to know.
 pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
@@ -92,6 +112,27 @@ pub trait CredentialStore: Debug + Send + Sync {
         hash: &'a TokenHash,
         freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
+
+    /// The user whose row holds this identity, together with its tenant. A store without such
+    /// rows finds none.
+    fn holder<'a>(
+        &'a self,
+        identity: &'a Identity,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        let _ = (identity, freshness);
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// The tenant with this id, for a user that has no row. A store for users alone finds none.
+    fn tenant_of<'a>(
+        &'a self,
+        id: &'a TenantId,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+        let _ = (id, freshness);
+        Box::pin(ready(Ok(None)))
+    }
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
     /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,

@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::authn::{Authentication, AuthnError, DenyReason, Principal};
+use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, UnixSeconds};
+use crate::credentials::Credentials;
 use crate::keys::AccountId;
+use crate::protocol::claims::ClientInfo;
 use crate::store::{
     CredentialStore, Freshness, LoginRecord, PasswordHash, StoreError, TenantRecord, TokenHash,
     TokenRecord, UserKind, UserRecord,
@@ -153,6 +155,12 @@ pub(super) fn record(user: &str, hash: Option<PasswordHash>) -> LoginRecord {
         user: UserRecord { password_hash: hash, ..UserRecord::new(user, UserKind::Bb) },
         tenant: TenantRecord::new("42".parse().unwrap()),
     }
+}
+
+/// An attempt of a client of which nothing else is known.
+pub(super) fn attempt(credentials: &Credentials, deadline: Instant) -> Attempt<'_> {
+    static CLIENT: LazyLock<ClientInfo> = LazyLock::new(ClientInfo::default);
+    Attempt { credentials, client: &CLIENT, deadline }
 }
 
 /// A time that no test reaches.

@@ -16,7 +16,7 @@ use super::hashing::{self, Verdict};
 use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedPasswords};
-use super::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
@@ -200,13 +200,12 @@ impl PasswordAuthenticator {
 impl Authenticator for PasswordAuthenticator {
     fn authenticate<'a>(
         &'a self,
-        credentials: &'a Credentials,
-        deadline: Instant,
+        attempt: Attempt<'a>,
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
         async move {
-            match credentials {
+            match attempt.credentials {
                 Credentials::Password { user, password } => {
-                    self.authenticate_user(user, password, deadline).await
+                    self.authenticate_user(user, password, attempt.deadline).await
                 }
                 _ => Ok(Authentication::NotMine),
             }

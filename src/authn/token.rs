@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use aws_lc_rs::digest;
 use futures_util::FutureExt;
@@ -16,7 +15,7 @@ use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
 use super::random::{self, BASE62, NoRandomness};
-use super::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, TokenHash};
@@ -115,11 +114,10 @@ impl TokenAuthenticator {
 impl Authenticator for TokenAuthenticator {
     fn authenticate<'a>(
         &'a self,
-        credentials: &'a Credentials,
-        _deadline: Instant,
+        attempt: Attempt<'a>,
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
         async move {
-            match credentials {
+            match attempt.credentials {
                 Credentials::Token(sent) => self.authenticate_token(sent).await,
                 _ => Ok(Authentication::NotMine),
             }
@@ -178,7 +176,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::fakes::{FakeStore, NOW, SetClock, accepted, far, record, refused};
+    use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
     use super::*;
     use crate::store::{Status, StoreError};
 
@@ -216,7 +214,7 @@ mod tests {
     impl Case {
         async fn send(&self, text: &str) -> Result<Authentication, AuthnError> {
             let credentials = Credentials::Token(Secret::new(text.to_owned()));
-            self.authenticator.authenticate(&credentials, far()).await
+            self.authenticator.authenticate(attempt(&credentials, far())).await
         }
 
         async fn login(&self) -> Result<Authentication, AuthnError> {
@@ -305,7 +303,7 @@ mod tests {
             assert!(matches!(case.send(text).await, Ok(Authentication::NotMine)));
         }
         let other = Credentials::None;
-        let answer = case.authenticator.authenticate(&other, far()).await;
+        let answer = case.authenticator.authenticate(attempt(&other, far())).await;
         assert!(matches!(answer, Ok(Authentication::NotMine)));
         assert_eq!(case.store.reads(), (0, 0));
     }

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
-use self::epochs::Epochs;
+use self::epochs::{Epochs, Place};
 use self::table::Table;
 use super::{
-    Change, CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash,
-    TokenRecord,
+    Change, CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
+    TokenHash, TokenRecord,
 };
 use crate::keys::AccountId;
 
@@ -30,7 +30,7 @@ pub struct CacheOptions {
     /// How long a record is kept at most; zero keeps none. Invalidation does not wait for it: it
     /// is the bound for changes of which nobody told.
     pub ttl: Duration,
-    /// How many users are kept at most, and how many tokens.
+    /// How many records of each kind are kept at most.
     pub capacity: u64,
     /// How long records answer after the last [`Cached::confirm`]: whoever cannot read changes any
     /// more, or was stopped for a while, reads the store for every login. `None` for a cache that
@@ -77,6 +77,8 @@ pub struct Cached {
     epochs: Arc<Epochs>,
     counters: Arc<Counters>,
     users: Table<Box<str>, LoginRecord>,
+    holders: Table<Identity, LoginRecord>,
+    tenants: Table<TenantId, TenantRecord>,
     tokens: Table<TokenHash, TokenRecord>,
     confirmed_within: Option<Duration>,
     confirmed: Mutex<Option<Instant>>,
@@ -90,8 +92,10 @@ impl Cached {
         let counters = Arc::new(Counters::default());
         Self {
             inner,
-            users: Table::new(options, &epochs, &counters, |epochs, login: &LoginRecord| {
-                [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
+            users: Table::new(options, &epochs, &counters, places_of),
+            holders: Table::new(options, &epochs, &counters, places_of),
+            tenants: Table::new(options, &epochs, &counters, |epochs, tenant: &TenantRecord| {
+                [epochs.tenant(tenant.id.as_str()), epochs.tenant(tenant.id.as_str())]
             }),
             tokens: Table::new(options, &epochs, &counters, |epochs, token: &TokenRecord| {
                 // The token's own place is the key's, which the table adds.
@@ -140,8 +144,14 @@ impl Cached {
 
     /// How many records are held in memory, once what is due has been evicted.
     pub async fn held(&self) -> u64 {
-        self.users.held().await + self.tokens.held().await
+        let logins = self.users.held().await + self.holders.held().await;
+        logins + self.tenants.held().await + self.tokens.held().await
     }
+}
+
+/// What a login's record depends on.
+fn places_of(epochs: &Epochs, login: &LoginRecord) -> [Place; 2] {
+    [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
 }
 
 impl CredentialStore for Cached {
@@ -166,6 +176,30 @@ impl CredentialStore for Cached {
         Box::pin(self.tokens.find(hash, place, freshness, move || {
             let (store, hash) = (self.inner.clone(), *hash);
             Box::pin(async move { store.token(&hash, Freshness::Fresh).await })
+        }))
+    }
+
+    fn holder<'a>(
+        &'a self,
+        identity: &'a Identity,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        let (place, freshness) = (self.epochs.identity(identity), self.needed(freshness));
+        Box::pin(self.holders.find(identity, place, freshness, move || {
+            let (store, identity) = (self.inner.clone(), identity.clone());
+            Box::pin(async move { store.holder(&identity, Freshness::Fresh).await })
+        }))
+    }
+
+    fn tenant_of<'a>(
+        &'a self,
+        id: &'a TenantId,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+        let (place, freshness) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
+        Box::pin(self.tenants.find(id, place, freshness, move || {
+            let (store, id) = (self.inner.clone(), id.clone());
+            Box::pin(async move { store.tenant_of(&id, Freshness::Fresh).await })
         }))
     }
 

@@ -5,6 +5,12 @@
 /// A user with its tenant, by login name: all that a login asks.
 pub(crate) const LOGIN: &str = "SELECT * FROM login_records WHERE user_name = $1";
 
+/// A user with its tenant, by a public nkey.
+pub(crate) const LOGIN_BY_NKEY: &str = "SELECT * FROM login_records WHERE nkey = $1";
+
+/// A user with its tenant, by a name that a certificate certifies.
+pub(crate) const LOGIN_BY_CERTIFICATE: &str = "SELECT * FROM login_records WHERE certificate = $1";
+
 /// A token by its hash.
 pub(crate) const TOKEN: &str =
     "SELECT user_name, token_expires_at FROM token_records WHERE token_hash = $1";

@@ -80,7 +80,7 @@ impl Case {
             connection_type: self.connection_type.clone(),
             ..ClientInfo::default()
         };
-        policies.decide(&principal, &ConnectionContext { form, client: &client })
+        policies.decide(&principal, &ConnectionContext { form, client: &client, now: 0 })
     }
 
     fn check(&self, grant: &Grant) {

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use nats_callout::keys::random_account_id;
 use nats_callout::store::Freshness::{self, Cached as Kept, Fresh};
 use nats_callout::store::cache::{CacheOptions, Cached};
-use nats_callout::store::{Change, CredentialStore as _, StoreError, TenantRecord, TokenHash};
+use nats_callout::store::{
+    Change, CredentialStore as _, Identity, StoreError, TenantRecord, TokenHash,
+};
 
 use self::fake::Fake;
 
@@ -60,22 +62,28 @@ async fn each_change_forgets_what_it_concerns() {
         let before = fake.reads.load(Ordering::SeqCst);
         cache.user("alice", Kept).await.unwrap().unwrap();
         let user = fake.reads.load(Ordering::SeqCst) - before;
+        let holder = Identity::Certificate("alice".into());
+        cache.holder(&holder, Kept).await.unwrap().unwrap();
+        let holder = fake.reads.load(Ordering::SeqCst) - before - user;
+        cache.tenant_of(&"42".parse().unwrap(), Kept).await.unwrap().unwrap();
+        let tenant = fake.reads.load(Ordering::SeqCst) - before - user - holder;
         cache.token(&hash, Kept).await.unwrap().unwrap();
-        (user, fake.reads.load(Ordering::SeqCst) - before - user)
+        let token = fake.reads.load(Ordering::SeqCst) - before - user - holder - tenant;
+        [user, holder, tenant, token]
     };
-    assert_eq!(reads().await, (1, 1));
-    assert_eq!(reads().await, (0, 0));
+    assert_eq!(reads().await, [1; 4]);
+    assert_eq!(reads().await, [0; 4]);
     for (change, wanted) in [
-        (Change::User("alice".into()), (1, 1)),
-        (Change::Tenant("42".into()), (1, 0)),
-        (Change::Token(hash.to_hex()), (0, 1)),
-        (Change::Everything, (1, 1)),
+        (Change::User("alice".into()), [1, 1, 0, 1]),
+        (Change::Tenant("42".into()), [1, 1, 1, 0]),
+        (Change::Token(hash.to_hex()), [0, 0, 0, 1]),
+        (Change::Everything, [1; 4]),
     ] {
         cache.forget(&change);
-        let (user, token) = reads().await;
         // Another thing may lie in the same place by chance: a load too many, never one too few.
-        assert!(user >= wanted.0 && token >= wanted.1, "{change:?}");
-        assert_eq!(reads().await, (0, 0), "{change:?}");
+        let read = reads().await;
+        assert!(read.iter().zip(wanted).all(|(read, wanted)| *read >= wanted), "{change:?}");
+        assert_eq!(reads().await, [0; 4], "{change:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use futures_util::future::join_all;
 use futures_util::poll;
 
-use super::super::fakes::{FakeStore, NOW, SetClock, accepted, far, record, refused};
+use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
 use super::super::verified::VerifiedLimits;
 use super::*;
 use crate::store::{Status, StoreError};
@@ -38,7 +38,7 @@ impl Case {
     async fn login(&self, user: &str, password: &str) -> Result<Authentication, AuthnError> {
         let password = Secret::new(password.to_owned());
         let credentials = Credentials::Password { user: user.to_owned(), password };
-        self.authenticator.authenticate(&credentials, far()).await
+        self.authenticator.authenticate(attempt(&credentials, far())).await
     }
 
     fn hashes(&self) -> u64 {
@@ -279,7 +279,7 @@ async fn a_deadline_in_the_past_is_an_overload() {
     case.store.put(record("alice", hashed(RIGHT)));
     let password = Secret::new(RIGHT.to_owned());
     let credentials = Credentials::Password { user: "alice".into(), password };
-    let answer = case.authenticator.authenticate(&credentials, Instant::now()).await;
+    let answer = case.authenticator.authenticate(attempt(&credentials, Instant::now())).await;
     assert!(matches!(answer, Err(AuthnError::Overloaded)));
     assert_eq!(case.hashes(), 0);
 }
@@ -380,7 +380,7 @@ async fn a_password_that_only_begins_like_a_token_is_a_password() {
 async fn other_credentials_are_left_to_others() {
     let case = case();
     for credentials in [Credentials::None, Credentials::Token(Secret::new(RIGHT.to_owned()))] {
-        let answer = case.authenticator.authenticate(&credentials, far()).await;
+        let answer = case.authenticator.authenticate(attempt(&credentials, far())).await;
         assert!(matches!(answer, Ok(Authentication::NotMine)));
     }
     assert_eq!(case.hashes(), 0);

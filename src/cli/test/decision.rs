@@ -12,8 +12,8 @@ use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
 use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
-use crate::authn::{Authentication, Authenticator, DenyReason, Principal};
-use crate::clock::SystemClock;
+use crate::authn::{Attempt, Authentication, Authenticator, DenyReason, Principal};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Mode;
 use crate::credentials::Credentials;
 use crate::placement::ConfigTargets;
@@ -53,18 +53,23 @@ pub(super) async fn decide(
         Box::new(PasswordAuthenticator::new(store.clone(), lane, verified, clock.clone())),
         Box::new(TokenAuthenticator::new(store.clone(), clock)),
     ];
+    let client = ClientInfo {
+        kind: "Client".to_owned(),
+        connection_type: "nats".to_owned(),
+        ..ClientInfo::default()
+    };
+    let attempt = Attempt { credentials, client: &client, deadline: Instant::now() + PATIENCE };
     for authenticator in chain {
-        let deadline = Instant::now() + PATIENCE;
-        match authenticator.authenticate(credentials, deadline).await? {
+        match authenticator.authenticate(attempt).await? {
             Authentication::NotMine => {}
             Authentication::Refused(reason) => return Ok(Decided::Refused(reason)),
-            Authentication::Accepted(principal) => return grant(context, principal),
+            Authentication::Accepted(principal) => return grant(context, principal, &client),
         }
     }
     Ok(Decided::Refused(DenyReason::UnsupportedCredentials))
 }
 
-fn grant(context: &Context, principal: Principal) -> anyhow::Result<Decided> {
+fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow::Result<Decided> {
     let policy = match &context.config.policies {
         Some(folder) => PolicySet::with_folder(folder)?,
         None => PolicySet::shipped()?,
@@ -72,12 +77,8 @@ fn grant(context: &Context, principal: Principal) -> anyhow::Result<Decided> {
     let Some(form) = form(context, &principal.record().tenant)? else {
         return Ok(Decided::Refused(DenyReason::Placement));
     };
-    let client = ClientInfo {
-        kind: "Client".to_owned(),
-        connection_type: "nats".to_owned(),
-        ..ClientInfo::default()
-    };
-    Ok(match policy.decide(&principal, &ConnectionContext { form, client: &client }) {
+    let connection = ConnectionContext { form, client, now: SystemClock.now() };
+    Ok(match policy.decide(&principal, &connection) {
         Decision::Permit(grant) => Decided::Granted(Box::new(Granted { principal, grant, form })),
         Decision::Deny(reason) => Decided::Refused(reason),
     })

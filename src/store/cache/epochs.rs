@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::store::Change;
+use crate::store::{Change, Identity};
 
 const PLACES: usize = 1024;
 
@@ -46,6 +46,11 @@ impl Epochs {
 
     pub(super) fn token(&self, hash: &str) -> Place {
         self.place(b'k', hash)
+    }
+
+    /// Of its own: an identity is invalidated with the user that holds it.
+    pub(super) fn identity(&self, identity: &Identity) -> Place {
+        self.place(b'i', identity.as_str())
     }
 
     /// The current epoch: what begins from now on has a greater one.

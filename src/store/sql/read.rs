@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use super::{Backend, Statement, row};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, LoginRecord, Store, StoreError, TenantRecord, TokenHash,
-    TokenRecord, queries,
+    CredentialStore, Freshness, Identity, LoginRecord, Store, StoreError, TenantId, TenantRecord,
+    TokenHash, TokenRecord, queries,
 };
 
 impl<B: Backend> CredentialStore for B {
@@ -32,6 +32,32 @@ impl<B: Backend> CredentialStore for B {
             let hash = hash.to_hex();
             let found = self.select(Statement::new(queries::TOKEN).bind(&*hash)).await?;
             found.first().map(|found| row::token(found).map(Arc::new)).transpose()
+        })
+    }
+
+    fn holder<'a>(
+        &'a self,
+        identity: &'a Identity,
+        _freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        let query = match identity {
+            Identity::Nkey(_) => queries::LOGIN_BY_NKEY,
+            Identity::Certificate(_) => queries::LOGIN_BY_CERTIFICATE,
+        };
+        Box::pin(async move {
+            let found = self.select(Statement::new(query).bind(identity.as_str())).await?;
+            found.first().map(|found| row::login(found).map(Arc::new)).transpose()
+        })
+    }
+
+    fn tenant_of<'a>(
+        &'a self,
+        id: &'a TenantId,
+        _freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+        Box::pin(async move {
+            let found = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
+            found.first().map(|found| row::tenant(found).map(Arc::new)).transpose()
         })
     }
 

@@ -2,10 +2,12 @@
 //! the configured service beside the application's own work.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use nats_callout::authn::{Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use nats_callout::authn::{
+    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
+};
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::config::{Config, Files};
 use nats_callout::credentials::Credentials;
@@ -31,10 +33,9 @@ struct Backwards;
 impl Authenticator for Backwards {
     fn authenticate<'a>(
         &'a self,
-        credentials: &'a Credentials,
-        _deadline: Instant,
+        attempt: Attempt<'a>,
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        let answer = match credentials {
+        let answer = match attempt.credentials {
             Credentials::Token(token) => {
                 let id: String = token.expose().chars().rev().collect();
                 match id.parse() {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use nats_callout::keys::AccountId;
 use nats_callout::store::{
-    CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
-    UserKind, UserRecord,
+    CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
+    TokenHash, TokenRecord, UserKind, UserRecord,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -88,6 +88,23 @@ impl CredentialStore for Fake {
             let user_name = self.tokens.lock().unwrap().get(hash).cloned()?;
             Some(TokenRecord { user_name, expires_at: None })
         }))
+    }
+
+    fn holder<'a>(
+        &'a self,
+        identity: &'a Identity,
+        _: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        let name = identity.as_str();
+        Box::pin(self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))))
+    }
+
+    fn tenant_of<'a>(
+        &'a self,
+        id: &'a TenantId,
+        _: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+        Box::pin(self.read(|| Some(TenantRecord::new(id.clone()))))
     }
 
     fn account_of<'a>(

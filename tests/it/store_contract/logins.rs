@@ -2,8 +2,8 @@
 //! when it cannot.
 
 use nats_callout::store::{
-    Freshness, Isolation, Limits, NewTenant, NewToken, NewUser, PasswordHash, Status, StoreError,
-    TokenHash, UserKind,
+    Freshness, Identity, Isolation, Limits, NewTenant, NewToken, NewUser, PasswordHash, Status,
+    StoreError, TokenHash, UserKind,
 };
 
 use super::{ALICE, Database, TOKEN, on_every_database};
@@ -11,6 +11,8 @@ use super::{ALICE, Database, TOKEN, on_every_database};
 on_every_database!(
     the_contracts_statements_work_word_for_word,
     defaults_are_what_the_contract_says,
+    a_user_is_found_by_what_names_it,
+    a_tenant_is_found_without_a_user,
     provisioned_rows_are_read_back,
     a_tenant_is_added_with_its_user_or_not_at_all,
     what_is_taken_or_missing_is_named,
@@ -71,6 +73,36 @@ async fn defaults_are_what_the_contract_says(db: &dyn Database) {
     assert!(!tenant.limits.jetstream());
     assert!(tenant.created_at > 1_700_000_000 && tenant.updated_at == tenant.created_at);
     assert!(user.created_at >= tenant.created_at && user.updated_at == user.created_at);
+}
+
+async fn a_user_is_found_by_what_names_it(db: &dyn Database) {
+    let nkey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+    db.run(ALICE).await;
+    db.run(&format!("UPDATE users SET nkey = '{nkey}', certificate = 'CN=alice,O=Alice Ltd'"))
+        .await;
+    let store = db.store().await;
+    let name_of = async |identity: &Identity| {
+        let found = store.holder(identity, Freshness::Fresh).await.unwrap();
+        found.map(|login| (login.user.name.clone(), login.tenant.id.to_string()))
+    };
+    let alice = Some(("alice".to_owned(), "42".to_owned()));
+    let certificate = |name: &str| Identity::Certificate(name.into());
+    assert_eq!(name_of(&Identity::Nkey(nkey.parse().unwrap())).await, alice);
+    assert_eq!(name_of(&certificate("CN=alice,O=Alice Ltd")).await, alice);
+    for other in ["CN=alice", "cn=alice,o=alice ltd", nkey, "alice", "", "%"] {
+        assert_eq!(name_of(&certificate(other)).await, None, "{other}");
+    }
+    db.run("UPDATE users SET nkey = NULL, certificate = NULL").await;
+    assert_eq!(name_of(&Identity::Nkey(nkey.parse().unwrap())).await, None);
+    assert_eq!(name_of(&certificate("CN=alice,O=Alice Ltd")).await, None);
+}
+
+async fn a_tenant_is_found_without_a_user(db: &dyn Database) {
+    db.run("INSERT INTO tenants (id, name, js_storage) VALUES ('42', 'Alice Ltd', 7);").await;
+    let store = db.store().await;
+    let found = store.tenant_of(&"42".parse().unwrap(), Freshness::Fresh).await.unwrap().unwrap();
+    assert_eq!((found.id.as_str(), found.limits.storage), ("42", 7));
+    assert!(store.tenant_of(&"43".parse().unwrap(), Freshness::Fresh).await.unwrap().is_none());
 }
 
 fn tenant(id: &str) -> NewTenant {
