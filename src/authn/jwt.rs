@@ -1,0 +1,198 @@
+//! Logins with a JWT of a configured issuer, which a client sends as its token or in the place of
+//! its password.
+//!
+//! ```text
+//! text -> Unverified -> issuer, by `iss` -> key -> Verified -> Identified -> Principal
+//!         token         issuer             keys    token       issuer        this file
+//!                                          keeper
+//!                                          origin
+//! ```
+//!
+//! Each arrow consumes its input, and [`token`] alone makes a [`token::Verified`]. Nothing that the
+//! JWT itself says of keys (`jku`, `x5u`, `jwk`, `x5c`) is read: an issuer's keys come from where
+//! the configuration says. [RFC 7519](https://www.rfc-editor.org/rfc/rfc7519),
+//! [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725).
+
+mod claims;
+mod issuer;
+mod keeper;
+mod keys;
+mod origin;
+mod token;
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+pub use jsonwebtoken::Algorithm;
+
+use self::issuer::Identified;
+pub use self::issuer::{Issuer, IssuerSettings, IssuerStatus, KeyLocation, TenantOf, Users};
+pub use self::origin::{UrlError, check_url};
+pub(crate) use self::token::is_jwt;
+use self::token::{Flaw, Unverified};
+use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
+
+/// The word for the log.
+const METHOD: &str = "jwt";
+
+/// The longest user name, as for rows of the table.
+const MAX_USER_CHARS: usize = 128;
+
+/// Verifies JWTs and finds their users.
+#[derive(Debug)]
+pub struct JwtAuthenticator {
+    issuers: Vec<Arc<Issuer>>,
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl JwtAuthenticator {
+    /// Takes JWTs of these issuers, whose keys are fetched by [`Issuer::keep`] as long as that
+    /// runs. A JWT of another issuer is refused as a token, and no business of this authenticator
+    /// as a password.
+    #[must_use]
+    pub fn new(
+        issuers: Vec<Arc<Issuer>>,
+        store: Arc<dyn CredentialStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { issuers, store, clock }
+    }
+
+    /// The issuer that has to have made this JWT.
+    fn issuer_of(&self, token: &Unverified<'_>) -> Option<&Issuer> {
+        let issuer = token.issuer()?;
+        self.issuers.iter().map(|known| &**known).find(|known| known.settings().issuer == issuer)
+    }
+
+    async fn as_token(&self, sent: &str) -> Result<Authentication, AuthnError> {
+        if !is_jwt(sent) {
+            return Ok(Authentication::NotMine);
+        }
+        let token = match Unverified::parse(sent) {
+            Ok(token) => token,
+            Err(flaw) => return Ok(refuse(None, &flaw)),
+        };
+        match self.issuer_of(&token) {
+            Some(issuer) => self.verify(issuer, token, None).await,
+            None => Ok(Authentication::Refused(DenyReason::UnknownIssuer)),
+        }
+    }
+
+    /// A JWT in the password's place is its user's alone. What is no JWT of ours is a password.
+    async fn as_password(&self, user: &str, sent: &str) -> Result<Authentication, AuthnError> {
+        if !is_jwt(sent) {
+            return Ok(Authentication::NotMine);
+        }
+        let Ok(token) = Unverified::parse(sent) else { return Ok(Authentication::NotMine) };
+        match self.issuer_of(&token) {
+            Some(issuer) => self.verify(issuer, token, Some(user)).await,
+            None => Ok(Authentication::NotMine),
+        }
+    }
+
+    async fn verify(
+        &self,
+        issuer: &Issuer,
+        token: Unverified<'_>,
+        user: Option<&str>,
+    ) -> Result<Authentication, AuthnError> {
+        let verified = match issuer.verify(token).await? {
+            Ok(verified) => verified,
+            Err(flaw) => return Ok(refuse(Some(issuer), &flaw)),
+        };
+        let identified = match issuer.identify(&verified, self.clock.now()) {
+            Ok(identified) => identified,
+            Err(flaw) => return Ok(refuse(Some(issuer), &flaw)),
+        };
+        if user.is_some_and(|user| user != identified.user) {
+            return Ok(refuse(Some(issuer), &Flaw::OtherUser));
+        }
+        self.admit(issuer, identified).await
+    }
+
+    /// Accepts the user whom the JWT names. No refusal rests on a cached row.
+    async fn admit(
+        &self,
+        issuer: &Issuer,
+        identified: Identified,
+    ) -> Result<Authentication, AuthnError> {
+        let users = &issuer.settings().users;
+        let mut refusal = DenyReason::UnknownUser;
+        for freshness in [Freshness::Cached, Freshness::Fresh] {
+            let decided = match self.record(users, &identified, freshness).await? {
+                Some(record) => {
+                    let ends = Some(identified.expires_at);
+                    Principal::new(record, METHOD, ends, self.clock.now())
+                }
+                None => Err(DenyReason::UnknownUser),
+            };
+            match decided {
+                Ok(principal) => {
+                    return Ok(Authentication::Accepted(principal.with_claims(identified.claims)));
+                }
+                Err(reason) => refusal = reason,
+            }
+        }
+        Ok(Authentication::Refused(refusal))
+    }
+
+    /// The user's row, which always comes first and has to be of the tenant that the issuer names,
+    /// if it names one; else a record that the issuer's rules make without a row.
+    async fn record(
+        &self,
+        users: &Users,
+        identified: &Identified,
+        freshness: Freshness,
+    ) -> Result<Option<Arc<LoginRecord>>, AuthnError> {
+        let tenant = identified.tenant.as_ref();
+        if let Some(row) = self.store.user(&identified.user, freshness).await? {
+            return Ok(Some(row).filter(|row| tenant.is_none_or(|it| row.tenant.id == *it)));
+        }
+        let (Users::Policy { kind, policy }, Some(tenant)) = (users, tenant) else {
+            return Ok(None);
+        };
+        let login = tenant.login(&identified.user);
+        // A row may have any name. One that has this one is another user.
+        if self.store.user(&login, freshness).await?.is_some() {
+            return Ok(None);
+        }
+        let Some(tenant) = self.store.tenant_of(tenant, freshness).await? else {
+            return Ok(None);
+        };
+        let user = UserRecord { policy: policy.clone(), ..UserRecord::new(login, *kind) };
+        Ok(Some(Arc::new(LoginRecord { user, tenant: (*tenant).clone() })))
+    }
+}
+
+/// The detail is for whoever looks for it: the log of outcomes has the reason's code.
+fn refuse(issuer: Option<&Issuer>, flaw: &Flaw) -> Authentication {
+    let issuer = issuer.map(|issuer| issuer.settings().name.as_str());
+    tracing::debug!(issuer, %flaw, "a JWT is refused");
+    Authentication::Refused(flaw.reason())
+}
+
+impl Authenticator for JwtAuthenticator {
+    fn authenticate<'a>(
+        &'a self,
+        attempt: Attempt<'a>,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        async move {
+            match attempt.credentials {
+                Credentials::Token(sent) => self.as_token(sent.expose()).await,
+                Credentials::Password { user, password } => {
+                    self.as_password(user, password.expose()).await
+                }
+                _ => Ok(Authentication::NotMine),
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

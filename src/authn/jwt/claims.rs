@@ -1,0 +1,157 @@
+//! What verified claims say: whom they are for, when they hold, and what of them a policy may see.
+
+use serde_json::{Map, Value};
+
+use super::token::Flaw;
+use crate::clock::UnixSeconds;
+
+/// The claim of this name; where there is none, the dots in it lead into objects, so that
+/// `realm_access.roles` is Keycloak's list of roles.
+pub(super) fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        find(claims.get(first)?.as_object()?, rest)
+    })
+}
+
+/// A claim as a policy sees it: a text, number or truth as one entry, a list of them as its
+/// entries. What is deeper is left out.
+pub(super) fn entries(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => Some(values.iter().filter_map(scalar).collect()),
+        value => scalar(value).map(|entry| vec![entry]),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Checks that one of `accepted` is in `aud`, a text or a list of them.
+pub(super) fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), Flaw> {
+    let is_ours =
+        |value: &Value| value.as_str().is_some_and(|it| accepted.iter().any(|our| our == it));
+    let found = match claims.get("aud") {
+        Some(Value::Array(values)) => values.iter().any(is_ours),
+        Some(value) => is_ours(value),
+        None => false,
+    };
+    if found { Ok(()) } else { Err(Flaw::Audience) }
+}
+
+/// When the JWT stops holding, if it holds now. With `leeway` seconds between the clocks, one that
+/// has just ended holds until that time is over too; a grant never lasts longer.
+pub(super) fn check_times(
+    claims: &Map<String, Value>,
+    leeway: UnixSeconds,
+    now: UnixSeconds,
+) -> Result<UnixSeconds, Flaw> {
+    for begins in ["nbf", "iat"] {
+        if let Some(value) = claims.get(begins) {
+            let begins = seconds(value).ok_or(Flaw::NotYet)?;
+            if begins > now.saturating_add(leeway) {
+                return Err(Flaw::NotYet);
+            }
+        }
+    }
+    let end = claims.get("exp").and_then(seconds).ok_or(Flaw::NoEnd)?;
+    let last = end.saturating_add(leeway);
+    if end > now {
+        Ok(end)
+    } else if last > now {
+        Ok(last)
+    } else {
+        Err(Flaw::Expired)
+    }
+}
+
+/// A NumericDate, which may have a fraction.
+#[allow(clippy::cast_possible_truncation, reason = "a float becomes the nearest whole number")]
+fn seconds(value: &Value) -> Option<UnixSeconds> {
+    value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds.floor() as UnixSeconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn names_with_dots() {
+        let claims = map(json!({
+            "realm_access": { "roles": ["a", "b"] }, "https://x.org/t": "42", "a.b": 1,
+            "a": { "b": 2, "c": { "d.e": 3 } },
+        }));
+        let found = |name| find(&claims, name).cloned();
+        assert_eq!(found("realm_access.roles"), Some(json!(["a", "b"])));
+        assert_eq!(found("https://x.org/t"), Some(json!("42")));
+        assert_eq!(found("a.b"), Some(json!(1)), "the whole name comes first");
+        assert_eq!(found("a.c.d.e"), Some(json!(3)));
+        for none in ["", ".", "a.", "a.b.c", "realm_access.roles.0", "b"] {
+            assert_eq!(found(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn entries_of_a_claim() {
+        let of = |value: Value| entries(&value);
+        assert_eq!(of(json!("a")), Some(vec!["a".to_owned()]));
+        assert_eq!(of(json!(5)), Some(vec!["5".to_owned()]));
+        assert_eq!(
+            of(json!([true, "b", { "c": 1 }, ["d"], null])),
+            Some(vec!["true".to_owned(), "b".to_owned()])
+        );
+        assert_eq!(of(json!({ "a": 1 })), None);
+        assert_eq!(of(Value::Null), None);
+    }
+
+    #[test]
+    fn audiences() {
+        let ours = ["nats".to_owned(), "other".to_owned()];
+        let check = |value: Value| check_audience(&map(value), &ours);
+        assert_eq!(check(json!({ "aud": "nats" })), Ok(()));
+        assert_eq!(check(json!({ "aud": ["x", "other"] })), Ok(()));
+        for wrong in [
+            json!({}),
+            json!({ "aud": "Nats" }),
+            json!({ "aud": [] }),
+            json!({ "aud": [["nats"]] }),
+            json!({ "aud": { "nats": true } }),
+            json!({ "aud": null }),
+            json!({ "azp": "nats" }),
+        ] {
+            assert_eq!(check(wrong.clone()), Err(Flaw::Audience), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let check = |value: Value| check_times(&map(value), 30, 1_000);
+        assert_eq!(check(json!({ "exp": 1_001 })), Ok(1_001));
+        assert_eq!(check(json!({ "exp": 1_060.9 })), Ok(1_060));
+        assert_eq!(check(json!({ "exp": 1e300 })), Ok(UnixSeconds::MAX));
+        assert_eq!(check(json!({ "exp": 1_000 })), Ok(1_030), "within the leeway");
+        assert_eq!(check(json!({ "exp": 971 })), Ok(1_001));
+        assert_eq!(check(json!({ "exp": 970 })), Err(Flaw::Expired));
+        assert_eq!(check(json!({ "exp": -1e300 })), Err(Flaw::Expired));
+        assert_eq!(check(json!({ "exp": "1001" })), Err(Flaw::NoEnd));
+        assert_eq!(check(json!({ "exp": null })), Err(Flaw::NoEnd));
+        assert_eq!(check(json!({})), Err(Flaw::NoEnd));
+        for begins in ["nbf", "iat"] {
+            let from = |at: Value| check(json!({ "exp": 2_000, begins: at }));
+            assert_eq!(from(json!(1_030)), Ok(2_000));
+            assert_eq!(from(json!(1_031)), Err(Flaw::NotYet));
+            assert_eq!(from(json!("1")), Err(Flaw::NotYet));
+        }
+    }
+}

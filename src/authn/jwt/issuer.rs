@@ -1,0 +1,257 @@
+//! An issuer: what the configuration says of it, and the two questions that this decides. Has it
+//! signed this JWT, and whom does the JWT name?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::keeper::{Keeper, Pace};
+use super::origin::{Origin, Source};
+use super::token::{Flaw, Unverified, Verified};
+use super::{MAX_USER_CHARS, claims};
+use crate::authn::{AuthnError, Claims};
+use crate::clock::UnixSeconds;
+use crate::keyfile::{self, KeyFileError};
+use crate::store::{TenantId, UserKind};
+
+/// What is known of an issuer, and what its JWTs may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// A word for logs, metrics and messages.
+    pub name: String,
+    /// The exact `iss` of its JWTs.
+    pub issuer: String,
+    /// Where its keys are.
+    pub keys: KeyLocation,
+    /// Of these, `aud` has to name one.
+    pub audience: Vec<String>,
+    /// The algorithms that it may use: `HS256`, `HS384` and `HS512` with shared secrets alone, the
+    /// others without.
+    pub algorithms: Vec<Algorithm>,
+    /// How far its clock may differ from ours.
+    pub leeway: Duration,
+    /// The claim that names the user.
+    pub user_claim: String,
+    /// The claims that are handed to the policy.
+    pub claims: Vec<String>,
+    /// Which tenant its users belong to. Where it says nothing, a user's row does.
+    pub tenant: Option<TenantOf>,
+    /// Who is admitted.
+    pub users: Users,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyLocation {
+    /// Where `<issuer>/.well-known/openid-configuration` says.
+    Discovery {
+        /// The only certificates that its server is trusted by, where not those of the system.
+        ca_file: Option<PathBuf>,
+    },
+    /// At this URL, as a JWK set.
+    Url {
+        /// The URL.
+        url: String,
+        /// The only certificates that its server is trusted by, where not those of the system.
+        ca_file: Option<PathBuf>,
+    },
+    /// In this file, as a JWK set; read again when it changes.
+    File(PathBuf),
+    /// Secrets that the issuer has too, one in each file: the one in use, then the next or the
+    /// previous one.
+    Secret(Vec<PathBuf>),
+}
+
+/// Which tenant the users of an issuer belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantOf {
+    /// All to this one.
+    Fixed(TenantId),
+    /// Each to the one that this claim names.
+    Claim(String),
+}
+
+/// Whom an issuer's JWT admits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Users {
+    /// Users that have a row in the table.
+    Table,
+    /// Users without a row too, of a tenant that has one: [`IssuerSettings::tenant`] names it. The
+    /// login name of such a user is [`TenantId::login`].
+    Policy {
+        /// What they are.
+        kind: UserKind,
+        /// Their policy, where not the one of their tenant or their kind.
+        policy: Option<String>,
+    },
+}
+
+/// Whom a verified JWT names.
+#[derive(Debug)]
+pub(super) struct Identified {
+    pub(super) user: String,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) expires_at: UnixSeconds,
+    pub(super) claims: Claims,
+}
+
+/// How it stands with an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerStatus {
+    /// How many usable keys are held.
+    pub keys: usize,
+    /// Why the last fetch brought nothing.
+    pub fault: Option<Arc<str>>,
+    /// How often they were fetched.
+    pub fetches: u64,
+    /// How many of these fetches brought nothing.
+    pub failures: u64,
+}
+
+/// An issuer with its keys.
+#[derive(Debug)]
+pub struct Issuer {
+    settings: IssuerSettings,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Secrets(Vec<DecodingKey>),
+    Kept(Box<Keeper>),
+}
+
+impl Issuer {
+    /// Reads the secrets, if that is how its JWTs are verified. Keys of other kinds are fetched by
+    /// [`Self::keep`].
+    pub fn open(settings: IssuerSettings) -> Result<Self, KeyFileError> {
+        let kept = |source, ca_file: &Option<PathBuf>| {
+            let (ca_file, algorithms) = (ca_file.clone(), settings.algorithms.clone());
+            let origin = Origin { source, ca_file, algorithms };
+            Keys::Kept(Box::new(Keeper::new(settings.name.clone(), origin, Pace::DEFAULT)))
+        };
+        let keys = match &settings.keys {
+            KeyLocation::Discovery { ca_file } => {
+                kept(Source::Discovery { issuer: settings.issuer.clone() }, ca_file)
+            }
+            KeyLocation::Url { url, ca_file } => kept(Source::Url(url.clone()), ca_file),
+            KeyLocation::File(path) => kept(Source::File(path.clone()), &None),
+            KeyLocation::Secret(files) => {
+                let least = settings.algorithms.iter().map(|it| hash_size(*it)).max();
+                let read = |path: &PathBuf| {
+                    let secret = keyfile::shared_secret(path, least.unwrap_or(64))?;
+                    Ok(DecodingKey::from_secret(secret.as_bytes()))
+                };
+                Keys::Secrets(files.iter().map(read).collect::<Result<_, KeyFileError>>()?)
+            }
+        };
+        Ok(Self { settings, keys })
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub fn settings(&self) -> &IssuerSettings {
+        &self.settings
+    }
+
+    /// Fetches its keys, renews them before they expire, and looks for those that JWTs name and
+    /// are not known, until `stop`. Without it, only shared secrets verify anything.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        if let Keys::Kept(keeper) = &self.keys {
+            keeper.run(stop).await;
+        }
+    }
+
+    /// How it stands with its keys.
+    #[must_use]
+    pub fn status(&self) -> IssuerStatus {
+        match &self.keys {
+            Keys::Secrets(secrets) => {
+                IssuerStatus { keys: secrets.len(), fault: None, fetches: 0, failures: 0 }
+            }
+            Keys::Kept(keeper) => {
+                let standing = keeper.standing();
+                IssuerStatus {
+                    keys: standing.keys,
+                    fault: standing.fault,
+                    fetches: standing.fetches,
+                    failures: standing.failures,
+                }
+            }
+        }
+    }
+
+    /// Fetches its keys once, for nobody but the caller: how many are usable, or why none are.
+    pub async fn probe(&self) -> Result<usize, String> {
+        match &self.keys {
+            Keys::Secrets(secrets) => Ok(secrets.len()),
+            Keys::Kept(keeper) => keeper.probe().await,
+        }
+    }
+
+    /// Verifies that it has signed the JWT.
+    pub(super) async fn verify(
+        &self,
+        token: Unverified<'_>,
+    ) -> Result<Result<Verified, Flaw>, AuthnError> {
+        let algorithm = match token.algorithm(&self.settings.algorithms) {
+            Ok(algorithm) => algorithm,
+            Err(flaw) => return Ok(Err(flaw)),
+        };
+        match &self.keys {
+            Keys::Secrets(secrets) => Ok(token.verify(secrets, algorithm)),
+            Keys::Kept(keeper) => {
+                let key = keeper.key(token.key_id(), algorithm).await.map_err(|unavailable| {
+                    AuthnError::Keys { issuer: self.settings.name.clone(), reason: unavailable.0 }
+                })?;
+                Ok(key.and_then(|key| token.verify([key.decoding()], algorithm)))
+            }
+        }
+    }
+
+    /// Whom the JWT names, if it is for us and holds at `now`.
+    pub(super) fn identify(&self, token: &Verified, now: UnixSeconds) -> Result<Identified, Flaw> {
+        let (settings, all) = (&self.settings, token.claims());
+        claims::check_audience(all, &settings.audience)?;
+        let leeway = UnixSeconds::try_from(settings.leeway.as_secs()).unwrap_or(0);
+        let expires_at = claims::check_times(all, leeway, now)?;
+        let tenant = match &settings.tenant {
+            None => None,
+            Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
+            Some(TenantOf::Claim(name)) => {
+                let named = claims::find(all, name).and_then(Value::as_str);
+                Some(named.and_then(|id| id.parse().ok()).ok_or(Flaw::NoTenant)?)
+            }
+        };
+        let handed = settings
+            .claims
+            .iter()
+            .filter_map(|name| Some((name.clone(), claims::entries(claims::find(all, name)?)?)));
+        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed.collect() })
+    }
+
+    fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {
+        let name = &self.settings.user_claim;
+        let user = claims::find(all, name).and_then(Value::as_str).ok_or(Flaw::NoUser)?;
+        // Whoever may enter any address at the issuer could be anybody here.
+        let is_verified = name != "email"
+            || all.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true));
+        let is_name = !user.is_empty()
+            && user.chars().nth(MAX_USER_CHARS).is_none()
+            && !user.chars().any(char::is_control);
+        if is_name && is_verified { Ok(user.to_owned()) } else { Err(Flaw::NoUser) }
+    }
+}
+
+/// The least length of a secret, in bytes (RFC 7518, section 3.2).
+fn hash_size(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HS256 => 32,
+        Algorithm::HS384 => 48,
+        _ => 64,
+    }
+}

@@ -1,0 +1,292 @@
+//! The whole path, with shared secrets and a store in memory. Real issuers with keys of their own
+//! are in the integration tests.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
+use super::*;
+use crate::credentials::Secret;
+use crate::store::{Status, StoreError, TenantId, TenantRecord, UserKind};
+
+const ISS: &str = "https://license.example.com";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const OLD_SECRET: &str = "fedcba9876543210fedcba9876543210";
+
+struct Case {
+    store: Arc<FakeStore>,
+    authenticator: JwtAuthenticator,
+}
+
+fn settings() -> IssuerSettings {
+    IssuerSettings {
+        name: "license".to_owned(),
+        issuer: ISS.to_owned(),
+        keys: KeyLocation::Secret(Vec::new()),
+        audience: vec!["nats".to_owned()],
+        algorithms: vec![Algorithm::HS256],
+        leeway: Duration::from_secs(30),
+        user_claim: "sub".to_owned(),
+        claims: vec!["roles".to_owned(), "missing".to_owned(), "deep.list".to_owned()],
+        tenant: None,
+        users: Users::Table,
+    }
+}
+
+fn case(settings: IssuerSettings) -> Case {
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(folder.path(), 0o700);
+    let files = [SECRET, OLD_SECRET].map(|secret| {
+        let path = folder.path().join(&secret[..4]);
+        std::fs::write(&path, format!("{secret}\n")).unwrap();
+        mode(&path, 0o600);
+        path
+    });
+    let keys = KeyLocation::Secret(files.to_vec());
+    let issuer = Issuer::open(IssuerSettings { keys, ..settings }).unwrap();
+    let store = Arc::new(FakeStore::default());
+    let authenticator = JwtAuthenticator::new(
+        vec![Arc::new(issuer)],
+        Arc::clone(&store) as Arc<dyn CredentialStore>,
+        Arc::new(SetClock::default()),
+    );
+    Case { store, authenticator }
+}
+
+fn by_policy(tenant: TenantOf) -> IssuerSettings {
+    let users = Users::Policy { kind: UserKind::Bb, policy: Some("guest".to_owned()) };
+    IssuerSettings { tenant: Some(tenant), users, ..settings() }
+}
+
+fn claims() -> Value {
+    json!({ "iss": ISS, "aud": "nats", "sub": "alice", "exp": NOW + 60 })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+fn sign(secret: &str, claims: &Value) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::default(), claims, &key).unwrap()
+}
+
+fn jwt(claims: &Value) -> String {
+    sign(SECRET, claims)
+}
+
+impl Case {
+    async fn token(&self, text: &str) -> Result<Authentication, AuthnError> {
+        let credentials = Credentials::Token(Secret::new(text.to_owned()));
+        self.authenticator.authenticate(attempt(&credentials, far())).await
+    }
+
+    async fn password(&self, user: &str, text: &str) -> Result<Authentication, AuthnError> {
+        let password = Secret::new(text.to_owned());
+        let credentials = Credentials::Password { user: user.to_owned(), password };
+        self.authenticator.authenticate(attempt(&credentials, far())).await
+    }
+}
+
+fn not_mine(answer: &Result<Authentication, AuthnError>) -> bool {
+    matches!(answer, Ok(Authentication::NotMine))
+}
+
+#[tokio::test]
+async fn the_row_that_a_jwt_names_with_its_claims() {
+    let case = case(settings());
+    case.store.put(record("alice", None));
+    let mut said = with("roles", json!(["a", "b"]));
+    said["deep"] = json!({ "list": [1, true] });
+    let principal = accepted(case.token(&jwt(&said)).await);
+    assert_eq!(principal.record().user.name, "alice");
+    assert_eq!(principal.method(), "jwt");
+    assert_eq!(principal.expires_at(), Some(NOW + 60), "the grant ends with it");
+    let handed: Vec<_> = principal.claims().iter().collect();
+    let texts = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        handed,
+        [
+            (&"deep.list".to_owned(), &texts(&["1", "true"])),
+            (&"roles".to_owned(), &texts(&["a", "b"])),
+        ]
+    );
+    assert_eq!(case.store.reads(), (1, 0));
+    accepted(case.token(&sign(OLD_SECRET, &claims())).await);
+    let late = accepted(case.token(&jwt(&with("exp", json!(NOW - 10)))).await);
+    assert_eq!(late.expires_at(), Some(NOW + 20), "what is left of the leeway");
+}
+
+#[tokio::test]
+async fn in_the_password_field_it_is_its_users_alone() {
+    let case = case(settings());
+    case.store.put(record("alice", None));
+    case.store.put(record("bob", None));
+    accepted(case.password("alice", &jwt(&claims())).await);
+    assert_eq!(refused(case.password("bob", &jwt(&claims())).await), DenyReason::InvalidToken);
+    let wrong = sign("x".repeat(32).as_str(), &claims());
+    assert_eq!(refused(case.password("alice", &wrong).await), DenyReason::InvalidToken);
+    // These are passwords as far as this authenticator knows: a hash follows.
+    for password in [
+        jwt(&with("iss", json!("https://other.example.com"))),
+        jwt(&json!({ "sub": "alice" })),
+        "hunter2".to_owned(),
+        format!("{}.{}.x", "eyJhbGciOiJIUzI1NiJ9", "A".repeat(9_000)),
+    ] {
+        assert!(not_mine(&case.password("alice", &password).await), "{password}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_refused_or_left_to_others() {
+    let case = case(settings());
+    case.store.put(record("alice", None));
+    for text in ["", "hunter2", "nct_0000000000000000000000000000000019Bvis", "a.b.c"] {
+        assert!(not_mine(&case.token(text).await), "{text}");
+    }
+    assert!(not_mine(&case.authenticator.authenticate(attempt(&Credentials::None, far())).await));
+    for (said, reason) in [
+        (with("iss", json!("https://license.example.com/")), DenyReason::UnknownIssuer),
+        (with("iss", json!([ISS])), DenyReason::UnknownIssuer),
+        (with("iss", Value::Null), DenyReason::UnknownIssuer),
+        (with("aud", json!("other")), DenyReason::InvalidToken),
+        (with("aud", Value::Null), DenyReason::InvalidToken),
+        (with("exp", Value::Null), DenyReason::InvalidToken),
+        (with("exp", json!(NOW - 30)), DenyReason::TokenExpired),
+        (with("nbf", json!(NOW + 31)), DenyReason::InvalidToken),
+        (with("iat", json!(NOW + 31)), DenyReason::InvalidToken),
+        (with("sub", json!("")), DenyReason::InvalidToken),
+        (with("sub", json!(5)), DenyReason::InvalidToken),
+        (with("sub", json!("a\nb")), DenyReason::InvalidToken),
+        (with("sub", json!("x".repeat(129))), DenyReason::InvalidToken),
+        (with("sub", json!("x".repeat(128))), DenyReason::UnknownUser),
+    ] {
+        assert_eq!(refused(case.token(&jwt(&said)).await), reason, "{said}");
+    }
+    let long = jwt(&with("pad", json!("x".repeat(9_000))));
+    assert_eq!(refused(case.token(&long).await), DenyReason::InvalidToken);
+    let mut altered = jwt(&claims()).into_bytes();
+    let last = altered.len() - 2;
+    altered[last] = if altered[last] == b'A' { b'B' } else { b'A' };
+    let altered = String::from_utf8(altered).unwrap();
+    assert_eq!(refused(case.token(&altered).await), DenyReason::InvalidToken);
+}
+
+#[tokio::test]
+async fn an_address_counts_only_when_it_is_verified() {
+    let case = case(IssuerSettings { user_claim: "email".to_owned(), ..settings() });
+    case.store.put(record("a@x.org", None));
+    let said = |verified: Value| {
+        let mut said = with("email", json!("a@x.org"));
+        said["email_verified"] = verified;
+        jwt(&said)
+    };
+    accepted(case.token(&said(json!(true))).await);
+    accepted(case.token(&jwt(&with("email", json!("a@x.org")))).await);
+    for verified in [json!(false), json!("true"), Value::Null] {
+        assert_eq!(refused(case.token(&said(verified)).await), DenyReason::InvalidToken);
+    }
+}
+
+#[tokio::test]
+async fn no_refusal_rests_on_a_cached_row() {
+    let case = case(settings());
+    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UnknownUser);
+    assert_eq!(case.store.reads(), (1, 1));
+    let mut suspended = record("alice", None);
+    suspended.user.status = Status::Suspended;
+    case.store.put_cached(suspended.clone());
+    case.store.put_database(record("alice", None));
+    accepted(case.token(&jwt(&claims())).await);
+    case.store.put(suspended);
+    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UserSuspended);
+    case.store.outage.store(true, SeqCst);
+    let answer = case.token(&jwt(&claims())).await;
+    assert!(matches!(answer, Err(AuthnError::Store(StoreError::Unavailable(_)))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn users_without_a_row_belong_to_a_tenant_that_has_one() {
+    let case = case(by_policy(TenantOf::Claim("org".to_owned())));
+    let said = with("org", json!("42"));
+    assert_eq!(refused(case.token(&jwt(&said)).await), DenyReason::UnknownUser);
+    let tenant = TenantRecord::new("42".parse().unwrap());
+    case.store.put_tenant(tenant.clone());
+    let principal = accepted(case.token(&jwt(&said)).await);
+    let user = &principal.record().user;
+    assert_eq!((user.name.as_str(), user.kind), ("42/alice", UserKind::Bb));
+    assert_eq!(user.policy.as_deref(), Some("guest"));
+    let of_login = TenantId::of_login(&user.name);
+    assert_eq!(of_login, Some(tenant.id.clone()), "what tells of its end knows whose it was");
+    assert_eq!(principal.record().tenant, tenant);
+    accepted(case.password("alice", &jwt(&said)).await);
+    for org in [json!("43"), json!("4.2"), json!(42), Value::Null] {
+        let answer = refused(case.token(&jwt(&with("org", org.clone()))).await);
+        let is_id = org == "43";
+        let expected = if is_id { DenyReason::UnknownUser } else { DenyReason::InvalidToken };
+        assert_eq!(answer, expected, "{org}");
+    }
+    let suspended = TenantRecord { status: Status::Suspended, ..tenant.clone() };
+    case.store.put_tenant_cached(suspended.clone());
+    accepted(case.token(&jwt(&said)).await);
+    case.store.put_tenant(suspended);
+    assert_eq!(refused(case.token(&jwt(&said)).await), DenyReason::TenantSuspended);
+    case.store.put_tenant(TenantRecord { expires_at: Some(NOW), ..tenant });
+    assert_eq!(refused(case.token(&jwt(&said)).await), DenyReason::TenantExpired);
+}
+
+#[tokio::test]
+async fn a_row_comes_first_and_is_of_the_tenant_that_is_named() {
+    let case = case(by_policy(TenantOf::Fixed("42".parse().unwrap())));
+    case.store.put_tenant(TenantRecord::new("42".parse().unwrap()));
+    let mut row = record("alice", None);
+    row.user.kind = UserKind::Service;
+    case.store.put(row.clone());
+    let principal = accepted(case.token(&jwt(&claims())).await);
+    assert_eq!(*principal.record(), row, "the row decides");
+    row.user.status = Status::Suspended;
+    case.store.put(row.clone());
+    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UserSuspended);
+    row.user.status = Status::Active;
+    row.tenant = TenantRecord::new("43".parse().unwrap());
+    case.store.put(row);
+    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UnknownUser);
+    // A row by the very name that a user without one would have is another user.
+    let bob = with("sub", json!("bob"));
+    accepted(case.token(&jwt(&bob)).await);
+    case.store.put(record("42/bob", None));
+    assert_eq!(refused(case.token(&jwt(&bob)).await), DenyReason::UnknownUser);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_named_binds_rows_too() {
+    let case =
+        case(IssuerSettings { tenant: Some(TenantOf::Fixed("43".parse().unwrap())), ..settings() });
+    case.store.put(record("alice", None));
+    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UnknownUser);
+}
+
+#[test]
+fn short_secrets_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "x".repeat(40)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let open = |algorithms: &[Algorithm]| {
+        let keys = KeyLocation::Secret(vec![path.clone()]);
+        Issuer::open(IssuerSettings { keys, algorithms: algorithms.to_vec(), ..settings() })
+    };
+    assert!(open(&[Algorithm::HS256]).is_ok());
+    let error = open(&[Algorithm::HS256, Algorithm::HS512]).unwrap_err().to_string();
+    assert!(error.contains("holds 40 bytes") && error.contains("at least 64"), "{error}");
+}

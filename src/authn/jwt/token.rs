@@ -1,0 +1,231 @@
+//! A JWT as text ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515), compact form): taken apart,
+//! and verified with a key of its issuer. Only what is needed to choose the key is looked at before
+//! the signature is known to be right.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::authn::DenyReason;
+
+/// The longest JWT that is looked at. A connection's whole CONNECT line is at most 4 KiB unless
+/// nats-server's `max_control_line` says otherwise.
+const MAX_BYTES: usize = 8 * 1024;
+
+/// What a `typ` may be: a JWT, or an OAuth access token (RFC 9068). Everything else is made for
+/// another purpose.
+const TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+/// Why a JWT is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Flaw {
+    #[error("longer than {MAX_BYTES} bytes")]
+    TooLong,
+    #[error("malformed")]
+    Malformed,
+    #[error("`alg` is none that the issuer may use")]
+    Algorithm,
+    #[error("`typ` says that it was made for another purpose")]
+    Type,
+    #[error("`crit` demands what is not known here")]
+    Critical,
+    #[error("no key of the issuer fits `kid` and `alg`")]
+    NoKey,
+    #[error("more than one key of the issuer fits, and `kid` does not tell which")]
+    Ambiguous,
+    #[error("the signature is wrong")]
+    Signature,
+    #[error("`aud` is missing, or names none of the issuer's `audience`")]
+    Audience,
+    #[error("`exp` is missing or no number")]
+    NoEnd,
+    #[error("`nbf` or `iat` is no number, or in the future")]
+    NotYet,
+    #[error("`exp` is in the past")]
+    Expired,
+    #[error("the claim that names the user is missing, no text, or not verified")]
+    NoUser,
+    #[error("the claim that names the tenant is missing, or no tenant's id")]
+    NoTenant,
+    #[error("it is in the password's place of another user")]
+    OtherUser,
+}
+
+impl Flaw {
+    pub(super) fn reason(self) -> DenyReason {
+        match self {
+            Self::Expired => DenyReason::TokenExpired,
+            _ => DenyReason::InvalidToken,
+        }
+    }
+}
+
+/// Whether a text is a JWT by its looks: three parts, the first of which is a JSON object that
+/// names an algorithm.
+pub(crate) fn is_jwt(text: &str) -> bool {
+    let Some([header, rest @ ..]) = split(text) else { return false };
+    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    rest.iter().all(|part| part.bytes().all(base64url))
+        && object(header).is_some_and(|header| header.get("alg").is_some_and(Value::is_string))
+}
+
+fn split(text: &str) -> Option<[&str; 3]> {
+    let mut parts = text.split('.');
+    let split = [parts.next()?, parts.next()?, parts.next()?];
+    parts.next().is_none().then_some(split)
+}
+
+fn object(part: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+/// A JWT that anybody may have made.
+pub(super) struct Unverified<'a> {
+    header: Header,
+    has_critical: bool,
+    claims: Map<String, Value>,
+    message: &'a str,
+    signature: &'a str,
+}
+
+/// The claims of a JWT whose signature is its issuer's.
+#[derive(Debug)]
+pub(super) struct Verified(Map<String, Value>);
+
+impl Verified {
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl<'a> Unverified<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, Flaw> {
+        if text.len() > MAX_BYTES {
+            return Err(Flaw::TooLong);
+        }
+        let [header, payload, _] = split(text).ok_or(Flaw::Malformed)?;
+        let (message, signature) = text.rsplit_once('.').ok_or(Flaw::Malformed)?;
+        let header = object(header).ok_or(Flaw::Malformed)?;
+        let claims = object(payload).ok_or(Flaw::Malformed)?;
+        // Even an empty or malformed `crit` is a demand.
+        let has_critical = header.contains_key("crit");
+        let header = serde_json::from_value(Value::Object(header)).map_err(|_| Flaw::Malformed)?;
+        Ok(Self { header, has_critical, claims, message, signature })
+    }
+
+    /// Who claims to have made it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    /// Which key it claims to be signed with.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
+    /// Its algorithm, if it is one of those that its issuer may use and the header demands nothing
+    /// that is not done here.
+    pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
+        let algorithm = self.header.alg.parse().ok();
+        let algorithm = algorithm.filter(|it| allowed.contains(it)).ok_or(Flaw::Algorithm)?;
+        if self.has_critical {
+            return Err(Flaw::Critical);
+        }
+        let typ = self.header.typ.as_deref().unwrap_or("jwt").to_ascii_lowercase();
+        let typ = typ.strip_prefix("application/").unwrap_or(&typ);
+        if TYPES.contains(&typ) { Ok(algorithm) } else { Err(Flaw::Type) }
+    }
+
+    /// Its claims, if one of these keys has signed it.
+    pub(super) fn verify<'k>(
+        self,
+        keys: impl IntoIterator<Item = &'k DecodingKey>,
+        algorithm: Algorithm,
+    ) -> Result<Verified, Flaw> {
+        let message = self.message.as_bytes();
+        let is_signed = keys.into_iter().any(|key| {
+            jsonwebtoken::crypto::verify(self.signature, message, key, algorithm).unwrap_or(false)
+        });
+        if is_signed { Ok(Verified(self.claims)) } else { Err(Flaw::Signature) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(header: &str, payload: &str) -> String {
+        let encode = |part: &str| URL_SAFE_NO_PAD.encode(part);
+        format!("{}.{}.c2ln", encode(header), encode(payload))
+    }
+
+    #[test]
+    fn what_looks_like_a_jwt() {
+        assert!(is_jwt(&text(r#"{"alg":"RS256"}"#, "{}")));
+        assert!(is_jwt(&text(r#"{"alg":"none"}"#, "{}").replace("c2ln", "")));
+        assert!(is_jwt(&text(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#, "not json")));
+        let jwt = text(r#"{"alg":"RS256"}"#, "{}");
+        for other in [
+            "",
+            "hunter2",
+            "nct_0000000000000000000000000000000019Bvis",
+            "a.b.c",
+            "eyJ.eyJ.eyJ",
+            &format!("{jwt}.x"),
+            &format!("{jwt}="),
+            &format!(" {jwt}"),
+            &text(r#"{"typ":"JWT"}"#, "{}"),
+            &text(r#"{"alg":5}"#, "{}"),
+            &text(r#"["alg"]"#, "{}"),
+        ] {
+            assert!(!is_jwt(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn headers_that_are_refused() {
+        let of = |header: &str| {
+            let text = text(header, r#"{"iss":"me"}"#);
+            Unverified::parse(&text).and_then(|it| it.algorithm(&[Algorithm::RS256]))
+        };
+        assert_eq!(of(r#"{"alg":"RS256"}"#), Ok(Algorithm::RS256));
+        for typ in ["JWT", "jwt", "at+jwt", "application/at+JWT"] {
+            let header = format!(r#"{{"alg":"RS256","typ":"{typ}","jku":"http://x","x5c":[1]}}"#);
+            assert_eq!(of(&header), Ok(Algorithm::RS256), "{typ}");
+        }
+        for (header, flaw) in [
+            (r#"{"alg":"none"}"#, Flaw::Algorithm),
+            (r#"{"alg":"None"}"#, Flaw::Algorithm),
+            (r#"{"alg":"HS256"}"#, Flaw::Algorithm),
+            (r#"{"alg":"RS512"}"#, Flaw::Algorithm),
+            (r#"{"alg":"ed25519-nkey","typ":"JWT"}"#, Flaw::Algorithm),
+            (r#"{"alg":"RS256","crit":["b64"],"b64":false}"#, Flaw::Critical),
+            (r#"{"alg":"RS256","crit":null}"#, Flaw::Critical),
+            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Flaw::Type),
+            (r#"{"alg":"RS256","typ":"dpop+jwt"}"#, Flaw::Type),
+            (r#"{"alg":"RS256","kid":7}"#, Flaw::Malformed),
+            (r#"{"alg":["RS256"]}"#, Flaw::Malformed),
+        ] {
+            assert_eq!(of(header), Err(flaw), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_long_one_is_not_decoded() {
+        let long = text(r#"{"alg":"RS256"}"#, &format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_BYTES)));
+        assert!(is_jwt(&long));
+        assert_eq!(Unverified::parse(&long).err(), Some(Flaw::TooLong));
+        assert_eq!(Unverified::parse("a.b").err(), Some(Flaw::Malformed));
+        let list = text(r#"{"alg":"RS256"}"#, "[]");
+        assert_eq!(Unverified::parse(&list).err(), Some(Flaw::Malformed));
+    }
+}

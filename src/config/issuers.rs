@@ -1,0 +1,369 @@
+//! `[issuers.NAME]`: whose JWTs are logins, where their keys are, and whom they admit.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::units::seconds;
+use crate::authn::jwt::{Algorithm, IssuerSettings, KeyLocation, TenantOf, Users, check_url};
+use crate::store::{TenantId, UserKind};
+
+/// What public keys may be used with unless the configuration says otherwise.
+const OF_KEY_SETS: [Algorithm; 5] =
+    [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+
+/// What shared secrets may be used with.
+const OF_SECRETS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+
+const SOURCES: &str = "write one of discovery = true, jwks_url, jwks_file and secret";
+
+const MAX_LEEWAY: Duration = seconds(300);
+
+pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut issuers = Vec::new();
+    for name in reader.named_tables() {
+        let Some(settings) = Table { reader, name: &name }.settings() else { continue };
+        let key = format!("issuers.{name}.issuer");
+        if let Some(other) = known.insert(settings.issuer.clone(), name) {
+            reader.wrong(
+                &key,
+                format!("is the issuer of [issuers.{other}] too"),
+                "give each issuer one table: `iss` has to tell which rules hold",
+            );
+        }
+        issuers.push(settings);
+    }
+    issuers
+}
+
+struct Table<'a> {
+    reader: &'a mut Reader,
+    name: &'a str,
+}
+
+impl Table<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("issuers.{}.{key}", self.name)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.reader.has(&self.key(key))
+    }
+
+    fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.reader.wrong(&self.key(key), what, remedy);
+    }
+
+    fn text(&mut self, key: &str, remedy: &str) -> Option<String> {
+        self.reader.parsed(&self.key(key), remedy, |text| {
+            if text.trim().is_empty() { Err("empty".to_owned()) } else { Ok(text.to_owned()) }
+        })
+    }
+
+    /// A list of texts, none of which is empty.
+    fn list(&mut self, key: &str, remedy: &str) -> Vec<String> {
+        let list = self.reader.list(&self.key(key)).unwrap_or_default();
+        if list.iter().any(|entry| entry.trim().is_empty()) {
+            self.wrong(key, "an empty text in the list", remedy);
+        }
+        list
+    }
+
+    fn settings(&mut self) -> Option<IssuerSettings> {
+        let issuer_remedy = "write the exact `iss` of its JWTs, such as \
+                             \"https://id.example.com/realms/shop\"";
+        self.reader.missing(&self.key("issuer"), issuer_remedy);
+        let issuer = self.text("issuer", issuer_remedy).unwrap_or_default();
+        let keys = self.keys(&issuer);
+        let audience_remedy = "list what its JWTs for this service have in `aud`: [\"nats\"]";
+        self.reader.missing(&self.key("audience"), audience_remedy);
+        let audience = self.list("audience", audience_remedy);
+        self.reader.empty(&self.key("audience"), audience_remedy);
+        let algorithms = self.algorithms(matches!(keys, Some(KeyLocation::Secret(_))));
+        let leeway =
+            self.reader.duration(&self.key("leeway"), seconds(30), Duration::ZERO..=MAX_LEEWAY);
+        let claim = "write the name of a claim, such as \"preferred_username\"";
+        let user_claim = self.text("user_claim", claim).unwrap_or_else(|| "sub".to_owned());
+        let claims = self.list("claims", "list names of claims: [\"realm_access.roles\"]");
+        let tenant = self.tenant();
+        let users = self.users(tenant.is_some());
+        let keys = keys?;
+        let name = self.name.to_owned();
+        Some(IssuerSettings {
+            name,
+            issuer,
+            keys,
+            audience,
+            algorithms,
+            leeway,
+            user_claim,
+            claims,
+            tenant,
+            users,
+        })
+    }
+
+    fn keys(&mut self, issuer: &str) -> Option<KeyLocation> {
+        let others: Vec<&str> =
+            ["jwks_url", "jwks_file", "secret"].into_iter().filter(|key| self.has(key)).collect();
+        let key = self.key("discovery");
+        let discovery = self.reader.switch(&key, others.is_empty());
+        let (first, more) = (others.first().copied(), others.get(1).copied());
+        if let Some(other) = more.or(first.filter(|_| discovery)) {
+            self.wrong(other, "another place of the keys is written too", SOURCES);
+        } else if first.is_none() && !discovery {
+            self.wrong("discovery", "no place of the keys is left", SOURCES);
+            return None;
+        }
+        let ca_file = self.ca_file(matches!(first, None | Some("jwks_url")));
+        Some(match first {
+            None => {
+                // A missing issuer is a mistake already.
+                if let Err(error) = check_url(issuer)
+                    && !issuer.is_empty()
+                {
+                    let remedy = "write an https URL, or name the keys by jwks_url, jwks_file or \
+                                  secret";
+                    self.wrong("issuer", format!("`{issuer}`: {error}"), remedy);
+                }
+                KeyLocation::Discovery { ca_file }
+            }
+            Some("jwks_url") => {
+                let remedy = "write the https URL of its JWK set";
+                let url = self.reader.parsed(&self.key("jwks_url"), remedy, |url| {
+                    check_url(url).map(|()| url.to_owned()).map_err(|error| error.to_string())
+                });
+                KeyLocation::Url { url: url.unwrap_or_default(), ca_file }
+            }
+            Some("jwks_file") => KeyLocation::File(self.reader.file(&self.key("jwks_file"), "")),
+            Some(_) => {
+                let files = self.reader.generations(&self.key("secret"));
+                if files.is_empty() {
+                    self.reader.empty(&self.key("secret"), "list one or two files");
+                }
+                KeyLocation::Secret(files)
+            }
+        })
+    }
+
+    fn ca_file(&mut self, is_fetched: bool) -> Option<PathBuf> {
+        if !self.has("ca_file") {
+            return None;
+        }
+        if !is_fetched {
+            let what = "its keys are fetched from no server";
+            self.wrong("ca_file", what, "remove it");
+        }
+        Some(self.reader.file(&self.key("ca_file"), ""))
+    }
+
+    fn algorithms(&mut self, by_secret: bool) -> Vec<Algorithm> {
+        let (kind, allowed): (_, Vec<Algorithm>) = if by_secret {
+            ("a shared secret", OF_SECRETS.to_vec())
+        } else {
+            let others = [Algorithm::RS384, Algorithm::RS512, Algorithm::PS384, Algorithm::PS512];
+            ("public keys", OF_KEY_SETS.into_iter().chain(others).collect())
+        };
+        let named = |list: &[Algorithm]| {
+            list.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", ")
+        };
+        let remedy = format!("choose out of {}", named(&allowed));
+        if !self.has("algorithms") {
+            return if by_secret { vec![Algorithm::HS256] } else { OF_KEY_SETS.to_vec() };
+        }
+        self.reader.empty(&self.key("algorithms"), &remedy);
+        let mut algorithms = Vec::new();
+        for name in self.list("algorithms", &remedy) {
+            match name.parse() {
+                Ok(algorithm) if allowed.contains(&algorithm) => algorithms.push(algorithm),
+                _ => self.wrong(
+                    "algorithms",
+                    format!("`{name}` is no algorithm for {kind}"),
+                    &*remedy,
+                ),
+            }
+        }
+        algorithms
+    }
+
+    fn tenant(&mut self) -> Option<TenantOf> {
+        if self.has("tenant") && self.has("tenant_claim") {
+            let remedy = "write one of tenant and tenant_claim";
+            self.wrong("tenant_claim", "the tenant is written too", remedy);
+        }
+        let fixed = self.reader.parsed(&self.key("tenant"), "write a tenant's id", |id| {
+            id.parse::<TenantId>().map_err(|error| format!("`{id}` is none: {error}"))
+        });
+        let claim = "write the name of the claim that holds the tenant's id";
+        fixed.map(TenantOf::Fixed).or_else(|| self.text("tenant_claim", claim).map(TenantOf::Claim))
+    }
+
+    fn users(&mut self, has_tenant: bool) -> Users {
+        let remedy = "write \"table\" (users that have a row) or \"policy\" (others too)";
+        let key = self.key("users");
+        let by_policy = self.reader.parsed(&key, remedy, |text| match text {
+            "table" => Ok(false),
+            "policy" => Ok(true),
+            other => Err(format!("`{other}` is neither")),
+        });
+        let kind = self.reader.parsed(&self.key("kind"), "write \"bb\" or \"service\"", str::parse);
+        let policy = self.text("policy", "write a policy's name");
+        if by_policy == Some(true) {
+            if !has_tenant && !self.has("tenant") && !self.has("tenant_claim") {
+                let remedy = "write tenant = \"ID\", or tenant_claim = \"CLAIM\"";
+                self.wrong("users", "nothing says which tenant such users belong to", remedy);
+            }
+            return Users::Policy { kind: kind.unwrap_or(UserKind::Bb), policy };
+        }
+        for key in ["kind", "policy"] {
+            if self.has(key) && by_policy.is_none_or(|by_policy| !by_policy) {
+                self.wrong(key, "a user's row says it", "remove it, or write users = \"policy\"");
+            }
+        }
+        Users::Table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{CONFIG, load};
+    use super::*;
+
+    fn with(table: &str) -> String {
+        format!(
+            "{CONFIG}[issuers.kc]\nissuer = \"https://id.example.com/realms/x\"\n\
+                 audience = [\"nats\"]\n{table}"
+        )
+    }
+
+    fn mistakes(table: &str) -> Vec<String> {
+        load(&with(table), &[]).unwrap_err()
+    }
+
+    fn one(text: &str, env: &[(&str, &str)]) -> IssuerSettings {
+        let loaded = load(text, env).unwrap();
+        assert_eq!(loaded.warnings, [""; 0]);
+        let mut issuers = loaded.config.issuers;
+        assert_eq!(issuers.len(), 1);
+        issuers.remove(0)
+    }
+
+    #[test]
+    fn discovery_is_the_default() {
+        let issuer = one(&with(""), &[]);
+        assert_eq!(
+            issuer,
+            IssuerSettings {
+                name: "kc".to_owned(),
+                issuer: "https://id.example.com/realms/x".to_owned(),
+                keys: KeyLocation::Discovery { ca_file: None },
+                audience: vec!["nats".to_owned()],
+                algorithms: OF_KEY_SETS.to_vec(),
+                leeway: seconds(30),
+                user_claim: "sub".to_owned(),
+                claims: Vec::new(),
+                tenant: None,
+                users: Users::Table,
+            }
+        );
+        assert!(load(CONFIG, &[]).unwrap().config.issuers.is_empty());
+    }
+
+    #[test]
+    fn other_places_of_the_keys() {
+        let issuer = one(&with("jwks_url = \"https://x.org/keys\"\nca_file = \"ca.pem\"\n"), &[]);
+        let KeyLocation::Url { url, ca_file } = issuer.keys else { panic!("a URL") };
+        assert_eq!(url, "https://x.org/keys");
+        assert!(ca_file.unwrap().ends_with("ca.pem"));
+        let issuer = one(&with("jwks_file = \"keys.json\"\nalgorithms = [\"RS512\"]\n"), &[]);
+        assert!(matches!(issuer.keys, KeyLocation::File(path) if path.ends_with("keys.json")));
+        assert_eq!(issuer.algorithms, [Algorithm::RS512]);
+        let loaded = load(&with("secret = [\"keys/a\", \"keys/b\"]\n"), &[]).unwrap().config;
+        assert_eq!(loaded.issuers[0].algorithms, [Algorithm::HS256]);
+        let files: Vec<_> = loaded.key_files().into_iter().map(PathBuf::from).collect();
+        assert!(
+            files.contains(&loaded.folder.join("keys/b")),
+            "their modes are checked: {files:?}"
+        );
+    }
+
+    #[test]
+    fn users_without_a_row_need_a_tenant() {
+        let issuer =
+            one(&with("users = \"policy\"\ntenant_claim = \"org\"\npolicy = \"x\"\n"), &[]);
+        assert_eq!(issuer.tenant, Some(TenantOf::Claim("org".to_owned())));
+        let policy = Some("x".to_owned());
+        assert_eq!(issuer.users, Users::Policy { kind: UserKind::Bb, policy });
+        for (table, words) in [
+            ("users = \"policy\"\n", "[issuers.kc] users: nothing says which tenant"),
+            ("users = \"all\"\n", "`all` is neither"),
+            ("kind = \"service\"\n", "[issuers.kc] kind: a user's row says it"),
+            ("tenant = \"a.b\"\n", "`a.b` is none"),
+            ("tenant = \"a\"\ntenant_claim = \"b\"\n", "the tenant is written too"),
+        ] {
+            let found = mistakes(table);
+            assert!(found.len() == 1 && found[0].contains(words), "{table}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_all_told_with_line_and_remedy() {
+        let found = mistakes("leway = \"1s\"\nalgorithms = [\"HS256\"]\nuser_claim = \"\"\n");
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(found[0].ends_with(":10: [issuers.kc] leway: unknown key; did you mean `leeway`?"));
+        assert!(found[1].contains("`HS256` is no algorithm for public keys; choose out of RS256"));
+        for (table, words) in [
+            ("leeway = \"6m\"\n", "out of range"),
+            ("discovery = false\n", "no place of the keys is left"),
+            ("discovery = true\njwks_file = \"x\"\n", "another place of the keys"),
+            ("secret = [\"a\"]\njwks_url = \"https://x.org\"\n", "another place of the keys"),
+            ("secret = []\n", "an empty list"),
+            ("secret = [\"a\"]\nalgorithms = [\"RS256\"]\n", "no algorithm for a shared secret"),
+            ("secret = [\"a\"]\nca_file = \"x\"\n", "fetched from no server"),
+            ("algorithms = [\"none\"]\n", "`none` is no algorithm"),
+            ("algorithms = []\n", "an empty list"),
+            ("jwks_url = \"http://x.org/keys\"\n", "not https"),
+            ("jwks_url = \"https://me:pw@x.org/keys\"\n", "credentials"),
+            (
+                "[issuers.other]\nissuer = \"https://id.example.com/realms/x\"\naudience = [\"x\"]\n",
+                "is the issuer of [issuers.kc] too",
+            ),
+            ("[issuers.\"a-b\"]\nissuer = \"https://x\"\naudience = [\"x\"]\n", "a-z, 0-9 and _"),
+        ] {
+            let found = mistakes(table);
+            assert!(found.iter().any(|it| it.contains(words)), "{table}: {found:?}");
+        }
+        let found = load(&format!("{CONFIG}[issuers.kc]\naudience = []\n"), &[]).unwrap_err();
+        assert!(found.iter().any(|it| it.contains("[issuers.kc] issuer: missing")), "{found:?}");
+        assert!(found.iter().any(|it| it.contains("[issuers.kc] audience: an empty list")));
+        let found = load(&format!("{CONFIG}[issuers]\nissuer = \"x\"\n"), &[]).unwrap_err();
+        assert!(found[0].contains("write it as [issuers.NAME]"), "{found:?}");
+        let insecure = with("").replace("https:", "http:");
+        assert!(load(&insecure, &[]).unwrap_err()[0].contains("not https"));
+    }
+
+    #[test]
+    fn the_environment_overrides_and_adds() {
+        let issuer = one(
+            &with(""),
+            &[
+                ("NATS_CALLOUT_ISSUERS_KC_AUDIENCE", "a, b"),
+                ("NATS_CALLOUT_ISSUERS_KC_USER_CLAIM", "preferred_username"),
+            ],
+        );
+        assert_eq!(issuer.audience, ["a", "b"]);
+        assert_eq!(issuer.user_claim, "preferred_username");
+        let issuer = one(
+            CONFIG,
+            &[
+                ("NATS_CALLOUT_ISSUERS_MY_ID_ISSUER", "https://x.org"),
+                ("NATS_CALLOUT_ISSUERS_MY_ID_AUDIENCE", "nats"),
+            ],
+        );
+        assert_eq!((issuer.name.as_str(), issuer.issuer.as_str()), ("my_id", "https://x.org"));
+        let loaded = load(&with(""), &[("NATS_CALLOUT_ISSUERS_KC_AUDIENZ", "x")]).unwrap();
+        assert!(loaded.warnings[0].contains("NATS_CALLOUT_ISSUERS_KC_AUDIENCE"), "{loaded:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! An issuer behind TLS with a certificate of a private authority: trusted if the configuration
+//! says so, and not otherwise.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use jsonwebtoken::Algorithm;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair};
+use serde_json::json;
+
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::eventually;
+use crate::harness::issuer::{Signer, seconds_from_now};
+use crate::harness::raw::{self, Verdict};
+
+/// Serves the folder that it runs in, and prints its port.
+const SERVER: &str = "
+import http.server, ssl
+server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('server.pem', 'server.key')
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+";
+
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_issuer_of_a_private_authority() {
+    let mut deployment = Deployment::start(Mode::Config);
+    let folder = deployment.dir().join("issuer");
+    std::fs::create_dir(&folder).unwrap();
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let signing = Authority::from_params(&params, &authority_key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &signing).unwrap();
+    let signer = Signer::new("k", Algorithm::ES256);
+    for (file, text) in [
+        ("ca.pem", authority.pem()),
+        ("server.pem", certificate.pem()),
+        ("server.key", key.serialize_pem()),
+        ("certs", json!({ "keys": [signer.jwk()] }).to_string()),
+    ] {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let server = Command::new("python3")
+        .args(["-c", SERVER])
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = Ended(server.expect("python3"));
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let url = format!("https://localhost:{}/certs", port.trim());
+
+    super::add_to_config(
+        &deployment,
+        &format!(
+            "\n[issuers.trusted]\nissuer = \"trusted\"\naudience = [\"nats\"]\n\
+             jwks_url = \"{url}\"\nca_file = \"issuer/ca.pem\"\n\
+             [issuers.stranger]\nissuer = \"stranger\"\naudience = [\"nats\"]\n\
+             jwks_url = \"{url}\"\n"
+        ),
+    );
+    deployment.service.restart();
+    deployment.tenant_add("shop", &[]);
+    let verdict = |iss: &str| {
+        let exp = seconds_from_now(300);
+        let jwt = signer.sign(&json!({ "iss": iss, "aud": "nats", "sub": "shop", "exp": exp }));
+        raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0
+    };
+    assert_eq!(verdict("trusted"), Verdict::Admitted, "{}", deployment.service.log());
+    assert_ne!(verdict("stranger"), Verdict::Admitted);
+    eventually("the complaint", || {
+        let log = deployment.service.log();
+        let of_stranger = log.lines().find(|line| line.contains("stranger"))?;
+        of_stranger.to_lowercase().contains("certificate").then_some(())
+    });
+}

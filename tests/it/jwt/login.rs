@@ -1,0 +1,236 @@
+//! Who logs in: users of the table, from clients of several languages, with a token or in the place
+//! of a password, by every kind of key and every place of it.
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use super::{Bench, deployment, test_command};
+use crate::harness::client::{self, Login};
+use crate::harness::clients::{self, Language, Scenario};
+use crate::harness::deployment::Mode;
+use crate::harness::issuer::{Issuer, Signer, seconds_from_now, sign_with_secret};
+use crate::harness::raw::{self, Verdict};
+
+fn scenario(mode: Mode) -> Scenario {
+    let shared = mode == Mode::Config;
+    let echo = if shared { "user.shop.echo" } else { "echo" }.to_owned();
+    Scenario {
+        subscribe: echo.clone(),
+        publish: echo.clone(),
+        request: echo,
+        forbidden: Some("forbidden.subject".to_owned()),
+        inbox_prefix: shared.then(|| "_INBOX_shop".to_owned()),
+        jetstream: None,
+    }
+}
+
+async fn languages(mode: Mode) {
+    let bench = Bench::start(mode, "");
+    let deployment = &bench.deployment;
+    deployment.tenant_add("shop", &[]);
+    let lists: &[&str] = match mode {
+        Mode::Operator => &["--publish", "echo", "--subscribe", "echo"],
+        Mode::Config => &["--kind", "bb"],
+    };
+    deployment.user_add("shop", "app", lists);
+    let jwt = bench.jwt("app");
+    for login in [Login::Token(jwt.clone()), Login::password("app", &jwt)] {
+        for language in [Language::Python, Language::Node, Language::Go] {
+            let url = deployment.url();
+            let Some(seen) = clients::login(language, &url, &login, &scenario(mode)) else {
+                continue;
+            };
+            let log = deployment.service.log();
+            assert!(seen.connected && seen.error.is_none(), "{language:?}: {seen:?}\n{log}");
+            assert_eq!(seen.received, ["hello"], "{language:?}");
+            assert_eq!(seen.violations.len(), 2, "{language:?}: {seen:?}");
+        }
+        let connected = client::connect(&deployment.url(), &login, "_INBOX_shop").await.unwrap();
+        connected.round_trip(&scenario(mode).subscribe).await;
+    }
+
+    let other = json!({ "user": "shop", "pass": jwt });
+    bench.refuses_as("another's name beside it", &other, "invalid_token");
+    bench.refuses("a user without a row", &bench.jwt("nobody"), "unknown_user");
+    let foreign = bench.jwt_with("app", "iss", json!("http://127.0.0.1:1/x"));
+    bench.refuses("another issuer", &foreign, "unknown_issuer");
+    let fields = json!({ "user": "app", "pass": foreign });
+    bench.refuses_as("another issuer's as a password", &fields, "wrong_password");
+    let fields = json!({ "user": jwt, "pass": "x" });
+    bench.refuses_as("in the place of the name", &fields, "unknown_user");
+    deployment.cli(&["user", "suspend", "shop", "app"]).success();
+    bench.refuses("a suspended user", &jwt, "user_suspended");
+
+    let log = deployment.service.log();
+    for part in jwt.split('.').chain(foreign.split('.')) {
+        assert!(!log.contains(part), "a JWT is in the log:\n{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_every_language_in_operator_mode() {
+    languages(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_every_language_in_config_mode() {
+    languages(Mode::Config).await;
+}
+
+/// A client comes back with the same JWT until that ends, and its connection with it.
+#[test]
+fn the_grant_ends_with_the_jwt() {
+    let bench = Bench::start(Mode::Config, "leeway = \"0s\"");
+    bench.deployment.tenant_add("shop", &[]);
+    let jwt = bench.jwt_with("shop", "exp", json!(seconds_from_now(8)));
+    let login = Login::Token(jwt.clone());
+    let mut held = crate::changes::crowd::Held::connect(bench.deployment.server.port(), &login);
+    held.wait_closed();
+    bench.refuses("it has ended", &jwt, "token_expired");
+}
+
+#[test]
+fn every_kind_of_key() {
+    let algorithms =
+        [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+    let signers = algorithms.map(|algorithm| Signer::new(&format!("{algorithm:?}"), algorithm));
+    let issuer = Issuer::start(&signers.each_ref());
+    let deployment = deployment(Mode::Config, &issuer.table("kc", ""));
+    deployment.tenant_add("shop", &[]);
+    let verdict =
+        |jwt: &str| raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0;
+    for signer in &signers {
+        let claims = issuer.claims("shop");
+        let admitted = verdict(&signer.sign(&claims));
+        assert_eq!(admitted, Verdict::Admitted, "{}\n{}", signer.id, deployment.service.log());
+        // The key of another kind under its id.
+        for other in signers.iter().filter(|other| other.id != signer.id) {
+            let mut header = other.header();
+            header["kid"] = json!(signer.id);
+            let refused = verdict(&other.sign_with(&header, &claims));
+            assert_ne!(refused, Verdict::Admitted, "{} as {}", other.id, signer.id);
+        }
+        // Without an id, one key alone fits.
+        let mut header = signer.header();
+        header.as_object_mut().unwrap().remove("kid");
+        assert_eq!(
+            verdict(&signer.sign_with(&header, &claims)),
+            Verdict::Admitted,
+            "{}",
+            signer.id
+        );
+    }
+    let second = Signer::new("another", Algorithm::ES256);
+    issuer.serve(&[&signers[2], &second]);
+    assert_eq!(verdict(&second.sign(&issuer.claims("shop"))), Verdict::Admitted, "found by its id");
+    let mut header = second.header();
+    header.as_object_mut().unwrap().remove("kid");
+    let ambiguous = verdict(&second.sign_with(&header, &issuer.claims("shop")));
+    assert_ne!(ambiguous, Verdict::Admitted, "two keys fit");
+}
+
+/// A JWKS URL, a JWKS file, and a secret shared with a licence server, side by side.
+#[test]
+fn every_place_of_keys() {
+    let signer = Signer::new("one", Algorithm::ES256);
+    let issuer = Issuer::start(&[&signer]);
+    let mut deployment = crate::harness::deployment::Deployment::start(Mode::Operator);
+    let folder = deployment.dir();
+    std::fs::write(folder.join("keys.json"), json!({ "keys": [signer.jwk()] }).to_string())
+        .unwrap();
+    let secret = "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";
+    let secret_file = folder.join("keys/license.secret");
+    std::fs::write(&secret_file, format!("{secret}\n")).unwrap();
+    let mode = |mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&secret_file, permissions).unwrap();
+    };
+    mode(0o600);
+    let url = issuer.jwks_url();
+    super::add_to_config(
+        &deployment,
+        &format!(
+            "{}[issuers.file]\nissuer = \"file\"\naudience = [\"nats\"]\njwks_file = \"keys.json\"\n\
+             [issuers.license]\nissuer = \"license\"\naudience = [\"nats\"]\n\
+             secret = [\"keys/license.secret\"]\nuser_claim = \"login\"\n",
+            issuer.table("by_url", &format!("jwks_url = \"{url}\"")),
+        ),
+    );
+    deployment.service.restart();
+    deployment.tenant_add("shop", &[]);
+    let verdict =
+        |jwt: &str| raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0;
+    let claims_of = |iss: &str, user: &str| {
+        let exp = seconds_from_now(300);
+        json!({ "iss": iss, "aud": "nats", "sub": user, "login": user, "exp": exp })
+    };
+    let log = || deployment.service.log();
+    let admitted = verdict(&signer.sign(&claims_of(&issuer.url(), "shop")));
+    assert_eq!(admitted, Verdict::Admitted, "{}", log());
+    assert!(issuer.asked().iter().all(|path| path.ends_with("/certs")), "{:?}", issuer.asked());
+    assert_eq!(verdict(&signer.sign(&claims_of("file", "shop"))), Verdict::Admitted, "{}", log());
+    let header = json!({ "alg": "HS256", "typ": "JWT" });
+    let license = sign_with_secret(secret.as_bytes(), &header, &claims_of("license", "shop"));
+    assert_eq!(verdict(&license), Verdict::Admitted, "{}", log());
+    let other = sign_with_secret(
+        b"another secret, long enough too.",
+        &header,
+        &claims_of("license", "shop"),
+    );
+    assert_ne!(verdict(&other), Verdict::Admitted);
+    // Nobody signs for an issuer with the keys of another.
+    assert_ne!(verdict(&signer.sign(&claims_of("license", "shop"))), Verdict::Admitted);
+    let by_secret = sign_with_secret(secret.as_bytes(), &header, &claims_of("file", "shop"));
+    assert_ne!(verdict(&by_secret), Verdict::Admitted);
+
+    // The file is read again when it changes.
+    let next = Signer::new("two", Algorithm::ES256);
+    std::fs::write(folder.join("keys.json"), json!({ "keys": [next.jwk()] }).to_string()).unwrap();
+    crate::harness::eventually("the new key of the file", || {
+        let taken = verdict(&next.sign(&claims_of("file", "shop"))) == Verdict::Admitted;
+        taken.then_some(())
+    });
+    assert_ne!(verdict(&signer.sign(&claims_of("file", "shop"))), Verdict::Admitted);
+
+    // What others can read is no secret.
+    mode(0o640);
+    let config = deployment.config();
+    let mut refused = crate::harness::service::Service::launch(&config, &[]);
+    let error = refused.wait_until_ready().unwrap_err();
+    assert!(error.contains("license.secret") && error.contains("chmod 600"), "{error}");
+    mode(0o600);
+    std::fs::write(&secret_file, "too short").unwrap();
+    let mut refused = crate::harness::service::Service::launch(&config, &[]);
+    let error = refused.wait_until_ready().unwrap_err();
+    assert!(error.contains("license.secret") && error.contains("at least 32"), "{error}");
+}
+
+/// `test` decides a JWT as the service does.
+#[test]
+fn the_command_test() {
+    for mode in [Mode::Operator, Mode::Config] {
+        let bench = Bench::start(mode, "");
+        bench.deployment.tenant_add("shop", &[]);
+        bench.deployment.tenant_add("other", &[]);
+        let test = |args: &[&str], jwt: &str| test_command(&bench.deployment, args, jwt);
+        let seen = test(&["shop", "--token-stdin"], &bench.jwt("shop")).success().json();
+        assert_eq!((&seen["user"]["name"], &seen["method"]), (&json!("shop"), &json!("jwt")));
+        let seen = test(&["shop", "shop", "--password-stdin"], &bench.jwt("shop"));
+        assert_eq!(seen.status, 0, "{seen:?}");
+        let refused = |jwt: &str| -> Value {
+            let output = test(&["shop", "--token-stdin"], jwt);
+            assert_eq!(output.status, 1, "{output:?}");
+            output.json()["reason"].clone()
+        };
+        assert_eq!(refused(&bench.jwt_with("shop", "aud", json!("x"))), "invalid_token");
+        assert_eq!(refused(&bench.jwt_with("shop", "iss", json!("x"))), "unknown_issuer");
+        let ended = bench.jwt_with("shop", "exp", json!(seconds_from_now(-60)));
+        assert_eq!(refused(&ended), "token_expired");
+        assert_eq!(refused(&bench.jwt("nobody")), "unknown_user");
+        let other = test(&["shop", "--token-stdin"], &bench.jwt("other"));
+        assert!(other.status == 1 && other.stderr.contains("tenant other"), "{other:?}");
+        let named = test(&["other", "shop", "--token-stdin"], &bench.jwt("other"));
+        assert!(named.status == 1 && named.stderr.contains("not shop's"), "{named:?}");
+    }
+}
