@@ -38,7 +38,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What the client offers, in the order in which the kinds are looked for.
+/// What the client offers, in the order in which the kinds are looked for: of a password and a
+/// certificate, say, the password alone is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// A user name and a password, or one of the user's tokens as the password.
@@ -74,7 +75,10 @@ impl Credentials {
         let token = Secret::new(std::mem::take(&mut sent.auth_token));
         let nkey = std::mem::take(&mut sent.nkey);
         let signature = std::mem::take(&mut sent.signature);
-        if !sent.user.is_empty() {
+        // A leaf node whose remote has a token sends it as the user as well (nats-server,
+        // `server/leafnode.go`).
+        let token_twice = password.expose().is_empty() && sent.user == token.expose();
+        if !sent.user.is_empty() && !token_twice {
             Self::Password { user: sent.user.clone(), password }
         } else if !token.expose().is_empty() {
             Self::Token(token)
@@ -87,6 +91,47 @@ impl Credentials {
                 Some(tls) if !tls.verified_chains.is_empty() => Self::Certificate(tls.clone()),
                 _ => Self::None,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::claims::ConnectOptions;
+
+    fn sorted_out(user: &str, password: &str, auth_token: &str) -> Credentials {
+        Credentials::from_request(&mut AuthorizationRequestBody {
+            connect_opts: ConnectOptions {
+                user: user.to_owned(),
+                password: password.to_owned(),
+                auth_token: auth_token.to_owned(),
+                ..ConnectOptions::default()
+            },
+            ..AuthorizationRequestBody::default()
+        })
+    }
+
+    #[test]
+    fn a_user_comes_first_unless_it_is_the_token() {
+        let token = |text: &str| Credentials::Token(Secret::new(text.to_owned()));
+        let password = |user: &str, password: &str| Credentials::Password {
+            user: user.to_owned(),
+            password: Secret::new(password.to_owned()),
+        };
+        for (sent, is) in [
+            (("alice", "secret", ""), password("alice", "secret")),
+            (("alice", "secret", "token"), password("alice", "secret")),
+            (("alice", "", "token"), password("alice", "")),
+            (("alice", "", ""), password("alice", "")),
+            (("token", "", "token"), token("token")),
+            (("token", "secret", "token"), password("token", "secret")),
+            (("", "", "token"), token("token")),
+            (("", "secret", "token"), token("token")),
+            (("", "token", ""), token("token")),
+            (("", "", ""), Credentials::None),
+        ] {
+            assert_eq!(sorted_out(sent.0, sent.1, sent.2), is, "{sent:?}");
         }
     }
 }

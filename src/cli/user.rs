@@ -9,6 +9,7 @@ use super::env_file::{self, Login};
 use super::live::{self, Live};
 use super::output::note;
 use super::{Context, Usage, secret, settle, tenant, url};
+use crate::authn::certificate::name;
 use crate::config::Mode;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
@@ -69,10 +70,14 @@ pub(super) struct AddArgs {
     /// Read the password from stdin instead of making one
     #[arg(long)]
     password_stdin: bool,
-    /// A public user nkey (U...), kept for logins by nkey, which this version does not take yet;
-    /// without --password-stdin, no password is made
+    /// A public user nkey (U...) that logs in as this user; without --password-stdin, no password
+    /// is made
     #[arg(long, value_name = "U...", value_parser = nkey)]
     nkey: Option<UserNkey>,
+    /// A name in client certificates that logs in as this user: an e-mail address, a DNS name, a
+    /// URI, or the subject (CN=alice,O=Shop); without --password-stdin, no password is made
+    #[arg(long, value_name = "NAME", value_parser = certificate)]
+    certificate: Option<String>,
     /// Also write the login to .credentials/TENANT_USER.env beside the configuration
     #[arg(long)]
     env_file: bool,
@@ -94,6 +99,11 @@ pub(super) struct PasswdArgs {
 
 fn nkey(text: &str) -> Result<UserNkey, String> {
     text.parse().map_err(|error: crate::keys::KeyError| error.to_string())
+}
+
+fn certificate(text: &str) -> Result<String, String> {
+    name::check(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn subject(text: &str) -> Result<String, String> {
@@ -158,17 +168,21 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
-    if args.env_file && args.nkey.is_some() && !args.password_stdin {
-        return Err(
-            Usage("--env-file: a login by nkey alone has no password to write".to_owned()).into()
-        );
+    let has_password = args.password_stdin || (args.nkey.is_none() && args.certificate.is_none());
+    if args.env_file && !has_password {
+        return Err(Usage(
+            "--env-file: a login by nkey or certificate alone has no password to write; add \
+             --password-stdin"
+                .to_owned(),
+        )
+        .into());
     }
     let id = tenant::parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let password = match (args.password_stdin, args.nkey) {
-        (true, _) => Some(secret::password_from_stdin()?),
-        (false, Some(_)) => None,
-        (false, None) => Some(secret::generate_password()?),
+    let password = match (has_password, args.password_stdin) {
+        (false, _) => None,
+        (true, true) => Some(secret::password_from_stdin()?),
+        (true, false) => Some(secret::generate_password()?),
     };
     let password_hash = match &password {
         Some(password) => Some(secret::hash_password(password).await?),
@@ -180,6 +194,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         kind: args.kind,
         password_hash,
         nkey: args.nkey.map(|nkey| nkey.to_string()),
+        certificate: args.certificate,
         publish: args.publish,
         subscribe: args.subscribe,
         policy: args.policy,
@@ -196,6 +211,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
             "subscribe": user.subscribe,
             "policy": user.policy,
             "nkey": user.nkey,
+            "certificate": user.certificate,
         }),
         login: Login {
             url: context.config.nats.public_url.clone(),
@@ -204,7 +220,18 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         },
         generated: !args.password_stdin,
         has_password: password.is_some(),
-        headline: format!("Added {} {} to tenant {}.", user.kind, user.name, tenant.id),
+        headline: format!(
+            "Added {} {} to tenant {}{}.",
+            user.kind,
+            user.name,
+            tenant.id,
+            match (has_password, &user.nkey, &user.certificate) {
+                (false, Some(_), Some(_)) => ", to log in by nkey or certificate",
+                (false, Some(_), None) => ", to log in by nkey",
+                (false, None, _) => ", to log in by certificate",
+                (true, ..) => "",
+            }
+        ),
     }
     .report(context, args.env_file)
 }

@@ -1,4 +1,5 @@
-// Command login logs in with nats.go and prints what happened; see ../README.md.
+// Command login logs in with nats.go and prints what happened; with the first argument `presets` it
+// does what a preset allows. See ../README.md.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 const timeout = 10 * time.Second
@@ -29,13 +31,38 @@ func (r *result) fail(err error) {
 	r.Error = &text
 }
 
+func nkey(seed string) nats.Option {
+	pair, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		log.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	return nats.Nkey(public, pair.Sign)
+}
+
 func main() {
 	if len(os.Args) < 2 {
 		log.Fatal("usage: login URL [options]")
 	}
+	if os.Args[1] == "presets" {
+		if len(os.Args) < 7 {
+			log.Fatal("usage: presets URL USER PASSWORD ACTION NAME [NAME]")
+		}
+		if err := presets(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6:]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	user := flag.String("user", "", "")
 	password := flag.String("password", "", "")
 	token := flag.String("token", "", "")
+	seed := flag.String("nkey-seed", "", "")
+	ca := flag.String("ca", "", "")
+	cert := flag.String("cert", "", "")
+	key := flag.String("key", "", "")
 	inbox := flag.String("inbox-prefix", "", "")
 	subscribe := flag.String("subscribe", "", "")
 	publish := flag.String("publish", "", "")
@@ -70,6 +97,12 @@ func main() {
 			options = append(options, nats.UserInfo(*user, *password))
 		case "token":
 			options = append(options, nats.Token(*token))
+		case "nkey-seed":
+			options = append(options, nkey(*seed))
+		case "ca":
+			options = append(options, nats.RootCAs(*ca))
+		case "cert":
+			options = append(options, nats.ClientCert(*cert, *key))
 		case "inbox-prefix":
 			options = append(options, nats.CustomInboxPrefix(*inbox))
 		}

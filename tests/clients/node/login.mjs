@@ -1,7 +1,7 @@
 // Logs in with @nats-io/transport-node and prints what happened; see ../README.md.
 
 import { parseArgs } from "node:util";
-import { connect } from "@nats-io/transport-node";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 import { useJetstream } from "./jetstream.mjs";
 
 const TIMEOUT = 10_000;
@@ -13,6 +13,10 @@ const { values: args, positionals: [url] } = parseArgs({
     user: text,
     password: text,
     token: text,
+    "nkey-seed": text,
+    ca: text,
+    cert: text,
+    key: text,
     "inbox-prefix": text,
     subscribe: text,
     publish: text,
@@ -43,6 +47,12 @@ async function login() {
   const options = { servers: url, reconnect: false, timeout: TIMEOUT };
   if (args.user !== undefined) Object.assign(options, { user: args.user, pass: args.password });
   if (args.token !== undefined) options.token = args.token;
+  if (args["nkey-seed"] !== undefined) {
+    options.authenticator = nkeyAuthenticator(new TextEncoder().encode(args["nkey-seed"]));
+  }
+  if (args.ca !== undefined) {
+    options.tls = { caFile: args.ca, certFile: args.cert, keyFile: args.key };
+  }
   if (args["inbox-prefix"] !== undefined) options.inboxPrefix = args["inbox-prefix"];
 
   let connection;

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import ssl
 
 import nats
 from jetstream import use_jetstream
@@ -13,9 +14,11 @@ TIMEOUT = 10
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    optional = ("user", "password", "token", "inbox-prefix", "forbidden")
+    optional = ("user", "password", "token", "nkey-seed", "ca", "cert", "key")
+    optional += ("inbox-prefix", "forbidden")
     for name in (*optional, "stream", "consumer", "store"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--cookie", action="append", default=[])
     parser.add_argument("--create", action="store_true")
     for name in ("subscribe", "publish", "request"):
         parser.add_argument(f"--{name}", required=True)
@@ -35,6 +38,14 @@ async def main() -> None:
         options |= {"user": args.user, "password": args.password}
     if args.token is not None:
         options |= {"token": args.token}
+    if args.nkey_seed is not None:
+        options |= {"nkeys_seed_str": args.nkey_seed}
+    if args.ca is not None:
+        options["tls"] = ssl.create_default_context(cafile=args.ca)
+        if args.cert is not None:
+            options["tls"].load_cert_chain(args.cert, args.key)
+    if args.cookie:
+        options["ws_connection_headers"] = {"Cookie": ["; ".join(args.cookie)]}
     if args.inbox_prefix is not None:
         options |= {"inbox_prefix": args.inbox_prefix}
 

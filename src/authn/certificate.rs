@@ -1,0 +1,106 @@
+//! Logins by certificate: the server has verified the chain in the TLS handshake, and a name in the
+//! client's certificate is in some user's row.
+
+pub mod name;
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer as _;
+
+use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
+use crate::clock::{Clock, UnixSeconds};
+use crate::credentials::Credentials;
+use crate::protocol::claims::ClientTls;
+use crate::protocol::request::CLOCK_LEEWAY;
+use crate::store::{CredentialStore, Identity};
+
+/// The word for the log.
+const METHOD: &str = "certificate";
+
+/// Finds the user by a name in the certificate. Of several names, the first that is anybody's
+/// decides: e-mail addresses, then DNS names, then URIs, then the subject.
+#[derive(Debug)]
+pub struct CertificateAuthenticator {
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a certificate says of its holder.
+struct Holder {
+    names: Vec<String>,
+    begins: UnixSeconds,
+    ends: UnixSeconds,
+}
+
+impl CertificateAuthenticator {
+    /// Looks names up in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    async fn authenticate_tls(&self, tls: &ClientTls) -> Result<Authentication, AuthnError> {
+        let unknown = Authentication::Refused(DenyReason::UnknownCertificate);
+        let Some(holder) = read(tls) else { return Ok(unknown) };
+        if self.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
+            return Ok(unknown);
+        }
+        tracing::debug!(names = ?holder.names, "a certificate's names");
+        let identity = |name: String| Identity::Certificate(name.into_boxed_str());
+        let identities: Vec<Identity> = holder.names.into_iter().map(identity).collect();
+        holder::authenticate(&*self.store, &identities, |record| {
+            let record = record.ok_or(DenyReason::UnknownCertificate)?;
+            Principal::new(record, METHOD, Some(holder.ends), self.clock.now())
+        })
+        .await
+    }
+}
+
+/// The names that a certificate in PEM is looked up by, in order; `None` if it cannot be read.
+#[must_use]
+pub fn names(pem: &str) -> Option<Vec<String>> {
+    parse(pem).map(|holder| holder.names)
+}
+
+/// Reads the client's own certificate out of what the server has verified. What the server was
+/// shown and did not verify is not looked at.
+fn read(tls: &ClientTls) -> Option<Holder> {
+    parse(tls.verified_chains.first()?.first()?)
+}
+
+/// Reads the first certificate of a PEM text; `None` if it cannot be read in full.
+fn parse(pem: &str) -> Option<Holder> {
+    let pem = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
+    let (rest, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
+    if pem.label != "CERTIFICATE" || !rest.is_empty() {
+        return None;
+    }
+    let validity = certificate.validity();
+    Some(Holder {
+        names: name::of(&certificate)?,
+        begins: validity.not_before.timestamp(),
+        ends: validity.not_after.timestamp(),
+    })
+}
+
+impl Authenticator for CertificateAuthenticator {
+    fn authenticate<'a>(
+        &'a self,
+        attempt: Attempt<'a>,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        async move {
+            match attempt.credentials {
+                Credentials::Certificate(tls) => self.authenticate_tls(tls).await,
+                _ => Ok(Authentication::NotMine),
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

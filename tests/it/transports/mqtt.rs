@@ -1,0 +1,118 @@
+//! MQTT 3.1.1: in an account of the tenant's own, with the JetStream that sessions are kept in;
+//! refused where tenants share an account, since MQTT knows clients by their ids account by account.
+
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use super::{BOTH, Open, Tls, account_for_alice};
+use crate::harness::client::Login;
+use crate::harness::clients::{self, Language};
+use crate::harness::deployment::Mode;
+use crate::harness::tls::nameless;
+use crate::harness::{PATIENCE, client, servers};
+
+/// What `mqtt.py` saw.
+#[derive(Debug, Deserialize)]
+struct Seen {
+    connected: bool,
+    error: Option<String>,
+    received: Vec<String>,
+    granted: Vec<bool>,
+}
+
+fn mqtt(open: &Open, options: &[&str]) -> Seen {
+    let mut program = clients::program(Language::Python, "mqtt").expect("python3");
+    program.args([&open.mqtt.to_string(), "--client-id", "device-1"]).args(options);
+    clients::report(&mut program)
+}
+
+fn with(user: &str, password: &str) -> [String; 4] {
+    ["--user", user, "--password", password].map(str::to_owned)
+}
+
+fn texts(options: &[String]) -> Vec<&str> {
+    options.iter().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_publishes_and_subscribes_in_its_tenants_own_account() {
+    for mode in BOTH {
+        let open =
+            Open::start_with(mode, servers::MAIN, Tls::No, |init| account_for_alice(init, mode));
+        let admin = open.roomy_tenant("alice");
+        let Login::Password(user, password) = &admin else { unreachable!("a password") };
+        // `sensors/#` is `sensors` as well.
+        let lists = ["--publish", "sensors.>", "--subscribe", "sensors,sensors.>"];
+        let device = open.user_add("alice", "device", &lists);
+        let Login::Password(device, secret) = &device else { unreachable!("a password") };
+        let token = open.token_add("alice", "device");
+        let app = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
+        let mut heard = app.client.subscribe("sensors.>").await.expect("subscribes");
+        app.client.flush().await.expect("a server");
+
+        let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat"];
+        for (user, password) in [(user, password), (device, secret), (device, &token)] {
+            let login = with(user, password);
+            let seen = mqtt(&open, &[texts(&login), topics.to_vec()].concat());
+            assert!(seen.connected, "{user}: {seen:?}\n{}", open.service.log());
+            assert_eq!(seen.granted, [true], "{user}: {seen:?}\n{}", open.server.log());
+            assert_eq!(seen.received, ["sensors/heat hello"], "{user}: {}", open.server.log());
+            let message = tokio::time::timeout(PATIENCE, heard.next()).await.expect("a message");
+            let message = message.expect("the connection is open");
+            assert_eq!(
+                (message.subject.as_str(), &message.payload[..]),
+                ("sensors.heat", &b"hello"[..])
+            );
+        }
+        let login = with(device, secret);
+        let other = ["--subscribe", "orders/#", "--publish", "orders/x"];
+        let seen = mqtt(&open, &[texts(&login), other.to_vec()].concat());
+        assert_eq!((seen.connected, &seen.granted[..]), (true, &[false][..]), "{seen:?}");
+        assert_eq!(seen.received, [""; 0], "{seen:?}");
+
+        for (user, password) in [(device.as_str(), "wrong"), ("nobody", secret), (&token, "")] {
+            let seen = mqtt(&open, &texts(&with(user, password)));
+            assert!(!seen.connected && seen.error.is_some(), "{user}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_is_refused_where_tenants_share_an_account() {
+    for mode in BOTH {
+        let open = Open::start(mode);
+        let Login::Password(user, password) = open.tenant_add("one", &["--isolation", "shared"])
+        else {
+            unreachable!("a password")
+        };
+        let seen = mqtt(&open, &texts(&with(&user, &password)));
+        assert!(!seen.connected, "{seen:?}");
+        assert!(seen.error.expect("an error").to_lowercase().contains("authorized"));
+        let log = open.service.log();
+        let last = log.lines().rev().find(|line| line.contains("refused")).expect("a refusal");
+        assert!(!last.contains("password"), "{last}");
+        // It is the way that is refused.
+        open.cli(&["test", "one"]).success();
+    }
+}
+
+#[test]
+fn a_device_shows_a_certificate() {
+    let mode = Mode::Operator;
+    let open = Open::start_with(mode, servers::MAIN, Tls::Verified, |_| {});
+    open.roomy_tenant("alice");
+    let name = "device-1.example.com";
+    let lists = ["--publish", "sensors.>", "--subscribe", "sensors,sensors.>"];
+    let add = ["user", "add", "alice", "device", "--certificate", name];
+    open.cli(&[&add[..], &lists].concat()).success();
+    let certified = |name: &str| {
+        let mut params = nameless();
+        params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into().expect("ascii"))];
+        open.tls_options(&open.authority.client(name, params))
+    };
+    let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat"];
+    let seen = mqtt(&open, &[texts(&certified(name)), topics.to_vec()].concat());
+    assert_eq!(seen.received, ["sensors/heat hello"], "{seen:?}\n{}", open.service.log());
+    let seen = mqtt(&open, &texts(&certified("device-2.example.com")));
+    assert!(!seen.connected, "{seen:?}");
+}
