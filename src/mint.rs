@@ -59,6 +59,9 @@ pub enum MintError {
     /// The principal has ended before the grant could begin.
     #[error("the principal has expired")]
     Expired,
+    /// The policy's end of the grant has passed before it could begin.
+    #[error("the time that the policy allows is over")]
+    Closed,
     /// Signing failed.
     #[error(transparent)]
     Jwt(#[from] JwtError),
@@ -80,9 +83,10 @@ impl Mint {
         Self { signer, ttl, forbidden }
     }
 
-    /// Makes the JWT of one connection.
+    /// Makes the JWT of one connection, signed by `issuer` where the server expects that one.
     pub(crate) async fn mint(
         &self,
+        issuer: Option<&dyn Signer>,
         connection: &UserNkey,
         principal: &Principal,
         grant: Grant,
@@ -99,7 +103,7 @@ impl Mint {
             Target::Account(id) => (None, Some(*id)),
             Target::Named(name) => (Some(name.clone()), None),
         };
-        let expires = self.expiry(connection, principal, grant.ttl, now)?;
+        let expires = self.expiry(connection, principal, &grant, now)?;
         let mut permissions = permissions(grant);
         if placed.form == Form::Shared && matches!(placed.target, Target::Account(_)) {
             permissions.publish.deny.push(NOTIFICATIONS.to_owned());
@@ -115,26 +119,35 @@ impl Mint {
             subject: connection.to_string(),
             body,
         };
-        Ok(UserJwt { token: claims.encode(&*self.signer).await?, expires })
+        let signer = issuer.unwrap_or(&*self.signer);
+        Ok(UserJwt { token: claims.encode(signer).await?, expires })
     }
 
     /// The configured life, shortened by the jitter that the connection's random key brings along,
-    /// and by the end of the principal.
+    /// and by the end of the principal and of the grant.
     fn expiry(
         &self,
         connection: &UserNkey,
         principal: &Principal,
-        ttl: Option<Duration>,
+        grant: &Grant,
         now: UnixSeconds,
     ) -> Result<UnixSeconds, MintError> {
         let [a, b, ..] = *connection.raw();
         let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
-        let ttl = ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl)).mul_f64(1.0 - JITTER * share);
+        let ttl = grant.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl)).mul_f64(1.0 - JITTER * share);
         let life = UnixSeconds::try_from(ttl.as_secs()).unwrap_or(UnixSeconds::MAX).max(1);
-        let expires = principal
-            .expires_at()
-            .map_or(now.saturating_add(life), |end| end.min(now.saturating_add(life)));
-        if expires > now { Ok(expires) } else { Err(MintError::Expired) }
+        let mut expires = now.saturating_add(life);
+        if let Some(end) = principal.expires_at() {
+            expires = expires.min(end);
+        }
+        if expires <= now {
+            return Err(MintError::Expired);
+        }
+        match grant.until {
+            Some(until) if until <= now => Err(MintError::Closed),
+            Some(until) => Ok(expires.min(until)),
+            None => Ok(expires),
+        }
     }
 }
 
@@ -201,7 +214,7 @@ mod tests {
     ) -> Result<(Claims<UserBody>, UserJwt), MintError> {
         let signer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
         let mint = Mint::new(signer, TTL, forbidden);
-        let jwt = mint.mint(&connection(), principal, grant, placed, NOW).await?;
+        let jwt = mint.mint(None, &connection(), principal, grant, placed, NOW).await?;
         let parsed = Parsed::<UserBody>::parse(&jwt.token).unwrap();
         Ok((parsed.verify::<AccountId>().unwrap().0, jwt))
     }
@@ -227,6 +240,23 @@ mod tests {
         let ends = principal(Some(NOW + 60));
         let (claims, _) = mint(vec![], &ends, grant(&["a"]), &placed).await.unwrap();
         assert_eq!(claims.expires, Some(NOW + 60));
+    }
+
+    #[tokio::test]
+    async fn never_outlives_the_grants_own_end() {
+        let placed = placed(account(), Form::Own);
+        for (until, ends, expected) in [
+            (NOW + 30, None, NOW + 30),
+            (NOW + 30, Some(NOW + 60), NOW + 30),
+            (NOW + 30, Some(NOW + 20), NOW + 20),
+        ] {
+            let grant = Grant { until: Some(until), ..grant(&["a"]) };
+            let (claims, _) = mint(vec![], &principal(ends), grant, &placed).await.unwrap();
+            assert_eq!(claims.expires, Some(expected));
+        }
+        let over = Grant { until: Some(NOW), ..grant(&["a"]) };
+        let minted = mint(vec![], &principal(None), over, &placed).await;
+        assert!(matches!(minted, Err(MintError::Closed)));
     }
 
     #[tokio::test]

@@ -2,13 +2,22 @@
 //!
 //! [`rules`] holds the policy of the shipped files; an embedder may bring another.
 
+mod admission;
+pub mod explain;
+mod file;
+#[cfg(test)]
+mod isolation;
+mod preset;
 pub mod rules;
 pub mod subject;
+pub mod table;
 mod template;
+mod times;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+pub use self::admission::ConnectionType;
 use self::subject::Pattern;
 use crate::authn::{DenyReason, Principal};
 use crate::clock::UnixSeconds;
@@ -79,6 +88,8 @@ pub struct Grant {
     pub responses: Option<Responses>,
     /// A life shorter than the configured one.
     pub ttl: Option<Duration>,
+    /// When it ends at the latest.
+    pub until: Option<UnixSeconds>,
 }
 
 /// Decides what a principal may do. Called once for each login, and must not block.

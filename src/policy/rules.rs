@@ -1,18 +1,19 @@
 //! The policy of files: one TOML file for each policy, named after it, with a section for each
 //! form of isolation. The shipped files are embedded; a folder of the operator's own overrides
-//! them file by file.
+//! them file by file. [`super::explain`] says where a grant comes from, [`super::table`] tests one.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
+use super::admission::{Admission, Lined};
 use super::subject::Pattern;
-use super::template::{ExpandError, Template, TemplateError};
-use super::{ConnectionContext, Decision, Form, Grant, Policy, Responses};
+use super::template::{ExpandError, Template};
+use super::{ConnectionContext, Decision, Form, Grant, Policy, Responses, file};
 use crate::authn::{DenyReason, Principal};
+use crate::clock::UnixSeconds;
+use crate::problem::{Origin, Problem, list};
 use crate::store::{LoginRecord, UserKind};
 
 const SHIPPED: [(&str, &str); 3] = [
@@ -21,7 +22,10 @@ const SHIPPED: [(&str, &str); 3] = [
     ("admin", include_str!("../../policies/admin.toml")),
 ];
 
-/// What is wrong with a policy file.
+/// Where messages say that a shipped file is.
+pub(super) const SHIPPED_FOLDER: &str = "shipped policies";
+
+/// Why there are no policies.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The folder or a file in it cannot be read.
@@ -32,105 +36,65 @@ pub enum PolicyError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file is no policy.
-    #[error("policy {name} ({origin}): {reason}")]
-    Malformed {
-        /// The policy.
-        name: String,
-        /// The file, or `shipped`.
-        origin: String,
-        /// The parser's words, with line and column.
-        reason: String,
-    },
-    /// A permission of the file is no template.
-    #[error("policy {name} ({origin}), [{form}] {key}: {source}")]
-    Template {
-        /// The policy.
-        name: String,
-        /// The file, or `shipped`.
-        origin: String,
-        /// The section.
-        form: &'static str,
-        /// The list.
-        key: &'static str,
-        /// What is wrong.
-        source: TemplateError,
-    },
-    /// A section grants what would break the isolation of a shared account.
-    #[error(
-        "policy {name} ({origin}): [shared] must not have `responses`, since the reply subject \
-         is the requester's to choose; publish `_R_.>` instead"
-    )]
-    SharedResponses {
-        /// The policy.
-        name: String,
-        /// The file, or `shipped`.
-        origin: String,
-    },
+    /// Files have mistakes: all of them.
+    #[error("{}", list(.0, "the policies"))]
+    Invalid(Vec<Problem>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    account: Section,
-    shared: Section,
+/// What a line of a section gives or takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// To publish.
+    Publish,
+    /// To subscribe.
+    Subscribe,
+    /// Not to publish, although allowed.
+    DenyPublish,
+    /// Not to subscribe, although allowed.
+    DenySubscribe,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct Section {
-    #[serde(default)]
-    publish: Vec<String>,
-    #[serde(default)]
-    subscribe: Vec<String>,
-    /// Subjects to publish as well where the tenant has a JetStream limit above zero.
-    #[serde(default)]
-    jetstream_publish: Vec<String>,
-    #[serde(default)]
-    deny_publish: Vec<String>,
-    #[serde(default)]
-    deny_subscribe: Vec<String>,
-    responses: Option<ResponsesSection>,
-    /// Seconds.
-    ttl: Option<u64>,
-    /// Connection types and kinds that may not connect: `mqtt`, `leafnode`, `websocket`, `nats`.
-    #[serde(default)]
-    refuse_connections: Vec<ConnectionType>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(deny_unknown_fields)]
-struct ResponsesSection {
-    max: u32,
-    /// Seconds.
-    expires: u64,
-}
-
-#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum ConnectionType {
-    Nats,
-    Mqtt,
-    Websocket,
-    Leafnode,
-}
-
+/// One template of a section.
 #[derive(Debug, Clone)]
-struct Rule {
-    publish: Vec<Template>,
-    subscribe: Vec<Template>,
-    jetstream_publish: Vec<Template>,
-    deny_publish: Vec<Template>,
-    deny_subscribe: Vec<Template>,
-    responses: Option<Responses>,
-    ttl: Option<Duration>,
-    refuse_connections: Vec<ConnectionType>,
+pub(super) struct Line {
+    pub(super) permission: Permission,
+    pub(super) template: Template,
+    /// For tenants with a JetStream limit above zero.
+    pub(super) only_with_jetstream: bool,
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// The preset that it is part of.
+    pub(super) preset: Option<Box<str>>,
 }
 
+/// A section.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rule {
+    pub(super) lines: Vec<Line>,
+    pub(super) responses: Option<Lined<Responses>>,
+    pub(super) ttl: Option<Lined<Duration>>,
+    pub(super) admission: Admission,
+    /// How many lines there are of publish, subscribe and the two denials.
+    counts: [usize; 4],
+}
+
+/// A file.
 #[derive(Debug, Clone)]
-struct Rules {
-    account: Rule,
-    shared: Rule,
+pub(super) struct Rules {
+    pub(super) path: PathBuf,
+    pub(super) account: Rule,
+    pub(super) shared: Rule,
+}
+
+/// Why a policy refuses a login, and which line of which file does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: DenyReason,
+    /// The line, where one does.
+    pub at: Option<Origin>,
+    /// What is wrong, for the operator alone.
+    pub what: String,
 }
 
 /// All policies by name.
@@ -142,38 +106,62 @@ pub struct PolicySet {
 impl PolicySet {
     /// The policies that come with the program.
     pub fn shipped() -> Result<Self, PolicyError> {
-        let policies = SHIPPED
-            .into_iter()
-            .map(|(name, text)| Ok((name.to_owned(), parse(name, "shipped", text)?)))
-            .collect::<Result<_, PolicyError>>()?;
-        Ok(Self { policies })
+        Self::read(Vec::new())
     }
 
     /// The shipped policies, overridden and extended by the files `<name>.toml` of a folder.
     /// Their test tables, `<name>.test.toml`, are passed over.
     pub fn with_folder(folder: &Path) -> Result<Self, PolicyError> {
-        let unreadable =
-            |path: &Path, source| PolicyError::Unreadable { path: path.to_owned(), source };
-        let mut set = Self::shipped()?;
-        let entries = std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))?;
-        for entry in entries {
-            let path = entry.map_err(|source| unreadable(folder, source))?.path();
-            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(name) = file.strip_suffix(".toml").filter(|name| !name.ends_with(".test"))
-            else {
-                continue;
-            };
-            let text =
-                std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
-            let rules = parse(name, &path.display().to_string(), &text)?;
-            set.policies.insert(name.to_owned(), rules);
+        Self::read(Sources::of(folder)?.policies)
+    }
+
+    /// The policies that a configuration names: those of a folder, else the shipped ones.
+    pub fn configured(folder: Option<&Path>) -> Result<Self, PolicyError> {
+        folder.map_or_else(Self::shipped, Self::with_folder)
+    }
+
+    /// The shipped policies and these, which come later and go first.
+    pub(crate) fn read(sources: Vec<Source>) -> Result<Self, PolicyError> {
+        let (mut policies, mut problems) = (BTreeMap::new(), Vec::new());
+        let shipped = SHIPPED.into_iter().map(|(name, text)| Source {
+            name: name.to_owned(),
+            path: Path::new(SHIPPED_FOLDER).join(format!("{name}.toml")),
+            text: text.to_owned(),
+        });
+        for Source { name, path, text } in shipped.chain(sources) {
+            if let Some(rules) = file::parse(&path, &text, &mut problems) {
+                policies.insert(name, rules);
+            }
         }
-        Ok(set)
+        if problems.is_empty() {
+            Ok(Self { policies })
+        } else {
+            Err(PolicyError::Invalid(problems))
+        }
+    }
+
+    /// The names of all policies, with their files.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.policies.iter().map(|(name, rules)| (name.as_str(), rules.path.as_path()))
     }
 
     /// The names of all policies.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.policies.keys().map(String::as_str)
+    }
+
+    /// What is likely not meant, though it can be done.
+    pub fn warnings(&self) -> impl Iterator<Item = Problem> {
+        self.policies.values().filter_map(|rules| {
+            let line = rules.account.lines.iter().find(|line| line.preset.is_some())?.line;
+            let hears = |line: &Line| line.permission == Permission::Subscribe;
+            (!rules.account.lines.iter().any(hears)).then(|| Problem {
+                at: Origin::Line(rules.path.clone(), line),
+                key: "[account] presets".to_owned(),
+                what: "without an inbox to hear the answers in".to_owned(),
+                remedy: "add subscribe = [\"_INBOX.>\"]".to_owned(),
+            })
+        })
     }
 
     /// The policy's name for a user: its own, else its tenant's (`bb` users only, since a service
@@ -187,6 +175,40 @@ impl PolicySet {
         }
         .unwrap_or(record.user.kind.as_str())
     }
+
+    /// The section for a login that it admits, and until when.
+    pub(super) fn ruling(
+        &self,
+        principal: &Principal,
+        context: &ConnectionContext<'_>,
+    ) -> Result<Ruling<'_>, Refusal> {
+        let name = Self::name_for(principal.record());
+        let Some(rules) = self.policies.get(name) else {
+            return Err(Refusal {
+                reason: DenyReason::Policy,
+                at: None,
+                what: format!(
+                    "the row names the policy {name:?}, which does not exist; add its file \
+                     `<name>.toml` to the folder of policies, or change the column `policy`"
+                ),
+            });
+        };
+        let rule = match context.form {
+            Form::Own => &rules.account,
+            Form::Shared => &rules.shared,
+        };
+        match rule.admission.admit(context.client, context.now) {
+            Ok(until) => Ok(Ruling { path: &rules.path, rule, until }),
+            Err(refused) => Err(Refusal {
+                reason: refused.reason,
+                at: Some(match refused.line {
+                    Some(line) => Origin::Line(rules.path.clone(), line),
+                    None => Origin::File(rules.path.clone()),
+                }),
+                what: refused.what,
+            }),
+        }
+    }
 }
 
 impl fmt::Debug for PolicySet {
@@ -197,116 +219,137 @@ impl fmt::Debug for PolicySet {
 
 impl Policy for PolicySet {
     fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision {
+        let decided = self
+            .ruling(principal, context)
+            .and_then(|ruling| ruling.grant(principal, |_, _, _| {}));
+        let refusal = match decided {
+            Ok(grant) => return Decision::Permit(grant),
+            Err(refusal) => refusal,
+        };
+        let Refusal { reason, at, what } = refusal;
         let record = principal.record();
-        let name = Self::name_for(record);
-        let Some(rules) = self.policies.get(name) else {
-            tracing::error!(
-                user = %record.user.name,
-                tenant = %record.tenant.id,
-                policy = name,
-                "refused: the row names a policy that does not exist; add policies/{name}.toml or \
-                 change the column `policy`"
-            );
-            return Decision::Deny(DenyReason::Policy);
-        };
-        let rule = match context.form {
-            Form::Own => &rules.account,
-            Form::Shared => &rules.shared,
-        };
-        let client = context.client;
-        if rule.refuse_connections.iter().any(|refused| refused.is_of(client)) {
-            return Decision::Deny(DenyReason::Policy);
+        let (user, tenant) = (&record.user.name, &record.tenant.id);
+        let at = at.map(|at| at.to_string()).unwrap_or_default();
+        if reason == DenyReason::Policy {
+            tracing::error!(?user, %tenant, at, "refused by the policy: {what}");
+        } else {
+            tracing::debug!(?user, %tenant, at, "refused by the policy: {what}");
         }
-        match rule.grant(record) {
-            Ok(grant) => Decision::Permit(grant),
-            Err(error) => {
-                tracing::error!(
-                    user = ?record.user.name,
-                    tenant = %record.tenant.id,
-                    policy = name,
-                    %error,
-                    "refused: the policy cannot be filled in for this user"
-                );
-                Decision::Deny(DenyReason::Policy)
-            }
-        }
+        Decision::Deny(reason)
     }
 }
 
-impl ConnectionType {
-    fn is_of(self, client: &crate::protocol::claims::ClientInfo) -> bool {
-        match self {
-            Self::Leafnode => client.kind.eq_ignore_ascii_case("leafnode"),
-            Self::Mqtt => client.connection_type == "mqtt",
-            Self::Websocket => client.connection_type == "websocket",
-            Self::Nats => client.connection_type == "nats",
+/// A section that admits a login.
+#[derive(Debug)]
+pub(super) struct Ruling<'a> {
+    pub(super) path: &'a Path,
+    pub(super) rule: &'a Rule,
+    pub(super) until: Option<UnixSeconds>,
+}
+
+impl Ruling<'_> {
+    /// What the section grants. `note` is told of every subject with its line.
+    pub(super) fn grant(
+        &self,
+        principal: &Principal,
+        mut note: impl FnMut(Permission, &Pattern, &Line),
+    ) -> Result<Grant, Refusal> {
+        let rule = self.rule;
+        let mut lists = rule.counts.map(Vec::with_capacity);
+        let [publish, subscribe, deny_publish, deny_subscribe] = &mut lists;
+        let jetstream = principal.record().tenant.limits.jetstream();
+        for line in rule.lines.iter().filter(|line| jetstream || !line.only_with_jetstream) {
+            let into = match line.permission {
+                Permission::Publish => &mut *publish,
+                Permission::Subscribe => &mut *subscribe,
+                Permission::DenyPublish => &mut *deny_publish,
+                Permission::DenySubscribe => &mut *deny_subscribe,
+            };
+            let filled = line.template.expand(principal, |pattern| {
+                note(line.permission, &pattern, line);
+                into.push(pattern);
+            });
+            filled.map_err(|error| self.unfilled(line, &error))?;
+        }
+        let [publish, subscribe, deny_publish, deny_subscribe] = lists.map(|mut list| {
+            list.sort_unstable();
+            list.dedup();
+            list
+        });
+        Ok(Grant {
+            publish,
+            subscribe,
+            deny_publish,
+            deny_subscribe,
+            responses: rule.responses.as_ref().map(|it| it.value),
+            ttl: rule.ttl.as_ref().map(|it| it.value),
+            until: self.until,
+        })
+    }
+
+    fn unfilled(&self, line: &Line, error: &ExpandError) -> Refusal {
+        Refusal {
+            reason: DenyReason::Policy,
+            at: Some(Origin::Line(self.path.to_owned(), line.line)),
+            what: error.to_string(),
         }
     }
 }
 
 impl Rule {
-    fn grant(&self, record: &LoginRecord) -> Result<Grant, ExpandError> {
-        let expand = |templates: &[Template], extra: &[Template]| {
-            let mut subjects = Vec::with_capacity(templates.len() + extra.len());
-            for template in templates.iter().chain(extra) {
-                template.expand(record, &mut subjects)?;
-            }
-            subjects.sort_unstable();
-            subjects.dedup();
-            Ok::<Vec<Pattern>, ExpandError>(subjects)
-        };
-        let jetstream: &[Template] =
-            if record.tenant.limits.jetstream() { &self.jetstream_publish } else { &[] };
-        Ok(Grant {
-            publish: expand(&self.publish, jetstream)?,
-            subscribe: expand(&self.subscribe, &[])?,
-            deny_publish: expand(&self.deny_publish, &[])?,
-            deny_subscribe: expand(&self.deny_subscribe, &[])?,
-            responses: self.responses,
-            ttl: self.ttl,
-        })
+    /// Counts the lines, once they are all there.
+    pub(super) fn count(&mut self) {
+        self.counts = [
+            Permission::Publish,
+            Permission::Subscribe,
+            Permission::DenyPublish,
+            Permission::DenySubscribe,
+        ]
+        .map(|permission| self.lines.iter().filter(|it| it.permission == permission).count());
     }
 }
 
-fn parse(name: &str, origin: &str, text: &str) -> Result<Rules, PolicyError> {
-    let file: File = toml::from_str(text).map_err(|error| PolicyError::Malformed {
-        name: name.to_owned(),
-        origin: origin.to_owned(),
-        reason: error.to_string(),
-    })?;
-    if file.shared.responses.is_some() {
-        return Err(PolicyError::SharedResponses {
-            name: name.to_owned(),
-            origin: origin.to_owned(),
-        });
+/// The text of a file, read but not looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The file's name without its ending.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
+/// The files of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sources {
+    pub(crate) policies: Vec<Source>,
+    /// Test tables, named like the policies.
+    pub(crate) tables: Vec<Source>,
+}
+
+impl Sources {
+    /// Reads all `<name>.toml` and `<name>.test.toml` of a folder, by name.
+    pub(crate) fn of(folder: &Path) -> Result<Self, PolicyError> {
+        let unreadable =
+            |path: &Path, source| PolicyError::Unreadable { path: path.to_owned(), source };
+        let mut sources = Self { policies: Vec::new(), tables: Vec::new() };
+        let entries = std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))?;
+        for entry in entries {
+            let path = entry.map_err(|source| unreadable(folder, source))?.path();
+            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // Editors leave hidden files beside the one they write.
+            let name = file.strip_suffix(".toml").filter(|name| !name.starts_with('.'));
+            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
+            let (into, name) = match name.strip_suffix(".test") {
+                Some(name) => (&mut sources.tables, name),
+                None => (&mut sources.policies, name),
+            };
+            let name = name.to_owned();
+            let text =
+                std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
+            into.push(Source { name, path, text });
+        }
+        sources.policies.sort_by(|one, two| one.name.cmp(&two.name));
+        sources.tables.sort_by(|one, two| one.name.cmp(&two.name));
+        Ok(sources)
     }
-    let rule = |form: Form, section: Section| {
-        let templates = |key, list: Vec<String>| {
-            list.iter()
-                .map(|text| {
-                    text.parse().map_err(|source| PolicyError::Template {
-                        name: name.to_owned(),
-                        origin: origin.to_owned(),
-                        form: form.as_str(),
-                        key,
-                        source,
-                    })
-                })
-                .collect::<Result<Vec<Template>, _>>()
-        };
-        Ok(Rule {
-            publish: templates("publish", section.publish)?,
-            subscribe: templates("subscribe", section.subscribe)?,
-            jetstream_publish: templates("jetstream_publish", section.jetstream_publish)?,
-            deny_publish: templates("deny_publish", section.deny_publish)?,
-            deny_subscribe: templates("deny_subscribe", section.deny_subscribe)?,
-            responses: section.responses.map(|responses| Responses {
-                max: responses.max,
-                expires: Duration::from_secs(responses.expires),
-            }),
-            ttl: section.ttl.map(Duration::from_secs),
-            refuse_connections: section.refuse_connections,
-        })
-    };
-    Ok(Rules { account: rule(Form::Own, file.account)?, shared: rule(Form::Shared, file.shared)? })
 }

@@ -62,6 +62,19 @@ impl Pattern {
         }
         tokens.next().is_none()
     }
+
+    /// Whether any subject matches both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.0.split('.'), other.0.split('.'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some(one), Some(two)) if one == two || one == "*" || two == "*" => {}
+                _ => return false,
+            }
+        }
+    }
 }
 
 impl FromStr for Pattern {
@@ -143,5 +156,27 @@ mod tests {
         assert!(!matches("orders.>", "orders"));
         assert!(matches("a.*.c", "a.b.c"));
         assert!(!matches("a.b.c", "a.b"));
+    }
+    #[test]
+    fn overlaps_where_a_subject_matches_both() {
+        for (one, two, overlap) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.c", false),
+            ("a.*", "*.b", true),
+            ("a.*", "b.*", false),
+            ("a.>", "a", false),
+            ("a.>", "a.*", true),
+            ("a.>", "*.b.c", true),
+            (">", "a", true),
+            (">", ">", true),
+            ("*", "a.b", false),
+            ("a.*.c", "a.>", true),
+            ("a.*.c", "a.b.*.d", false),
+            ("user.4.>", "user.42.>", false),
+        ] {
+            let [one, two] = [one, two].map(|text| text.parse::<Pattern>().unwrap());
+            assert_eq!(one.overlaps(&two), overlap, "{one} {two}");
+            assert_eq!(two.overlaps(&one), overlap, "{two} {one}");
+        }
     }
 }

@@ -1,24 +1,23 @@
-//! Permission templates: `{{tenant.id}}`, `{{user.name}}`, and the lists `{{user.publish}}` and
-//! `{{user.subscribe}}`, which turn one template into as many subjects as the list has.
+//! Permission templates: `{{tenant.id}}` and `{{user.name}}`; the lists `{{user.publish}}` and
+//! `{{user.subscribe}}` of the row, and `{{claims.NAME}}` of a verified JWT, which turn one
+//! template into as many subjects as the list has.
 
 use std::str::FromStr;
 
 use super::subject::{Pattern, SubjectError};
-use crate::store::LoginRecord;
+use crate::authn::Principal;
 
 /// What is wrong with a template, found when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
+pub(crate) enum TemplateError {
     /// `{{` without `}}`, or the reverse.
-    #[error("`{0}`: braces do not match; write {{{{name}}}}")]
+    #[error("`{0}`: the braces do not match")]
     Braces(String),
     /// A placeholder that does not exist.
-    #[error(
-        "`{0}` is no placeholder; there are tenant.id, user.name, user.publish and user.subscribe"
-    )]
+    #[error("`{{{{{0}}}}}` is no placeholder")]
     Placeholder(String),
     /// More than one list in a template.
-    #[error("`{0}`: only one list placeholder in a template")]
+    #[error("`{0}`: more than one list")]
     Lists(String),
     /// No subject whatever is filled in.
     #[error("`{text}` is no subject: {reason}")]
@@ -30,12 +29,36 @@ pub enum TemplateError {
     },
 }
 
+impl TemplateError {
+    /// What to do.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Braces(_) => "write {{name}}",
+            Self::Placeholder(_) => {
+                "there are tenant.id, user.name, user.publish, user.subscribe and claims.NAME"
+            }
+            Self::Lists(_) => {
+                "user.publish, user.subscribe and claims.NAME are lists, of which a line takes one"
+            }
+            Self::Subject { .. } => {
+                "write tokens with dots between them; `*` is a whole token, `>` the last"
+            }
+        }
+    }
+}
+
 /// A template could not be filled in for this user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     /// The user's name is spliced in and is not one plain token.
-    #[error("the user's name is not one subject token, as a template with user.name needs")]
+    #[error("the user's name is not one subject token, as a line with user.name needs")]
     Name,
+    /// The JWT has no such claim, or the user logged in with something else.
+    #[error("the login brings no claim `{0}`")]
+    NoClaim(Box<str>),
+    /// A value of the claim is spliced in and is not one plain token.
+    #[error("a value of the claim `{0}` is not one subject token of [A-Za-z0-9_-]{{1,64}}")]
+    Claim(Box<str>),
     /// The result is no legal subject.
     #[error("`{0}` is no legal subject: {1}")]
     Subject(String, SubjectError),
@@ -49,10 +72,11 @@ enum Part {
     List,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum List {
     Publish,
     Subscribe,
+    Claim(Box<str>),
 }
 
 /// A parsed template.
@@ -84,7 +108,10 @@ impl FromStr for Template {
                 "user.name" => Part::UserName,
                 "user.publish" => take_list(List::Publish)?,
                 "user.subscribe" => take_list(List::Subscribe)?,
-                other => return Err(TemplateError::Placeholder(other.to_owned())),
+                other => match other.strip_prefix("claims.") {
+                    Some(name) if !name.is_empty() => take_list(List::Claim(name.into()))?,
+                    _ => return Err(TemplateError::Placeholder(other.to_owned())),
+                },
             });
             rest = after;
         }
@@ -106,30 +133,59 @@ impl FromStr for Template {
 }
 
 impl Template {
-    /// Fills the template in and appends the subjects.
+    /// Whether all subjects begin with `before`, the tenant's id and a dot.
+    pub(crate) fn is_below(&self, before: &str) -> bool {
+        match self.parts.as_slice() {
+            [Part::Text(first), Part::TenantId, Part::Text(next), ..] => {
+                first == before && next.starts_with('.')
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is one plain subject token whatever is filled in.
+    pub(crate) fn is_token(&self) -> bool {
+        let rows = matches!(self.list, Some(List::Publish | List::Subscribe));
+        !rows
+            && self.parts.iter().all(|part| match part {
+                Part::Text(text) => text.bytes().all(plain),
+                _ => true,
+            })
+    }
+
+    /// Fills the template in and hands on the subjects.
     pub(crate) fn expand(
         &self,
-        record: &LoginRecord,
-        into: &mut Vec<Pattern>,
+        principal: &Principal,
+        mut each: impl FnMut(Pattern),
     ) -> Result<(), ExpandError> {
-        match self.list {
-            None => into.push(self.fill(record, "")?),
-            Some(list) => {
-                let entries = match list {
-                    List::Publish => &record.user.publish,
-                    List::Subscribe => &record.user.subscribe,
-                };
-                for entry in entries {
-                    // Checked alone too: a template must not heal what the row has wrong.
-                    parse(entry)?;
-                    into.push(self.fill(record, entry)?);
-                }
+        let user = &principal.record().user;
+        let entries = match &self.list {
+            None => {
+                each(self.fill(principal, "")?);
+                return Ok(());
             }
+            Some(List::Claim(name)) => {
+                let values = principal.claims().get(&**name);
+                let values = values.ok_or_else(|| ExpandError::NoClaim(name.clone()))?;
+                if values.iter().any(|value| token(value).is_none()) {
+                    return Err(ExpandError::Claim(name.clone()));
+                }
+                values
+            }
+            Some(List::Publish) => &user.publish,
+            Some(List::Subscribe) => &user.subscribe,
+        };
+        for entry in entries {
+            // Checked alone too: a template must not heal what the row has wrong.
+            parse(entry)?;
+            each(self.fill(principal, entry)?);
         }
         Ok(())
     }
 
-    fn fill(&self, record: &LoginRecord, entry: &str) -> Result<Pattern, ExpandError> {
+    fn fill(&self, principal: &Principal, entry: &str) -> Result<Pattern, ExpandError> {
+        let record = principal.record();
         let mut subject = String::with_capacity(64);
         for part in &self.parts {
             subject.push_str(match part {
@@ -144,11 +200,102 @@ impl Template {
 }
 
 fn parse(subject: &str) -> Result<Pattern, ExpandError> {
-    subject.parse().map_err(|reason| ExpandError::Subject(subject.to_owned(), reason))
+    subject.parse().map_err(|reason| {
+        // A row may hold a megabyte, which no log needs.
+        let mut shown: String = subject.chars().take(SHOWN).collect();
+        if shown.len() < subject.len() {
+            shown.push('…');
+        }
+        ExpandError::Subject(shown, reason)
+    })
 }
 
-/// The name, if it is one plain subject token: no wildcard may come from an identity.
-fn token(name: &str) -> Option<&str> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (!name.is_empty() && name.len() <= 64 && name.bytes().all(legal)).then_some(name)
+/// How many characters of an illegal subject a message shows.
+const SHOWN: usize = 200;
+
+/// The text, if it is one plain subject token: no wildcard may come from an identity or a claim.
+fn token(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.len() <= 64 && text.bytes().all(plain)).then_some(text)
+}
+
+fn plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+
+    fn principal(name: &str, claims: &[(&str, &[&str])]) -> Principal {
+        let record = LoginRecord {
+            tenant: TenantRecord::new("42".parse().unwrap()),
+            user: UserRecord::new(name, UserKind::Bb),
+        };
+        let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        let claims = claims.iter().map(|(name, values)| ((*name).to_owned(), owned(values)));
+        let principal = Principal::new(Arc::new(record), "jwt", None, 0).unwrap();
+        principal.with_claims(claims.collect())
+    }
+
+    fn expand(template: &str, principal: &Principal) -> Result<Vec<String>, ExpandError> {
+        let mut subjects = Vec::new();
+        let template: Template = template.parse().unwrap();
+        template.expand(principal, |pattern| subjects.push(pattern.to_string()))?;
+        Ok(subjects)
+    }
+
+    #[test]
+    fn a_claim_gives_as_many_subjects_as_it_has_values() {
+        let alice = principal("alice", &[("teams", &["red", "blue"]), ("none", &[])]);
+        let subjects = expand("t.{{tenant.id}}.{{claims.teams}}.{{user.name}}", &alice).unwrap();
+        assert_eq!(subjects, ["t.42.red.alice", "t.42.blue.alice"]);
+        assert_eq!(expand("t.{{ claims.none }}", &alice), Ok(vec![]));
+        let missing = Err(ExpandError::NoClaim("roles.admin".into()));
+        assert_eq!(expand("t.{{claims.roles.admin}}", &alice), missing);
+    }
+
+    #[test]
+    fn no_value_of_a_claim_and_no_name_is_more_than_a_token() {
+        let long = "a".repeat(65);
+        for value in ["", "*", ">", "a.b", "a b", "a\tb", "é", "a*", "{{", long.as_str()] {
+            let claims = principal("alice", &[("team", &["red", value])]);
+            let refused = Err(ExpandError::Claim("team".into()));
+            assert_eq!(expand("t.{{claims.team}}", &claims), refused, "{value:?}");
+            let named = principal(value, &[]);
+            assert_eq!(expand("t.{{user.name}}", &named), Err(ExpandError::Name), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_template() {
+        for (text, wanted) in [
+            ("a.{{tenant.id", "braces"),
+            ("a.}}", "braces"),
+            ("a.{{{{tenant.id}}}}", "no placeholder"),
+            ("{{claims.}}", "no placeholder"),
+            ("{{user.id}}", "no placeholder"),
+            ("{{user.publish}}.{{claims.x}}", "more than one list"),
+            ("a b", "blank"),
+            ("{{tenant.id}}..a", "empty token"),
+            ("", "empty"),
+        ] {
+            let error = text.parse::<Template>().unwrap_err();
+            assert!(error.to_string().contains(wanted), "{text}: {error}");
+            assert!(!error.remedy().is_empty());
+        }
+    }
+
+    #[test]
+    fn which_templates_stay_with_the_tenant() {
+        let below = |text: &str| text.parse::<Template>().unwrap().is_below("user.");
+        assert!(below("user.{{tenant.id}}.>") && below("user.{{tenant.id}}.{{user.publish}}"));
+        for text in
+            ["user.{{tenant.id}}", "user.{{tenant.id}}x.>", "user.*.>", "a.user.{{tenant.id}}.b"]
+        {
+            assert!(!below(text), "{text}");
+        }
+    }
 }

@@ -1,0 +1,106 @@
+//! `policy`: checks the files of policies, runs their test tables, and explains what a user gets.
+
+mod check;
+mod explain;
+mod test;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use self::explain::ExplainArgs;
+use super::output::{Output, note};
+use super::{Context, Usage, database, load};
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
+use crate::policy::rules::PolicyError;
+use crate::problem::{Origin, Problem};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Read all policies, and report every mistake with its file, line and remedy
+    Check(FolderArgs),
+    /// Run the test tables `<name>.test.toml` beside the policies
+    Test(FolderArgs),
+    /// Show what a user would be granted and by which lines, or which line refuses it
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FolderArgs {
+    /// The folder of policies [default: the configured one, else the policies that are built in]
+    folder: Option<PathBuf>,
+}
+
+pub(super) async fn run(command: PolicyCommand, file: &Path, output: Output) -> anyhow::Result<()> {
+    match command {
+        PolicyCommand::Check(args) => check::run(args.resolve(file)?.as_deref(), output),
+        PolicyCommand::Test(args) => test::run(args.resolve(file)?.as_deref(), output),
+        PolicyCommand::Explain(args) => {
+            let config = load(file, Files::Unchecked)?;
+            let database = database::open(&config).await?;
+            explain::run(&args, &Context { config, database, output, clock: SystemClock }).await
+        }
+    }
+}
+
+impl FolderArgs {
+    fn resolve(&self, file: &Path) -> anyhow::Result<Option<PathBuf>> {
+        if let Some(folder) = &self.folder {
+            if !folder.is_dir() {
+                let what =
+                    format!("{} is no folder; name the folder of policies", folder.display());
+                return Err(Usage(what).into());
+            }
+            return Ok(Some(folder.clone()));
+        }
+        match Config::load(file, Files::Unchecked) {
+            Ok(loaded) => Ok(loaded.config.policies),
+            // Nobody named a configuration, and the built-in policies need none.
+            Err(ConfigError::Unreadable { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound
+                    && file == Path::new(DEFAULT_FILE) =>
+            {
+                note("there is no configuration here: these are the policies that are built in");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Reports policies that cannot be used, on stdout too where JSON is asked for.
+fn broken(error: PolicyError, output: Output) -> anyhow::Error {
+    let problems = match &error {
+        PolicyError::Invalid(problems) => problems.iter().map(problem_json).collect(),
+        PolicyError::Unreadable { path, source } => {
+            vec![json!({ "file": path, "what": source.to_string() })]
+        }
+    };
+    let json = json!({ "sound": false, "problems": Value::Array(problems) });
+    match output.print_json(&json) {
+        Ok(()) => Usage(error.to_string()).into(),
+        Err(error) => error,
+    }
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    let (file, line) = place(&problem.at);
+    json!({
+        "file": file,
+        "line": line,
+        "key": problem.key,
+        "what": problem.what,
+        "remedy": problem.remedy,
+    })
+}
+
+/// The file and the line, as far as there are any.
+fn place(at: &Origin) -> (Option<&Path>, Option<usize>) {
+    match at {
+        Origin::Line(path, line) => (Some(path), Some(*line)),
+        Origin::File(path) => (Some(path), None),
+        Origin::Env(_) => (None, None),
+    }
+}

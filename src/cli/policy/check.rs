@@ -1,0 +1,38 @@
+//! `policy check`: whether the policies can be used, and which there are.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::output::{Output, note, table};
+use super::{broken, problem_json};
+use crate::policy::rules::PolicySet;
+use crate::policy::table as tests;
+
+pub(super) fn run(folder: Option<&Path>, output: Output) -> anyhow::Result<()> {
+    let policies = PolicySet::configured(folder).map_err(|error| broken(error, output))?;
+    let tested = tests::run(folder).map_err(|error| broken(error, output))?;
+    let untested: BTreeSet<&Path> = tested.untested.iter().map(AsRef::as_ref).collect();
+    let warnings = super::test::warnings(&tested.untested).chain(policies.warnings());
+    let warnings: Vec<_> = warnings.collect();
+    for warning in &warnings {
+        note(&format!("warning: {warning}"));
+    }
+    let json = json!({
+        "sound": true,
+        "policies": policies.files().map(|(name, file)| json!({
+            "name": name,
+            "file": file,
+            "tested": !untested.contains(file),
+        })).collect::<Vec<_>>(),
+        "warnings": warnings.iter().map(problem_json).collect::<Vec<_>>(),
+    });
+    output.show(&json, || {
+        let rows = policies.files().map(|(name, file)| {
+            let tests = if untested.contains(file) { "none" } else { "yes" };
+            vec![name.to_owned(), file.display().to_string(), tests.to_owned()]
+        });
+        table(&["POLICY", "FILE", "TESTS"], rows.collect())
+    })
+}

@@ -1,0 +1,311 @@
+//! Reads a policy file: the sections `[account]` and `[shared]`, every value with its line, and
+//! every mistake instead of the first alone. [`super::rules`] applies what is read here.
+
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use jiff::tz::TimeZone;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use self::values::{Reader, Text, connection_type};
+use super::admission::{Admission, ConnectionType, Lined, parse_net};
+use super::rules::{Line, Permission, Rule, Rules};
+use super::template::Template;
+use super::times::Schedule;
+use super::{Form, preset};
+use crate::problem::{Origin, Problem};
+use crate::spelling::nearest;
+
+/// The keys of a section, in the order in which they are documented.
+const KEYS: [&str; 12] = [
+    "publish",
+    "subscribe",
+    "presets",
+    "jetstream_publish",
+    "deny_publish",
+    "deny_subscribe",
+    "responses",
+    "connections",
+    "allow_from",
+    "times",
+    "timezone",
+    "ttl",
+];
+
+/// What a JWT could hold and nats-server ignores in that of an auth callout, with what to do.
+const IGNORED: [(&str, &str); 5] = [
+    ("subs", "limit what may be subscribed with `subscribe`"),
+    ("payload", "set max_payload in nats-server.conf"),
+    ("data", "limit what a tenant stores with its column js_storage"),
+    ("src", "write allow_from = [\"10.0.0.0/8\"], which is enforced at each login"),
+    (
+        "allowed_connection_types",
+        "write connections = [\"nats\", \"websocket\"], which is enforced at each login",
+    ),
+];
+
+/// Who may connect by what in an account that others share, unless a file says otherwise: MQTT and
+/// leaf nodes have subjects of their own, which permissions do not keep apart.
+const SHARED_CONNECTIONS: [ConnectionType; 2] = [ConnectionType::Nats, ConnectionType::Websocket];
+
+/// Reads a file's text and notes its mistakes.
+pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Option<Rules> {
+    let before = problems.len();
+    let mut reader = Reader { path, text, problems };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        let what = format!("not TOML: {}", error.message().replace('\n', ", "));
+        let remedy = "write `key = value` below [account] or [shared], with text in double quotes";
+        reader.problem(at, "", what, remedy);
+    }
+    let is_sound = errors.is_empty();
+    let (mut account, mut shared) = (None, None);
+    for (name, value) in table.get_ref() {
+        let at = name.span().start;
+        let name: &str = name.get_ref();
+        match (name, value.get_ref()) {
+            ("account", DeValue::Table(section)) => {
+                account = Some(reader.section(Form::Own, section));
+            }
+            ("shared", DeValue::Table(section)) => {
+                shared = Some(reader.section(Form::Shared, section));
+            }
+            (_, DeValue::Table(_)) => {
+                let remedy = match nearest(name, ["account", "shared"]) {
+                    Some(near) => format!("did you mean [{near}]?"),
+                    None => "a policy has [account] and [shared]".to_owned(),
+                };
+                reader.problem(at, &format!("[{name}]"), "unknown section", remedy);
+            }
+            _ => reader.problem(
+                at,
+                name,
+                "a key outside of any section",
+                "put it below [account] or [shared]",
+            ),
+        }
+    }
+    if is_sound {
+        for (form, found) in [(Form::Own, &account), (Form::Shared, &shared)] {
+            if found.is_none() {
+                reader.problems.push(Problem {
+                    at: Origin::File(path.to_owned()),
+                    key: format!("[{}]", form.as_str()),
+                    what: "missing".to_owned(),
+                    remedy: "write it; an empty section grants nothing".to_owned(),
+                });
+            }
+        }
+    }
+    let clean = reader.problems.len() == before;
+    match (account, shared) {
+        (Some(account), Some(shared)) if clean => {
+            Some(Rules { path: PathBuf::from(path), account, shared })
+        }
+        _ => None,
+    }
+}
+
+impl Reader<'_> {
+    fn section(&mut self, form: Form, section: &DeTable<'_>) -> Rule {
+        let mut rule = Rule::default();
+        if form == Form::Shared {
+            let value = SHARED_CONNECTIONS.to_vec();
+            rule.admission.connections = Some(Lined { value, line: None });
+        }
+        let mut zone = None;
+        let mut times: Option<(Vec<Text<'_>>, usize)> = None;
+        for (key, value) in section {
+            let at = key.span().start;
+            let name: &str = key.get_ref();
+            let shown = format!("[{}] {name}", form.as_str());
+            match name {
+                "publish" => self.templates(&mut rule, form, Permission::Publish, &shown, value),
+                "subscribe" => {
+                    self.templates(&mut rule, form, Permission::Subscribe, &shown, value);
+                }
+                "deny_publish" => {
+                    self.templates(&mut rule, form, Permission::DenyPublish, &shown, value);
+                }
+                "deny_subscribe" => {
+                    self.templates(&mut rule, form, Permission::DenySubscribe, &shown, value);
+                }
+                "presets" | "jetstream_publish" | "responses" if form == Form::Shared => {
+                    let (what, remedy) = not_shared(name);
+                    self.problem(at, &shown, what, remedy);
+                }
+                "jetstream_publish" => {
+                    let known = rule.lines.len();
+                    self.templates(&mut rule, form, Permission::Publish, &shown, value);
+                    for line in rule.lines.iter_mut().skip(known) {
+                        line.only_with_jetstream = true;
+                    }
+                }
+                "presets" => self.presets(&mut rule, &shown, value),
+                "responses" => {
+                    let line = Some(self.line(at));
+                    rule.responses =
+                        self.responses(&shown, at, value).map(|value| Lined { value, line });
+                }
+                "connections" => {
+                    let line = Some(self.line(at));
+                    let value = self.parsed(&shown, value, connection_type);
+                    rule.admission.connections = value.map(|value| Lined { value, line });
+                }
+                "allow_from" => {
+                    let line = Some(self.line(at));
+                    let value = self.parsed(&shown, value, parse_net);
+                    rule.admission.allow_from = value.map(|value| Lined { value, line });
+                }
+                "times" => times = self.filled(&shown, value).map(|texts| (texts, at)),
+                "timezone" => zone = Some((at, self.zone(&shown, at, value))),
+                "ttl" => {
+                    let line = Some(self.line(at));
+                    rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
+                }
+                _ => self.unknown(at, form, name),
+            }
+        }
+        self.times(&mut rule.admission, form, times, zone);
+        rule.count();
+        rule
+    }
+
+    fn unknown(&mut self, at: usize, form: Form, name: &str) {
+        let shown = format!("[{}] {name}", form.as_str());
+        if let Some((_, instead)) = IGNORED.iter().find(|(ignored, _)| *ignored == name) {
+            let what = "nats-server ignores this in the JWTs of an auth callout";
+            return self.problem(at, &shown, what, *instead);
+        }
+        if name == "refuse_connections" {
+            let what = "unknown key";
+            let remedy = "list those that may connect: connections = [\"nats\", \"websocket\"]";
+            return self.problem(at, &shown, what, remedy);
+        }
+        let remedy = match nearest(name, KEYS) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the keys are {}", KEYS.join(", ")),
+        };
+        self.problem(at, &shown, "unknown key", remedy);
+    }
+
+    fn templates(
+        &mut self,
+        rule: &mut Rule,
+        form: Form,
+        permission: Permission,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        for (text, at) in self.list(key, value).unwrap_or_default() {
+            let template = match Template::from_str(text) {
+                Ok(template) => template,
+                Err(error) => {
+                    self.problem(at, key, error.to_string(), error.remedy());
+                    continue;
+                }
+            };
+            if form == Form::Shared && !stays(permission, text, &template) {
+                let what = format!("`{text}` leads out of the tenant's own subjects");
+                let remedy = match permission {
+                    Permission::Publish => {
+                        "tenants of this account are kept apart by permissions alone: begin with \
+                         user.{{tenant.id}}. or _INBOX_{{tenant.id}}., or write _R_.> for answers"
+                    }
+                    _ => {
+                        "tenants of this account are kept apart by permissions alone: begin with \
+                         user.{{tenant.id}}. or _INBOX_{{tenant.id}}."
+                    }
+                };
+                self.problem(at, key, what, remedy);
+                continue;
+            }
+            let line = self.line(at);
+            rule.lines.push(Line {
+                permission,
+                template,
+                only_with_jetstream: false,
+                line,
+                preset: None,
+            });
+        }
+    }
+
+    fn presets(&mut self, rule: &mut Rule, key: &str, value: &Spanned<DeValue<'_>>) {
+        for (text, at) in self.list(key, value).unwrap_or_default() {
+            match preset::parse(text) {
+                Ok(templates) => {
+                    let line = self.line(at);
+                    rule.lines.extend(templates.into_iter().map(|template| Line {
+                        permission: Permission::Publish,
+                        template,
+                        only_with_jetstream: false,
+                        line,
+                        preset: Some(text.into()),
+                    }));
+                }
+                Err(error) => self.problem(at, key, error.to_string(), error.remedy()),
+            }
+        }
+    }
+
+    fn times(
+        &mut self,
+        admission: &mut Admission,
+        form: Form,
+        times: Option<(Vec<Text<'_>>, usize)>,
+        zone: Option<(usize, Option<TimeZone>)>,
+    ) {
+        let Some((texts, at)) = times else {
+            if let Some((at, _)) = zone {
+                let key = format!("[{}] timezone", form.as_str());
+                self.problem(at, &key, "without `times`", "write times as well, or remove it");
+            }
+            return;
+        };
+        let key = format!("[{}] times", form.as_str());
+        let zone = zone.map_or(Some(TimeZone::UTC), |(_, zone)| zone).unwrap_or(TimeZone::UTC);
+        let plain: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
+        match Schedule::new(&plain, zone) {
+            Ok(value) => {
+                let line = Some(self.line(at));
+                admission.times = Some(Lined { value, line });
+            }
+            Err(errors) => {
+                for (index, error) in errors {
+                    let at = texts.get(index).map_or(at, |(_, at)| *at);
+                    self.problem(at, &key, error.to_string(), error.remedy());
+                }
+            }
+        }
+    }
+}
+
+/// Whether what a template gives to one tenant of a shared account is no other's.
+fn stays(permission: Permission, text: &str, template: &Template) -> bool {
+    match permission {
+        Permission::DenyPublish | Permission::DenySubscribe => true,
+        // The answers to BB's requests: a service import's reply subjects, which nobody can guess.
+        Permission::Publish if text == "_R_.>" => true,
+        _ => template.is_below("user.") || template.is_below("_INBOX_"),
+    }
+}
+
+/// Why a key is not for shared accounts, and what to do.
+fn not_shared(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "responses" => (
+            "the reply subject is the requester's to choose, so that an answer would reach any \
+             tenant of the account",
+            "remove it, and publish _R_.> for answers",
+        ),
+        _ => (
+            "JetStream's subjects are the same for all tenants of the account",
+            "remove it; a tenant with JetStream has the isolation `account`",
+        ),
+    }
+}

@@ -1,0 +1,394 @@
+//! Test tables: `<name>.test.toml` beside a policy says what it grants and refuses, case by case.
+//! `cargo test` runs the shipped ones, `nats-callout policy test` anybody's.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::rules::{PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
+use super::subject::Pattern;
+use super::{ConnectionContext, ConnectionType, Decision, Form, Grant, Policy as _};
+use crate::authn::{Claims, DenyReason, Principal};
+use crate::clock::UnixSeconds;
+use crate::problem::{Origin, Problem};
+use crate::protocol::claims::ClientInfo;
+use crate::store::{Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
+
+const SHIPPED: [(&str, &str); 3] = [
+    ("bb", include_str!("../../policies/bb.test.toml")),
+    ("service", include_str!("../../policies/service.test.toml")),
+    ("admin", include_str!("../../policies/admin.test.toml")),
+];
+
+/// What came of one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The policy that the table is named after.
+    pub policy: String,
+    /// The case's name.
+    pub case: String,
+    /// Where the case begins.
+    pub at: Origin,
+    /// What was expected and not seen; empty if all was.
+    pub failures: Vec<Failure>,
+}
+
+/// An expectation that was not met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the table expects.
+    pub expected: String,
+    /// What the policy does.
+    pub seen: String,
+}
+
+/// The outcomes of all tables, and the policies that have none.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Every case, in the order of the tables.
+    pub outcomes: Vec<Outcome>,
+    /// Files of policies without a table beside them.
+    pub untested: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    case: Vec<Spanned<Case>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// `account` or `shared`.
+    form: String,
+    tenant: Spanned<String>,
+    user: String,
+    /// The kind of the user, `bb` unless it says otherwise.
+    kind: Option<Spanned<String>>,
+    /// The user's policy, where not the one that the table is named after.
+    policy: Option<String>,
+    /// The user's lists.
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+    /// Whether the tenant has a JetStream limit above zero.
+    #[serde(default)]
+    jetstream: bool,
+    #[serde(default)]
+    claims: std::collections::BTreeMap<String, Values>,
+    /// `nats` unless it says otherwise.
+    connection: Option<Spanned<String>>,
+    /// The client's address.
+    #[serde(default)]
+    address: String,
+    /// The time of the login, RFC 3339.
+    at: Option<Spanned<String>>,
+
+    /// The code of the reason for which it is refused.
+    denied: Option<Spanned<String>>,
+    #[serde(default)]
+    may_publish: Vec<String>,
+    #[serde(default)]
+    may_not_publish: Vec<String>,
+    #[serde(default)]
+    may_subscribe: Vec<String>,
+    #[serde(default)]
+    may_not_subscribe: Vec<String>,
+    /// Whether it may answer requests.
+    #[serde(default)]
+    responses: bool,
+    /// Seconds.
+    ttl: Option<u64>,
+    /// When the grant ends at the latest, RFC 3339.
+    until: Option<Spanned<String>>,
+}
+
+/// A claim's value, as a token has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Runs the tables of a folder on its policies; without one, the shipped tables on theirs.
+pub fn run(folder: Option<&Path>) -> Result<Report, PolicyError> {
+    let Some(folder) = folder else {
+        let tables = SHIPPED.into_iter().map(|(name, text)| Source {
+            name: name.to_owned(),
+            path: Path::new(SHIPPED_FOLDER).join(format!("{name}.test.toml")),
+            text: text.to_owned(),
+        });
+        return run_tables(&PolicySet::shipped()?, tables.collect());
+    };
+    let Sources { policies, tables } = Sources::of(folder)?;
+    let tested: BTreeSet<String> = tables.iter().map(|table| table.name.clone()).collect();
+    let untested = policies.iter().filter(|policy| !tested.contains(&policy.name));
+    let untested = untested.map(|policy| policy.path.clone()).collect();
+    let report = run_tables(&PolicySet::read(policies)?, tables)?;
+    Ok(Report { untested, ..report })
+}
+
+fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, PolicyError> {
+    let (mut outcomes, mut problems) = (Vec::new(), Vec::new());
+    for source in &tables {
+        let mut reader = Reader { source, problems: &mut problems };
+        if !policies.names().any(|name| name == source.name) {
+            let remedy = format!("write {}.toml beside it, or remove it", source.name);
+            reader.problem(None, "", "a table without a policy".to_owned(), remedy);
+            continue;
+        }
+        let table: Table = match toml::from_str(&source.text) {
+            Ok(table) => table,
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                let what = error.message().replace('\n', ", ");
+                reader.problem(Some(at), "", what, "see the shipped tables".to_owned());
+                continue;
+            }
+        };
+        for case in &table.case {
+            let at = Origin::Line(source.path.clone(), reader.line(case.span().start));
+            let Some(prepared) = reader.prepare(case) else { continue };
+            let case = case.get_ref();
+            outcomes.push(Outcome {
+                policy: source.name.clone(),
+                case: case.name.clone(),
+                at,
+                failures: case.check(&prepared, policies),
+            });
+        }
+    }
+    if problems.is_empty() {
+        Ok(Report { outcomes, untested: Vec::new() })
+    } else {
+        Err(PolicyError::Invalid(problems))
+    }
+}
+
+/// The values of a case, parsed.
+struct Prepared {
+    principal: Principal,
+    form: Form,
+    client: ClientInfo,
+    now: UnixSeconds,
+    denied: Option<DenyReason>,
+    until: Option<UnixSeconds>,
+}
+
+struct Reader<'a> {
+    source: &'a Source,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn line(&self, at: usize) -> usize {
+        let text = self.source.text.as_bytes();
+        1 + text.iter().take(at).filter(|byte| **byte == b'\n').count()
+    }
+
+    fn problem(&mut self, at: Option<usize>, key: &str, what: String, remedy: String) {
+        let path = self.source.path.clone();
+        let at = match at {
+            Some(at) => Origin::Line(path, self.line(at)),
+            None => Origin::File(path),
+        };
+        self.problems.push(Problem { at, key: key.to_owned(), what, remedy });
+    }
+
+    fn value<T>(
+        &mut self,
+        key: &str,
+        text: &Spanned<String>,
+        remedy: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = parse(text.get_ref());
+        if value.is_none() {
+            let what = format!("`{}` is none", text.get_ref());
+            self.problem(Some(text.span().start), key, what, remedy.to_owned());
+        }
+        value
+    }
+
+    fn time(&mut self, key: &str, text: &Spanned<String>) -> Option<UnixSeconds> {
+        let remedy = "write an RFC 3339 time, such as \"2026-03-30T08:00:00+02:00\"";
+        self.value(key, text, remedy, |text| {
+            text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+        })
+    }
+
+    /// `None` if a value is none, which is noted.
+    fn prepare(&mut self, spanned: &Spanned<Case>) -> Option<Prepared> {
+        let before = self.problems.len();
+        let case = spanned.get_ref();
+        let at = Some(spanned.span().start);
+        let form = [Form::Own, Form::Shared].into_iter().find(|it| it.as_str() == case.form);
+        if form.is_none() {
+            let what = format!("`{}` is none", case.form);
+            self.problem(at, "form", what, "write account or shared".to_owned());
+        }
+        let remedy = "write one token of A-Z, a-z, 0-9, _ and -";
+        let tenant =
+            self.value("tenant", &case.tenant, remedy, |text| text.parse::<TenantId>().ok());
+        let kind = case.kind.as_ref().map_or(Some(UserKind::Bb), |text| {
+            self.value("kind", text, "write bb or service", |text| text.parse().ok())
+        });
+        let connection = case.connection.as_ref().map_or(Some(ConnectionType::Nats), |text| {
+            let remedy = "write nats, websocket, mqtt or leafnode";
+            self.value("connection", text, remedy, |text| {
+                ConnectionType::ALL.into_iter().find(|it| it.as_str() == text)
+            })
+        });
+        let now = case.at.as_ref().map_or(Some(0), |text| self.time("at", text));
+        let until = case.until.as_ref().and_then(|text| self.time("until", text));
+        let denied = case.denied.as_ref().and_then(|text| {
+            let remedy = "write policy, connection_type, address or time";
+            self.value("denied", text, remedy, |text| {
+                DenyReason::ALL.into_iter().find(|reason| reason.code() == text)
+            })
+        });
+        if case.denied.is_some() && case.expects_a_grant() {
+            let what = "expects a refusal and a grant".to_owned();
+            self.problem(at, "denied", what, "leave one of them out".to_owned());
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        let principal = case.principal(&self.source.name, tenant?, kind?)?;
+        let client = ClientInfo { host: case.address.clone(), ..connection?.client() };
+        Some(Prepared { principal, form: form?, client, now: now?, denied, until })
+    }
+}
+
+impl Case {
+    fn expects_a_grant(&self) -> bool {
+        let lists = [
+            &self.may_publish,
+            &self.may_not_publish,
+            &self.may_subscribe,
+            &self.may_not_subscribe,
+        ];
+        lists.iter().any(|list| !list.is_empty())
+            || self.responses
+            || self.ttl.is_some()
+            || self.until.is_some()
+    }
+
+    fn principal(&self, policy: &str, tenant: TenantId, kind: UserKind) -> Option<Principal> {
+        let policy = self.policy.as_deref().unwrap_or(policy);
+        let record = LoginRecord {
+            tenant: TenantRecord {
+                limits: Limits { memory: u64::from(self.jetstream), ..Limits::default() },
+                ..TenantRecord::new(tenant)
+            },
+            user: UserRecord {
+                policy: Some(policy.to_owned()),
+                publish: self.publish.clone(),
+                subscribe: self.subscribe.clone(),
+                ..UserRecord::new(self.user.clone(), kind)
+            },
+        };
+        let claims: Claims = self
+            .claims
+            .iter()
+            .map(|(name, values)| {
+                let values = match values {
+                    Values::One(value) => vec![value.clone()],
+                    Values::Many(values) => values.clone(),
+                };
+                (name.clone(), values)
+            })
+            .collect();
+        // It has no end, so that it cannot have ended.
+        let principal = Principal::new(Arc::new(record), "password", None, 0).ok()?;
+        Some(principal.with_claims(claims))
+    }
+
+    fn check(&self, prepared: &Prepared, policies: &PolicySet) -> Vec<Failure> {
+        let Prepared { principal, form, client, now, denied, until } = prepared;
+        let context = ConnectionContext { form: *form, client, now: *now };
+        let failure =
+            |expected: &str, seen: String| Failure { expected: expected.to_owned(), seen };
+        match (policies.decide(principal, &context), denied) {
+            (Decision::Deny(reason), Some(denied)) if reason == *denied => Vec::new(),
+            (Decision::Deny(reason), Some(denied)) => vec![failure(
+                &format!("denied = \"{}\"", denied.code()),
+                format!("refused: {}", reason.code()),
+            )],
+            (Decision::Deny(reason), None) => {
+                let why = policies.explain(principal, &context).err();
+                let why = why.map(|it| format!(": {}", it.what)).unwrap_or_default();
+                vec![failure("a grant", format!("refused: {}{why}", reason.code()))]
+            }
+            (Decision::Permit(_), Some(denied)) => {
+                vec![failure(&format!("denied = \"{}\"", denied.code()), "a grant".to_owned())]
+            }
+            (Decision::Permit(grant), None) => self.compare(&grant, *until),
+        }
+    }
+
+    fn compare(&self, grant: &Grant, until: Option<UnixSeconds>) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        for (key, subjects, allow, deny, expected) in [
+            ("may_publish", &self.may_publish, &grant.publish, &grant.deny_publish, true),
+            ("may_not_publish", &self.may_not_publish, &grant.publish, &grant.deny_publish, false),
+            ("may_subscribe", &self.may_subscribe, &grant.subscribe, &grant.deny_subscribe, true),
+            (
+                "may_not_subscribe",
+                &self.may_not_subscribe,
+                &grant.subscribe,
+                &grant.deny_subscribe,
+                false,
+            ),
+        ] {
+            for subject in subjects {
+                let by = |list: &[Pattern]| list.iter().find(|it| it.matches(subject)).cloned();
+                let (allowed, denied) = (by(allow), by(deny));
+                if (allowed.is_some() && denied.is_none()) == expected {
+                    continue;
+                }
+                let seen = match (allowed, denied) {
+                    (_, Some(denied)) => format!("it is denied by {denied}"),
+                    (Some(allowed), None) => format!("it is allowed by {allowed}"),
+                    (None, None) => format!("nothing allows it; there are {}", words(allow)),
+                };
+                failures.push(Failure { expected: format!("{key} {subject}"), seen });
+            }
+        }
+        let mut same = |key: &str, expected: String, seen: String| {
+            if expected != seen {
+                let expected = format!("{key} = {expected}");
+                failures.push(Failure { expected, seen: format!("{key} = {seen}") });
+            }
+        };
+        same("responses", self.responses.to_string(), grant.responses.is_some().to_string());
+        if let Some(ttl) = self.ttl {
+            let none = || "none".to_owned();
+            let seen = grant.ttl.as_ref().map(Duration::as_secs);
+            same("ttl", ttl.to_string(), seen.map_or_else(none, |it| it.to_string()));
+        }
+        if let Some(until) = until {
+            let shown = |at| {
+                jiff::Timestamp::from_second(at)
+                    .map_or_else(|_| at.to_string(), |at| at.to_string())
+            };
+            same("until", shown(until), grant.until.map_or_else(|| "none".to_owned(), shown));
+        }
+        failures
+    }
+}
+
+fn words(patterns: &[Pattern]) -> String {
+    if patterns.is_empty() {
+        return "none at all".to_owned();
+    }
+    patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(", ")
+}
