@@ -47,7 +47,7 @@ pub enum HashingError {
     Argon2(#[source] argon2::Error),
     /// The threads could not be started.
     #[error("the hashing threads could not be started")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(#[source] std::io::Error),
 }
 
 /// Compares a password with a stored hash, at the cost that the hash asks for. A hash that is

@@ -1,15 +1,20 @@
 //! The bounded lane that all password hashing goes through: as many threads as there are cores, a
-//! short queue, and no work for a login that has been given up.
+//! short queue in order of standing, and no work for a login that has been given up.
+
+mod queue;
 
 use std::fmt;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use self::queue::{Job, Queue, Refused, Waiting};
 use super::AuthnError;
+use super::guessing::Standing;
 use super::hashing::{self, HashingError, Verdict};
 use super::random;
 use crate::credentials::Secret;
@@ -34,17 +39,25 @@ pub struct LaneStats {
     pub skipped: u64,
 }
 
-/// Hashes passwords on its own threads, at most one job per thread at a time.
+/// Hashes passwords on its own threads, at most one job per thread at a time. At most half of the
+/// threads work at once for those who have used up what [`Guessing`](super::guessing::Guessing)
+/// allows for nothing.
 pub struct HashingLane {
-    threads: rayon::ThreadPool,
-    queue: usize,
     dummy: PasswordHash,
-    counters: Arc<Counters>,
+    threads: usize,
+    shared: Arc<Shared>,
+}
+
+/// What the lane shares with its threads.
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Signalled when a job was added, or the queue was closed.
+    changed: Condvar,
+    counters: Counters,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
-    waiting: AtomicUsize,
     running: AtomicUsize,
     done: AtomicU64,
     refused_full: AtomicU64,
@@ -67,12 +80,22 @@ impl HashingLane {
         let dummy = hashing::hash(&unguessable)?;
         let counters = Counters::default();
         counters.note_cost(begun.elapsed());
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("hashing-{index}"))
-            .panic_handler(|_| tracing::error!("a password hashing job panicked"))
-            .build()?;
-        Ok(Self { threads, queue: queue.max(1), dummy, counters: Arc::new(counters) })
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let queue = Mutex::new(Queue::new(queue, threads));
+        let shared = Arc::new(Shared { queue, changed: Condvar::new(), counters });
+        // Closes the queue if a thread cannot be started.
+        let lane = Self { dummy, threads, shared };
+        for index in 0..threads {
+            let shared = Arc::clone(&lane.shared);
+            std::thread::Builder::new()
+                .name(format!("hashing-{index}"))
+                .spawn(move || shared.work())
+                .map_err(HashingError::Threads)?;
+        }
+        Ok(lane)
     }
 
     /// Compares a password with a stored hash. Without a hash, or with one that is unusable, a
@@ -84,13 +107,14 @@ impl HashingLane {
         hash: Option<PasswordHash>,
         deadline: Instant,
     ) -> Result<Verdict, AuthnError> {
-        self.verify_then(password, hash, deadline, || ()).await
+        self.verify_as(Arc::default(), password, hash, deadline, || ()).await
     }
 
-    /// As [`verify`](Self::verify), and calls `matched` on a match, even if by then the deadline
-    /// has passed: what has been worked out is not to be lost.
-    pub(super) async fn verify_then(
+    /// As [`verify`](Self::verify) for somebody of this standing, and calls `matched` on a match,
+    /// even if by then the deadline has passed: what has been worked out is not to be lost.
+    pub(super) async fn verify_as(
         &self,
+        standing: Arc<Standing>,
         password: Secret,
         hash: Option<PasswordHash>,
         deadline: Instant,
@@ -110,7 +134,7 @@ impl HashingLane {
             }
             Ok(verdict)
         };
-        self.run(deadline, work).await?.map_err(failed)
+        self.run(standing, deadline, work).await?.map_err(failed)
     }
 
     /// Hashes a password with the current scheme.
@@ -119,17 +143,18 @@ impl HashingLane {
         password: Secret,
         deadline: Instant,
     ) -> Result<PasswordHash, AuthnError> {
-        self.run(deadline, move || hashing::hash(password.expose())).await?.map_err(failed)
+        let work = move || hashing::hash(password.expose());
+        self.run(Arc::default(), deadline, work).await?.map_err(failed)
     }
 
     /// The counters as they are now.
     #[must_use]
     pub fn stats(&self) -> LaneStats {
-        let counters = &self.counters;
+        let counters = &self.shared.counters;
         LaneStats {
-            waiting: counters.waiting.load(Relaxed),
+            waiting: self.shared.queue().len(),
             running: counters.running.load(Relaxed),
-            threads: self.threads.current_num_threads(),
+            threads: self.threads,
             done: counters.done.load(Relaxed),
             refused_full: counters.refused_full.load(Relaxed),
             refused_late: counters.refused_late.load(Relaxed),
@@ -138,75 +163,115 @@ impl HashingLane {
     }
 
     /// Does `work` on the lane, if it can be begun in time and somebody still waits for it.
-    pub(super) async fn run<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
+        standing: Arc<Standing>,
         deadline: Instant,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AuthnError> {
-        let place = self.admit(deadline)?;
         let (answer, answered) = oneshot::channel();
-        let counters = Arc::clone(&self.counters);
-        self.threads.spawn_fifo(move || {
-            let begun = Instant::now();
-            let awaited = !answer.is_closed() && begun < deadline;
-            drop(place);
-            if !awaited {
-                counters.skipped.fetch_add(1, Relaxed);
-                return;
-            }
-            let running = Running::begin(&counters);
-            let result = work();
-            drop(running);
-            counters.note_cost(begun.elapsed());
-            counters.done.fetch_add(1, Relaxed);
-            // The caller may have given up meanwhile.
-            let _ = answer.send(result);
-        });
+        let task = Task { shared: Arc::clone(&self.shared), answer, work };
+        self.shared.add(Waiting { standing, deadline, job: Box::new(task) })?;
         match tokio::time::timeout_at(deadline.into(), answered).await {
-            Ok(Ok(result)) => Ok(result),
+            Ok(Ok(result)) => result,
             Ok(Err(_)) if Instant::now() < deadline => {
                 Err(AuthnError::Other("password hashing ended without an answer".into()))
             }
             Ok(Err(_)) | Err(_) => {
-                self.counters.refused_late.fetch_add(1, Relaxed);
+                self.shared.counters.refused_late.fetch_add(1, Relaxed);
                 Err(AuthnError::Overloaded)
             }
         }
     }
+}
 
-    /// A place in the queue, unless it is full or so long that the job would come too late.
-    /// Without the latter, a first-in first-out queue under overload begins each job just before
-    /// its deadline and does all of its work for nobody.
-    fn admit(&self, deadline: Instant) -> Result<Place, AuthnError> {
+impl Drop for HashingLane {
+    fn drop(&mut self) {
+        self.shared.queue().is_closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, waiting: Waiting) -> Result<(), AuthnError> {
         let counters = &self.counters;
-        let taken = counters.waiting.fetch_update(Relaxed, Relaxed, |waiting| {
-            (waiting < self.queue).then_some(waiting + 1)
-        });
-        let Ok(ahead) = taken else {
-            counters.refused_full.fetch_add(1, Relaxed);
-            return Err(AuthnError::Overloaded);
+        let pushed = self.queue().push(waiting, Instant::now(), counters.cost());
+        match pushed {
+            Ok(given_up) => {
+                self.changed.notify_one();
+                if let Some(job) = given_up {
+                    counters.refused_full.fetch_add(1, Relaxed);
+                    job.give_up();
+                }
+                return Ok(());
+            }
+            Err(Refused::Full) => counters.refused_full.fetch_add(1, Relaxed),
+            Err(Refused::Late) => counters.refused_late.fetch_add(1, Relaxed),
         };
-        let place = Place(Arc::clone(counters));
-        // With nobody ahead it is always tried: an estimate that is too high corrects itself.
-        let rounds = match ahead {
-            0 => 0,
-            ahead => (ahead / self.threads.current_num_threads()).saturating_add(1),
-        };
-        let wait = counters.cost().saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
-        if Instant::now() + wait >= deadline {
-            counters.refused_late.fetch_add(1, Relaxed);
-            return Err(AuthnError::Overloaded);
+        Err(AuthnError::Overloaded)
+    }
+
+    /// What each thread does until the queue is closed.
+    fn work(&self) {
+        let mut queue = self.queue();
+        while !queue.is_closed {
+            let mut skipped = 0;
+            let taken = queue.take(Instant::now(), &mut skipped);
+            self.counters.skipped.fetch_add(skipped, Relaxed);
+            let Some(taken) = taken else {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(queue);
+            if catch_unwind(AssertUnwindSafe(|| taken.job.work())).is_err() {
+                tracing::error!("a password hashing job panicked");
+            }
+            queue = self.queue();
+            if taken.is_guess {
+                queue.guess_done();
+            }
         }
-        Ok(place)
+    }
+}
+
+/// Work, and where its result goes.
+struct Task<T, W> {
+    shared: Arc<Shared>,
+    answer: oneshot::Sender<Result<T, AuthnError>>,
+    work: W,
+}
+
+impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    fn work(self: Box<Self>) {
+        let counters = &self.shared.counters;
+        let begun = Instant::now();
+        let running = Running::begin(counters);
+        let result = (self.work)();
+        drop(running);
+        counters.note_cost(begun.elapsed());
+        counters.done.fetch_add(1, Relaxed);
+        // The caller may have given up meanwhile.
+        let _ = self.answer.send(Ok(result));
+    }
+
+    fn give_up(self: Box<Self>) {
+        let _ = self.answer.send(Err(AuthnError::Overloaded));
     }
 }
 
 impl fmt::Debug for HashingLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashingLane")
-            .field("threads", &self.threads.current_num_threads())
-            .field("queue", &self.queue)
-            .field("counters", &self.counters)
+            .field("threads", &self.threads)
+            .field("counters", &self.shared.counters)
             .finish_non_exhaustive()
     }
 }
@@ -224,16 +289,6 @@ impl Counters {
         };
         // Never refused: the closure always has a value.
         let _ = self.cost.fetch_update(Relaxed, Relaxed, |before| Some(average(before)));
-    }
-}
-
-/// A job's place in the queue, given back when its turn comes or it is dropped.
-#[derive(Debug)]
-struct Place(Arc<Counters>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Two rules hold throughout. No refusal rests on a cached row: what would refuse is read again.
 //! And every refusal of a password costs one hash, whether the user is unknown, suspended, expired
-//! or without a password, or the password is wrong: the time taken tells nothing.
+//! or without a password, or the password is wrong: the time taken tells nothing. A password that
+//! has been verified a short while ago needs none; all others pass [`Guessing`] before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use super::guessing::{GuessAttempt, Guessing, GuessingLimits};
 use super::hashing::{self, Verdict};
 use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
@@ -45,11 +47,13 @@ pub struct PasswordAuthenticator {
     tokens: TokenCheck,
     lane: Arc<HashingLane>,
     verified: VerifiedPasswords,
+    guessing: Arc<Guessing>,
     rehash: Option<mpsc::Sender<Rehash>>,
 }
 
 impl PasswordAuthenticator {
-    /// Looks users up in `store` and verifies their passwords on `lane`.
+    /// Looks users up in `store` and verifies their passwords on `lane`; slows down who guesses as
+    /// the default of [`GuessingLimits`](super::guessing::GuessingLimits) says.
     #[must_use]
     pub fn new(
         store: Arc<dyn CredentialStore>,
@@ -57,7 +61,15 @@ impl PasswordAuthenticator {
         verified: VerifiedPasswords,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { tokens: TokenCheck { store, clock }, lane, verified, rehash: None }
+        let guessing = Arc::new(Guessing::new(GuessingLimits::default()));
+        Self { tokens: TokenCheck { store, clock }, lane, verified, guessing, rehash: None }
+    }
+
+    /// Replaces what slows down who guesses.
+    #[must_use]
+    pub fn with_guessing(mut self, guessing: Arc<Guessing>) -> Self {
+        self.guessing = guessing;
+        self
     }
 
     /// Hands users with an outdated hash to `rehash`, as long as it has room.
@@ -71,25 +83,53 @@ impl PasswordAuthenticator {
         &self,
         user: &str,
         password: &Secret,
+        host: &str,
         deadline: Instant,
     ) -> Result<Authentication, AuthnError> {
-        if let Some(reason) = hopeless(user, password.expose()) {
-            let empty = Secret::new(String::new());
-            self.lane.verify(empty, None, deadline).await?;
-            return Ok(Authentication::Refused(reason));
-        }
-        if let Some(token) = Token::parse(password.expose()) {
+        let hopeless = hopeless(user, password.expose());
+        if hopeless.is_none()
+            && let Some(token) = Token::parse(password.expose())
+        {
             return self.tokens.authenticate(&token, Some(user)).await;
         }
-        self.authenticate_password(user, password, deadline).await
+        let guess = self.guessing.attempt(user, host);
+        let decide = async {
+            match hopeless {
+                Some(reason) => {
+                    self.hash_nothing(&guess, deadline).await?;
+                    Ok(Err(reason))
+                }
+                None => self.decide_password(user, password, &guess, deadline).await,
+            }
+        };
+        let decision = tokio::select! {
+            decision = decide => decision,
+            () = guess.displaced() => Err(AuthnError::Throttled),
+        };
+        match decision {
+            Err(AuthnError::Overloaded | AuthnError::Throttled) if guess.is_guess().await => {
+                guess.dropped();
+                Err(AuthnError::Throttled)
+            }
+            Err(error) => Err(error),
+            Ok(Ok(principal)) => {
+                guess.accepted().await;
+                Ok(Authentication::Accepted(principal))
+            }
+            Ok(Err(reason)) => {
+                guess.refused().await;
+                Ok(Authentication::Refused(reason))
+            }
+        }
     }
 
-    async fn authenticate_password(
+    async fn decide_password(
         &self,
         user: &str,
         password: &Secret,
+        guess: &GuessAttempt<'_>,
         deadline: Instant,
-    ) -> Result<Authentication, AuthnError> {
+    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
         let mut record = self.find(user, Freshness::Cached).await?;
         // Without a hash there is nothing to verify: better to read again before the work than
         // to do it twice.
@@ -97,7 +137,8 @@ impl PasswordAuthenticator {
         if read_again {
             record = self.find(user, Freshness::Fresh).await?;
         }
-        let (verdict, mut hashed) = self.check(user, record.as_ref(), password, deadline).await?;
+        let (verdict, mut hashed) =
+            self.check(user, record.as_ref(), password, guess, deadline).await?;
         let mut decision = self.decide(record.as_ref(), verdict);
         // A refusal never rests on a cached row, nor a grant on one that changed during the work.
         let outdated = match &decision {
@@ -112,17 +153,30 @@ impl PasswordAuthenticator {
                 Verdict::Mismatch
             } else {
                 let (verdict, again) =
-                    self.check(user, current.as_ref(), password, deadline).await?;
+                    self.check(user, current.as_ref(), password, guess, deadline).await?;
                 hashed |= again;
                 verdict
             };
             decision = self.decide(current.as_ref(), verdict);
         }
         if decision.is_err() && !hashed {
-            // The password was known to be right, and the user may not log in.
-            self.lane.verify(Secret::new(String::new()), None, deadline).await?;
+            // The password was known to be right, and the user may not log in; or another attempt
+            // has just found it to be wrong.
+            self.hash_nothing(guess, deadline).await?;
         }
-        Ok(answer(decision))
+        Ok(decision)
+    }
+
+    /// One hash for nothing.
+    async fn hash_nothing(
+        &self,
+        guess: &GuessAttempt<'_>,
+        deadline: Instant,
+    ) -> Result<(), AuthnError> {
+        let standing = guess.admit(deadline).await?;
+        let empty = Secret::new(String::new());
+        self.lane.verify_as(standing, empty, None, deadline, || ()).await?;
+        Ok(())
     }
 
     async fn find(
@@ -140,17 +194,25 @@ impl PasswordAuthenticator {
         user: &str,
         record: Option<&Arc<LoginRecord>>,
         password: &Secret,
+        guess: &GuessAttempt<'_>,
         deadline: Instant,
     ) -> Result<(Verdict, bool), AuthnError> {
         let hash = hash_of(record);
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
-        let verify = || {
+        let verify = || async {
+            let standing = guess.admit(deadline).await?;
             hashed.store(true, Ordering::Relaxed);
             let matched = self.on_match(user, hash, password, fingerprint.clone());
-            self.lane.verify_then(password.clone(), hash.cloned(), deadline, matched)
+            let (password, hash) = (password.clone(), hash.cloned());
+            self.lane.verify_as(standing, password, hash, deadline, matched).await
         };
-        let verdict = self.verified.check(&fingerprint, deadline, verify).await?;
+        // Nobody waits for the hash of a guess: each has a place of its own to wait in, or none.
+        let verdict = if !self.verified.knows(&fingerprint) && guess.is_guess().await {
+            verify().await?
+        } else {
+            self.verified.check(&fingerprint, deadline, verify).await?
+        };
         if let Verdict::Unusable(reason) = verdict {
             tracing::error!(user, %reason, "the stored password hash cannot be used");
         }
@@ -205,7 +267,8 @@ impl Authenticator for PasswordAuthenticator {
         async move {
             match attempt.credentials {
                 Credentials::Password { user, password } => {
-                    self.authenticate_user(user, password, attempt.deadline).await
+                    let host = &attempt.client.host;
+                    self.authenticate_user(user, password, host, attempt.deadline).await
                 }
                 _ => Ok(Authentication::NotMine),
             }
@@ -228,13 +291,6 @@ fn hopeless(user: &str, password: &str) -> Option<DenyReason> {
 
 fn hash_of(record: Option<&Arc<LoginRecord>>) -> Option<&PasswordHash> {
     record?.user.password_hash.as_ref()
-}
-
-fn answer(decision: Result<Principal, DenyReason>) -> Authentication {
-    match decision {
-        Ok(principal) => Authentication::Accepted(principal),
-        Err(reason) => Authentication::Refused(reason),
-    }
 }
 
 #[cfg(test)]

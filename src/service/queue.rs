@@ -8,15 +8,13 @@ use async_nats::Message;
 
 use super::load::Load;
 
-/// A request and when it came.
-#[derive(Debug)]
+/// A request, which may hold a password, and when it came.
 pub(super) struct Pending {
     pub(super) message: Message,
     pub(super) received: Instant,
 }
 
 /// The waiting requests, oldest first.
-#[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<Pending>,
     capacity: usize,

@@ -23,6 +23,10 @@ fn overloaded<T: fmt::Debug>(result: &Result<T, AuthnError>) -> bool {
     matches!(result, Err(AuthnError::Overloaded))
 }
 
+fn free() -> Arc<Standing> {
+    Arc::default()
+}
+
 fn dead() {
     panic!("worked for the dead");
 }
@@ -39,7 +43,7 @@ async fn block(
             let _ = begin.send(());
             let _ = released.recv();
         };
-        lane.run(far(), work).await
+        lane.run(free(), far(), work).await
     });
     begun.await.unwrap();
     (release, job)
@@ -97,8 +101,8 @@ async fn the_dummy_has_current_parameters_and_matches_nothing() {
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut first = Box::pin(lane.run(far(), || 1));
-    let mut second = Box::pin(lane.run(far(), || 2));
+    let mut first = Box::pin(lane.run(free(), far(), || 1));
+    let mut second = Box::pin(lane.run(free(), far(), || 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
     assert_eq!(lane.stats().waiting, 2);
@@ -112,7 +116,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
-    assert_eq!(lane.run(far(), || 3).await.unwrap(), 3);
+    assert_eq!(lane.run(free(), far(), || 3).await.unwrap(), 3);
     assert_eq!(lane.stats().waiting, 0);
 }
 
@@ -122,14 +126,14 @@ async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done(
     let (release, blocked) = block(&lane).await;
     // Nobody is ahead in the queue, so the estimate does not refuse it.
     let deadline = Instant::now() + Duration::from_millis(50);
-    let late = lane.run(deadline, dead).await;
+    let late = lane.run(free(), deadline, dead).await;
     assert!(overloaded(&late));
     assert!(Instant::now() >= deadline);
     assert_eq!(lane.stats().refused_late, 1);
 
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(far(), || ()).await.unwrap();
+    lane.run(free(), far(), || ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert_eq!(lane.stats().done, 2);
 }
@@ -138,14 +142,14 @@ async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done(
 async fn a_job_whose_caller_is_gone_is_skipped() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut gone: Vec<_> = (0..3).map(|_| lane.run(far(), dead).boxed_local()).collect();
+    let mut gone: Vec<_> = (0..3).map(|_| lane.run(free(), far(), dead).boxed_local()).collect();
     for job in &mut gone {
         assert!(poll!(job).is_pending());
     }
     drop(gone);
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(far(), || ()).await.unwrap();
+    lane.run(free(), far(), || ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 3);
 }
 
@@ -154,14 +158,14 @@ async fn a_job_whose_deadline_has_passed_is_skipped_though_its_caller_has_not_no
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
     let deadline = Instant::now() + Duration::from_millis(50);
-    let mut job = Box::pin(lane.run(deadline, dead));
+    let mut job = Box::pin(lane.run(free(), deadline, dead));
     assert!(poll!(&mut job).is_pending());
     while Instant::now() < deadline {
         std::thread::yield_now();
     }
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(far(), || ()).await.unwrap();
+    lane.run(free(), far(), || ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert!(overloaded(&job.await));
 }
@@ -172,7 +176,7 @@ async fn a_match_found_too_late_is_still_noted() {
     let (note, noted) = mpsc::channel();
     let matched = move || note.send(()).unwrap();
     let hash = PasswordHash::new("$2b$12$wIWPHhX3SdhVkyhKYdJc6.gwNfOqVp6knENXECgMYjoydyJx4fmRe");
-    let job = lane.verify_then(secret(RIGHT), Some(hash), far(), matched);
+    let job = lane.verify_as(free(), secret(RIGHT), Some(hash), far(), matched);
     let mut job = Box::pin(job);
     assert!(poll!(&mut job).is_pending());
     // It has begun as soon as it no longer waits, and takes a good while.
@@ -184,7 +188,7 @@ async fn a_match_found_too_late_is_still_noted() {
 
     let (note, noted) = mpsc::channel();
     let matched = move || note.send(()).unwrap();
-    lane.verify_then(secret("wrong"), Some(right()), far(), matched).await.unwrap();
+    lane.verify_as(free(), secret("wrong"), Some(right()), far(), matched).await.unwrap();
     assert!(noted.recv().is_err());
 }
 
@@ -192,11 +196,11 @@ async fn a_match_found_too_late_is_still_noted() {
 async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut ahead = Box::pin(lane.run(far(), || ()));
+    let mut ahead = Box::pin(lane.run(free(), far(), || ()));
     assert!(poll!(&mut ahead).is_pending());
-    lane.counters.cost.store(60_000_000_000, Relaxed);
+    lane.shared.counters.cost.store(60_000_000_000, Relaxed);
 
-    let mut late = Box::pin(lane.run(Instant::now() + Duration::from_secs(30), || ()));
+    let mut late = Box::pin(lane.run(free(), Instant::now() + Duration::from_secs(30), || ()));
     let std::task::Poll::Ready(refused) = poll!(&mut late) else { panic!("it waits") };
     assert!(overloaded(&refused));
     assert_eq!((lane.stats().refused_late, lane.stats().waiting), (1, 1));
@@ -205,14 +209,14 @@ async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     blocked.await.unwrap().unwrap();
     ahead.await.unwrap();
     // An idle lane tries in spite of the estimate, and so corrects it.
-    lane.run(Instant::now() + Duration::from_secs(30), || ()).await.unwrap();
-    assert!(lane.counters.cost() < Duration::from_secs(60));
+    lane.run(free(), Instant::now() + Duration::from_secs(30), || ()).await.unwrap();
+    assert!(lane.shared.counters.cost() < Duration::from_secs(60));
 }
 
 #[tokio::test]
 async fn a_deadline_in_the_past_refuses_at_once() {
     let lane = HashingLane::new(1, 8).unwrap();
-    assert!(overloaded(&lane.run(Instant::now(), || ()).await));
+    assert!(overloaded(&lane.run(free(), Instant::now(), || ()).await));
     assert_eq!(lane.stats().done, 0);
     assert_eq!(lane.stats().waiting, 0);
 }
@@ -220,9 +224,9 @@ async fn a_deadline_in_the_past_refuses_at_once() {
 #[tokio::test]
 async fn a_panic_fails_its_own_job_alone() {
     let lane = HashingLane::new(1, 8).unwrap();
-    let failed: Result<(), AuthnError> = lane.run(far(), || panic!("on purpose")).await;
+    let failed: Result<(), AuthnError> = lane.run(free(), far(), || panic!("on purpose")).await;
     assert!(matches!(failed, Err(AuthnError::Other(_))));
-    lane.run(far(), || ()).await.unwrap();
+    lane.run(free(), far(), || ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -231,7 +235,7 @@ async fn never_more_jobs_at_once_than_threads() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let jobs = (0..32).map(|_| {
         let (now, most) = (Arc::clone(&now), Arc::clone(&most));
-        lane.run(far(), move || {
+        lane.run(free(), far(), move || {
             most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
             hashing::hash(RIGHT).unwrap();
             now.fetch_sub(1, Relaxed);
@@ -241,4 +245,124 @@ async fn never_more_jobs_at_once_than_threads() {
         result.unwrap();
     }
     assert!(most.load(Relaxed) <= 2);
+}
+
+/// Fills the queue of a blocked lane with a job for each standing, and gives the order in which
+/// they are done.
+async fn order(standings: &[Arc<Standing>], meanwhile: impl FnOnce()) -> Vec<usize> {
+    let lane = Arc::new(HashingLane::new(1, 64).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let (note, noted) = mpsc::channel();
+    let mut jobs: Vec<_> = standings
+        .iter()
+        .enumerate()
+        .map(|(n, standing)| {
+            let note = note.clone();
+            lane.run(Arc::clone(standing), far(), move || note.send(n).unwrap()).boxed_local()
+        })
+        .collect();
+    for job in &mut jobs {
+        assert!(poll!(job).is_pending());
+    }
+    meanwhile();
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    join_all(jobs).await.into_iter().for_each(|done| done.unwrap());
+    noted.try_iter().collect()
+}
+
+#[tokio::test]
+async fn who_guesses_goes_behind_and_equals_keep_their_order() {
+    let guesses = |count| Standing::of_source(count, 100);
+    let standings = [guesses(500), guesses(3), free(), guesses(200), free(), guesses(3)];
+    assert_eq!(order(&standings, || ()).await, [2, 4, 1, 5, 3, 0]);
+}
+
+/// Many guesses at once, none of which has anything against it when it comes.
+#[tokio::test]
+async fn the_order_is_that_of_what_is_known_by_now() {
+    let evil = Standing::of_source(0, 100);
+    let standings = [Arc::clone(&evil), Arc::clone(&evil), free()];
+    assert_eq!(order(&standings, || evil.fail()).await, [2, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_up_a_guess_for_a_better_job_and_no_other() {
+    let lane = Arc::new(HashingLane::new(1, 2).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let evil = || Standing::of_source(9, 1);
+    let mut first = Box::pin(lane.run(evil(), far(), || 1));
+    let mut second = Box::pin(lane.run(evil(), far(), || 2));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    assert!(overloaded(&lane.run(evil(), far(), || 3).await), "no better than they");
+
+    let mut better = Box::pin(lane.run(free(), far(), || 4));
+    assert!(poll!(&mut better).is_pending());
+    assert!(overloaded(&second.await));
+    assert_eq!((lane.stats().refused_full, lane.stats().waiting), (2, 2));
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    assert_eq!((better.await.unwrap(), first.await.unwrap()), (4, 1));
+}
+
+/// An estimate of what is behind a job must not refuse it.
+#[tokio::test]
+async fn only_those_ahead_count_for_the_deadline() {
+    let lane = Arc::new(HashingLane::new(1, 64).unwrap());
+    let (release, blocked) = block(&lane).await;
+    let evil = Standing::of_source(9, 1);
+    let mut guesses: Vec<_> =
+        (0..8).map(|_| lane.run(Arc::clone(&evil), far(), || ()).boxed_local()).collect();
+    for guess in &mut guesses {
+        assert!(poll!(guess).is_pending());
+    }
+    lane.shared.counters.cost.store(60_000_000_000, Relaxed);
+    let soon = Instant::now() + Duration::from_secs(100);
+    assert!(overloaded(&lane.run(evil, soon, || ()).await));
+    let mut better = Box::pin(lane.run(free(), soon, || ()));
+    assert!(poll!(&mut better).is_pending());
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    better.await.unwrap();
+}
+
+#[tokio::test]
+async fn guesses_never_take_all_threads() {
+    let lane = Arc::new(HashingLane::new(2, 64).unwrap());
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let evil = Standing::of_source(9, 1);
+    let mut guesses: Vec<_> = (0..4)
+        .map(|_| {
+            let released = Arc::clone(&released);
+            let wait = move || {
+                let _ = released.lock().unwrap().recv();
+            };
+            lane.run(Arc::clone(&evil), far(), wait).boxed_local()
+        })
+        .collect();
+    for guess in &mut guesses {
+        assert!(poll!(guess).is_pending());
+    }
+    // Each of them would go on for ever.
+    let patience = Instant::now() + Duration::from_secs(30);
+    for n in 0..8 {
+        assert_eq!(lane.run(free(), patience, move || n).await.unwrap(), n);
+    }
+    assert_eq!((lane.stats().running, lane.stats().waiting), (1, 3));
+    drop(release);
+    join_all(guesses).await.into_iter().for_each(|done| done.unwrap());
+}
+
+#[test]
+fn threads_end_with_the_lane() {
+    let lane = HashingLane::new(2, 8).unwrap();
+    let shared = Arc::downgrade(&lane.shared);
+    drop(lane);
+    let begun = Instant::now();
+    while shared.strong_count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::yield_now();
+    }
 }

@@ -188,6 +188,45 @@ async fn every_refusal_costs_exactly_one_hash() {
     }
 }
 
+/// Or the time would tell that the password of a suspended user has been found.
+#[tokio::test]
+async fn a_right_password_that_is_refused_again_costs_a_hash_again() {
+    let case = case();
+    case.store.put(with(|record| record.user.status = Status::Suspended));
+    for hashes in 1..4 {
+        assert_eq!(refused(case.login("alice", RIGHT).await), DenyReason::UserSuspended);
+        assert_eq!(case.hashes(), hashes);
+    }
+}
+
+/// Nor may it tell that the same wrong password was being tried already.
+#[tokio::test]
+async fn wrong_passwords_at_once_cost_a_hash_each() {
+    let case = case();
+    case.store.put(with(|_| {}));
+    let logins = join_all((0..6).map(|_| case.login("alice", "wrong"))).await;
+    for login in logins {
+        assert_eq!(refused(login), DenyReason::WrongPassword);
+    }
+    assert_eq!(case.hashes(), 6);
+}
+
+/// Beyond the allowance, a right password still is right.
+#[tokio::test]
+async fn an_account_that_is_guessed_stays_open() {
+    let case = case();
+    case.store.put(with(|_| {}));
+    for _ in 0..10 {
+        assert_eq!(refused(case.login("alice", "wrong").await), DenyReason::WrongPassword);
+    }
+    assert_eq!(case.authenticator.guessing.stats().delayed, 0);
+    accepted(case.login("alice", RIGHT).await);
+    assert_eq!(case.authenticator.guessing.stats().delayed, 1);
+    // What is known to be right waits no more.
+    accepted(case.login("alice", RIGHT).await);
+    assert_eq!(case.authenticator.guessing.stats().delayed, 1);
+}
+
 #[tokio::test]
 async fn a_user_name_that_no_row_can_have_is_not_looked_up() {
     let case = case();

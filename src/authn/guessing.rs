@@ -1,0 +1,423 @@
+//! Slows down who guesses passwords, and shuts out nobody: beyond a free allowance of wrong
+//! attempts, those on the same account or from the same source wait before their hash, a few at a
+//! time, and go behind everybody else in the [lane](super::lane).
+//!
+//! | standing | who | before the hash |
+//! |---|---|---|
+//! | familiar | has logged in to this account from this source before | nothing |
+//! | free | neither account nor source has used up its allowance | nothing |
+//! | account | the account is being guessed, from other sources too | waits |
+//! | source | the source has guessed too often | waits |
+//!
+//! In this order, and among equals by what their source has done before, they get a place to wait
+//! in and a thread to hash on. So who logs in to an account that is being guessed from elsewhere
+//! goes before all who guess it. What finds no place gets no answer, since its password may be
+//! right. No success makes anything forgotten, or an account of his own would buy an attacker new
+//! allowances. All of it is kept in bounded memory, by this instance alone.
+
+mod failures;
+mod room;
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::{IpNet, Ipv6Net};
+use moka::future::Cache;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use self::failures::{Failures, Past, Undecided, WINDOW};
+use self::room::{Place, Room};
+use super::AuthnError;
+use crate::audit::shortened;
+
+/// Accounts and sources whose failures are remembered, and familiar pairs of both, at most. Those
+/// that are seen often stay: names and addresses that are used once do not push them out.
+const REMEMBERED: u64 = 100_000;
+
+/// How long somebody stays familiar after his last login that was verified.
+const FAMILIAR_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// The first wait; each further wrong attempt doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait. It is never more than half of the time that is left either, so that the hash
+/// still comes before the deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How often the log speaks of who is being slowed down, whoever it is.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+
+/// What is free, and how many may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuessingLimits {
+    /// Wrong attempts on an account within a minute that slow down nobody; 0 counts none.
+    pub account_failures: u32,
+    /// Wrong attempts from a source (an IPv4 address, a /64 of IPv6) within a minute that slow down
+    /// nobody; 0 counts none.
+    pub source_failures: u32,
+    /// Attempts that may be slowed down at once. Each of them is a decision under way, which
+    /// others must not lack.
+    pub waiting: usize,
+}
+
+impl Default for GuessingLimits {
+    fn default() -> Self {
+        Self { account_failures: 10, source_failures: 100, waiting: 128 }
+    }
+}
+
+/// What has become of the attempts that were not free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GuessingStats {
+    /// Attempts that wait or are being hashed now.
+    pub waiting: usize,
+    /// Attempts that had to wait so far.
+    pub delayed: u64,
+    /// Attempts that found no place to wait in, or lost it to another, so far.
+    pub dropped: u64,
+}
+
+/// Counts wrong attempts, and makes those beyond the allowance wait.
+pub struct Guessing {
+    limits: GuessingLimits,
+    /// Makes keys out of names and addresses. Nobody outside can tell which ones collide.
+    hasher: RandomState,
+    accounts: Cache<u64, Arc<Failures>>,
+    sources: Cache<u64, Arc<Failures>>,
+    familiar: Cache<u64, Arc<AtomicBool>>,
+    room: Arc<Room>,
+    delayed: AtomicU64,
+    dropped: AtomicU64,
+    said: Mutex<Said>,
+}
+
+/// When the log last spoke, and what it has not said since.
+#[derive(Debug, Default)]
+struct Said {
+    at: Option<Instant>,
+    unsaid: u64,
+}
+
+/// Whom an attempt goes before: the less comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    class: Class,
+    source: Past,
+    account: Past,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Familiar,
+    Free,
+    Account,
+    Source,
+}
+
+impl Rank {
+    /// Whether the allowance is used up.
+    pub(super) fn is_guess(self) -> bool {
+        self.class >= Class::Account
+    }
+}
+
+/// Where an attempt comes from and goes to, as far as it is counted; by default nothing is.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Whether it still is, where it was when the attempt began.
+    familiar: Option<Arc<AtomicBool>>,
+    account: Option<Arc<Failures>>,
+    source: Option<Arc<Failures>>,
+}
+
+impl Standing {
+    /// Somebody whose source has had so many wrong attempts.
+    #[cfg(test)]
+    pub(super) fn of_source(failures: u32, allowance: u32) -> Arc<Self> {
+        let source = Arc::new(Failures::new(allowance));
+        let standing = Arc::new(Self { source: Some(source), ..Self::default() });
+        (0..failures).for_each(|_| standing.fail());
+        standing
+    }
+
+    /// One more.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.counted().for_each(|failures| failures.add_wrong(Instant::now()));
+    }
+
+    /// The rank, which gets worse while others of the same account or source turn out wrong.
+    pub(super) fn rank(&self, now: Instant) -> Rank {
+        self.rank_with(now, 0)
+    }
+
+    /// The rank if so many more attempts on the account had been wrong.
+    fn rank_with(&self, now: Instant, more: u32) -> Rank {
+        let count =
+            |of: &Option<Arc<Failures>>| of.as_ref().map_or_else(Past::default, |it| it.count(now));
+        let used_up = |of: &Option<Arc<Failures>>, wrong: u32| {
+            of.as_ref().is_some_and(|it| wrong >= it.allowance())
+        };
+        let (source, account) = (count(&self.source), count(&self.account));
+        let familiar = self.familiar.as_ref().is_some_and(|it| it.load(Relaxed));
+        let class = if familiar && !used_up(&self.account, more) {
+            Class::Familiar
+        } else if used_up(&self.source, source.wrong) {
+            Class::Source
+        } else if used_up(&self.account, account.wrong.saturating_add(more)) {
+            Class::Account
+        } else {
+            Class::Free
+        };
+        Rank { class, source, account }
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Arc<Failures>> {
+        self.account.iter().chain(&self.source)
+    }
+
+    /// By how many wrong attempts the allowance is exceeded.
+    fn excess(&self, now: Instant) -> u32 {
+        let excess = |it: &Arc<Failures>| it.count(now).wrong.saturating_sub(it.allowance());
+        self.counted().map(excess).max().unwrap_or(0)
+    }
+}
+
+impl Guessing {
+    /// Counts nothing yet.
+    #[must_use]
+    pub fn new(limits: GuessingLimits) -> Self {
+        Self::remembering(limits, REMEMBERED)
+    }
+
+    fn remembering(limits: GuessingLimits, capacity: u64) -> Self {
+        // A count is of no use once its window and the one before it are over.
+        let counts = || Cache::builder().max_capacity(capacity).time_to_idle(2 * WINDOW).build();
+        Self {
+            limits,
+            hasher: RandomState::new(),
+            accounts: counts(),
+            sources: counts(),
+            familiar: Cache::builder().max_capacity(capacity).time_to_idle(FAMILIAR_FOR).build(),
+            room: Arc::new(Room::new(limits.waiting)),
+            delayed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            said: Mutex::default(),
+        }
+    }
+
+    /// The numbers as they are now.
+    #[must_use]
+    pub fn stats(&self) -> GuessingStats {
+        GuessingStats {
+            waiting: self.room.len(),
+            delayed: self.delayed.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
+        }
+    }
+
+    /// An attempt to log in as `user` from `host`, an IP address.
+    pub(super) fn attempt<'a>(&'a self, user: &'a str, host: &'a str) -> GuessAttempt<'a> {
+        GuessAttempt {
+            guessing: self,
+            user,
+            source: source(host),
+            standing: OnceCell::new(),
+            admission: OnceCell::new(),
+            displaced: CancellationToken::new(),
+        }
+    }
+
+    async fn failures_of(
+        cache: &Cache<u64, Arc<Failures>>,
+        key: u64,
+        allowance: u32,
+    ) -> Option<Arc<Failures>> {
+        if allowance == 0 {
+            return None;
+        }
+        Some(cache.get_with(key, async { Arc::new(Failures::new(allowance)) }).await)
+    }
+
+    /// Speaks of an account or a source whose allowance is used up, once until it has been quiet for
+    /// a while, and not more often than [`SAY_EVERY`] in all.
+    fn say(&self, attempt: &GuessAttempt<'_>, standing: &Standing, now: Instant) {
+        for failures in standing.counted() {
+            if !failures.begins_trouble(now) {
+                continue;
+            }
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.at.is_some_and(|at| now.saturating_duration_since(at) < SAY_EVERY) {
+                said.unsaid += 1;
+                continue;
+            }
+            let others = std::mem::take(&mut said.unsaid);
+            said.at = Some(now);
+            drop(said);
+            let is_source = standing.source.as_ref().is_some_and(|it| Arc::ptr_eq(it, failures));
+            let source = attempt.source.map(|source| source.to_string());
+            let failures = failures.count(now).wrong;
+            if is_source {
+                tracing::warn!(
+                    source,
+                    failures,
+                    others,
+                    "a source guesses passwords: its attempts are slowed down"
+                );
+            } else {
+                tracing::warn!(
+                    user = ?shortened(attempt.user),
+                    source,
+                    failures,
+                    others,
+                    "an account's password is being guessed: attempts are slowed down"
+                );
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Guessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guessing")
+            .field("limits", &self.limits)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One attempt whose password is not known to be right.
+pub(super) struct GuessAttempt<'a> {
+    guessing: &'a Guessing,
+    user: &'a str,
+    source: Option<IpNet>,
+    standing: OnceCell<Arc<Standing>>,
+    admission: OnceCell<Admission>,
+    displaced: CancellationToken,
+}
+
+/// Leave to hash, as long as the attempt lasts.
+struct Admission {
+    _place: Option<Place>,
+    _undecided: Option<Undecided>,
+}
+
+impl GuessAttempt<'_> {
+    /// Whether it has to wait. Until then, attempts with the same password may share one hash.
+    pub(super) async fn is_guess(&self) -> bool {
+        self.standing().await.rank(Instant::now()).is_guess()
+    }
+
+    /// Leave to hash once, and in which standing: at once, or after a wait, or not at all. Whoever
+    /// asks again during the same attempt has it already.
+    pub(super) async fn admit(&self, deadline: Instant) -> Result<Arc<Standing>, AuthnError> {
+        let standing = self.standing().await;
+        self.admission.get_or_try_init(|| self.enter(standing, deadline)).await?;
+        Ok(Arc::clone(standing))
+    }
+
+    /// Ends when the attempt has lost its place to another, and is to be given up.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+
+    /// Notes that the attempt, which may have been right, could not be decided in time.
+    pub(super) fn dropped(&self) {
+        self.guessing.dropped.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that the attempt was refused, for whatever reason: all are treated alike.
+    pub(super) async fn refused(&self) {
+        let (standing, now) = (self.standing().await, Instant::now());
+        standing.counted().for_each(|failures| failures.add_wrong(now));
+        // A single wrong password ends it, or who shares the source could guess on.
+        if let (Some(familiar), Some(key)) = (&standing.familiar, self.pair()) {
+            familiar.store(false, Relaxed);
+            self.guessing.familiar.invalidate(&key).await;
+        }
+        self.guessing.say(self, standing, now);
+    }
+
+    /// Notes that the password was right. Failures stay counted.
+    pub(super) async fn accepted(&self) {
+        // What was known to be right has asked for no leave, and proves nothing new.
+        if let (Some(_), Some(key)) = (self.admission.get(), self.pair()) {
+            let familiar = async { Arc::new(AtomicBool::new(true)) };
+            self.guessing.familiar.get_with(key, familiar).await;
+        }
+    }
+
+    async fn standing(&self) -> &Arc<Standing> {
+        self.standing.get_or_init(|| self.look_up()).await
+    }
+
+    async fn look_up(&self) -> Arc<Standing> {
+        let Guessing { limits, hasher, accounts, sources, familiar, .. } = self.guessing;
+        let account = hasher.hash_one(self.user);
+        let account = Guessing::failures_of(accounts, account, limits.account_failures).await;
+        let source = match self.source {
+            Some(source) => {
+                let key = hasher.hash_one(source);
+                Guessing::failures_of(sources, key, limits.source_failures).await
+            }
+            None => None,
+        };
+        let familiar = match self.pair() {
+            Some(key) => familiar.get(&key).await,
+            None => None,
+        };
+        Arc::new(Standing { familiar, account, source })
+    }
+
+    fn pair(&self) -> Option<u64> {
+        self.source.map(|source| self.guessing.hasher.hash_one((self.user, source)))
+    }
+
+    async fn enter(
+        &self,
+        standing: &Arc<Standing>,
+        deadline: Instant,
+    ) -> Result<Admission, AuthnError> {
+        // What is being hashed may well be wrong too, or the allowance would be as large as the
+        // number of guesses that come at once.
+        let undecided = standing.account.clone().map(Undecided::begin);
+        let others = undecided.as_ref().map_or(0, Undecided::others);
+        if !standing.rank_with(Instant::now(), others).is_guess() {
+            return Ok(Admission { _place: None, _undecided: undecided });
+        }
+        drop(undecided);
+        let now = Instant::now();
+        standing.source.iter().for_each(|failures| failures.add_tried(now));
+        let Some(place) = self.guessing.room.enter(standing, &self.displaced, now) else {
+            return Err(AuthnError::Throttled);
+        };
+        self.guessing.delayed.fetch_add(1, Relaxed);
+        let left = deadline.saturating_duration_since(now);
+        tokio::time::sleep(wait(standing.excess(now)).min(left / 2)).await;
+        Ok(Admission { _place: Some(place), _undecided: None })
+    }
+}
+
+/// How long who exceeds the allowance by `excess` wrong attempts waits.
+fn wait(excess: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(excess);
+    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
+}
+
+/// Who is behind an address: an IPv4 address, or a network of IPv6, of which a single customer has
+/// 2^64 addresses (RFC 6177). `None` for what is no address.
+fn source(host: &str) -> Option<IpNet> {
+    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+    match address.parse::<IpAddr>().ok()?.to_canonical() {
+        address @ IpAddr::V4(_) => Some(address.into()),
+        IpAddr::V6(address) => Some(Ipv6Net::new(address, 64).ok()?.trunc().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

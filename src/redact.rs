@@ -1,0 +1,116 @@
+//! Takes secrets out of texts that repeat what somebody has written: a token in the place of a name,
+//! a seed in the place of a file. What is known to be a secret has a type of its own, such as
+//! [`Secret`](crate::credentials::Secret); this is for what may be one.
+
+use std::borrow::Cow;
+
+use crate::authn::token;
+
+/// What stands in the place of a secret.
+const REDACTED: &str = "(redacted)";
+
+/// A seed of an nkey: 58 characters of base32.
+const SEED_LEN: usize = 58;
+
+/// Shorter words are no passwords that a machine has made.
+const MADE_LEN: usize = 16;
+#[cfg(any(test, feature = "cli"))]
+const HEX_LEN: usize = 32;
+
+/// Whether it has the form of a token, a JWT, the seed of an nkey or a password's hash.
+pub(crate) fn is_secret(word: &str) -> bool {
+    let base32 = |byte: u8| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte);
+    word.starts_with(token::PREFIX)
+        || (word.starts_with("eyJ") && word.len() >= MADE_LEN)
+        || (word.len() == SEED_LEN && word.starts_with('S') && word.bytes().all(base32))
+        || (word.starts_with('$') && word.matches('$').count() > 2)
+}
+
+/// Whether it is a secret, or looks like a random password. Some names do too.
+#[cfg(any(test, feature = "cli"))]
+fn may_be_secret(word: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_secret(word)
+        || (word.len() >= MADE_LEN && mixed && has(u8::is_ascii_digit))
+        || (word.len() >= HEX_LEN && hex)
+}
+
+/// The text without tokens, JWTs, seeds and hashes.
+pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
+    without(text, is_secret)
+}
+
+/// The text without all that may be a secret.
+#[cfg(any(test, feature = "cli"))]
+pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
+    without(text, may_be_secret)
+}
+
+fn without(text: &str, is_secret: fn(&str) -> bool) -> Cow<'_, str> {
+    let mut kept = String::new();
+    let mut is_whole = true;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, behind) = rest.split_at(word_len(rest));
+        is_whole &= !is_secret(word);
+        kept.push_str(if is_secret(word) { REDACTED } else { word });
+        let mut chars = behind.chars();
+        kept.extend(chars.next());
+        rest = chars.as_str();
+    }
+    if is_whole { Cow::Borrowed(text) } else { Cow::Owned(kept) }
+}
+
+/// How many bytes of the text its first word takes. That of a hash holds more than others.
+fn word_len(text: &str) -> usize {
+    let is_part = |c: char| match text.starts_with('$') {
+        true => !c.is_whitespace() && !"\"'`;".contains(c),
+        false => c.is_ascii_alphanumeric() || "_-+=".contains(c),
+    };
+    text.find(|c| !is_part(c)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: &str = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY";
+
+    #[test]
+    fn secrets_are_taken_out() {
+        for secret in [
+            "nct_0123456789ABCDEFGHIJKLMNOPQRSTUV3YmFeT",
+            SEED,
+            "eyJhbGciOiJIUzI1NiJ9",
+            "$2b$10$abcdefghijklmnopqrstuu",
+            "$2b$10$N9qo8uLOickgx2ZMRZoMye/IjZAgcfl7p92ldGxad68LJZdL17.hW",
+            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA",
+        ] {
+            assert_eq!(without_secrets(&format!("`{secret}` is none")), "`(redacted)` is none");
+        }
+        let text = format!("no file /keys/{SEED}: `é{SEED}`");
+        assert_eq!(without_secrets(&text), "no file /keys/(redacted): `é(redacted)`");
+        let text = "postgres://me:V7w3tLq8ZsRy0PbJ6nHk@host:5432/db";
+        assert_eq!(without_likely_secrets(text), "postgres://me:(redacted)@host:5432/db");
+        assert_eq!(without_secrets(text), text);
+        assert_eq!(without_likely_secrets(&"0aF".repeat(12)), REDACTED);
+    }
+
+    #[test]
+    fn ordinary_texts_stay() {
+        for text in [
+            "",
+            "`30 seconds` is no duration: write a number and a unit out of ms, s, m",
+            "cannot read /srv/nats/prod/keys/operator-signing-2.nk: No such file",
+            "alice.smith@example.com",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA",
+            "$US 5, and more $ than that",
+        ] {
+            assert_eq!(without_likely_secrets(text), text);
+            assert_eq!(without_secrets(text), text);
+        }
+    }
+}

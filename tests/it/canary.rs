@@ -1,0 +1,332 @@
+//! Secrets are shown where that is the point, and nowhere else: unique ones are put into every place
+//! that takes one, and into some that do not, and everything that comes out anywhere is searched.
+
+mod config;
+mod types;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use data_encoding::{BASE64, BASE64URL};
+use nats_callout::authn::token::Token;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use crate::events::{login, stored};
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::service::{self, Output};
+use crate::harness::{eventually, http, raw};
+
+/// A random secret whose characters look different in a URL.
+fn canary(of: &str) -> String {
+    let random: String = Token::generate().expect("a token").expose().chars().skip(4).collect();
+    format!("canary/{of}@{random}%")
+}
+
+/// What must not be seen, by name, and everything that was seen, by where.
+#[derive(Default)]
+struct Watch {
+    secrets: RefCell<Vec<(String, String)>>,
+    seen: RefCell<Vec<(String, Vec<u8>)>>,
+}
+
+impl Watch {
+    fn secret(&self, name: &str, secret: &str) -> String {
+        self.secrets.borrow_mut().push((name.to_owned(), secret.to_owned()));
+        secret.to_owned()
+    }
+
+    fn see(&self, place: &str, bytes: impl Into<Vec<u8>>) {
+        self.seen.borrow_mut().push((place.to_owned(), bytes.into()));
+    }
+
+    fn see_output(&self, place: &str, output: &Output) {
+        self.see(&format!("stdout of {place}"), output.stdout.clone());
+        self.see(&format!("stderr of {place}"), output.stderr.clone());
+    }
+
+    /// Panics with every secret that was seen anywhere, in any form.
+    fn judge(&self) {
+        let mut found = BTreeSet::new();
+        for (name, secret) in &*self.secrets.borrow() {
+            assert!(secret.len() >= 12, "{name} would be found by chance");
+            let forms = forms(secret);
+            for (place, bytes) in &*self.seen.borrow() {
+                let has = |form: &&(&str, Vec<u8>)| {
+                    bytes.windows(form.1.len()).any(|window| window == form.1)
+                };
+                if let Some((form, _)) = forms.iter().find(has) {
+                    found.insert(format!("{name} ({form}) in {place}"));
+                }
+            }
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}
+
+/// How a secret may look in an output: as it is, escaped for a URL, in a list of bytes, or in
+/// base64, which has three forms by where it begins.
+fn forms(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let escaped: String = secret
+        .bytes()
+        .map(|byte| match byte {
+            b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect();
+    let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+    let mut forms = vec![
+        ("plain", secret.as_bytes().to_vec()),
+        ("URL", escaped.into_bytes()),
+        ("bytes", bytes.join(", ").into_bytes()),
+        ("hex", data_encoding::HEXLOWER.encode(secret.as_bytes()).into_bytes()),
+    ];
+    for (name, encoding) in [("base64", &BASE64), ("base64url", &BASE64URL)] {
+        for shift in 0..3 {
+            let shifted = [&b"xxx"[..shift], secret.as_bytes()].concat();
+            let whole = shifted.len() / 3 * 3;
+            // The first characters mix with what stands before.
+            let text = encoding.encode(&shifted[..whole]).split_off(if shift == 0 { 0 } else { 4 });
+            forms.push((name, text.into_bytes()));
+        }
+    }
+    forms
+}
+
+/// Every seed in the files below a folder, those inside creds files included.
+fn seeds(folder: &Path) -> Vec<(String, String)> {
+    let mut seeds = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            seeds.extend(self::seeds(&path));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("text");
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let found = words.filter(|word| word.len() == 58 && word.starts_with('S'));
+        seeds.extend(found.map(|seed| (path.display().to_string(), seed.to_owned())));
+    }
+    seeds
+}
+
+struct Scene {
+    watch: Watch,
+    deployment: Deployment,
+}
+
+impl Scene {
+    /// Runs a command; what it prints is watched.
+    fn cli(&self, args: &[&str], stdin: &str) -> Output {
+        let config = self.deployment.config();
+        let mut all = vec!["--config", config.to_str().expect("utf-8")];
+        all.extend(args);
+        let output = service::cli_with_stdin(&self.deployment.dir(), &all, stdin);
+        self.watch.see_output(&args.join(" "), &output);
+        output
+    }
+
+    /// Runs a command whose point is to show a secret, which is watched for from now on.
+    fn shows(&self, name: &str, args: &[&str], key: &str) -> String {
+        let config = self.deployment.config();
+        let mut all = vec!["--config", config.to_str().expect("utf-8"), "--json"];
+        all.extend(args);
+        let output = service::cli(&self.deployment.dir(), &all).success();
+        let shown = output.json()[key].as_str().expect("a secret").to_owned();
+        assert_eq!(output.stdout.matches(&shown).count(), 1 + usize::from(key == "password"));
+        self.watch.see(&format!("stderr of {name}"), output.stderr);
+        self.watch.secret(name, &shown)
+    }
+
+    fn connect(&self, credentials: &Value) -> bool {
+        let (verdict, _) = raw::connect(self.deployment.server.port(), credentials);
+        if let raw::Verdict::Refused(words) = &verdict {
+            self.watch.see("what the server says", words.clone());
+        }
+        verdict == raw::Verdict::Admitted
+    }
+}
+
+async fn shown_nowhere(mode: Mode) {
+    let deployment = Deployment::start_set(mode, &[("NATS_CALLOUT_LOG_LEVEL", "trace")]);
+    let scene = Scene { watch: Watch::default(), deployment };
+    let (watch, deployment) = (&scene.watch, &scene.deployment);
+    for (file, seed) in seeds(&deployment.dir().join("keys")) {
+        watch.secret(&file, &seed);
+    }
+
+    let admin = scene.shows("the admin's password", &["tenant", "add", "shop"], "password");
+    scene.shows("a user's password", &["user", "add", "shop", "orders"], "password");
+    let alice = watch.secret("alice's password", &canary("alice"));
+    scene
+        .cli(&["user", "add", "shop", "alice", "--kind", "bb", "--password-stdin"], &alice)
+        .success();
+    let token = scene.shows("a token", &["token", "add", "shop", "alice"], "token");
+    let wrong = watch.secret("a wrong password", &canary("wrong"));
+    let unknown = Token::generate().expect("a token");
+    let unknown = watch.secret("an unknown token", unknown.expose());
+    let seed = watch.secret("a user's seed", &KeyPair::new_user().seed().expect("a seed"));
+    let jwt = watch.secret(
+        "a JWT",
+        &format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", BASE64URL.encode(canary("jwt").as_bytes())),
+    );
+
+    for credentials in [
+        json!({"user": "shop", "pass": admin}),
+        json!({"user": "alice", "pass": alice}),
+        json!({"user": "alice", "pass": token}),
+        json!({"auth_token": token}),
+    ] {
+        assert!(scene.connect(&credentials), "{}", deployment.service.log());
+    }
+    let refused = |scene: &Scene| {
+        for secret in [&wrong, &unknown, &seed, &jwt, &alice] {
+            for credentials in [
+                json!({"user": "alice", "pass": format!("{secret}x")}),
+                json!({"user": "nobody", "pass": secret}),
+                json!({"auth_token": secret}),
+                json!({"pass": secret}),
+            ] {
+                assert!(!scene.connect(&credentials));
+            }
+        }
+    };
+    refused(&scene);
+
+    for args in [
+        &["list"][..],
+        &["--json", "list"],
+        &["show", "shop"],
+        &["--json", "show", "shop", "alice"],
+        &["token", "list", "shop"],
+        &["--json", "token", "list", "shop"],
+        &["doctor"],
+        &["--json", "doctor"],
+        &["test", "shop", "alice"],
+        &["--json", "test", "shop"],
+        &["--json", "bench", "--kind", "password", "--create", "2", "--count", "4", "-c", "2"],
+        &["bench", "--kind", "token", "--create", "2", "--count", "4", "-c", "2"],
+    ] {
+        scene.cli(args, "");
+    }
+    for (kind, secret) in [
+        ("--password-stdin", &alice),
+        ("--password-stdin", &wrong),
+        ("--password-stdin", &unknown),
+        ("--token-stdin", &token),
+        ("--token-stdin", &unknown),
+        ("--token-stdin", &wrong),
+    ] {
+        scene.cli(&["test", "shop", "alice", kind], secret);
+        scene.cli(&["--json", "test", "shop", kind], secret);
+    }
+    // In the place of an id, and on stdin in the place of a password.
+    scene.cli(&["token", "remove", &token, "--yes"], "");
+    scene.cli(&["--json", "token", "remove", &unknown, "--yes"], "");
+    scene.cli(&["user", "passwd", "shop", "alice", "--password-stdin"], &unknown);
+    scene.cli(&["user", "passwd", "shop", "orders", "--password-stdin"], &wrong).success();
+
+    let service = format!("/proc/{}", deployment.service.pid());
+    for file in ["environ", "cmdline"] {
+        // Where there is no /proc, there is nothing to be seen in it.
+        watch.see(file, std::fs::read(format!("{service}/{file}")).unwrap_or_default());
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        watch.see(path, http::get(deployment.http(), path).expect("an answer").body);
+    }
+
+    // A database that cannot be read is a fault of another kind.
+    let table = deployment.drop_view("change_records");
+    refused(&scene);
+    std::thread::sleep(Duration::from_millis(200));
+    deployment.sql(&table);
+
+    for account in ["auth", "bb"] {
+        let of = login(deployment, mode, account).await;
+        for stream in ["AUTH_EVENTS", "AUTH_DECISIONS"] {
+            let events = stored(&of, stream).await;
+            assert!(!events.is_empty(), "{stream} of {account}");
+            watch.see(&format!("{stream} of {account}"), format!("{events:?}"));
+        }
+    }
+    watch.see("the service's log", deployment.service.log());
+    watch.see("nats-server's log", deployment.server.log());
+    watch.judge();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_seen_anywhere_in_operator_mode() {
+    shown_nowhere(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_seen_anywhere_in_config_mode() {
+    shown_nowhere(Mode::Config).await;
+}
+
+/// A server writes the name that a client claims into its own log, whoever it asks; what we write
+/// and publish shows no token there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_the_place_of_the_name_is_not_repeated() {
+    let settings = [("NATS_CALLOUT_LOG_LEVEL", "trace")];
+    let deployment = Deployment::start_set(Mode::Operator, &settings);
+    let scene = Scene { watch: Watch::default(), deployment };
+    let (watch, deployment) = (&scene.watch, &scene.deployment);
+    let token = Token::generate().expect("a token");
+    let token = watch.secret("a token", token.expose());
+    let seed = watch.secret("a seed", &KeyPair::new_user().seed().expect("a seed"));
+    let jwt = watch.secret("a JWT", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl");
+    let hash =
+        watch.secret("a hash", "$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234");
+    let mut claimed = 0;
+    for name in [&token, &seed, &jwt, &hash] {
+        // More than are free, so that the account counts as guessed.
+        for _ in 0..12 {
+            assert!(!scene.connect(&json!({"user": name, "pass": "x"})));
+            claimed += 1;
+        }
+    }
+    let of = login(deployment, Mode::Operator, "auth").await;
+    let mut rejected = Vec::new();
+    let begun = std::time::Instant::now();
+    while rejected.is_empty() && begun.elapsed() < crate::harness::PATIENCE {
+        rejected = stored(&of, "AUTH_DECISIONS").await;
+    }
+    assert!(!rejected.is_empty() && claimed > 0);
+    watch.see("AUTH_DECISIONS", format!("{rejected:?}"));
+    let log = eventually("the refusals in the log", || {
+        let log = deployment.service.log();
+        log.contains("being guessed").then_some(log)
+    });
+    watch.see("the service's log", log);
+    watch.judge();
+}
+
+#[test]
+fn a_watch_finds_every_form() {
+    let secret = canary("form");
+    let begins = |text: String| -> Vec<u8> { text.into_bytes() };
+    for leak in [
+        begins(format!("password={secret}, more")),
+        begins(format!("{:?}", secret.as_bytes())),
+        begins(BASE64.encode(format!("{{\"pass\":\"{secret}\"}}").as_bytes())),
+        begins(BASE64URL.encode(format!("{{\"pass\": \"{secret}\"}}").as_bytes())),
+        begins(BASE64.encode(format!("{{ \"pass\": \"{secret}\"}}").as_bytes())),
+        begins(
+            secret
+                .replace('/', "%2F")
+                .replace('@', "%40")
+                .replace('%', "%25")
+                .replace("%252F", "%2F")
+                .replace("%2540", "%40"),
+        ),
+    ] {
+        let watch = Watch::default();
+        watch.secret("it", &secret);
+        watch.see("leak", leak.clone());
+        let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| watch.judge()));
+        assert!(judged.is_err(), "{}", String::from_utf8_lossy(&leak));
+    }
+}
