@@ -2,6 +2,7 @@
 //! kind of key that is asked for. What is wrong names the path, the problem and the remedy, and
 //! never what the file holds.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::protocol::claims::UserBody;
-use crate::protocol::jwt::Parsed;
+use crate::protocol::jwt::{Claims, Parsed};
 
 /// No key file is anywhere near this long.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -57,6 +58,8 @@ pub struct Generations<K> {
     pub signing: SigningKey,
     /// The public halves of every generation, the one that signs first.
     pub listed: Vec<K>,
+    /// The others of which there is the private half too.
+    pub others: Vec<SigningKey>,
 }
 
 /// Reads a file of secrets after checking that its owner alone can.
@@ -64,6 +67,18 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let text = read(path)?;
     check_modes(path)?;
     Ok(text)
+}
+
+/// Reads a secret that another program has too: the text without white space around it, at least
+/// so many bytes long.
+pub fn shared_secret(path: &Path, least: usize) -> Result<Zeroizing<String>, KeyFileError> {
+    let secret = Zeroizing::new(read_secret(path)?.trim().to_owned());
+    let length = secret.len();
+    if length < least {
+        let problem = format!("holds {length} bytes, and a shared secret has at least {least}");
+        return Err(KeyFileError::Unusable { path: path.to_owned(), problem });
+    }
+    Ok(secret)
 }
 
 /// Reads a seed of the given kind.
@@ -78,6 +93,16 @@ pub fn xkey(path: &Path) -> Result<XKey, KeyFileError> {
 
 /// The account whose user a creds file is.
 pub fn account_of_creds(path: &Path) -> Result<AccountId, KeyFileError> {
+    let (claims, issuer) = claims_of_creds(path)?;
+    Ok(claims.body.issuer_account.unwrap_or(issuer))
+}
+
+/// The public key of a creds file's user.
+pub fn user_of_creds(path: &Path) -> Result<String, KeyFileError> {
+    claims_of_creds(path).map(|(claims, _)| claims.subject)
+}
+
+fn claims_of_creds(path: &Path) -> Result<(Claims<UserBody>, AccountId), KeyFileError> {
     let creds = read_secret(path)?;
     let problem = |problem: String| KeyFileError::Unusable { path: path.to_owned(), problem };
     let token = creds
@@ -85,10 +110,9 @@ pub fn account_of_creds(path: &Path) -> Result<AccountId, KeyFileError> {
         .skip_while(|line| !line.contains("BEGIN NATS USER JWT"))
         .nth(1)
         .ok_or_else(|| problem("is no creds file: it has no user JWT".to_owned()))?;
-    let (claims, issuer) = Parsed::<UserBody>::parse(token.trim())
+    Parsed::<UserBody>::parse(token.trim())
         .and_then(Parsed::verify::<AccountId>)
-        .map_err(|error| problem(format!("is no creds file: {error}")))?;
-    Ok(claims.body.issuer_account.unwrap_or(issuer))
+        .map_err(|error| problem(format!("is no creds file: {error}")))
 }
 
 /// Reads every generation of a curve key; all are seeds, since each may have to open a request.
@@ -106,8 +130,9 @@ pub fn generations<K: FromStr<Err = KeyError> + PartialEq>(
     let (first, others) = paths.split_first().ok_or(KeyFileError::NoneListed(purpose))?;
     let signing = signing_key(first, kind)?;
     let mut listed = vec![signing.public().map_err(|error| unusable(first, &error))?];
+    let mut private = Vec::new();
     for path in others {
-        let other = public_half(path, kind)?;
+        let (other, key) = other_generation(path, kind)?;
         if listed.contains(&other) {
             return Err(KeyFileError::Unusable {
                 path: path.clone(),
@@ -118,37 +143,51 @@ pub fn generations<K: FromStr<Err = KeyError> + PartialEq>(
             });
         }
         listed.push(other);
+        private.extend(key);
     }
-    Ok(Generations { signing, listed })
+    Ok(Generations { signing, listed, others: private })
 }
 
-fn public_half<K: FromStr<Err = KeyError>>(path: &Path, kind: KeyKind) -> Result<K, KeyFileError> {
+/// A generation that does not sign: its public half, and its private one if that is what is there.
+fn other_generation<K: FromStr<Err = KeyError>>(
+    path: &Path,
+    kind: KeyKind,
+) -> Result<(K, Option<SigningKey>), KeyFileError> {
     let text = read(path)?;
-    let public = if text.starts_with('S') {
-        check_modes(path)?;
-        SigningKey::from_seed(&text, kind).and_then(|key| key.public())
-    } else {
-        text.trim().parse()
-    };
-    public.map_err(|error| unusable(path, &error))
+    let unusable = |error| unusable(path, &error);
+    if !text.starts_with('S') {
+        return Ok((text.trim().parse().map_err(unusable)?, None));
+    }
+    check_modes(path)?;
+    let key = SigningKey::from_seed(&text, kind).map_err(unusable)?;
+    Ok((key.public().map_err(unusable)?, Some(key)))
 }
 
 /// Checks that the owner alone can get at these files and at everything beside them: the folders
-/// they lie in, with all that those hold. Returns every fault.
+/// they lie in, with all that those hold, and what links lead to. Returns every fault.
+///
+/// An access control list that lets others in shows as rights of the group, so it is found too.
 #[must_use]
 pub fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
     let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
     folders.sort_unstable();
     folders.dedup();
-    let mut faults = Vec::new();
+    let (mut seen, mut faults) = (HashSet::new(), Vec::new());
     for folder in folders {
-        walk(folder, &mut faults);
+        walk(folder, &mut seen, &mut faults);
     }
     faults
 }
 
-fn walk(folder: &Path, faults: &mut Vec<KeyFileError>) {
+fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileError>) {
     let unreadable = |source| KeyFileError::Unreadable { path: folder.to_owned(), source };
+    let is_new = match folder.canonicalize() {
+        Ok(real) => seen.insert(real),
+        Err(source) => return faults.push(unreadable(source)),
+    };
+    if !is_new {
+        return;
+    }
     faults.extend(exposed(folder).err());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -156,7 +195,7 @@ fn walk(folder: &Path, faults: &mut Vec<KeyFileError>) {
     };
     for entry in entries {
         match entry.map(|entry| entry.path()) {
-            Ok(path) if path.is_dir() => walk(&path, faults),
+            Ok(path) if path.is_dir() => walk(&path, seen, faults),
             Ok(path) => faults.extend(exposed(&path).err()),
             Err(source) => faults.push(unreadable(source)),
         }
@@ -280,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn shared_secrets_are_long_enough() {
+        let folder = Folder::new();
+        let path = folder.write("s", &format!(" {}\n", "x".repeat(32)), 0o600);
+        assert_eq!(*shared_secret(&path, 32).unwrap(), "x".repeat(32));
+        assert!(shared_secret(&path, 33).unwrap_err().to_string().contains("at least 33"));
+        let open = folder.write("o", &"x".repeat(32), 0o640);
+        assert!(shared_secret(&open, 32).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
     fn an_open_folder_is_refused() {
         let folder = Folder::new();
         let (_, seed) = XKey::generate().unwrap();
@@ -293,5 +342,46 @@ mod tests {
             .unwrap();
         folder.write("offline/operator.nk", "x", 0o644);
         assert_eq!(audit([path.as_path()]).len(), 2);
+    }
+
+    #[test]
+    fn links_are_followed_and_end() {
+        let (folder, elsewhere) = (Folder::new(), Folder::new());
+        let (_, seed) = XKey::generate().unwrap();
+        let target = elsewhere.write("x.nk", &seed, 0o640);
+        let link = folder.0.path().join("x.nk");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(xkey(&link).unwrap_err().to_string().contains("mode 0640"));
+        assert_eq!(audit([link.as_path()]).len(), 1);
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(xkey(&link).is_ok());
+        std::os::unix::fs::symlink(folder.0.path(), folder.0.path().join("round")).unwrap();
+        assert_eq!(audit([link.as_path()]).len(), 0, "{:?}", audit([link.as_path()]));
+        let other = elsewhere.0.path().join("more");
+        fs::create_dir(&other).unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).unwrap();
+        elsewhere.write("more/a.nk", "x", 0o604);
+        std::os::unix::fs::symlink(&other, folder.0.path().join("more")).unwrap();
+        let faults = audit([link.as_path()]);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].to_string().contains("more/a.nk has mode 0604"), "{faults:?}");
+    }
+
+    #[test]
+    fn any_right_of_others_is_too_many() {
+        let folder = Folder::new();
+        let (_, seed) = XKey::generate().unwrap();
+        for mode in [0o640, 0o620, 0o610, 0o604, 0o602, 0o601] {
+            let path = folder.write("x.nk", &seed, mode);
+            assert!(xkey(&path).is_err(), "{mode:o}");
+            assert_eq!(audit([path.as_path()]).len(), 1, "{mode:o}");
+        }
+        let path = folder.write("x.nk", &seed, 0o400);
+        assert!(xkey(&path).is_ok());
+        for mode in [0o750, 0o710, 0o701, 0o705] {
+            fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert!(xkey(&path).is_err(), "{mode:o}");
+            assert_eq!(audit([path.as_path()]).len(), 1, "{mode:o}");
+        }
     }
 }

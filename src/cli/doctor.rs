@@ -4,7 +4,9 @@
 mod callout;
 mod files;
 mod http;
+mod issuers;
 mod jetstream;
+mod policies;
 mod servers;
 mod table;
 
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::output::Output;
 use super::system::{self, Login};
+use crate::causes::chain;
 use crate::config::{Config, Files, Mode};
 
 /// How a check ended.
@@ -148,6 +151,7 @@ pub(super) async fn run(file: &std::path::Path, output: Output) -> anyhow::Resul
 /// Everything that a sound configuration names.
 async fn check(config: &Config, findings: &mut Findings) {
     let keys = files::check(config, findings);
+    policies::check(config, findings);
     let table = table::check(config, findings).await;
 
     let auth = login(config, Login::Auth, "login AUTH", findings).await;
@@ -160,6 +164,7 @@ async fn check(config: &Config, findings: &mut Findings) {
         None => findings.skip("servers", "not without the login to SYS"),
     }
     http::check(config, findings).await;
+    issuers::check(config, findings).await;
     match &auth {
         Some(auth) => {
             let alive = table.as_ref().map_or(0, |table| table.instances);
@@ -205,20 +210,6 @@ async fn login(
             None
         }
     }
-}
-
-/// An error with what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -300,6 +300,11 @@ impl Answers {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_answer(payload: &[u8]) {
+    let _ = held(payload);
+}
+
 fn held(answer: &[u8]) -> Option<Held> {
     let parsed = Parsed::<AccountBody>::parse(std::str::from_utf8(answer).ok()?).ok()?;
     let (claims, _): (Claims<AccountBody>, OperatorId) = parsed.verify().ok()?;

@@ -44,6 +44,8 @@ pub struct Selection(BTreeMap<String, Members>);
 struct Members {
     everyone: Option<Age>,
     users: BTreeMap<String, Age>,
+    /// What login names begin with.
+    prefixes: BTreeMap<String, Age>,
 }
 
 impl Selection {
@@ -60,6 +62,14 @@ impl Selection {
         *known = age.min(*known);
     }
 
+    /// Adds the connections in an account of all users whose login name begins with `prefix`, and
+    /// that began before a change of this age.
+    pub fn add_prefix(&mut self, account: &str, prefix: impl Into<String>, age: Duration) {
+        let members = self.0.entry(account.to_owned()).or_default();
+        let known = members.prefixes.entry(prefix.into()).or_insert(age);
+        *known = age.min(*known);
+    }
+
     /// Whether it is about nobody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -70,7 +80,10 @@ impl Selection {
 impl Members {
     fn age(&self, user: &str) -> Option<Age> {
         let of_user = self.users.get(user).copied();
-        self.everyone.into_iter().chain(of_user).min()
+        let of_prefix =
+            self.prefixes.iter().filter(|(prefix, _)| user.starts_with(prefix.as_str()));
+        let of_prefix = of_prefix.map(|(_, age)| *age);
+        self.everyone.into_iter().chain(of_user).chain(of_prefix).min()
     }
 }
 
@@ -92,6 +105,21 @@ pub struct Holder {
     pub user: String,
     /// The client's address.
     pub host: String,
+}
+
+/// A client of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupant {
+    /// The connection.
+    pub id: ConnectionId,
+    /// The login name, or the public key.
+    pub user: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Its address.
+    pub host: String,
+    /// For how long it has been connected, by the server's own clock.
+    pub age: Duration,
 }
 
 /// The connections that were found or closed.
@@ -132,6 +160,25 @@ impl Cluster {
             .map(|(server, accounts)| self.find_on(server, accounts, selection, begun));
         join_all(questions).await.into_iter().for_each(|part| found.merge(part));
         Ok(found)
+    }
+
+    /// All clients of an account, and the servers that did not answer.
+    pub(super) async fn clients_in(
+        &self,
+        account: &str,
+    ) -> Result<(Vec<Occupant>, BTreeSet<String>), ClusterError> {
+        let inhabited = self.inhabited(&[account]).await?;
+        let (mut clients, mut silent) = (Vec::new(), inhabited.silent);
+        for server in inhabited.accounts.into_keys() {
+            let Some(pages) = self.list(&server, account, None).await else {
+                silent.insert(server);
+                continue;
+            };
+            for page in pages {
+                clients.extend(page.occupants(&server, account));
+            }
+        }
+        Ok((clients, silent))
     }
 
     /// Closes the connections that are meant, and reports those that it has closed. Asks until
@@ -198,7 +245,9 @@ impl Cluster {
         let mut found = Connections::default();
         for account in accounts {
             let Some(members) = selection.0.get(&account) else { continue };
-            let one_by_one = members.everyone.is_none() && members.users.len() <= USERS_ONE_BY_ONE;
+            let one_by_one = members.everyone.is_none()
+                && members.prefixes.is_empty()
+                && members.users.len() <= USERS_ONE_BY_ONE;
             let users: Vec<Option<&str>> = if one_by_one {
                 members.users.keys().map(|user| Some(user.as_str())).collect()
             } else {
@@ -242,6 +291,16 @@ impl Cluster {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_answer(payload: &[u8]) {
+    cluster::read_answer(payload);
+    let _ = serde_json::from_slice::<Kicked>(payload);
+    let members = Members { everyone: Some(Age::ZERO), ..Members::default() };
+    if let Ok(Listing { data: Some(page) }) = serde_json::from_slice(payload) {
+        let _ = page.meant("", &members, Instant::now());
+    }
+}
+
 #[derive(Deserialize)]
 struct Kicked {
     #[serde(default)]
@@ -272,9 +331,24 @@ struct Listed {
     authorized_user: String,
     #[serde(default)]
     ip: String,
+    #[serde(default)]
+    name: String,
 }
 
 impl Page {
+    fn occupants(self, server: &str, account: &str) -> Vec<Occupant> {
+        let now = self.now;
+        let here = self.connections.into_iter().filter(|listed| listed.account == account);
+        here.map(|listed| Occupant {
+            id: ConnectionId { server: server.to_owned(), cid: listed.cid },
+            age: now.duration_since(listed.start).try_into().unwrap_or_default(),
+            user: listed.authorized_user,
+            name: listed.name,
+            host: listed.ip,
+        })
+        .collect()
+    }
+
     /// The connections on it that are meant: old enough by the server's own clock.
     fn meant(&self, account: &str, members: &Members, begun: Instant) -> Vec<&Listed> {
         let acted = begun.elapsed();
@@ -328,6 +402,19 @@ mod tests {
         selection.add_user("A", "bob", NEW);
         assert_eq!(meant(&selection, "A"), [2]);
         selection.add_account("A", NEW);
+        assert_eq!(meant(&selection, "A"), [1, 2]);
+    }
+
+    #[test]
+    fn users_whose_names_begin_alike() {
+        let mut selection = Selection::default();
+        selection.add_prefix("A", "ali", OLD);
+        assert_eq!(meant(&selection, "A"), [1]);
+        selection.add_prefix("A", "ali/", NEW);
+        assert_eq!(meant(&selection, "A"), [1]);
+        selection.add_prefix("A", "b", OLD);
+        assert_eq!(meant(&selection, "A"), [1], "bob came after that change");
+        selection.add_prefix("A", "b", NEW);
         assert_eq!(meant(&selection, "A"), [1, 2]);
     }
 

@@ -1,7 +1,7 @@
 //! What servers keep of accounts (operator mode): which they hold, and the order to forget those
 //! of tenants that are gone. The JetStream data of an account stays on a server's disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -79,6 +79,51 @@ pub async fn held(
     let held: BTreeSet<String> =
         answers.by_server.into_values().flat_map(|answer| answer.data).collect();
     Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
+}
+
+/// All accounts that at least one server holds.
+pub async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
+    let answers = cluster.ask_all::<Held>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let held: BTreeSet<String> =
+        answers.by_server.into_values().flat_map(|answer| answer.data).collect();
+    Ok(held.iter().filter_map(|account| account.parse().ok()).collect())
+}
+
+/// The JWTs of the operators that each server trusts, by the server's name. All have to answer.
+pub async fn operators(cluster: &Cluster) -> Result<BTreeMap<String, Vec<String>>, ResolverError> {
+    let answers = trusts(cluster).await?;
+    Ok(answers.into_values().map(|it| (it.server.name, it.data.operators)).collect())
+}
+
+/// The name of each server, by its id. All have to answer.
+pub async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>, ResolverError> {
+    Ok(trusts(cluster).await?.into_iter().map(|(id, it)| (id, it.server.name)).collect())
+}
+
+async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Trusts>, ResolverError> {
+    let answers = cluster.ask_all::<Trusts>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+    if answers.silent.is_empty() {
+        Ok(answers.by_server)
+    } else {
+        Err(ResolverError::Silent(answers.silent.into_iter().collect()))
+    }
+}
+
+#[derive(Deserialize)]
+struct Trusts {
+    server: Named,
+    data: Operators,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Operators {
+    #[serde(default, rename = "trusted_operators_jwt")]
+    operators: Vec<String>,
 }
 
 #[derive(Deserialize)]

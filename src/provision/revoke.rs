@@ -80,6 +80,8 @@ pub struct Places {
     pub shared: Vec<String>,
     /// Accounts that are left alone, whatever the tenant table says.
     pub reserved: Vec<AccountId>,
+    /// Whether users may be connected that have no row ([`TenantId::login`]).
+    pub without_row: bool,
 }
 
 impl Places {
@@ -103,6 +105,23 @@ impl Places {
         for user in users {
             for account in self.shared.iter().map(String::as_str).chain(own) {
                 selection.add_user(account, user, age);
+            }
+        }
+    }
+
+    /// Adds the connections of a tenant's users in the shared accounts: of those that have a row,
+    /// by name, and of all others.
+    pub fn select_tenant<'a>(
+        &self,
+        tenant: &TenantId,
+        users: impl IntoIterator<Item = &'a str>,
+        age: Duration,
+        selection: &mut Selection,
+    ) {
+        self.select_users(users, None, age, selection);
+        if self.without_row {
+            for account in &self.shared {
+                selection.add_prefix(account, tenant.login(""), age);
             }
         }
     }
@@ -336,7 +355,7 @@ impl Revoker {
         for (tenant, age) in tenants {
             let users = self.provisioning.users(&tenant).await?;
             let users = users.iter().map(|user| user.name.as_str());
-            self.places.select_users(users, None, age, &mut work.selection);
+            self.places.select_tenant(&tenant, users, age, &mut work.selection);
         }
         Ok(work)
     }

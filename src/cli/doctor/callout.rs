@@ -1,28 +1,29 @@
 //! The callout itself: a client with no credentials is refused at once, its request travels sealed
 //! for our key, and nobody but the service is in the account AUTH.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use super::super::system::{self, Expect};
+use super::Findings;
 use super::files::Keys;
-use super::{Findings, chain};
+use crate::causes::chain;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
+use crate::daemon::isolation::{Denials, Isolation};
+use crate::daemon::with_tls;
 use crate::keyfile;
 use crate::protocol::envelope::{Envelope, EnvelopeError, SERVER_XKEY_HEADER};
+use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
+use crate::provision::connections::Cluster;
+use crate::service::CALLOUT_SUBJECT;
 
 const REFUSAL: &str = "refusal";
 const XKEY: &str = "xkey";
 const ISOLATION: &str = "AUTH isolation";
-
-const REQUESTS: &str = "$SYS.REQ.USER.AUTH";
 
 /// The server waits 2 s for an answer: a refusal that took about as long was not the service's.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
@@ -30,13 +31,16 @@ const AT_ONCE: Duration = Duration::from_millis(1_500);
 /// How long a message may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// For how long clients in AUTH are looked at that may just be logging in.
+const WAITING: Duration = Duration::from_secs(15);
+
 /// How long a refusal may take.
 const LOGIN: Duration = Duration::from_secs(8);
 
-/// A connection that keeps the errors it was told.
+/// A connection that counts what it was refused.
 pub(super) struct Watched {
     pub(super) client: Client,
-    errors: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+    denials: Denials,
 }
 
 impl Watched {
@@ -44,27 +48,13 @@ impl Watched {
         options: ConnectOptions,
         urls: &[String],
     ) -> Result<Self, ConnectError> {
-        let (sender, errors) = mpsc::unbounded_channel();
+        let denials = Denials::default();
+        let counting = denials.clone();
         let options = options.event_callback(move |event| {
-            if let Event::ServerError(ServerError::Other(text)) = event {
-                let _ = sender.send(text);
-            }
+            counting.note(&event);
             std::future::ready(())
         });
-        let client = options.connect(urls).await?;
-        Ok(Self { client, errors: tokio::sync::Mutex::new(errors) })
-    }
-
-    /// Waits for an error that holds all of `words`.
-    async fn error(&self, words: &[&str]) -> bool {
-        let mut errors = self.errors.lock().await;
-        while let Ok(Some(error)) = tokio::time::timeout(PATIENCE, errors.recv()).await {
-            let error = error.to_lowercase();
-            if words.iter().all(|word| error.contains(&word.to_lowercase())) {
-                return true;
-            }
-        }
-        false
+        Ok(Self { client: options.connect(urls).await?, denials })
     }
 }
 
@@ -79,13 +69,10 @@ pub(super) async fn check(
     if let Err(error) = refusal(config, keys, auth, alive, findings).await {
         findings.fail(REFUSAL, format!("{error:#}"), "see nats-server's log");
     }
-    if let Err(error) = forbidden(auth, findings).await {
-        findings.fail(ISOLATION, format!("{error:#}"), "see nats-server's log");
-    }
     match system {
         Some(system) => {
-            if let Err(error) = bystanders(config, keys, system, findings).await {
-                findings.fail(ISOLATION, format!("{error:#}"), "see nats-server's log");
+            if let Err(error) = isolation(config, auth, system, findings).await {
+                findings.fail(ISOLATION, format!("{error:#}"), "restore the file");
             }
         }
         None => findings.skip(ISOLATION, "who else is in AUTH is not known without the login SYS"),
@@ -108,22 +95,23 @@ async fn probe(
     config: &Config,
     auth: &Watched,
 ) -> anyhow::Result<(Result<Client, ConnectError>, Duration, Seen)> {
-    let mut requests = auth.client.subscribe(REQUESTS).await?;
+    let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
     // A question that nobody answers: what was sent before it has arrived.
     let nowhere = auth.client.new_inbox();
     system::ask_raw(&auth.client, &nowhere, bytes::Bytes::new(), Expect::Servers(1)).await?;
     let name = format!("nats-callout doctor {}", super::super::init::random_name()?);
     let options = ConnectOptions::new().name(name.clone()).connection_timeout(LOGIN);
     let begin = Instant::now();
-    let refused = options.connect(config.nats.urls.as_slice()).await;
+    let refused = with_tls(&config.nats, options).connect(config.nats.urls.as_slice()).await;
     let took = begin.elapsed();
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey).unwrap_or_default());
+    let spent = SpentKeys::default();
     while let Ok(Some(request)) = tokio::time::timeout(PATIENCE, requests.next()).await {
         let header = request.headers.as_ref().and_then(|it| it.get(SERVER_XKEY_HEADER));
         let seen = match envelope.open(&request.payload, header.map(|value| value.as_str())) {
             Err(EnvelopeError::Plaintext) => Seen::Plaintext,
             Err(_) => Seen::Foreign,
-            Ok(opened) => match VerifiedRequest::verify(opened, SystemClock.now()) {
+            Ok(opened) => match VerifiedRequest::verify(opened, &spent, SystemClock.now()) {
                 Ok((request, _)) if request.client().name == name => Seen::Opened,
                 // Another client's.
                 _ => continue,
@@ -212,93 +200,34 @@ async fn refusal(
     Ok(())
 }
 
-/// The server has to refuse what would forge a request.
-async fn forbidden(auth: &Watched, findings: &mut Findings) -> anyhow::Result<()> {
-    auth.client.publish(REQUESTS, bytes::Bytes::new()).await?;
-    auth.client.flush().await?;
-    if auth.error(&["permissions violation", "publish", REQUESTS]).await {
-        findings.ok(ISOLATION, "nobody in AUTH can forge a request");
-    } else {
-        findings.fail(
-            ISOLATION,
-            "a user in AUTH may publish requests to the service",
-            "is AUTH the account that the server's auth callout names? Correct [callout] account",
-        );
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Connz {
-    #[serde(default)]
-    connections: Vec<Connection>,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    cid: u64,
-    #[serde(default)]
-    ip: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    authorized_user: String,
-}
-
-/// Nobody but the service may be in AUTH: it could read passwords, or answer in its place.
-async fn bystanders(
+/// Nobody but the service may be in AUTH: it could read requests, or answer in its place.
+async fn isolation(
     config: &Config,
-    keys: &Keys,
+    auth: &Watched,
     system: &Watched,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let account = match &config.mode {
-        Mode::Operator(mode) => mode.auth_account.to_string(),
-        Mode::Config(mode) => mode.auth_account.clone(),
-    };
-    let Some(own) = &keys.service_user else {
-        findings.skip(ISOLATION, "who else is in AUTH is not known without the service's own key");
-        return Ok(());
-    };
-    let body = serde_json::json!({ "acc": account, "auth": true, "limit": 1_024 });
-    let strangers = || async {
-        let servers =
-            system::ask::<Connz>(&system.client, "$SYS.REQ.SERVER.PING.CONNZ", &body, Expect::All)
-                .await?;
-        let mut found = BTreeMap::new();
-        let mut known = 0_usize;
-        for answer in servers {
-            for connection in answer.data.map(|data| data.connections).unwrap_or_default() {
-                if connection.authorized_user == *own {
-                    known += 1;
-                } else {
-                    let who = format!(
-                        "{} ({:?}, from {})",
-                        connection.authorized_user, connection.name, connection.ip
-                    );
-                    found.insert((answer.server.id.clone(), connection.cid), who);
-                }
-            }
-        }
-        anyhow::Ok((known, found))
-    };
-    let (known, first) = strangers().await?;
+    let cluster = Cluster::new(system.client.clone());
+    let isolation = Isolation::new(config, auth.client.clone(), auth.denials.clone(), cluster)?;
+    let mut report = isolation.look().await;
     // A client stands in AUTH for a moment while the service decides about it.
-    let stay: Vec<String> = if first.is_empty() {
-        Vec::new()
-    } else {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let (_, second) = strangers().await?;
-        first.into_iter().filter(|(key, _)| second.contains_key(key)).map(|(_, who)| who).collect()
-    };
-    if stay.is_empty() {
-        findings.ok(ISOLATION, format!("{known} connections in AUTH, all of them the service's"));
-    } else {
-        findings.fail(
-            ISOLATION,
-            format!("in AUTH there are others than the service: {}", stay.join(", ")),
-            "whoever is there can read passwords: give AUTH no other user, and replace its keys",
+    let until = Instant::now() + WAITING;
+    while report.violations.is_empty() && report.waiting > 0 && Instant::now() < until {
+        tokio::time::sleep(PATIENCE).await;
+        report = isolation.look().await;
+    }
+    for violation in &report.violations {
+        findings.fail(ISOLATION, violation.to_string(), violation.remedy());
+    }
+    for what in &report.unknown {
+        findings.warn(ISOLATION, format!("not all is known: {what}"), "run doctor again");
+    }
+    if report.violations.is_empty() && report.unknown.is_empty() {
+        let what = format!(
+            "{} connections in AUTH, all of them the service's; nobody there can forge a request",
+            report.own
         );
+        findings.ok(ISOLATION, what);
     }
     Ok(())
 }

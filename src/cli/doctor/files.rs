@@ -6,8 +6,6 @@ use super::Findings;
 use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, XKey, XPublicKey};
-use crate::protocol::claims::UserBody;
-use crate::protocol::jwt::Parsed;
 
 const CHECK: &str = "key files";
 
@@ -67,11 +65,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
             keys.user_signing = account(&mode.user_signing, "[operator] user_signing", &mut note);
             keys.response_signing =
                 account(&mode.response_signing, "[callout] response_signing", &mut note);
-            match user_of(&mode.credentials) {
-                Ok(user) => keys.service_user = user,
+            match keyfile::user_of_creds(&mode.credentials) {
+                Ok(user) => keys.service_user = Some(user),
                 Err(fault) => note(fault),
             }
-            if let Err(fault) = user_of(&mode.system_credentials) {
+            if let Err(fault) = keyfile::user_of_creds(&mode.system_credentials) {
                 note(fault);
             }
         }
@@ -120,19 +118,4 @@ fn offline(config: &Config, findings: &mut Findings) {
 fn add(findings: &mut Findings, fault: &KeyFileError) {
     // A fault's text says what to do by itself.
     findings.add(CHECK, super::State::Fail, fault.to_string(), None);
-}
-
-/// The public key of a creds file's user.
-fn user_of(file: &Path) -> Result<Option<String>, KeyFileError> {
-    let text = keyfile::read_secret(file)?;
-    let token = text.lines().map(str::trim).find(|line| line.starts_with("eyJ"));
-    let claims =
-        token.and_then(|token| Parsed::<UserBody>::parse(token).ok()?.verify::<AccountId>().ok());
-    match claims {
-        Some((claims, _)) => Ok(Some(claims.subject)),
-        None => Err(KeyFileError::Unusable {
-            path: file.to_owned(),
-            problem: "holds no user JWT that its account has signed".to_owned(),
-        }),
-    }
 }

@@ -25,7 +25,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     };
     let at = reachable(listen);
     let remedy = "see /readyz there: it names the part that fails";
-    match tokio::time::timeout(PATIENCE, readiness(at)).await {
+    match tokio::time::timeout(PATIENCE, get(at, "/readyz")).await {
         Ok(Ok(answer)) => match answer.split_once("\r\n\r\n") {
             Some((head, _)) if head.starts_with("HTTP/1.0 200") => {
                 findings.ok(HTTP, format!("http://{at}/readyz: ready"));
@@ -61,9 +61,16 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn readiness(at: SocketAddr) -> io::Result<String> {
+/// What the metrics of the instance on this machine say, if there is one.
+pub(super) async fn metrics(config: &Config) -> Option<String> {
+    let answer = get(reachable(config.http_listen?), "/metrics");
+    tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+}
+
+async fn get(at: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(at).await?;
-    stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+    let question = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(question.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

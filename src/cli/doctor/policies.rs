@@ -1,0 +1,38 @@
+//! The policies that the service reads when it starts, and their test tables.
+
+use super::Findings;
+use crate::config::Config;
+use crate::policy::rules::{PolicyError, PolicySet};
+use crate::policy::table;
+
+const CHECK: &str = "policies";
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let folder = config.policies.as_deref();
+    let read =
+        PolicySet::configured(folder).and_then(|policies| Ok((policies, table::run(folder)?)));
+    let (policies, report) = match read {
+        Ok(read) => read,
+        Err(PolicyError::Invalid(problems)) => {
+            for problem in problems {
+                let what = format!("{}: {}: {}", problem.at, problem.key, problem.what);
+                findings.fail(CHECK, what, problem.remedy);
+            }
+            return;
+        }
+        Err(error @ PolicyError::Unreadable { .. }) => {
+            // The text says what to do by itself.
+            return findings.add(CHECK, super::State::Fail, error.to_string(), None);
+        }
+    };
+    let failed: Vec<_> = report.outcomes.iter().filter(|it| !it.failures.is_empty()).collect();
+    for outcome in &failed {
+        let what = format!("{}: {} is not so", outcome.at, outcome.case);
+        findings.fail(CHECK, what, "see `nats-callout policy test`");
+    }
+    if failed.is_empty() {
+        let (count, cases) = (policies.names().count(), report.outcomes.len());
+        let whose = folder.map_or_else(|| "built in".to_owned(), |it| it.display().to_string());
+        findings.ok(CHECK, format!("{count} policies, {cases} test cases ({whose})"));
+    }
+}

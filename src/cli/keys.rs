@@ -1,0 +1,167 @@
+//! `keys`: which generations of each key there are and who knows them, and the change from one to
+//! the next. START with [`rotate::Rotator`].
+
+mod files;
+mod instances;
+mod journal;
+mod list;
+mod plan;
+mod rotate;
+mod servers;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use self::rotate::{Progress, Rotator, Wait, tell};
+use super::{Context, Usage};
+use crate::config::units::parse_duration;
+use crate::daemon::generations::Key;
+
+/// Between two looks while a rotation waits.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum KeysCommand {
+    /// List the generations of every key, and who knows them; public keys only
+    List,
+    /// Change over to the next generation of keys; no login fails
+    ///
+    /// Does what can be done now, and says what has to happen before it can go on: restart the
+    /// instances one after the other, in config mode (and for operator-signing) also the servers.
+    /// Then run it again. It looks at what there is each time, so it may be stopped at any point.
+    Rotate(RotateArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RotateArgs {
+    /// Which keys [default: those under way, else all of the mode]
+    #[arg(value_enum, value_name = "KEY")]
+    keys: Vec<Key>,
+    /// Print the steps, with the lines to change, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder of the offline keys [default: `offline` beside the keys in use]
+    #[arg(long, value_name = "DIR")]
+    offline: Option<PathBuf>,
+    /// Forget an old user-signing key at once: closes the connections of users that it signed
+    #[arg(long)]
+    now: bool,
+    /// Wait so long for what has to happen, such as restarts, and go on by itself
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    wait: Duration,
+}
+
+/// Runs a command.
+pub(super) async fn run(command: KeysCommand, context: &Context) -> anyhow::Result<()> {
+    match command {
+        KeysCommand::List => list::run(context).await,
+        KeysCommand::Rotate(args) => rotate(&args, context).await,
+    }
+}
+
+async fn rotate(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
+    let known = Key::of(&context.config);
+    if let Some(other) = args.keys.iter().find(|key| !known.contains(key)) {
+        let names: Vec<&str> = known.iter().map(|key| key.name()).collect();
+        return Err(Usage(format!(
+            "there is no {} in the mode `{}`; its keys are {}",
+            other.name(),
+            context.config.mode.name(),
+            names.join(", ")
+        ))
+        .into());
+    }
+    if args.dry_run {
+        let keys = if args.keys.is_empty() { known } else { args.keys.clone() };
+        return plan::run(context, &keys, args.offline.as_deref());
+    }
+    let until = Instant::now() + args.wait;
+    let mut rotator = Rotator::new(context, args.offline.as_deref(), args.now).await?;
+    let mut keys = args.keys.clone();
+    if keys.is_empty() {
+        keys = rotator.under_way();
+    }
+    if keys.is_empty() {
+        keys = known;
+    }
+    let mut ended = Vec::new();
+    let mut told = Vec::new();
+    loop {
+        let progress = rotator.advance(&keys).await;
+        tell(rotator.take_done());
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            progress?.into_iter().partition(|one| one.wait.is_none());
+        keys = waiting.iter().map(|one| one.key).collect();
+        ended.extend(done);
+        if waiting.is_empty() || Instant::now() >= until {
+            return report(context, &rotator, ended, waiting);
+        }
+        let lines = todo(&waiting);
+        if lines != told {
+            tell(lines.clone());
+            told = lines;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What is to be done before the rotations can go on, once each.
+fn todo(waiting: &[Progress]) -> Vec<String> {
+    let mut waits: Vec<&Wait> = waiting.iter().filter_map(|one| one.wait.as_ref()).collect();
+    waits.sort();
+    waits.dedup();
+    waits.into_iter().map(Wait::text).collect()
+}
+
+fn report(
+    context: &Context,
+    rotator: &Rotator<'_>,
+    done: Vec<Progress>,
+    waiting: Vec<Progress>,
+) -> anyhow::Result<()> {
+    let one = |progress: &Progress| {
+        json!({
+            "key": progress.key.name(),
+            "old": progress.rotation.old,
+            "new": progress.rotation.new,
+            "done": progress.wait.is_none(),
+            "next": progress.wait.as_ref().map_or(Value::Null, Wait::json),
+        })
+    };
+    let keys: Vec<Value> = done.iter().chain(&waiting).map(one).collect();
+    let document = json!({
+        "done": waiting.is_empty(),
+        "keys": keys,
+        "server_configs": rotator.confs(),
+    });
+    if done.is_empty() && waiting.is_empty() {
+        bail!("there was nothing to rotate");
+    }
+    context.output.print(&document, || {
+        let mut lines: Vec<String> = done
+            .iter()
+            .map(|it| {
+                format!(
+                    "{}: done. {} is in use, {} forgotten.",
+                    it.key.name(),
+                    it.rotation.new,
+                    it.rotation.old
+                )
+            })
+            .collect();
+        if !waiting.is_empty() {
+            let names: Vec<&str> = waiting.iter().map(|it| it.key.name()).collect();
+            lines.push(format!("{}: under way. Before it goes on:", names.join(", ")));
+            lines.extend(todo(&waiting).into_iter().map(|line| format!("  {line}")));
+            let file = context.config.file.display();
+            lines.push(format!(
+                "Instances on other hosts need the new {file} and keys/ first. Then run this again."
+            ));
+        }
+        lines.join("\n")
+    })
+}

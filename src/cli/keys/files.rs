@@ -1,0 +1,231 @@
+//! The files that a rotation changes: seeds, the lists of nats-callout.toml, the tokens and keys of
+//! nats-server.conf. Each is replaced as a whole or not at all, whatever stops the command.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use toml::de::DeTable;
+
+use crate::config::Config;
+use crate::daemon::generations::Key;
+use crate::keyfile;
+use crate::keys::{KeyKind, SigningKey, XKey};
+
+/// How many letters of a public key a file's name has.
+const LETTERS: usize = 8;
+
+/// The end of a file's name while it is being written.
+const UNFINISHED: &str = ".nats-callout-unfinished";
+
+/// Makes sure that nobody else rotates keys meanwhile: for as long as the value is held, or the
+/// process lives.
+pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
+    let held = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    #[cfg(unix)]
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .ok()
+        .context("another `keys rotate` is running here; wait for its end")?;
+    Ok(held)
+}
+
+/// Removes what a command left that was stopped while it wrote.
+pub(super) fn tidy(folder: &Path) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(UNFINISHED)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts `text` in a file's place. A new file is its owner's alone; one that is there keeps its mode.
+pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    // A link is followed, so that it stays one.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = path.file_name().context("no file name")?.to_owned();
+    name.push(UNFINISHED);
+    let beside = path.with_file_name(name);
+    let write = || -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&beside)?;
+        if let Ok(found) = fs::metadata(&path) {
+            file.set_permissions(found.permissions())?;
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        sync_folder_of(&path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder_of(path).with_context(|| format!("cannot sync {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The file of a generation: `user-signing-ABCDEFGH.nk`, or `.pub`.
+pub(super) fn name_of(key: Key, public: &str, extension: &str) -> String {
+    let letters: String = public.chars().skip(1).take(LETTERS).collect();
+    format!("{}-{letters}.{extension}", key.name())
+}
+
+/// The public half of the seed in a file, if it is one of this key's kind.
+pub(super) fn public_of(key: Key, path: &Path) -> Option<String> {
+    match key.kind() {
+        None => keyfile::xkey(path).ok().map(|found| found.public_key().to_string()),
+        Some(kind) => keyfile::signing_key(path, kind).ok().map(|it| it.public_key().to_owned()),
+    }
+}
+
+/// The seeds of a key in a folder, with their public halves. Files of other keys that begin alike
+/// are among them: what they hold is asked for by its public half alone.
+pub(super) fn seeds_in(key: Key, folder: &Path) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(key.name()) && name.ends_with(".nk")
+    };
+    let mut paths: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(ours).collect();
+    paths.sort();
+    paths.into_iter().filter_map(|path| Some((public_of(key, &path)?, path))).collect()
+}
+
+/// Writes a new seed into a folder; gives its public half.
+pub(super) fn generate(key: Key, folder: &Path) -> anyhow::Result<String> {
+    let (public, seed) = match key.kind() {
+        None => {
+            let (made, seed) = XKey::generate()?;
+            (made.public_key().to_string(), seed)
+        }
+        Some(kind) => {
+            let (made, seed) = SigningKey::generate(kind)?;
+            (made.public_key().to_owned(), seed)
+        }
+    };
+    replace(&folder.join(name_of(key, &public, "nk")), &format!("{}\n", *seed))?;
+    Ok(public)
+}
+
+/// The operator's identity, which signs the operator's own JWT.
+pub(super) fn operator_identity(offline: &Path) -> anyhow::Result<SigningKey> {
+    Ok(keyfile::signing_key(&offline.join("operator.nk"), KeyKind::Operator)?)
+}
+
+/// Writes a key's list of files into the configuration, where it differs, and reads that again.
+/// Everything else in the file stays as it is, comments included.
+pub(super) fn set_list(
+    config: &Config,
+    key: Key,
+    files: &[PathBuf],
+) -> anyhow::Result<Option<String>> {
+    let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
+    let now = key.files(config);
+    if now.len() == files.len() && now.iter().zip(files).all(|(a, b)| same(a, b)) {
+        return Ok(None);
+    }
+    let (section, name) = key.setting();
+    let list: Vec<toml::Value> = files
+        .iter()
+        .map(|file| file.strip_prefix(&config.folder).unwrap_or(file))
+        .map(|file| toml::Value::String(file.display().to_string()))
+        .collect();
+    let list = format!("[{}]", list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let line = format!("{name} = {list}");
+    let text = fs::read_to_string(&config.file)
+        .with_context(|| format!("cannot read {}", config.file.display()))?;
+    let variable = format!("NATS_CALLOUT_{section}_{name}").to_uppercase();
+    if std::env::var_os(&variable).is_some() {
+        bail!("{variable} overrides [{section}] {name}: unset it, and keep the list in the file");
+    }
+    let by_hand = || format!("write `{line}` below [{section}] of {}", config.file.display());
+    let parsed = DeTable::parse(&text).with_context(by_hand)?;
+    let span = parsed
+        .get_ref()
+        .get(section)
+        .and_then(|section| section.get_ref().get(name))
+        .map(toml::Spanned::span)
+        .with_context(by_hand)?;
+    let mut changed = text.clone();
+    changed.replace_range(span, &list);
+    replace(&config.file, &changed)?;
+    Ok(Some(line))
+}
+
+/// Replaces words in the configurations of servers beside the service's own; gives those files that
+/// were changed.
+pub(super) fn change_confs(
+    config: &Config,
+    words: &[(String, String)],
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut changed = Vec::new();
+    for path in confs(&config.folder) {
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let after = words.iter().fold(text.clone(), |text, (old, new)| text.replace(old, new));
+        if after != text {
+            replace(&path, &after)?;
+            changed.push(path);
+        }
+    }
+    Ok(changed)
+}
+
+/// The token that follows a name in the configurations of servers: an account's id, or `operator`.
+pub(super) fn tokens_in_confs(config: &Config, name: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = confs(&config.folder)
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|text| {
+            let found = text.lines().filter_map(|line| line.trim().strip_prefix(name));
+            let found = found.filter_map(|rest| rest.trim().strip_prefix(':'));
+            found.map(|token| token.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .filter(|token| token.starts_with("eyJ"))
+        .collect();
+    tokens.sort();
+    tokens.dedup();
+    tokens
+}
+
+fn confs(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// The files of a key in a folder that hold one of these public keys as text.
+pub(super) fn publics_in(key: Key, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "pub"))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(key.name())
+        })
+        .filter(|path| fs::read_to_string(path).is_ok_and(|text| publics.contains(&text.trim())))
+        .collect()
+}

@@ -1,0 +1,84 @@
+//! The running instances, and the keys that each says it has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::super::settle::HEARTBEAT_SECONDS;
+use super::super::{Context, database};
+use crate::daemon::generations::{KEYS_SUBJECT, Key, KeysOfInstance};
+
+/// How long instances have to answer: longer than a heartbeat is young.
+const PATIENCE: Duration = Duration::from_secs(HEARTBEAT_SECONDS as u64 + 1);
+
+/// Those that run.
+#[derive(Debug, Default)]
+pub(super) struct Instances {
+    told: BTreeMap<String, KeysOfInstance>,
+    /// They are alive and do not answer.
+    silent: BTreeSet<String>,
+}
+
+impl Instances {
+    /// Asks all that have a young heartbeat in the database.
+    pub(super) async fn ask(context: &Context, auth: &Client) -> anyhow::Result<Self> {
+        let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+        let mut silent: BTreeSet<String> = alive.map_err(database::explain)?.into_iter().collect();
+        let mut told = BTreeMap::new();
+        let inbox = auth.new_inbox();
+        let mut answers = auth.subscribe(inbox.clone()).await?;
+        let until = Instant::now() + PATIENCE;
+        // One that is just connecting misses a first question.
+        let mut repeat = tokio::time::interval(Duration::from_millis(500));
+        while !silent.is_empty() {
+            tokio::select! {
+                _ = repeat.tick() => {
+                    auth.publish_with_reply(KEYS_SUBJECT, inbox.clone(), "".into()).await?;
+                    auth.flush().await?;
+                }
+                answer = answers.next() => {
+                    let answer = answer.context("the connection was closed")?;
+                    if let Ok(one) = serde_json::from_slice::<KeysOfInstance>(&answer.payload) {
+                        silent.remove(&one.instance);
+                        told.insert(one.instance.clone(), one);
+                    }
+                }
+                () = tokio::time::sleep_until(until) => break,
+            }
+        }
+        if !silent.is_empty() {
+            // One that was killed looked alive for a moment.
+            let alive = Self::alive(context).await?;
+            silent.retain(|instance| alive.contains(instance));
+        }
+        Ok(Self { told, silent })
+    }
+
+    async fn alive(context: &Context) -> anyhow::Result<BTreeSet<String>> {
+        let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+        Ok(alive.map_err(database::explain)?.into_iter().collect())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.told.len() + self.silent.len()
+    }
+
+    /// The longest life of a grant by any of them.
+    pub(super) fn ttl(&self, own: Duration) -> Duration {
+        let longest = self.told.values().map(|one| Duration::from_secs(one.ttl)).max();
+        longest.unwrap_or_default().max(own)
+    }
+
+    /// Those whose generations of a key do not satisfy `fit`, or are not known.
+    pub(super) fn unfit(&self, key: Key, fit: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
+        let unfit = self
+            .told
+            .values()
+            .filter(|one| !one.keys.get(key.name()).is_some_and(|generations| fit(generations)));
+        unfit.map(|one| one.instance.clone()).chain(self.silent.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Which rotations are under way: public keys alone, in `rotation.json` beside the keys. What a
+//! rotation has come to is looked up each time; this only says from which key to which.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::clock::UnixSeconds;
+use crate::daemon::generations::Key;
+
+/// One rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rotation {
+    /// What was in use.
+    pub(super) old: String,
+    /// What takes its place.
+    pub(super) new: String,
+    /// When every instance was first seen to sign with the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<UnixSeconds>,
+    /// The generation after it, from when the old one is being forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    rotations: BTreeMap<String, Rotation>,
+}
+
+impl Journal {
+    pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("rotation.json");
+        let rotations = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("{} is not understood", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        Ok(Self { path, rotations })
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Rotation> {
+        self.rotations.get(key.name())
+    }
+
+    pub(super) fn set(&mut self, key: Key, rotation: Rotation) -> anyhow::Result<()> {
+        self.rotations.insert(key.name().to_owned(), rotation);
+        self.write()
+    }
+
+    pub(super) fn end(&mut self, key: Key) -> anyhow::Result<()> {
+        self.rotations.remove(key.name());
+        self.write()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        if self.rotations.is_empty() {
+            return files::remove(&self.path);
+        }
+        files::replace(&self.path, &(serde_json::to_string_pretty(&self.rotations)? + "\n"))
+    }
+}

@@ -1,0 +1,145 @@
+//! The keys of which there are generations, and which of them an instance has: every instance
+//! answers that question in the account AUTH, so that `keys rotate` goes on only when all of them
+//! are as far as it takes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, SubscribeError};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Mode};
+use crate::keyfile::{self, KeyFileError};
+use crate::keys::{AccountId, KeyKind, OperatorId};
+
+/// Where instances are asked which keys they have; each answers [`KeysOfInstance`].
+pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
+
+/// A key that has generations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub(crate) enum Key {
+    /// Signs accounts (operator mode)
+    OperatorSigning,
+    /// Signs users (operator mode)
+    UserSigning,
+    /// Signs answers to the server (operator mode)
+    ResponseSigning,
+    /// Signs users and answers (config mode)
+    Issuer,
+    /// Opens requests and seals answers
+    Xkey,
+}
+
+impl Key {
+    /// All that a configuration has.
+    pub(crate) fn of(config: &Config) -> Vec<Self> {
+        match &config.mode {
+            Mode::Operator(_) => {
+                vec![Self::OperatorSigning, Self::UserSigning, Self::ResponseSigning, Self::Xkey]
+            }
+            Mode::Config(_) => vec![Self::Issuer, Self::Xkey],
+        }
+    }
+
+    /// Its name on the command line, and how its files begin.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OperatorSigning => "operator-signing",
+            Self::UserSigning => "user-signing",
+            Self::ResponseSigning => "response-signing",
+            Self::Issuer => "issuer",
+            Self::Xkey => "xkey",
+        }
+    }
+
+    /// The section and the key of its list of files.
+    pub(crate) fn setting(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OperatorSigning => ("operator", "operator_signing"),
+            Self::UserSigning => ("operator", "user_signing"),
+            Self::ResponseSigning => ("callout", "response_signing"),
+            Self::Issuer => ("callout", "issuer"),
+            Self::Xkey => ("callout", "xkey"),
+        }
+    }
+
+    /// The kind of its seeds; `None` is a curve key.
+    pub(crate) fn kind(self) -> Option<KeyKind> {
+        match self {
+            Self::OperatorSigning => Some(KeyKind::Operator),
+            Self::UserSigning | Self::ResponseSigning | Self::Issuer => Some(KeyKind::Account),
+            Self::Xkey => None,
+        }
+    }
+
+    /// Its files, the one in use first.
+    pub(crate) fn files(self, config: &Config) -> &[PathBuf] {
+        match (self, &config.mode) {
+            (Self::OperatorSigning, Mode::Operator(mode)) => &mode.operator_signing,
+            (Self::UserSigning, Mode::Operator(mode)) => &mode.user_signing,
+            (Self::ResponseSigning, Mode::Operator(mode)) => &mode.response_signing,
+            (Self::Issuer, Mode::Config(mode)) => &mode.issuer,
+            (Self::Xkey, _) => &config.callout.xkey,
+            _ => &[],
+        }
+    }
+
+    /// Its public keys, the one in use first.
+    pub(crate) fn public(self, config: &Config) -> Result<Vec<String>, KeyFileError> {
+        let files = self.files(config);
+        let text = |keys: Vec<AccountId>| keys.iter().map(ToString::to_string).collect();
+        Ok(match self.kind() {
+            None => keyfile::xkeys(files)?.iter().map(|key| key.public_key().to_string()).collect(),
+            Some(KeyKind::Operator) => {
+                let read: keyfile::Generations<OperatorId> =
+                    keyfile::generations(files, KeyKind::Operator, self.name())?;
+                read.listed.iter().map(ToString::to_string).collect()
+            }
+            Some(kind) => text(keyfile::generations(files, kind, self.name())?.listed),
+        })
+    }
+}
+
+/// Public keys by [`Key::name`], those in use first.
+pub(crate) type PublicKeys = BTreeMap<String, Vec<String>>;
+
+/// All public keys that a configuration names.
+pub(crate) fn of(config: &Config) -> Result<PublicKeys, KeyFileError> {
+    let keys = Key::of(config).into_iter();
+    keys.map(|key| Ok((key.name().to_owned(), key.public(config)?))).collect()
+}
+
+/// What an instance has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeysOfInstance {
+    /// Which it is.
+    pub(crate) instance: String,
+    /// The longest life of its grants, in seconds.
+    pub(crate) ttl: u64,
+    /// Its keys.
+    pub(crate) keys: PublicKeys,
+}
+
+/// Answers on [`KEYS_SUBJECT`] until `stop`.
+pub(super) async fn tell(
+    client: &Client,
+    instance: String,
+    keys: PublicKeys,
+    ttl: Duration,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
+    let mut questions = client.subscribe(KEYS_SUBJECT).await?;
+    let client = client.clone();
+    let answer = KeysOfInstance { instance, ttl: ttl.as_secs(), keys };
+    Ok(async move {
+        while let Some(Some(question)) = stop.run_until_cancelled(questions.next()).await {
+            let Some(reply) = question.reply else { continue };
+            let Ok(answer) = serde_json::to_vec(&answer) else { return };
+            // Without a connection the asker's time-out says it.
+            let _ = client.publish(reply, answer.into()).await;
+        }
+    })
+}

@@ -1,0 +1,295 @@
+//! Whether the account AUTH is the service's alone. Whoever else is there sees the requests of all
+//! logins (without a curve key: their passwords) and can answer in the service's place, and one
+//! reply too many already refuses a login. `serve` refuses to start while that is so and goes on
+//! looking while it runs; `doctor` says the same.
+//!
+//! A service that runs is not stopped by what it finds: whoever manages to connect could then end
+//! all logins. It says so in the log at every look, and in `nats_callout_auth_isolated`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_nats::{Client, Event, ServerError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Mode};
+use crate::keyfile::{self, KeyFileError};
+use crate::keys::KeyKind;
+use crate::policy::subject::Pattern;
+use crate::provision::connections::{Cluster, ClusterError};
+use crate::provision::occupants::Occupants;
+use crate::service::{self, CALLOUT_SUBJECT};
+
+/// What is published to be refused. It has no reply subject, so that no instance acts upon it if
+/// it is taken.
+const PROBE: &str = "nats-callout: is this refused?";
+
+/// How long after a proof that the server has seen the probe its refusal may take to be noticed.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// How much longer than a login may take a client is in AUTH that only waits for its answer.
+const LEEWAY: Duration = Duration::from_secs(2);
+
+/// The first look after the start finds who had just connected then.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Counts the refusals of the probe on one connection: see [`Denials::note`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Denials(Arc<watch::Sender<u64>>);
+
+impl Denials {
+    /// Takes the event, for a connection's callback, if it is such a refusal.
+    pub(crate) fn note(&self, event: &Event) -> bool {
+        let Event::ServerError(ServerError::Other(text)) = event else { return false };
+        let text = text.to_ascii_lowercase();
+        let ours = text.contains("permissions violation for publish")
+            && text.contains(&CALLOUT_SUBJECT.to_ascii_lowercase());
+        if ours {
+            self.0.send_modify(|count| *count += 1);
+        }
+        ours
+    }
+}
+
+/// Why the account AUTH is not the service's alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// Requests can be forged.
+    Publishable,
+    /// A client that is none of the service's.
+    Stranger {
+        /// Its login.
+        user: String,
+        /// What it calls itself.
+        name: String,
+        /// Its address.
+        host: String,
+        /// The server, and the number of the connection there.
+        at: String,
+    },
+    /// Leaf nodes, by server.
+    Leafnodes(Vec<String>),
+    /// Users that the callout's settings let in beside the service's own.
+    Listed(Vec<String>),
+    /// Subjects of requests that are exported to other accounts.
+    Exported(Vec<String>),
+}
+
+impl Violation {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Publishable => {
+                "let [callout] account name the account of the server's auth callout, and where \
+                 its block has `allowed_accounts`, list that account there, or leave the list out"
+            }
+            Self::Stranger { .. } => {
+                "give AUTH no user but the service's own, close the connection, and replace the \
+                 keys that it may have used"
+            }
+            Self::Leafnodes(_) => "bind no leaf node to AUTH",
+            Self::Listed(_) => {
+                "list the service's own user alone in the auth_users of AUTH, and let others log \
+                 in as users of a tenant"
+            }
+            Self::Exported(_) => "let AUTH export no subject that holds requests",
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publishable => {
+                write!(
+                    f,
+                    "the service's login may publish {CALLOUT_SUBJECT}: requests can be forged"
+                )
+            }
+            Self::Stranger { user, name, host, at } => {
+                write!(
+                    f,
+                    "in AUTH there is another than the service: {user} ({name:?}, from {host}, on {at})"
+                )
+            }
+            Self::Leafnodes(servers) => {
+                write!(f, "leaf nodes are in AUTH, on {}", servers.join(", "))
+            }
+            Self::Listed(users) => {
+                write!(
+                    f,
+                    "users beside the service's own bypass the callout into AUTH: {}",
+                    users.join(", ")
+                )
+            }
+            Self::Exported(subjects) => {
+                write!(f, "AUTH exports requests to other accounts: {}", subjects.join(", "))
+            }
+        }
+    }
+}
+
+/// What a look at AUTH showed.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) violations: Vec<Violation>,
+    /// Clients that are the service's own.
+    pub(crate) own: usize,
+    /// Clients of others that may just be waiting for the answer to their login.
+    pub(crate) waiting: usize,
+    /// What could not be found out.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// What it takes to look.
+pub(crate) struct Isolation {
+    account: String,
+    own: String,
+    auth: Client,
+    denials: Denials,
+    cluster: Cluster,
+    /// The connection on which requests were found to be denied, by [`Self::connects`].
+    denied_on: AtomicU64,
+}
+
+impl Isolation {
+    /// Looks from a connection in AUTH, whose refusals `denials` counts, and one in SYS.
+    pub(crate) fn new(
+        config: &Config,
+        auth: Client,
+        denials: Denials,
+        cluster: Cluster,
+    ) -> Result<Self, KeyFileError> {
+        let (account, own) = match &config.mode {
+            Mode::Operator(mode) => {
+                (mode.auth_account.to_string(), keyfile::user_of_creds(&mode.credentials)?)
+            }
+            Mode::Config(mode) => {
+                let key = keyfile::signing_key(&mode.nkey, KeyKind::User)?;
+                (mode.auth_account.clone(), key.public_key().to_owned())
+            }
+        };
+        Ok(Self { account, own, auth, denials, cluster, denied_on: AtomicU64::new(0) })
+    }
+
+    /// Looks once.
+    pub(crate) async fn look(&self) -> Report {
+        let mut report = Report { violations: Vec::new(), own: 0, waiting: 0, unknown: Vec::new() };
+        // A connection keeps the permissions that it was given, and a server logs every refusal.
+        let connection = self.connects();
+        if self.denied_on.load(Relaxed) != connection {
+            match self.is_denied().await {
+                Some(true) => self.denied_on.store(connection, Relaxed),
+                Some(false) => report.violations.push(Violation::Publishable),
+                None => report.unknown.push("the connection to AUTH was lost meanwhile".to_owned()),
+            }
+        }
+        match self.occupants().await {
+            Ok(occupants) => self.judge(occupants, &mut report),
+            Err(error) => report.unknown.push(error.to_string()),
+        }
+        report
+    }
+
+    /// How often the connection was made: another number is another connection.
+    fn connects(&self) -> u64 {
+        self.auth.statistics().connects.load(Relaxed)
+    }
+
+    async fn occupants(&self) -> Result<Occupants, ClusterError> {
+        self.cluster.occupants(&self.account).await
+    }
+
+    /// Whether the server refuses the probe; `None` where the connection did not hold.
+    async fn is_denied(&self) -> Option<bool> {
+        let before = self.connects();
+        let mut denied = self.denials.0.subscribe();
+        self.auth.publish(CALLOUT_SUBJECT, PROBE.into()).await.ok()?;
+        // The server handles a connection's lines in order.
+        service::prove(&self.auth).await.ok()?;
+        let refused = tokio::time::timeout(NOTICE, denied.changed()).await.is_ok();
+        (refused || self.connects() == before).then_some(refused)
+    }
+
+    fn judge(&self, occupants: Occupants, report: &mut Report) {
+        let login = occupants.login_timeout + LEEWAY;
+        for client in occupants.clients {
+            if client.user == self.own {
+                report.own += 1;
+            } else if client.age < login {
+                report.waiting += 1;
+            } else {
+                report.violations.push(Violation::Stranger {
+                    user: client.user,
+                    name: client.name,
+                    host: client.host,
+                    at: format!("server {}, cid {}", client.id.server, client.id.cid),
+                });
+            }
+        }
+        let leafnodes: Vec<String> = occupants.leafnodes.into_keys().collect();
+        if !leafnodes.is_empty() {
+            report.violations.push(Violation::Leafnodes(leafnodes));
+        }
+        let listed: Vec<String> =
+            occupants.auth_users.into_iter().filter(|user| *user != self.own).collect();
+        if !listed.is_empty() {
+            report.violations.push(Violation::Listed(listed));
+        }
+        let exported: Vec<String> = occupants
+            .exports
+            .into_iter()
+            .filter(|it| it.parse::<Pattern>().is_ok_and(|it| it.matches(CALLOUT_SUBJECT)))
+            .collect();
+        if !exported.is_empty() {
+            report.violations.push(Violation::Exported(exported));
+        }
+        report
+            .unknown
+            .extend(occupants.silent.into_iter().map(|server| format!("no answer from {server}")));
+    }
+
+    /// Looks from time to time until `stop`; keeps in `isolated` what the last look said.
+    pub(super) async fn watch(self, isolated: Arc<AtomicBool>, stop: CancellationToken) {
+        let mut pause = FIRST_LOOK;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = LOOK;
+            let Some(report) = stop.run_until_cancelled(self.look()).await else { return };
+            for violation in &report.violations {
+                tracing::error!("{violation}; {}", violation.remedy());
+            }
+            if !report.violations.is_empty() {
+                isolated.store(false, Relaxed);
+            } else if report.unknown.is_empty() && !isolated.swap(true, Relaxed) {
+                tracing::info!("AUTH is the service's alone again");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_a_request_is_told_from_others() {
+        let denials = Denials::default();
+        let error = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
+        assert!(
+            denials.note(&error("Permissions Violation for Publish to \"$SYS.REQ.USER.AUTH\""))
+        );
+        assert!(!denials.note(&error("Permissions Violation for Publish to \"$SYS.REQ.OTHER\"")));
+        assert!(
+            !denials
+                .note(&error("Permissions Violation for Subscription to \"$SYS.REQ.USER.AUTH\""))
+        );
+        assert!(!denials.note(&Event::Connected));
+        assert_eq!(*denials.0.borrow(), 1);
+    }
+}

@@ -1,0 +1,60 @@
+//! Config mode: a server has one issuer and one curve key, and reads neither again.
+
+use std::time::{Duration, Instant};
+
+use super::{Fleet, generations};
+use crate::harness::deployment::Mode;
+use crate::harness::{loudly, raw};
+
+#[test]
+fn every_key_of_a_cluster_twice_without_a_failed_login() {
+    let mut fleet = Fleet::start(Mode::Config, 3);
+    for _ in 0..2 {
+        let before: Vec<_> = ["issuer", "xkey"].map(|key| generations(fleet.init(), key)).into();
+        fleet.rotate(&[]);
+        let after: Vec<_> = ["issuer", "xkey"].map(|key| generations(fleet.init(), key)).into();
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(after.len(), 1, "{after:?}");
+            assert_ne!(before[0].1, after[0].1);
+        }
+    }
+    let (cluster, instances) = fleet.end();
+    for node in 0..3 {
+        let conf = std::fs::read_to_string(cluster.init.dir().join(format!("node-{node}.conf")));
+        let conf = conf.unwrap();
+        for key in ["issuer", "xkey"] {
+            assert!(conf.contains(&generations(&cluster.init, key)[0].1), "{conf}");
+        }
+    }
+    drop(instances);
+}
+
+/// What a restart of the only server costs: how long it takes no login.
+#[test]
+fn a_single_server_refuses_connections_while_it_restarts_and_no_longer() {
+    let mut fleet = Fleet::start(Mode::Config, 1);
+    let word = loop {
+        let word = fleet.init().cli(&["--json", "keys", "rotate"]).success().json();
+        if word["keys"][0]["next"].get("restart_servers").is_some() {
+            break word;
+        }
+        fleet.obey(&word);
+    };
+    assert_eq!(word["server_configs"].as_array().map(Vec::len), Some(2), "{word}");
+    fleet.loads.iter().for_each(|load| load.leave(0));
+    let login = fleet.init().tenant_add("late", &[]).connect_fields();
+    let port = fleet.cluster.nodes[0].port();
+    let begin = Instant::now();
+    fleet.cluster.nodes[0].stop();
+    fleet.cluster.nodes[0].restart();
+    let back = loop {
+        match raw::try_connect(port, &login) {
+            Ok((raw::Verdict::Admitted, _)) => break begin.elapsed(),
+            _ => assert!(begin.elapsed() < Duration::from_secs(30)),
+        }
+    };
+    loudly(&format!("a single server took no login for {back:?} while it was restarted"));
+    fleet.loads.iter().for_each(|load| load.come_back(0));
+    fleet.rotate(&[]);
+    fleet.end();
+}

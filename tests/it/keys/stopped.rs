@@ -1,0 +1,80 @@
+//! A rotation that is killed again and again comes to its end, with nothing half-written.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{Fleet, files, generations};
+use crate::harness::deployment::Mode;
+use crate::harness::service;
+
+fn killed_again_and_again(mode: Mode) {
+    let mut fleet = Fleet::start(mode, 1);
+    fleet.closes = true;
+    let names: &[&str] = match mode {
+        Mode::Operator => &["user-signing", "response-signing", "xkey"],
+        Mode::Config => &["issuer", "xkey"],
+    };
+    let before: Vec<_> = names.iter().map(|name| generations(fleet.init(), name)).collect();
+    let all: BTreeSet<_> = files(fleet.init()).into_iter().collect();
+    let journal = fleet.init().dir().join("keys/rotation.json");
+    let (mut begun, mut ended) = (false, false);
+    for attempt in 0..200_u64 {
+        let mut command = service::program();
+        command
+            .arg("--config")
+            .arg(fleet.init().config())
+            .args(["keys", "rotate", "--now"])
+            .args(names);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(20 + 17 * (attempt % 24)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if begun && !journal.exists() {
+            // Another would begin anew.
+            ended = true;
+            break;
+        }
+        begun |= journal.exists();
+        if attempt % 6 == 5 {
+            // What the last one was about to ask for, by one that is not killed.
+            let mut args = vec!["--json", "keys", "rotate", "--now"];
+            args.extend(names);
+            let word = fleet.init().cli(&args).success().json();
+            if word["done"] == true {
+                ended = true;
+                break;
+            }
+            let waits = word["keys"].as_array().unwrap().iter().map(|key| &key["next"]);
+            if waits.clone().any(|wait| wait.get("restart_servers").is_some()) {
+                // The only server: no login can be taken meanwhile.
+                fleet.loads.iter().for_each(|load| load.leave(0));
+                std::thread::sleep(Duration::from_millis(500));
+                fleet.cluster.nodes[0].stop();
+                fleet.cluster.nodes[0].restart();
+                fleet.loads.iter().for_each(|load| load.come_back(0));
+            } else {
+                fleet.obey(&word);
+            }
+        }
+    }
+    assert!(ended, "no end of it");
+    for (name, before) in names.iter().zip(&before) {
+        let after = generations(fleet.init(), name);
+        assert_eq!(after.len(), before.len(), "{name}: {after:?}");
+        assert!(!after.iter().any(|(_, public)| *public == before[0].1), "{name}: {after:?}");
+    }
+    let left: BTreeSet<_> = files(fleet.init()).into_iter().collect();
+    assert_eq!(left.len(), all.len(), "{left:#?}");
+    fleet.end();
+}
+
+#[test]
+fn a_rotation_that_is_killed_again_and_again_ends_well_in_operator_mode() {
+    killed_again_and_again(Mode::Operator);
+}
+
+#[test]
+fn a_rotation_that_is_killed_again_and_again_ends_well_in_config_mode() {
+    killed_again_and_again(Mode::Config);
+}
