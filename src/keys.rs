@@ -33,6 +33,12 @@ pub enum KeyError {
         /// The kind that was found.
         found: String,
     },
+    /// The key is a point of small order: anybody can make signatures that it verifies.
+    #[error("an nkey of the kind {expected} that anybody can sign for (a point of small order)")]
+    Weak {
+        /// The kind that was asked for.
+        expected: &'static str,
+    },
 }
 
 /// A signature could not be made; the text says why and holds no secret.
@@ -58,7 +64,46 @@ fn parse_public(text: &str, prefix: char, kind: &'static str) -> Result<[u8; 32]
         return Err(KeyError::WrongKind { expected: kind, found: text.chars().take(1).collect() });
     }
     let raw = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| malformed.clone())?;
-    raw.get(1..33).and_then(|bytes| bytes.try_into().ok()).ok_or(malformed)
+    let raw = raw.get(1..33).and_then(|bytes| bytes.try_into().ok()).ok_or(malformed)?;
+    if prefix != 'X' && has_small_order(&raw) {
+        return Err(KeyError::Weak { expected: kind });
+    }
+    Ok(raw)
+}
+
+/// The points of edwards25519 whose order divides 8 (RFC 7748, section 7), by their y: every
+/// encoding of each, the sign of x left out. RFC 8032 lets a verifier take them, and ours does.
+const SMALL_ORDER: [[u8; 32]; 7] = {
+    const fn ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
+        let mut point = [middle; 32];
+        point[0] = first;
+        point[31] = last;
+        point
+    }
+    [
+        ends(0, 0, 0),
+        ends(1, 0, 0),
+        ends(0xec, 0xff, 0x7f),
+        ends(0xed, 0xff, 0x7f),
+        ends(0xee, 0xff, 0x7f),
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef,
+            0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88,
+            0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10,
+            0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77,
+            0x92, 0xac, 0x03, 0x7a,
+        ],
+    ]
+};
+
+fn has_small_order(key: &[u8; 32]) -> bool {
+    let mut unsigned = *key;
+    let [.., last] = &mut unsigned;
+    *last &= 0x7f;
+    SMALL_ORDER.contains(&unsigned)
 }
 
 macro_rules! public_key {

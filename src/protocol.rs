@@ -7,5 +7,6 @@
 pub mod claims;
 pub mod envelope;
 pub mod jwt;
+pub mod replay;
 pub mod request;
 pub mod response;

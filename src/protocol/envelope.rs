@@ -123,11 +123,17 @@ fn text(bytes: Vec<u8>, sealer: Sealer) -> Result<Opened, EnvelopeError> {
         .map_err(|_| EnvelopeError::NotText)
 }
 
-/// An opened request: a token that nobody has verified yet, and what will seal the answer.
-#[derive(Debug)]
+/// An opened request: a token that nobody has verified yet, and what will seal the answer. The token
+/// holds the client's password: shown by no `Debug`.
 pub struct Opened {
     pub(super) token: String,
     pub(super) sealer: Sealer,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("bytes", &self.token.len()).finish_non_exhaustive()
+    }
 }
 
 /// Seals the answer to the request that it came with.

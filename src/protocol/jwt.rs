@@ -172,13 +172,22 @@ fn finish(mut token: String, signature: &keys::Signature) -> String {
     token
 }
 
-/// A token whose parts are sound and whose signature nobody has looked at yet.
-#[derive(Debug)]
+/// A token whose parts are sound and whose signature nobody has looked at yet. Its text may hold
+/// secrets that its claims do not show: neither does `Debug`.
 pub struct Parsed<'a, B> {
     signed: &'a str,
     signature: Vec<u8>,
     issuer: String,
     claims: Claims<B>,
+}
+
+impl<B: fmt::Debug> fmt::Debug for Parsed<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parsed")
+            .field("issuer", &self.issuer)
+            .field("claims", &self.claims)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a, B: Body> Parsed<'a, B> {
@@ -232,17 +241,16 @@ fn check_header(header: &str) -> Result<(), JwtError> {
     struct Header {
         typ: String,
         alg: String,
+        /// Extensions that a reader must understand, or refuse the token (RFC 7515, 4.1.11).
+        crit: Option<serde::de::IgnoredAny>,
     }
     if header == HEADER {
         return Ok(());
     }
     let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::Shape)?;
     let header: Header = serde_json::from_slice(&header).map_err(|_| JwtError::Header)?;
-    if header.typ.eq_ignore_ascii_case("jwt") && header.alg == "ed25519-nkey" {
-        Ok(())
-    } else {
-        Err(JwtError::Header)
-    }
+    let known = header.typ.eq_ignore_ascii_case("jwt") && header.alg == "ed25519-nkey";
+    if known && header.crit.is_none() { Ok(()) } else { Err(JwtError::Header) }
 }
 
 /// A public key that can have issued a token.

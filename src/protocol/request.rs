@@ -4,6 +4,7 @@
 use super::claims::{AuthorizationRequestBody, ClientInfo};
 use super::envelope::{Opened, Sealer};
 use super::jwt::{JwtError, Parsed};
+use super::replay::SpentKeys;
 use crate::clock::UnixSeconds;
 use crate::credentials::Credentials;
 use crate::keys::{KeyError, ServerId, UserNkey};
@@ -43,12 +44,23 @@ pub enum RequestError {
         /// The time of the check.
         now: UnixSeconds,
     },
+    /// It is not to be used yet.
+    #[error("request is not valid before {not_before} and it is {now} now")]
+    Early {
+        /// Its beginning.
+        not_before: UnixSeconds,
+        /// The time of the check.
+        now: UnixSeconds,
+    },
     /// The curve key that it was sealed with is not the one that its server has signed.
     #[error("request was sealed with another curve key than the one its server has signed")]
     Xkey,
     /// The key of the connection is none.
     #[error("request names no user nkey: {0}")]
     UserNkey(#[source] KeyError),
+    /// A request about the same connection has been taken before.
+    #[error("request is a copy: one about the connection key {0} has been taken before")]
+    Replayed(UserNkey),
 }
 
 /// A request that a nats-server really made, for itself, now.
@@ -59,12 +71,18 @@ pub struct VerifiedRequest {
     user_nkey: UserNkey,
     client: ClientInfo,
     credentials: Credentials,
+    addressee: String,
 }
 
 impl VerifiedRequest {
-    /// Verifies an opened request: signature, issuer = server id, audience, expiry, and that the
-    /// curve key of the envelope is the one that the server has signed.
-    pub fn verify(opened: Opened, now: UnixSeconds) -> Result<(Self, Sealer), RequestError> {
+    /// Verifies an opened request: signature, issuer = server id, audience, expiry, that the curve
+    /// key of the envelope is the one that the server has signed, and that it is the first about
+    /// its connection.
+    pub fn verify(
+        opened: Opened,
+        spent: &SpentKeys,
+        now: UnixSeconds,
+    ) -> Result<(Self, Sealer), RequestError> {
         let Opened { token, sealer } = opened;
         let (claims, issuer) =
             Parsed::<AuthorizationRequestBody>::parse(&token)?.verify::<ServerId>()?;
@@ -75,13 +93,22 @@ impl VerifiedRequest {
         if claims.audience.as_deref() != Some(REQUEST_AUDIENCE) {
             return Err(RequestError::Audience(claims.audience));
         }
-        if claims.expires.is_none_or(|expires| expires.saturating_add(CLOCK_LEEWAY) < now) {
+        let end = claims.expires.map(|expires| expires.saturating_add(CLOCK_LEEWAY));
+        let Some(end) = end.filter(|end| *end >= now) else {
             return Err(RequestError::Expired { expires: claims.expires, now });
+        };
+        if let Some(not_before) = claims.not_before
+            && not_before > now.saturating_add(CLOCK_LEEWAY)
+        {
+            return Err(RequestError::Early { not_before, now });
         }
         if sealer.peer().map_or("", |peer| peer.as_str()) != body.server.xkey {
             return Err(RequestError::Xkey);
         }
         let user_nkey = body.user_nkey.parse().map_err(RequestError::UserNkey)?;
+        if !spent.spend(&user_nkey, end, now) {
+            return Err(RequestError::Replayed(user_nkey));
+        }
         let credentials = Credentials::from_request(&mut body);
         let request = Self {
             server: issuer,
@@ -89,6 +116,7 @@ impl VerifiedRequest {
             user_nkey,
             client: body.client_info,
             credentials,
+            addressee: claims.subject,
         };
         Ok((request, sealer))
     }
@@ -103,6 +131,13 @@ impl VerifiedRequest {
     #[must_use]
     pub fn server_name(&self) -> &str {
         &self.server_name
+    }
+
+    /// Whose answer the server expects: in config mode the `issuer` of its `auth_callout` block, in
+    /// operator mode the callout account.
+    #[must_use]
+    pub fn addressee(&self) -> &str {
+        &self.addressee
     }
 
     /// The key that the server made for this one connection.
@@ -157,7 +192,7 @@ mod tests {
 
     fn verify_plain(token: &str, now: UnixSeconds) -> Result<VerifiedRequest, RequestError> {
         let opened = Envelope::new(Vec::new()).open(token.as_bytes(), None).unwrap();
-        VerifiedRequest::verify(opened, now).map(|(request, _)| request)
+        VerifiedRequest::verify(opened, &SpentKeys::default(), now).map(|(request, _)| request)
     }
 
     #[test]
@@ -214,6 +249,26 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_copy_until_it_has_expired() {
+        let server = key(KeyKind::Server);
+        let token = claims(&server).encode_now(&server).unwrap();
+        let other = claims(&server).encode_now(&server).unwrap();
+        let spent = SpentKeys::default();
+        let verify = |token: &str, now| {
+            let opened = Envelope::new(Vec::new()).open(token.as_bytes(), None).unwrap();
+            VerifiedRequest::verify(opened, &spent, now).map(|_| ())
+        };
+        assert!(matches!(verify(&token, NOW + 60), Err(RequestError::Expired { .. })));
+        assert!(verify(&token, NOW).is_ok(), "what was not taken has spent nothing");
+        let last = NOW + 2 + CLOCK_LEEWAY;
+        for now in [NOW, last] {
+            assert!(matches!(verify(&token, now), Err(RequestError::Replayed(_))));
+        }
+        assert!(matches!(verify(&token, last + 1), Err(RequestError::Expired { .. })));
+        assert!(verify(&other, NOW).is_ok());
+    }
+
+    #[test]
     fn refuses_a_connection_key_that_is_none() {
         let server = key(KeyKind::Server);
         for bad in ["", "UNOKEY", server.public_key()] {
@@ -238,7 +293,7 @@ mod tests {
         let verify = |sealed_with: &nkeys::XKey, token: &str| {
             let sealed = sealed_with.seal(token.as_bytes(), &recipient).unwrap();
             let opened = envelope.open(&sealed, Some(&sealed_with.public_key())).unwrap();
-            VerifiedRequest::verify(opened, NOW)
+            VerifiedRequest::verify(opened, &SpentKeys::default(), NOW)
         };
         assert!(verify(&signed, &token).is_ok());
         assert!(matches!(verify(&other, &token), Err(RequestError::Xkey)));

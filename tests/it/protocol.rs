@@ -6,6 +6,7 @@ mod golden;
 mod peers;
 mod properties;
 mod samples;
+mod wycheproof;
 
 use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId, SigningKey};
 use nats_callout::protocol::claims::{
