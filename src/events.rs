@@ -17,3 +17,4 @@ pub mod cloud_event;
 pub mod decisions;
 pub mod publisher;
 mod queues;
+mod turn;

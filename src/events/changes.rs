@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::cloud_event::CloudEvent;
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use super::queues::queues;
+use super::turn::{Turn, Waiting};
 use crate::provision::streams::events::AUTH_EVENTS;
 use crate::store::{Outbox, OutboxEvent, StoreError};
 
@@ -36,11 +37,8 @@ const AT_ONCE: u32 = 4_096;
 const DELETE: Duration = Duration::from_secs(1);
 const MANY: usize = AT_ONCE as usize / 2;
 
-/// How often the outbox is counted while nothing can be published.
+/// How often the outbox is counted while this instance publishes nothing.
 const COUNT: Duration = Duration::from_secs(1);
-
-/// How long the turn lasts that one instance has to publish: if it dies, another takes over then.
-const TURN: Duration = Duration::from_secs(6);
 
 /// No event is begun later than this after a batch was, so that its acknowledgement comes, or is
 /// given up, within the turn.
@@ -55,12 +53,11 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 pub struct ChangeEvents {
     outbox: Arc<dyn Outbox>,
     publisher: Publisher,
-    /// Whose turn it is, by name.
-    instance: String,
-    turn_until: Option<Instant>,
+    turn: Turn,
     /// In the stream, and still in the outbox.
     undeleted: HashSet<String>,
     deleted: Instant,
+    counted: Option<Instant>,
     counts: Arc<ChangeCounts>,
 }
 
@@ -98,12 +95,12 @@ impl ChangeEvents {
     #[must_use]
     pub fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
         Self {
+            turn: Turn::new(Arc::clone(&outbox), instance),
             outbox,
             publisher,
-            instance,
-            turn_until: None,
             undeleted: HashSet::new(),
             deleted: Instant::now(),
+            counted: None,
             counts: Arc::default(),
         }
     }
@@ -119,7 +116,6 @@ impl ChangeEvents {
         let mut failures = 0_u32;
         let mut more = false;
         let mut looked = Instant::now();
-        let mut counted: Option<Instant> = None;
         loop {
             let pause = match failures {
                 0 if more => Duration::ZERO,
@@ -130,11 +126,8 @@ impl ChangeEvents {
                 break;
             }
             if !self.publisher.is_connected() {
-                if counted.is_none_or(|at| at.elapsed() >= COUNT) {
-                    // Without the database there is nothing to count, and others say so.
-                    let _ = self.count().await;
-                    counted = Some(Instant::now());
-                }
+                // Without the database there is nothing to count, and others say so.
+                let _ = self.count_at_times().await;
                 continue;
             }
             if looked.elapsed() >= LOOK {
@@ -163,9 +156,7 @@ impl ChangeEvents {
         if let Err(error) = self.delete().await {
             tracing::debug!(%error, "events that the stream has are left for another to delete");
         }
-        if self.turn_until.is_some()
-            && let Err(error) = self.outbox.release(&self.instance).await
-        {
+        if let Err(error) = self.turn.end().await {
             tracing::debug!(%error, "another instance has to wait for its turn to publish");
         }
     }
@@ -175,7 +166,14 @@ impl ChangeEvents {
         if self.undeleted.len() >= MANY || self.deleted.elapsed() >= DELETE {
             self.delete().await?;
         }
-        let read = self.outbox.pending(AT_ONCE).await?;
+        let read = match self.turn.waiting(AT_ONCE, BATCH + PATIENCE).await? {
+            Waiting::Events(read) => read,
+            Waiting::Nothing => Vec::new(),
+            Waiting::ForAnother => {
+                self.count_at_times().await?;
+                return Ok(false);
+            }
+        };
         if read.len() < AT_ONCE as usize {
             let pending = read.len().saturating_sub(self.undeleted.len());
             self.counts.pending.store(pending as u64, Ordering::Relaxed);
@@ -184,7 +182,7 @@ impl ChangeEvents {
         }
         let waiting: Vec<OutboxEvent> =
             read.into_iter().filter(|event| !self.undeleted.contains(&event.id)).collect();
-        if waiting.is_empty() || !self.has_turn().await? {
+        if waiting.is_empty() {
             return Ok(false);
         }
         let end = Instant::now() + BATCH;
@@ -221,14 +219,13 @@ impl ChangeEvents {
         Ok(())
     }
 
-    async fn has_turn(&mut self) -> Result<bool, StoreError> {
-        let needed = Instant::now() + BATCH + PATIENCE;
-        if self.turn_until.is_none_or(|until| until < needed) {
-            let asked = Instant::now();
-            let granted = self.outbox.lease(&self.instance, TURN).await?;
-            self.turn_until = granted.then(|| asked + TURN);
+    /// Counting takes the longer the more there is.
+    async fn count_at_times(&mut self) -> Result<(), StoreError> {
+        if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
+            self.counted = Some(Instant::now());
+            self.count().await?;
         }
-        Ok(self.turn_until.is_some())
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::audit::{Gate, Kick, NotAudited, Observer, shortened};
 use crate::authorize::{Connection, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
 use crate::provision::streams::events::AUTH_DECISIONS;
-use crate::store::{CredentialStore, Freshness};
+use crate::store::{CredentialStore, Freshness, TenantId};
 
 /// After a failure, the first and the longest pause.
 const RETRY: Duration = Duration::from_millis(100);
@@ -252,8 +252,10 @@ impl DecisionEvents {
     }
 
     async fn tenant_of(&self, user: &str) -> Option<String> {
-        let record = self.credentials.user(user, Freshness::Cached).await.ok()??;
-        Some(record.tenant.id.to_string())
+        match self.credentials.user(user, Freshness::Cached).await.ok()? {
+            Some(record) => Some(record.tenant.id.to_string()),
+            None => TenantId::of_login(user).map(|tenant| tenant.to_string()),
+        }
     }
 
     /// Publishes until all are in the stream; at a stop, the number of those that are not.

@@ -19,7 +19,7 @@ use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::{PATIENCE, eventually_async};
 
 /// One of the logins that `init` wrote: `auth` or `bb`.
-async fn login(init: &Initialised, mode: Mode, name: &str) -> Connected {
+pub(crate) async fn login(init: &Initialised, mode: Mode, name: &str) -> Connected {
     let keys = init.dir().join("keys");
     let read = |file: String| {
         std::fs::read_to_string(keys.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -36,7 +36,7 @@ async fn login(init: &Initialised, mode: Mode, name: &str) -> Connected {
 
 /// A stored event.
 #[derive(Debug, Clone)]
-struct Stored {
+pub(crate) struct Stored {
     subject: String,
     headers: String,
     event: Value,
@@ -62,7 +62,7 @@ async fn state(of: &Connected, stream: &str) -> Value {
 }
 
 /// All events of a stream, in its order.
-async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
+pub(crate) async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
     let state = state(of, stream).await;
     let (first, last) = (state["first_seq"].as_u64().unwrap(), state["last_seq"].as_u64().unwrap());
     let found: Vec<Option<Stored>> = stream::iter(first.max(1)..=last)
