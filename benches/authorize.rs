@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
 use futures_util::future::BoxFuture;
@@ -140,14 +140,15 @@ fn decision(c: &mut Criterion) {
     let password = "correct-horse-battery-staple";
     let server = SigningKey::generate(KeyKind::Server).unwrap().0;
 
-    let plain = request(&server, String::new(), password);
+    // A request is taken once, so each decision is about one of its own.
+    let plain = || request(&server, String::new(), password);
     let without = authorizer(password, Vec::new());
 
     let (service_xkey, _) = XKey::generate().unwrap();
     let server_xkey = nkeys::XKey::new();
     let recipient = nkeys::XKey::from_public_key(service_xkey.public_key().as_str()).unwrap();
-    let inner = request(&server, server_xkey.public_key(), password);
-    let sealed = server_xkey.seal(inner.as_bytes(), &recipient).unwrap();
+    let inner = || request(&server, server_xkey.public_key(), password);
+    let sealed = || server_xkey.seal(inner().as_bytes(), &recipient).unwrap();
     let header = server_xkey.public_key();
     let with = authorizer(password, vec![service_xkey]);
 
@@ -159,22 +160,26 @@ fn decision(c: &mut Criterion) {
             other => panic!("not granted: {other:?}"),
         }
     };
-    let response = decide(&without, plain.as_bytes(), None).payload;
-    decide(&with, &sealed, Some(&header));
+    let response = decide(&without, plain().as_bytes(), None).payload;
+    decide(&with, &sealed(), Some(&header));
 
     let mut group = c.benchmark_group("decision");
     group.bench_function("floor, without xkey", |b| {
+        let plain = plain();
         b.iter(|| floor(&server, &plain, &response, None));
     });
     group.bench_function("decision, without xkey", |b| {
-        b.iter(|| decide(&without, black_box(plain.as_bytes()), None));
+        let decide = |plain: String| decide(&without, black_box(plain.as_bytes()), None);
+        b.iter_batched(plain, decide, BatchSize::SmallInput);
     });
     let boxes = boxes();
     group.bench_function("floor, with xkey", |b| {
+        let inner = inner();
         b.iter(|| floor(&server, &inner, &response, Some(&boxes)));
     });
     group.bench_function("decision, with xkey", |b| {
-        b.iter(|| decide(&with, black_box(&sealed), Some(&header)));
+        let decide = |sealed: Vec<u8>| decide(&with, black_box(&sealed), Some(&header));
+        b.iter_batched(sealed, decide, BatchSize::SmallInput);
     });
     group.finish();
 }

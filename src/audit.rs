@@ -2,6 +2,7 @@
 //! operator reads here. Other observers see the same, and a [`Gate`] may want to have recorded a
 //! grant before it is given.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use crate::authn::token;
 use crate::authorize::{Outcome, Reply, Verdict};
+use crate::redact::without_secrets;
 
 /// Is shown every outcome, on the path of the request: it must not block.
 pub trait Observer: Debug + Send + Sync {
@@ -50,11 +52,14 @@ pub trait Gate: Debug + Send + Sync {
 #[error("the grant could not be recorded: {0}")]
 pub struct NotAudited(pub String);
 
-/// The beginning of a name that a client claimed: it may be thousands of bytes long, or a token in
-/// the wrong place.
+/// The beginning of a name that a client claimed: it may be thousands of bytes long, or a secret in
+/// the wrong place. A JWT begins with a JSON object in base64url.
 pub(crate) fn shortened(name: &str) -> &str {
-    if name.starts_with(token::PREFIX) {
+    if name.starts_with(token::PREFIX) || (name.starts_with("eyJ") && name.contains('.')) {
         return "(a token)";
+    }
+    if matches!(without_secrets(name), Cow::Owned(_)) {
+        return "(a secret)";
     }
     name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
@@ -97,9 +102,25 @@ impl Observer for AuditLog {
             Outcome::Abort(abort) if abort.is_bad_request() => {
                 tracing::warn!(%abort, took_us, "no reply to a request that is not to be trusted");
             }
+            Outcome::Abort(abort) if abort.is_guess() => {
+                tracing::debug!(%abort, took_us, "no reply to a guess");
+            }
             Outcome::Abort(abort) => {
                 tracing::error!(%abort, took_us, "no reply; the client is let go after its time-out");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_shown_for_a_name() {
+        assert_eq!(shortened("nct_0000000000000000000000000000000019Bvis"), "(a token)");
+        assert_eq!(shortened("eyJhbGciOiJSUzI1NiJ9.e30.c2ln"), "(a token)");
+        assert_eq!(shortened("eyJon"), "eyJon");
+        assert_eq!(shortened(&"x".repeat(100)), "x".repeat(64));
     }
 }

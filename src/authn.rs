@@ -1,10 +1,16 @@
 //! Who is connecting: an [`Authenticator`] turns [`Credentials`] into a [`Principal`], or says why
 //! not, or that this kind of credential is not its own.
 
+pub mod certificate;
 #[cfg(test)]
 mod fakes;
+pub mod guessing;
 pub mod hashing;
+mod holder;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 pub mod lane;
+pub mod nkey;
 pub mod password;
 pub mod random;
 pub mod token;
@@ -40,7 +46,7 @@ pub enum DenyReason {
     /// The token has ended.
     TokenExpired,
     /// The JWT is no good: malformed, altered, for another audience, not yet valid, or without a
-    /// claim that its issuer's rules ask for.
+    /// claim that its issuer's rules ask for; or in the place of another user's password.
     InvalidToken,
     /// No issuer of the configuration has made this JWT.
     UnknownIssuer,
@@ -223,6 +229,18 @@ pub enum AuthnError {
     /// More password hashing is waiting than can be done in time.
     #[error("password hashing is overloaded")]
     Overloaded,
+    /// Too many wrong attempts on the account or from the source: this one may be right, and there
+    /// was no place for it to wait in.
+    #[error("too many passwords are being guessed")]
+    Throttled,
+    /// An issuer's keys are not known, or not those that a JWT names, and it does not answer.
+    #[error("the keys of the issuer {issuer} cannot be fetched: {reason}")]
+    Keys {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// What went wrong.
+        reason: Arc<str>,
+    },
     /// A custom authenticator's own failure.
     #[error("{0}")]
     Other(String),

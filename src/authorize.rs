@@ -9,6 +9,7 @@
 
 mod timings;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,11 +25,13 @@ use crate::placement::{AccountError, Placement};
 use crate::policy::{ConnectionContext, Decision, Policy};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
+use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::{RequestError, VerifiedRequest};
 use crate::protocol::response::AuthorizationResponse;
 
-/// A request as it came in.
-#[derive(Debug, Clone, Copy)]
+/// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
+/// `Debug`.
+#[derive(Clone, Copy)]
 pub struct CalloutMessage<'a> {
     /// The payload: a JWT, or one in an envelope.
     pub payload: &'a [u8],
@@ -36,6 +39,16 @@ pub struct CalloutMessage<'a> {
     pub server_xkey: Option<&'a str>,
     /// When the answer is of no use any more.
     pub deadline: Instant,
+}
+
+impl fmt::Debug for CalloutMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CalloutMessage")
+            .field("bytes", &self.payload.len())
+            .field("server_xkey", &self.server_xkey)
+            .field("deadline", &self.deadline)
+            .finish()
+    }
 }
 
 /// What becomes of a request.
@@ -131,11 +144,12 @@ pub enum Abort {
 
 impl Abort {
     /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 9] = [
+    pub const CODES: [&str; 10] = [
         "envelope",
         "request",
         "authentication",
         "overloaded",
+        "throttled",
         "account",
         "mint",
         "response",
@@ -150,6 +164,7 @@ impl Abort {
             Self::Envelope(_) => "envelope",
             Self::Request(_) => "request",
             Self::Authentication(AuthnError::Overloaded) => "overloaded",
+            Self::Authentication(AuthnError::Throttled) => "throttled",
             Self::Authentication(_) => "authentication",
             Self::Account(_) => "account",
             Self::Mint(_) => "mint",
@@ -164,17 +179,25 @@ impl Abort {
     pub fn is_bad_request(&self) -> bool {
         matches!(self, Self::Envelope(_) | Self::Request(_))
     }
+
+    /// Whether it is a guess that was dropped, of which there may be thousands a second.
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
+        matches!(self, Self::Authentication(AuthnError::Throttled))
+    }
 }
 
 /// Decides about requests. Shared by all of them.
 #[derive(Debug)]
 pub struct Authorizer {
     envelope: Envelope,
+    spent: SpentKeys,
     authenticators: Vec<Arc<dyn Authenticator>>,
     placement: Placement,
     policy: Arc<dyn Policy>,
     mint: Mint,
     responder: Responder,
+    issuers: Vec<Arc<dyn Signer>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -205,7 +228,18 @@ impl Authorizer {
     ) -> Self {
         let authenticators = Vec::new();
         let clock = Arc::new(SystemClock);
-        Self { envelope, authenticators, placement, policy, mint, responder, clock }
+        let (issuers, spent) = (Vec::new(), SpentKeys::default());
+        Self { envelope, spent, authenticators, placement, policy, mint, responder, issuers, clock }
+    }
+
+    /// Adds further issuers (config mode). A server takes users and answers of one issuer alone and
+    /// names it in its requests; while servers are changed over from one to the next, each is
+    /// answered by the one that it names. Without it, or where it names another, the mint's and
+    /// the responder's sign.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Vec<Arc<dyn Signer>>) -> Self {
+        self.issuers = issuers;
+        self
     }
 
     /// Appends an authenticator to the chain; the first one that takes a credential decides.
@@ -235,7 +269,7 @@ impl Authorizer {
     async fn decide(&self, message: CalloutMessage<'_>) -> Result<Reply, Abort> {
         let mut watch = Stopwatch::start();
         let opened = self.envelope.open(message.payload, message.server_xkey)?;
-        let (request, sealer) = VerifiedRequest::verify(opened, self.clock.now())?;
+        let (request, sealer) = VerifiedRequest::verify(opened, &self.spent, self.clock.now())?;
         watch.note(Stage::Verify);
         let answer = match self.answer(&request, message.deadline, &mut watch).await {
             // The tenant was deleted in between; another may have its id by now, with this user.
@@ -306,13 +340,21 @@ impl Authorizer {
         watch.note(Stage::Account);
         let connection = request.user_nkey();
         let now = self.clock.now();
-        let minted = self.mint.mint(connection, &principal, grant, &placed, now).await;
+        let issuer = self.issuer_of(request);
+        let minted = self.mint.mint(issuer, connection, &principal, grant, &placed, now).await;
         watch.note(Stage::Mint);
         match minted {
             Ok(jwt) => Ok(Answer::Grant { jwt, principal, loads_account: placed.loads }),
             Err(MintError::Expired) => Ok(Answer::Deny(DenyReason::UserExpired)),
+            Err(MintError::Closed) => Ok(Answer::Deny(DenyReason::Time)),
             Err(error) => Err(Abort::Mint(error)),
         }
+    }
+
+    /// The further issuer that the server expects, if it is one.
+    fn issuer_of(&self, request: &VerifiedRequest) -> Option<&dyn Signer> {
+        let named = |issuer: &&Arc<dyn Signer>| issuer.public_key() == request.addressee();
+        self.issuers.iter().find(named).map(|issuer| &**issuer)
     }
 
     async fn respond(
@@ -343,7 +385,8 @@ impl Authorizer {
             }
         };
         let Responder { signer, issuer_account } = &self.responder;
-        let token = response.encode(request, &**signer, *issuer_account, now).await?;
+        let signer = self.issuer_of(request).unwrap_or(&**signer);
+        let token = response.encode(request, signer, *issuer_account, now).await?;
         let client = request.client();
         let connection = Connection {
             server: request.server_name().to_owned(),

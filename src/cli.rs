@@ -10,12 +10,14 @@ mod demo;
 mod doctor;
 mod env_file;
 mod init;
+mod keys;
 mod list;
 mod live;
 mod logging;
 mod nats_server;
 mod notify;
 mod output;
+mod policy;
 mod purge;
 mod secret;
 mod serve;
@@ -42,6 +44,7 @@ use self::database::Database;
 use self::output::Output;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
+use crate::redact::without_secrets;
 
 /// Who may log in to NATS, and what they may do there.
 #[derive(Debug, Parser)]
@@ -80,6 +83,12 @@ enum Command {
     /// Tokens: further credentials of a user
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Keys: their generations, and the change from one to the next
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Policies: check, test and explain what users may do
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// List the tenants
     List,
     /// Show a tenant with its users, or one of them
@@ -117,7 +126,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             let wrong_use =
                 error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
-            output::note(&in_one_line(&error));
+            // A token may have been written where an id belongs.
+            output::note(&without_secrets(&in_one_line(&error)));
             ExitCode::from(if wrong_use { 2 } else { 1 })
         }
     }
@@ -146,6 +156,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Completions { shell } => return completions(*shell),
         _ => {}
     }
+    if let Command::Policy(command) = cli.command {
+        return policy::run(command, &cli.config, output).await;
+    }
     let config = load(&cli.config, Files::Unchecked)?;
     let context =
         Context { database: database::open(&config).await?, config, output, clock: SystemClock };
@@ -153,6 +166,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::User(command) => user::run(command, &context).await,
         Command::Token(command) => token::run(command, &context).await,
+        Command::Keys(command) => keys::run(command, &context).await,
         Command::List => list::run(&context).await,
         Command::Show(args) => show::run(&args, &context).await,
         Command::Test(args) => test::run(&args, &context).await,
@@ -161,6 +175,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         | Command::Serve
         | Command::Bench(_)
         | Command::Doctor
+        | Command::Policy(_)
         | Command::Completions { .. } => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! It holds parsed values and the paths of key files, never key material, which
 //! [`crate::keyfile`] reads on demand. All mistakes are reported together.
 
+mod issuers;
 mod keys;
 mod problem;
 mod reader;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
+use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keys::AccountId;
 use crate::provision::streams::Limits;
 use crate::store::{self, Isolation, TenantId};
@@ -62,6 +64,10 @@ pub struct Config {
     pub cache: Cache,
     /// `[hashing]`
     pub hashing: Hashing,
+    /// `[guessing]`
+    pub guessing: Guessing,
+    /// `[issuers.NAME]`: whose JWTs are logins, by name.
+    pub issuers: Vec<IssuerSettings>,
     /// `[policies] folder`; `None` is the shipped policies.
     pub policies: Option<PathBuf>,
     /// `[http] listen`: where health and metrics are served; `None` where they are not.
@@ -79,6 +85,18 @@ pub struct Nats {
     pub public_url: String,
     /// How many connections the service opens.
     pub connections: usize,
+    /// How it speaks TLS, where the servers do.
+    pub tls: NatsTls,
+}
+
+/// The service's side of TLS with the servers: PEM files.
+#[derive(Debug, Clone, Default)]
+pub struct NatsTls {
+    /// Who vouches for the servers, beside the authorities that the operating system knows.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show to servers that ask for one, and its key. It opens no login, and
+    /// lies where the machine's certificates do: it is none of [`Config::key_files`].
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// The auth callout itself, in either mode.
@@ -278,6 +296,15 @@ pub struct Hashing {
     pub rehash: bool,
 }
 
+/// How many wrong passwords within a minute slow down nobody; 0 counts none.
+#[derive(Debug, Clone, Copy)]
+pub struct Guessing {
+    /// On one account.
+    pub account_failures: u32,
+    /// From one source: an IPv4 address, or a /64 of IPv6.
+    pub source_failures: u32,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -323,9 +350,19 @@ impl Config {
         let unreadable = |source| ConfigError::Unreadable { path: file.to_owned(), source };
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
         let absolute = std::path::absolute(file).map_err(unreadable)?;
-        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Self::read(&text, file, absolute, files, env)
+    }
 
-        let mut reader = Reader::new(file, &folder, &text, env, files == Files::MustExist);
+    /// Reads the text of `file`, with these variables on top.
+    pub(crate) fn read(
+        text: &str,
+        file: &Path,
+        absolute: PathBuf,
+        files: Files,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut reader = Reader::new(file, &folder, text, env, files == Files::MustExist);
         let operator = sections::operator_mode(&mut reader);
         let mode = match operator {
             Some(true) => {
@@ -346,6 +383,8 @@ impl Config {
         let database = sections::database(&mut reader, &folder);
         let cache = sections::cache(&mut reader);
         let hashing = sections::hashing(&mut reader);
+        let guessing = sections::guessing(&mut reader);
+        let issuers = issuers::issuers(&mut reader);
         let policies = sections::policies(&mut reader, &folder);
         let http_listen = sections::http_listen(&mut reader);
         let log = sections::log(&mut reader);
@@ -366,6 +405,8 @@ impl Config {
             database,
             cache,
             hashing,
+            guessing,
+            issuers,
             policies,
             http_listen,
             log,
@@ -384,6 +425,17 @@ impl Config {
             Mode::Config(mode) => ([&mode.nkey, &mode.system_nkey], vec![&mode.issuer]),
         };
         let lists = lists.into_iter().chain([&self.callout.xkey]).flatten();
-        logins.into_iter().chain(lists).map(PathBuf::as_path).collect()
+        let secrets = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            KeyLocation::Secret(files) => Some(files),
+            _ => None,
+        });
+        let files = logins.into_iter().chain(lists).chain(secrets.flatten());
+        files.map(PathBuf::as_path).collect()
+    }
+
+    /// Whether an issuer's JWT may admit users that have no row.
+    #[must_use]
+    pub fn admits_without_row(&self) -> bool {
+        self.issuers.iter().any(|issuer| matches!(issuer.users, Users::Policy { .. }))
     }
 }

@@ -2,14 +2,18 @@
 //! program `nats-callout` runs this; so can any application, beside its own work.
 
 mod connect;
+pub(crate) mod generations;
 mod health;
 mod http;
+pub(crate) mod isolation;
 mod metrics;
 mod mode;
+mod policies;
 mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -17,15 +21,23 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::connect::with_tls;
 use self::connect::{Login, connect};
 use self::health::{Chain, Health, Phase};
 use self::http::Observed;
+pub use self::isolation::Violation;
+use self::isolation::{Denials, Isolation};
 use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
+use self::policies::Policies;
 use self::told::Told;
+use crate::authn::certificate::CertificateAuthenticator;
+use crate::authn::guessing::{Guessing, GuessingLimits};
 use crate::authn::hashing::HashingError;
+use crate::authn::jwt::{Issuer, JwtAuthenticator};
 use crate::authn::lane::HashingLane;
+use crate::authn::nkey::NkeyAuthenticator;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
 use crate::authn::random::NoRandomness;
 use crate::authn::token::TokenAuthenticator;
@@ -39,7 +51,7 @@ use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
 use crate::peers::Peers;
 use crate::placement::TargetError;
-use crate::policy::rules::{PolicyError, PolicySet};
+use crate::policy::rules::PolicyError;
 use crate::protocol::envelope::Envelope;
 use crate::provision::connections::Cluster;
 use crate::provision::revoke::Revoker;
@@ -51,6 +63,9 @@ use crate::store::{CredentialStore, ProvisioningStore, Store};
 
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
+
+/// Of the decisions under way, one part in so many may be guesses that wait.
+const GUESSES_PART: usize = 8;
 
 /// Why the service cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +109,9 @@ pub enum DaemonError {
     /// The metrics could not be set up.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Others than the service are in AUTH, or can be: all that was found.
+    #[error("{}", .0.iter().map(|it| format!("{it}; {}", it.remedy())).collect::<Vec<_>>().join("\n"))]
+    Isolation(Vec<Violation>),
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,
@@ -117,12 +135,10 @@ pub async fn run(
     if !faults.is_empty() {
         return Err(DaemonError::Keys(faults));
     }
-    let policy = match &config.policies {
-        Some(folder) => PolicySet::with_folder(folder)?,
-        None => PolicySet::shipped()?,
-    };
+    let policies = Arc::new(Policies::read(config.policies.clone())?);
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
     let keys = SigningKeys::read(config)?;
+    let generations = generations::of(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What outlives the last decision: account look-ups, the heartbeat, the change feed.
     let stop = CancellationToken::new();
@@ -142,20 +158,45 @@ pub async fn run(
         },
     ));
     let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
+    let guessing = Arc::new(Guessing::new(GuessingLimits {
+        account_failures: config.guessing.account_failures,
+        source_failures: config.guessing.source_failures,
+        waiting: config.callout.max_in_flight / GUESSES_PART,
+    }));
     let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
+    let password = password.with_guessing(Arc::clone(&guessing));
     let token = TokenAuthenticator::new(cache.clone(), Arc::clone(&clock));
+    let nkey = NkeyAuthenticator::new(cache.clone(), Arc::clone(&clock));
+    let certificate = CertificateAuthenticator::new(cache.clone(), Arc::clone(&clock));
+    let jwt_issuers = open_issuers(config)?;
+    for issuer in &jwt_issuers {
+        tasks.spawn(Arc::clone(issuer).keep(stop.clone()));
+    }
+    let jwt = JwtAuthenticator::new(jwt_issuers.clone(), cache.clone(), Arc::clone(&clock));
 
     let connections = connect_all(config, &shutdown).await?;
     let system = match &config.mode {
         Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
         Mode::Config(mode) => Login::Nkey(mode.system_nkey.clone()),
     };
-    let system = connect("system", &config.nats, &system, &shutdown).await?;
+    let system = connect("system", &config.nats, &system, &Denials::default(), &shutdown).await?;
     let servers = Arc::new(Servers::default());
     tasks.spawn({
         let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;
         async move { watching.await.unwrap_or_default() }
     });
+    let cluster = Cluster::new(system.clone());
+    let denials = connections.denials.clone();
+    let isolation = Isolation::new(config, connections.main.clone(), denials, cluster)?;
+    let found = isolation.look().await;
+    if !found.violations.is_empty() {
+        return Err(DaemonError::Isolation(found.violations));
+    }
+    for what in &found.unknown {
+        tracing::warn!("who else is in AUTH is not known yet: {what}");
+    }
+    let isolated = Arc::new(AtomicBool::new(true));
+    tasks.spawn(isolation.watch(Arc::clone(&isolated), stop.clone()));
     let parts = match keys {
         SigningKeys::Operator(keys, mode) => {
             let (cache, servers) = (cache.clone(), Arc::clone(&servers));
@@ -165,11 +206,15 @@ pub async fn run(
         }
         SigningKeys::Config(issuer, mode) => config_mode(config, mode, issuer)?,
     };
-    let Parts { placement, mint, responder, own } = parts;
+    let Parts { placement, mint, responder, own, issuers } = parts;
 
-    let authorizer = Authorizer::new(envelope, placement, Arc::new(policy), mint, responder)
+    let authorizer = Authorizer::new(envelope, placement, policies.clone(), mint, responder)
+        .with_issuers(issuers)
+        .with_authenticator(Arc::new(jwt))
         .with_authenticator(Arc::new(password))
-        .with_authenticator(Arc::new(token));
+        .with_authenticator(Arc::new(token))
+        .with_authenticator(Arc::new(nkey))
+        .with_authenticator(Arc::new(certificate));
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
     let id = nats_id(&connections.main);
@@ -200,13 +245,17 @@ pub async fn run(
     let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
     observed.metrics.attach(Sources {
         cache: cache.clone(),
+        issuers: jwt_issuers,
         lane: Arc::clone(&lane),
+        guessing,
         load: running.load(),
         connections: connections.named(&system),
         cluster: cluster.clone(),
         peers,
         changes: changes.counts(),
         dropped: told.dropped,
+        isolated,
+        policies: Arc::clone(&policies),
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
@@ -216,7 +265,7 @@ pub async fn run(
         provisioning: store.clone(),
         coordination: store.clone(),
         cluster,
-        places: places(&config.mode)?,
+        places: places(config)?,
         own,
         ttl: config.callout.ttl,
         clock: Arc::clone(&clock),
@@ -226,7 +275,16 @@ pub async fn run(
     Instance::with_effects(id.clone(), store.clone(), cache, Some(effects))
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
+    let telling = generations::tell(
+        &connections.main,
+        id.clone(),
+        generations,
+        config.callout.ttl,
+        stop.clone(),
+    );
+    tasks.spawn(telling.await?);
     tasks.spawn(log.write(store.clone(), stop.clone()));
+    tasks.spawn(Arc::clone(&policies).watch(stop.clone()));
     tasks.spawn(rehash(lane, store.clone(), rehashes, stop.clone()));
     if streams::ensure(&connections.main, &config.streams, &shutdown).await {
         observed.health.enter(Phase::Ready);
@@ -246,6 +304,18 @@ pub async fn run(
     tasks.wait().await;
     connections.drain().await;
     Ok(())
+}
+
+/// The issuers whose JWTs are logins; their keys are not fetched yet.
+pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>, DaemonError> {
+    let (mut issuers, mut faults) = (Vec::new(), Vec::new());
+    for settings in &config.issuers {
+        match Issuer::open(settings.clone()) {
+            Ok(issuer) => issuers.push(Arc::new(issuer)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(issuers) } else { Err(DaemonError::Keys(faults)) }
 }
 
 fn password_authenticator(
@@ -286,6 +356,8 @@ async fn rehash(
 /// The connections to the account AUTH.
 struct Connections {
     main: Client,
+    /// What was refused on the main one.
+    denials: Denials,
     replies: Vec<Client>,
     loading: Client,
     /// Its own: an event must not wait behind replies, nor they behind events.
@@ -324,14 +396,17 @@ async fn connect_all(
         Mode::Operator(mode) => Login::Credentials(mode.credentials.clone()),
         Mode::Config(mode) => Login::Nkey(mode.nkey.clone()),
     };
-    let main = connect("main", &config.nats, &login, shutdown).await?;
+    let denials = Denials::default();
+    let main = connect("main", &config.nats, &login, &denials, shutdown).await?;
     let mut replies = Vec::new();
     for _ in 1..config.nats.connections {
-        replies.push(connect("replies", &config.nats, &login, shutdown).await?);
+        let none = Denials::default();
+        replies.push(connect("replies", &config.nats, &login, &none, shutdown).await?);
     }
-    let loading = connect("loading", &config.nats, &login, shutdown).await?;
-    let events = connect("events", &config.nats, &login, shutdown).await?;
-    Ok(Connections { main, replies, loading, events })
+    let none = Denials::default();
+    let loading = connect("loading", &config.nats, &login, &none, shutdown).await?;
+    let events = connect("events", &config.nats, &login, &none, shutdown).await?;
+    Ok(Connections { main, denials, replies, loading, events })
 }
 
 /// An id that no other instance has: the connection's inbox is random.

@@ -63,6 +63,7 @@
 //!
 //! - `sqlite` (default): the embedded tenant table.
 //! - `postgres` (default): the tenant table in PostgreSQL, shared by many instances.
+//! - `jwt` (with `cli`): logins with JWTs of issuers (`authn::jwt`).
 //! - `cli` (default): the program `nats-callout`.
 //!
 //! # TLS
@@ -74,6 +75,8 @@
 pub mod audit;
 pub mod authn;
 pub mod authorize;
+#[cfg(feature = "jwt")]
+mod causes;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
@@ -83,6 +86,9 @@ pub mod credentials;
 #[cfg(feature = "cli")]
 pub mod daemon;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod instance;
 pub mod keyfile;
 pub mod keys;
@@ -90,8 +96,11 @@ pub mod mint;
 pub mod peers;
 pub mod placement;
 pub mod policy;
+pub mod problem;
 pub mod protocol;
 pub mod provision;
+mod redact;
 pub mod service;
+mod spelling;
 pub mod store;
 pub mod telemetry;

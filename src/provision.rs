@@ -3,15 +3,25 @@
 //! ([`servers`]), its delivery before the first login is answered ([`delivery`]), the answer to a
 //! server that asks for it ([`lookup`]), its end ([`resolver`]), and the way by which BB's requests
 //! reach those that answer ([`answers`]). In both modes: what changes mean to those who are
-//! connected ([`revoke`]), the connections that they close ([`connections`]), and the streams of
-//! BB ([`streams`]).
+//! connected ([`revoke`]), the connections that they close ([`connections`]), who else is in an
+//! account ([`occupants`]), and the streams of BB ([`streams`]).
 
 pub mod account;
 pub mod answers;
 pub mod connections;
 pub mod delivery;
 pub mod lookup;
+pub mod occupants;
 pub mod resolver;
 pub mod revoke;
 pub mod servers;
 pub mod streams;
+
+/// Reads what a server or another holder of the system account may have answered, as every reader
+/// of answers would.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_answer(payload: &[u8]) {
+    connections::read_answer(payload);
+    answers::read_answer(payload);
+    let _ = servers::SystemReply::parse(payload);
+}

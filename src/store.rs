@@ -17,6 +17,10 @@ mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use self::sql::fuzzing::read_row;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;

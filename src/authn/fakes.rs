@@ -15,8 +15,8 @@ use crate::credentials::Credentials;
 use crate::keys::AccountId;
 use crate::protocol::claims::ClientInfo;
 use crate::store::{
-    CredentialStore, Freshness, LoginRecord, PasswordHash, StoreError, TenantRecord, TokenHash,
-    TokenRecord, UserKind, UserRecord,
+    CredentialStore, Freshness, Identity, LoginRecord, PasswordHash, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,
 };
 
 pub(super) const NOW: UnixSeconds = 1_800_000_000;
@@ -25,6 +25,7 @@ pub(super) const NOW: UnixSeconds = 1_800_000_000;
 pub(super) struct Rows {
     users: HashMap<String, Arc<LoginRecord>>,
     tokens: HashMap<TokenHash, Arc<TokenRecord>>,
+    tenants: HashMap<TenantId, Arc<TenantRecord>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +81,17 @@ impl FakeStore {
         self.database.lock().unwrap().tokens.insert(hash, record);
     }
 
+    pub(super) fn put_tenant(&self, tenant: TenantRecord) {
+        self.put_tenant_cached(tenant.clone());
+        let mut rows = self.database.lock().unwrap();
+        rows.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+    }
+
+    pub(super) fn put_tenant_cached(&self, tenant: TenantRecord) {
+        let mut rows = self.cached.lock().unwrap();
+        rows.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+    }
+
     pub(super) fn reads(&self) -> (usize, usize) {
         (self.cached_reads.load(SeqCst), self.fresh_reads.load(SeqCst))
     }
@@ -124,6 +136,30 @@ impl CredentialStore for FakeStore {
         freshness: Freshness,
     ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
         ready(self.read(freshness, |rows| rows.tokens.get(hash).cloned())).boxed()
+    }
+
+    fn holder<'a>(
+        &'a self,
+        identity: &'a Identity,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+        let holds = |record: &Arc<LoginRecord>| {
+            let held = match identity {
+                Identity::Nkey(_) => &record.user.nkey,
+                Identity::Certificate(_) => &record.user.certificate,
+            };
+            held.as_deref() == Some(identity.as_str())
+        };
+        let find = |rows: &Rows| rows.users.values().find(|record| holds(record)).cloned();
+        ready(self.read(freshness, find)).boxed()
+    }
+
+    fn tenant_of<'a>(
+        &'a self,
+        id: &'a TenantId,
+        freshness: Freshness,
+    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+        ready(self.read(freshness, |rows| rows.tenants.get(id).cloned())).boxed()
     }
 
     fn account_of<'a>(

@@ -98,6 +98,11 @@ impl VerifiedPasswords {
         Fingerprint(fingerprint)
     }
 
+    /// Whether the password is known to be right.
+    pub(super) fn knows(&self, fingerprint: &Fingerprint) -> bool {
+        self.known.contains_key(fingerprint)
+    }
+
     /// Keeps a match that was found too late for the login that asked, so that the next one of the
     /// same client succeeds. In the rare case that the cache is busy it is not kept.
     pub(super) fn remember(&self, fingerprint: Fingerprint) {

@@ -153,9 +153,9 @@ pub(super) fn of_tenant(
     users: &[UserRecord],
 ) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
-    let places = daemon::places(&config.mode)?;
+    let places = daemon::places(config)?;
     let names = users.iter().map(|user| user.name.as_str());
-    places.select_users(names, None, Duration::ZERO, &mut selection);
+    places.select_tenant(&tenant.id, names, Duration::ZERO, &mut selection);
     if let Some(account) = places.own(tenant.account) {
         selection.add_account(account.as_str(), Duration::ZERO);
     }
@@ -169,7 +169,7 @@ pub(super) fn of_user(
     user: &str,
 ) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
-    let places = daemon::places(&config.mode)?;
+    let places = daemon::places(config)?;
     places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
     Ok(selection)
 }

@@ -34,6 +34,11 @@ impl Output {
         }
     }
 
+    /// Prints the document where one was asked for, and otherwise nothing.
+    pub(super) fn print_json(self, json: &Value) -> anyhow::Result<()> {
+        if self.json { self.print(json, String::new) } else { Ok(()) }
+    }
+
     /// Prints a result in the form that was asked for.
     pub(super) fn print(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let mut result = if self.json { serde_json::to_string_pretty(json)? } else { text() };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::config::{Config, OperatorMode};
-use crate::daemon;
+use crate::daemon::{self, with_tls};
 use crate::keyfile;
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
@@ -118,16 +118,17 @@ async fn login(
     .encode_now(&signing.signing)?;
     let user = Arc::new(user);
     let config: &Config = &context.config;
-    async_nats::ConnectOptions::with_jwt(token, move |nonce| {
+    let options = async_nats::ConnectOptions::with_jwt(token, move |nonce| {
         let user = Arc::clone(&user);
         async move { Ok(user.sign_now(&nonce).to_vec()) }
     })
     .name("nats-callout purge")
     .connection_timeout(Duration::from_secs(3))
-    .request_timeout(Some(DELETION))
-    .connect(config.nats.urls.as_slice())
-    .await
-    .context("cannot log in to the tenant's account to delete its streams")
+    .request_timeout(Some(DELETION));
+    with_tls(&config.nats, options)
+        .connect(config.nats.urls.as_slice())
+        .await
+        .context("cannot log in to the tenant's account to delete its streams")
 }
 
 /// A request to the JetStream API.

@@ -14,6 +14,9 @@ use crate::store::{PasswordHash, TokenHash};
 /// The longest password that is taken: bcrypt's limit does not apply, an attacker's patience does.
 const MAX_PASSWORD_BYTES: usize = 1_024;
 
+/// A JWT may be longer than any password.
+const MAX_CREDENTIAL_BYTES: usize = 8_192;
+
 /// A new random password, which does not look like an option.
 pub(super) fn generate_password() -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(random::generate_password()?.expose().to_owned()))
@@ -26,11 +29,11 @@ pub(super) fn password_from_stdin() -> anyhow::Result<Zeroizing<String>> {
 
 /// The first line of stdin, as a password or token that is only tried.
 pub(super) fn credential_from_stdin() -> anyhow::Result<Zeroizing<String>> {
-    read_line(std::io::stdin().lock())
+    read_line(std::io::stdin().lock(), MAX_CREDENTIAL_BYTES)
 }
 
 fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>> {
-    let password = read_line(input)?;
+    let password = read_line(input, MAX_PASSWORD_BYTES)?;
     if Token::parse(&password).is_some() {
         bail!(Usage(
             "the password on stdin is a token, which would be looked up as one; choose another"
@@ -40,9 +43,9 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>>
     Ok(password)
 }
 
-fn read_line(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>> {
-    let mut line = Zeroizing::new(String::with_capacity(MAX_PASSWORD_BYTES + 2));
-    let limit = u64::try_from(MAX_PASSWORD_BYTES)? + 2;
+fn read_line(input: impl std::io::Read, most: usize) -> anyhow::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::with_capacity(most + 2));
+    let limit = u64::try_from(most)? + 2;
     std::io::BufReader::new(input.take(limit))
         .read_line(&mut line)
         .context("cannot read a password from stdin")?;
@@ -50,8 +53,8 @@ fn read_line(input: impl std::io::Read) -> anyhow::Result<Zeroizing<String>> {
     if password.is_empty() {
         bail!(Usage("the password on stdin is empty; write it there as one line".to_owned()));
     }
-    if password.len() > MAX_PASSWORD_BYTES {
-        bail!(Usage(format!("the password on stdin has more than {MAX_PASSWORD_BYTES} bytes")));
+    if password.len() > most {
+        bail!(Usage(format!("the password on stdin has more than {most} bytes")));
     }
     Ok(password)
 }

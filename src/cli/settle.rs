@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::output::note;
 use crate::config::{Config, Mode};
+use crate::daemon::with_tls;
 use crate::instance::SYNC_SUBJECT;
 use crate::keyfile;
 
@@ -88,5 +89,6 @@ fn options(config: &Config) -> anyhow::Result<async_nats::ConnectOptions> {
             async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
         }
     };
-    Ok(options.name("nats-callout command").connection_timeout(Duration::from_secs(1)))
+    let options = options.name("nats-callout command").connection_timeout(Duration::from_secs(1));
+    Ok(with_tls(&config.nats, options))
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, Mode};
+use crate::daemon::with_tls;
 use crate::keyfile;
 
 /// How long all servers have to answer.
@@ -58,7 +59,8 @@ pub(super) fn options(config: &Config, login: Login) -> anyhow::Result<ConnectOp
             ConnectOptions::with_nkey(keyfile::read_secret(file)?.trim().to_owned())
         }
     };
-    Ok(options.name("nats-callout command").connection_timeout(LOGIN))
+    let options = options.name("nats-callout command").connection_timeout(LOGIN);
+    Ok(with_tls(&config.nats, options))
 }
 
 /// Logs in with one of the service's own logins.
@@ -78,10 +80,9 @@ pub(super) struct Answer<T> {
     pub(super) data: Option<T>,
 }
 
-/// A server's name and identity.
+/// A server's name.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Named {
-    pub(super) id: String,
     pub(super) name: String,
 }
 

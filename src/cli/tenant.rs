@@ -124,7 +124,7 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     live::confirm(args.yes, &format!("remove tenant {id} with its {count} users{data}"))?;
 
     let selection = live::of_tenant(&context.config, &tenant, &users);
-    let own = match (&context.config.mode, daemon::places(&context.config.mode)) {
+    let own = match (&context.config.mode, daemon::places(&context.config)) {
         (Mode::Operator(mode), Ok(places)) => {
             places.own(tenant.account).map(|account| (mode, account))
         }
@@ -334,6 +334,7 @@ pub(super) async fn create(
         kind: UserKind::Bb,
         password_hash: Some(secret::hash_password(password).await?),
         nkey: None,
+        certificate: None,
         publish: Vec::new(),
         subscribe: Vec::new(),
         policy: Some(ADMIN.to_owned()),

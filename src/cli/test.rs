@@ -1,6 +1,6 @@
 //! `test`: really logs a user in, and says what it may do there, or why it is refused.
 
-mod decision;
+pub(super) mod decision;
 mod report;
 mod session;
 
@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use async_nats::ConnectErrorKind;
 use clap::Args;
 
-use self::decision::{Decided, Granted, decide, words};
+use self::decision::{Decided, Granted, decide, offers_jwt, words};
 use self::report::{Admitted, Refused};
 use super::database::explain;
 use super::output::note;
@@ -18,7 +18,7 @@ use super::{Context, secret, tenant, up};
 use crate::authn::DenyReason;
 use crate::credentials::{Credentials, Secret};
 use crate::policy::Form;
-use crate::store::{Freshness, NewToken, TenantId, TokenHash};
+use crate::store::{Freshness, LoginRecord, NewToken, TenantId, TokenHash};
 
 /// The life of the temporary token, in seconds.
 const TOKEN_LIFE: i64 = 60;
@@ -54,7 +54,7 @@ pub(super) struct TestArgs {
     /// Log in with the password on stdin
     #[arg(long)]
     password_stdin: bool,
-    /// Log in with the token on stdin
+    /// Log in with the token or JWT on stdin
     #[arg(long, conflicts_with = "password_stdin")]
     token_stdin: bool,
 }
@@ -72,6 +72,10 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     }
     if args.token_stdin {
         let token = secret::credential_from_stdin()?;
+        let credentials = Credentials::Token(Secret::new(token.to_string()));
+        if offers_jwt(&credentials) {
+            return with_jwt(context, &id, named, &credentials).await;
+        }
         let owner = owner_of(context, &token).await?;
         if let (Some(named), Some(owner)) = (named, &owner)
             && named != owner
@@ -82,10 +86,39 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         }
         let user = owner.unwrap_or_else(|| user.to_owned());
         owned(context, &id, &user).await?;
-        let credentials = Credentials::Token(Secret::new(token.to_string()));
         return attempt(context, &id, &user, "token", &credentials).await;
     }
     with_temporary_token(context, &id, user).await
+}
+
+/// Logs in as whom a JWT names.
+async fn with_jwt(
+    context: &Context,
+    id: &TenantId,
+    named: Option<&str>,
+    credentials: &Credentials,
+) -> anyhow::Result<()> {
+    let decided = decide(context, credentials).await?;
+    let user = match &decided {
+        Decided::Granted(granted) => {
+            let LoginRecord { user, tenant } = granted.principal.record();
+            let (user, other) = (&user.name, &tenant.id);
+            if other != id {
+                bail!(
+                    "the JWT is of {user}, who belongs to the tenant {other}; test it with \
+                     `nats-callout test {other} --token-stdin`"
+                );
+            }
+            if let Some(named) = named
+                && named != user
+            {
+                bail!("the JWT is {user}'s, not {named}'s; leave the user out, or give its own");
+            }
+            user.clone()
+        }
+        Decided::Refused(_) => named.unwrap_or("the JWT's user").to_owned(),
+    };
+    conclude(context, id, &user, "jwt", credentials, decided).await
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
@@ -151,6 +184,18 @@ async fn attempt(
     credentials: &Credentials,
 ) -> anyhow::Result<()> {
     let decided = decide(context, credentials).await?;
+    conclude(context, id, user, method, credentials, decided).await
+}
+
+/// Logs in, and compares what comes of it with what was decided here.
+async fn conclude(
+    context: &Context,
+    id: &TenantId,
+    user: &str,
+    method: &'static str,
+    credentials: &Credentials,
+    decided: Decided,
+) -> anyhow::Result<()> {
     let prefix = match &decided {
         Decided::Granted(granted) if granted.form == Form::Shared => format!("_INBOX_{id}"),
         _ => "_INBOX".to_owned(),

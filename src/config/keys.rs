@@ -1,4 +1,4 @@
-//! The keys there are, the mode each belongs to, and the nearest one to a misspelt name.
+//! The keys there are, and the mode each belongs to.
 
 /// In which mode a key has a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(super) const KEYS: &[(&str, Applies)] = &[
     ("nats.url", Always),
     ("nats.public_url", Always),
     ("nats.connections", Always),
+    ("nats.tls_ca", Always),
+    ("nats.tls_certificate", Always),
+    ("nats.tls_key", Always),
     ("nats.credentials", Operator),
     ("nats.system_credentials", Operator),
     ("nats.nkey", Config),
@@ -59,10 +62,35 @@ pub(super) const KEYS: &[(&str, Applies)] = &[
     ("hashing.threads", Always),
     ("hashing.queue", Always),
     ("hashing.rehash", Always),
+    ("guessing.account_failures", Always),
+    ("guessing.source_failures", Always),
     ("policies.folder", Always),
     ("http.listen", Always),
     ("log.level", Always),
     ("log.format", Always),
+];
+
+/// The section whose tables have names of their own: `[issuers.NAME]`.
+pub(super) const ISSUERS: &str = "issuers";
+
+/// The keys of each of these tables.
+pub(super) const ISSUER_KEYS: &[&str] = &[
+    "issuer",
+    "discovery",
+    "jwks_url",
+    "jwks_file",
+    "secret",
+    "ca_file",
+    "audience",
+    "algorithms",
+    "leeway",
+    "user_claim",
+    "claims",
+    "users",
+    "tenant",
+    "tenant_claim",
+    "kind",
+    "policy",
 ];
 
 /// The sections, in the order in which they are documented.
@@ -72,12 +100,13 @@ pub(super) fn sections() -> Vec<&'static str> {
         .filter_map(|(key, _)| key.split_once('.').map(|(section, _)| section))
         .collect();
     sections.dedup();
+    sections.push(ISSUERS);
     sections
 }
 
 /// `[section] key`, the form of messages.
 pub(super) fn display(key: &str) -> String {
-    match key.split_once('.') {
+    match key.rsplit_once('.') {
         Some((section, key)) => format!("[{section}] {key}"),
         None => key.to_owned(),
     }
@@ -88,56 +117,19 @@ pub(super) fn env_name(key: &str) -> String {
     format!("NATS_CALLOUT_{}", key.replace('.', "_").to_ascii_uppercase())
 }
 
-/// The candidate that `name` was most likely meant to be, if any is near.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+/// Whether a table of issuers may have this name: one that a variable's name can hold.
+pub(super) fn is_issuer_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=32).contains(&name.len()) && name.bytes().all(legal)
 }
 
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (above, to) in row.iter().skip(1).zip(&b) {
-            let replaced = diagonal + usize::from(from != *to);
-            left = replaced.min(above + 1).min(left + 1);
-            next.push(left);
-            diagonal = *above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("ttl", "ttl"), 0);
-        assert_eq!(distance("conections", "connections"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
-    }
-
-    #[test]
-    fn nearest_key_or_none() {
-        let keys = ["url", "connections", "credentials"];
-        assert_eq!(nearest("conections", keys), Some("connections"));
-        assert_eq!(nearest("urll", keys), Some("url"));
-        assert_eq!(nearest("banana", keys), None);
-    }
+/// The key of an issuer that a variable overrides, which may be the first word of it.
+pub(super) fn issuer_key(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix("NATS_CALLOUT_ISSUERS_")?.to_ascii_lowercase();
+    ISSUER_KEYS
+        .iter()
+        .filter_map(|key| Some((rest.strip_suffix(key)?.strip_suffix('_')?, *key)))
+        .filter(|(name, _)| is_issuer_name(name))
+        .max_by_key(|(_, key)| key.len())
+        .map(|(name, key)| format!("{ISSUERS}.{name}.{key}"))
 }

@@ -1,7 +1,9 @@
 //! Reads typed values out of the file and the environment, and notes every mistake instead of
 //! stopping at the first. [`super::Config`] says which keys there are and what they mean.
 
-use std::collections::BTreeMap;
+mod named;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, Applies, KEYS};
 use super::problem::{Origin, Problem};
 use super::units::{format_size, parse_duration, parse_size};
+use crate::redact::{without_likely_secrets, without_secrets};
+use crate::spelling::nearest;
 
 const PREFIX: &str = "NATS_CALLOUT_";
 /// Names the file itself, so it is no override.
@@ -73,6 +77,8 @@ pub(super) struct Reader {
     file: PathBuf,
     folder: PathBuf,
     entries: BTreeMap<String, Entry>,
+    /// The names of the tables of issuers.
+    issuers: BTreeSet<String>,
     check_files: bool,
     syntax_is_sound: bool,
     problems: Vec<Problem>,
@@ -91,6 +97,7 @@ impl Reader {
             file: file.to_owned(),
             folder: folder.to_owned(),
             entries: BTreeMap::new(),
+            issuers: BTreeSet::new(),
             check_files,
             syntax_is_sound: true,
             problems: Vec::new(),
@@ -124,11 +131,15 @@ impl Reader {
                 continue;
             };
             if !keys::sections().contains(&section) {
-                let remedy = match keys::nearest(section, keys::sections()) {
+                let remedy = match nearest(section, keys::sections()) {
                     Some(near) => format!("did you mean [{near}]?"),
                     None => format!("the sections are {}", keys::sections().join(", ")),
                 };
                 self.problem(at, format!("[{section}]"), "unknown section", remedy);
+                continue;
+            }
+            if section == keys::ISSUERS {
+                self.read_issuers(section_table, line_of);
                 continue;
             }
             for (key, value) in section_table {
@@ -163,7 +174,7 @@ impl Reader {
         let elsewhere = KEYS
             .iter()
             .find(|(known, _)| known.split_once('.').is_some_and(|(_, other)| other == key));
-        let remedy = match (keys::nearest(key, here.iter().copied()), elsewhere) {
+        let remedy = match (nearest(key, here.iter().copied()), elsewhere) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some((known, _))) => format!("did you mean {}?", keys::display(known)),
             (None, None) => format!("the keys of [{section}] are {}", here.join(", ")),
@@ -176,15 +187,21 @@ impl Reader {
             if !name.starts_with(PREFIX) || name == CONFIG_VARIABLE {
                 continue;
             }
-            match KEYS.iter().find(|(key, _)| keys::env_name(key) == name) {
-                Some((key, _)) => {
+            let known = KEYS.iter().find(|(key, _)| keys::env_name(key) == name);
+            match known.map(|(key, _)| (*key).to_owned()).or_else(|| keys::issuer_key(&name)) {
+                Some(key) => {
                     let entry = Entry { value: Value::Text(text), origin: Origin::Env(name) };
-                    self.entries.insert((*key).to_owned(), entry);
+                    self.issuers.extend(named::issuer_of(&key));
+                    self.entries.insert(key, entry);
                 }
                 None => {
-                    let names: Vec<String> =
-                        KEYS.iter().map(|(key, _)| keys::env_name(key)).collect();
-                    let near = keys::nearest(&name, names.iter().map(String::as_str))
+                    let of_issuers = self.issuers.iter().flat_map(|issuer| {
+                        let table = format!("{}.{issuer}", keys::ISSUERS);
+                        keys::ISSUER_KEYS.iter().map(move |key| format!("{table}.{key}"))
+                    });
+                    let all = KEYS.iter().map(|(key, _)| (*key).to_owned()).chain(of_issuers);
+                    let names: Vec<String> = all.map(|key| keys::env_name(&key)).collect();
+                    let near = nearest(&name, names.iter().map(String::as_str))
                         .map(|near| format!("; did you mean {near}?"))
                         .unwrap_or_default();
                     self.warnings.push(format!("{name} overrides no key and is ignored{near}"));
@@ -200,11 +217,24 @@ impl Reader {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.problems.push(Problem { at, key, what: what.into(), remedy: remedy.into() });
+        let key = without_likely_secrets(&key).into_owned();
+        let what = without_secrets(&what.into()).into_owned();
+        self.problems.push(Problem { at, key, what, remedy: remedy.into() });
     }
 
-    /// Notes a mistake in the value of `key`, wherever it was written.
+    /// Whether `key` is written.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Notes a mistake in the value of `key`, wherever it was written. If `what` repeats the value,
+    /// it does so without what may be a secret in the wrong place.
     pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.wrong_path(key, without_likely_secrets(&what.into()), remedy);
+    }
+
+    /// [`Self::wrong`], where `what` names a path, which may well look like a secret.
+    fn wrong_path(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let at = match self.entries.get(key) {
             Some(entry) => entry.origin.clone(),
             None => Origin::File(self.file.clone()),
@@ -416,6 +446,12 @@ impl Reader {
         self.existing(key, &text)
     }
 
+    /// A file that there need not be; an empty text names none.
+    pub(super) fn optional_file(&mut self, key: &str) -> Option<PathBuf> {
+        let text = self.text(key).filter(|text| !text.is_empty())?;
+        Some(self.existing(key, &text))
+    }
+
     /// One or two key files of one purpose, the first of which is the one in use.
     pub(super) fn generations(&mut self, key: &str) -> Vec<PathBuf> {
         let files = self.list(key).unwrap_or_default();
@@ -434,17 +470,18 @@ impl Reader {
             self.wrong(key, "an empty path", "name a file");
         }
         let path = self.folder.join(text);
+        let shown = self.folder.join(&*without_likely_secrets(text));
         if self.check_files && !text.is_empty() {
             match std::fs::metadata(&path) {
                 Ok(found) if found.is_file() => {}
-                Ok(_) => self.wrong(
+                Ok(_) => self.wrong_path(
                     key,
-                    format!("{} is no file", path.display()),
+                    format!("{} is no file", shown.display()),
                     "name the file itself",
                 ),
-                Err(error) => self.wrong(
+                Err(error) => self.wrong_path(
                     key,
-                    format!("cannot read {}: {error}", path.display()),
+                    format!("cannot read {}: {error}", shown.display()),
                     "restore the file, or correct the path (relative ones start at the \
                      configuration file's folder)",
                 ),

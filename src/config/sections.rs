@@ -9,8 +9,9 @@ use super::reader::Reader;
 use super::units::seconds;
 use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
-    Hashing, Log, LogFormat, Nats, Notifications, OperatorMode,
+    Guessing, Hashing, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
 };
+use crate::authn::guessing::GuessingLimits;
 use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::provision::streams::StreamLimits;
@@ -44,7 +45,21 @@ pub(super) fn nats(reader: &mut Reader) -> Nats {
         .parsed("nats.public_url", remedy, server_url)
         .or_else(|| urls.first().cloned())
         .unwrap_or_default();
-    Nats { urls, public_url, connections: reader.count("nats.connections", 2, 1..=64) }
+    let connections = reader.count("nats.connections", 2, 1..=64);
+    Nats { urls, public_url, connections, tls: nats_tls(reader) }
+}
+
+fn nats_tls(reader: &mut Reader) -> NatsTls {
+    let ca = reader.optional_file("nats.tls_ca");
+    let certificate = reader.optional_file("nats.tls_certificate");
+    let key = reader.optional_file("nats.tls_key");
+    let remedy = "name the certificate and its key, or neither";
+    match (&certificate, &key) {
+        (Some(_), None) => reader.wrong("nats.tls_certificate", "there is no tls_key", remedy),
+        (None, Some(_)) => reader.wrong("nats.tls_key", "there is no tls_certificate", remedy),
+        _ => {}
+    }
+    NatsTls { ca, identity: certificate.zip(key) }
 }
 
 fn server_url(text: &str) -> Result<String, String> {
@@ -290,6 +305,18 @@ pub(super) fn hashing(reader: &mut Reader) -> Hashing {
         threads: reader.count("hashing.threads", 0, 0..=1_024),
         queue: reader.count("hashing.queue", HashingLane::DEFAULT_QUEUE, 1..=1_000_000),
         rehash: reader.switch("hashing.rehash", true),
+    }
+}
+
+pub(super) fn guessing(reader: &mut Reader) -> Guessing {
+    let default = GuessingLimits::default();
+    let mut failures = |key: &str, default: u32| {
+        let count = reader.count(key, default.try_into().unwrap_or(usize::MAX), 0..=1_000_000);
+        u32::try_from(count).unwrap_or(default)
+    };
+    Guessing {
+        account_failures: failures("guessing.account_failures", default.account_failures),
+        source_failures: failures("guessing.source_failures", default.source_failures),
     }
 }
 

@@ -12,10 +12,10 @@ fn operator() -> String {
     )
 }
 
-const CONFIG: &str = "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"keys/issuer.nk\"]\n\
+pub(super) const CONFIG: &str = "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"keys/issuer.nk\"]\n\
                       [database]\nurl = \"sqlite://tenants.db\"\n";
 
-fn load(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
+pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(DEFAULT_FILE);
     std::fs::write(&file, text).unwrap();
@@ -38,6 +38,7 @@ fn defaults_in_operator_mode() {
     assert_eq!(config.callout.ttl, Duration::from_secs(900));
     assert_eq!(config.isolation, Isolation::Account);
     assert_eq!(config.cache.entries, 100_000);
+    assert_eq!((config.guessing.account_failures, config.guessing.source_failures), (10, 100));
     assert_eq!(config.http_listen.unwrap().to_string(), "127.0.0.1:9222");
     let Mode::Operator(mode) = config.mode else { panic!("operator mode") };
     assert_eq!(mode.credentials, config.folder.join("keys/auth.creds"));
@@ -137,6 +138,7 @@ fn the_environment_overrides_with_types() {
             ("NATS_CALLOUT_DATABASE_URL", "postgres://me:secret@db/tenants"),
             ("NATS_CALLOUT_NATS_CONNECTIONS", "4"),
             ("NATS_CALLOUT_HASHING_REHASH", "false"),
+            ("NATS_CALLOUT_GUESSING_SOURCE_FAILURES", "0"),
             ("NATS_CALLOUT_CALLOUT_XKEY", "/a.nk, b.nk"),
             ("NATS_CALLOUT_CONFIG", "/elsewhere.toml"),
         ],
@@ -149,6 +151,7 @@ fn the_environment_overrides_with_types() {
     assert!(!format!("{config:?}").contains("secret"));
     assert_eq!(config.nats.connections, 4);
     assert!(!config.hashing.rehash);
+    assert_eq!(config.guessing.source_failures, 0);
     assert_eq!(config.callout.xkey, [PathBuf::from("/a.nk"), config.folder.join("b.nk")]);
 }
 
@@ -189,6 +192,7 @@ fn values_out_of_range() {
         ("CALLOUT_DEADLINE", "2s"),
         ("CALLOUT_TTL", "1s"),
         ("NATS_CONNECTIONS", "0"),
+        ("GUESSING_ACCOUNT_FAILURES", "-1"),
         ("NATS_URL", "nats://me:pw@host"),
         ("NATS_URL", "http://host:4222"),
         ("NATS_URL", "nats://host:99999"),
@@ -238,4 +242,24 @@ fn events_and_their_streams() {
     assert_eq!(problems.len(), 3, "{problems:#?}");
     assert!(problems[1].contains("`later` is none of them"), "{problems:#?}");
     assert!(problems[2].contains("out of range"), "{problems:#?}");
+}
+
+#[test]
+fn a_certificate_for_the_servers_comes_with_its_key() {
+    let with =
+        |lines: &str| load(&CONFIG.replacen("[nats]\n", &format!("[nats]\n{lines}"), 1), &[]);
+    let tls = with("").unwrap().config.nats.tls;
+    assert!(tls.ca.is_none() && tls.identity.is_none());
+    let config = with("tls_ca = \"ca.pem\"\ntls_certificate = \"c.pem\"\ntls_key = \"k.pem\"\n");
+    let config = config.unwrap().config;
+    let path = |name: &str| config.folder.join(name);
+    assert_eq!(config.nats.tls.ca, Some(path("ca.pem")));
+    assert_eq!(config.nats.tls.identity, Some((path("c.pem"), path("k.pem"))));
+    for (line, words) in [
+        ("tls_certificate = \"c.pem\"\n", "there is no tls_key"),
+        ("tls_key = \"k.pem\"\n", "there is no tls_certificate"),
+    ] {
+        let problems = with(line).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+    }
 }

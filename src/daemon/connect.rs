@@ -8,6 +8,8 @@ use async_nats::{Client, ConnectOptions, Event};
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
+use super::isolation::Denials;
+use crate::causes::chain;
 use crate::config::Nats;
 use crate::keyfile::{self, KeyFileError};
 
@@ -37,17 +39,19 @@ pub(super) enum Login {
 }
 
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
-/// and in connz.
+/// and in connz, and `denials` counts what the check of the isolation is refused.
 pub(super) async fn connect(
     name: &str,
     nats: &Nats,
     login: &Login,
+    denials: &Denials,
     shutdown: &CancellationToken,
 ) -> Result<Client, DaemonError> {
     let servers = nats.urls.join(",");
     let mut attempts = 0;
     loop {
-        let attempt = options(name, login)?.connect(nats.urls.clone());
+        let options = with_tls(nats, options(name, login, denials.clone())?);
+        let attempt = options.connect(nats.urls.clone());
         let Some(connected) = shutdown.run_until_cancelled(attempt).await else {
             return Err(DaemonError::Stopped);
         };
@@ -68,22 +72,18 @@ pub(super) async fn connect(
     }
 }
 
-/// An error with what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        source = error.source();
+/// Adds what the configuration says of TLS.
+pub(crate) fn with_tls(nats: &Nats, mut options: ConnectOptions) -> ConnectOptions {
+    if let Some(ca) = &nats.tls.ca {
+        options = options.add_root_certificates(ca.clone());
     }
-    text
+    if let Some((certificate, key)) = &nats.tls.identity {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options
 }
 
-fn options(name: &str, login: &Login) -> Result<ConnectOptions, KeyFileError> {
+fn options(name: &str, login: &Login, denials: Denials) -> Result<ConnectOptions, KeyFileError> {
     let options = match login {
         Login::Credentials(path) => {
             let creds = keyfile::read_secret(path)?;
@@ -109,7 +109,11 @@ fn options(name: &str, login: &Login) -> Result<ConnectOptions, KeyFileError> {
         })
         .event_callback(move |event| {
             let connection = name.clone();
+            let expected = denials.note(&event);
             async move {
+                if expected {
+                    return;
+                }
                 match event {
                     Event::Connected => tracing::info!(connection, "connected to NATS"),
                     Event::Disconnected => {

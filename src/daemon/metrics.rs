@@ -2,7 +2,7 @@
 //! its owner at each scrape. The recorder is this service's own and is installed nowhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use async_nats::Client;
@@ -13,6 +13,9 @@ use metrics_exporter_prometheus::{
 };
 
 use super::health::{Health, Phase};
+use super::policies::Policies;
+use crate::authn::guessing::Guessing;
+use crate::authn::jwt::Issuer;
 use crate::authn::lane::HashingLane;
 use crate::clock::UnixSeconds;
 use crate::events::changes::ChangeCounts;
@@ -32,7 +35,9 @@ const BUCKETS: [f64; 15] = [
 /// Where the numbers come from that are read at each scrape.
 pub(super) struct Sources {
     pub(super) cache: Arc<Cached>,
+    pub(super) issuers: Vec<Arc<Issuer>>,
     pub(super) lane: Arc<HashingLane>,
+    pub(super) guessing: Arc<Guessing>,
     pub(super) load: Load,
     /// The connections to NATS, by name.
     pub(super) connections: Vec<(String, Client)>,
@@ -41,6 +46,9 @@ pub(super) struct Sources {
     pub(super) changes: Arc<ChangeCounts>,
     /// Decisions that could not be kept.
     pub(super) dropped: Arc<AtomicU64>,
+    /// Whether the last look found nobody else in AUTH.
+    pub(super) isolated: Arc<AtomicBool>,
+    pub(super) policies: Arc<Policies>,
     /// Operator mode.
     pub(super) delivery: Option<Arc<Delivery>>,
 }
@@ -121,6 +129,21 @@ impl Sources {
         shed("late", lane.refused_late);
         shed("abandoned", lane.skipped);
 
+        let guesses = self.guessing.stats();
+        gauge!("nats_callout_guesses_waiting").set(size(guesses.waiting));
+        counter!("nats_callout_guesses_delayed_total").absolute(guesses.delayed);
+        counter!("nats_callout_guesses_dropped_total").absolute(guesses.dropped);
+        for issuer in &self.issuers {
+            let (name, status) = (issuer.settings().name.clone(), issuer.status());
+            gauge!("nats_callout_issuer_up", "issuer" => name.clone())
+                .set(flag(status.fault.is_none() && status.keys > 0));
+            gauge!("nats_callout_issuer_keys", "issuer" => name.clone()).set(size(status.keys));
+            counter!("nats_callout_issuer_fetches_total", "issuer" => name.clone())
+                .absolute(status.fetches);
+            counter!("nats_callout_issuer_fetch_failures_total", "issuer" => name)
+                .absolute(status.failures);
+        }
+
         let load = self.load.stats();
         gauge!("nats_callout_requests_in_flight").set(size(load.in_flight));
         gauge!("nats_callout_requests_waiting").set(size(load.waiting));
@@ -139,6 +162,9 @@ impl Sources {
         counter!("nats_callout_outbox_published_total").absolute(self.changes.published());
         gauge!("nats_callout_outbox_pending").set(size(self.changes.pending()));
         counter!("nats_callout_events_dropped_total").absolute(self.dropped.load(Relaxed));
+        gauge!("nats_callout_auth_isolated").set(flag(self.isolated.load(Relaxed)));
+        set("nats_callout_policies_broken", self.policies.are_broken());
+        counter!("nats_callout_policy_reloads_total").absolute(self.policies.reloads());
         let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
         counter!("nats_callout_accounts_pushed_total").absolute(pushed);
     }
@@ -158,11 +184,19 @@ fn describe() {
         ("nats_callout_hashing_threads", "Threads that hash passwords"),
         ("nats_callout_hashing_running", "Passwords being hashed now"),
         ("nats_callout_hashing_waiting", "Passwords that wait for a thread"),
+        (
+            "nats_callout_guesses_waiting",
+            "Logins beyond the allowance of wrong passwords that wait",
+        ),
+        ("nats_callout_issuer_up", "Whether this issuer's keys came at the last fetch"),
+        ("nats_callout_issuer_keys", "Usable keys that are held of this issuer"),
         ("nats_callout_requests_in_flight", "Decisions under way"),
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
         ("nats_callout_outbox_pending", "Events of changes that wait to be published"),
+        ("nats_callout_policies_broken", "Whether an edit of the policies was not taken"),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
+        ("nats_callout_auth_isolated", "Whether AUTH is the service's alone, by the last look"),
         ("process_start_time_seconds", "When the service began, in seconds since 1970"),
     ] {
         describe_gauge!(name, what);
@@ -174,6 +208,10 @@ fn describe() {
         ("nats_callout_cache_load_failures_total", "Reads of the database that failed"),
         ("nats_callout_hashing_done_total", "Passwords hashed"),
         ("nats_callout_hashing_shed_total", "Passwords not hashed, by reason"),
+        ("nats_callout_guesses_delayed_total", "Logins that had to wait before their hash"),
+        ("nats_callout_guesses_dropped_total", "Logins that found no place to wait in"),
+        ("nats_callout_issuer_fetches_total", "How often this issuer's keys were fetched"),
+        ("nats_callout_issuer_fetch_failures_total", "Fetches that brought no keys"),
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),
         ("nats_callout_nats_connects_total", "How often this connection was made"),
         ("nats_callout_connections_closed_total", "Connections of clients closed by changes"),
@@ -183,6 +221,7 @@ fn describe() {
         ),
         ("nats_callout_outbox_published_total", "Events of changes published by this instance"),
         ("nats_callout_events_dropped_total", "Decisions whose events could not be kept"),
+        ("nats_callout_policy_reloads_total", "Edits of the policies that were taken"),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),
     ] {
         describe_counter!(name, what);

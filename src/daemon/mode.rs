@@ -12,7 +12,7 @@ use crate::authorize::Responder;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
 use crate::keyfile::{self, Generations, KeyFileError};
-use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
+use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
 use crate::mint::Mint;
 use crate::placement::{ConfigTargets, Placement};
 use crate::provision::account::{AccountIssuer, Notifications};
@@ -30,12 +30,14 @@ pub(super) struct Parts {
     pub(super) mint: Mint,
     pub(super) responder: Responder,
     pub(super) own: Option<OwnAccounts>,
+    /// Other generations of the issuer, each for the servers that name it (config mode).
+    pub(super) issuers: Vec<Arc<dyn Signer>>,
 }
 
 /// The keys that sign, read before anything else begins.
 pub(super) enum SigningKeys<'a> {
     Operator(Box<OperatorKeys>, &'a OperatorMode),
-    Config(SigningKey, &'a ConfigMode),
+    Config(Generations<AccountId>, &'a ConfigMode),
 }
 
 pub(super) struct OperatorKeys {
@@ -63,9 +65,7 @@ impl<'a> SigningKeys<'a> {
                 };
                 Self::Operator(Box::new(keys), mode)
             }
-            Mode::Config(mode) => {
-                Self::Config(account(&mode.issuer, "[callout] issuer")?.signing, mode)
-            }
+            Mode::Config(mode) => Self::Config(account(&mode.issuer, "[callout] issuer")?, mode),
         })
     }
 }
@@ -124,6 +124,7 @@ pub(super) async fn operator_mode(
             issuer_account: Some(mode.auth_account),
         },
         own: Some(OwnAccounts { delivery, issuer }),
+        issuers: Vec::new(),
     })
 }
 
@@ -131,8 +132,10 @@ pub(super) async fn operator_mode(
 pub(crate) fn account_issuer(
     mode: &OperatorMode,
     operator: SigningKey,
-    user_signing: Vec<AccountId>,
+    mut user_signing: Vec<AccountId>,
 ) -> Result<AccountIssuer, KeyFileError> {
+    // Whichever of them signs, accounts are the same.
+    user_signing.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     Ok(AccountIssuer {
         operator: Arc::new(operator),
         user_signing,
@@ -152,24 +155,24 @@ fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
 }
 
 /// Where connections of tenants' users may be.
-pub(crate) fn places(mode: &Mode) -> Result<Places, KeyFileError> {
-    Ok(match mode {
-        Mode::Operator(mode) => {
-            Places { shared: vec![mode.users_account.to_string()], reserved: reserved(mode)? }
+pub(crate) fn places(config: &Config) -> Result<Places, KeyFileError> {
+    let (shared, reserved) = match &config.mode {
+        Mode::Operator(mode) => (vec![mode.users_account.to_string()], reserved(mode)?),
+        Mode::Config(mode) => {
+            (mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(), Vec::new())
         }
-        Mode::Config(mode) => Places {
-            shared: mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(),
-            reserved: Vec::new(),
-        },
-    })
+    };
+    Ok(Places { shared, reserved, without_row: config.admits_without_row() })
 }
 
 pub(super) fn config_mode(
     config: &Config,
     mode: &ConfigMode,
-    issuer: SigningKey,
+    issuer: Generations<AccountId>,
 ) -> Result<Parts, DaemonError> {
-    let issuer = Arc::new(issuer);
+    let others = issuer.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
+    let issuers = others.collect();
+    let issuer = Arc::new(issuer.signing);
     let dedicated =
         mode.dedicated.iter().map(|(account, tenant)| (account.clone(), tenant.to_string()));
     let targets = ConfigTargets::new(mode.accounts.clone(), dedicated.collect())?;
@@ -178,5 +181,6 @@ pub(super) fn config_mode(
         mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
         responder: Responder { signer: issuer, issuer_account: None },
         own: None,
+        issuers,
     })
 }

@@ -29,8 +29,8 @@ pub(crate) const ADD_TENANT: &str = "INSERT INTO tenants \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, datetime($10, 'unixepoch'), $11)";
 
 pub(crate) const ADD_USER: &str = "INSERT INTO users \
-     (tenant_id, name, kind, password_hash, nkey, publish, subscribe, policy) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+     (tenant_id, name, kind, password_hash, nkey, certificate, publish, subscribe, policy) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 pub(crate) const SET_PASSWORD: &str =
     "UPDATE users SET password_hash = $3 WHERE tenant_id = $1 AND name = $2";

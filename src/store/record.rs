@@ -22,6 +22,19 @@ impl TenantId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The login name of a user of this tenant who has no row: `<tenant id>/<user>`.
+    #[must_use]
+    pub fn login(&self, user: &str) -> String {
+        format!("{self}/{user}")
+    }
+
+    /// The tenant in the login name of a user without a row. A row may have such a name too, and
+    /// belongs to whatever tenant it says.
+    #[must_use]
+    pub fn of_login(login: &str) -> Option<Self> {
+        login.split_once('/')?.0.parse().ok()
+    }
 }
 
 impl FromStr for TenantId {
@@ -344,6 +357,8 @@ pub struct NewUser {
     pub password_hash: Option<PasswordHash>,
     /// A public user nkey that may log in.
     pub nkey: Option<String>,
+    /// A name in certificates that may log in.
+    pub certificate: Option<String>,
     /// Subjects to publish (services).
     pub publish: Vec<String>,
     /// Subjects to subscribe (services).

@@ -3,6 +3,8 @@
 //! transaction is written, and how others' changes are told.
 
 mod coordinate;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod outbox;
 mod read;
 pub(super) mod row;

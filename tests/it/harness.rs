@@ -9,16 +9,19 @@ pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
+pub(crate) mod guesses;
 pub(crate) mod http;
+pub(crate) mod issuer;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod servers;
 pub(crate) mod service;
+pub(crate) mod tls;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a condition that must come true may take on a busy machine.
@@ -54,8 +57,16 @@ where
 
 /// The build's target folder, where what tests fetch is kept for the next run.
 pub(crate) fn target_dir() -> PathBuf {
-    let tmp = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tmp.parent().expect("the target folder").to_owned()
+}
+
+/// Writes a file that its owner alone may read, as the service wants its keys.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    std::fs::write(path, text).expect("a file");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
 }
 
 /// A line that the test runner does not capture: what was skipped must be seen in a green run.

@@ -2,7 +2,7 @@
 //! either may die or be replaced under a constant load of logins.
 
 mod history;
-mod load;
+pub(crate) mod load;
 
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ fn shared(deployment: &Deployment, extra: &[&str]) -> bool {
 }
 
 /// The subject that the user of a tenant may use.
-fn echo(mode: Mode, id: &str) -> String {
+pub(crate) fn echo(mode: Mode, id: &str) -> String {
     match mode {
         Mode::Operator => "echo".to_owned(),
         Mode::Config => format!("user.{id}.echo"),
@@ -73,11 +73,11 @@ fn echo(mode: Mode, id: &str) -> String {
 }
 
 /// The inbox prefix that a client of a tenant has to have: the default one in an own account.
-fn inbox_prefix(mode: Mode, id: &str) -> Option<String> {
+pub(crate) fn inbox_prefix(mode: Mode, id: &str) -> Option<String> {
     (mode == Mode::Config).then(|| format!("_INBOX_{id}"))
 }
 
-fn scenario(mode: Mode, id: &str) -> Scenario {
+pub(crate) fn scenario(mode: Mode, id: &str) -> Scenario {
     let echo = echo(mode, id);
     Scenario {
         subscribe: echo.clone(),

@@ -108,6 +108,7 @@ impl Temporary {
                 kind: UserKind::Bb,
                 password_hash: password_hash.clone(),
                 nkey: None,
+                certificate: None,
                 publish: Vec::new(),
                 subscribe: Vec::new(),
                 policy: None,

@@ -37,8 +37,8 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
          \n\
          # Every other login is decided by nats-callout. All logins above are in auth_users: the\n\
          # server would hand the others to the callout too. The issuer signs users and answers;\n\
-         # to replace it, restart the server with the new one. Since there are logins by nkey, the\n\
-         # server sends every client a nonce, which nkeys of tenants' users sign too.\n\
+         # `nats-callout keys rotate` replaces it. Since there are logins by nkey, the server\n\
+         # sends every client a nonce, which nkeys of tenants' users sign too.\n\
          authorization {{\n    \
              timeout: 2\n    \
              auth_callout {{\n        \

@@ -25,8 +25,7 @@ pub(super) fn operator(
          account = \"{auth}\"\n\
          {CALLOUT}\
          # Of every key that signs, the first file is in use and the second is listed beside it.\n\
-         # To change over, bring the seed of the second from keys/offline, list it first and the\n\
-         # old one second: [\"keys/x-next.nk\", \"keys/x.nk\"].\n\
+         # `nats-callout keys rotate` changes over from one to the next.\n\
          response_signing = [\"keys/response-signing.nk\", \"keys/response-signing-next.pub\"]\n\
          \n\
          [operator]\n\
@@ -82,7 +81,12 @@ const HEAD: &str = "# nats-callout: who may log in to nats-server, and what they
 
 const PUBLIC_URL: &str = "# The address that apps are told; by default the one above.\n\
                           # public_url = \"nats://nats.example.com:4222\"\n\
-                          # connections = 2\n";
+                          # connections = 2\n\
+                          # Where the servers' certificates are of a private authority, and where\n\
+                          # they ask for one (`verify: true`): PEM files.\n\
+                          # tls_ca = \"\"\n\
+                          # tls_certificate = \"\"\n\
+                          # tls_key = \"\"\n";
 
 const CALLOUT: &str = "# Under the server's own authorization timeout of 2 s.\n\
                        # deadline = \"1800ms\"\n\
@@ -138,8 +142,19 @@ fn tail(deployment: &Deployment) -> String {
          # queue = 4096\n\
          # rehash = true\n\
          \n\
+         [guessing]\n\
+         # Wrong passwords within a minute, on one account and from one source (an IPv4 address, a\n\
+         # /64 of IPv6), that slow down nobody; 0 counts none. Behind a proxy all come from one.\n\
+         # account_failures = 10\n\
+         # source_failures = 100\n\
+         # Whose JWTs are logins: a table for each issuer.\n\
+         # [issuers.keycloak]\n\
+         # issuer = \"https://id.example.com/realms/shop\"\n\
+         # audience = [\"nats\"]\n\
+         # user_claim = \"sub\"\n\
+         \n\
          [policies]\n\
-         # A folder of your own policies, in place of the shipped ones.\n\
+         # A folder of your own policies, beside those that are built in.\n\
          # folder = \"\"\n\
          \n\
          [http]\n\

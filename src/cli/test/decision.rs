@@ -5,25 +5,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use async_nats::ServerAddr;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::super::Context;
 use super::super::user::shares_account;
+use crate::authn::jwt::{JwtAuthenticator, is_jwt};
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
 use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{Attempt, Authentication, Authenticator, DenyReason, Principal};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 use crate::credentials::Credentials;
+use crate::daemon;
 use crate::placement::ConfigTargets;
 use crate::policy::rules::PolicySet;
-use crate::policy::{ConnectionContext, Decision, Form, Grant, Policy as _};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Grant, Policy as _};
 use crate::protocol::claims::ClientInfo;
 use crate::store::TenantRecord;
 
 /// How long one password hash may take here.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a server may take to greet, and with how much.
+const GREETING: Duration = Duration::from_secs(2);
+const GREETING_BYTES: u64 = 64 * 1024;
 
 /// What the table and the policy say.
 #[derive(Debug)]
@@ -49,15 +60,21 @@ pub(super) async fn decide(
     let store = &context.database.credentials;
     let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
     let lane = Arc::new(HashingLane::new(1, 1)?);
-    let chain: [Box<dyn Authenticator>; 2] = [
+    let issuers = daemon::open_issuers(&context.config)?;
+    let stop = CancellationToken::new();
+    let _stop_on_return = stop.clone().drop_guard();
+    if offers_jwt(credentials) {
+        for issuer in &issuers {
+            tokio::spawn(Arc::clone(issuer).keep(stop.clone()));
+        }
+    }
+    let chain: [Box<dyn Authenticator>; 3] = [
+        Box::new(JwtAuthenticator::new(issuers, store.clone(), clock.clone())),
         Box::new(PasswordAuthenticator::new(store.clone(), lane, verified, clock.clone())),
         Box::new(TokenAuthenticator::new(store.clone(), clock)),
     ];
-    let client = ClientInfo {
-        kind: "Client".to_owned(),
-        connection_type: "nats".to_owned(),
-        ..ClientInfo::default()
-    };
+    let host = own_address(&context.config).await.unwrap_or_default();
+    let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     let attempt = Attempt { credentials, client: &client, deadline: Instant::now() + PATIENCE };
     for authenticator in chain {
         match authenticator.authenticate(attempt).await? {
@@ -69,11 +86,18 @@ pub(super) async fn decide(
     Ok(Decided::Refused(DenyReason::UnsupportedCredentials))
 }
 
+/// Whether the keys of issuers may be needed.
+pub(super) fn offers_jwt(credentials: &Credentials) -> bool {
+    match credentials {
+        Credentials::Token(sent) | Credentials::Password { password: sent, .. } => {
+            is_jwt(sent.expose())
+        }
+        _ => false,
+    }
+}
+
 fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow::Result<Decided> {
-    let policy = match &context.config.policies {
-        Some(folder) => PolicySet::with_folder(folder)?,
-        None => PolicySet::shipped()?,
-    };
+    let policy = PolicySet::configured(context.config.policies.as_deref())?;
     let Some(form) = form(context, &principal.record().tenant)? else {
         return Ok(Decided::Refused(DenyReason::Placement));
     };
@@ -84,8 +108,29 @@ fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow
     })
 }
 
+/// This machine's address as the server sees it, from the first words that it says to anybody.
+async fn own_address(config: &Config) -> Option<String> {
+    for url in &config.nats.urls {
+        let Ok(server) = url.parse::<ServerAddr>() else { continue };
+        let greeting = async {
+            let stream = TcpStream::connect((server.host(), server.port())).await.ok()?;
+            let mut line = String::new();
+            BufReader::new(stream.take(GREETING_BYTES)).read_line(&mut line).await.ok()?;
+            let info: Value = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+            Some(info.get("client_ip")?.as_str()?.to_owned())
+        };
+        if let Ok(Some(address)) = tokio::time::timeout(GREETING, greeting).await {
+            return Some(address);
+        }
+    }
+    None
+}
+
 /// How the tenant is kept apart; `None` if it has no place.
-fn form(context: &Context, tenant: &TenantRecord) -> anyhow::Result<Option<Form>> {
+pub(in super::super) fn form(
+    context: &Context,
+    tenant: &TenantRecord,
+) -> anyhow::Result<Option<Form>> {
     match &context.config.mode {
         Mode::Operator(_) if shares_account(tenant, &context.config) => Ok(Some(Form::Shared)),
         Mode::Operator(_) => Ok(Some(Form::Own)),
@@ -103,7 +148,7 @@ fn form(context: &Context, tenant: &TenantRecord) -> anyhow::Result<Option<Form>
 }
 
 /// Why, and what to do about it.
-pub(super) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
+pub(in super::super) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
     match reason {
         DenyReason::UnknownUser => {
             format!("there is no user {user}; see `nats-callout show {tenant}`")
@@ -117,6 +162,14 @@ pub(super) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
              {user}`"
         ),
         DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
+        DenyReason::InvalidToken => "the JWT is refused by the rules of its issuer: another \
+             signature or key, another audience, not valid yet, no end, no claim that names the \
+             user or its tenant, or another user than the one beside it; compare it with [issuers] \
+             in the configuration"
+            .to_owned(),
+        DenyReason::UnknownIssuer => "the JWT's `iss` is no `issuer` of [issuers] in the \
+             configuration, letter by letter"
+            .to_owned(),
         DenyReason::UserSuspended => {
             format!("{user} is suspended; end it with `nats-callout user resume {tenant} {user}`")
         }
@@ -131,14 +184,26 @@ pub(super) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
         }
         DenyReason::Policy => format!(
             "the policy of {user} refuses it: the column `policy` of the user or the tenant names \
-             one that does not exist, the policy cannot be filled in for this name, or it refuses \
-             plain clients"
+             one that does not exist, or the policy cannot be filled in for this name; see \
+             `nats-callout policy explain {user}`"
+        ),
+        DenyReason::ConnectionType => format!(
+            "its policy lets {user} in by other types of connection alone; see `nats-callout policy \
+             explain {user}`"
+        ),
+        DenyReason::Address => format!(
+            "its policy lets {user} in from other addresses alone; see `nats-callout policy explain \
+             {user} --address ADDRESS`"
+        ),
+        DenyReason::Time => format!(
+            "its policy lets {user} in at other times alone; see `nats-callout policy explain {user} \
+             --at TIME`"
         ),
         DenyReason::Placement => format!(
             "no account may be given to {tenant}: the column `account` names none of [placement]"
         ),
         DenyReason::UnsupportedCredentials => {
-            "it is neither a password nor a token of this service".to_owned()
+            "it is neither a password nor a token of this service, nor a JWT".to_owned()
         }
         other => other.code().replace('_', " "),
     }

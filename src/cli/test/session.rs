@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::daemon::with_tls;
 use crate::policy::Grant;
 use crate::policy::subject::Pattern;
 
@@ -53,7 +54,7 @@ pub(super) async fn login(
             std::future::ready(())
         });
     let begin = Instant::now();
-    let connected = options.connect(config.nats.urls.as_slice()).await;
+    let connected = with_tls(&config.nats, options).connect(config.nats.urls.as_slice()).await;
     let took = begin.elapsed();
     (connected.map(|client| Session { client, errors }), took)
 }

@@ -62,6 +62,7 @@ fn insert_user<'q>(user: &'q NewUser, lists: &'q Lists) -> Step<'q> {
             .bind(user.kind.as_str())
             .bind(user.password_hash.as_ref().map(PasswordHash::expose))
             .bind(user.nkey.as_deref())
+            .bind(user.certificate.as_deref())
             .bind(&*lists.publish)
             .bind(&*lists.subscribe)
             .bind(user.policy.as_deref()),

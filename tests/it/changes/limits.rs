@@ -27,7 +27,11 @@ async fn storage(size: usize) {
     let mut held = connect_all(&cluster.nodes, &[&login], 3);
     let stream = json!({ "name": "KEEP", "subjects": ["keep.>"], "storage": "file" });
     admin.jetstream("$JS.API.STREAM.CREATE.KEEP", &stream).await;
-    for _ in 0..20 {
+    eventually_async("the stream hears", || async {
+        store(&admin).await.get("error").is_none().then_some(())
+    })
+    .await;
+    for _ in 1..20 {
         let stored = store(&admin).await;
         assert!(stored.get("error").is_none(), "{stored}");
     }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::client::Login;
 use super::{loudly, target_dir};
@@ -70,17 +71,23 @@ pub(crate) fn login(
     login: &Login,
     scenario: &Scenario,
 ) -> Option<Seen> {
+    let options = match login {
+        Login::Password(user, password) => vec!["--user", user, "--password", password],
+        Login::Token(token) => vec!["--token", token],
+        Login::Nothing => vec![],
+    };
+    login_by(language, url, &options, scenario)
+}
+
+/// [`login`] with the program's own options, for what is no [`Login`].
+pub(crate) fn login_by(
+    language: Language,
+    url: &str,
+    options: &[&str],
+    scenario: &Scenario,
+) -> Option<Seen> {
     let mut command = program(language, "login")?;
-    command.arg(url);
-    match login {
-        Login::Password(user, password) => {
-            command.args(["--user", user, "--password", password]);
-        }
-        Login::Token(token) => {
-            command.args(["--token", token]);
-        }
-        Login::Nothing => {}
-    }
+    command.arg(url).args(options);
     if let Some(prefix) = &scenario.inbox_prefix {
         command.args(["--inbox-prefix", prefix]);
     }
@@ -95,14 +102,17 @@ pub(crate) fn login(
             command.arg("--create");
         }
     }
+    Some(report(&mut command))
+}
+
+/// Runs a program that prints one JSON document, and reads that.
+pub(crate) fn report<T: DeserializeOwned>(command: &mut Command) -> T {
     let output = command.stdin(Stdio::null()).output().expect("the client starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{language:?}: {}\n{stdout}\n{stderr}", output.status);
-    Some(
-        serde_json::from_str(stdout.trim())
-            .unwrap_or_else(|error| panic!("{language:?}: {error}\n{stdout}\n{stderr}")),
-    )
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    serde_json::from_str(stdout.trim())
+        .unwrap_or_else(|error| panic!("{command:?}: {error}\n{stdout}\n{stderr}"))
 }
 
 /// A Go program of this repository, built; `None` where Go is missing.
@@ -124,7 +134,7 @@ pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
 }
 
 /// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
-/// only `login`.
+/// `login` and `presets`.
 pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
     match language {
         Language::Python => {
@@ -144,20 +154,45 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
         }
         Language::Node => {
             let folder = installed("npm", "tests/clients/node", |source, folder| {
-                for file in ["package.json", "login.mjs", "jetstream.mjs", "event_consumer.mjs"] {
+                let programs = ["login.mjs", "jetstream.mjs", "event_consumer.mjs", "presets.mjs"];
+                for file in ["package.json"].into_iter().chain(programs) {
                     std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
                 }
-                run(Command::new("npm")
-                    .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])
-                    .args(["--no-update-notifier", "--ignore-scripts", "--loglevel=error"])
-                    .current_dir(folder));
+                npm_install(folder);
             })?;
             let mut command = Command::new("node");
             command.arg(folder.join(name).with_extension("mjs"));
             Some(command)
         }
-        Language::Go => go_program("tests/clients/go").map(Command::new),
+        Language::Go => {
+            let mut command = go_program("tests/clients/go").map(Command::new)?;
+            if name != "login" {
+                command.arg(name);
+            }
+            Some(command)
+        }
     }
+}
+
+/// The folder of the page for browsers, with its library bundled; `None` where npm is missing.
+pub(crate) fn page() -> Option<PathBuf> {
+    installed("npm", "tests/clients/browser", |source, folder| {
+        for file in ["package.json", "index.html", "page.mjs"] {
+            std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
+        }
+        npm_install(folder);
+        run(Command::new(folder.join("node_modules/.bin/esbuild"))
+            .args(["page.mjs", "--bundle", "--format=esm", "--outfile=page.js"])
+            .args(["--target=es2022", "--log-level=warning"])
+            .current_dir(folder));
+    })
+}
+
+fn npm_install(folder: &Path) {
+    run(Command::new("npm")
+        .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])
+        .args(["--no-update-notifier", "--ignore-scripts", "--loglevel=error"])
+        .current_dir(folder));
 }
 
 fn source(folder: &str) -> PathBuf {

@@ -136,6 +136,21 @@ impl Initialised {
         self.dir().join("nats-callout.toml")
     }
 
+    /// Adds blocks to nats-server's configuration.
+    pub(crate) fn add_to_server_conf(&self, blocks: &str) {
+        let conf = std::fs::read_to_string(self.server_conf()).expect("a configuration");
+        std::fs::write(self.server_conf(), format!("{conf}\n{blocks}")).expect("a configuration");
+    }
+
+    /// Sets a key of the service's configuration that `init` wrote as a comment.
+    pub(crate) fn set(&self, key: &str, value: &str) {
+        let config = std::fs::read_to_string(self.config()).expect("a configuration");
+        let is_key = |line: &&str| line.starts_with(&format!("# {key} ="));
+        let line = config.lines().find(is_key).unwrap_or_else(|| panic!("no {key} in {config}"));
+        let config = config.replacen(line, &format!("{key} = {value}"), 1);
+        std::fs::write(self.config(), config).expect("a configuration");
+    }
+
     /// Where the service that [`Self::serve`] starts serves health and metrics.
     pub(crate) fn http(&self) -> &str {
         &self.http
@@ -203,18 +218,18 @@ impl Initialised {
     /// Runs plain SQL, as another program would: psql, or the sqlite3 shell with its default
     /// settings, else Python's module. Gives what a query printed, columns parted by `|`.
     pub(crate) fn sql(&self, statements: &str) -> String {
-        match &self.table {
+        self.try_sql(statements).unwrap_or_else(|error| panic!("{statements}\n{error}"))
+    }
+
+    /// [`Self::sql`] that the database may refuse, and says why.
+    pub(crate) fn try_sql(&self, statements: &str) -> Result<String, String> {
+        let printed = match &self.table {
             Table::Default => sqlite(&self.dir().join("nats-callout.db"), statements),
             Table::Sqlite(path) => sqlite(path, statements),
-            Table::Postgres(database) => database.psql(statements).trim_end().to_owned(),
-            Table::OwnPostgres(url) => {
-                let printed = postgres::psql(url, statements);
-                printed
-                    .unwrap_or_else(|error| panic!("{statements}\n{error}"))
-                    .trim_end()
-                    .to_owned()
-            }
-        }
+            Table::Postgres(database) => postgres::psql(&database.url(), statements),
+            Table::OwnPostgres(url) => postgres::psql(url, statements),
+        };
+        Ok(printed?.trim_end().to_owned())
     }
 }
 
@@ -247,7 +262,7 @@ fn login(made: &Value) -> Login {
     Login::password(user, password)
 }
 
-fn sqlite(database: &Path, statements: &str) -> String {
+fn sqlite(database: &Path, statements: &str) -> Result<String, String> {
     const PYTHON: &str = "
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -268,8 +283,11 @@ for statement in sys.argv[2].split(';\\n'):
         if stderr.contains("database is locked") {
             return None;
         }
-        assert!(output.status.success() && stderr.is_empty(), "{statements}: {stderr}");
-        Some(String::from_utf8(output.stdout).expect("utf-8").trim_end().to_owned())
+        Some(if output.status.success() && stderr.is_empty() {
+            Ok(String::from_utf8(output.stdout).expect("utf-8"))
+        } else {
+            Err(stderr.into_owned())
+        })
     })
 }
 
@@ -289,6 +307,17 @@ impl Deployment {
         Self::start_with(mode, servers::MAIN)
     }
 
+    /// A deployment whose service has these settings too.
+    pub(crate) fn start_set(mode: Mode, settings: &[(&str, &str)]) -> Self {
+        let mut deployment = Self::start(mode);
+        let mut all = vec![("NATS_CALLOUT_HTTP_LISTEN", deployment.init.http.as_str())];
+        all.extend(settings);
+        deployment.service.stop();
+        deployment.service =
+            Service::serve(&deployment.init.config(), &all).unwrap_or_else(|log| panic!("{log}"));
+        deployment
+    }
+
     /// A deployment on a version of nats-server. Tries again on other ports where a stranger has
     /// taken one of ours in between.
     pub(crate) fn start_with(mode: Mode, version: &'static str) -> Self {
@@ -298,6 +327,19 @@ impl Deployment {
     /// A deployment on the main version, with this tenant table.
     pub(crate) fn start_on(mode: Mode, table: impl Fn() -> Table) -> Self {
         Self::start_initialised(servers::MAIN, mode, || Initialised::on(mode, table()))
+    }
+
+    /// A deployment of which `prepare` changes what `init` wrote before anything runs.
+    pub(crate) fn start_prepared(
+        mode: Mode,
+        version: &'static str,
+        prepare: impl Fn(&Initialised),
+    ) -> Self {
+        Self::start_initialised(version, mode, || {
+            let init = Initialised::new(mode);
+            prepare(&init);
+            init
+        })
     }
 
     fn start_initialised(

@@ -29,6 +29,11 @@ impl Process {
         Self { name: name.to_owned(), log: log.to_owned(), child }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything it has written, in this run and the ones before it.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -45,9 +50,16 @@ impl Process {
         self.child.wait().expect("its status");
     }
 
-    /// SIGSTOP: it hangs, with all its connections open.
+    /// SIGSTOP, and waits until it hangs, with all its connections open: its threads may go on for a
+    /// moment after the signal.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
+        let threads = format!("/proc/{}/task", self.child.id());
+        eventually(&format!("{} to hang", self.name), || {
+            // Where there is no such folder, nobody says.
+            let mut threads = std::fs::read_dir(&threads).into_iter().flatten().flatten();
+            threads.all(|thread| is_stopped(&thread.path())).then_some(())
+        });
     }
 
     /// SIGCONT: it goes on.
@@ -69,6 +81,13 @@ impl Process {
         let what = format!("the end of {}", self.name);
         eventually(&what, || self.ended())
     }
+}
+
+/// Whether a thread in `/proc` is stopped, or gone.
+fn is_stopped(thread: &Path) -> bool {
+    let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+    // The name in parentheses may hold anything; the state comes after it.
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
 }
 
 impl Drop for Process {

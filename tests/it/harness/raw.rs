@@ -22,6 +22,16 @@ pub(crate) fn connect(port: u16, credentials: &Value) -> (Verdict, Duration) {
 
 /// [`connect`] to a server that may be about to die.
 pub(crate) fn try_connect(port: u16, credentials: &Value) -> io::Result<(Verdict, Duration)> {
+    answer(port, |_| credentials.clone())
+}
+
+/// [`connect`] with CONNECT options that answer the server's INFO: its nonce, signed.
+pub(crate) fn connect_signed(port: u16, sign: impl FnOnce(&str) -> Value) -> Verdict {
+    let sign = |info: &Value| sign(info["nonce"].as_str().expect("a nonce"));
+    answer(port, sign).expect("a server that answers").0
+}
+
+fn answer(port: u16, credentials: impl FnOnce(&Value) -> Value) -> io::Result<(Verdict, Duration)> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -29,7 +39,8 @@ pub(crate) fn try_connect(port: u16, credentials: &Value) -> io::Result<(Verdict
     if reader.read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    assert!(line.starts_with("INFO "), "{line}");
+    let info = line.strip_prefix("INFO ").unwrap_or_else(|| panic!("{line}"));
+    let credentials = credentials(&serde_json::from_str(info).expect("json"));
 
     let mut options = json!({
         "verbose": false, "pedantic": false, "lang": "raw", "version": "0", "protocol": 1,

@@ -124,6 +124,11 @@ impl Service {
         })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything on its stderr (and stdout) so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()

@@ -50,6 +50,11 @@ pub(crate) struct Load {
 impl Load {
     /// Starts at the nodes on these ports.
     pub(crate) fn start(ports: Vec<u16>, fields: Value) -> Self {
+        Self::start_threads(THREADS, ports, fields)
+    }
+
+    /// [`Self::start`] with so many logins at the same time.
+    pub(crate) fn start_threads(threads: usize, ports: Vec<u16>, fields: Value) -> Self {
         let shared = Arc::new(Shared {
             left: ports.iter().map(|_| AtomicBool::new(false)).collect(),
             ports,
@@ -57,7 +62,7 @@ impl Load {
             admitted: AtomicUsize::new(0),
             attempts: Mutex::default(),
         });
-        let threads = (0..THREADS)
+        let threads = (0..threads)
             .map(|thread| {
                 let (shared, fields) = (Arc::clone(&shared), fields.clone());
                 std::thread::spawn(move || {

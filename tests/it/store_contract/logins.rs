@@ -130,6 +130,7 @@ fn user(tenant: &str, name: &str) -> NewUser {
         kind: UserKind::Service,
         password_hash: Some(PasswordHash::new("$argon2id$1")),
         nkey: None,
+        certificate: None,
         publish: vec!["orders.*".into(), "a\"b.>".into()],
         subscribe: vec![],
         policy: Some("admin".into()),

@@ -76,7 +76,7 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
     let file = SqliteFile::new();
     let db: &dyn Database = &file;
     db.run(ALICE).await;
-    assert_eq!(db.run("SELECT version FROM schema_version").await, ["5"]);
+    assert_eq!(db.run("SELECT version FROM schema_version").await, ["6"]);
     db.run(
         "ALTER TABLE tenants ADD COLUMN added_later TEXT;
          INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -110,7 +110,7 @@ async fn many_open_one_new_file_at_once() {
         assert!(output.status.success(), "{}", stderr(&output));
     }
     let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
-    assert_eq!(versions, ["5"]);
+    assert_eq!(versions, ["6"]);
 }
 
 #[tokio::test]
@@ -210,6 +210,7 @@ fn bob() -> NewUser {
         kind: UserKind::Bb,
         password_hash: None,
         nkey: None,
+        certificate: None,
         publish: vec![],
         subscribe: vec![],
         policy: None,

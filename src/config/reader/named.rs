@@ -1,0 +1,59 @@
+//! The section whose tables have names of their own, `[issuers.NAME]`: its keys are entries like all
+//! others, as `issuers.NAME.key`.
+
+use std::collections::BTreeSet;
+
+use toml::de::{DeTable, DeValue};
+
+use super::super::keys;
+use super::super::problem::Origin;
+use super::{Entry, Reader, Value};
+use crate::spelling::nearest;
+
+impl Reader {
+    /// The names of the tables `[issuers.NAME]`, whether of the file or of the environment.
+    pub(in crate::config) fn named_tables(&self) -> BTreeSet<String> {
+        self.issuers.clone()
+    }
+
+    pub(super) fn read_issuers(&mut self, tables: &DeTable<'_>, line_of: impl Fn(usize) -> usize) {
+        for (name, table) in tables {
+            let at = Origin::Line(self.file.clone(), line_of(name.span().start));
+            let name: &str = name.get_ref();
+            let DeValue::Table(table) = table.get_ref() else {
+                let remedy = "write it as [issuers.NAME], with its keys below";
+                self.problem(at, format!("[issuers] {name}"), "no table", remedy);
+                continue;
+            };
+            let section = format!("{}.{name}", keys::ISSUERS);
+            if !keys::is_issuer_name(name) {
+                let remedy = "choose one of 1 to 32 characters out of a-z, 0-9 and _";
+                self.problem(at, format!("[{section}]"), "no name for an issuer", remedy);
+                continue;
+            }
+            for (key, value) in table {
+                let at = Origin::Line(self.file.clone(), line_of(key.span().start));
+                let key: &str = key.get_ref();
+                if keys::ISSUER_KEYS.contains(&key) {
+                    let entry = Entry { value: Value::from_toml(value.get_ref()), origin: at };
+                    self.entries.insert(format!("{section}.{key}"), entry);
+                } else {
+                    let known = keys::ISSUER_KEYS.iter().copied();
+                    let remedy = match nearest(key, known) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("its keys are {}", keys::ISSUER_KEYS.join(", ")),
+                    };
+                    self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
+                }
+            }
+            // A table with no key that is known is one all the same.
+            self.issuers.insert(name.to_owned());
+        }
+    }
+}
+
+/// The table of issuers that a key is in, if it is in one.
+pub(super) fn issuer_of(key: &str) -> Option<String> {
+    let (name, _) = key.strip_prefix(keys::ISSUERS)?.strip_prefix('.')?.split_once('.')?;
+    Some(name.to_owned())
+}
