@@ -28,7 +28,7 @@ const PASSWORD: &str = "of-the-tests";
 /// The arguments are the server's own. What a server that was killed left behind ends by itself.
 const SUPERVISOR: &str = r#"
 trap '' PIPE
-folder=$(mktemp -d /tmp/pg-XXXXXX) || exit
+folder=$(mktemp -d -p /tmp) || exit
 echo "$folder"
 server=
 read -r programs
