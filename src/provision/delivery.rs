@@ -25,8 +25,9 @@ use crate::store::{CredentialStore, Limits, TenantRecord};
 /// What is kept back of a request's time for the decision that follows the delivery.
 const RESERVE: Duration = Duration::from_millis(200);
 
-/// How long acknowledgements are awaited at most. A server takes about a millisecond; one that is
-/// silent for this long is dead or cut off, and looks the account up when it is back.
+/// How long the acknowledgements of servers that no login waits for are awaited at most. A server
+/// takes about a millisecond; one that is silent for this long is dead, cut off or very busy, and
+/// looks the account up by itself.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// How often those that are awaited are looked at: one may be found to be gone.
@@ -100,8 +101,7 @@ impl Delivery {
         tenant: &TenantRecord,
         account: AccountId,
     ) -> Result<(), AccountError> {
-        let (delivered, silent) =
-            self.push(tenant, account, None, Instant::now() + PATIENCE).await?;
+        let (delivered, silent) = self.push(tenant, account, None).await?;
         self.delivered.insert(account, Ok(delivered)).await;
         if silent.is_empty() {
             return Ok(());
@@ -118,10 +118,8 @@ impl Delivery {
         server: ServerId,
         deadline: Instant,
     ) -> Result<Delivered, AccountError> {
-        let until = deadline
-            .checked_sub(RESERVE)
-            .map_or(deadline, |until| until.min(Instant::now() + PATIENCE));
-        let (delivered, _) = self.push(tenant, account, Some(server), until).await?;
+        let until = deadline.checked_sub(RESERVE).unwrap_or(deadline);
+        let (delivered, _) = self.push(tenant, account, Some((server, until))).await?;
         if delivered.servers.contains(&server) {
             return Ok(delivered);
         }
@@ -129,14 +127,13 @@ impl Delivery {
         Err(AccountError::Delivery { account, reason })
     }
 
-    /// Who has acknowledged the account, and which servers have not. The one that is needed is
-    /// awaited to the end.
+    /// Who has acknowledged the account, and which servers have not. The one that is needed, if
+    /// any, is awaited until the given time, whatever the others do.
     async fn push(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
-        needed: Option<ServerId>,
-        until: Instant,
+        needed: Option<(ServerId, Instant)>,
     ) -> Result<(Delivered, Vec<ServerId>), AccountError> {
         let jwt = self
             .issuer
@@ -144,6 +141,14 @@ impl Delivery {
             .await
             .map_err(|error| AccountError::Signing(error.to_string()))?;
         let failed = |reason: String| AccountError::Delivery { account, reason };
+
+        let patience = Instant::now() + PATIENCE;
+        let until = |server: &ServerId| match needed {
+            Some((needed, until)) if needed == *server => until,
+            Some((_, until)) => until.min(patience),
+            None => patience,
+        };
+        let needed = needed.map(|(server, _)| server);
 
         let mut missing = self.servers.known();
         let mut acknowledged = Vec::with_capacity(missing.len());
@@ -153,7 +158,9 @@ impl Delivery {
             .await
             .map_err(|error| failed(error.to_string()))?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
-        while !missing.is_empty() && Instant::now() < until {
+        while let Some(until) = missing.iter().map(until).max()
+            && Instant::now() < until
+        {
             let pause = until.min(Instant::now() + LOOK);
             let answer = tokio::time::timeout_at(pause.into(), answers.receiver.recv()).await;
             let answer = match answer {

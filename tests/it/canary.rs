@@ -7,7 +7,6 @@ mod types;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL};
 use nats_callout::authn::token::Token;
@@ -238,10 +237,12 @@ async fn shown_nowhere(mode: Mode) {
     }
 
     // A database that cannot be read is a fault of another kind.
-    let table = deployment.drop_view("change_records");
+    let view = deployment.drop_view("login_records");
     refused(&scene);
-    std::thread::sleep(Duration::from_millis(200));
-    deployment.sql(&table);
+    eventually("the fault in the log", || {
+        deployment.service.log().contains("is impossible at the moment").then_some(())
+    });
+    deployment.sql(&view);
 
     for account in ["auth", "bb"] {
         let of = login(deployment, mode, account).await;

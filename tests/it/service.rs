@@ -96,11 +96,11 @@ fn a_stop_ends_under_a_trickle_of_logins() {
     });
 }
 
-/// Two hundred tenants that no server has heard of log in at the same time, on a table whose every
+/// A hundred tenants that no server has heard of log in at the same time, on a table whose every
 /// commit waits for the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_first_logins_at_once_all_succeed() {
-    const TENANTS: usize = 200;
+    const TENANTS: usize = 100;
     let deployment = Deployment::start(Mode::Operator);
     let tokens: Vec<Token> = (0..TENANTS).map(|_| Token::generate().expect("a token")).collect();
     let rows: String = tokens
