@@ -6,6 +6,7 @@ pub(crate) mod generations;
 mod health;
 mod http;
 pub(crate) mod isolation;
+pub(crate) mod logins;
 mod metrics;
 mod mode;
 mod policies;
@@ -14,7 +15,6 @@ mod told;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -27,21 +27,14 @@ use self::health::{Chain, Health, Phase};
 use self::http::Observed;
 pub use self::isolation::Violation;
 use self::isolation::{Denials, Isolation};
+use self::logins::Logins;
 use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
 use self::policies::Policies;
 use self::told::Told;
-use crate::authn::certificate::CertificateAuthenticator;
-use crate::authn::guessing::{Guessing, GuessingLimits};
 use crate::authn::hashing::HashingError;
-use crate::authn::jwt::{Issuer, JwtAuthenticator};
-use crate::authn::lane::HashingLane;
-use crate::authn::nkey::NkeyAuthenticator;
-use crate::authn::password::{PasswordAuthenticator, Rehash};
 use crate::authn::random::NoRandomness;
-use crate::authn::token::TokenAuthenticator;
-use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
@@ -58,14 +51,8 @@ use crate::provision::revoke::Revoker;
 use crate::provision::servers::Servers;
 use crate::provision::streams;
 use crate::service::{AuthCallout, ServiceError, Settings};
+use crate::store::Store;
 use crate::store::cache::{CacheOptions, Cached};
-use crate::store::{CredentialStore, ProvisioningStore, Store};
-
-/// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
-const REHASHES: usize = 64;
-
-/// Of the decisions under way, one part in so many may be guesses that wait.
-const GUESSES_PART: usize = 8;
 
 /// Why the service cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -157,22 +144,10 @@ pub async fn run(
             confirmed_within: Some(CONFIRMED_WITHIN),
         },
     ));
-    let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
-    let guessing = Arc::new(Guessing::new(GuessingLimits {
-        account_failures: config.guessing.account_failures,
-        source_failures: config.guessing.source_failures,
-        waiting: config.callout.max_in_flight / GUESSES_PART,
-    }));
-    let (password, rehashes) = password_authenticator(config, &cache, &lane, &clock)?;
-    let password = password.with_guessing(Arc::clone(&guessing));
-    let token = TokenAuthenticator::new(cache.clone(), Arc::clone(&clock));
-    let nkey = NkeyAuthenticator::new(cache.clone(), Arc::clone(&clock));
-    let certificate = CertificateAuthenticator::new(cache.clone(), Arc::clone(&clock));
-    let jwt_issuers = open_issuers(config)?;
-    for issuer in &jwt_issuers {
+    let logins = Logins::open(config, &cache, &clock)?;
+    for issuer in &logins.issuers {
         tasks.spawn(Arc::clone(issuer).keep(stop.clone()));
     }
-    let jwt = JwtAuthenticator::new(jwt_issuers.clone(), cache.clone(), Arc::clone(&clock));
 
     let connections = connect_all(config, &shutdown).await?;
     let system = match &config.mode {
@@ -209,12 +184,8 @@ pub async fn run(
     let Parts { placement, mint, responder, own, issuers } = parts;
 
     let authorizer = Authorizer::new(envelope, placement, policies.clone(), mint, responder)
-        .with_issuers(issuers)
-        .with_authenticator(Arc::new(jwt))
-        .with_authenticator(Arc::new(password))
-        .with_authenticator(Arc::new(token))
-        .with_authenticator(Arc::new(nkey))
-        .with_authenticator(Arc::new(certificate));
+        .with_issuers(issuers);
+    let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
     let id = nats_id(&connections.main);
@@ -245,9 +216,9 @@ pub async fn run(
     let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
     observed.metrics.attach(Sources {
         cache: cache.clone(),
-        issuers: jwt_issuers,
-        lane: Arc::clone(&lane),
-        guessing,
+        issuers: logins.issuers,
+        lane: Arc::clone(&logins.lane),
+        guessing: logins.guessing,
         load: running.load(),
         connections: connections.named(&system),
         cluster: cluster.clone(),
@@ -285,7 +256,7 @@ pub async fn run(
     tasks.spawn(telling.await?);
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&policies).watch(stop.clone()));
-    tasks.spawn(rehash(lane, store.clone(), rehashes, stop.clone()));
+    tasks.spawn(logins::rehash(logins.lane, store.clone(), logins.rehashes, stop.clone()));
     if streams::ensure(&connections.main, &config.streams, &shutdown).await {
         observed.health.enter(Phase::Ready);
         if let Some(events) = told.events {
@@ -304,53 +275,6 @@ pub async fn run(
     tasks.wait().await;
     connections.drain().await;
     Ok(())
-}
-
-/// The issuers whose JWTs are logins; their keys are not fetched yet.
-pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>, DaemonError> {
-    let (mut issuers, mut faults) = (Vec::new(), Vec::new());
-    for settings in &config.issuers {
-        match Issuer::open(settings.clone()) {
-            Ok(issuer) => issuers.push(Arc::new(issuer)),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if faults.is_empty() { Ok(issuers) } else { Err(DaemonError::Keys(faults)) }
-}
-
-fn password_authenticator(
-    config: &Config,
-    cache: &Arc<Cached>,
-    lane: &Arc<HashingLane>,
-    clock: &Arc<dyn Clock>,
-) -> Result<(PasswordAuthenticator, mpsc::Receiver<Rehash>), DaemonError> {
-    let verified = VerifiedPasswords::new(VerifiedLimits {
-        idle: config.cache.password_idle,
-        ..VerifiedLimits::default()
-    })?;
-    let (sender, receiver) = mpsc::channel(REHASHES);
-    let store = Arc::clone(cache) as Arc<dyn CredentialStore>;
-    let authenticator =
-        PasswordAuthenticator::new(store, Arc::clone(lane), verified, Arc::clone(clock));
-    let authenticator =
-        if config.hashing.rehash { authenticator.with_rehash(sender) } else { authenticator };
-    Ok((authenticator, receiver))
-}
-
-/// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
-async fn rehash(
-    lane: Arc<HashingLane>,
-    store: Arc<dyn ProvisioningStore>,
-    mut rehashes: mpsc::Receiver<Rehash>,
-    stop: CancellationToken,
-) {
-    while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
-        let patience = Instant::now() + Duration::from_secs(60);
-        let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
-        if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
-            tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
-        }
-    }
 }
 
 /// The connections to the account AUTH.

@@ -13,16 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Context;
 use super::super::user::shares_account;
-use crate::authn::jwt::{JwtAuthenticator, is_jwt};
+use crate::authn::jwt::is_jwt;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
-use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
-use crate::authn::{Attempt, Authentication, Authenticator, DenyReason, Principal};
-use crate::clock::{Clock as _, SystemClock};
+use crate::authn::{Attempt, Authentication, DenyReason, Principal};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
 use crate::credentials::Credentials;
-use crate::daemon;
+use crate::daemon::logins;
 use crate::placement::ConfigTargets;
 use crate::policy::rules::PolicySet;
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Grant, Policy as _};
@@ -56,11 +55,11 @@ pub(super) async fn decide(
     context: &Context,
     credentials: &Credentials,
 ) -> anyhow::Result<Decided> {
-    let clock = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = &context.database.credentials;
     let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
     let lane = Arc::new(HashingLane::new(1, 1)?);
-    let issuers = daemon::open_issuers(&context.config)?;
+    let issuers = logins::open_issuers(&context.config)?;
     let stop = CancellationToken::new();
     let _stop_on_return = stop.clone().drop_guard();
     if offers_jwt(credentials) {
@@ -68,11 +67,8 @@ pub(super) async fn decide(
             tokio::spawn(Arc::clone(issuer).keep(stop.clone()));
         }
     }
-    let chain: [Box<dyn Authenticator>; 3] = [
-        Box::new(JwtAuthenticator::new(issuers, store.clone(), clock.clone())),
-        Box::new(PasswordAuthenticator::new(store.clone(), lane, verified, clock.clone())),
-        Box::new(TokenAuthenticator::new(store.clone(), clock)),
-    ];
+    let password = PasswordAuthenticator::new(store.clone(), lane, verified, Arc::clone(&clock));
+    let chain = logins::chain(issuers, password, store, &clock);
     let host = own_address(&context.config).await.unwrap_or_default();
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     let attempt = Attempt { credentials, client: &client, deadline: Instant::now() + PATIENCE };
