@@ -38,6 +38,7 @@ pub type Target = fn(&[u8]);
 /// All targets by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("answer", answer),
+    ("certificate", certificate),
     ("envelope", envelope),
     ("nkey", nkey),
     ("password_hash", password_hash),
@@ -46,6 +47,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("subject", subject),
     ("token", token),
     ("credential", credential),
+    #[cfg(feature = "jwt")]
+    ("jwks", jwks),
+    #[cfg(feature = "jwt")]
+    ("jwt", jwt),
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     ("row", row),
     #[cfg(feature = "cli")]
@@ -233,6 +238,36 @@ pub fn config(input: &[u8]) {
     let path = Path::new("/config/nats-callout.toml");
     let unchecked = crate::config::Files::Unchecked;
     let _ = crate::config::Config::read(file, path, PathBuf::from(path), unchecked, env);
+}
+
+/// What an issuer of JWTs answered: a key set or a discovery document.
+#[cfg(feature = "jwt")]
+pub fn jwks(input: &[u8]) {
+    crate::authn::jwt::fuzzing::read_keys(input);
+}
+
+/// A JWT; and a header in a line of its own with claims behind it, which an issuer signs.
+#[cfg(feature = "jwt")]
+pub fn jwt(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    crate::authn::jwt::fuzzing::read_token(text);
+    if let Some((header, claims)) = text.split_once('\n') {
+        crate::authn::jwt::fuzzing::read_signed(header, claims, NOW);
+    }
+}
+
+/// A client's certificate, in PEM or DER: a name that it is looked up by is one that a row may have.
+pub fn certificate(input: &[u8]) {
+    let pem = match text(input) {
+        Some(text) if text.starts_with("-----") => text.to_owned(),
+        _ => format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            data_encoding::BASE64.encode(input)
+        ),
+    };
+    for name in crate::authn::certificate::names(&pem).unwrap_or_default() {
+        assert_eq!(crate::authn::certificate::name::check(&name), Ok(()), "{name:?}");
+    }
 }
 
 /// What a server answered.

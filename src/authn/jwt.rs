@@ -14,6 +14,8 @@
 //! [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725).
 
 mod claims;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod issuer;
 mod keeper;
 mod keys;

@@ -152,6 +152,12 @@ impl Issuer {
         Ok(Self { settings, keys })
     }
 
+    /// With a secret that is in no file.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn with_secret(settings: IssuerSettings, secret: DecodingKey) -> Self {
+        Self { settings, keys: Keys::Secrets(vec![secret]) }
+    }
+
     /// What is known of it.
     #[must_use]
     pub fn settings(&self) -> &IssuerSettings {

@@ -100,6 +100,11 @@ impl KeySet {
         self.0.len()
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn ids(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.iter().map(|key| key.id.as_deref())
+    }
+
     /// The key of this id that serves the algorithm; without an id, the only one that does.
     pub(super) fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice {
         let mut fitting = self.0.iter().filter(|key| {

@@ -113,9 +113,9 @@ pub(super) struct Origin {
 }
 
 #[derive(Deserialize)]
-struct DiscoveryDocument {
+pub(super) struct DiscoveryDocument {
     issuer: String,
-    jwks_uri: String,
+    pub(super) jwks_uri: String,
 }
 
 impl Origin {

@@ -3,12 +3,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
+use super::fuzzing::settings;
 use super::*;
 use crate::credentials::Secret;
 use crate::store::{Status, StoreError, TenantId, TenantRecord, UserKind};
@@ -20,21 +20,6 @@ const OLD_SECRET: &str = "fedcba9876543210fedcba9876543210";
 struct Case {
     store: Arc<FakeStore>,
     authenticator: JwtAuthenticator,
-}
-
-fn settings() -> IssuerSettings {
-    IssuerSettings {
-        name: "license".to_owned(),
-        issuer: ISS.to_owned(),
-        keys: KeyLocation::Secret(Vec::new()),
-        audience: vec!["nats".to_owned()],
-        algorithms: vec![Algorithm::HS256],
-        leeway: Duration::from_secs(30),
-        user_claim: "sub".to_owned(),
-        claims: vec!["roles".to_owned(), "missing".to_owned(), "deep.list".to_owned()],
-        tenant: None,
-        users: Users::Table,
-    }
 }
 
 fn case(settings: IssuerSettings) -> Case {
