@@ -98,8 +98,8 @@ fn is_uri(text: &str) -> bool {
     })
 }
 
-/// The subject as RFC 4514 writes it: last part first, as nats-server does. `None` if it is empty
-/// or has control characters.
+/// The subject as RFC 4514 writes it: last part first, as nats-server does. `None` if it is empty,
+/// has control characters, or a type that cannot be read.
 fn subject(name: &X509Name<'_>) -> Option<String> {
     let mut parts: Vec<String> = Vec::new();
     for part in name.iter_rdn() {
@@ -108,6 +108,9 @@ fn subject(name: &X509Name<'_>) -> Option<String> {
             .map(|attribute| {
                 let oid = attribute.attr_type().to_id_string();
                 let known = TYPES.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name);
+                if known.is_none() && !is_oid(&oid) {
+                    return None;
+                }
                 let value = match known.and_then(|_| text(attribute.attr_value())) {
                     Some(text) => escape(text),
                     None => hex(attribute.attr_value())?,
@@ -174,15 +177,18 @@ fn is_subject(text: &str) -> bool {
 fn is_attribute(text: &str) -> bool {
     let Some((kind, value)) = text.split_once('=') else { return false };
     let named = TYPES.iter().any(|(_, name)| *name == kind);
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let dotted = kind.contains('.') && kind.split('.').all(number);
     match value.strip_prefix('#') {
         Some(hex) => {
-            (named || dotted)
+            (named || is_oid(kind))
                 && data_encoding::HEXLOWER.decode(hex.as_bytes()).is_ok_and(|der| !der.is_empty())
         }
         None => named && escape(&unescape(value)) == value,
     }
+}
+
+fn is_oid(text: &str) -> bool {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains('.') && text.split('.').all(number)
 }
 
 fn unescape(value: &str) -> String {
