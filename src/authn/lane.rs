@@ -1,5 +1,6 @@
-//! The bounded lane that all password hashing goes through: as many threads as there are cores, a
-//! short queue in order of standing, and no work for a login that has been given up.
+//! The bounded lane that all password hashing goes through: as many threads as there are cores, half
+//! as many for guesses, a short queue in order of standing, and no work for a login that has been
+//! given up.
 
 mod queue;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use self::queue::{Job, Queue, Refused, Waiting};
+use self::queue::{Duty, Job, Queue, Refused, Threads, Waiting};
 use super::AuthnError;
 use super::guessing::Standing;
 use super::hashing::{self, HashingError, Verdict};
@@ -27,7 +28,7 @@ pub struct LaneStats {
     pub waiting: usize,
     /// Jobs that are carried out now.
     pub running: usize,
-    /// How many may be at a time.
+    /// How many may be at a time, beside those for likely guesses.
     pub threads: usize,
     /// Jobs carried out, each of them one hash.
     pub done: u64,
@@ -39,21 +40,45 @@ pub struct LaneStats {
     pub skipped: u64,
 }
 
-/// Hashes passwords on its own threads, at most one job per thread at a time. At most half of the
-/// threads work at once for those who have used up what [`Guessing`](super::guessing::Guessing)
-/// allows for nothing.
+/// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others,
+/// which on Linux give way to all that wants the processor, work for those who have used up what
+/// [`Guessing`](super::guessing::Guessing) allows for nothing.
 pub struct HashingLane {
     dummy: PasswordHash,
-    threads: usize,
+    threads: Threads,
     shared: Arc<Shared>,
 }
+
+/// How much threads that work for guesses give way, as a niceness: while others want all of the
+/// processor, they have a tenth of what those have, so that who is guessed still gets in.
+#[cfg(target_os = "linux")]
+const GUESSES_GIVE_WAY: i32 = 10;
+
+/// How long a thread sleeps at most while something waits that is not its duty: by now it may be.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What the lane shares with its threads.
 struct Shared {
     queue: Mutex<Queue>,
     /// Signalled when a job was added, or the queue was closed.
-    changed: Condvar,
+    changed: Changed,
     counters: Counters,
+}
+
+/// For the threads of each duty.
+#[derive(Debug, Default)]
+struct Changed {
+    others: Condvar,
+    guesses: Condvar,
+}
+
+impl Changed {
+    fn of(&self, duty: Duty) -> &Condvar {
+        match duty {
+            Duty::Others => &self.others,
+            Duty::Guesses => &self.guesses,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +97,8 @@ impl HashingLane {
     /// time is refused whatever the number.
     pub const DEFAULT_QUEUE: usize = 4_096;
 
-    /// Starts `threads` threads (0: one per core) with room for `queue` waiting jobs (at least 1).
-    /// It hashes once, for the [dummy](Self::verify).
+    /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
+    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify).
     pub fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
         let begun = Instant::now();
         let unguessable = random::text(random::BASE62, 32)?;
@@ -84,16 +109,19 @@ impl HashingLane {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let threads = Threads { others: threads, guesses: (threads / 2).max(1) };
         let queue = Mutex::new(Queue::new(queue, threads));
-        let shared = Arc::new(Shared { queue, changed: Condvar::new(), counters });
+        let shared = Arc::new(Shared { queue, changed: Changed::default(), counters });
         // Closes the queue if a thread cannot be started.
         let lane = Self { dummy, threads, shared };
-        for index in 0..threads {
-            let shared = Arc::clone(&lane.shared);
-            std::thread::Builder::new()
-                .name(format!("hashing-{index}"))
-                .spawn(move || shared.work())
-                .map_err(HashingError::Threads)?;
+        for (name, duty) in [("hashing", Duty::Others), ("guesses", Duty::Guesses)] {
+            for index in 0..threads.of(duty) {
+                let shared = Arc::clone(&lane.shared);
+                std::thread::Builder::new()
+                    .name(format!("{name}-{index}"))
+                    .spawn(move || shared.work(duty))
+                    .map_err(HashingError::Threads)?;
+            }
         }
         Ok(lane)
     }
@@ -154,7 +182,7 @@ impl HashingLane {
         LaneStats {
             waiting: self.shared.queue().len(),
             running: counters.running.load(Relaxed),
-            threads: self.threads,
+            threads: self.threads.others,
             done: counters.done.load(Relaxed),
             refused_full: counters.refused_full.load(Relaxed),
             refused_late: counters.refused_late.load(Relaxed),
@@ -188,7 +216,8 @@ impl HashingLane {
 impl Drop for HashingLane {
     fn drop(&mut self) {
         self.shared.queue().is_closed = true;
-        self.shared.changed.notify_all();
+        self.shared.changed.others.notify_all();
+        self.shared.changed.guesses.notify_all();
     }
 }
 
@@ -202,7 +231,8 @@ impl Shared {
         let pushed = self.queue().push(waiting, Instant::now(), counters.cost());
         match pushed {
             Ok(given_up) => {
-                self.changed.notify_one();
+                self.changed.others.notify_one();
+                self.changed.guesses.notify_one();
                 if let Some(job) = given_up {
                     counters.refused_full.fetch_add(1, Relaxed);
                     job.give_up();
@@ -216,24 +246,32 @@ impl Shared {
     }
 
     /// What each thread does until the queue is closed.
-    fn work(&self) {
+    fn work(&self, duty: Duty) {
+        #[cfg(target_os = "linux")]
+        if duty == Duty::Guesses
+            && let Err(error) = rustix::process::nice(GUESSES_GIVE_WAY)
+        {
+            tracing::warn!(%error, "what guesses cost may slow down others");
+        }
+        let changed = self.changed.of(duty);
         let mut queue = self.queue();
         while !queue.is_closed {
             let mut skipped = 0;
-            let taken = queue.take(Instant::now(), &mut skipped);
+            let job = queue.take(duty, Instant::now(), &mut skipped);
             self.counters.skipped.fetch_add(skipped, Relaxed);
-            let Some(taken) = taken else {
-                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let Some(job) = job else {
+                queue = if queue.len() == 0 {
+                    changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                } else {
+                    changed.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner).0
+                };
                 continue;
             };
             drop(queue);
-            if catch_unwind(AssertUnwindSafe(|| taken.job.work())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| job.work())).is_err() {
                 tracing::error!("a password hashing job panicked");
             }
             queue = self.queue();
-            if taken.is_guess {
-                queue.guess_done();
-            }
         }
     }
 }
@@ -270,7 +308,7 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
 impl fmt::Debug for HashingLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashingLane")
-            .field("threads", &self.threads)
+            .field("threads", &self.threads.others)
             .field("counters", &self.shared.counters)
             .finish_non_exhaustive()
     }

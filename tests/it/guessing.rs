@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::states::PASSWORD;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::guesses::{Attack, Ended, Plan, login, source};
+use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{PATIENCE, http};
 use crate::http::value;
@@ -85,7 +85,7 @@ async fn attacked(mode: Mode, sources: u32) {
     let target = std::sync::Arc::new(std::sync::Mutex::new(alices[0].clone()));
     let attack = Attack::start(port, Plan { rate: RATE, sources, net: 1 }, {
         let target = std::sync::Arc::clone(&target);
-        move || target.lock().expect("no panic").clone()
+        move |n| guesses::password(&target.lock().expect("no panic"), n)
     });
     for (n, alice) in (0..).zip(&alices) {
         target.lock().expect("no panic").clone_from(alice);

@@ -4,7 +4,8 @@
 //!
 //! While one attacker sends wrong passwords of one account after the other, others log in with a
 //! token and with a password that is known, and the owner of each account, at the end of her turn,
-//! with a password that is not. All run on this machine: compare what is in one table.
+//! with a password that is not. All run on this machine: compare what is in one table. What the
+//! attacker's connections cost by themselves, without passwords, is in the row of unknown tokens.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,9 +28,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use harness::deployment::{Deployment, Mode};
-use harness::guesses::{Attack, Ended, Plan, login, source};
+use harness::guesses::{self, Attack, Ended, Plan, login, source};
 use harness::http;
 use nats_callout::authn::hashing;
+use nats_callout::authn::token::Token;
 use serde_json::{Value, json};
 use states::{PASSWORD, States};
 
@@ -42,8 +44,8 @@ struct Args {
     /// How long each attack lasts
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// From how many addresses each attack comes; 0 is no attack
-    #[arg(long, value_delimiter = ',', default_value = "0,1,1000")]
+    /// From how many addresses each attack comes
+    #[arg(long, value_delimiter = ',', default_value = "1,1000")]
     sources: Vec<u32>,
     /// How often each kind of refusal is timed
     #[arg(long, default_value_t = 40)]
@@ -75,17 +77,28 @@ fn main() {
             other => panic!("--mode {other}: write operator or config"),
         };
         println!(
-            "| {mode:?} mode: guesses/s, from | token p50 / p99 | known password p50 / p99 | \
+            "| {mode:?} mode: attempts/s | token p50 / p99 | known password p50 / p99 | \
              not admitted | owner in within 2 s | p50 / max | hashes | waited | dropped |"
         );
         println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-        for &sources in &args.sources {
-            runtime.block_on(attacked(&args, mode, sources));
+        let most = args.sources.iter().copied().max().unwrap_or(1);
+        let guessed = args.sources.iter().map(|sources| Attempts::Passwords(*sources));
+        for attempts in [Attempts::None, Attempts::Tokens(most)].into_iter().chain(guessed) {
+            runtime.block_on(attacked(&args, mode, attempts));
         }
         println!("\n| refusal | median | to the wrong password's |\n|---|---:|---:|");
         refusals(&args, mode);
         println!();
     }
+}
+
+/// What an attacker sends, and from how many addresses.
+#[derive(Debug, Clone, Copy)]
+enum Attempts {
+    None,
+    /// Unknown ones, which cost no hash.
+    Tokens(u32),
+    Passwords(u32),
 }
 
 /// Times of logins of one kind, and how many failed.
@@ -104,7 +117,7 @@ impl Times {
     }
 }
 
-async fn attacked(args: &Args, mode: Mode, sources: u32) {
+async fn attacked(args: &Args, mode: Mode, attempts: Attempts) {
     let turns = (args.seconds / TURN.as_secs()).max(1);
     let deployment = Deployment::start(mode);
     let hash = hashing::hash(PASSWORD).expect("a hash");
@@ -129,10 +142,19 @@ async fn attacked(args: &Args, mode: Mode, sources: u32) {
 
     let begun = Instant::now();
     let turn = move || (begun.elapsed().as_secs() / TURN.as_secs()).min(turns - 1);
-    let attack = (sources > 0).then(|| {
-        let plan = Plan { rate: args.rate, sources, net: 1 };
-        Attack::start(port, plan, move || format!("alice-{}", turn()))
-    });
+    let plan = |sources| Plan { rate: args.rate, sources, net: 1 };
+    let attack = match attempts {
+        Attempts::None => None,
+        Attempts::Tokens(sources) => {
+            let unknown = Token::generate().expect("a token");
+            let fields = json!({"auth_token": unknown.expose()});
+            Some(Attack::start(port, plan(sources), move |_| fields.clone()))
+        }
+        Attempts::Passwords(sources) => {
+            let guess = move |n| guesses::password(&format!("alice-{}", turn()), n);
+            Some(Attack::start(port, plan(sources), guess))
+        }
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let timed = [(token, 0), (known, 1)].map(|(credentials, n)| {
         tokio::spawn(steady(port, source(8, n), credentials, Arc::clone(&stop)))
@@ -145,7 +167,7 @@ async fn attacked(args: &Args, mode: Mode, sources: u32) {
         let owner = json!({"user": format!("alice-{n}"), "pass": PASSWORD});
         let from = source(9, u32::try_from(n).expect("a number"));
         owners.push(tokio::spawn(async move { login(from, port, &owner).await }));
-        progress(&format!("{mode:?}, {sources} sources: {} s", begun.elapsed().as_secs()));
+        progress(&format!("{mode:?}, {attempts:?}: {} s", begun.elapsed().as_secs()));
     }
     tokio::time::sleep_until((begun + Duration::from_secs(args.seconds)).into()).await;
     stop.store(true, Relaxed);
@@ -171,7 +193,7 @@ async fn attacked(args: &Args, mode: Mode, sources: u32) {
         line.and_then(|line| line.rsplit(' ').next()).unwrap_or("?").to_owned()
     };
     println!(
-        "| {:.0}, {sources} | {:.1} / {:.1} ms | {:.1} / {:.1} ms | {} of {} | {} of {turns} | \
+        "| {:.0}: {attempts:?} | {:.1} / {:.1} ms | {:.1} / {:.1} ms | {} of {} | {} of {turns} | \
          {:.0} / {:.0} ms | {} | {} | {} |",
         sent as f64 / elapsed.as_secs_f64(),
         token.at(0.5),

@@ -1,6 +1,6 @@
 //! The jobs that wait for a hashing thread, in the order of their [`Standing`] at the moment when a
 //! thread is free, not when they came: who has been seen to guess meanwhile goes behind those who
-//! have not.
+//! have not, and to the threads that work for guesses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,11 +27,17 @@ pub(super) struct Waiting {
     pub(super) job: Box<dyn Job>,
 }
 
-/// A job whose turn has come.
-pub(super) struct Taken {
-    pub(super) job: Box<dyn Job>,
-    /// Whether it counts against [`Queue::most_guesses`] until [`Queue::guess_done`].
-    pub(super) is_guess: bool,
+/// For whom a thread works: for those whose allowance is used up, or for all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    Others,
+    Guesses,
+}
+
+impl Duty {
+    fn of(rank: Rank) -> Self {
+        if rank.is_guess() { Self::Guesses } else { Self::Others }
+    }
 }
 
 /// Why a job was not taken into the queue.
@@ -41,34 +47,42 @@ pub(super) enum Refused {
     Late,
 }
 
+/// How many threads there are for each duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Threads {
+    pub(super) others: usize,
+    pub(super) guesses: usize,
+}
+
+impl Threads {
+    pub(super) fn of(self, duty: Duty) -> usize {
+        match duty {
+            Duty::Others => self.others,
+            Duty::Guesses => self.guesses,
+        }
+    }
+}
+
 /// The waiting jobs, oldest first.
 pub(super) struct Queue {
     jobs: VecDeque<Waiting>,
     capacity: usize,
-    threads: usize,
-    guesses_running: usize,
+    threads: Threads,
     pub(super) is_closed: bool,
 }
 
 impl Queue {
-    /// For `capacity` waiting jobs and `threads` threads, at least one of each.
-    pub(super) fn new(capacity: usize, threads: usize) -> Self {
-        let (capacity, threads) = (capacity.max(1), threads.max(1));
-        Self { jobs: VecDeque::new(), capacity, threads, guesses_running: 0, is_closed: false }
+    /// For `capacity` waiting jobs, at least one.
+    pub(super) fn new(capacity: usize, threads: Threads) -> Self {
+        Self { jobs: VecDeque::new(), capacity: capacity.max(1), threads, is_closed: false }
     }
 
     pub(super) fn len(&self) -> usize {
         self.jobs.len()
     }
 
-    /// How many threads may work for likely guesses at once: the others are for those who have
-    /// given no reason for doubt.
-    fn most_guesses(&self) -> usize {
-        (self.threads / 2).max(1)
-    }
-
-    /// Appends a job, unless it would come too late behind those that go before it, where each takes
-    /// `cost`. A full queue makes room by giving up the last in order, if that is not the new one;
+    /// Appends a job, unless it would come too late behind those that go before it on the threads of
+    /// its duty, where each takes `cost`. A full queue makes room by giving up the last in order, if that is not the new one;
     /// says whether it did.
     ///
     /// Without the look at the deadline, a queue under overload begins each job just before its
@@ -80,8 +94,10 @@ impl Queue {
         cost: Duration,
     ) -> Result<Option<Box<dyn Job>>, Refused> {
         let rank = waiting.standing.rank(now);
-        let threads = if rank.is_guess() { self.most_guesses() } else { self.threads };
-        let ahead = self.jobs.iter().filter(|other| other.standing.rank(now) <= rank).count();
+        let duty = Duty::of(rank);
+        let is_ahead = |other: Rank| Duty::of(other) == duty && other <= rank;
+        let ahead = self.ranks(now).filter(|(other, _)| is_ahead(*other)).count();
+        let threads = self.threads.of(duty).max(1);
         // With nobody ahead it is always tried: an estimate that is too high corrects itself.
         let rounds = if ahead == 0 { 0 } else { (ahead / threads).saturating_add(1) };
         let wait = cost.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
@@ -98,26 +114,22 @@ impl Queue {
         Ok(given_up)
     }
 
-    /// Takes the first in order, of equals the oldest, that a thread may work on now. Removes those
+    /// Takes the first in order, of equals the oldest, that is a thread's duty by now. Removes those
     /// that nobody waits for any more, and adds their number to `skipped`.
-    pub(super) fn take(&mut self, now: Instant, skipped: &mut u64) -> Option<Taken> {
+    pub(super) fn take(
+        &mut self,
+        duty: Duty,
+        now: Instant,
+        skipped: &mut u64,
+    ) -> Option<Box<dyn Job>> {
         let before = self.jobs.len();
         self.jobs.retain(|waiting| now < waiting.deadline && waiting.job.is_awaited());
         *skipped += u64::try_from(before - self.jobs.len()).unwrap_or_default();
-        let has_room = self.guesses_running < self.most_guesses();
-        let (rank, place) = self
+        let (_, place) = self
             .ranks(now)
-            .filter(|(rank, _)| has_room || !rank.is_guess())
+            .filter(|(rank, _)| Duty::of(*rank) == duty)
             .min_by_key(|(rank, _)| *rank)?;
-        let Waiting { job, .. } = self.jobs.remove(place)?;
-        let is_guess = rank.is_guess();
-        self.guesses_running += usize::from(is_guess);
-        Some(Taken { job, is_guess })
-    }
-
-    /// A job that was a guess has ended.
-    pub(super) fn guess_done(&mut self) {
-        self.guesses_running = self.guesses_running.saturating_sub(1);
+        self.jobs.remove(place).map(|waiting| waiting.job)
     }
 
     fn ranks(&self, now: Instant) -> impl Iterator<Item = (Rank, usize)> {

@@ -27,14 +27,24 @@ fn free() -> Arc<Standing> {
     Arc::default()
 }
 
+/// Somebody whose allowance is used up.
+fn guesser() -> Arc<Standing> {
+    Standing::of_source(9, 1)
+}
+
 fn dead() {
     panic!("worked for the dead");
 }
 
-/// A job that keeps the only thread busy until told, and is known to have begun.
-async fn block(
-    lane: &Arc<HashingLane>,
-) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), AuthnError>>) {
+/// What a thread is kept busy with until told.
+type Blocked = (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), AuthnError>>);
+
+async fn block(lane: &Arc<HashingLane>) -> Blocked {
+    block_as(lane, free()).await
+}
+
+/// A job that keeps the only thread for this standing busy, and is known to have begun.
+async fn block_as(lane: &Arc<HashingLane>, standing: Arc<Standing>) -> Blocked {
     let (release, released) = mpsc::channel::<()>();
     let (begin, begun) = oneshot::channel();
     let lane = Arc::clone(lane);
@@ -43,7 +53,7 @@ async fn block(
             let _ = begin.send(());
             let _ = released.recv();
         };
-        lane.run(free(), far(), work).await
+        lane.run(standing, far(), work).await
     });
     begun.await.unwrap();
     (release, job)
@@ -248,10 +258,10 @@ async fn never_more_jobs_at_once_than_threads() {
 }
 
 /// Fills the queue of a blocked lane with a job for each standing, and gives the order in which
-/// they are done.
+/// they are done, each of the two threads after the other.
 async fn order(standings: &[Arc<Standing>], meanwhile: impl FnOnce()) -> Vec<usize> {
     let lane = Arc::new(HashingLane::new(1, 64).unwrap());
-    let (release, blocked) = block(&lane).await;
+    let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
     let (note, noted) = mpsc::channel();
     let mut jobs: Vec<_> = standings
         .iter()
@@ -265,10 +275,17 @@ async fn order(standings: &[Arc<Standing>], meanwhile: impl FnOnce()) -> Vec<usi
         assert!(poll!(job).is_pending());
     }
     meanwhile();
-    release.send(()).unwrap();
-    blocked.await.unwrap().unwrap();
+    let mut order = Vec::new();
+    for (release, blocked) in blocked {
+        release.send(()).unwrap();
+        blocked.await.unwrap().unwrap();
+        // What the other thread does comes later.
+        while let Ok(n) = noted.recv_timeout(Duration::from_millis(200)) {
+            order.push(n);
+        }
+    }
     join_all(jobs).await.into_iter().for_each(|done| done.unwrap());
-    noted.try_iter().collect()
+    order
 }
 
 #[tokio::test]
@@ -289,20 +306,21 @@ async fn the_order_is_that_of_what_is_known_by_now() {
 #[tokio::test]
 async fn a_full_queue_gives_up_a_guess_for_a_better_job_and_no_other() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
-    let (release, blocked) = block(&lane).await;
-    let evil = || Standing::of_source(9, 1);
-    let mut first = Box::pin(lane.run(evil(), far(), || 1));
-    let mut second = Box::pin(lane.run(evil(), far(), || 2));
+    let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
+    let mut first = Box::pin(lane.run(guesser(), far(), || 1));
+    let mut second = Box::pin(lane.run(guesser(), far(), || 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
-    assert!(overloaded(&lane.run(evil(), far(), || 3).await), "no better than they");
+    assert!(overloaded(&lane.run(guesser(), far(), || 3).await), "no better than they");
 
     let mut better = Box::pin(lane.run(free(), far(), || 4));
     assert!(poll!(&mut better).is_pending());
     assert!(overloaded(&second.await));
     assert_eq!((lane.stats().refused_full, lane.stats().waiting), (2, 2));
-    release.send(()).unwrap();
-    blocked.await.unwrap().unwrap();
+    for (release, blocked) in blocked {
+        release.send(()).unwrap();
+        blocked.await.unwrap().unwrap();
+    }
     assert_eq!((better.await.unwrap(), first.await.unwrap()), (4, 1));
 }
 
@@ -310,8 +328,8 @@ async fn a_full_queue_gives_up_a_guess_for_a_better_job_and_no_other() {
 #[tokio::test]
 async fn only_those_ahead_count_for_the_deadline() {
     let lane = Arc::new(HashingLane::new(1, 64).unwrap());
-    let (release, blocked) = block(&lane).await;
-    let evil = Standing::of_source(9, 1);
+    let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
+    let evil = guesser();
     let mut guesses: Vec<_> =
         (0..8).map(|_| lane.run(Arc::clone(&evil), far(), || ()).boxed_local()).collect();
     for guess in &mut guesses {
@@ -322,17 +340,19 @@ async fn only_those_ahead_count_for_the_deadline() {
     assert!(overloaded(&lane.run(evil, soon, || ()).await));
     let mut better = Box::pin(lane.run(free(), soon, || ()));
     assert!(poll!(&mut better).is_pending());
-    release.send(()).unwrap();
-    blocked.await.unwrap().unwrap();
+    for (release, blocked) in blocked {
+        release.send(()).unwrap();
+        blocked.await.unwrap().unwrap();
+    }
     better.await.unwrap();
 }
 
 #[tokio::test]
-async fn guesses_never_take_all_threads() {
-    let lane = Arc::new(HashingLane::new(2, 64).unwrap());
+async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
+    let lane = Arc::new(HashingLane::new(1, 64).unwrap());
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let evil = Standing::of_source(9, 1);
+    let evil = guesser();
     let mut guesses: Vec<_> = (0..4)
         .map(|_| {
             let released = Arc::clone(&released);
@@ -350,9 +370,19 @@ async fn guesses_never_take_all_threads() {
     for n in 0..8 {
         assert_eq!(lane.run(free(), patience, move || n).await.unwrap(), n);
     }
-    assert_eq!((lane.stats().running, lane.stats().waiting), (1, 3));
+    while (lane.stats().running, lane.stats().waiting) != (1, 3) {
+        assert!(Instant::now() < patience, "{:?}", lane.stats());
+        std::thread::yield_now();
+    }
     drop(release);
     join_all(guesses).await.into_iter().for_each(|done| done.unwrap());
+
+    #[cfg(target_os = "linux")]
+    for (standing, niceness) in [(free(), 0), (guesser(), GUESSES_GIVE_WAY)] {
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let before = own();
+        assert_eq!(lane.run(standing, far(), own).await.unwrap(), before + niceness);
+    }
 }
 
 #[test]

@@ -73,7 +73,12 @@ async fn verdict(from: Ipv4Addr, port: u16, credentials: &Value) -> std::io::Res
     }
 }
 
-/// Whom the attacker tries, and how.
+/// A wrong password of this user.
+pub(crate) fn password(user: &str, n: u32) -> Value {
+    json!({"user": user, "pass": format!("guess number {n}")})
+}
+
+/// How the attacker goes about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Guesses a second.
@@ -108,14 +113,14 @@ const UNDER_WAY: usize = 6_000;
 const TICK: Duration = Duration::from_millis(10);
 
 impl Attack {
-    /// Guesses the passwords of those whom `target` names, at each time it is asked.
+    /// Sends what `guess` makes of each number.
     pub(crate) fn start(
         port: u16,
         plan: Plan,
-        target: impl Fn() -> String + Send + 'static,
+        guess: impl Fn(u32) -> Value + Send + 'static,
     ) -> Self {
         let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
-        let task = tokio::spawn(attack(port, plan, target, Arc::clone(&tally), Arc::clone(&stop)));
+        let task = tokio::spawn(attack(port, plan, guess, Arc::clone(&tally), Arc::clone(&stop)));
         Self { tally, stop, task }
     }
 
@@ -130,7 +135,7 @@ impl Attack {
 async fn attack(
     port: u16,
     plan: Plan,
-    target: impl Fn() -> String,
+    guess: impl Fn(u32) -> Value,
     tally: Arc<Tally>,
     stop: Arc<AtomicBool>,
 ) {
@@ -143,7 +148,7 @@ async fn attack(
         let due = begun.elapsed().as_secs_f64() * f64::from(plan.rate);
         while f64::from(sent) < due {
             let from = source(plan.net, sent % plan.sources);
-            let fields = json!({"user": target(), "pass": format!("guess number {sent}")});
+            let fields = guess(sent);
             sent += 1;
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
             tally.sent.fetch_add(1, Relaxed);
