@@ -41,7 +41,8 @@ pub(super) fn tidy(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts `text` in a file's place. A new file is its owner's alone; one that is there keeps its mode.
+/// Puts `text` in a file's place. One that is there keeps its mode and its owner, also where root
+/// writes it; a new one is its owner's alone, who is that of the folder where root writes it.
 pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     // A link is followed, so that it stays one.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -49,12 +50,20 @@ pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     name.push(UNFINISHED);
     let beside = path.with_file_name(name);
     let write = || -> std::io::Result<()> {
+        // Where a link leads, nobody has tidied.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&beside)?;
-        if let Ok(found) = fs::metadata(&path) {
+        let found = fs::metadata(&path).ok();
+        #[cfg(unix)]
+        keep_owner(&file, found.as_ref(), &path)?;
+        if let Some(found) = found {
             file.set_permissions(found.permissions())?;
         }
         file.write_all(text.as_bytes())?;
@@ -63,6 +72,31 @@ pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         sync_folder_of(&path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Gives the new file the owner of the one that it replaces. The service may run as another user
+/// than who rotates its keys, and has to read them.
+#[cfg(unix)]
+fn keep_owner(new: &File, replaced: Option<&fs::Metadata>, path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let folder = match (replaced, path.parent()) {
+        (None, Some(folder)) if rustix::process::geteuid().is_root() => Some(fs::metadata(folder)?),
+        _ => None,
+    };
+    let Some(like) = replaced.or(folder.as_ref()) else { return Ok(()) };
+    let now = new.metadata()?;
+    if (now.uid(), now.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(new, Some(like.uid()), Some(like.gid())).map_err(|error| {
+        let words = format!(
+            "its owner (user {}, group {}) cannot be kept; run this as that user or as root: {error}",
+            like.uid(),
+            like.gid()
+        );
+        std::io::Error::new(error.kind(), words)
+    })
 }
 
 /// Removes a file, if it is there.
@@ -228,4 +262,49 @@ pub(super) fn publics_in(key: Key, folder: &Path, publics: &[&str]) -> Vec<PathB
         })
         .filter(|path| fs::read_to_string(path).is_ok_and(|text| publics.contains(&text.trim())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_keeps_its_owner_and_its_mode() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
+
+        const NOBODY: u32 = 65_534;
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        fs::write(&old, "before").unwrap();
+        fs::set_permissions(&old, PermissionsExt::from_mode(0o640)).unwrap();
+        // Only root can give files to others.
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            chown(&old, Some(NOBODY), Some(NOBODY)).unwrap();
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let owner = |path: &Path| fs::metadata(path).map(|it| (it.uid(), it.gid())).unwrap();
+        let before = owner(&old);
+        replace(&old, "after").unwrap();
+        replace(&new, "new").unwrap();
+        assert_eq!((owner(&old), owner(&new)), (before, before));
+        assert_eq!(is_root, before == (NOBODY, NOBODY));
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&old), mode(&new)), (0o640, 0o600));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_left_behind_a_link_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "before").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::write(folder.path().join(format!("file{UNFINISHED}")), "aft").unwrap();
+        replace(&link, "after").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "after");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 }

@@ -83,6 +83,15 @@ impl<'a> Rotator<'a> {
         {
             return Err(Usage(format!("--offline: {} is no folder", named.display())).into());
         }
+        if let Some(named) = offline
+            && named.canonicalize()? == folder.canonicalize()?
+        {
+            return Err(Usage(format!(
+                "--offline: {} is the folder of the keys in use; keep the others elsewhere",
+                named.display()
+            ))
+            .into());
+        }
         let beside = Some(folder.join("offline")).filter(|folder| folder.is_dir());
         let offline = offline.map(Path::to_owned).or(beside);
         let lock = files::lock(&folder)?;

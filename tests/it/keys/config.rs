@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Fleet, generations};
 use crate::harness::deployment::Mode;
+use crate::harness::service::Service;
 use crate::harness::{loudly, raw};
 
 #[test]
@@ -55,6 +56,34 @@ fn a_single_server_refuses_connections_while_it_restarts_and_no_longer() {
     };
     loudly(&format!("a single server took no login for {back:?} while it was restarted"));
     fleet.loads.iter().for_each(|load| load.come_back(0));
+    fleet.rotate(&[]);
+    fleet.end();
+}
+
+/// Whoever follows the command's words stops instances while servers are restarted.
+#[test]
+fn stopped_instances_are_not_taken_for_changed_over() {
+    let mut fleet = Fleet::start(Mode::Config, 1);
+    loop {
+        let word = fleet.init().cli(&["--json", "keys", "rotate"]).success().json();
+        if word["keys"][0]["next"].get("restart_servers").is_some() {
+            break;
+        }
+        fleet.obey(&word);
+    }
+    fleet.loads.iter().for_each(|load| load.leave(0));
+    std::thread::sleep(Duration::from_millis(500));
+    fleet.instances.iter_mut().for_each(|instance| assert!(instance.stop().success()));
+    let word = fleet.init().cli(&["--json", "keys", "rotate"]).success().json();
+    assert!(word["keys"][0]["next"].get("restart_servers").is_some(), "{word}");
+    for key in ["issuer", "xkey"] {
+        assert_eq!(generations(fleet.init(), key).len(), 2, "the servers have the old {key}");
+    }
+    fleet.cluster.nodes[0].stop();
+    fleet.cluster.nodes[0].restart();
+    fleet.instances.iter_mut().for_each(Service::restart);
+    fleet.loads.iter().for_each(|load| load.come_back(0));
+    fleet.more(12);
     fleet.rotate(&[]);
     fleet.end();
 }

@@ -197,6 +197,8 @@ fn a_key_whose_next_generation_is_elsewhere_and_other_mistakes() {
     };
     refused(&["user-signing"], &["next generation of user-signing", "--offline DIR"]);
     refused(&["--offline", "nowhere"], &["nowhere", "no folder"]);
+    let same = keys.join("../keys");
+    refused(&["--offline", same.to_str().unwrap()], &["../keys", "the keys in use"]);
     refused(&["issuer"], &["no issuer in the mode `operator`", "user-signing"]);
     assert_eq!(files(&deployment), before, "nothing is left behind");
 

@@ -19,8 +19,10 @@ impl Rotator<'_> {
         let (old, new) = (rotation.old.as_str(), rotation.new.as_str());
         let new_file = self.seed(key, new)?;
         let only = |generations: &[String]| *generations == [new.to_owned()];
-        // Once the servers have changed, the old one may be gone from here.
-        if self.find_seed(key, old).is_some() && self.instances(key, only).is_some() {
+        // Once the servers have changed, the old one may be gone from here. That all instances have
+        // the new one alone says so, unless none runs.
+        let have_changed = self.instances.count() > 0 && self.instances(key, only).is_none();
+        if self.find_seed(key, old).is_some() && !have_changed {
             let behind = self.servers_behind(key, new).await?;
             if behind.as_ref().is_none_or(|behind| !behind.is_empty()) {
                 let old_file = self.seed(key, old)?;
