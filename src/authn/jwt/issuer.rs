@@ -214,7 +214,16 @@ impl Issuer {
                 let key = keeper.key(token.key_id(), algorithm).await.map_err(|unavailable| {
                     AuthnError::Keys { issuer: self.settings.name.clone(), reason: unavailable.0 }
                 })?;
-                Ok(key.and_then(|key| token.verify([key.decoding()], algorithm)))
+                let mut key = match key {
+                    Ok(key) => key,
+                    Err(flaw) => return Ok(Err(flaw)),
+                };
+                if !token.is_signed_by(key.decoding(), algorithm)
+                    && let Some(another) = keeper.another(token.key_id(), algorithm).await
+                {
+                    key = another;
+                }
+                Ok(token.verify([key.decoding()], algorithm))
             }
         }
     }

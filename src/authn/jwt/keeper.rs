@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Choice, Key, KeySet};
@@ -39,6 +39,10 @@ impl Pace {
     };
 }
 
+/// So many logins may wait for a fetch at once: whoever sends JWTs of made-up keys while the issuer
+/// hangs must not take up all decisions under way.
+const WAITING: usize = 64;
+
 /// How far the keeper has come.
 #[derive(Debug, Clone, Default)]
 struct Progress {
@@ -49,6 +53,15 @@ struct Progress {
     fault: Option<Arc<str>>,
     fetches: u64,
     failures: u64,
+}
+
+impl Progress {
+    fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice {
+        match &self.keys {
+            Some(keys) => keys.choose(id, algorithm),
+            None => Choice::Unknown,
+        }
+    }
 }
 
 /// The keys cannot be had, which is no fault of the client's.
@@ -73,12 +86,15 @@ pub(super) struct Keeper {
     /// When a fetch was last asked for because of a key that was not known.
     asked: Mutex<Option<Instant>>,
     wake: Notify,
+    waiting: Semaphore,
 }
 
 impl Keeper {
     pub(super) fn new(issuer: String, origin: Origin, pace: Pace) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self { issuer, origin, pace, progress, asked: Mutex::default(), wake: Notify::new() }
+        let (asked, wake) = (Mutex::default(), Notify::new());
+        let waiting = Semaphore::new(WAITING);
+        Self { issuer, origin, pace, progress, asked, wake, waiting }
     }
 
     /// The key that fits. One that is not known is looked for at the issuer; as long as that does
@@ -88,19 +104,11 @@ impl Keeper {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Result<Arc<Key>, Flaw>, Unavailable> {
-        let choose = |progress: &Progress| match &progress.keys {
-            Some(keys) => keys.choose(id, algorithm),
-            None => Choice::Unknown,
-        };
+        let choose = |progress: &Progress| progress.choose(id, algorithm);
         let mut choice = choose(&self.progress.borrow());
         if matches!(choice, Choice::Unknown) {
-            let asked = self.ask();
-            let mut progress = self.progress.subscribe();
-            let answered = progress.wait_for(|progress| {
-                progress.began >= Some(asked) || !matches!(choose(progress), Choice::Unknown)
-            });
-            let closed = |_| Unavailable("nothing fetches its keys any more".into());
-            let progress = answered.await.map_err(closed)?;
+            let is_found = |progress: &Progress| !matches!(choose(progress), Choice::Unknown);
+            let progress = self.fetched(is_found).await?;
             choice = choose(&progress);
             if let (Choice::Unknown, Some(fault)) = (&choice, &progress.fault) {
                 return Err(Unavailable(Arc::clone(fault)));
@@ -113,14 +121,40 @@ impl Keeper {
         })
     }
 
+    /// The key that fits by now, where the one that did has not signed: the issuer may have put
+    /// another in its place. `None` where that cannot be found out.
+    pub(super) async fn another(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
+        match self.fetched(|_| false).await.ok()?.choose(id, algorithm) {
+            Choice::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// What there is once a fetch is over that is asked for now or was a short while ago, or as
+    /// soon as it is enough.
+    async fn fetched(
+        &self,
+        is_enough: impl Fn(&Progress) -> bool,
+    ) -> Result<Progress, Unavailable> {
+        let many = |_| Unavailable("too many logins wait for its keys".into());
+        let _place = self.waiting.try_acquire().map_err(many)?;
+        let asked = self.ask();
+        let mut progress = self.progress.subscribe();
+        let is_over = |progress: &Progress| progress.began >= Some(asked) || is_enough(progress);
+        let closed = |_| Unavailable("nothing fetches its keys any more".into());
+        Ok(progress.wait_for(is_over).await.map_err(closed)?.clone())
+    }
+
     /// Asks for a fetch, unless that was done a short while ago; says when it was.
     fn ask(&self) -> Instant {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         match *asked {
             Some(at) if at.elapsed() < self.pace.unknown_key => at,
             _ => {
+                // First, or the fetch could begin before it.
+                let now = *asked.insert(Instant::now());
                 self.wake.notify_one();
-                *asked.insert(Instant::now())
+                now
             }
         }
     }

@@ -151,11 +151,13 @@ impl<'a> Unverified<'a> {
         keys: impl IntoIterator<Item = &'k DecodingKey>,
         algorithm: Algorithm,
     ) -> Result<Verified, Flaw> {
-        let message = self.message.as_bytes();
-        let is_signed = keys.into_iter().any(|key| {
-            jsonwebtoken::crypto::verify(self.signature, message, key, algorithm).unwrap_or(false)
-        });
+        let is_signed = keys.into_iter().any(|key| self.is_signed_by(key, algorithm));
         if is_signed { Ok(Verified(self.claims)) } else { Err(Flaw::Signature) }
+    }
+
+    pub(super) fn is_signed_by(&self, key: &DecodingKey, algorithm: Algorithm) -> bool {
+        let message = self.message.as_bytes();
+        jsonwebtoken::crypto::verify(self.signature, message, key, algorithm).unwrap_or(false)
     }
 }
 

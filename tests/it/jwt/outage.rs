@@ -37,6 +37,19 @@ fn a_key_that_is_taken_back_is_refused_after_the_next_fetch() {
     bench.admits(&next.sign(&bench.issuer.claims("shop")));
 }
 
+/// An issuer that gives its keys no ids, or one id after the other to several.
+#[test]
+fn a_key_in_the_place_of_another_is_found() {
+    let bench = Bench::start(Mode::Config, "");
+    bench.deployment.tenant_add("shop", &[]);
+    bench.admits(&bench.jwt("shop"));
+    let next = Signer::new("first", Algorithm::RS256);
+    assert_eq!(next.jwk()["kid"], bench.signer.jwk()["kid"]);
+    bench.issuer.serve(&[&next]);
+    bench.admits(&next.sign(&bench.issuer.claims("shop")));
+    bench.refuses("the key that is gone", &bench.jwt("shop"), "invalid_token");
+}
+
 fn metric(bench: &Bench, name: &str) -> String {
     let series = format!("nats_callout_issuer_{name}{{issuer=\"kc\"}} ");
     let metrics = http::get(bench.deployment.http(), "/metrics").expect("metrics").body;

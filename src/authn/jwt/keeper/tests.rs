@@ -183,3 +183,21 @@ async fn a_file_that_changes_is_read_again() {
     case.fetched(2).await;
     assert_eq!(case.keeper.standing().keys, 2);
 }
+
+/// As many as an attacker likes could come while the issuer hangs.
+#[tokio::test]
+async fn only_so_many_wait_for_a_fetch() {
+    let case = case(STILL, &["a"]);
+    let ids: Vec<String> = (0..=WAITING).map(|n| format!("unknown-{n}")).collect();
+    let mut all: Vec<_> = ids.iter().map(|id| Box::pin(case.finds(id))).collect();
+    let mut last = all.pop().unwrap();
+    for one in &mut all {
+        assert!(futures_util::poll!(one).is_pending());
+    }
+    let std::task::Poll::Ready(refused) = futures_util::poll!(&mut last) else { panic!("waits") };
+    assert!(refused.unwrap_err().contains("too many"));
+    case.start();
+    let found = futures_util::future::join_all(all).await;
+    assert!(found.iter().all(|found| *found == Ok(false)), "{found:?}");
+    assert_eq!(case.finds("a").await, Ok(true));
+}
