@@ -20,9 +20,11 @@ const HEX_LEN: usize = 32;
 /// Whether it has the form of a token, a JWT, the seed of an nkey or a password's hash.
 pub(crate) fn is_secret(word: &str) -> bool {
     let base32 = |byte: u8| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte);
-    word.starts_with(token::PREFIX)
+    let is_seed =
+        |part: &str| part.len() == SEED_LEN && part.starts_with('S') && part.bytes().all(base32);
+    word.contains(token::PREFIX)
         || (word.starts_with("eyJ") && word.len() >= MADE_LEN)
-        || (word.len() == SEED_LEN && word.starts_with('S') && word.bytes().all(base32))
+        || word.split(['-', '_', '+']).any(is_seed)
         || (word.starts_with('$') && word.matches('$').count() > 2)
 }
 
@@ -67,7 +69,7 @@ fn without(text: &str, is_secret: fn(&str) -> bool) -> Cow<'_, str> {
 fn word_len(text: &str) -> usize {
     let is_part = |c: char| match text.starts_with('$') {
         true => !c.is_whitespace() && !"\"'`;".contains(c),
-        false => c.is_ascii_alphanumeric() || "_-+=".contains(c),
+        false => c.is_ascii_alphanumeric() || "_-+".contains(c),
     };
     text.find(|c| !is_part(c)).unwrap_or(text.len())
 }
@@ -92,6 +94,13 @@ mod tests {
         }
         let text = format!("no file /keys/{SEED}: `é{SEED}`");
         assert_eq!(without_secrets(&text), "no file /keys/(redacted): `é(redacted)`");
+        for name in ["password=", "NATS_TOKEN=", "seed:", "user_", "key-"] {
+            for secret in ["nct_0123456789ABCDEFGHIJKLMNOPQRSTUV3YmFeT", SEED] {
+                let text = format!("{name}{secret}");
+                let kept = without_secrets(&text);
+                assert!(!kept.contains(&secret[4..]), "{kept}");
+            }
+        }
         let text = "postgres://me:V7w3tLq8ZsRy0PbJ6nHk@host:5432/db";
         assert_eq!(without_likely_secrets(text), "postgres://me:(redacted)@host:5432/db");
         assert_eq!(without_secrets(text), text);
