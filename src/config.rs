@@ -23,6 +23,7 @@ use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
+use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
 use crate::provision::streams::Limits;
 use crate::store::{self, Isolation, TenantId};
@@ -95,7 +96,8 @@ pub struct NatsTls {
     /// Who vouches for the servers, beside the authorities that the operating system knows.
     pub ca: Option<PathBuf>,
     /// The certificate to show to servers that ask for one, and its key. It opens no login, and
-    /// lies where the machine's certificates do: it is none of [`Config::key_files`].
+    /// lies where the machine's certificates do, whose group may read it: it is none of
+    /// [`Config::key_files`].
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -431,6 +433,15 @@ impl Config {
         });
         let files = logins.into_iter().chain(lists).chain(secrets.flatten());
         files.map(PathBuf::as_path).collect()
+    }
+
+    /// Every file of secrets that others than the service can get at.
+    #[must_use]
+    pub fn audit(&self) -> Vec<KeyFileError> {
+        let mut faults = keyfile::audit(self.key_files());
+        let certificates = self.nats.tls.identity.iter();
+        faults.extend(certificates.filter_map(|(_, key)| keyfile::audit_shared(key).err()));
+        faults
     }
 
     /// Whether an issuer's JWT may admit users that have no row.

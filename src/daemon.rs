@@ -118,7 +118,7 @@ pub async fn run(
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
-    let faults = keyfile::audit(config.key_files());
+    let faults = config.audit();
     if !faults.is_empty() {
         return Err(DaemonError::Keys(faults));
     }

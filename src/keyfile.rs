@@ -179,6 +179,12 @@ pub fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError>
     faults
 }
 
+/// Checks that a file which its group may need too, such as the key of a certificate, is nobody
+/// else's to read.
+pub fn audit_shared(path: &Path) -> Result<(), KeyFileError> {
+    exposed_to(path, 0o007, "640")
+}
+
 fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileError>) {
     let unreadable = |source| KeyFileError::Unreadable { path: folder.to_owned(), source };
     let is_new = match folder.canonicalize() {
@@ -230,22 +236,25 @@ fn check_modes(path: &Path) -> Result<(), KeyFileError> {
     }
 }
 
-#[cfg(unix)]
 fn exposed(path: &Path) -> Result<(), KeyFileError> {
+    exposed_to(path, 0o077, if path.is_dir() { "700" } else { "600" })
+}
+
+#[cfg(unix)]
+fn exposed_to(path: &Path, whom: u32, remedy: &'static str) -> Result<(), KeyFileError> {
     use std::os::unix::fs::PermissionsExt as _;
 
     let found = fs::metadata(path)
         .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
     let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
+    if mode & whom == 0 {
         return Ok(());
     }
-    let remedy = if found.is_dir() { "700" } else { "600" };
     Err(KeyFileError::Exposed { path: path.to_owned(), mode, remedy })
 }
 
 #[cfg(not(unix))]
-fn exposed(_: &Path) -> Result<(), KeyFileError> {
+fn exposed_to(_: &Path, _: u32, _: &'static str) -> Result<(), KeyFileError> {
     Ok(())
 }
 
@@ -382,6 +391,18 @@ mod tests {
             fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(mode)).unwrap();
             assert!(xkey(&path).is_err(), "{mode:o}");
             assert_eq!(audit([path.as_path()]).len(), 1, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_certificate_may_be_its_groups() {
+        let folder = Folder::new();
+        for (mode, fits) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+            let key = folder.write(&format!("{mode:o}"), "key", mode);
+            let audit = audit_shared(&key);
+            assert_eq!(audit.is_ok(), fits, "{mode:o}");
+            let text = audit.err().map(|fault| fault.to_string()).unwrap_or_default();
+            assert_eq!(text.contains("chmod 640"), !fits, "{text}");
         }
     }
 }

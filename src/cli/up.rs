@@ -19,7 +19,6 @@ use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
-use crate::keyfile;
 
 /// The last patience with a service that does not end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -49,7 +48,7 @@ pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
 
 /// Refuses to run while anybody but the owner can get at a key.
 fn check_keys(config: &Config) -> anyhow::Result<()> {
-    let faults = keyfile::audit(config.key_files());
+    let faults = config.audit();
     if faults.is_empty() {
         return Ok(());
     }

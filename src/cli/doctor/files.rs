@@ -24,7 +24,7 @@ pub(super) struct Keys {
 
 pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
     let before = findings.0.len();
-    for fault in keyfile::audit(config.key_files()) {
+    for fault in config.audit() {
         add(findings, &fault);
     }
     let mut keys = Keys::default();

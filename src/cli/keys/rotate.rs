@@ -73,7 +73,7 @@ impl<'a> Rotator<'a> {
         now: bool,
     ) -> anyhow::Result<Self> {
         let config = load(&context.config.file, Files::MustExist)?;
-        let faults = keyfile::audit(config.key_files());
+        let faults = config.audit();
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault.into());
         }
