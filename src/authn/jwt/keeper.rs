@@ -34,7 +34,7 @@ impl Pace {
     pub(super) const DEFAULT: Self = Self {
         unknown_key: Duration::from_secs(30),
         life: Duration::from_secs(600),
-        lives: (Duration::from_secs(300), Duration::from_secs(3_600)),
+        lives: (Duration::from_secs(30), Duration::from_secs(3_600)),
         retry: (Duration::from_secs(1), Duration::from_secs(30)),
     };
 }

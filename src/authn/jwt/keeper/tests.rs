@@ -162,7 +162,7 @@ async fn keys_are_renewed_before_they_expire() {
         let fetched = Fetched { keys: keys.unwrap(), max_age };
         Keeper { pace: Pace::DEFAULT, ..clone(keeper) }.until_renewal(&fetched).as_secs()
     };
-    assert_eq!(renewal(0), 240);
+    assert_eq!(renewal(0), 24);
     assert_eq!(renewal(1_000), 800);
     assert_eq!(renewal(1_000_000), 2_880, "a key that is taken back is not accepted for long");
 }
