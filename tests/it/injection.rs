@@ -4,6 +4,7 @@
 //!
 //! A policy of one's own belongs into [`policies`]; what is another tenant's is in [`Space`].
 
+mod claims;
 mod rows;
 mod session;
 

@@ -21,10 +21,10 @@ use std::time::Duration;
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 
 /// A deployment that takes the JWTs of one issuer, by discovery.
-struct Bench {
-    deployment: Deployment,
-    issuer: Issuer,
-    signer: Signer,
+pub(crate) struct Bench {
+    pub(crate) deployment: Deployment,
+    pub(crate) issuer: Issuer,
+    pub(crate) signer: Signer,
 }
 
 impl Bench {
@@ -37,6 +37,23 @@ impl Bench {
         let issuer = Issuer::start(&[&signer]);
         let table = issuer.table("kc", lines);
         Self { deployment: deployment(mode, &table), issuer, signer }
+    }
+
+    /// With a policy of this name, the same in both forms.
+    pub(crate) fn start_with_policy(mode: Mode, lines: &str, name: &str, rule: &str) -> Self {
+        let signer = Signer::new("first", Algorithm::EdDSA);
+        let issuer = Issuer::start(&[&signer]);
+        let mut deployment = Deployment::start(mode);
+        let folder = deployment.dir().join("own");
+        std::fs::create_dir(&folder).unwrap();
+        let text = format!("[account]\n{rule}[shared]\n{rule}");
+        std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
+        let config = deployment.config();
+        let text = std::fs::read_to_string(&config).unwrap().replace("[policies]\n", "");
+        let lines = format!("{lines}\n[policies]\nfolder = \"own\"");
+        std::fs::write(&config, text + &issuer.table("kc", &lines)).unwrap();
+        deployment.service.restart();
+        Self { deployment, issuer, signer }
     }
 
     /// A sound JWT of a user.
@@ -117,7 +134,7 @@ pub(crate) fn deployment(mode: Mode, tables: &str) -> Deployment {
     deployment
 }
 
-fn add_to_config(deployment: &Deployment, tables: &str) {
+pub(crate) fn add_to_config(deployment: &Deployment, tables: &str) {
     let path = deployment.config();
     let mut text = std::fs::read_to_string(&path).unwrap();
     write!(text, "{tables}").unwrap();

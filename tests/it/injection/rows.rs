@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 
 /// What ids, names and entries of lists are made of here.
-const ODD: [&str; 38] = [
+pub(super) const ODD: [&str; 38] = [
     "",
     " ",
     ".",
@@ -70,20 +70,25 @@ const SUBJECTS: [&str; 14] = [
 ];
 
 /// Legal ids that look like a victim's, or like a part of one.
-const LIKE: [&str; 7] = ["V", "v-", "-v", "vv", "_", "v_w", "0"];
+pub(super) const LIKE: [&str; 7] = ["V", "v-", "-v", "vv", "_", "v_w", "0"];
 
 /// Logins at once: fewer than would keep each other waiting.
 const WORKERS: usize = 12;
 
 /// How often a login is tried that the service has no time for.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
-/// A row to be written.
+/// A row to be written, and who it is.
 struct Row {
-    label: String,
-    tenant: String,
+    attacker: Attacker,
     user: String,
     sql: String,
+}
+
+/// Somebody who tries to reach others.
+pub(super) struct Attacker {
+    pub(super) label: String,
+    pub(super) tenant: String,
 }
 
 /// A text in SQL, whatever its bytes.
@@ -112,8 +117,10 @@ fn rows(database: &Initialised, hash: &str, isolation: &str) -> Vec<Row> {
         let [policy, account, publish, subscribe] = more;
         let kind = if publish == "'[]'" && subscribe == "'[]'" { "bb" } else { "service" };
         rows.push(Row {
-            label: format!("{label} {text:?}"),
-            tenant: tenant.0.to_owned(),
+            attacker: Attacker {
+                label: format!("{label} {text:?}"),
+                tenant: tenant.0.to_owned(),
+            },
             user: user.0.to_owned(),
             sql: format!(
                 "INSERT INTO tenants (id, name, isolation, js_storage, account) \
@@ -169,10 +176,10 @@ fn rows(database: &Initialised, hash: &str, isolation: &str) -> Vec<Row> {
 }
 
 /// The tenants that nobody may reach, with ears on all that is theirs.
-struct Victims(Vec<(&'static str, Session)>);
+pub(super) struct Victims(Vec<(&'static str, Session)>);
 
 impl Victims {
-    fn new(deployment: &Deployment) -> Self {
+    pub(super) fn new(deployment: &Deployment) -> Self {
         let tenants: &[(&str, &[&str])] = match deployment.mode {
             Mode::Operator => &[("v", &["--isolation", "shared"]), ("w", &[])],
             Mode::Config => &[("v", &[])],
@@ -217,7 +224,7 @@ impl Victims {
 
 /// Tries everything from one connection. The server closes it where an odd id splits a line of the
 /// protocol, and the service where the row has changed: that reaches nobody either.
-fn attack(row: &Row, attacker: &mut Session, victims: &mut Victims) {
+pub(super) fn attack(by: &Attacker, session: &mut Session, victims: &mut Victims) {
     let mut lines = String::new();
     for (sid, subject) in [
         "user.v.>",
@@ -238,10 +245,10 @@ fn attack(row: &Row, attacker: &mut Session, victims: &mut Victims) {
     {
         lines.push_str(&format!("SUB {subject} {sid}\r\nSUB {subject} q {}\r\n", sid + 100));
     }
-    let _ = attacker.try_say(&lines);
+    let _ = session.try_say(&lines);
     victims.speak();
-    let heard = attacker.try_say("").unwrap_or_default();
-    assert!(!heard.iter().any(|line| line.contains("victim")), "{}: {heard:?}", row.label);
+    let heard = session.try_say("").unwrap_or_default();
+    assert!(!heard.iter().any(|line| line.contains("victim")), "{}: {heard:?}", by.label);
     let mut lines = String::new();
     for subject in [
         "user.v.Events",
@@ -255,11 +262,11 @@ fn attack(row: &Row, attacker: &mut Session, victims: &mut Victims) {
         "pool.user.v.Events",
     ] {
         lines.push_str(&format!("PUB {subject} 6\r\nforged\r\n"));
-        lines.push_str(&format!("PUB user.{}.Events {subject} 6\r\nforged\r\n", row.tenant));
+        lines.push_str(&format!("PUB user.{}.Events {subject} 6\r\nforged\r\n", by.tenant));
         lines.push_str(&format!("PUB Events {subject} 6\r\nforged\r\n"));
     }
-    let _ = attacker.try_say(&lines);
-    victims.have_not_heard("forged", &row.label);
+    let _ = session.try_say(&lines);
+    victims.have_not_heard("forged", &by.label);
 }
 
 /// Writes the rows, logs in as each of them, and attacks; gives how many rows the database refused,
@@ -289,7 +296,7 @@ fn reach_nobody(
             match session {
                 None => counts[1] += 1,
                 Some(mut session) => {
-                    attack(row, &mut session, victims);
+                    attack(&row.attacker, &mut session, victims);
                     counts[2] += 1;
                 }
             }

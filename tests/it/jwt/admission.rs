@@ -142,24 +142,10 @@ fn a_tenants_end_closes_users_without_a_row_in_config_mode() {
 #[test]
 fn a_policy_of_their_own() {
     for mode in [Mode::Operator, Mode::Config] {
-        let lines = "users = \"policy\"\ntenant = \"shop\"\npolicy = \"guest\"\n\
-                     [policies]\nfolder = \"own\"";
-        let mut bench = Bench {
-            deployment: crate::harness::deployment::Deployment::start(mode),
-            issuer: crate::harness::issuer::Issuer::start(&[]),
-            signer: crate::harness::issuer::Signer::new("k", jsonwebtoken::Algorithm::EdDSA),
-        };
-        bench.issuer.serve(&[&bench.signer]);
-        let folder = bench.deployment.dir().join("own");
-        std::fs::create_dir(&folder).unwrap();
+        let lines = "users = \"policy\"\ntenant = \"shop\"\npolicy = \"guest\"";
         let rule =
             "publish = [\"user.{{tenant.id}}.guests\"]\nsubscribe = [\"_INBOX_{{tenant.id}}.>\"]\n";
-        std::fs::write(folder.join("guest.toml"), format!("[account]\n{rule}[shared]\n{rule}"))
-            .unwrap();
-        let config = bench.deployment.config();
-        let text = std::fs::read_to_string(&config).unwrap().replace("[policies]\n", "");
-        std::fs::write(&config, text + &bench.issuer.table("kc", lines)).unwrap();
-        bench.deployment.service.restart();
+        let bench = Bench::start_with_policy(mode, lines, "guest", rule);
         bench.deployment.tenant_add("shop", &[]);
         let seen = test_command(&bench.deployment, &["shop", "--token-stdin"], &bench.jwt("gast"));
         let seen = seen.success().json();
