@@ -232,7 +232,7 @@ async fn steady(port: u16, from: Ipv4Addr, credentials: Value, stop: Arc<AtomicB
 
 /// The time of each kind of refusal, one after the other in every round.
 fn refusals(args: &Args, mode: Mode) {
-    let states = States::new(mode);
+    let states = States::new(mode, "0");
     let port = states.deployment.server.port();
     let mut cases: Vec<_> =
         states::passwords().into_iter().map(|case| (case, Vec::new())).collect();

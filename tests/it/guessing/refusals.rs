@@ -42,7 +42,7 @@ fn logged(deployment: &Deployment, user: &str, seen: usize) -> Vec<String> {
 }
 
 fn all_alike(mode: Mode) {
-    let states = States::new(mode);
+    let states = States::new(mode, "0");
     let deployment = &states.deployment;
     let port = deployment.server.port();
     let hashes = || metric(deployment, "nats_callout_hashing_done_total");
@@ -80,4 +80,45 @@ fn every_refusal_has_the_same_words_and_costs_one_hash_in_operator_mode() {
 #[test]
 fn every_refusal_has_the_same_words_and_costs_one_hash_in_config_mode() {
     all_alike(Mode::Config);
+}
+
+/// Who has used up an account's allowance waits before his hash, and hears the same: whether there
+/// is such an account, and what state it is in, makes no difference.
+fn all_slowed_down_alike(mode: Mode) {
+    let states = States::new(mode, "2");
+    let deployment = &states.deployment;
+    let counts = || {
+        ["hashing_done_total", "guesses_delayed_total", "guesses_dropped_total"]
+            .map(|name| metric(deployment, &format!("nats_callout_{name}")))
+    };
+    for user in ["nobody", "alice", "suspended", "of-suspended", "expired", "without", "unusable"] {
+        let credentials = json!({"user": user, "pass": "wrong"});
+        for (attempt, wait) in [(1, 0), (2, 0), (3, 50), (4, 100)] {
+            let before = counts();
+            let (verdict, took) = raw::connect(deployment.server.port(), &credentials);
+            let heard = Verdict::Refused("-ERR 'Authorization Violation'\r\n".to_owned());
+            assert_eq!(verdict, heard, "{user}, attempt {attempt}");
+            assert!(took >= Duration::from_millis(wait), "{user}, attempt {attempt}: {took:?}");
+            assert!(took < Duration::from_millis(1_900), "{user}, no answer: {took:?}");
+            let after = counts();
+            let change = [0, 1, 2].map(|n| after[n] - before[n]);
+            let waits = f64::from(u8::from(wait > 0));
+            assert_eq!(change, [1.0, waits, 0.0], "{user}, attempt {attempt}");
+        }
+    }
+    // Slowed down and not shut out.
+    let right = json!({"user": "alice", "pass": PASSWORD});
+    let (verdict, took) = raw::connect(deployment.server.port(), &right);
+    assert_eq!(verdict, Verdict::Admitted);
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+}
+
+#[test]
+fn who_guesses_hears_the_same_of_every_account_in_operator_mode() {
+    all_slowed_down_alike(Mode::Operator);
+}
+
+#[test]
+fn who_guesses_hears_the_same_of_every_account_in_config_mode() {
+    all_slowed_down_alike(Mode::Config);
 }

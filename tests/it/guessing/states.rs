@@ -22,12 +22,13 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// Slowing down is off, since the same accounts are tried again and again.
-    pub(crate) fn new(mode: Mode) -> Self {
+    /// With so many free failures of an account; none slows down nobody, so that the same ones can
+    /// be tried again and again.
+    pub(crate) fn new(mode: Mode, account_failures: &str) -> Self {
         let deployment = Deployment::start_set(
             mode,
             &[
-                ("NATS_CALLOUT_GUESSING_ACCOUNT_FAILURES", "0"),
+                ("NATS_CALLOUT_GUESSING_ACCOUNT_FAILURES", account_failures),
                 ("NATS_CALLOUT_GUESSING_SOURCE_FAILURES", "0"),
             ],
         );
