@@ -5,6 +5,7 @@ mod config;
 mod types;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -16,8 +17,10 @@ use serde_json::{Value, json};
 
 use crate::events::{login, stored};
 use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::issuer::{seconds_from_now, sign_with_secret};
 use crate::harness::service::{self, Output};
 use crate::harness::{eventually, http, raw};
+use crate::jwt::add_to_config;
 
 /// A random secret whose characters look different in a URL.
 fn canary(of: &str) -> String {
@@ -148,8 +151,19 @@ impl Scene {
 }
 
 async fn shown_nowhere(mode: Mode) {
-    let deployment = Deployment::start_set(mode, &[("NATS_CALLOUT_LOG_LEVEL", "trace")]);
+    let mut deployment = Deployment::start_set(mode, &[("NATS_CALLOUT_LOG_LEVEL", "trace")]);
+    let shared = canary("license");
+    let file = deployment.dir().join("keys/license.secret");
+    std::fs::write(&file, &shared).expect("a file");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("a mode");
+    add_to_config(
+        &deployment,
+        "\n[issuers.license]\nissuer = \"license-server\"\naudience = [\"nats\"]\n\
+         secret = [\"keys/license.secret\"]\n",
+    );
+    deployment.service.restart();
     let scene = Scene { watch: Watch::default(), deployment };
+    scene.watch.secret("an issuer's secret", &shared);
     let (watch, deployment) = (&scene.watch, &scene.deployment);
     for (file, seed) in seeds(&deployment.dir().join("keys")) {
         watch.secret(&file, &seed);
@@ -171,7 +185,23 @@ async fn shown_nowhere(mode: Mode) {
         &format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", BASE64URL.encode(canary("jwt").as_bytes())),
     );
 
+    let signed = |name: &str, audience: &str, seconds: i64| {
+        let claims = json!({
+            "iss": "license-server", "sub": "alice", "aud": audience,
+            "exp": seconds_from_now(seconds), "jti": canary(name),
+        });
+        let header = json!({"alg": "HS256", "typ": "JWT"});
+        watch.secret(name, &sign_with_secret(shared.as_bytes(), &header, &claims))
+    };
+    let sound = signed("a sound JWT", "nats", 600);
+    let ended = signed("an expired JWT", "nats", -600);
+    let others = signed("a JWT for others", "others", 600);
+    for credentials in [json!({"auth_token": ended}), json!({"user": "alice", "pass": others})] {
+        assert!(!scene.connect(&credentials));
+    }
     for credentials in [
+        json!({"auth_token": sound}),
+        json!({"user": "alice", "pass": sound}),
         json!({"user": "shop", "pass": admin}),
         json!({"user": "alice", "pass": alice}),
         json!({"user": "alice", "pass": token}),
@@ -204,6 +234,11 @@ async fn shown_nowhere(mode: Mode) {
         &["--json", "doctor"],
         &["test", "shop", "alice"],
         &["--json", "test", "shop"],
+        &["--json", "policy", "explain", "alice", "--claim", &format!("role={sound}")],
+        &["policy", "check"],
+        &["keys", "list"],
+        &["--json", "keys", "list"],
+        &["keys", "rotate", "--dry-run"],
         &["--json", "bench", "--kind", "password", "--create", "2", "--count", "4", "-c", "2"],
         &["bench", "--kind", "token", "--create", "2", "--count", "4", "-c", "2"],
     ] {
@@ -214,6 +249,8 @@ async fn shown_nowhere(mode: Mode) {
         ("--password-stdin", &wrong),
         ("--password-stdin", &unknown),
         ("--token-stdin", &token),
+        ("--token-stdin", &sound),
+        ("--token-stdin", &ended),
         ("--token-stdin", &unknown),
         ("--token-stdin", &wrong),
     ] {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fleet, generations};
-use crate::harness::deployment::Mode;
+use super::{Fleet, files, generations};
+use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::service::Service;
 use crate::harness::{loudly, raw};
 
@@ -86,4 +86,34 @@ fn stopped_instances_are_not_taken_for_changed_over() {
     fleet.more(12);
     fleet.rotate(&[]);
     fleet.end();
+}
+
+#[test]
+fn the_plan_says_what_changes_and_what_it_costs_and_changes_nothing() {
+    let deployment = Deployment::start(Mode::Config);
+    let state = || {
+        let confs = [deployment.config(), deployment.dir().join("nats-server.conf")];
+        let texts = confs.map(|path| std::fs::read_to_string(path).unwrap());
+        (texts, files(&deployment))
+    };
+    let before = state();
+    let plan = deployment.cli(&["keys", "rotate", "--dry-run"]).success().stdout;
+    let issuer = &generations(&deployment, "issuer")[0].1;
+    for words in [
+        "issuer:",
+        "xkey:",
+        &format!("`issuer: {issuer}` becomes `issuer: NEW`"),
+        "restart the instances one after the other",
+        "restart the servers, since none reads that again while it runs",
+        "A single one refuses connections while it is down",
+        &format!("the seed of {issuer} is removed"),
+        "Nothing was changed",
+    ] {
+        assert!(plan.contains(words), "{words} in {plan}");
+    }
+    let plan = deployment.cli(&["--json", "keys", "rotate", "--dry-run", "xkey"]).success().json();
+    assert_eq!(plan["plan"].as_array().map(Vec::len), Some(1), "{plan}");
+    assert_eq!(plan["plan"][0]["key"], "xkey");
+    assert!(plan["plan"][0]["steps"].as_array().is_some_and(|steps| steps.len() > 4), "{plan}");
+    assert_eq!(state(), before);
 }
