@@ -74,7 +74,11 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
         .map_err(|error| super::Usage(error.to_string()))?;
     let found = context.database.credentials.user(&args.user, Freshness::Fresh).await;
     let record = found.map_err(explain)?.ok_or_else(|| {
-        anyhow!("there is no user {}; `nats-callout list` and `show TENANT` show those", args.user)
+        anyhow!(
+            "there is no user {}; `nats-callout list` and `show TENANT` show those, and \
+             `nats-callout test TENANT --token-stdin` what a JWT without a row gets",
+            args.user
+        )
     })?;
     let explained = Login { args, context, record: &record, policies: &policies }.decide()?;
     let report = Report { context, record: &record, explained: &explained };
