@@ -4,22 +4,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::ConnectOptions;
 use nats_callout::audit::Observer as _;
 use nats_callout::authorize::{Connection, Outcome, Reply, Timings, Verdict};
 use nats_callout::clock::SystemClock;
 use nats_callout::config::{Config, Files};
 use nats_callout::events::decisions;
 use nats_callout::events::publisher::Publisher;
+use nats_callout::keys::{KeyKind, SigningKey};
 use nats_callout::store::open::{StoreOptions, open};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Stored, holds, login};
-use crate::harness::client::{Connected, Login, connect, refused};
+use crate::harness::client::{Connected, Login, connect, connect_with, refused};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::issuer::seconds_from_now;
 use crate::harness::ports;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::Service;
+use crate::jwt::Bench;
+use crate::nkey;
 
 fn secret(login: &Login) -> &str {
     match login {
@@ -95,6 +100,51 @@ async fn decisions_are_told_in_operator_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn decisions_are_told_in_config_mode() {
     decided(Mode::Config).await;
+}
+
+/// Whoever has no row, or no password, is told of as everybody else is.
+async fn other_ways(mode: Mode) {
+    let lines = "users = \"policy\"\ntenant_claim = \"org\"\npolicy = \"guest\"";
+    let rule = "publish = [\"user.{{tenant.id}}.x\"]\nsubscribe = [\"_INBOX_{{tenant.id}}.>\"]\n";
+    let bench = Bench::start_with_policy(mode, lines, "guest", rule);
+    let deployment = &bench.deployment;
+    let auth = login(deployment, mode, "auth").await;
+    deployment.tenant_add("one", &[]);
+    let (key, seed) = SigningKey::generate(KeyKind::User).expect("a key");
+    nkey::add_user(deployment, "one", "keyed", &["--nkey", key.public_key()]);
+    let jwt = |seconds| {
+        let mut claims = bench.issuer.claims("guest");
+        (claims["org"], claims["exp"]) = (json!("one"), json!(seconds_from_now(seconds)));
+        Login::Token(bench.signer.sign(&claims))
+    };
+    let url = deployment.url();
+    let by_nkey = ConnectOptions::with_nkey(seed.to_string());
+    connect_with(&url, by_nkey, "_INBOX_one").await.expect("logs in");
+    connect(&url, &jwt(300), "_INBOX_one").await.expect("logs in");
+    refused(&url, &jwt(-300)).await;
+    let events = holds(&auth, "AUTH_DECISIONS", 3).await;
+    let mut seen: Vec<String> = events
+        .iter()
+        .map(|Stored { event, .. }| {
+            let data = &event["data"];
+            let [organization, user, method, reason] =
+                [&event["organizationid"], &data["user"], &data["method"], &data["reason"]]
+                    .map(|value| value.as_str().unwrap_or("-"));
+            format!("{organization} {user} {method} {reason}")
+        })
+        .collect();
+    seen.sort();
+    assert_eq!(seen, ["- - - token_expired", "one keyed nkey -", "one one/guest jwt -"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nkeys_and_jwts_are_told_in_operator_mode() {
+    other_ways(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nkeys_and_jwts_are_told_in_config_mode() {
+    other_ways(Mode::Config).await;
 }
 
 /// Two instances and a command close the same connections: each is told once.
