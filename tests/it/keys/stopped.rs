@@ -19,7 +19,7 @@ fn killed_again_and_again(mode: Mode) {
     let all: BTreeSet<_> = files(fleet.init()).into_iter().collect();
     let journal = fleet.init().dir().join("keys/rotation.json");
     let (mut begun, mut ended) = (false, false);
-    for attempt in 0..200_u64 {
+    for attempt in 0..600_u64 {
         let mut command = service::program();
         command
             .arg("--config")

@@ -307,7 +307,8 @@ async fn callers_that_give_up_leave_no_lock() {
     other.begin_with("BEGIN IMMEDIATE").await.unwrap().commit().await.unwrap();
 }
 
-/// The shell waits for no lock: our own transactions have to leave it room.
+/// The shell waits for no lock: our own transactions have to leave it room. On a machine that is
+/// busy, one of them may last longer than an attempt of the shell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shell_gets_in_between_our_writes() {
     if !has_shell() {
@@ -328,10 +329,13 @@ async fn the_shell_gets_in_between_our_writes() {
     };
     let path = file.path();
     let refused = tokio::task::spawn_blocking(move || {
-        let sql = |n: &i32| format!("UPDATE tenants SET js_memory = {n};");
-        (1..=100).filter(|n| shell(&path, &sql(n)).is_err()).count()
+        let gets_in = |n: &i32| {
+            let sql = format!("UPDATE tenants SET js_memory = {n};");
+            (0..10).any(|_| shell(&path, &sql).is_ok())
+        };
+        (1..=100).filter(|n| !gets_in(n)).count()
     });
     let refused = refused.await.unwrap();
     beating.abort();
-    assert!(refused <= 20, "{refused} of 100 were refused");
+    assert_eq!(refused, 0, "of 100 that were tried ten times each");
 }
