@@ -88,8 +88,10 @@ struct Counters {
     refused_full: AtomicU64,
     refused_late: AtomicU64,
     skipped: AtomicU64,
-    /// What a job costs, in nanoseconds: a moving average.
+    /// What a job takes on the threads of each duty, in nanoseconds: a moving average. Those for
+    /// guesses take longer, since they give way.
     cost: AtomicU64,
+    cost_of_guess: AtomicU64,
 }
 
 impl HashingLane {
@@ -104,7 +106,9 @@ impl HashingLane {
         let unguessable = random::text(random::BASE62, 32)?;
         let dummy = hashing::hash(&unguessable)?;
         let counters = Counters::default();
-        counters.note_cost(begun.elapsed());
+        for duty in [Duty::Others, Duty::Guesses] {
+            counters.note_cost(duty, begun.elapsed());
+        }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -228,7 +232,7 @@ impl Shared {
 
     fn add(&self, waiting: Waiting) -> Result<(), AuthnError> {
         let counters = &self.counters;
-        let pushed = self.queue().push(waiting, Instant::now(), counters.cost());
+        let pushed = self.queue().push(waiting, Instant::now(), |duty| counters.cost(duty));
         match pushed {
             Ok(given_up) => {
                 self.changed.others.notify_one();
@@ -268,7 +272,7 @@ impl Shared {
                 continue;
             };
             drop(queue);
-            if catch_unwind(AssertUnwindSafe(|| job.work())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| job.work(duty))).is_err() {
                 tracing::error!("a password hashing job panicked");
             }
             queue = self.queue();
@@ -288,13 +292,13 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
         !self.answer.is_closed()
     }
 
-    fn work(self: Box<Self>) {
+    fn work(self: Box<Self>, duty: Duty) {
         let counters = &self.shared.counters;
         let begun = Instant::now();
         let running = Running::begin(counters);
         let result = (self.work)();
         drop(running);
-        counters.note_cost(begun.elapsed());
+        counters.note_cost(duty, begun.elapsed());
         counters.done.fetch_add(1, Relaxed);
         // The caller may have given up meanwhile.
         let _ = self.answer.send(Ok(result));
@@ -315,18 +319,25 @@ impl fmt::Debug for HashingLane {
 }
 
 impl Counters {
-    fn cost(&self) -> Duration {
-        Duration::from_nanos(self.cost.load(Relaxed))
+    fn cost_of(&self, duty: Duty) -> &AtomicU64 {
+        match duty {
+            Duty::Others => &self.cost,
+            Duty::Guesses => &self.cost_of_guess,
+        }
     }
 
-    fn note_cost(&self, spent: Duration) {
+    fn cost(&self, duty: Duty) -> Duration {
+        Duration::from_nanos(self.cost_of(duty).load(Relaxed))
+    }
+
+    fn note_cost(&self, duty: Duty, spent: Duration) {
         let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX / 8);
         let average = |before: u64| match before {
             0 => spent,
             before => before - before / 8 + spent / 8,
         };
         // Never refused: the closure always has a value.
-        let _ = self.cost.fetch_update(Relaxed, Relaxed, |before| Some(average(before)));
+        let _ = self.cost_of(duty).fetch_update(Relaxed, Relaxed, |before| Some(average(before)));
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) trait Job: Send {
     fn is_awaited(&self) -> bool;
 
     /// Does the work and answers.
-    fn work(self: Box<Self>);
+    fn work(self: Box<Self>, duty: Duty);
 
     /// Answers that it will not be done.
     fn give_up(self: Box<Self>);
@@ -82,8 +82,8 @@ impl Queue {
     }
 
     /// Appends a job, unless it would come too late behind those that go before it on the threads of
-    /// its duty, where each takes `cost`. A full queue makes room by giving up the last in order, if that is not the new one;
-    /// says whether it did.
+    /// its duty, where each takes `cost`. A full queue makes room by giving up the last in order, if
+    /// that is not the new one; says whether it did.
     ///
     /// Without the look at the deadline, a queue under overload begins each job just before its
     /// deadline and does all of its work for nobody.
@@ -91,7 +91,7 @@ impl Queue {
         &mut self,
         waiting: Waiting,
         now: Instant,
-        cost: Duration,
+        cost: impl FnOnce(Duty) -> Duration,
     ) -> Result<Option<Box<dyn Job>>, Refused> {
         let rank = waiting.standing.rank(now);
         let duty = Duty::of(rank);
@@ -100,7 +100,7 @@ impl Queue {
         let threads = self.threads.of(duty).max(1);
         // With nobody ahead it is always tried: an estimate that is too high corrects itself.
         let rounds = if ahead == 0 { 0 } else { (ahead / threads).saturating_add(1) };
-        let wait = cost.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
+        let wait = cost(duty).saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
         if now + wait >= waiting.deadline {
             return Err(Refused::Late);
         }
