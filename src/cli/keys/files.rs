@@ -49,12 +49,9 @@ pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut name = path.file_name().context("no file name")?.to_owned();
     name.push(UNFINISHED);
     let beside = path.with_file_name(name);
+    // Where a link leads, nobody has tidied.
+    remove(&beside)?;
     let write = || -> std::io::Result<()> {
-        // Where a link leads, nobody has tidied.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
