@@ -44,7 +44,7 @@ impl Cluster {
 
 /// What a node reports once it knows all others: a pool of three routes and one for the system
 /// account to each.
-fn routes_of(nodes: usize) -> usize {
+pub(crate) fn routes_of(nodes: usize) -> usize {
     4 * (nodes - 1)
 }
 

@@ -131,11 +131,24 @@ impl NatsServer {
         self.count(&format!("/connz?acc={account}"), "num_connections")
     }
 
+    /// How many connections of instances of the service it reports.
+    pub(crate) fn connections_of_instances(&self) -> usize {
+        let report = self.report("/connz");
+        let names = report["connections"].as_array().into_iter().flatten();
+        names
+            .filter_map(|one| one["name"].as_str())
+            .filter(|name| name.starts_with("nats-callout "))
+            .count()
+    }
+
     fn count(&self, path: &str, field: &str) -> usize {
+        self.report(path)[field].as_u64().map_or(0, |count| count as usize)
+    }
+
+    fn report(&self, path: &str) -> serde_json::Value {
         let answer = self.monitor.and_then(|port| get(port, path)).unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let report: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        report[field].as_u64().map_or(0, |count| count as usize)
+        serde_json::from_str(body).unwrap_or_default()
     }
 
     /// `kill -9`.
