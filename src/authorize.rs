@@ -10,8 +10,11 @@
 mod timings;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
 
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
@@ -140,11 +143,14 @@ pub enum Abort {
     /// The answer would come too late.
     #[error("no decision before the deadline")]
     Deadline,
+    /// An authenticator, a policy or something else on the way of the decision has panicked.
+    #[error("the decision panicked")]
+    Panicked,
 }
 
 impl Abort {
     /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 10] = [
+    pub const CODES: [&str; 11] = [
         "envelope",
         "request",
         "authentication",
@@ -155,6 +161,7 @@ impl Abort {
         "response",
         "audit",
         "deadline",
+        "panicked",
     ];
 
     /// The reason's code in metrics.
@@ -171,6 +178,7 @@ impl Abort {
             Self::Response(_) | Self::Seal(_) => "response",
             Self::Audit(_) => "audit",
             Self::Deadline => "deadline",
+            Self::Panicked => "panicked",
         }
     }
 
@@ -256,12 +264,15 @@ impl Authorizer {
         self
     }
 
-    /// Decides about one request.
+    /// Decides about one request. A panic on the way is an outcome like others: it is counted and
+    /// logged, and no client is told of it.
     pub async fn authorize(&self, message: CalloutMessage<'_>) -> Outcome {
         let deadline = tokio::time::Instant::from_std(message.deadline);
-        match tokio::time::timeout_at(deadline, self.decide(message)).await {
-            Ok(Ok(reply)) => Outcome::Reply(reply),
-            Ok(Err(abort)) => Outcome::Abort(abort),
+        let decision = AssertUnwindSafe(self.decide(message)).catch_unwind();
+        match tokio::time::timeout_at(deadline, decision).await {
+            Ok(Ok(Ok(reply))) => Outcome::Reply(reply),
+            Ok(Ok(Err(abort))) => Outcome::Abort(abort),
+            Ok(Err(_)) => Outcome::Abort(Abort::Panicked),
             Err(_) => Outcome::Abort(Abort::Deadline),
         }
     }

@@ -2,6 +2,7 @@
 //! that takes one, and into some that do not, and everything that comes out anywhere is searched.
 
 mod config;
+mod panics;
 mod types;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The service as a citizen of NATS: it stops without losing a request, retries its first connect,
 //! sends exactly one reply, answers look-ups, and its keys can be rotated.
 
-mod embedding;
+pub(crate) mod embedding;
 mod keys;
 mod reserved;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use nats_callout::audit::Observer;
 use nats_callout::authn::{
     Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
 };
@@ -17,7 +18,7 @@ use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::rules::PolicySet;
 use nats_callout::protocol::envelope::Envelope;
-use nats_callout::service::AuthCallout;
+use nats_callout::service::{AuthCallout, Running};
 use nats_callout::store::open::{StoreOptions, open};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use tokio_util::sync::CancellationToken;
@@ -55,30 +56,48 @@ impl Authenticator for Backwards {
     }
 }
 
+/// A server, and the service with one authenticator inside the test.
+pub(crate) struct Embedded {
+    pub(crate) server: NatsServer,
+    pub(crate) running: Running,
+    _init: Initialised,
+}
+
+impl Embedded {
+    pub(crate) async fn start(
+        authenticator: Arc<dyn Authenticator>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        let init = Initialised::new(Mode::Config);
+        let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
+            .unwrap_or_else(|log| panic!("{log}"));
+        let key = |name: &str| std::fs::read_to_string(init.dir().join("keys").join(name)).unwrap();
+        let issuer =
+            Arc::new(SigningKey::from_seed(&key("issuer.nk"), KeyKind::Account).expect("a seed"));
+        let authorizer = Authorizer::new(
+            Envelope::new(vec![XKey::from_seed(&key("xkey.nk")).expect("a curve seed")]),
+            Placement::Config(
+                ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap(),
+            ),
+            Arc::new(PolicySet::shipped().unwrap()),
+            Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+            Responder { signer: issuer, issuer_account: None },
+        )
+        .with_authenticator(authenticator);
+        let auth = async_nats::ConnectOptions::with_nkey(key("auth.nk").trim().to_owned())
+            .connect(server.url())
+            .await
+            .expect("connects");
+        let callout = AuthCallout::new(Arc::new(authorizer));
+        let callout = observer.into_iter().fold(callout, AuthCallout::with_observer);
+        let running = callout.start(auth).await.expect("starts");
+        Self { server, running, _init: init }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_authenticator_decides_on_a_real_server() {
-    let init = Initialised::new(Mode::Config);
-    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None)
-        .unwrap_or_else(|log| panic!("{log}"));
-    let key = |name: &str| std::fs::read_to_string(init.dir().join("keys").join(name)).unwrap();
-    let issuer =
-        Arc::new(SigningKey::from_seed(&key("issuer.nk"), KeyKind::Account).expect("a seed"));
-    let authorizer = Authorizer::new(
-        Envelope::new(vec![XKey::from_seed(&key("xkey.nk")).expect("a curve seed")]),
-        Placement::Config(
-            ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap(),
-        ),
-        Arc::new(PolicySet::shipped().unwrap()),
-        Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
-        Responder { signer: issuer, issuer_account: None },
-    )
-    .with_authenticator(Arc::new(Backwards));
-    let auth = async_nats::ConnectOptions::with_nkey(key("auth.nk").trim().to_owned())
-        .connect(server.url())
-        .await
-        .expect("connects");
-    let running = AuthCallout::new(Arc::new(authorizer)).start(auth).await.expect("starts");
-
+    let Embedded { server, running, _init } = Embedded::start(Arc::new(Backwards), None).await;
     let app = client::connect(&server.url(), &Login::Token("24".into()), "_INBOX_42").await;
     let app = app.expect("token 24 is tenant 42");
     app.round_trip("user.42.echo").await;
