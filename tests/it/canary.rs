@@ -3,6 +3,7 @@
 
 mod config;
 mod panics;
+mod transports;
 mod types;
 
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 //! are the same over all of them. [`Open`] is a deployment with every listener that a server has.
 
 mod browser;
-mod leaf;
+pub(crate) mod leaf;
 mod mqtt;
 mod table;
 mod websocket;
@@ -20,16 +20,16 @@ const BOTH: [Mode; 2] = [Mode::Operator, Mode::Config];
 
 /// Whether listeners speak TLS and ask for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tls {
+pub(crate) enum Tls {
     No,
     Verified,
 }
 
 /// A deployment with listeners for clients, WebSocket, MQTT and leaf nodes.
-struct Open {
-    deployment: Deployment,
-    websocket: u16,
-    mqtt: u16,
+pub(crate) struct Open {
+    pub(crate) deployment: Deployment,
+    pub(crate) websocket: u16,
+    pub(crate) mqtt: u16,
     leafnodes: u16,
     authority: Authority,
     _folder: TempDir,
@@ -48,7 +48,7 @@ impl Open {
         Self::start_with(mode, servers::MAIN, Tls::No, |_| {})
     }
 
-    fn start_with(
+    pub(crate) fn start_with(
         mode: Mode,
         version: &'static str,
         tls: Tls,

@@ -14,14 +14,14 @@ use crate::harness::servers::{self, NatsServer};
 use crate::harness::{PATIENCE, eventually, ports};
 
 /// A nats-server that is a leaf node of a deployment, if that lets it in.
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     server: NatsServer,
     _folder: TempDir,
 }
 
 impl Leaf {
     /// Starts one with this remote; its own clients need no login.
-    pub(super) fn start(remote: &str) -> Self {
+    pub(crate) fn start(remote: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (port, conf) = (ports::free(), folder.path().join("leaf.conf"));
         let text = format!(
@@ -37,14 +37,14 @@ impl Leaf {
         client::connect(&self.server.url(), &Login::Nothing, "_INBOX").await.expect("logs in")
     }
 
-    fn refused(&self) {
+    pub(crate) fn refused(&self) {
         eventually("the leaf node's refusal", || {
             self.server.log().contains("Authorization Violation").then_some(())
         });
     }
 }
 
-fn remote(open: &Open, login: &str) -> String {
+pub(crate) fn remote(open: &Open, login: &str) -> String {
     format!("url: \"nats-leaf://{login}127.0.0.1:{}\"", open.leafnodes)
 }
 
