@@ -2,6 +2,7 @@
 //! cluster, the commands are the program's, and the metrics on dashboard and alerts are there.
 
 mod servers;
+mod unit;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -117,33 +118,5 @@ fn yaml_is_yaml() {
     for name in ["compose.yaml", "prometheus/alerts.yaml"] {
         let output = Command::new("python3").args(["-c", PARSE]).arg(path(name)).output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-#[test]
-fn the_unit_is_sound_and_has_few_rights() {
-    if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        loudly("SKIPPED: the systemd unit is not checked, since there is no systemd-analyze");
-        return;
-    }
-    let unit = read("nats-callout.service");
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("nats-callout.service");
-    assert!(unit.contains("/usr/local/bin/nats-callout"));
-    fs::write(&copy, unit.replace("/usr/local/bin/nats-callout", "/bin/true")).unwrap();
-    let analyze = |args: &[&str]| {
-        let output = Command::new("systemd-analyze").args(args).arg(&copy).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), said)
-    };
-    let (is_sound, said) = analyze(&["verify", "--recursive-errors=no"]);
-    assert!(is_sound && !said.contains("nats-callout.service:"), "{said}");
-    // Out of 100; a unit without any sandboxing has 96.
-    let (is_safe, said) = analyze(&["security", "--offline=true", "--threshold=20"]);
-    if said.contains("unrecognized option") || said.contains("Unknown") {
-        loudly("SKIPPED: this systemd-analyze is too old to judge a unit's rights");
-    } else {
-        assert!(is_safe, "{said}");
     }
 }

@@ -12,7 +12,7 @@ use super::process::Process;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nats-callout");
 
 /// The line that the service prints once it answers.
-const READY: &str = "nats-callout: ready";
+pub(crate) const READY: &str = "nats-callout: ready";
 
 /// The program with nothing of the caller's own settings in its environment.
 pub(crate) fn program() -> Command {
