@@ -1,6 +1,7 @@
 //! The bounded lane that all password hashing goes through: as many threads as there are cores, half
 //! as many for guesses, a short queue in order of standing, and no work for a login that has been
-//! given up.
+//! given up. On Linux its threads give way to all else that wants the processor, or logins that
+//! need no hash would wait for those that do; and those for guesses rest between two hashes.
 
 mod queue;
 
@@ -40,19 +41,37 @@ pub struct LaneStats {
     pub skipped: u64,
 }
 
-/// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others,
-/// which on Linux give way to all that wants the processor, work for those who have used up what
-/// [`Guessing`](super::guessing::Guessing) allows for nothing.
+/// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others
+/// work for those who have used up what [`Guessing`](super::guessing::Guessing) allows for nothing.
 pub struct HashingLane {
     dummy: PasswordHash,
     threads: Threads,
     shared: Arc<Shared>,
 }
 
-/// How much threads that work for guesses give way, as a niceness: while others want all of the
-/// processor, they have a tenth of what those have, so that who is guessed still gets in.
-#[cfg(target_os = "linux")]
-const GUESSES_GIVE_WAY: i32 = 10;
+impl Duty {
+    /// How much a thread gives way: where others want all of the processor, those for guesses have
+    /// a tenth of what those have, so that who is guessed still gets in, and those for logins a
+    /// third.
+    #[cfg(target_os = "linux")]
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Others => 5,
+            Self::Guesses => 10,
+        }
+    }
+
+    /// How long a thread rests after a hash that took so long.
+    fn rest(self, spent: Duration) -> Duration {
+        match self {
+            Self::Others => Duration::ZERO,
+            Self::Guesses => spent.saturating_mul(3).min(LONGEST_REST),
+        }
+    }
+}
+
+/// The longest rest: who is guessed may be waiting.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How long a thread sleeps at most while something waits that is not its duty: by now it may be.
 const LOOK: Duration = Duration::from_millis(20);
@@ -88,8 +107,8 @@ struct Counters {
     refused_full: AtomicU64,
     refused_late: AtomicU64,
     skipped: AtomicU64,
-    /// What a job takes on the threads of each duty, in nanoseconds: a moving average. Those for
-    /// guesses take longer, since they give way.
+    /// What a job takes on the threads of each duty, with the rest after it, in nanoseconds: a
+    /// moving average.
     cost: AtomicU64,
     cost_of_guess: AtomicU64,
 }
@@ -252,10 +271,8 @@ impl Shared {
     /// What each thread does until the queue is closed.
     fn work(&self, duty: Duty) {
         #[cfg(target_os = "linux")]
-        if duty == Duty::Guesses
-            && let Err(error) = rustix::process::nice(GUESSES_GIVE_WAY)
-        {
-            tracing::warn!(%error, "what guesses cost may slow down others");
+        if let Err(error) = rustix::process::nice(duty.niceness()) {
+            tracing::warn!(%error, "hashing does not give way to logins that need no hash");
         }
         let changed = self.changed.of(duty);
         let mut queue = self.queue();
@@ -272,9 +289,11 @@ impl Shared {
                 continue;
             };
             drop(queue);
+            let begun = Instant::now();
             if catch_unwind(AssertUnwindSafe(|| job.work(duty))).is_err() {
                 tracing::error!("a password hashing job panicked");
             }
+            std::thread::sleep(duty.rest(begun.elapsed()));
             queue = self.queue();
         }
     }
@@ -331,7 +350,8 @@ impl Counters {
     }
 
     fn note_cost(&self, duty: Duty, spent: Duration) {
-        let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX / 8);
+        let cost = spent.saturating_add(duty.rest(spent));
+        let spent = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX / 8);
         let average = |before: u64| match before {
             0 => spent,
             before => before - before / 8 + spent / 8,

@@ -378,11 +378,21 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     join_all(guesses).await.into_iter().for_each(|done| done.unwrap());
 
     #[cfg(target_os = "linux")]
-    for (standing, niceness) in [(free(), 0), (guesser(), GUESSES_GIVE_WAY)] {
+    for (standing, duty) in [(free(), Duty::Others), (guesser(), Duty::Guesses)] {
         let own = || rustix::process::getpriority_process(None).unwrap();
-        let before = own();
-        assert_eq!(lane.run(standing, far(), own).await.unwrap(), before + niceness);
+        let wanted = (own() + duty.niceness()).min(19);
+        assert_eq!(lane.run(standing, far(), own).await.unwrap(), wanted);
     }
+}
+
+#[test]
+fn the_rest_after_a_guess_counts_for_those_behind_it() {
+    let (counters, millis) = (Counters::default(), Duration::from_millis);
+    counters.note_cost(Duty::Others, millis(20));
+    counters.note_cost(Duty::Guesses, millis(20));
+    assert_eq!(counters.cost(Duty::Others), millis(20));
+    assert_eq!(counters.cost(Duty::Guesses), millis(80));
+    assert_eq!(Duty::Guesses.rest(millis(1_000)), LONGEST_REST);
 }
 
 /// Threads that give way are slow on a busy machine, and nobody else's wait is reckoned by that.
