@@ -7,7 +7,7 @@ use crate::events::{login, stored};
 use crate::harness::client::Login;
 use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::Mode;
-use crate::harness::{eventually, http, servers};
+use crate::harness::{eventually, eventually_async, http, servers};
 use crate::login::scenario;
 use crate::transports::leaf::{self, Leaf};
 use crate::transports::{Open, Tls};
@@ -49,19 +49,24 @@ async fn shown_nowhere(mode: Mode) {
             assert_eq!(seen.connected, is_right, "{options:?}: {seen:?}");
         }
     }
-    // A server takes the user part of a leaf node's URL for its token, and hands it on as a name.
+    watch.see("nats-server's log", open.server.log());
+    // A server takes the user part of a leaf node's URL for its token, hands it on as a name, and
+    // logs it as one.
     for login in [format!("{user}:{unknown}@"), format!("{unknown}@")] {
         Leaf::start(&leaf::remote(&open, &login)).refused();
     }
 
-    watch.see("metrics", http::get(open.http(), "/metrics").expect("an answer").body);
-    for account in ["auth", "bb"] {
-        let of = login(&open, mode, account).await;
-        watch.see(account, format!("{:?}", stored(&of, "AUTH_DECISIONS").await));
-    }
     eventually("the refusals in the log", || {
         (open.service.log().matches("refused").count() > 10).then_some(())
     });
+    watch.see("metrics", http::get(open.http(), "/metrics").expect("an answer").body);
+    for account in ["auth", "bb"] {
+        let of = login(&open, mode, account).await;
+        let events = eventually_async("decisions", || async {
+            Some(stored(&of, "AUTH_DECISIONS").await).filter(|events| !events.is_empty())
+        });
+        watch.see(account, format!("{:?}", events.await));
+    }
     watch.see("the service's log", open.service.log());
     watch.judge();
 }
