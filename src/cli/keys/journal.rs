@@ -1,5 +1,7 @@
 //! Which rotations are under way: public keys alone, in `rotation.json` beside the keys. What a
-//! rotation has come to is looked up each time; this only says from which key to which.
+//! rotation has come to is looked up each time; this only says from which key to which. One that
+//! has ended stays until the others have, so that the same command, run again, does not begin it
+//! anew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,9 @@ pub(super) struct Rotation {
     /// The generation after it, from when the old one is being forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
+    /// It has ended, and another has not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) done: bool,
 }
 
 /// All of them.
@@ -51,13 +56,23 @@ impl Journal {
         self.rotations.get(key.name())
     }
 
+    /// The rotation of a key, unless it has ended.
+    pub(super) fn under_way(&self, key: Key) -> Option<&Rotation> {
+        self.get(key).filter(|rotation| !rotation.done)
+    }
+
     pub(super) fn set(&mut self, key: Key, rotation: Rotation) -> anyhow::Result<()> {
         self.rotations.insert(key.name().to_owned(), rotation);
         self.write()
     }
 
     pub(super) fn end(&mut self, key: Key) -> anyhow::Result<()> {
-        self.rotations.remove(key.name());
+        if let Some(rotation) = self.rotations.get_mut(key.name()) {
+            rotation.done = true;
+        }
+        if self.rotations.values().all(|rotation| rotation.done) {
+            self.rotations.clear();
+        }
         self.write()
     }
 

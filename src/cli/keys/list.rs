@@ -72,7 +72,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     }
     let under_way: Vec<&str> = Key::of(config)
         .into_iter()
-        .filter(|&key| journal.get(key).is_some())
+        .filter(|&key| journal.under_way(key).is_some())
         .map(Key::name)
         .collect();
     if !under_way.is_empty() {

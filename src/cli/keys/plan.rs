@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, keys: &[Key], offline: Option<&Path>) -> an
     for &key in keys {
         let public = key.public(config)?;
         let old = public.first().cloned().unwrap_or_default();
-        let (old, new) = match (journal.get(key), public.get(1)) {
+        let (old, new) = match (journal.under_way(key), public.get(1)) {
             (Some(rotation), _) => (rotation.old.clone(), rotation.new.clone()),
             (None, Some(next)) => (old, next.clone()),
             (None, None) => (old, "NEW".to_owned()),

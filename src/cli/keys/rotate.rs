@@ -126,6 +126,10 @@ impl<'a> Rotator<'a> {
         let mut progress = Vec::new();
         for &key in keys {
             let rotation = self.rotation(key)?;
+            if rotation.done {
+                progress.push(Progress { key, rotation, wait: None });
+                continue;
+            }
             self.instances = Instances::ask(self.context, &self.servers.auth).await?;
             let wait = match key {
                 Key::Xkey | Key::Issuer => self.advance_served(key).await,
@@ -143,7 +147,10 @@ impl<'a> Rotator<'a> {
 
     /// Keys whose rotation is under way.
     pub(super) fn under_way(&self) -> Vec<Key> {
-        Key::of(&self.config).into_iter().filter(|&key| self.journal.get(key).is_some()).collect()
+        Key::of(&self.config)
+            .into_iter()
+            .filter(|&key| self.journal.under_way(key).is_some())
+            .collect()
     }
 
     /// What was done since this was last asked.
@@ -187,7 +194,7 @@ impl<'a> Rotator<'a> {
             self.offline()?;
         }
         self.done.push(format!("{}: changing over from {old} to {new}", key.name()));
-        self.journal.set(key, Rotation { old, new, since: None, next: None })
+        self.journal.set(key, Rotation { old, new, since: None, next: None, done: false })
     }
 
     fn rotation(&self, key: Key) -> anyhow::Result<Rotation> {

@@ -9,6 +9,7 @@ use nats_callout::keyfile;
 use nats_callout::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use nats_callout::protocol::claims::{AccountBody, Permissions, UserBody};
 use nats_callout::protocol::jwt::{Claims, Parsed};
+use serde_json::Value;
 
 use super::{Fleet, files, generations};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
@@ -181,6 +182,24 @@ fn the_configuration_keeps_its_comments_and_doctor_finds_nothing() {
     let doctor = cluster.init.cli(&["doctor"]).success().stdout;
     assert!(doctor.contains("ok   account AUTH"), "{doctor}");
     drop(instances);
+}
+
+/// One key is a step ahead of the other, and ends before it.
+#[test]
+fn keys_that_do_not_end_together_are_not_begun_anew() {
+    let mut fleet = Fleet::start(Mode::Operator, 1);
+    let new_of = |word: &Value, name: &str| {
+        let keys = word["keys"].as_array().unwrap();
+        keys.iter().find(|key| key["key"] == name).unwrap()["new"].clone()
+    };
+    let first = fleet.init().cli(&["--json", "keys", "rotate", "xkey"]).success().json();
+    fleet.obey(&first);
+    let last = fleet.rotate(&["xkey", "response-signing"]);
+    assert_eq!(new_of(&last, "xkey"), new_of(&first, "xkey"));
+    assert!(!fleet.init().dir().join("keys/rotation.json").exists());
+    let again = fleet.init().cli(&["--json", "keys", "rotate", "xkey"]).success().json();
+    assert_ne!(new_of(&again, "xkey"), new_of(&first, "xkey"), "now it is");
+    fleet.end();
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Fleet, files, generations};
 use crate::harness::deployment::Mode;
-use crate::harness::service;
+use crate::harness::{eventually, raw, service};
 
 fn killed_again_and_again(mode: Mode) {
     let mut fleet = Fleet::start(mode, 1);
@@ -17,9 +19,10 @@ fn killed_again_and_again(mode: Mode) {
     };
     let before: Vec<_> = names.iter().map(|name| generations(fleet.init(), name)).collect();
     let all: BTreeSet<_> = files(fleet.init()).into_iter().collect();
+    let login = json!({"auth_token": fleet.init().token_add("own", "own")});
     let journal = fleet.init().dir().join("keys/rotation.json");
     let (mut begun, mut ended) = (false, false);
-    for attempt in 0..600_u64 {
+    for attempt in 0..200_u64 {
         let mut command = service::program();
         command
             .arg("--config")
@@ -47,11 +50,15 @@ fn killed_again_and_again(mode: Mode) {
             }
             let waits = word["keys"].as_array().unwrap().iter().map(|key| &key["next"]);
             if waits.clone().any(|wait| wait.get("restart_servers").is_some()) {
-                // The only server: no login can be taken meanwhile.
+                // The only server: no login can be taken until an instance is back.
                 fleet.loads.iter().for_each(|load| load.leave(0));
                 std::thread::sleep(Duration::from_millis(500));
                 fleet.cluster.nodes[0].stop();
                 fleet.cluster.nodes[0].restart();
+                let port = fleet.cluster.nodes[0].port();
+                eventually("an instance that is back", || {
+                    (raw::connect(port, &login).0 == raw::Verdict::Admitted).then_some(())
+                });
                 fleet.loads.iter().for_each(|load| load.come_back(0));
             } else {
                 fleet.obey(&word);
