@@ -76,7 +76,12 @@ impl Fleet {
         for _ in 0..40 {
             let mut all = vec!["--json", "keys", "rotate"];
             all.extend(args);
-            let word = self.init().cli(&all).success().json();
+            let output = self.init().cli(&all);
+            if output.stderr.contains("can be resumed: no answer from") {
+                // A server that was restarted just now, on a busy machine.
+                continue;
+            }
+            let word = output.success().json();
             if word["done"] == true {
                 return word;
             }
