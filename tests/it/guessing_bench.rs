@@ -1,6 +1,6 @@
 //! What guessing costs those who do not guess, and what a refusal's time tells, with a real
 //! nats-server. `cargo bench --bench guessing -- [--rate 1000] [--seconds 60] [--sources 1,1000]
-//! [--rounds 40]`; the tables come on stdout, progress on stderr.
+//! [--rounds 200]`; the tables come on stdout, progress on stderr.
 //!
 //! While one attacker sends wrong passwords of one account after the other, others log in with a
 //! token and with a password that is known, and the owner of each account, at the end of her turn,
@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1,1000")]
     sources: Vec<u32>,
     /// How often each kind of refusal is timed
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 200)]
     rounds: usize,
     /// operator or config
     #[arg(long, value_delimiter = ',', default_value = "config")]
