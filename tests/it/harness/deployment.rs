@@ -8,10 +8,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Login;
+use super::ports;
 use super::postgres::{self, PostgresDatabase};
 use super::servers::{self, NatsServer};
 use super::service::{self, Output, Service};
-use super::{eventually, ports};
 
 /// How accounts come to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,8 @@ impl Initialised {
     }
 
     /// Runs plain SQL, as another program would: psql, or the sqlite3 shell with its default
-    /// settings, else Python's module. Gives what a query printed, columns parted by `|`.
+    /// settings but a time to wait for locks, else Python's module. Gives what a query printed,
+    /// columns parted by `|`.
     pub(crate) fn sql(&self, statements: &str) -> String {
         self.try_sql(statements).unwrap_or_else(|error| panic!("{statements}\n{error}"))
     }
@@ -271,24 +272,16 @@ for statement in sys.argv[2].split(';\\n'):
         print('|'.join('' if value is None else str(value) for value in row))
 ";
     let has_shell = Command::new("sqlite3").arg("-version").output().is_ok();
-    // The shell waits for no lock. The service's own writes are short, and another program would
-    // try again as well.
-    eventually("the database's lock", || {
-        let mut command = Command::new(if has_shell { "sqlite3" } else { "python3" });
-        if !has_shell {
-            command.args(["-c", PYTHON]);
-        }
-        let output = command.arg(database).arg(statements).output().expect("sqlite3 or python3");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if stderr.contains("database is locked") {
-            return None;
-        }
-        Some(if output.status.success() && stderr.is_empty() {
-            Ok(String::from_utf8(output.stdout).expect("utf-8"))
-        } else {
-            Err(stderr.into_owned())
-        })
-    })
+    let mut command = Command::new(if has_shell { "sqlite3" } else { "python3" });
+    // Python waits for locks by itself.
+    command.args(if has_shell { ["-cmd", ".timeout 30000"] } else { ["-c", PYTHON] });
+    let output = command.arg(database).arg(statements).output().expect("sqlite3 or python3");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() && stderr.is_empty() {
+        Ok(String::from_utf8(output.stdout).expect("utf-8"))
+    } else {
+        Err(stderr.into_owned())
+    }
 }
 
 /// A running deployment: one server, one service.
