@@ -14,6 +14,10 @@ const SEED_LEN: usize = 58;
 
 /// Shorter words are no passwords that a machine has made.
 const MADE_LEN: usize = 16;
+/// How often a random one changes between small and large letters, unless one in a thousand; a name
+/// of three words in camel case does so four times.
+#[cfg(any(test, feature = "cli"))]
+const MADE_CHANGES: usize = 5;
 #[cfg(any(test, feature = "cli"))]
 const HEX_LEN: usize = 32;
 
@@ -33,10 +37,12 @@ pub(crate) fn is_secret(word: &str) -> bool {
 fn may_be_secret(word: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    // Of random passwords with 24 characters, one in 60 has no digit.
+    let large = || word.bytes().filter(u8::is_ascii_alphabetic).map(|it| it.is_ascii_uppercase());
+    let changes = large().zip(large().skip(1)).filter(|(one, next)| one != next).count();
+    let random = has(u8::is_ascii_digit) || changes >= MADE_CHANGES;
     let hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_secret(word)
-        || (word.len() >= MADE_LEN && mixed && has(u8::is_ascii_digit))
-        || (word.len() >= HEX_LEN && hex)
+    is_secret(word) || (word.len() >= MADE_LEN && mixed && random) || (word.len() >= HEX_LEN && hex)
 }
 
 /// The text without tokens, JWTs, seeds and hashes.
@@ -101,9 +107,11 @@ mod tests {
                 assert!(!kept.contains(&secret[4..]), "{kept}");
             }
         }
-        let text = "postgres://me:V7w3tLq8ZsRy0PbJ6nHk@host:5432/db";
-        assert_eq!(without_likely_secrets(text), "postgres://me:(redacted)@host:5432/db");
-        assert_eq!(without_secrets(text), text);
+        for password in ["V7w3tLq8ZsRy0PbJ6nHk", "VwhtLqnZsRyKPbJgnHkQxTdM"] {
+            let text = format!("postgres://me:{password}@host:5432/db");
+            assert_eq!(without_likely_secrets(&text), "postgres://me:(redacted)@host:5432/db");
+            assert_eq!(without_secrets(&text), text);
+        }
         assert_eq!(without_likely_secrets(&"0aF".repeat(12)), REDACTED);
     }
 
@@ -114,6 +122,7 @@ mod tests {
             "`30 seconds` is no duration: write a number and a unit out of ms, s, m",
             "cannot read /srv/nats/prod/keys/operator-signing-2.nk: No such file",
             "alice.smith@example.com",
+            "maxReconnectAttempts",
             "550e8400-e29b-41d4-a716-446655440000",
             "ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA",
             "$US 5, and more $ than that",
