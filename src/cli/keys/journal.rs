@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::clock::UnixSeconds;
+use crate::config::Config;
 use crate::daemon::generations::Key;
 
 /// One rotation.
@@ -59,6 +60,12 @@ impl Journal {
     /// The rotation of a key, unless it has ended.
     pub(super) fn under_way(&self, key: Key) -> Option<&Rotation> {
         self.get(key).filter(|rotation| !rotation.done)
+    }
+
+    /// The keys whose rotation is under way.
+    pub(super) fn keys_under_way(&self, config: &Config) -> Vec<Key> {
+        let keys = Key::of(config).into_iter();
+        keys.filter(|&key| self.under_way(key).is_some()).collect()
     }
 
     pub(super) fn set(&mut self, key: Key, rotation: Rotation) -> anyhow::Result<()> {

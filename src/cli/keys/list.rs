@@ -70,11 +70,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
         }
         Err(error) => note(&format!("warning: who knows which key is not known: {error:#}")),
     }
-    let under_way: Vec<&str> = Key::of(config)
-        .into_iter()
-        .filter(|&key| journal.under_way(key).is_some())
-        .map(Key::name)
-        .collect();
+    let under_way: Vec<&str> = journal.keys_under_way(config).into_iter().map(Key::name).collect();
     if !under_way.is_empty() {
         note(&format!("under way: keys rotate {}", under_way.join(" ")));
     }

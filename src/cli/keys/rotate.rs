@@ -118,14 +118,20 @@ impl<'a> Rotator<'a> {
         })
     }
 
-    /// Does for these keys all that can be done now.
+    /// Does for these keys all that can be done now. One that has ended is begun anew, unless
+    /// another of these has not: then it is the same rotation that goes on.
     pub(super) async fn advance(&mut self, keys: &[Key]) -> anyhow::Result<Vec<Progress>> {
+        let goes_on = keys.iter().any(|&key| self.journal.under_way(key).is_some());
         for &key in keys {
-            self.begin(key)?;
+            if !goes_on || self.journal.get(key).is_none() {
+                self.begin(key)?;
+            }
         }
+        // All of them first: with the last to end, nothing is noted any more.
+        let rotations = keys.iter().map(|&key| Ok((key, self.rotation(key)?)));
+        let rotations = rotations.collect::<anyhow::Result<Vec<_>>>()?;
         let mut progress = Vec::new();
-        for &key in keys {
-            let rotation = self.rotation(key)?;
+        for (key, rotation) in rotations {
             if rotation.done {
                 progress.push(Progress { key, rotation, wait: None });
                 continue;
@@ -147,10 +153,7 @@ impl<'a> Rotator<'a> {
 
     /// Keys whose rotation is under way.
     pub(super) fn under_way(&self) -> Vec<Key> {
-        Key::of(&self.config)
-            .into_iter()
-            .filter(|&key| self.journal.under_way(key).is_some())
-            .collect()
+        self.journal.keys_under_way(&self.config)
     }
 
     /// What was done since this was last asked.
@@ -165,9 +168,6 @@ impl<'a> Rotator<'a> {
 
     /// Notes the rotation, with the seed of what is to come at hand.
     fn begin(&mut self, key: Key) -> anyhow::Result<()> {
-        if self.journal.get(key).is_some() {
-            return Ok(());
-        }
         let listed = key.public(&self.config)?;
         let Some(old) = listed.first().cloned() else {
             bail!("no file is listed for {}", key.name());
