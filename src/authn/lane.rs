@@ -289,11 +289,10 @@ impl Shared {
                 continue;
             };
             drop(queue);
-            let begun = Instant::now();
-            if catch_unwind(AssertUnwindSafe(|| job.work(duty))).is_err() {
-                tracing::error!("a password hashing job panicked");
+            match catch_unwind(AssertUnwindSafe(|| job.work(duty))) {
+                Ok(spent) => std::thread::sleep(duty.rest(spent)),
+                Err(_) => tracing::error!("a password hashing job panicked"),
             }
-            std::thread::sleep(duty.rest(begun.elapsed()));
             queue = self.queue();
         }
     }
@@ -311,16 +310,18 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
         !self.answer.is_closed()
     }
 
-    fn work(self: Box<Self>, duty: Duty) {
+    fn work(self: Box<Self>, duty: Duty) -> Duration {
         let counters = &self.shared.counters;
         let begun = Instant::now();
         let running = Running::begin(counters);
         let result = (self.work)();
         drop(running);
-        counters.note_cost(duty, begun.elapsed());
+        let spent = begun.elapsed();
+        counters.note_cost(duty, spent);
         counters.done.fetch_add(1, Relaxed);
         // The caller may have given up meanwhile.
         let _ = self.answer.send(Ok(result));
+        spent
     }
 
     fn give_up(self: Box<Self>) {
@@ -351,10 +352,10 @@ impl Counters {
 
     fn note_cost(&self, duty: Duty, spent: Duration) {
         let cost = spent.saturating_add(duty.rest(spent));
-        let spent = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX / 8);
+        let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX / 8);
         let average = |before: u64| match before {
-            0 => spent,
-            before => before - before / 8 + spent / 8,
+            0 => cost,
+            before => before - before / 8 + cost / 8,
         };
         // Never refused: the closure always has a value.
         let _ = self.cost_of(duty).fetch_update(Relaxed, Relaxed, |before| Some(average(before)));

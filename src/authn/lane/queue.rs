@@ -13,8 +13,8 @@ pub(super) trait Job: Send {
     /// Whether its caller still waits for it.
     fn is_awaited(&self) -> bool;
 
-    /// Does the work and answers.
-    fn work(self: Box<Self>, duty: Duty);
+    /// Does the work and answers. Gives how long it took.
+    fn work(self: Box<Self>, duty: Duty) -> Duration;
 
     /// Answers that it will not be done.
     fn give_up(self: Box<Self>);
