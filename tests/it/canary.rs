@@ -18,10 +18,10 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 use crate::events::{login, stored};
-use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::issuer::{seconds_from_now, sign_with_secret};
 use crate::harness::service::{self, Output};
-use crate::harness::{eventually, http, raw};
+use crate::harness::{eventually, eventually_async, http, raw};
 use crate::jwt::add_to_config;
 
 /// A random secret whose characters look different in a URL.
@@ -50,6 +50,19 @@ impl Watch {
     fn see_output(&self, place: &str, output: &Output) {
         self.see(&format!("stdout of {place}"), output.stdout.clone());
         self.see(&format!("stderr of {place}"), output.stderr.clone());
+    }
+
+    /// Looks at both streams of events and their mirrors, once there is something in each.
+    async fn see_events(&self, init: &Initialised, mode: Mode) {
+        for account in ["auth", "bb"] {
+            let of = login(init, mode, account).await;
+            for stream in ["AUTH_EVENTS", "AUTH_DECISIONS"] {
+                let events = eventually_async("events", || async {
+                    Some(stored(&of, stream).await).filter(|events| !events.is_empty())
+                });
+                self.see(&format!("{stream} of {account}"), format!("{:?}", events.await));
+            }
+        }
     }
 
     /// Panics with every secret that was seen anywhere, in any form.
@@ -290,14 +303,7 @@ async fn shown_nowhere(mode: Mode) {
     });
     deployment.sql(&view);
 
-    for account in ["auth", "bb"] {
-        let of = login(deployment, mode, account).await;
-        for stream in ["AUTH_EVENTS", "AUTH_DECISIONS"] {
-            let events = stored(&of, stream).await;
-            assert!(!events.is_empty(), "{stream} of {account}");
-            watch.see(&format!("{stream} of {account}"), format!("{events:?}"));
-        }
-    }
+    watch.see_events(deployment, mode).await;
     watch.see("the service's log", deployment.service.log());
     watch.see("nats-server's log", deployment.server.log());
     watch.judge();

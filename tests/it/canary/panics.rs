@@ -54,7 +54,7 @@ async fn a_panic_is_a_fault_of_ours_and_shows_no_secret() {
         }
     }));
     let outcomes = Arc::new(Seen::default());
-    let Embedded { server, running, .. } =
+    let Embedded { server, running, init: _init } =
         Embedded::start(Arc::new(Panicking), Some(outcomes.clone())).await;
 
     let watch = Watch::default();

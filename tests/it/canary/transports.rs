@@ -3,11 +3,10 @@
 use nats_callout::authn::token::Token;
 
 use super::{Watch, canary};
-use crate::events::{login, stored};
 use crate::harness::client::Login;
 use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::Mode;
-use crate::harness::{eventually, eventually_async, http, servers};
+use crate::harness::{eventually, http, servers};
 use crate::login::scenario;
 use crate::transports::leaf::{self, Leaf};
 use crate::transports::{Open, Tls};
@@ -60,13 +59,7 @@ async fn shown_nowhere(mode: Mode) {
         (open.service.log().matches("refused").count() > 10).then_some(())
     });
     watch.see("metrics", http::get(open.http(), "/metrics").expect("an answer").body);
-    for account in ["auth", "bb"] {
-        let of = login(&open, mode, account).await;
-        let events = eventually_async("decisions", || async {
-            Some(stored(&of, "AUTH_DECISIONS").await).filter(|events| !events.is_empty())
-        });
-        watch.see(account, format!("{:?}", events.await));
-    }
+    watch.see_events(&open, mode).await;
     watch.see("the service's log", open.service.log());
     watch.judge();
 }

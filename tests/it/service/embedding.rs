@@ -60,7 +60,7 @@ impl Authenticator for Backwards {
 pub(crate) struct Embedded {
     pub(crate) server: NatsServer,
     pub(crate) running: Running,
-    _init: Initialised,
+    pub(crate) init: Initialised,
 }
 
 impl Embedded {
@@ -91,13 +91,14 @@ impl Embedded {
         let callout = AuthCallout::new(Arc::new(authorizer));
         let callout = observer.into_iter().fold(callout, AuthCallout::with_observer);
         let running = callout.start(auth).await.expect("starts");
-        Self { server, running, _init: init }
+        Self { server, running, init }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_authenticator_decides_on_a_real_server() {
-    let Embedded { server, running, _init } = Embedded::start(Arc::new(Backwards), None).await;
+    let Embedded { server, running, init: _init } =
+        Embedded::start(Arc::new(Backwards), None).await;
     let app = client::connect(&server.url(), &Login::Token("24".into()), "_INBOX_42").await;
     let app = app.expect("token 24 is tenant 42");
     app.round_trip("user.42.echo").await;
