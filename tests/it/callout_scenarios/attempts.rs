@@ -162,7 +162,7 @@ pub(super) async fn deleted_during_connect(scene: &mut Scene) -> Row {
         if known {
             row.saw(id, "admitted", verdict(port, "early", &tenant.app));
         }
-        scene.deployment.service.freeze();
+        scene.deployment.freeze(&scene.deployment.service);
         let mut client = Wire::tcp(port);
         client.offer(id, &tenant.app.connect_fields());
         scene.tap.asked(id).await;

@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Login;
-use super::ports;
 use super::postgres::{self, PostgresDatabase};
 use super::servers::{self, NatsServer};
 use super::service::{self, Output, Service};
+use super::{eventually, ports};
 
 /// How accounts come to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,13 +225,42 @@ impl Initialised {
 
     /// [`Self::sql`] that the database may refuse, and says why.
     pub(crate) fn try_sql(&self, statements: &str) -> Result<String, String> {
+        self.sql_within(Duration::from_secs(30), statements)
+    }
+
+    /// [`Self::try_sql`] that waits so long for the lock of SQLite's file.
+    fn sql_within(&self, time: Duration, statements: &str) -> Result<String, String> {
         let printed = match &self.table {
-            Table::Default => sqlite(&self.dir().join("nats-callout.db"), statements),
-            Table::Sqlite(path) => sqlite(path, statements),
+            Table::Default => sqlite(&self.dir().join("nats-callout.db"), time, statements),
+            Table::Sqlite(path) => sqlite(path, time, statements),
             Table::Postgres(database) => postgres::psql(&database.url(), statements),
             Table::OwnPostgres(url) => postgres::psql(url, statements),
         };
         Ok(printed?.trim_end().to_owned())
+    }
+
+    /// SIGSTOP for an instance, at a moment when it writes nothing: in the midst of a transaction it
+    /// would keep the table's locks.
+    pub(crate) fn freeze(&self, instance: &Service) {
+        eventually("an instance that hangs and holds no lock", || {
+            instance.freeze();
+            let free = self.is_unlocked();
+            if !free {
+                instance.thaw();
+            }
+            free.then_some(())
+        });
+    }
+
+    fn is_unlocked(&self) -> bool {
+        const IN_TRANSACTIONS: &str = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%';";
+        if self.table.is_sqlite() {
+            return self
+                .sql_within(Duration::from_millis(100), "BEGIN IMMEDIATE;\nROLLBACK;")
+                .is_ok();
+        }
+        self.sql(IN_TRANSACTIONS) == "0"
     }
 }
 
@@ -263,19 +293,26 @@ fn login(made: &Value) -> Login {
     Login::password(user, password)
 }
 
-fn sqlite(database: &Path, statements: &str) -> Result<String, String> {
+fn sqlite(database: &Path, time: Duration, statements: &str) -> Result<String, String> {
     const PYTHON: &str = "
 import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-for statement in sys.argv[2].split(';\\n'):
+database, statements, milliseconds = sys.argv[1:]
+connection = sqlite3.connect(database, timeout=int(milliseconds) / 1000, isolation_level=None)
+for statement in statements.split(';\\n'):
     for row in connection.execute(statement):
         print('|'.join('' if value is None else str(value) for value in row))
 ";
     let has_shell = Command::new("sqlite3").arg("-version").output().is_ok();
-    let mut command = Command::new(if has_shell { "sqlite3" } else { "python3" });
-    // Python waits for locks by itself.
-    command.args(if has_shell { ["-cmd", ".timeout 30000"] } else { ["-c", PYTHON] });
-    let output = command.arg(database).arg(statements).output().expect("sqlite3 or python3");
+    let milliseconds = time.as_millis().to_string();
+    let mut command;
+    if has_shell {
+        command = Command::new("sqlite3");
+        command.args(["-cmd", &format!(".timeout {milliseconds}")]).arg(database).arg(statements);
+    } else {
+        command = Command::new("python3");
+        command.args(["-c", PYTHON]).arg(database).args([statements, &milliseconds]);
+    }
+    let output = command.output().expect("sqlite3 or python3");
     let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.success() && stderr.is_empty() {
         Ok(String::from_utf8(output.stdout).expect("utf-8"))

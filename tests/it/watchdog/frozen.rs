@@ -54,7 +54,7 @@ fn swallows_no_longer_than_the_bound(mode: Mode) {
     let attempts = under_load(port, &login, || {
         std::thread::sleep(Duration::from_secs(1));
         frozen = Instant::now();
-        second.freeze();
+        deployment.freeze(&second);
         std::thread::sleep(BOUND + Duration::from_secs(5));
     });
     let refused: Vec<Duration> = attempts
@@ -133,7 +133,7 @@ fn an_instance_that_was_stopped_briefly_grants_nothing_that_was_revoked_meanwhil
         let tenant = format!("t{turn}");
         let fields = deployment.tenant_add(&tenant, &[]).connect_fields();
         assert_eq!(raw::connect(port, &fields).0, Verdict::Admitted);
-        deployment.service.freeze();
+        deployment.freeze(&deployment.service);
         deployment.sql(&format!("UPDATE users SET status = 'suspended' WHERE name = '{tenant}';"));
         std::thread::sleep(Duration::from_millis(1_100));
         let login = std::thread::spawn(move || raw::connect(port, &fields));
