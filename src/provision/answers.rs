@@ -3,7 +3,9 @@
 //!
 //! A request needs an import for each account that may answer it. These stand in an account of
 //! their own: BB's JWT stays as it is however many tenants there are, and a change of the list
-//! touches no subscription but the ones that it is about.
+//! touches no tenant's subscription but the ones that it is about. nats-server imports anew all that
+//! ANSWERS imports, and drops the old afterwards (`updateAccountClaimsWithRefresh` in
+//! `server/accounts.go`): what is sent in between to a tenant that stays comes twice.
 
 use std::collections::HashSet;
 use std::fmt;
