@@ -140,8 +140,8 @@ fn decision(c: &mut Criterion) {
     let password = "correct-horse-battery-staple";
     let server = SigningKey::generate(KeyKind::Server).unwrap().0;
 
-    // A request is taken once, so each decision is about one of its own; each floor likewise, that
-    // both find it as cold.
+    // A request is taken once, so each decision is about one of its own; each floor likewise, so
+    // that both meet theirs as cold.
     let plain = || request(&server, String::new(), password);
     let without = authorizer(password, Vec::new());
 

@@ -14,8 +14,8 @@ const SEED_LEN: usize = 58;
 
 /// Shorter words are no passwords that a machine has made.
 const MADE_LEN: usize = 16;
-/// How often a random one changes between small and large letters, unless one in a thousand; a name
-/// of three words in camel case does so four times.
+/// How often all random ones without a digit, but one in 400, change between small and large letters
+/// at least; a name of three words in camel case does so four times.
 #[cfg(any(test, feature = "cli"))]
 const MADE_CHANGES: usize = 5;
 #[cfg(any(test, feature = "cli"))]

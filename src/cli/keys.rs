@@ -33,6 +33,8 @@ pub(super) enum KeysCommand {
     /// Does what can be done now, and says what has to happen before it can go on: restart the
     /// instances one after the other, in config mode (and for operator-signing) also the servers.
     /// Then run it again. It looks at what there is each time, so it may be stopped at any point.
+    /// A key that is done is begun anew when it is named again, unless others that are named with it
+    /// are not done yet.
     Rotate(RotateArgs),
 }
 
