@@ -119,7 +119,9 @@ struct Context {
     clock: SystemClock,
 }
 
-/// Runs the command and says how it ended.
+/// Runs the command and says how it ended. The runtime is this function's own: a caller that awaits
+/// a future has the compiler make all of it once more.
+#[tokio::main]
 pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
