@@ -39,13 +39,16 @@ fn words(payload: &(dyn Any + Send)) -> &str {
     payload.downcast_ref::<&str>().copied().or_else(owned).unwrap_or_default()
 }
 
-/// A bare level is that of the service: its NATS client repeats at `info` what is logged already.
+/// A bare level is that of the service. Its NATS client repeats at `info` what is logged already, and
+/// at `trace` it logs every message, servers' lists of clients among them, who may have sent a secret
+/// as their name.
 fn directives(level: &str) -> String {
-    if level.trim().eq_ignore_ascii_case("info") {
-        format!("{level},async_nats=warn")
-    } else {
-        level.to_owned()
-    }
+    let client = match level.trim().to_ascii_lowercase().as_str() {
+        "info" => "warn",
+        "trace" => "debug",
+        _ => return level.to_owned(),
+    };
+    format!("{level},async_nats={client}")
 }
 
 /// Whether stderr takes colours (<https://no-color.org>).
@@ -57,6 +60,14 @@ fn colour() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_library_says_less_than_the_service() {
+        assert_eq!(directives("info"), "info,async_nats=warn");
+        assert_eq!(directives("TRACE"), "TRACE,async_nats=debug");
+        assert_eq!(directives("warn"), "warn");
+        assert_eq!(directives("info,async_nats=trace"), "info,async_nats=trace");
+    }
 
     #[test]
     fn the_words_of_a_panic_are_found() {
