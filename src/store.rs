@@ -6,6 +6,8 @@
 
 pub mod cache;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod migrations;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;

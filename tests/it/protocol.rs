@@ -3,7 +3,6 @@
 
 mod go_library;
 mod golden;
-mod peers;
 mod properties;
 mod samples;
 mod wycheproof;

@@ -18,7 +18,7 @@ use super::feed::Feed;
 use super::pool::{Pool, late};
 use super::{Place, PostgresStore};
 use crate::store::open::StoreOptions;
-use crate::store::queries;
+use crate::store::{migrations, queries};
 
 /// The oldest release that the schema works on: PostgreSQL 14.
 const OLDEST: i32 = 140_000;
@@ -184,13 +184,6 @@ fn understand(place: &Place, source: sqlx::Error, waited: Duration) -> OpenError
     }
 }
 
-fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!("src/store/migrations/postgres");
-    // The transaction's own lock ends with it, however it ends.
-    migrator.set_locking(false).set_ignore_missing(true);
-    migrator
-}
-
 /// Whether every migration of this build is applied: then nothing needs to be written, and opening
 /// waits for nobody.
 async fn is_current(
@@ -213,7 +206,9 @@ async fn is_current(
 /// All migrations in one transaction, one instance at a time: whoever comes second finds them
 /// applied.
 async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let migrator = migrator();
+    let mut migrator = migrations::postgres();
+    // The transaction's own lock ends with it, however it ends.
+    migrator.set_locking(false);
     if is_current(connection, &migrator).await? {
         return Ok(());
     }

@@ -17,6 +17,7 @@ use super::SqliteStore;
 use super::accounts::Keeping;
 use super::fault::{BUSY, CANTOPEN, CORRUPT, IOERR, LOCKED, NOTADB, READONLY, primary_code};
 use super::feed::Feed;
+use crate::store::migrations;
 use crate::store::open::StoreOptions;
 
 /// Why a database file could not be opened.
@@ -181,12 +182,6 @@ fn passing(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(BUSY | LOCKED | IOERR))
 }
 
-fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!("src/store/migrations/sqlite");
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
 /// Whether every migration of this build is applied: then nothing needs to be written, and opening
 /// waits for nobody.
 async fn is_current(
@@ -223,7 +218,7 @@ async fn probe(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
 /// All migrations in one transaction that has the file's lock from its beginning: whoever comes
 /// second finds them applied.
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
-    let migrator = migrator();
+    let migrator = migrations::sqlite();
     if is_current(connection, &migrator).await? {
         return probe(connection).await.map_err(MigrateError::Execute);
     }

@@ -1,5 +1,5 @@
 //! What guessing costs those who do not guess, and what a refusal's time tells, with a real
-//! nats-server. `cargo bench --bench guessing -- [--rate 1000] [--seconds 60] [--sources 1,1000]
+//! nats-server. `cargo bench --bench load -- guessing [--rate 1000] [--seconds 60] [--sources 1,1000]
 //! [--rounds 200]`; the tables come on stdout, progress on stderr.
 //!
 //! While one attacker sends wrong passwords of one account after the other, others log in with a
@@ -7,37 +7,23 @@
 //! with a password that is not. All run on this machine: compare what is in one table. What the
 //! attacker's connections cost by themselves, without passwords, is in the row of unknown tokens.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a benchmark fails by panicking"
-)]
-#![allow(dead_code, unused_imports, reason = "the harness of the tests is larger than this needs")]
-
-mod harness;
-#[path = "guessing/states.rs"]
-mod states;
-
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use harness::deployment::{Deployment, Mode};
-use harness::guesses::{self, Attack, Ended, Plan, login, source};
-use harness::http;
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
+use crate::harness::http;
+use crate::states::{PASSWORD, States};
 use nats_callout::authn::hashing;
 use nats_callout::authn::token::Token;
 use serde_json::{Value, json};
-use states::{PASSWORD, States};
 
 /// What guessing costs those who do not guess.
-#[derive(Debug, Parser)]
-struct Args {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
     /// Guesses a second
     #[arg(long, default_value_t = 1_000)]
     rate: u32,
@@ -53,9 +39,6 @@ struct Args {
     /// operator or config
     #[arg(long, value_delimiter = ',', default_value = "config")]
     mode: Vec<String>,
-    /// Cargo's own, without a meaning here
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// How long each account is guessed before its owner logs in.
@@ -67,8 +50,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// A client's patience: nats-server's time-out for a login, and that of most clients.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-fn main() {
-    let args = Args::parse();
+pub(crate) fn run(args: &Args) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for mode in &args.mode {
         let mode = match mode.as_str() {
@@ -84,10 +66,10 @@ fn main() {
         let most = args.sources.iter().copied().max().unwrap_or(1);
         let guessed = args.sources.iter().map(|sources| Attempts::Passwords(*sources));
         for attempts in [Attempts::None, Attempts::Tokens(most)].into_iter().chain(guessed) {
-            runtime.block_on(attacked(&args, mode, attempts));
+            runtime.block_on(attacked(args, mode, attempts));
         }
         println!("\n| refusal | median | to the wrong password's |\n|---|---:|---:|");
-        refusals(&args, mode);
+        refusals(args, mode);
         println!();
     }
 }
@@ -235,11 +217,11 @@ fn refusals(args: &Args, mode: Mode) {
     let states = States::new(mode, "0");
     let port = states.deployment.server.port();
     let mut cases: Vec<_> =
-        states::passwords().into_iter().map(|case| (case, Vec::new())).collect();
+        crate::states::passwords().into_iter().map(|case| (case, Vec::new())).collect();
     for round in 0..=args.rounds {
         for ((what, _, credentials), times) in &mut cases {
-            let (verdict, took) = harness::raw::connect(port, credentials);
-            assert_ne!(verdict, harness::raw::Verdict::Admitted, "{what}");
+            let (verdict, took) = crate::harness::raw::connect(port, credentials);
+            assert_ne!(verdict, crate::harness::raw::Verdict::Admitted, "{what}");
             // The first round finds nothing in any cache.
             if round > 0 {
                 times.push(took);

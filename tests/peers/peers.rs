@@ -1,7 +1,13 @@
 //! Two other Rust libraries, nats-jwt and nats-token, as far as each reaches: their tokens are
-//! read here, and ours there.
+//! read here, and ours there. A package of its own, since they bring more crates than all other tests
+//! together; `.ci/nightly peers` runs it.
 
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId};
+#![cfg(test)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId, SigningKey, UserNkey};
 use nats_callout::protocol::claims::{
     AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody,
     ConnectOptions, Export, ExportType, ExternalAuthorization, Import, OperatorBody, Permission,
@@ -9,8 +15,29 @@ use nats_callout::protocol::claims::{
 };
 use nats_callout::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
 use nats_token::{KeyPair, ValidationResults};
+use serde_json::Value;
 
-use super::{payload, samples};
+fn key(kind: KeyKind) -> SigningKey {
+    SigningKey::generate(kind).expect("a key").0
+}
+
+fn account_id() -> AccountId {
+    key(KeyKind::Account).public().expect("an account key")
+}
+
+fn user_nkey() -> UserNkey {
+    key(KeyKind::User).public().expect("a user key")
+}
+
+fn server_id() -> ServerId {
+    key(KeyKind::Server).public().expect("a server key")
+}
+
+/// The payload of a token, unverified.
+fn payload(token: &str) -> Value {
+    let part = token.split('.').nth(1).expect("three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("json")
+}
 
 fn read<B: Body, K: IssuerKey>(token: &str) -> (Claims<B>, K) {
     Parsed::parse(token).expect("parses").verify().expect("verifies")
@@ -45,8 +72,8 @@ fn no_issues(validate: impl FnOnce(&mut ValidationResults)) {
 
 #[test]
 fn a_user_of_nats_jwt_is_read() {
-    let account = samples::account_id();
-    let alice = samples::user_nkey();
+    let account = account_id();
+    let alice = user_nkey();
     let signing = KeyPair::new_account();
     let token = nats_jwt::Token::new_user(account.as_str(), alice.as_str())
         .name("alice")
@@ -71,8 +98,8 @@ fn a_user_of_nats_jwt_is_read() {
 
 #[test]
 fn an_account_of_nats_jwt_is_read() {
-    let account = samples::account_id();
-    let signing = samples::account_id();
+    let account = account_id();
+    let signing = account_id();
     let operator = KeyPair::new_operator();
     let token = nats_jwt::Token::new_account(account.as_str())
         .name("tenant")
@@ -92,10 +119,10 @@ fn an_account_of_nats_jwt_is_read() {
 #[test]
 fn nats_jwt_reads_the_shape_of_our_user() {
     let mut body = UserBody::new(granted());
-    body.issuer_account = Some(samples::account_id());
+    body.issuer_account = Some(account_id());
     body.bearer_token = true;
-    let ours = claims(samples::user_nkey().as_str(), body);
-    let token = ours.encode_now(&samples::key(KeyKind::Account)).expect("encodes");
+    let ours = claims(user_nkey().as_str(), body);
+    let token = ours.encode_now(&key(KeyKind::Account)).expect("encodes");
     let theirs: nats_jwt::Claims = serde_json::from_value(payload(&token)).expect("their shape");
     assert_eq!(theirs.sub, ours.subject);
     assert_eq!(theirs.expires, ours.expires);
@@ -109,9 +136,9 @@ fn nats_jwt_reads_the_shape_of_our_user() {
 #[test]
 fn users_cross_to_nats_token_and_back() {
     let mut body = UserBody::new(granted());
-    body.issuer_account = Some(samples::account_id());
-    let ours = claims(samples::user_nkey().as_str(), body);
-    let token = ours.encode_now(&samples::key(KeyKind::Account)).expect("encodes");
+    body.issuer_account = Some(account_id());
+    let ours = claims(user_nkey().as_str(), body);
+    let token = ours.encode_now(&key(KeyKind::Account)).expect("encodes");
     let mut theirs = nats_token::decode_user_claims(&token).expect("their decoder");
     no_issues(|results| theirs.validate(results));
     assert_eq!(theirs.claims.name, "alice");
@@ -130,7 +157,7 @@ fn accounts_cross_to_nats_token_and_back() {
         imports: vec![Import {
             name: Some("events".to_owned()),
             subject: "user.42.Events".to_owned(),
-            account: samples::account_id(),
+            account: account_id(),
             local_subject: Some("Events".to_owned()),
             kind: ExportType::Service,
         }],
@@ -142,17 +169,17 @@ fn accounts_cross_to_nats_token_and_back() {
             response_type: None,
         }],
         limits: AccountLimits { mem_storage: 1 << 20, disk_storage: 1 << 30, ..Default::default() },
-        signing_keys: vec![samples::account_id(), samples::account_id()],
-        revocations: [(samples::user_nkey().to_string(), 1_700_000_000)].into(),
+        signing_keys: vec![account_id(), account_id()],
+        revocations: [(user_nkey().to_string(), 1_700_000_000)].into(),
         default_permissions: granted(),
         authorization: ExternalAuthorization {
-            auth_users: vec![samples::user_nkey()],
+            auth_users: vec![user_nkey()],
             allowed_accounts: vec!["*".to_owned()],
             xkey: None,
         },
     };
-    let ours = claims(samples::account_id().as_str(), body);
-    let token = ours.encode_now(&samples::key(KeyKind::Operator)).expect("encodes");
+    let ours = claims(account_id().as_str(), body);
+    let token = ours.encode_now(&key(KeyKind::Operator)).expect("encodes");
     let mut theirs = nats_token::decode_account_claims(&token).expect("their decoder");
     no_issues(|results| theirs.validate(results));
 
@@ -173,10 +200,10 @@ fn accounts_cross_to_nats_token_and_back() {
 
 #[test]
 fn operators_cross_to_nats_token_and_back() {
-    let key = samples::key(KeyKind::Operator);
+    let key = key(KeyKind::Operator);
     let body = OperatorBody {
-        signing_keys: vec![samples::key(KeyKind::Operator).public().expect("an operator key")],
-        system_account: Some(samples::account_id()),
+        signing_keys: vec![key(KeyKind::Operator).public().expect("an operator key")],
+        system_account: Some(account_id()),
         strict_signing_key_usage: true,
     };
     let ours = claims(key.public_key(), body);
@@ -189,8 +216,8 @@ fn operators_cross_to_nats_token_and_back() {
 
 #[test]
 fn requests_cross_to_nats_token_and_back() {
-    let nkey = samples::user_nkey();
-    let key = samples::key(KeyKind::Server);
+    let nkey = user_nkey();
+    let key = key(KeyKind::Server);
     let body = AuthorizationRequestBody {
         server: ServerInfo {
             name: "n1".to_owned(),
@@ -217,15 +244,15 @@ fn requests_cross_to_nats_token_and_back() {
 
 #[test]
 fn responses_cross_to_nats_token_and_back() {
-    let jwt = claims(samples::user_nkey().as_str(), UserBody::new(granted()))
-        .encode_now(&samples::key(KeyKind::Account))
+    let jwt = claims(user_nkey().as_str(), UserBody::new(granted()))
+        .encode_now(&key(KeyKind::Account))
         .expect("encodes");
     for (jwt, error) in [(Some(jwt), None), (None, Some("access denied".to_owned()))] {
         let body =
-            AuthorizationResponseBody { jwt, error, issuer_account: Some(samples::account_id()) };
-        let mut ours = claims(samples::user_nkey().as_str(), body);
-        ours.audience = Some(samples::server_id().to_string());
-        let token = ours.encode_now(&samples::key(KeyKind::Account)).expect("encodes");
+            AuthorizationResponseBody { jwt, error, issuer_account: Some(account_id()) };
+        let mut ours = claims(user_nkey().as_str(), body);
+        ours.audience = Some(server_id().to_string());
+        let token = ours.encode_now(&key(KeyKind::Account)).expect("encodes");
         let mut theirs = nats_token::decode_authorization_response_claims(&token).expect("decoder");
         no_issues(|results| theirs.validate(results));
         let back = theirs.encode(&KeyPair::new_account()).expect("their encoder");

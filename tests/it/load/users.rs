@@ -1,32 +1,20 @@
 //! What the number of users costs a login: the time of an uncached look-up with few and with many
-//! users, side by side in one run. `cargo bench --bench users -- [--users 1000,1000000]
+//! users, side by side in one run. `cargo bench --bench load -- users [--users 1000,1000000]
 //! [--database sqlite,postgres]`; the table comes on stdout, progress on stderr.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a benchmark fails by panicking"
-)]
-#![allow(dead_code, unused_imports, reason = "the harness of the tests is larger than this needs")]
-
-mod harness;
 
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use harness::postgres::{self, PostgresDatabase};
+use crate::harness::postgres::{self, PostgresDatabase};
 use nats_callout::store::open::{StoreOptions, open};
 use nats_callout::store::{Freshness, Store};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 /// What the number of users costs a login.
-#[derive(Debug, Parser)]
-struct Args {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
     /// How many users the table has
     #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
     users: Vec<usize>,
@@ -36,9 +24,6 @@ struct Args {
     /// Look-ups that are timed, of each table
     #[arg(long, default_value_t = 20_000)]
     samples: usize,
-    /// Cargo's own, without a meaning here
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// Users of one tenant, and users inserted in one transaction.
@@ -59,9 +44,7 @@ struct Table {
     _database: Option<PostgresDatabase<'static>>,
 }
 
-#[tokio::main]
-async fn main() {
-    let args = Args::parse();
+pub(crate) async fn run(args: &Args) {
     println!("| database | users | look-up p50 / p99 | filled in |");
     println!("|---|---:|---:|---:|");
     for database in &args.database {

@@ -1,35 +1,23 @@
 //! What tenants cost a real nats-server, in both isolations: the JWT of BB, the time of a first
-//! and of a second login, and memory. `cargo bench --bench tenants -- [--tenants 1,10,10000]
+//! and of a second login, and memory. `cargo bench --bench load -- tenants [--tenants 1,10,10000]
 //! [--isolation account,shared] [--answers 1000]`; the table comes on stdout, progress on stderr.
 //!
 //! Every user has the same bcrypt hash of the least cost, so that what is timed is not the hash.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a benchmark fails by panicking"
-)]
-#![allow(dead_code, unused_imports, reason = "the harness of the tests is larger than this needs")]
-
-mod harness;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use harness::deployment::{Deployment, Initialised, Mode};
-use harness::http;
-use harness::raw::{self, Verdict};
-use harness::servers::{self, NatsServer};
-use harness::service::Service;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::http;
+use crate::harness::raw::{self, Verdict};
+use crate::harness::servers::{self, NatsServer};
+use crate::harness::service::Service;
 use serde_json::json;
 
 /// What tenants cost a real nats-server.
-#[derive(Debug, Parser)]
-struct Args {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
     /// How many tenants have logged in before the timed ones do; thousands take minutes
     #[arg(long, value_delimiter = ',', default_value = "1,10")]
     tenants: Vec<usize>,
@@ -45,9 +33,6 @@ struct Args {
     /// Logins under way at once while the tenants log in for the first time
     #[arg(long, default_value_t = 8)]
     concurrency: usize,
-    /// Cargo's own, without a meaning here
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 const PASSWORD: &str = "benchmark";
@@ -79,8 +64,7 @@ struct Answers {
     took: Duration,
 }
 
-fn main() {
-    let args = Args::parse();
+pub(crate) fn run(args: &Args) {
     println!(
         "| isolation | tenants | BB's JWT | first login p50 / p95 | second login p50 / p95 | \
          all first logins | nats-server RSS | answering: JWT of ANSWERS, time to list them |"
@@ -88,7 +72,7 @@ fn main() {
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for isolation in &args.isolation {
         for &tenants in &args.tenants {
-            let row = measure(&args, isolation, tenants);
+            let row = measure(args, isolation, tenants);
             print(&row);
         }
     }
@@ -150,9 +134,9 @@ fn measure(args: &Args, isolation: &str, tenants: usize) -> Row {
 fn start() -> Deployment {
     let init = Initialised::new(Mode::Operator);
     let server =
-        NatsServer::start(servers::MAIN, &init.server_conf(), init.port, Some(init.monitor))
+        NatsServer::start(servers::version(), &init.server_conf(), init.port, Some(init.monitor))
             .unwrap_or_else(|log| panic!("{log}"));
-    let http = format!("127.0.0.1:{}", harness::ports::free());
+    let http = format!("127.0.0.1:{}", crate::harness::ports::free());
     let environment =
         [("NATS_CALLOUT_HTTP_LISTEN", http.as_str()), ("NATS_CALLOUT_HASHING_REHASH", "false")];
     let service =

@@ -1,0 +1,55 @@
+//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing`, each with
+//! `--help`. It uses the harness of the tests beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a benchmark fails by panicking"
+)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the harness of the tests is larger than this needs"
+)]
+
+#[path = "load/guessing.rs"]
+mod guessing;
+mod harness;
+#[path = "login/states.rs"]
+mod states;
+#[path = "load/tenants.rs"]
+mod tenants;
+#[path = "load/users.rs"]
+mod users;
+
+use clap::{Parser, Subcommand};
+
+/// What load costs.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Cargo's own, without a meaning here
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Tenants(tenants::Args),
+    Users(users::Args),
+    Guessing(guessing::Args),
+}
+
+fn main() {
+    match Args::parse().what {
+        What::Tenants(args) => tenants::run(&args),
+        What::Users(args) => {
+            tokio::runtime::Runtime::new().expect("a runtime").block_on(users::run(&args));
+        }
+        What::Guessing(args) => guessing::run(&args),
+    }
+}
