@@ -1,7 +1,7 @@
 //! What the fuzz targets in `fuzz/` call: one function for each kind of input that comes from
 //! outside, which reads it as the program does and checks what must hold of the outcome. The tests
-//! below run the same functions over the seeds in `tests/corpus/`, so an input that once broke
-//! something goes there.
+//! run the same functions over the seeds in `tests/corpus/` and over mutations of them, so an input
+//! that once broke something goes there.
 //!
 //! A new kind of input is a function here, a line in [`TARGETS`], a folder of seeds, and a file in
 //! `fuzz/targets/`.
@@ -318,37 +318,4 @@ fn reaches_the_victim(grant: &Grant) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_seeds_of_every_target_pass() {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-        for (name, target) in TARGETS {
-            let mut count = 0;
-            for entry in std::fs::read_dir(corpus.join(name)).unwrap() {
-                let path = entry.unwrap().path();
-                let input = std::fs::read(&path).unwrap();
-                let passed = std::panic::catch_unwind(|| target(&input));
-                assert!(passed.is_ok(), "{}", path.display());
-                count += 1;
-            }
-            assert!(count >= 5, "{name} has {count} seeds");
-        }
-        let folders = std::fs::read_dir(&corpus).unwrap().count();
-        assert_eq!(folders, TARGETS.len(), "a folder for each target");
-    }
-
-    /// The seeds get to where there is something to check.
-    #[test]
-    fn a_request_of_the_seeds_is_verified() {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-        let claims = std::fs::read_to_string(corpus.join("request/password")).unwrap();
-        let server = &parties().unwrap().server;
-        let claims = claims.replace("@SERVER", server.public_key());
-        let token = signed(&claims, server);
-        let opened = Envelope::new(Vec::new()).open(token.as_bytes(), None).unwrap();
-        let verified = VerifiedRequest::verify(opened, &SpentKeys::default(), NOW);
-        assert!(matches!(verified.unwrap().0.credentials(), Credentials::Password { .. }));
-    }
-}
+mod tests;
