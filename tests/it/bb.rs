@@ -13,7 +13,7 @@ mod streams;
 use std::path::Path;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, Request};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -26,12 +26,12 @@ const NEXT: &str = "$JS.API.CONSUMER.MSG.NEXT.ReceivedEvents.ProcessEvents";
 
 /// BB, logged in.
 #[derive(Debug, Clone)]
-struct Backend {
-    connected: Connected,
+pub(crate) struct Backend {
+    pub(crate) connected: Connected,
 }
 
 impl Backend {
-    async fn connect(deployment: &Deployment) -> Self {
+    pub(crate) async fn connect(deployment: &Deployment) -> Self {
         let keys = deployment.dir().join("keys");
         let options = match deployment.mode {
             Mode::Operator => {
@@ -80,7 +80,7 @@ impl Backend {
     }
 
     /// Publishes a notification without asking for anything.
-    async fn notify(&self, tenant: &str, text: &str) {
+    pub(crate) async fn notify(&self, tenant: &str, text: &str) {
         let subject = format!("user.{tenant}.Notifications");
         self.connected.client.publish(subject, text.to_owned().into()).await.expect("publishes");
         self.settled().await;
@@ -125,22 +125,27 @@ fn read(path: &Path) -> String {
 
 /// How a tenant is kept apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Isolation {
+pub(crate) enum Isolation {
     Own,
     Shared,
 }
 
 /// A tenant's `bb` user, logged in.
 #[derive(Debug)]
-struct App {
-    id: String,
+pub(crate) struct App {
+    pub(crate) id: String,
     isolation: Isolation,
     connected: Connected,
 }
 
 impl App {
     /// Adds a tenant and logs its `bb` user in.
-    async fn add(deployment: &Deployment, id: &str, isolation: Isolation, extra: &[&str]) -> Self {
+    pub(crate) async fn add(
+        deployment: &Deployment,
+        id: &str,
+        isolation: Isolation,
+        extra: &[&str],
+    ) -> Self {
         let mut args = extra.to_vec();
         if deployment.mode == Mode::Operator {
             let how = if isolation == Isolation::Own { "account" } else { "shared" };
@@ -192,7 +197,7 @@ impl App {
     }
 
     /// Listens to notifications.
-    async fn notifications(&self) -> async_nats::Subscriber {
+    pub(crate) async fn notifications(&self) -> async_nats::Subscriber {
         let subject = self.subject("Notifications");
         let subscriber = self.connected.client.subscribe(subject).await.expect("subscribes");
         self.settled().await;
@@ -200,7 +205,7 @@ impl App {
     }
 
     /// Answers every notification that asks for it, with its own id.
-    async fn answering(&self) -> tokio::task::JoinHandle<()> {
+    pub(crate) async fn answering(&self) -> tokio::task::JoinHandle<()> {
         let mut requests = self.notifications().await;
         let (client, id) = (self.connected.client.clone(), self.id.clone());
         tokio::spawn(async move {
@@ -213,7 +218,7 @@ impl App {
 }
 
 /// The next message, which has to come.
-async fn next(subscriber: &mut async_nats::Subscriber) -> (String, String) {
+pub(crate) async fn next(subscriber: &mut async_nats::Subscriber) -> (String, String) {
     let message = tokio::time::timeout(PATIENCE, subscriber.next())
         .await
         .expect("a message")
@@ -229,11 +234,14 @@ fn silent(subscriber: &mut async_nats::Subscriber) {
     }
 }
 
-/// Waits for an answer to a request by BB: the tenant's subscription may not be everywhere yet.
-async fn answer(backend: &Backend, tenant: &str) -> String {
+/// Waits for an answer to a request by BB: the tenant's subscription may not be everywhere yet, and
+/// what is asked before the tenant may answer is heard and never answered.
+pub(crate) async fn answer(backend: &Backend, tenant: &str) -> String {
     let subject = format!("user.{tenant}.Notifications");
     let answer = eventually_async(&format!("an answer on {subject}"), || async {
-        backend.connected.client.request(subject.clone(), "question".into()).await.ok()
+        let question =
+            Request::new().payload("question".into()).timeout(Some(Duration::from_secs(1)));
+        backend.connected.client.send_request(subject.clone(), question).await.ok()
     })
     .await;
     String::from_utf8_lossy(&answer.payload).into_owned()

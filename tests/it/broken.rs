@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::client::Login;
-use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
+use crate::harness::deployment::{Deployment, Initialised, Mode, Table, on_both_databases};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::service::{self, Output};
 use crate::harness::{eventually, postgres, servers};
@@ -167,7 +167,7 @@ fn up_says_which_port_is_taken_and_that_there_is_no_server() {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     };
-    let server = servers::binary(servers::MAIN);
+    let server = servers::binary(servers::version());
     let server = server.to_str().unwrap();
 
     let taken = std::net::TcpListener::bind(("127.0.0.1", init.port)).unwrap();
@@ -206,7 +206,7 @@ fn up_runs_and_ends_everything_and_is_the_same_the_second_time() {
 }
 
 fn up_twice(init: &Initialised, database: Option<&str>) {
-    let server = servers::binary(servers::MAIN);
+    let server = servers::binary(servers::version());
     let mut passwords = Vec::new();
     for _ in 0..2 {
         let mut child = service::program()
@@ -260,37 +260,6 @@ fn up_takes_no_database_that_it_cannot_use() {
 }
 
 #[test]
-fn commands_refuse_what_is_not_legal_and_change_nothing() {
-    let init = Initialised::new(Mode::Operator);
-    init.tenant_add("shop", &[]);
-    let dump = || init.sql("SELECT id FROM tenants UNION SELECT name FROM users ORDER BY 1;");
-    let before = dump();
-    let cases: [(&[&str], i32, &[&str]); 12] = [
-        (&["tenant", "add", "shop"], 1, &["shop", "exists already", "--id"]),
-        (&["tenant", "add", "a.b"], 2, &["a.b", "subject token"]),
-        (&["tenant", "add", "user.>"], 2, &["user.>", "subject token"]),
-        (&["tenant", "add", "ok", "--memory", "lots"], 2, &["lots", "64MB"]),
-        (&["tenant", "add", "ok", "--expires", "soon"], 2, &["soon", "30d"]),
-        (&["tenant", "add", "ok", "--isolation", "none"], 2, &["none", "account", "shared"]),
-        (&["user", "add", "nobody", "app"], 1, &["no such tenant", "nobody", "list"]),
-        (&["user", "add", "shop", "shop"], 1, &["shop", "exists already"]),
-        (&["user", "add", "shop", "app", "-p", "orders.> q"], 2, &["orders.> q", "blank"]),
-        (&["user", "add", "shop", "app", "-s", "a..b"], 2, &["a..b", "empty token"]),
-        (&["user", "passwd", "shop", "nobody"], 1, &["no such user", "nobody"]),
-        (&["token", "add", "shop", "nobody"], 1, &["no such user", "nobody"]),
-    ];
-    for (args, status, words) in cases {
-        refused(&init.cli(args), status, words);
-        let mut json = vec!["--json"];
-        json.extend(args);
-        refused(&init.cli(&json), status, words);
-    }
-    let empty = ["user", "add", "shop", "app", "--password-stdin"];
-    refused(&init.cli(&empty), 2, &["stdin", "empty"]);
-    assert_eq!(dump(), before);
-}
-
-#[test]
 fn the_reason_of_a_refusal_is_in_the_service_s_log_alone() {
     let deployment = Deployment::start(Mode::Config);
     let port = deployment.server.port();
@@ -300,4 +269,36 @@ fn the_reason_of_a_refusal_is_in_the_service_s_log_alone() {
         deployment.service.log().contains("unknown_user").then_some(())
     });
     assert!(!deployment.server.log().contains("unknown"), "{}", deployment.server.log());
+}
+
+on_both_databases! {
+    fn commands_refuse_what_is_not_legal_and_change_nothing() {
+        let init = Initialised::new(Mode::Operator);
+        init.tenant_add("shop", &[]);
+        let dump = || init.sql("SELECT id FROM tenants UNION SELECT name FROM users ORDER BY 1;");
+        let before = dump();
+        let cases: [(&[&str], i32, &[&str]); 12] = [
+            (&["tenant", "add", "shop"], 1, &["shop", "exists already", "--id"]),
+            (&["tenant", "add", "a.b"], 2, &["a.b", "subject token"]),
+            (&["tenant", "add", "user.>"], 2, &["user.>", "subject token"]),
+            (&["tenant", "add", "ok", "--memory", "lots"], 2, &["lots", "64MB"]),
+            (&["tenant", "add", "ok", "--expires", "soon"], 2, &["soon", "30d"]),
+            (&["tenant", "add", "ok", "--isolation", "none"], 2, &["none", "account", "shared"]),
+            (&["user", "add", "nobody", "app"], 1, &["no such tenant", "nobody", "list"]),
+            (&["user", "add", "shop", "shop"], 1, &["shop", "exists already"]),
+            (&["user", "add", "shop", "app", "-p", "orders.> q"], 2, &["orders.> q", "blank"]),
+            (&["user", "add", "shop", "app", "-s", "a..b"], 2, &["a..b", "empty token"]),
+            (&["user", "passwd", "shop", "nobody"], 1, &["no such user", "nobody"]),
+            (&["token", "add", "shop", "nobody"], 1, &["no such user", "nobody"]),
+        ];
+        for (args, status, words) in cases {
+            refused(&init.cli(args), status, words);
+            let mut json = vec!["--json"];
+            json.extend(args);
+            refused(&init.cli(&json), status, words);
+        }
+        let empty = ["user", "add", "shop", "app", "--password-stdin"];
+        refused(&init.cli(&empty), 2, &["stdin", "empty"]);
+        assert_eq!(dump(), before);
+    }
 }

@@ -33,7 +33,7 @@ use self::tap::Tap;
 use self::wire::Wire;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::{http, servers};
+use crate::harness::{eventually, http, servers};
 
 /// The tests of nats-server that are replayed, by the names of their rows.
 const REPLAYED: [&str; 38] = [
@@ -219,7 +219,7 @@ impl Scene {
 
     /// On a deployment whose files were edited before anything started.
     async fn edited(mode: Mode, edit: impl Fn(&Initialised)) -> Self {
-        Self::on(Deployment::start_prepared(mode, servers::MAIN, edit)).await
+        Self::on(Deployment::start_prepared(mode, servers::version(), edit)).await
     }
 
     async fn on(deployment: Deployment) -> Self {
@@ -248,9 +248,22 @@ impl Scene {
         format!("{} in {}", text("authorized_user"), self.named(&text("account")))
     }
 
+    /// [`Self::who`] once there is no such connection: a server may close one and list it for a
+    /// moment longer.
+    fn gone(&self, name: &str) -> String {
+        eventually("the end of a connection", || {
+            (self.who(name) == "not connected").then(|| self.who(name))
+        })
+    }
+
     fn connz(&self) -> Value {
+        self.monitor("/connz?auth=true&limit=1024")
+    }
+
+    /// A report of the server's monitor.
+    fn monitor(&self, path: &str) -> Value {
         let address = format!("127.0.0.1:{}", self.deployment.monitor);
-        let report = http::get(&address, "/connz?auth=true&limit=1024").expect("a report");
+        let report = http::get(&address, path).expect("a report");
         serde_json::from_str(&report.body).expect("JSON")
     }
 

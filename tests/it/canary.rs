@@ -342,13 +342,11 @@ async fn a_secret_in_the_place_of_the_name_is_not_repeated() {
         }
     }
     let of = login(deployment, Mode::Operator, "auth").await;
-    let mut rejected = Vec::new();
-    let begun = std::time::Instant::now();
-    while rejected.is_empty() && begun.elapsed() < crate::harness::PATIENCE {
-        rejected = stored(&of, "AUTH_DECISIONS").await;
-    }
-    assert!(!rejected.is_empty() && claimed > 0);
-    watch.see("AUTH_DECISIONS", format!("{rejected:?}"));
+    let rejected = eventually_async("a rejection", || async {
+        Some(stored(&of, "AUTH_DECISIONS").await).filter(|events| !events.is_empty())
+    });
+    watch.see("AUTH_DECISIONS", format!("{:?}", rejected.await));
+    assert!(claimed > 0);
     let log = eventually("the refusals in the log", || {
         let log = deployment.service.log();
         log.contains("being guessed").then_some(log)

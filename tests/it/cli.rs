@@ -1,7 +1,7 @@
 //! Commands that look at a running deployment from outside: `test`, `doctor`, `bench`, and what
 //! `tenant add` asks the server before it adds one.
 
-mod bench;
+pub(crate) mod bench;
 mod ceiling;
 mod doctor;
 mod test;

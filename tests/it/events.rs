@@ -90,6 +90,15 @@ pub(crate) async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
 
 /// Waits until a stream holds so many events, and gives them.
 async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
+    holds_within(PATIENCE, of, stream, count).await
+}
+
+async fn holds_within(
+    patience: Duration,
+    of: &Connected,
+    stream: &str,
+    count: usize,
+) -> Vec<Stored> {
     let start = std::time::Instant::now();
     loop {
         let messages = state(of, stream).await["messages"].as_u64().expect("a count");
@@ -99,7 +108,7 @@ async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
             assert_eq!(found.len(), count, "{stream}: {lines:#?}");
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "{stream}: {messages} events, not {count}");
+        assert!(start.elapsed() < patience, "{stream}: {messages} events, not {count}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! No request gets a grant that a server did not make, for itself, now, as it is, once: an attack
 //! is either not answered at all, or answered with the one refusal. [`table`] has the attacks by
-//! name with the rule that stops each, [`mutations`] a million of them at random, and [`wire`] a
+//! name with the rule that stops each, [`mutations`] very many of them at random, and [`wire`] a
 //! selection on a real connection.
 //!
 //! A [`Bench`] is an authorizer and one server that it has never heard of: that a stranger cannot

@@ -19,6 +19,7 @@ pub(crate) mod raw;
 pub(crate) mod servers;
 pub(crate) mod service;
 pub(crate) mod tls;
+pub(crate) mod turn;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,11 @@ use std::time::{Duration, Instant};
 
 /// How long a condition that must come true may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a condition: often at first, and then seldom enough for the others.
+fn pause(elapsed: Duration) -> Duration {
+    (elapsed / 8).clamp(Duration::from_millis(5), Duration::from_millis(100))
+}
 
 /// Polls until `condition` gives a value; panics with `what` when it takes longer than
 /// [`PATIENCE`].
@@ -36,7 +42,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
             return value;
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause(start.elapsed()));
     }
 }
 
@@ -51,7 +57,17 @@ where
             return value;
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause(start.elapsed())).await;
+    }
+}
+
+/// How much of something a test does: what a commit can break is seen with the first number;
+/// `.ci/nightly` sets `TEST_DEPTH=nightly`, for the second.
+pub(crate) fn depth<T>(commit: T, nightly: T) -> T {
+    match std::env::var("TEST_DEPTH").as_deref() {
+        Ok("nightly") => nightly,
+        Ok("commit") | Err(_) => commit,
+        Ok(other) => panic!("TEST_DEPTH={other}: write commit or nightly"),
     }
 }
 
@@ -72,4 +88,22 @@ pub(crate) fn write_private(path: &Path, text: &str) {
 /// A line that the test runner does not capture: what was skipped must be seen in a green run.
 pub(crate) fn loudly(line: &str) {
     let _ = writeln!(std::io::stderr(), "\n==== {line} ====");
+}
+
+/// All that is fetched from elsewhere, at once: `.ci/run` does this first, so that what it takes is
+/// told apart.
+#[test]
+fn what_the_tests_need_is_there() {
+    use self::clients::Language;
+
+    std::thread::scope(|scope| {
+        for version in [servers::version(), "2.10.26", "2.11.11"] {
+            scope.spawn(move || servers::binary(version));
+        }
+        scope.spawn(postgres::programs);
+        for language in [Language::Python, Language::Node, Language::Go] {
+            scope.spawn(move || clients::program(language, "login"));
+        }
+        scope.spawn(clients::page);
+    });
 }

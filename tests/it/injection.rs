@@ -21,6 +21,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::forgery::{Bench, payload, sign};
+use crate::harness::depth;
 
 fn overlap(one: &str, other: &str) -> bool {
     let pattern = |text: &str| text.parse::<Pattern>().expect("a pattern");
@@ -198,7 +199,8 @@ fn no_grant_reaches_another_tenant() {
         now[index] += 1;
         seen.set(now);
     };
-    let config = ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() };
+    let cases = depth(800, 2_000);
+    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
     proptest!(config, |(id in ids(), user in users(), jetstream in any::<bool>())| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let legal = (1..=64).contains(&id.len()) && id.chars().all(plain);

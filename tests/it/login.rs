@@ -1,19 +1,21 @@
 //! The main job: clients log in through the service, on real servers, in both modes.
 //!
-//! Each test has a deployment of its own. [`Bench`] adds what most of them need: two tenants with
-//! one user each, who may use the subject `echo` of their tenant and nothing else.
+//! [`Bench`] has what most of the tests need: two tenants with one user each, who may use the
+//! subject `echo` of their tenant and nothing else. All of it holds on every supported line of
+//! nats-server: `TEST_NATS_SERVER` names one.
 
 mod admission;
+mod alike;
 mod cluster;
 mod isolation;
-mod matrix;
 mod refusal;
+pub(crate) mod states;
 mod survival;
 
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::clients::Scenario;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::servers;
+use crate::harness::{loudly, servers};
 
 /// A tenant with an admin and a user of its own.
 #[derive(Debug)]
@@ -34,14 +36,25 @@ struct Bench {
 
 impl Bench {
     fn start(mode: Mode) -> Self {
-        Self::start_with(mode, servers::MAIN)
-    }
-
-    fn start_with(mode: Mode, version: &'static str) -> Self {
-        let deployment = Deployment::start_with(mode, version);
+        let deployment = Deployment::start(mode);
         let [one, two] = ["one", "two"].map(|id| tenant(&deployment, id, &[]));
         Self { deployment, one, two }
     }
+}
+
+/// Whether the server under test lacks a mode, which is said: 2.10 knows no `default_sentinel`.
+pub(crate) fn lacks(mode: Mode) -> bool {
+    let version = servers::version();
+    let lacks = mode == Mode::Operator && servers::is(version, "2.10");
+    if lacks {
+        loudly(&format!("SKIPPED: operator mode, which nats-server {version} cannot serve"));
+    }
+    lacks
+}
+
+/// The modes that the server under test has.
+pub(crate) fn modes() -> impl Iterator<Item = Mode> {
+    [Mode::Operator, Mode::Config].into_iter().filter(|mode| !lacks(*mode))
 }
 
 /// Adds a tenant whose user may publish and subscribe [`echo`] of it: in an account of its own by

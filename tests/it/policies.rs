@@ -3,7 +3,7 @@
 
 mod commands;
 mod connections;
-mod edits;
+pub(crate) mod edits;
 mod limits;
 mod presets;
 
@@ -17,7 +17,7 @@ use crate::harness::servers;
 
 /// A deployment whose policies are in the folder `policies`, which `fill` fills.
 fn deployment(mode: Mode, fill: impl Fn(&Initialised)) -> Deployment {
-    Deployment::start_prepared(mode, servers::MAIN, |init| {
+    Deployment::start_prepared(mode, servers::version(), |init| {
         let config = std::fs::read_to_string(init.config()).unwrap();
         let named = config.replace("# folder = \"\"", "folder = \"policies\"");
         assert_ne!(named, config);
@@ -28,7 +28,7 @@ fn deployment(mode: Mode, fill: impl Fn(&Initialised)) -> Deployment {
 }
 
 /// [`deployment`] with these files.
-fn with_files(mode: Mode, files: &[(&str, &str)]) -> Deployment {
+pub(crate) fn with_files(mode: Mode, files: &[(&str, &str)]) -> Deployment {
     deployment(mode, |init| {
         let folder = init.dir().join("policies");
         std::fs::create_dir_all(&folder).unwrap();
@@ -39,7 +39,7 @@ fn with_files(mode: Mode, files: &[(&str, &str)]) -> Deployment {
 }
 
 /// Adds a user with this policy.
-fn user(deployment: &Deployment, name: &str, policy: &str) -> Login {
+pub(crate) fn user(deployment: &Deployment, name: &str, policy: &str) -> Login {
     deployment.user_add("shop", name, &["--kind", "bb", "--policy", policy])
 }
 

@@ -1,13 +1,13 @@
-//! The service as a citizen of NATS: it stops without losing a request, retries its first connect,
-//! sends exactly one reply, answers look-ups, and its keys can be rotated.
+//! The service as a citizen of NATS: it retries its first connect, sends exactly one reply, and
+//! answers look-ups. (That it stops without losing a login is in `within::service`.)
 
 pub(crate) mod embedding;
 mod keys;
 mod reserved;
+mod watchdog;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
@@ -18,11 +18,12 @@ use nats_callout::protocol::jwt::Parsed;
 use serde_json::Value;
 
 use crate::harness::client::{self, Login};
-use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode, on_both_databases};
 use crate::harness::http;
 use crate::harness::raw::{self, Verdict};
 use crate::harness::servers::{self, NatsServer};
-use crate::harness::{PATIENCE, eventually};
+use crate::harness::{PATIENCE, depth, eventually};
+use crate::login::{lacks, modes};
 
 /// A connection with one of the logins that `init` wrote for the service or for BB.
 async fn connect_with(deployment: &Deployment, key: &str) -> Client {
@@ -36,158 +37,23 @@ async fn connect_with(deployment: &Deployment, key: &str) -> Client {
     options.connect(deployment.url()).await.expect("connects")
 }
 
+/// The server's own refusal, after it has waited for 2 s, and no decision.
+const UNANSWERED: Duration = Duration::from_millis(1_950);
+
+/// What the service says to a login. A machine may be too slow for many at once: then there is no
+/// answer, and a client comes again.
+fn decided(port: u16, fields: &Value) -> Verdict {
+    eventually("a decision", || match raw::connect(port, fields) {
+        (Verdict::Refused(_), took) if took > UNANSWERED => None,
+        (verdict, _) => Some(verdict),
+    })
+}
+
 fn auth_login(mode: Mode) -> &'static str {
     match mode {
         Mode::Operator => "auth.creds",
         Mode::Config => "auth.nk",
     }
-}
-
-/// Logins in a loop from several threads while `disturb` runs; gives how many there were and the
-/// refusals among them.
-fn under_load(
-    port: u16,
-    login: &Login,
-    disturb: impl FnOnce(&AtomicUsize),
-) -> (usize, Vec<String>) {
-    let stop = AtomicBool::new(false);
-    let logins = AtomicUsize::new(0);
-    let refusals = Mutex::new(Vec::new());
-    let fields = login.connect_fields();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    if let (Verdict::Refused(words), took) = raw::connect(port, &fields) {
-                        refusals.lock().unwrap().push(format!("{words:?} after {took:?}"));
-                    }
-                    logins.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        disturb(&logins);
-        stop.store(true, Ordering::Relaxed);
-    });
-    (logins.into_inner(), refusals.into_inner().unwrap())
-}
-
-/// A stop ends although logins keep trickling in, with never a quiet moment between them.
-#[test]
-fn a_stop_ends_under_a_trickle_of_logins() {
-    let deployment = Deployment::start(Mode::Config);
-    let login = deployment.tenant_add("one", &[]).connect_fields();
-    let port = deployment.server.port();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                assert_eq!(raw::connect(port, &login).0, Verdict::Admitted);
-                // Two instances share the logins: each sees one every 100 ms or so.
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-        });
-        let mut second = deployment.another_service();
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        let begun = std::time::Instant::now();
-        assert!(second.stop().success());
-        let took = begun.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        assert!(took < std::time::Duration::from_secs(12), "{took:?}");
-    });
-}
-
-/// The server's own refusal, after it has waited for 2 s, and no decision.
-const UNANSWERED: std::time::Duration = std::time::Duration::from_millis(1_950);
-
-/// A hundred tenants that no server has heard of log in at the same time, on a table whose every
-/// commit waits for the disk.
-#[tokio::test(flavor = "multi_thread")]
-async fn many_first_logins_at_once_all_succeed() {
-    const TENANTS: usize = 100;
-    let deployment = Deployment::start(Mode::Operator);
-    let tokens: Vec<Token> = (0..TENANTS).map(|_| Token::generate().expect("a token")).collect();
-    let rows: String = tokens
-        .iter()
-        .enumerate()
-        .map(|(n, token)| {
-            format!(
-                "INSERT INTO tenants (id, name) VALUES ('t{n}', 'T');\n\
-                 INSERT INTO users (tenant_id, name) VALUES ('t{n}', 'u{n}');\n\
-                 INSERT INTO tokens (user_name, token_hash) VALUES ('u{n}', '{}');\n",
-                token.hash().to_hex()
-            )
-        })
-        .collect();
-    deployment.sql(&format!("BEGIN;\n{rows}COMMIT;"));
-    let port = deployment.server.port();
-    let logins = tokens.into_iter().map(|token| {
-        let login = Login::Token(token.expose().to_owned()).connect_fields();
-        tokio::task::spawn_blocking(move || {
-            // A machine may be too slow for all of them at once: then there is no answer, and a
-            // client comes again. Nobody is told that he may not log in.
-            (0..5).find_map(|_| match raw::connect(port, &login) {
-                (Verdict::Admitted, _) => Some(Ok(())),
-                (Verdict::Refused(_), took) if took > UNANSWERED => None,
-                (refused, took) => Some(Err(format!("{refused:?} after {took:?}"))),
-            })
-        })
-    });
-    for login in futures_util::future::join_all(logins.collect::<Vec<_>>()).await {
-        let admitted = login.expect("no panic");
-        assert_eq!(admitted, Some(Ok(())), "{}", deployment.service.log());
-    }
-    let accounts = deployment.sql("SELECT count(DISTINCT account) FROM tenant_accounts;");
-    assert_eq!(accounts, TENANTS.to_string());
-}
-
-fn more_logins(logins: &AtomicUsize, more: usize) {
-    let wanted = logins.load(Ordering::Relaxed) + more;
-    eventually("more logins", || (logins.load(Ordering::Relaxed) >= wanted).then_some(()));
-}
-
-/// Stops an instance that has been through a restart of the server, and two that have not.
-fn stops_lose_nothing(mode: Mode, version: &'static str) {
-    let mut deployment = Deployment::start_with(mode, version);
-    let login = deployment.tenant_add("one", &[]);
-    let port = deployment.server.port();
-    let mut reconnected = Some(deployment.another_service());
-    let fields = login.connect_fields();
-    for _ in 0..200 {
-        assert_eq!(raw::connect(port, &fields).0, Verdict::Admitted);
-    }
-    deployment.server.stop();
-    deployment.server.restart();
-    eventually("a login", || (raw::connect(port, &fields).0 == Verdict::Admitted).then_some(()));
-    let (logins, refusals) = under_load(port, &login, |logins| {
-        for _ in 0..3 {
-            let second = reconnected.take();
-            let mut second = second.unwrap_or_else(|| deployment.another_service());
-            more_logins(logins, 300);
-            assert!(second.stop().success(), "SIGTERM is a way to end");
-            more_logins(logins, 100);
-        }
-    });
-    assert_eq!(refusals, [""; 0], "of {logins} logins\n{}", deployment.service.log());
-}
-
-#[test]
-fn an_instance_that_stops_under_load_loses_no_login_in_operator_mode() {
-    stops_lose_nothing(Mode::Operator, servers::MAIN);
-}
-
-#[test]
-fn an_instance_that_stops_under_load_loses_no_login_in_config_mode() {
-    stops_lose_nothing(Mode::Config, servers::MAIN);
-}
-
-#[test]
-fn an_instance_that_stops_under_load_loses_no_login_on_2_10() {
-    stops_lose_nothing(Mode::Config, "2.10.26");
-}
-
-#[test]
-fn an_instance_that_stops_under_load_loses_no_login_on_2_12() {
-    stops_lose_nothing(Mode::Operator, "2.12.8");
 }
 
 #[test]
@@ -201,7 +67,7 @@ fn a_first_connect_that_fails_is_retried_with_a_line_that_says_why() {
         assert!(said, "{line}");
         Some(())
     });
-    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None);
+    let server = NatsServer::start(servers::version(), &init.server_conf(), init.port, None);
     let server = server.unwrap_or_else(|log| panic!("{log}"));
     early.wait_until_ready().unwrap_or_else(|log| panic!("{log}"));
     let login = init.tenant_add("one", &[]);
@@ -210,6 +76,9 @@ fn a_first_connect_that_fails_is_retried_with_a_line_that_says_why() {
 }
 
 async fn one_reply(mode: Mode) {
+    if lacks(mode) {
+        return;
+    }
     let deployment = Deployment::start(mode);
     let _second = deployment.another_service();
     let login = deployment.tenant_add("one", &[]);
@@ -269,6 +138,9 @@ async fn two_instances_send_exactly_one_sealed_reply_in_operator_mode() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_up_of_an_account_that_no_server_has_is_answered() {
+    if lacks(Mode::Operator) {
+        return;
+    }
     let deployment = Deployment::start(Mode::Operator);
     let account = nkeys::KeyPair::new_account().public_key();
     deployment.sql(&format!(
@@ -303,6 +175,9 @@ async fn a_look_up_of_an_account_that_no_server_has_is_answered() {
 /// acknowledgement of the one that is gone.
 #[test]
 fn a_killed_server_is_not_waited_for() {
+    if lacks(Mode::Operator) {
+        return;
+    }
     let mut deployment = Deployment::start(Mode::Operator);
     let login = deployment.tenant_add("one", &[]).connect_fields();
     let port = deployment.server.port();
@@ -326,44 +201,9 @@ fn account_of(deployment: &Deployment, tenant: &str) -> AccountId {
     text.parse().unwrap_or_else(|error| panic!("{tenant}: {text:?}: {error}"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_account_is_stable_and_a_tenant_inserted_again_gets_another() {
-    let deployment = Deployment::start(Mode::Operator);
-    let _second = deployment.another_service();
-    let hash = bcrypt::hash("s3cret", 5).expect("a hash");
-    let insert = format!(
-        "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');\n\
-         INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '{hash}');"
-    );
-    deployment.sql(&insert);
-    let alice = Login::password("alice", "s3cret");
-    let url = deployment.url();
-    // Two instances race for the account at the first logins.
-    let logins = (0..8).map(|_| client::connect(&url, &alice, "_INBOX"));
-    for login in futures_util::future::join_all(logins).await {
-        login.expect("logs in");
-    }
-    let first = account_of(&deployment, "42");
-    client::connect(&url, &alice, "_INBOX").await.expect("logs in");
-    assert_eq!(account_of(&deployment, "42"), first);
-
-    deployment.sql("DELETE FROM tenants WHERE id = '42';");
-    deployment.sql(&insert);
-    client::connect(&url, &alice, "_INBOX").await.expect("the new tenant logs in at once");
-    eventually("the new account", || {
-        // A login within the notice of the change may still be placed in the old account; the next
-        // one is not.
-        let account = deployment.sql("SELECT account FROM tenant_accounts WHERE tenant_id = '42';");
-        (!account.is_empty() && account != first.as_str()).then_some(()).or_else(|| {
-            raw::connect(deployment.server.port(), &alice.connect_fields());
-            None
-        })
-    });
-}
-
 #[test]
 fn a_changed_password_has_replaced_the_old_one_when_the_command_returns() {
-    for mode in [Mode::Operator, Mode::Config] {
+    for mode in modes() {
         let deployment = Deployment::start(mode);
         let _second = deployment.another_service();
         let Login::Password(user, mut old) = deployment.tenant_add("one", &[]) else {
@@ -372,9 +212,9 @@ fn a_changed_password_has_replaced_the_old_one_when_the_command_returns() {
         let port = deployment.server.port();
         let admitted = |password: &str| {
             let fields = Login::password(&user, password).connect_fields();
-            raw::connect(port, &fields).0 == Verdict::Admitted
+            decided(port, &fields) == Verdict::Admitted
         };
-        for _ in 0..5 {
+        for _ in 0..depth(2, 5) {
             assert!((0..4).all(|_| admitted(&old)), "cached by both instances");
             let made: Value =
                 deployment.cli(&["--json", "user", "passwd", "one", &user]).success().json();
@@ -388,19 +228,15 @@ fn a_changed_password_has_replaced_the_old_one_when_the_command_returns() {
     }
 }
 
-#[test]
-fn a_last_login_is_noted() {
-    let deployment = Deployment::start(Mode::Config);
+fn a_last_login_is_noted(deployment: &Deployment) {
     let login = deployment.tenant_add("one", &[]);
     let query = "SELECT count(last_login_at) FROM users WHERE name = 'one';";
     assert_eq!(deployment.sql(query), "0");
-    raw::connect(deployment.server.port(), &login.connect_fields());
+    decided(deployment.server.port(), &login.connect_fields());
     eventually("the note", || (deployment.sql(query) == "1").then_some(()));
 }
 
-#[test]
-fn an_outdated_hash_is_replaced_at_a_login() {
-    let deployment = Deployment::start(Mode::Config);
+fn an_outdated_hash_is_replaced_at_a_login(deployment: &Deployment) {
     let hash = bcrypt::hash("s3cret", 5).expect("a hash");
     deployment.sql(&format!(
         "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');\n\
@@ -408,12 +244,94 @@ fn an_outdated_hash_is_replaced_at_a_login() {
     ));
     let alice = Login::password("alice", "s3cret").connect_fields();
     let port = deployment.server.port();
-    assert_eq!(raw::connect(port, &alice).0, Verdict::Admitted);
+    assert_eq!(decided(port, &alice), Verdict::Admitted);
     eventually("the new hash", || {
         let hash = deployment.sql("SELECT password_hash FROM users WHERE name = 'alice';");
         hash.starts_with("$argon2id$").then_some(())
     });
-    assert_eq!(raw::connect(port, &alice).0, Verdict::Admitted);
+    assert_eq!(decided(port, &alice), Verdict::Admitted);
     let wrong = Login::password("alice", "wrong").connect_fields();
-    assert_ne!(raw::connect(port, &wrong).0, Verdict::Admitted);
+    assert_ne!(decided(port, &wrong), Verdict::Admitted);
+}
+
+on_both_databases! {
+    /// Tenants that no server has heard of log in at the same time, on a table whose every commit
+    /// waits for the disk.
+    async fn many_first_logins_at_once_all_succeed() {
+        if lacks(Mode::Operator) {
+            return;
+        }
+        let tenants = depth(50, 100);
+        let deployment = Deployment::start(Mode::Operator);
+        let tokens: Vec<Token> =
+            (0..tenants).map(|_| Token::generate().expect("a token")).collect();
+        let rows: String = tokens
+            .iter()
+            .enumerate()
+            .map(|(n, token)| {
+                format!(
+                    "INSERT INTO tenants (id, name) VALUES ('t{n}', 'T');\n\
+                     INSERT INTO users (tenant_id, name) VALUES ('t{n}', 'u{n}');\n\
+                     INSERT INTO tokens (user_name, token_hash) VALUES ('u{n}', '{}');\n",
+                    token.hash().to_hex()
+                )
+            })
+            .collect();
+        deployment.sql(&format!("BEGIN;\n{rows}COMMIT;"));
+        let port = deployment.server.port();
+        let logins = tokens.into_iter().map(|token| {
+            let login = Login::Token(token.expose().to_owned()).connect_fields();
+            tokio::task::spawn_blocking(move || decided(port, &login))
+        });
+        for login in futures_util::future::join_all(logins.collect::<Vec<_>>()).await {
+            let verdict = login.expect("no panic");
+            assert_eq!(verdict, Verdict::Admitted, "{}", deployment.service.log());
+        }
+        let accounts = deployment.sql("SELECT count(DISTINCT account) FROM tenant_accounts;");
+        assert_eq!(accounts, tenants.to_string());
+    }
+
+    async fn an_account_is_stable_and_a_tenant_inserted_again_gets_another() {
+        if lacks(Mode::Operator) {
+            return;
+        }
+        let deployment = Deployment::start(Mode::Operator);
+        let _second = deployment.another_service();
+        let hash = bcrypt::hash("s3cret", 5).expect("a hash");
+        let insert = format!(
+            "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');\n\
+             INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '{hash}');"
+        );
+        deployment.sql(&insert);
+        let alice = Login::password("alice", "s3cret");
+        let url = deployment.url();
+        // Two instances race for the account at the first logins.
+        let logins = (0..8).map(|_| client::connect(&url, &alice, "_INBOX"));
+        for login in futures_util::future::join_all(logins).await {
+            login.expect("logs in");
+        }
+        let first = account_of(&deployment, "42");
+        client::connect(&url, &alice, "_INBOX").await.expect("logs in");
+        assert_eq!(account_of(&deployment, "42"), first);
+
+        deployment.sql("DELETE FROM tenants WHERE id = '42';");
+        deployment.sql(&insert);
+        client::connect(&url, &alice, "_INBOX").await.expect("the new tenant logs in at once");
+        eventually("the new account", || {
+            // A login within the notice of the change may still be placed in the old account; the
+            // next one is not.
+            let query = "SELECT account FROM tenant_accounts WHERE tenant_id = '42';";
+            let account = deployment.sql(query);
+            (!account.is_empty() && account != first.as_str()).then_some(()).or_else(|| {
+                raw::connect(deployment.server.port(), &alice.connect_fields());
+                None
+            })
+        });
+    }
+
+    fn a_last_login_is_noted_and_an_outdated_hash_is_replaced() {
+        let deployment = Deployment::start(Mode::Config);
+        a_last_login_is_noted(&deployment);
+        an_outdated_hash_is_replaced_at_a_login(&deployment);
+    }
 }

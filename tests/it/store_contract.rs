@@ -1,18 +1,19 @@
 //! What every store promises, and what its database refuses from anyone: each function takes a
 //! [`Database`], so that all databases run through the same ones. `open` is about SQLite alone,
-//! `postgres_open` and `postgres_feed` about PostgreSQL.
+//! `postgres_open` and `postgres_feed` about PostgreSQL. How long anything takes is asked in
+//! [`within::store`](crate::within::store).
 
 mod changes;
 mod effects;
+mod given_up;
 mod license_server;
 mod logins;
-mod open;
+pub(crate) mod open;
 pub(crate) mod outbox;
 mod plans;
 pub(crate) mod postgres;
-mod postgres_faults;
 mod postgres_feed;
-mod postgres_open;
+pub(crate) mod postgres_open;
 mod races;
 mod rules;
 pub(crate) mod sqlite;
@@ -22,12 +23,18 @@ mod times;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::{Freshness, LoginRecord, Store};
+use nats_callout::store::open::StoreOptions;
+use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, UserKind};
+
+use crate::harness::PATIENCE;
 
 /// A fresh database, gone when dropped.
 pub(crate) trait Database: Send + Sync {
     /// The store under test; each call is another instance on the same database.
     fn store(&self) -> BoxFuture<'_, Arc<dyn Store>>;
+
+    /// An instance that is there as long as the database.
+    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 
     /// The other programs with which the same statements are tried, at least one.
     fn clients(&self) -> Vec<&'static str>;
@@ -51,9 +58,19 @@ pub(crate) trait Database: Send + Sync {
     }
 }
 
+/// Options of a store that waits as long as the tests do, for what is not about time.
+pub(crate) fn patient() -> StoreOptions {
+    StoreOptions {
+        read_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        open_timeout: PATIENCE,
+        ..StoreOptions::default()
+    }
+}
+
 impl dyn Database + '_ {
     /// Runs statements that must work.
-    async fn run(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn run(&self, sql: &str) -> Vec<String> {
         let client = self.clients()[0];
         self.run_with(client, sql).await.unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
@@ -71,7 +88,7 @@ impl dyn Database + '_ {
     }
 
     async fn login(&self, user: &str) -> Option<Arc<LoginRecord>> {
-        self.store().await.user(user, Freshness::Fresh).await.unwrap()
+        self.kept().await.user(user, Freshness::Fresh).await.unwrap()
     }
 }
 
@@ -99,7 +116,22 @@ use on_every_database;
 
 const TENANT: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');";
 
-const ALICE: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');
+pub(crate) const ALICE: &str = "INSERT INTO tenants (id, name) VALUES ('42', 'Alice Ltd');
     INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$...');";
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Another user of that tenant, to be added.
+pub(crate) fn bob() -> NewUser {
+    NewUser {
+        tenant: "42".parse().unwrap(),
+        name: "bob".into(),
+        kind: UserKind::Bb,
+        password_hash: None,
+        nkey: None,
+        certificate: None,
+        publish: vec![],
+        subscribe: vec![],
+        policy: None,
+    }
+}

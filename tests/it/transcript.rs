@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use self::placeholders::Placeholders;
-use crate::changes::crowd::Held;
 use crate::harness::client::{self, Login};
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::{self, Service};
 use crate::harness::{eventually, loudly, ports};
+use crate::within::changes::crowd::Held;
 
 const BEGIN: &str =
     "<!-- transcript: written and checked by tests/it/transcript.rs -->\n```console\n";
@@ -90,6 +90,7 @@ async fn live(folder: &Path) -> String {
         (folder.to_str().expect("a utf-8 path").to_owned(), "/srv/nats"),
         (format!("127.0.0.1:{port}"), "127.0.0.1:4222"),
         (format!("127.0.0.1:{monitor}"), "127.0.0.1:8222"),
+        (servers::version().to_owned(), "2.15.1"),
     ]);
     let mut shell = Transcript {
         folder: folder.to_owned(),
@@ -103,7 +104,7 @@ async fn live(folder: &Path) -> String {
     shell.folder = folder.join("prod");
     shell.typed("nats-server -c nats-server.conf &");
     let conf = shell.folder.join("nats-server.conf");
-    let server = NatsServer::start(servers::MAIN, &conf, port, Some(monitor)).expect("starts");
+    let server = NatsServer::start(servers::version(), &conf, port, Some(monitor)).expect("starts");
     shell.typed("NATS_CALLOUT_LOG_LEVEL=warn nats-callout serve &");
     let http = format!("127.0.0.1:{}", ports::free());
     let environment = [("NATS_CALLOUT_LOG_LEVEL", "warn"), ("NATS_CALLOUT_HTTP_LISTEN", &http)];
@@ -129,6 +130,9 @@ async fn live(folder: &Path) -> String {
 
     shell.remark("Two instances of order-service connect with the token.");
     let mut instances = [Held::connect(port, &token), Held::connect(port, &token)];
+    let account = shell.placeholders.account();
+    let only_two = || (server.connections(&account) == 2).then_some(());
+    eventually("the end of the test's own connection", only_two);
     shell.run(0, "nats-callout user suspend shop order-service");
     instances.iter_mut().for_each(Held::wait_closed);
     assert!(Held::try_connect(port, &token).is_err(), "a suspended user was let in");
@@ -141,8 +145,7 @@ async fn live(folder: &Path) -> String {
     let stream = json!({ "name": "ORDERS", "subjects": ["orders.*"], "storage": "file" });
     maker.jetstream("$JS.API.STREAM.CREATE.ORDERS", &stream).await;
     maker.client.drain().await.expect("ends");
-    let account = shell.placeholders.account();
-    eventually("the admin has left", || (server.connections(&account) == 2).then_some(()));
+    eventually("the admin has left", only_two);
     eventually("the last logins are noted", || {
         let shown = shell.aside(&["show", "shop"]);
         let users = shown["users"].as_array()?.clone();

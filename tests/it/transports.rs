@@ -1,11 +1,13 @@
 //! Every way to connect: what the server hands on of each, and that logins, grants and refusals
-//! are the same over all of them. [`Open`] is a deployment with every listener that a server has.
+//! are the same over all of them. [`Open`] is a deployment with every listener that a server has;
+//! what is not about TLS is tried on one of each mode.
 
 mod browser;
 pub(crate) mod leaf;
 mod mqtt;
 mod table;
 mod websocket;
+pub(crate) mod wire;
 
 use std::ops::Deref;
 
@@ -14,9 +16,8 @@ use tempfile::TempDir;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::tls::{Authority, Identity, nameless};
-use crate::harness::{ports, servers};
-
-const BOTH: [Mode; 2] = [Mode::Operator, Mode::Config];
+use crate::harness::{depth, loudly, ports, servers};
+use crate::login::lacks;
 
 /// Whether listeners speak TLS and ask for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +45,6 @@ impl Deref for Open {
 }
 
 impl Open {
-    fn start(mode: Mode) -> Self {
-        Self::start_with(mode, servers::MAIN, Tls::No, |_| {})
-    }
-
     pub(crate) fn start_with(
         mode: Mode,
         version: &'static str,
@@ -64,7 +61,7 @@ impl Open {
         };
         let no_tls = if tls == Tls::No { "no_tls: true" } else { "" };
         // 2.10 has no cookie for anything but JWTs.
-        let cookies = match version.starts_with("2.10.") {
+        let cookies = match servers::is(version, "2.10") {
             true => "",
             false => "user_cookie: nats_user, pass_cookie: nats_pass, token_cookie: nats_token",
         };
@@ -88,7 +85,7 @@ impl Open {
 
     /// Adds a tenant with room for JetStream, which MQTT keeps its sessions in; in config mode it
     /// has the account `ALICE` if it is `alice`.
-    fn roomy_tenant(&self, id: &str) -> Login {
+    pub(crate) fn roomy_tenant(&self, id: &str) -> Login {
         let login = self.tenant_add(id, &["--memory", "16MB", "--storage", "64MB"]);
         if self.mode == Mode::Config {
             self.sql(&format!("UPDATE tenants SET account = 'ALICE' WHERE id = '{id}';"));
@@ -112,7 +109,7 @@ impl Open {
 
 /// Config mode: gives the tenant `alice` an account of its own, with JetStream. Operator mode has
 /// one for every tenant.
-fn account_for_alice(init: &Initialised, mode: Mode) {
+pub(crate) fn account_for_alice(init: &Initialised, mode: Mode) {
     if mode == Mode::Config {
         let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
         let conf = conf.replacen(
@@ -123,4 +120,42 @@ fn account_for_alice(init: &Initialised, mode: Mode) {
         std::fs::write(init.server_conf(), conf).expect("a configuration");
         init.set("dedicated", "{ ALICE = \"alice\" }");
     }
+}
+
+async fn logins_and_grants(mode: Mode) {
+    if lacks(mode) {
+        return;
+    }
+    let version = servers::version();
+    let open = Open::start_with(mode, version, Tls::No, |init| account_for_alice(init, mode));
+    websocket::passwords_and_tokens_work_in_the_connect_and_in_cookies(&open);
+    if depth(mode == Mode::Operator, true) {
+        browser::a_page_logs_in_with_a_token_and_exchanges_messages(&open).await;
+    }
+
+    let shared = open.tenant_add("shared", &["--isolation", "shared"]);
+    leaf::a_leaf_is_refused_where_tenants_share_an_account(&open, &shared);
+    let alice = open.roomy_tenant("alice");
+    leaf::clients_of_a_leaf_exchange_messages_with_clients_of_the_hub(&open, &alice).await;
+    if mode == Mode::Operator {
+        leaf::a_leaf_carries_what_its_user_may(&open).await;
+    }
+    if mode == Mode::Operator && servers::is(version, "2.11") {
+        loudly("SKIPPED: MQTT, whose passwords nats-server 2.11 takes for JWTs in operator mode");
+    } else {
+        mqtt::a_device_is_refused_where_tenants_share_an_account(&open, &shared);
+        mqtt::a_device_publishes_and_subscribes_in_its_tenants_own_account(&open, &alice).await;
+    }
+    // It is the way that was refused.
+    open.cli(&["test", "shared"]).success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_grants_and_refusals_over_websocket_mqtt_and_leaf_nodes_in_operator_mode() {
+    logins_and_grants(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_grants_and_refusals_over_websocket_mqtt_and_leaf_nodes_in_config_mode() {
+    logins_and_grants(Mode::Config).await;
 }

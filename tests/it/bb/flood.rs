@@ -25,7 +25,7 @@ async fn arrived(backend: &Backend, subject: &str, text: &str) {
 async fn flood(mode: Mode) {
     let init = Initialised::new(mode);
     let server =
-        NatsServer::start(servers::MAIN, &init.server_conf(), init.port, Some(init.monitor))
+        NatsServer::start(servers::version(), &init.server_conf(), init.port, Some(init.monitor))
             .unwrap_or_else(|log| panic!("{log}"));
     let http = format!("127.0.0.1:{}", crate::harness::ports::free());
     let environment = [

@@ -109,7 +109,8 @@ fn instances_that_start_together_do_not_mind_each_other() {
     let init = Initialised::new(Mode::Operator);
     let conf = init.server_conf();
     let server =
-        servers::NatsServer::start(servers::MAIN, &conf, init.port, Some(init.monitor)).unwrap();
+        servers::NatsServer::start(servers::version(), &conf, init.port, Some(init.monitor))
+            .unwrap();
     let mut services: Vec<Service> = (0..4)
         .map(|_| {
             let http = format!("127.0.0.1:{}", ports::free());
@@ -141,7 +142,8 @@ fn without_room_the_service_says_so_and_is_not_ready() {
     assert_ne!(small, text, "BB's share is written otherwise:\n{text}");
     std::fs::write(&conf, &small).expect("writes");
     let mut server =
-        servers::NatsServer::start(servers::MAIN, &conf, init.port, Some(init.monitor)).unwrap();
+        servers::NatsServer::start(servers::version(), &conf, init.port, Some(init.monitor))
+            .unwrap();
     let mut service = init.launch_service();
     eventually("a line that says why", || {
         service.log().contains("the event streams of AUTH and BB cannot be made").then_some(())

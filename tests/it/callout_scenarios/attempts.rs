@@ -10,7 +10,6 @@ use super::wire::{Wire, verdict};
 use super::{Row, Scene, Tenant, tokens};
 use crate::harness::client::Login;
 use crate::harness::deployment::Mode;
-use crate::harness::eventually;
 
 /// The user decides where there is one, else the token; one kind never makes up for another.
 pub(super) fn mixed_credentials(scene: &Scene) -> Row {
@@ -172,10 +171,7 @@ pub(super) async fn deleted_during_connect(scene: &mut Scene) -> Row {
         if client.verdict() == "admitted" {
             client.end();
         }
-        eventually("the end of the connection", || {
-            (scene.who(id) == "not connected").then_some(())
-        });
-        row.saw("in the end", "not connected", scene.who(id));
+        row.saw("in the end", "not connected", scene.gone(id));
         row.saw("again", REFUSED, verdict(port, "again", &tenant.app));
     }
     row.saw("another tenant", "admitted", verdict(port, "other", &scene.two.app));

@@ -155,7 +155,7 @@ pub(super) async fn expired_response(scene: &mut Scene) -> Row {
     })
     .await;
     row.saw("the next login", "admitted", after);
-    row.saw("the late one", "not connected", scene.who("late"));
+    row.saw("the late one", "not connected", scene.gone("late"));
     let own = tokens::claims(granted.claims["nats"]["jwt"].as_str().expect("a JWT"));
     row.saw("issued for", granted.claims["sub"].clone(), own["sub"].clone());
     row

@@ -101,7 +101,7 @@ async fn certificates(mode: Mode) {
     let websocket = ports::free();
     let deployment = crate::harness::deployment::Deployment::start_prepared(
         mode,
-        crate::harness::servers::MAIN,
+        crate::harness::servers::version(),
         |init| {
             init.add_to_server_conf(&authority.block(true));
             init.add_to_server_conf(&format!(

@@ -37,7 +37,7 @@ impl Leaf {
             credentials.unwrap_or_default()
         );
         std::fs::write(&conf, text).expect("is written");
-        let server = NatsServer::start(servers::MAIN, &conf, port, None);
+        let server = NatsServer::start(servers::version(), &conf, port, None);
         Self { server: server.unwrap_or_else(|log| panic!("{log}")), _folder: folder }
     }
 }

@@ -164,7 +164,7 @@ async fn revocation(scene: &mut Scene) -> Row {
     };
     row.saw("user suspended", 1, kicked(&["user", "suspend", "two", "two-app"]));
     first.end();
-    row.saw("first", "not connected", scene.who("first"));
+    row.saw("first", "not connected", scene.gone("first"));
     row.saw("again", REFUSED, verdict(port, "again", &scene.two.app));
     row.saw(
         "second and third",
@@ -175,7 +175,7 @@ async fn revocation(scene: &mut Scene) -> Row {
     for other in &mut others {
         other.end();
     }
-    row.saw("second", "not connected", scene.who("second"));
+    row.saw("second", "not connected", scene.gone("second"));
     scene.deployment.cli(&["tenant", "resume", "two"]).success();
     scene.deployment.cli(&["user", "resume", "two", "two-app"]).success();
 

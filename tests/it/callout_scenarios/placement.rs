@@ -80,7 +80,7 @@ async fn clustered(mode: Mode) {
         row.saw("cluster", "test", server["cluster"].as_str().unwrap_or_default());
         row.saw(
             "version",
-            crate::harness::servers::MAIN,
+            crate::harness::servers::version(),
             server["version"].as_str().unwrap_or("none"),
         );
         row.saw("answer to this server", true, answered.claims["aud"] == server["id"]);

@@ -4,7 +4,6 @@
 use super::basics::REFUSED;
 use super::wire::{Wire, verdict};
 use super::{Row, Scene, dedicate, place_one, report};
-use crate::harness::client::Login;
 use crate::harness::deployment::Mode;
 use crate::harness::eventually;
 
@@ -26,7 +25,7 @@ pub(super) async fn closed_before_the_answer(scene: &mut Scene) -> Row {
     eventually("an empty account", || (count(scene) == 0).then_some(()));
     row.saw("connections left", 0, count(scene));
     for name in ["zombie", "gone"] {
-        row.saw(name, "not connected", scene.who(name));
+        row.saw(name, "not connected", scene.gone(name));
     }
     row
 }
@@ -46,16 +45,25 @@ async fn zombies(mode: Mode) {
         Mode::Operator => scene.account(&scene.one),
         Mode::Config => "BAZ".to_owned(),
     };
+    if mode == Mode::Operator {
+        eventually("the limit on the server", || {
+            let report = scene.monitor(&format!("/accountz?acc={account}"));
+            let claims = &report["account_detail"]["decoded_jwt"];
+            (claims["nats"]["limits"]["conn"] == 5).then_some(())
+        });
+    }
     eventually("an empty account", || {
         (scene.deployment.server.connections(&account) == 0).then_some(())
     });
     scene.deployment.service.freeze();
-    for name in ["first", "second", "third"] {
+    for _ in 0..3 {
         let mut client = Wire::tcp(port);
-        client.offer(name, &login.connect_fields());
-        scene.tap.asked(name).await;
+        client.offer("zombie", &login.connect_fields());
+        scene.tap.asked("zombie").await;
     }
     scene.deployment.service.thaw();
+    // For a moment the server may take one for somebody who stays.
+    scene.gone("zombie");
     let mut open = Vec::new();
     for _ in 0..5 {
         let mut client = Wire::tcp(port);
@@ -77,7 +85,10 @@ async fn zombies(mode: Mode) {
         let mut client = Wire::tcp(port);
         client.offer("hasty", &login.connect_fields());
     }
-    verdict(port, "settled", &Login::password("nobody", "wrong"));
+    for _ in 0..20 {
+        scene.tap.asked("hasty").await;
+    }
+    scene.gone("hasty");
     eventually("an empty account", || {
         (scene.deployment.server.connections(&account) == 0).then_some(())
     });

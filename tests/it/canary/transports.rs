@@ -1,22 +1,92 @@
 //! Secrets that come over WebSocket (cookies too), MQTT and leaf nodes.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
 use nats_callout::authn::token::Token;
+use serde_json::{Value, json};
 
 use super::{Watch, canary};
 use crate::harness::client::Login;
-use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::Mode;
-use crate::harness::{eventually, http, servers};
-use crate::login::scenario;
+use crate::harness::{PATIENCE, eventually, http, servers};
 use crate::transports::leaf::{self, Leaf};
 use crate::transports::{Open, Tls};
 
+/// MQTT keeps its sessions in JetStream.
+const ROOM: &[&str] = &["--memory", "16MB", "--storage", "64MB"];
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a listener");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// Logs in over WebSocket with these fields of CONNECT and these cookies; whether the server
+/// answers a PING.
+fn by_websocket(port: u16, fields: &Value, cookies: &[&str]) -> bool {
+    let stream = connect(port);
+    let mut head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        .to_owned();
+    if !cookies.is_empty() {
+        head.push_str(&format!("Cookie: {}\r\n", cookies.join("; ")));
+    }
+    (&stream).write_all(format!("{head}\r\n").as_bytes()).expect("is sent");
+    // What the server says stands in its frames as it is.
+    let mut said = String::new();
+    let mut hears = |words: &str| {
+        let mut buffer = [0; 4096];
+        while !said.contains(words) {
+            match (&stream).read(&mut buffer) {
+                Ok(count @ 1..) => said.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                _ => return false,
+            }
+        }
+        true
+    };
+    assert!(hears("\r\n\r\n"), "an answer to the upgrade");
+    let mut options = json!({
+        "verbose": false, "pedantic": false, "lang": "raw", "version": "0", "protocol": 1,
+    });
+    for (name, value) in fields.as_object().expect("an object") {
+        options[name] = value.clone();
+    }
+    let lines = format!("CONNECT {options}\r\nPING\r\n");
+    // One binary frame. A client has to mask; a mask of zeros is one.
+    let mut frame = vec![0x82, 0x80 | 126];
+    frame.extend(u16::try_from(lines.len()).expect("a short frame").to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(lines.as_bytes());
+    (&stream).write_all(&frame).expect("is sent");
+    hears("PONG\r\n")
+}
+
+/// Logs in over MQTT 3.1.1; whether the server accepts it.
+fn by_mqtt(port: u16, user: &str, password: &str) -> bool {
+    // Version 4; user, password, clean session; no keep-alive.
+    let mut body = b"\0\x04MQTT\x04\xc2\0\0".to_vec();
+    for field in ["device", user, password] {
+        body.extend(u16::try_from(field.len()).expect("a short text").to_be_bytes());
+        body.extend(field.as_bytes());
+    }
+    let length = u8::try_from(body.len()).expect("a short packet");
+    assert!(length < 128, "more would take another byte");
+    let mut stream = connect(port);
+    stream.write_all(&[&[0x10, length], body.as_slice()].concat()).expect("is sent");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("a CONNACK");
+    assert_eq!(answer[..2], [0x20, 2], "{answer:?}");
+    answer[3] == 0
+}
+
 async fn shown_nowhere(mode: Mode) {
-    let open = Open::start_with(mode, servers::MAIN, Tls::No, |init| {
+    let open = Open::start_with(mode, servers::version(), Tls::No, |init| {
         init.set("level", "\"trace\"");
     });
     let watch = Watch::default();
-    let Login::Password(user, password) = open.tenant_add("one", &[]) else {
+    let Login::Password(user, password) = open.tenant_add("one", ROOM) else {
         unreachable!("a password")
     };
     watch.secret("the password", &password);
@@ -24,28 +94,27 @@ async fn shown_nowhere(mode: Mode) {
     let wrong = watch.secret("a wrong password", &canary("wrong"));
     let unknown = watch.secret("an unknown token", Token::generate().expect("a token").expose());
 
-    let scenario = Scenario { forbidden: None, ..scenario(mode, "one") };
-    let url = format!("ws://127.0.0.1:{}", open.websocket);
     for (secret, is_password, is_token) in [
         (&password, true, false),
         (&token, true, true),
         (&wrong, false, false),
         (&unknown, false, false),
     ] {
-        let mut device = clients::program(Language::Python, "mqtt").expect("python3");
-        device.args([&open.mqtt.to_string(), "--client-id", "device"]);
-        device.args(["--user", &user, "--password", secret]).output().expect("it runs");
+        // In config mode tenants share an account, which MQTT may not enter.
+        let is_device = is_password && mode == Mode::Operator;
+        assert_eq!(by_mqtt(open.mqtt, &user, secret), is_device, "{}", open.service.log());
         let cookies = [("user", &user), ("pass", secret), ("token", secret)]
             .map(|(name, value)| format!("nats_{name}={value}"));
-        for (options, is_right) in [
-            (&["--token", secret][..], is_token),
-            (&["--user", &user, "--password", secret], is_password),
-            (&["--cookie", &cookies[0], "--cookie", &cookies[1]], is_password),
-            (&["--cookie", &cookies[2]], is_token),
-        ] {
-            let seen =
-                clients::login_by(Language::Python, &url, options, &scenario).expect("python3");
-            assert_eq!(seen.connected, is_right, "{options:?}: {seen:?}");
+        let [user_cookie, pass_cookie, token_cookie] = cookies.each_ref().map(String::as_str);
+        let ways: [(Value, &[&str], bool); 4] = [
+            (json!({ "auth_token": secret }), &[], is_token),
+            (json!({ "user": user, "pass": secret }), &[], is_password),
+            (json!({}), &[user_cookie, pass_cookie], is_password),
+            (json!({}), &[token_cookie], is_token),
+        ];
+        for (fields, cookies, is_right) in ways {
+            let connected = by_websocket(open.websocket, &fields, cookies);
+            assert_eq!(connected, is_right, "{fields} {cookies:?}\n{}", open.service.log());
         }
     }
     watch.see("nats-server's log", open.server.log());

@@ -96,7 +96,7 @@ fn nats_server_takes_the_configurations() {
         let copy = folder.path().join(name);
         let conf = fs::read_to_string(path("nats").join(name)).unwrap();
         fs::write(&copy, conf.replace(FOLDER, folder.path().to_str().unwrap())).unwrap();
-        let output = Command::new(servers::binary(servers::MAIN))
+        let output = Command::new(servers::binary(servers::version()))
             .args(["-t", "-c"])
             .arg(&copy)
             .output()
@@ -133,7 +133,7 @@ fn start(folder: &Path, parent: &Path) -> Nodes {
                 .replace(folder.to_str().unwrap(), own.to_str().unwrap());
             let path = own.join("nats-server.conf");
             fs::write(&path, conf).unwrap();
-            NatsServer::launch(servers::MAIN, &path, clients[node], Some(monitor))
+            NatsServer::launch(servers::version(), &path, clients[node], Some(monitor))
         })
         .collect();
     for node in &mut nodes {

@@ -80,7 +80,8 @@ fn the_unit_lets_through_what_the_service_calls() {
         }
     }
     let init = Initialised::new(Mode::Operator);
-    let server = NatsServer::start(servers::MAIN, &init.server_conf(), init.port, None).unwrap();
+    let server =
+        NatsServer::start(servers::version(), &init.server_conf(), init.port, None).unwrap();
     let login = init.tenant_add("one", &[]);
     let (trace, log) = (init.dir().join("trace"), init.dir().join("serve.log"));
     // -D: the service is our child, and not the child of strace.
@@ -90,8 +91,11 @@ fn the_unit_lets_through_what_the_service_calls() {
     command.env("NATS_CALLOUT_HTTP_LISTEN", init.http());
     let mut process = Process::spawn("the traced service", &mut command, &log);
     eventually("the service", || process.log().contains(service::READY).then_some(()));
-    let (verdict, _) = raw::connect(server.port(), &login.connect_fields());
-    assert_eq!(verdict, raw::Verdict::Admitted);
+    // strace takes its time, and a server waits no longer than 2 s.
+    eventually("a login", || {
+        let (verdict, _) = raw::connect(server.port(), &login.connect_fields());
+        (verdict == raw::Verdict::Admitted).then_some(())
+    });
     assert!(process.terminate().success());
 
     let trace = fs::read_to_string(&trace).unwrap();

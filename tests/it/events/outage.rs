@@ -3,33 +3,147 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{holds, login, published, state, stored};
-use crate::harness::deployment::{Deployment, Mode, Table};
-use crate::harness::{eventually_async, postgres};
+use super::{Stored, holds, holds_within, login, published, state, stored};
+use crate::harness::deployment::{Deployment, Mode, Table, on_both_databases};
+use crate::harness::{PATIENCE, depth, eventually_async, postgres};
 
-/// How many changes the long test makes; `EVENTS_CHANGES` makes it more.
-const CHANGES: usize = 2_000;
+/// How many changes the long test makes, and how long the writer rests after each: it has to be at
+/// it while the service is killed. `EVENTS_CHANGES` makes it more.
+fn changes() -> (usize, Duration) {
+    let changes = std::env::var("EVENTS_CHANGES").map(|count| count.parse().expect("a number"));
+    let (usual, pause) = depth((500, 8), (2_000, 1));
+    (changes.unwrap_or(usual), Duration::from_millis(pause))
+}
 
-/// Changes made while the server is away are published when it is back, in their order.
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_wait_for_the_server() {
-    let mut deployment = Deployment::start(Mode::Operator);
-    deployment.server.kill9();
-    deployment.sql("INSERT INTO tenants (id, name) VALUES ('42', 'Alice')");
-    for at in 0..20 {
-        deployment.sql(&format!("UPDATE tenants SET name = 'Alice {at}' WHERE id = '42'"));
-    }
-    assert_eq!(deployment.sql("SELECT count(*) FROM outbox"), "21");
-    deployment.server.restart();
-    let auth = login(&deployment, Mode::Operator, "auth").await;
-    let bb = login(&deployment, Mode::Operator, "bb").await;
-    for of in [&auth, &bb] {
-        let events = holds(of, "AUTH_EVENTS", 21).await;
-        for (at, event) in events[1..].iter().enumerate() {
-            assert_eq!(event.event["data"]["name"], format!("Alice {at}"));
+on_both_databases! {
+    /// Changes made while the server is away are published when it is back, in their order.
+    async fn changes_wait_for_the_server() {
+        let mut deployment = Deployment::start(Mode::Operator);
+        deployment.server.kill9();
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('42', 'Alice')");
+        for at in 0..20 {
+            deployment.sql(&format!("UPDATE tenants SET name = 'Alice {at}' WHERE id = '42'"));
         }
+        assert_eq!(deployment.sql("SELECT count(*) FROM outbox"), "21");
+        deployment.server.restart();
+        let auth = login(&deployment, Mode::Operator, "auth").await;
+        let bb = login(&deployment, Mode::Operator, "bb").await;
+        for of in [&auth, &bb] {
+            let events = holds(of, "AUTH_EVENTS", 21).await;
+            for (at, event) in events[1..].iter().enumerate() {
+                assert_eq!(event.event["data"]["name"], format!("Alice {at}"));
+            }
+        }
+        published(&deployment).await;
     }
-    published(&deployment).await;
+
+    /// An instance that has published and was killed before it could delete: the next one publishes
+    /// the event again, and the stream knows it.
+    async fn what_was_published_and_not_deleted_comes_once() {
+        let mut deployment = Deployment::start(Mode::Operator);
+        let auth = login(&deployment, Mode::Operator, "auth").await;
+        // Deleting comes to nothing for a while.
+        let (hold, release) = match deployment.table.is_sqlite() {
+            true => (
+                "CREATE TRIGGER hold BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'held'); END",
+                "DROP TRIGGER hold",
+            ),
+            false => (
+                "CREATE RULE hold AS ON DELETE TO outbox DO INSTEAD NOTHING",
+                "DROP RULE hold ON outbox",
+            ),
+        };
+        deployment.sql(hold);
+        deployment.sql(
+            "INSERT INTO tenants (id, name) VALUES ('1', 'A');\n\
+             INSERT INTO tenants (id, name) VALUES ('2', 'B')",
+        );
+        holds(&auth, "AUTH_EVENTS", 2).await;
+        deployment.service.kill9();
+        assert_eq!(deployment.sql("SELECT count(*) FROM outbox"), "2");
+        deployment.sql(release);
+        deployment.service.restart();
+        published(&deployment).await;
+        holds(&auth, "AUTH_EVENTS", 2).await;
+    }
+
+    /// Two instances: one publishes at a time, and when it is killed, the other takes over once its
+    /// turn is over, which lasts seconds.
+    async fn another_instance_takes_over() {
+        let mut deployment = Deployment::start(Mode::Operator);
+        let auth = login(&deployment, Mode::Operator, "auth").await;
+        let mut second = deployment.another_service();
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('0', 'A')");
+        published(&deployment).await;
+        let holder = deployment.sql("SELECT holder FROM leases");
+        assert!(!holder.is_empty());
+        // Whoever it is: both orders are seen over the runs.
+        deployment.service.kill9();
+        let left = deployment.sql("SELECT left_ms FROM lease_records");
+        assert!(left.parse::<i64>().expect("a number") < 10_000, "the turn of the dead: {left} ms");
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('1', 'A')");
+        holds(&auth, "AUTH_EVENTS", 2).await;
+        deployment.service.restart();
+        second.kill9();
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('2', 'A')");
+        holds(&auth, "AUTH_EVENTS", 3).await;
+        // A stop gives the turn back: nobody waits.
+        published(&deployment).await;
+        assert!(deployment.service.stop().success());
+        assert_eq!(deployment.sql("SELECT count(*) FROM leases"), "0");
+    }
+
+    /// Changes by plain SQL without an end, and the service killed every second: every change is
+    /// exactly one event, and each tenant's are in the order in which they were made.
+    async fn changes_survive_kill_9_every_second() {
+        let (changes, pause) = changes();
+        let mut deployment = Deployment::start(Mode::Operator);
+        let auth = login(&deployment, Mode::Operator, "auth").await;
+        let writer = match &deployment.table {
+            Table::Postgres(database) => {
+                let url = database.url();
+                std::thread::spawn(move || write_to_postgres(&url, changes, pause))
+            }
+            _ => {
+                let database = deployment.dir().join("nats-callout.db");
+                std::thread::spawn(move || write(&database, changes, pause))
+            }
+        };
+        let mut kills = 0;
+        while !writer.is_finished() || kills < 3 {
+            std::thread::sleep(Duration::from_secs(1));
+            deployment.service.restart();
+            kills += 1;
+        }
+        writer.join().expect("all changes are made");
+        let what = format!("{changes} events");
+        let start = std::time::Instant::now();
+        loop {
+            let left = deployment.sql("SELECT count(*) FROM outbox");
+            if left == "0" {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(120), "{left} events are left");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let events = stored(&auth, "AUTH_EVENTS").await;
+        let ids: BTreeSet<String> = events.iter().map(Stored::id).collect();
+        assert_eq!((events.len(), ids.len()), (changes, changes), "{what} after {kills} kills");
+        for tenant in 0..10 {
+            let names: Vec<usize> = events
+                .iter()
+                .filter(|it| it.event["organizationid"] == format!("t{tenant}").as_str())
+                .map(|it| it.event["data"]["name"].as_str().unwrap().parse().expect("a number"))
+                .collect();
+            assert!(names.is_sorted(), "tenant {tenant}: {names:?}");
+        }
+        let bb = login(&deployment, Mode::Operator, "bb").await;
+        eventually_async("the mirror", || async {
+            (state(&bb, "AUTH_EVENTS").await["messages"] == changes).then_some(())
+        })
+        .await;
+        crate::harness::loudly(&format!("{what} through {kills} kills, each exactly once"));
+    }
 }
 
 /// A server that has lost its disk gets its streams anew, and the mirror goes on with what is new.
@@ -46,127 +160,19 @@ async fn a_stream_that_is_gone_is_made_again() {
     deployment.sql("INSERT INTO tenants (id, name) VALUES ('42', 'Alice')");
     published(&deployment).await;
     holds(&auth, "AUTH_EVENTS", 1).await;
-    let events = holds(&bb, "AUTH_EVENTS", 4).await;
+    // nats-server looks after a mirror that hears nothing every ten seconds, and waits longer the
+    // more often it has looked in vain.
+    let events = holds_within(3 * PATIENCE, &bb, "AUTH_EVENTS", 4).await;
     assert_eq!(events[3].event["subject"], "42");
 }
 
-/// An instance that has published and was killed before it could delete: the next one publishes
-/// the event again, and the stream knows it.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_published_and_not_deleted_comes_once() {
-    let mut deployment = Deployment::start(Mode::Operator);
-    let auth = login(&deployment, Mode::Operator, "auth").await;
-    // Deleting comes to nothing for a while.
-    let (hold, release) = match deployment.table.is_sqlite() {
-        true => (
-            "CREATE TRIGGER hold BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'held'); END",
-            "DROP TRIGGER hold",
-        ),
-        false => (
-            "CREATE RULE hold AS ON DELETE TO outbox DO INSTEAD NOTHING",
-            "DROP RULE hold ON outbox",
-        ),
-    };
-    deployment.sql(hold);
-    deployment.sql(
-        "INSERT INTO tenants (id, name) VALUES ('1', 'A');\n\
-         INSERT INTO tenants (id, name) VALUES ('2', 'B')",
-    );
-    holds(&auth, "AUTH_EVENTS", 2).await;
-    deployment.service.kill9();
-    assert_eq!(deployment.sql("SELECT count(*) FROM outbox"), "2");
-    deployment.sql(release);
-    deployment.service.restart();
-    published(&deployment).await;
-    holds(&auth, "AUTH_EVENTS", 2).await;
-}
-
-/// Two instances: one publishes at a time, and when it is killed, the other takes over in seconds.
-#[tokio::test(flavor = "multi_thread")]
-async fn another_instance_takes_over() {
-    let mut deployment = Deployment::start(Mode::Operator);
-    let auth = login(&deployment, Mode::Operator, "auth").await;
-    let mut second = deployment.another_service();
-    deployment.sql("INSERT INTO tenants (id, name) VALUES ('0', 'A')");
-    published(&deployment).await;
-    let holder = deployment.sql("SELECT holder FROM leases");
-    assert!(!holder.is_empty());
-    // Whoever it is: both orders are seen over the runs.
-    deployment.service.kill9();
-    let killed = std::time::Instant::now();
-    deployment.sql("INSERT INTO tenants (id, name) VALUES ('1', 'A')");
-    holds(&auth, "AUTH_EVENTS", 2).await;
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
-    deployment.service.restart();
-    second.kill9();
-    deployment.sql("INSERT INTO tenants (id, name) VALUES ('2', 'A')");
-    holds(&auth, "AUTH_EVENTS", 3).await;
-    // A stop gives the turn back: nobody waits.
-    published(&deployment).await;
-    assert!(deployment.service.stop().success());
-    assert_eq!(deployment.sql("SELECT count(*) FROM leases"), "0");
-}
-
-/// Thousands of changes by plain SQL, and the service killed every second: every change is exactly
-/// one event, and each tenant's are in the order in which they were made.
-#[tokio::test(flavor = "multi_thread")]
-async fn changes_survive_kill_9_every_second() {
-    let changes: usize =
-        std::env::var("EVENTS_CHANGES").map_or(CHANGES, |count| count.parse().expect("a number"));
-    let mut deployment = Deployment::start(Mode::Operator);
-    let auth = login(&deployment, Mode::Operator, "auth").await;
-    let writer = match &deployment.table {
-        Table::Postgres(database) => {
-            let url = database.url();
-            std::thread::spawn(move || write_to_postgres(&url, changes))
-        }
-        _ => {
-            let database = deployment.dir().join("nats-callout.db");
-            std::thread::spawn(move || write(&database, changes))
-        }
-    };
-    let mut kills = 0;
-    while !writer.is_finished() || kills < 3 {
-        std::thread::sleep(Duration::from_secs(1));
-        deployment.service.restart();
-        kills += 1;
-    }
-    writer.join().expect("all changes are made");
-    let what = format!("{changes} events");
-    let start = std::time::Instant::now();
-    loop {
-        let left = deployment.sql("SELECT count(*) FROM outbox");
-        if left == "0" {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(120), "{left} events are left");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let events = stored(&auth, "AUTH_EVENTS").await;
-    let ids: BTreeSet<String> = events.iter().map(super::Stored::id).collect();
-    assert_eq!((events.len(), ids.len()), (changes, changes), "{what} after {kills} kills");
-    for tenant in 0..10 {
-        let names: Vec<usize> = events
-            .iter()
-            .filter(|it| it.event["organizationid"] == format!("t{tenant}").as_str())
-            .map(|it| it.event["data"]["name"].as_str().unwrap().parse().expect("a number"))
-            .collect();
-        assert!(names.is_sorted(), "tenant {tenant}: {names:?}");
-    }
-    let bb = login(&deployment, Mode::Operator, "bb").await;
-    eventually_async("the mirror", || async {
-        (state(&bb, "AUTH_EVENTS").await["messages"] == changes).then_some(())
-    })
-    .await;
-    crate::harness::loudly(&format!("{what} through {kills} kills, each exactly once"));
-}
-
 /// [`write`], with psql.
-fn write_to_postgres(url: &str, changes: usize) {
+fn write_to_postgres(url: &str, changes: usize, pause: Duration) {
+    let pause = pause.as_secs_f64();
     let statement = |at: usize| match at {
         0..10 => format!("INSERT INTO tenants (id, name) VALUES ('t{at}', '{at}');\n"),
         _ => format!(
-            "UPDATE tenants SET name = '{at}' WHERE id = 't{}'; SELECT pg_sleep(0.002);\n",
+            "UPDATE tenants SET name = '{at}' WHERE id = 't{}'; SELECT pg_sleep({pause});\n",
             at % 10
         ),
     };
@@ -176,22 +182,22 @@ fn write_to_postgres(url: &str, changes: usize) {
 
 /// As a license server does it: single statements on a connection of its own, each tried again
 /// while the database is locked. Tenant `t<n>` is renamed to the number of the change.
-fn write(database: &std::path::Path, changes: usize) {
+fn write(database: &std::path::Path, changes: usize, pause: Duration) {
     const PYTHON: &str = "
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
-changes = int(sys.argv[2])
+changes, pause = int(sys.argv[2]), float(sys.argv[3])
 for at in range(changes):
     if at < 10:
         connection.execute('INSERT INTO tenants (id, name) VALUES (?, ?)', (f't{at}', str(at)))
     else:
         connection.execute('UPDATE tenants SET name = ? WHERE id = ?', (str(at), f't{at % 10}'))
-    time.sleep(0.001)
+    time.sleep(pause)
 ";
     let output = std::process::Command::new("python3")
         .args(["-c", PYTHON])
         .arg(database)
-        .arg(changes.to_string())
+        .args([changes.to_string(), pause.as_secs_f64().to_string()])
         .output()
         .expect("python3");
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -8,6 +8,7 @@ use nats_callout::keys::{KeyKind, XKey};
 use serde_json::{Value, json};
 
 use super::{Bench, HEADER, Message, NOW, is_grant, key, nkey, sign, signed};
+use crate::harness::{depth, turn};
 
 const SIGNATURE: &str = "signature does not match";
 const SHAPE: &str = "not three base64url parts";
@@ -306,6 +307,7 @@ async fn a_token_of_another_form_gets_no_answer() {
 
 #[tokio::test]
 async fn a_request_of_any_size_beyond_the_limit_is_not_read() {
+    turn::take();
     const MEBI: usize = 1024 * 1024;
     for bench in [Bench::plain(), Bench::sealed()] {
         let mut attacks = Vec::new();
@@ -318,7 +320,9 @@ async fn a_request_of_any_size_beyond_the_limit_is_not_read() {
             ("nats/anything", json!(vec![0; MEBI / 2])),
             ("jti", json!("x".repeat(MEBI))),
         ];
-        for (path, value) in large {
+        // Where it lies is the same behind an envelope, which takes long to seal.
+        let enough = if bench.service_xkey.is_some() { depth(2, large.len()) } else { large.len() };
+        for (path, value) in large.into_iter().take(enough) {
             let mut claims = bench.request();
             let mut place = &mut claims;
             for part in path.split('/') {

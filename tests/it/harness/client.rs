@@ -149,7 +149,7 @@ async fn a_client_and_the_bare_protocol_see_the_same_refusals() {
          permissions {{ publish: [\"user.1.>\"], subscribe: [\"user.1.>\", \"_INBOX_1.>\"] }} }}\n] }}\n"
     );
     std::fs::write(&conf, text).expect("a configuration");
-    let server = servers::NatsServer::start(servers::MAIN, &conf, port, None).expect("starts");
+    let server = servers::NatsServer::start(servers::version(), &conf, port, None).expect("starts");
 
     let alice = Login::password("alice", "secret");
     assert_eq!(raw::connect(port, &alice.connect_fields()).0, Verdict::Admitted);

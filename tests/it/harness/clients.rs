@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::client::Login;
-use super::{loudly, target_dir};
+use super::{loudly, target_dir, turn};
 
 /// A language with a client program in `tests/clients`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +107,7 @@ pub(crate) fn login_by(
 
 /// Runs a program that prints one JSON document, and reads that.
 pub(crate) fn report<T: DeserializeOwned>(command: &mut Command) -> T {
+    turn::take();
     let output = command.stdin(Stdio::null()).output().expect("the client starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -115,22 +116,40 @@ pub(crate) fn report<T: DeserializeOwned>(command: &mut Command) -> T {
         .unwrap_or_else(|error| panic!("{command:?}: {error}\n{stdout}\n{stderr}"))
 }
 
+/// `go` with its caches in the target folder; `None` where it is missing.
+pub(crate) fn go() -> Option<Command> {
+    if !works("go") {
+        return None;
+    }
+    let cache = target_dir().join("clients/go-cache");
+    let mut command = Command::new("go");
+    command
+        .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
+        .env("GOPATH", cache.join("path"))
+        .env("GOMODCACHE", cache.join("mod"))
+        .env("GOCACHE", cache.join("build"))
+        .env("CGO_ENABLED", "0");
+    Some(command)
+}
+
 /// A Go program of this repository, built; `None` where Go is missing.
 pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
     installed("go", source, |source, folder| {
-        let cache = target_dir().join("clients/go-cache");
-        run(Command::new("go")
+        run(go()
+            .expect("it works")
             .args(["build", "-trimpath", "-o"])
             .arg(folder.join("program"))
             .arg(".")
-            .current_dir(source)
-            .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
-            .env("GOPATH", cache.join("path"))
-            .env("GOMODCACHE", cache.join("mod"))
-            .env("GOCACHE", cache.join("build"))
-            .env("CGO_ENABLED", "0"));
+            .current_dir(source));
     })
     .map(|folder| folder.join("program"))
+}
+
+/// Whether a tool is on this machine.
+fn works(tool: &str) -> bool {
+    let version = if tool == "go" { "version" } else { "--version" };
+    let answer = Command::new(tool).arg(version).stdin(Stdio::null()).output();
+    answer.is_ok_and(|output| output.status.success())
 }
 
 /// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
@@ -208,6 +227,7 @@ fn installed(
 ) -> Option<PathBuf> {
     type Slot = Arc<OnceLock<Option<PathBuf>>>;
     static INSTALLED: OnceLock<Mutex<HashMap<&'static str, Slot>>> = OnceLock::new();
+    turn::take();
     let slot = INSTALLED
         .get_or_init(Mutex::default)
         .lock()
@@ -216,9 +236,7 @@ fn installed(
         .or_default()
         .clone();
     slot.get_or_init(|| {
-        let version = if tool == "go" { "version" } else { "--version" };
-        let answer = Command::new(tool).arg(version).stdin(Stdio::null()).output();
-        if !answer.is_ok_and(|output| output.status.success()) {
+        if !works(tool) {
             loudly(&format!("SKIPPED: `{tool}` is not on this machine, {from} is not tested"));
             return None;
         }
@@ -289,7 +307,7 @@ fn every_client_reports_what_a_server_does() {
         ),
     )
     .expect("a configuration");
-    let server = servers::NatsServer::start(servers::MAIN, &conf, port, None).expect("starts");
+    let server = servers::NatsServer::start(servers::version(), &conf, port, None).expect("starts");
     let scenario = Scenario {
         subscribe: "echo".to_owned(),
         publish: "echo".to_owned(),

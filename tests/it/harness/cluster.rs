@@ -65,7 +65,7 @@ fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsSer
             // A cluster of one would wait for others.
             let conf = if size == 1 { conf } else { clustered(&conf, node, &routes) };
             std::fs::write(&path, conf).expect("a configuration");
-            NatsServer::launch(servers::MAIN, &path, own_port, Some(own_monitor))
+            NatsServer::launch(servers::version(), &path, own_port, Some(own_monitor))
         })
         .collect();
     for node in &mut nodes {

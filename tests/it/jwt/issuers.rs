@@ -8,10 +8,11 @@ use jsonwebtoken::Algorithm;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair};
 use serde_json::json;
 
+use super::add_to_config;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::eventually;
 use crate::harness::issuer::{Signer, seconds_from_now};
 use crate::harness::raw::{self, Verdict};
+use crate::harness::{eventually, servers};
 
 /// Serves the folder that it runs in, and prints its port.
 const SERVER: &str = "
@@ -35,9 +36,8 @@ impl Drop for Ended {
 
 #[test]
 fn an_issuer_of_a_private_authority() {
-    let mut deployment = Deployment::start(Mode::Config);
-    let folder = deployment.dir().join("issuer");
-    std::fs::create_dir(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let authority_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,6 @@ fn an_issuer_of_a_private_authority() {
     let certificate = params.signed_by(&key, &signing).unwrap();
     let signer = Signer::new("k", Algorithm::ES256);
     for (file, text) in [
-        ("ca.pem", authority.pem()),
         ("server.pem", certificate.pem()),
         ("server.key", key.serialize_pem()),
         ("certs", json!({ "keys": [signer.jwk()] }).to_string()),
@@ -57,7 +56,7 @@ fn an_issuer_of_a_private_authority() {
     }
     let server = Command::new("python3")
         .args(["-c", SERVER])
-        .current_dir(&folder)
+        .current_dir(folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
@@ -66,16 +65,18 @@ fn an_issuer_of_a_private_authority() {
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let url = format!("https://localhost:{}/certs", port.trim());
 
-    super::add_to_config(
-        &deployment,
-        &format!(
-            "\n[issuers.trusted]\nissuer = \"trusted\"\naudience = [\"nats\"]\n\
-             jwks_url = \"{url}\"\nca_file = \"issuer/ca.pem\"\n\
-             [issuers.stranger]\nissuer = \"stranger\"\naudience = [\"nats\"]\n\
-             jwks_url = \"{url}\"\n"
-        ),
+    let tables = format!(
+        "\n[issuers.trusted]\nissuer = \"trusted\"\naudience = [\"nats\"]\n\
+         jwks_url = \"{url}\"\nca_file = \"issuer/ca.pem\"\n\
+         [issuers.stranger]\nissuer = \"stranger\"\naudience = [\"nats\"]\n\
+         jwks_url = \"{url}\"\n"
     );
-    deployment.service.restart();
+    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+        let own = init.dir().join("issuer");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("ca.pem"), authority.pem()).unwrap();
+        add_to_config(init, &tables);
+    });
     deployment.tenant_add("shop", &[]);
     let verdict = |iss: &str| {
         let exp = seconds_from_now(300);

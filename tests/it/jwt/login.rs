@@ -4,12 +4,15 @@
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use super::{Bench, deployment, test_command};
+use super::{Bench, add_to_config, deployment, has_keys, test_command};
 use crate::harness::client::{self, Login};
 use crate::harness::clients::{self, Language, Scenario};
-use crate::harness::deployment::Mode;
+use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::issuer::{Issuer, Signer, seconds_from_now, sign_with_secret};
 use crate::harness::raw::{self, Verdict};
+use crate::harness::service::Service;
+use crate::harness::{depth, eventually, servers, write_private};
+use crate::within::changes::crowd::Held;
 
 fn scenario(mode: Mode) -> Scenario {
     let shared = mode == Mode::Config;
@@ -24,18 +27,23 @@ fn scenario(mode: Mode) -> Scenario {
     }
 }
 
-async fn languages(mode: Mode) {
-    let bench = Bench::start(mode, "");
+async fn languages(bench: &Bench) {
     let deployment = &bench.deployment;
-    deployment.tenant_add("shop", &[]);
+    let mode = deployment.mode;
     let lists: &[&str] = match mode {
         Mode::Operator => &["--publish", "echo", "--subscribe", "echo"],
         Mode::Config => &["--kind", "bb"],
     };
     deployment.user_add("shop", "app", lists);
     let jwt = bench.jwt("app");
-    for login in [Login::Token(jwt.clone()), Login::password("app", &jwt)] {
+    // In a password's place it is a password like any other to a library.
+    let logins =
+        [(Login::Token(jwt.clone()), true), (Login::password("app", &jwt), depth(false, true))];
+    for (login, of_every_language) in logins {
         for language in [Language::Python, Language::Node, Language::Go] {
+            if !of_every_language {
+                continue;
+            }
             let url = deployment.url();
             let Some(seen) = clients::login(language, &url, &login, &scenario(mode)) else {
                 continue;
@@ -67,26 +75,30 @@ async fn languages(mode: Mode) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_every_language_in_operator_mode() {
-    languages(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_every_language_in_config_mode() {
-    languages(Mode::Config).await;
-}
-
-/// A client comes back with the same JWT until that ends, and its connection with it.
-#[test]
-fn the_grant_ends_with_the_jwt() {
-    let bench = Bench::start(Mode::Config, "leeway = \"0s\"");
+/// A client comes back with the same JWT until that ends, and its connection with it; `test`
+/// decides as the service does.
+async fn users_of_the_table(mode: Mode) {
+    let known = [("kc", Algorithm::RS256, ""), ("brief", Algorithm::EdDSA, "leeway = \"0s\"")];
+    let [bench, brief] = Bench::all(mode, known);
     bench.deployment.tenant_add("shop", &[]);
-    let jwt = bench.jwt_with("shop", "exp", json!(seconds_from_now(8)));
-    let login = Login::Token(jwt.clone());
-    let mut held = crate::changes::crowd::Held::connect(bench.deployment.server.port(), &login);
+    bench.deployment.tenant_add("other", &[]);
+
+    let ending = brief.jwt_with("shop", "exp", json!(seconds_from_now(8)));
+    let mut held = Held::connect(bench.deployment.server.port(), &Login::Token(ending.clone()));
+    the_command_test(&bench);
+    languages(&bench).await;
     held.wait_closed();
-    bench.refuses("it has ended", &jwt, "token_expired");
+    brief.refuses("it has ended", &ending, "token_expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_every_language_until_the_jwt_ends_in_operator_mode() {
+    users_of_the_table(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_every_language_until_the_jwt_ends_in_config_mode() {
+    users_of_the_table(Mode::Config).await;
 }
 
 #[test]
@@ -96,6 +108,7 @@ fn every_kind_of_key() {
     let signers = algorithms.map(|algorithm| Signer::new(&format!("{algorithm:?}"), algorithm));
     let issuer = Issuer::start(&signers.each_ref());
     let deployment = deployment(Mode::Config, &issuer.table("kc", ""));
+    has_keys(&deployment, "kc", signers.len());
     deployment.tenant_add("shop", &[]);
     let verdict =
         |jwt: &str| raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0;
@@ -134,30 +147,27 @@ fn every_kind_of_key() {
 fn every_place_of_keys() {
     let signer = Signer::new("one", Algorithm::ES256);
     let issuer = Issuer::start(&[&signer]);
-    let mut deployment = crate::harness::deployment::Deployment::start(Mode::Operator);
-    let folder = deployment.dir();
-    std::fs::write(folder.join("keys.json"), json!({ "keys": [signer.jwk()] }).to_string())
-        .unwrap();
     let secret = "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";
+    let url = issuer.jwks_url();
+    let tables = format!(
+        "{}[issuers.file]\nissuer = \"file\"\naudience = [\"nats\"]\njwks_file = \"keys.json\"\n\
+         [issuers.license]\nissuer = \"license\"\naudience = [\"nats\"]\n\
+         secret = [\"keys/license.secret\"]\nuser_claim = \"login\"\n",
+        issuer.table("by_url", &format!("jwks_url = \"{url}\"")),
+    );
+    let deployment = Deployment::start_prepared(Mode::Operator, servers::version(), |init| {
+        let keys = json!({ "keys": [signer.jwk()] });
+        std::fs::write(init.dir().join("keys.json"), keys.to_string()).unwrap();
+        write_private(&init.dir().join("keys/license.secret"), &format!("{secret}\n"));
+        add_to_config(init, &tables);
+    });
+    let folder = deployment.dir();
     let secret_file = folder.join("keys/license.secret");
-    std::fs::write(&secret_file, format!("{secret}\n")).unwrap();
     let mode = |mode| {
         use std::os::unix::fs::PermissionsExt as _;
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(&secret_file, permissions).unwrap();
     };
-    mode(0o600);
-    let url = issuer.jwks_url();
-    super::add_to_config(
-        &deployment,
-        &format!(
-            "{}[issuers.file]\nissuer = \"file\"\naudience = [\"nats\"]\njwks_file = \"keys.json\"\n\
-             [issuers.license]\nissuer = \"license\"\naudience = [\"nats\"]\n\
-             secret = [\"keys/license.secret\"]\nuser_claim = \"login\"\n",
-            issuer.table("by_url", &format!("jwks_url = \"{url}\"")),
-        ),
-    );
-    deployment.service.restart();
     deployment.tenant_add("shop", &[]);
     let verdict =
         |jwt: &str| raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0;
@@ -187,7 +197,7 @@ fn every_place_of_keys() {
     // The file is read again when it changes.
     let next = Signer::new("two", Algorithm::ES256);
     std::fs::write(folder.join("keys.json"), json!({ "keys": [next.jwk()] }).to_string()).unwrap();
-    crate::harness::eventually("the new key of the file", || {
+    eventually("the new key of the file", || {
         let taken = verdict(&next.sign(&claims_of("file", "shop"))) == Verdict::Admitted;
         taken.then_some(())
     });
@@ -196,41 +206,34 @@ fn every_place_of_keys() {
     // What others can read is no secret.
     mode(0o640);
     let config = deployment.config();
-    let mut refused = crate::harness::service::Service::launch(&config, &[]);
+    let mut refused = Service::launch(&config, &[]);
     let error = refused.wait_until_ready().unwrap_err();
     assert!(error.contains("license.secret") && error.contains("chmod 600"), "{error}");
     mode(0o600);
     std::fs::write(&secret_file, "too short").unwrap();
-    let mut refused = crate::harness::service::Service::launch(&config, &[]);
+    let mut refused = Service::launch(&config, &[]);
     let error = refused.wait_until_ready().unwrap_err();
     assert!(error.contains("license.secret") && error.contains("at least 32"), "{error}");
 }
 
-/// `test` decides a JWT as the service does.
-#[test]
-fn the_command_test() {
-    for mode in [Mode::Operator, Mode::Config] {
-        let bench = Bench::start(mode, "");
-        bench.deployment.tenant_add("shop", &[]);
-        bench.deployment.tenant_add("other", &[]);
-        let test = |args: &[&str], jwt: &str| test_command(&bench.deployment, args, jwt);
-        let seen = test(&["shop", "--token-stdin"], &bench.jwt("shop")).success().json();
-        assert_eq!((&seen["user"]["name"], &seen["method"]), (&json!("shop"), &json!("jwt")));
-        let seen = test(&["shop", "shop", "--password-stdin"], &bench.jwt("shop"));
-        assert_eq!(seen.status, 0, "{seen:?}");
-        let refused = |jwt: &str| -> Value {
-            let output = test(&["shop", "--token-stdin"], jwt);
-            assert_eq!(output.status, 1, "{output:?}");
-            output.json()["reason"].clone()
-        };
-        assert_eq!(refused(&bench.jwt_with("shop", "aud", json!("x"))), "invalid_token");
-        assert_eq!(refused(&bench.jwt_with("shop", "iss", json!("x"))), "unknown_issuer");
-        let ended = bench.jwt_with("shop", "exp", json!(seconds_from_now(-60)));
-        assert_eq!(refused(&ended), "token_expired");
-        assert_eq!(refused(&bench.jwt("nobody")), "unknown_user");
-        let other = test(&["shop", "--token-stdin"], &bench.jwt("other"));
-        assert!(other.status == 1 && other.stderr.contains("tenant other"), "{other:?}");
-        let named = test(&["other", "shop", "--token-stdin"], &bench.jwt("other"));
-        assert!(named.status == 1 && named.stderr.contains("not shop's"), "{named:?}");
-    }
+fn the_command_test(bench: &Bench) {
+    let test = |args: &[&str], jwt: &str| test_command(&bench.deployment, args, jwt);
+    let seen = test(&["shop", "--token-stdin"], &bench.jwt("shop")).success().json();
+    assert_eq!((&seen["user"]["name"], &seen["method"]), (&json!("shop"), &json!("jwt")));
+    let seen = test(&["shop", "shop", "--password-stdin"], &bench.jwt("shop"));
+    assert_eq!(seen.status, 0, "{seen:?}");
+    let refused = |jwt: &str| -> Value {
+        let output = test(&["shop", "--token-stdin"], jwt);
+        assert_eq!(output.status, 1, "{output:?}");
+        output.json()["reason"].clone()
+    };
+    assert_eq!(refused(&bench.jwt_with("shop", "aud", json!("x"))), "invalid_token");
+    assert_eq!(refused(&bench.jwt_with("shop", "iss", json!("x"))), "unknown_issuer");
+    let ended = bench.jwt_with("shop", "exp", json!(seconds_from_now(-60)));
+    assert_eq!(refused(&ended), "token_expired");
+    assert_eq!(refused(&bench.jwt("nobody")), "unknown_user");
+    let other = test(&["shop", "--token-stdin"], &bench.jwt("other"));
+    assert!(other.status == 1 && other.stderr.contains("tenant other"), "{other:?}");
+    let named = test(&["other", "shop", "--token-stdin"], &bench.jwt("other"));
+    assert!(named.status == 1 && named.stderr.contains("not shop's"), "{named:?}");
 }

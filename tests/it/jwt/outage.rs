@@ -1,34 +1,29 @@
 //! Keys that come and go, and issuers that fail: who was admitted stays so, who has to be refused is
-//! refused, and nobody is refused for a fault that is not his.
+//! refused, and nobody is refused for a fault that is not his. What is asked once in 30 s is each
+//! issuer's own, so that several of them can be seen to do wrong in one deployment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-use super::{Bench, add_to_config};
-use crate::harness::deployment::{Deployment, Mode};
+use super::{Bench, has_keys};
+use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Answer, Issuer, Signer};
-use crate::harness::{eventually, http, service};
+use crate::harness::raw::{self, Verdict};
+use crate::harness::{eventually, service};
 
-/// A new key is found by the first JWT that names it, and the one that is gone is no longer taken.
-#[test]
-fn keys_are_rotated() {
-    for mode in [Mode::Operator, Mode::Config] {
-        let bench = Bench::start(mode, "");
-        bench.deployment.tenant_add("shop", &[]);
-        bench.admits(&bench.jwt("shop"));
-        let next = Signer::new("second", Algorithm::ES256);
-        bench.issuer.serve(&[&bench.signer, &next]);
-        bench.admits(&next.sign(&bench.issuer.claims("shop")));
-        bench.admits(&bench.jwt("shop"));
-    }
+/// A new key is found by the first JWT that names it, beside the one that was there.
+fn a_key_is_added(bench: &Bench) {
+    bench.admits(&bench.jwt("shop"));
+    let next = Signer::new("second", Algorithm::ES256);
+    bench.issuer.serve(&[&bench.signer, &next]);
+    bench.admits(&next.sign(&bench.issuer.claims("shop")));
+    bench.admits(&bench.jwt("shop"));
 }
 
-#[test]
-fn a_key_that_is_taken_back_is_refused_after_the_next_fetch() {
-    let bench = Bench::start(Mode::Config, "");
-    bench.deployment.tenant_add("shop", &[]);
+fn a_key_that_is_taken_back_is_refused_after_the_next_fetch(bench: &Bench) {
     bench.admits(&bench.jwt("shop"));
     let next = Signer::new("second", Algorithm::EdDSA);
     bench.issuer.serve(&[&next]);
@@ -38,10 +33,7 @@ fn a_key_that_is_taken_back_is_refused_after_the_next_fetch() {
 }
 
 /// An issuer that gives its keys no ids, or one id after the other to several.
-#[test]
-fn a_key_in_the_place_of_another_is_found() {
-    let bench = Bench::start(Mode::Config, "");
-    bench.deployment.tenant_add("shop", &[]);
+fn a_key_in_the_place_of_another_is_found(bench: &Bench) {
     bench.admits(&bench.jwt("shop"));
     let next = Signer::new("first", Algorithm::RS256);
     assert_eq!(next.jwk()["kid"], bench.signer.jwk()["kid"]);
@@ -50,11 +42,60 @@ fn a_key_in_the_place_of_another_is_found() {
     bench.refuses("the key that is gone", &bench.jwt("shop"), "invalid_token");
 }
 
-fn metric(bench: &Bench, name: &str) -> String {
-    let series = format!("nats_callout_issuer_{name}{{issuer=\"kc\"}} ");
-    let metrics = http::get(bench.deployment.http(), "/metrics").expect("metrics").body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
-    line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).to_owned()
+/// An issuer that is away, for as long as it likes; `doctor` says so. Ends with the service killed.
+fn who_is_known_is_admitted_while_the_issuer_is_down(mut bench: Bench) {
+    bench.admits(&bench.jwt("shop"));
+    let doctor = |bench: &Bench| {
+        let mut doctor = service::program();
+        doctor.arg("--config").arg(bench.deployment.config()).arg("doctor");
+        let output = doctor.env("NATS_CALLOUT_HTTP_LISTEN", bench.deployment.http()).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        let said = format!("{}: ", bench.name);
+        let line = text.lines().find(|line| line.contains(" issuer ") && line.contains(&said));
+        line.unwrap_or_else(|| panic!("no issuer in\n{text}")).to_owned()
+    };
+    let line = doctor(&bench);
+    assert!(line.starts_with("ok ") && line.contains(": 1 key, by discovery"), "{line}");
+    bench.issuer.go_down();
+    let next = Signer::new("second", Algorithm::ES256);
+    bench.gives_no_answer(&next.sign(&bench.issuer.claims("shop")));
+    bench.admits(&bench.jwt("shop"));
+    let line = doctor(&bench);
+    assert!(line.starts_with("warn ") && line.contains("the 1 keys that it has"), "{line}");
+    bench.issuer.listen();
+    bench.issuer.serve(&[&next]);
+    eventually("the issuer is back", || (bench.metric("up") == "1").then_some(()));
+    bench.admits(&next.sign(&bench.issuer.claims("shop")));
+    Arc::get_mut(&mut bench.deployment).expect("the last issuer").service.kill9();
+    bench.issuer.go_down();
+    let line = doctor(&bench);
+    assert!(line.starts_with("FAIL ") && line.contains("nobody logs in"), "{line}");
+}
+
+fn keys_that_come_and_go(mode: Mode) {
+    let known = [
+        ("adds", Algorithm::RS256, ""),
+        ("takes_back", Algorithm::RS256, ""),
+        ("replaces", Algorithm::RS256, ""),
+        ("goes_down", Algorithm::RS256, ""),
+    ];
+    let [adds, takes_back, replaces, goes_down] = Bench::all(mode, known);
+    goes_down.deployment.tenant_add("shop", &[]);
+    a_key_is_added(&adds);
+    a_key_that_is_taken_back_is_refused_after_the_next_fetch(&takes_back);
+    a_key_in_the_place_of_another_is_found(&replaces);
+    drop((adds, takes_back, replaces));
+    who_is_known_is_admitted_while_the_issuer_is_down(goes_down);
+}
+
+#[test]
+fn keys_are_rotated_and_known_while_the_issuer_is_down_in_operator_mode() {
+    keys_that_come_and_go(Mode::Operator);
+}
+
+#[test]
+fn keys_are_rotated_and_known_while_the_issuer_is_down_in_config_mode() {
+    keys_that_come_and_go(Mode::Config);
 }
 
 /// Everything that an issuer can do wrong leaves the keys as they are, and a key that is not known
@@ -72,98 +113,70 @@ fn an_issuer_that_fails_or_lies_changes_nothing() {
     let elsewhere = Issuer::start(&[&next]);
     let secret = json!({ "kty": "oct", "kid": "second", "alg": "HS256", "k": "A".repeat(64) });
     let answers = [
-        Answer::Status(500, b"{}".to_vec()),
-        Answer::Status(404, json!({ "keys": [next.jwk()] }).to_string().into_bytes()),
-        Answer::Status(200, b"<html>maintenance</html>".to_vec()),
-        Answer::Status(200, vec![b' '; 10 << 20]),
-        Answer::Endless,
-        Answer::Redirect(elsewhere.jwks_url()),
-        Answer::Keys(vec![]),
-        Answer::Keys(vec![secret]),
-        Answer::Keys(vec![small]),
+        ("fails", Answer::Status(500, b"{}".to_vec())),
+        ("has_none", Answer::Status(404, json!({ "keys": [next.jwk()] }).to_string().into_bytes())),
+        ("is_maintained", Answer::Status(200, b"<html>maintenance</html>".to_vec())),
+        ("says_nothing", Answer::Status(200, vec![b' '; 10 << 20])),
+        ("never_ends", Answer::Endless),
+        ("points_elsewhere", Answer::Redirect(elsewhere.jwks_url())),
+        ("is_empty", Answer::Keys(vec![])),
+        ("shows_a_secret", Answer::Keys(vec![secret])),
+        ("is_weak", Answer::Keys(vec![small])),
     ];
-    for answer in answers {
-        let bench = Bench::start(Mode::Config, "");
-        bench.deployment.tenant_add("shop", &[]);
-        bench.admits(&bench.jwt("shop"));
-        bench.issuer.answer(answer.clone());
-        bench.gives_no_answer(&next.sign(&bench.issuer.claims("shop")));
-        bench.admits(&bench.jwt("shop"));
-        assert_eq!(metric(&bench, "up"), "0", "{answer:?}");
-        assert_eq!(metric(&bench, "keys"), "1", "{answer:?}");
-        let log = bench.deployment.service.log();
-        assert!(log.contains("its keys cannot be fetched"), "{answer:?}\n{log}");
-        // It is tried again by itself, and nobody has to ask.
-        bench.issuer.serve(&[&bench.signer, &next]);
-        eventually("the issuer is well again", || (metric(&bench, "up") == "1").then_some(()));
-        bench.admits(&next.sign(&bench.issuer.claims("shop")));
-    }
+    let names = answers.each_ref().map(|(name, _)| (*name, Algorithm::ES256, ""));
+    let benches = Bench::all(Mode::Config, names);
+    benches[0].deployment.tenant_add("shop", &[]);
+    // At the same time, since each of them waits for the server to give up.
+    std::thread::scope(|scope| {
+        for (bench, (_, answer)) in benches.iter().zip(&answers) {
+            let next = &next;
+            scope.spawn(move || {
+                bench.admits(&bench.jwt("shop"));
+                bench.issuer.answer(answer.clone());
+                bench.gives_no_answer(&next.sign(&bench.issuer.claims("shop")));
+                bench.admits(&bench.jwt("shop"));
+                assert_eq!(bench.metric("up"), "0", "{answer:?}");
+                assert_eq!(bench.metric("keys"), "1", "{answer:?}");
+                let log = bench.deployment.service.log();
+                let own = format!("issuer=\"{}\"", bench.name);
+                let mut own = log.lines().filter(|line| line.contains(&own));
+                let complains = own.any(|line| line.contains("its keys cannot be fetched"));
+                assert!(complains, "{answer:?}\n{log}");
+                // It is tried again by itself, and nobody has to ask.
+                bench.issuer.serve(&[&bench.signer, next]);
+                eventually("the issuer is well again", || {
+                    (bench.metric("up") == "1").then_some(())
+                });
+                bench.admits(&next.sign(&bench.issuer.claims("shop")));
+            });
+        }
+    });
     assert_eq!(elsewhere.asked(), [""; 0], "a redirect is not followed");
-}
-
-/// An issuer that is away, for as long as it likes; `doctor` says so.
-#[test]
-fn who_is_known_is_admitted_while_the_issuer_is_down() {
-    for mode in [Mode::Operator, Mode::Config] {
-        let mut bench = Bench::start(mode, "");
-        bench.deployment.tenant_add("shop", &[]);
-        bench.admits(&bench.jwt("shop"));
-        let doctor = |bench: &Bench| {
-            let mut doctor = service::program();
-            doctor.arg("--config").arg(bench.deployment.config()).arg("doctor");
-            let output = doctor.env("NATS_CALLOUT_HTTP_LISTEN", bench.deployment.http()).output();
-            let text = String::from_utf8(output.unwrap().stdout).unwrap();
-            let line = text.lines().find(|line| line.contains(" issuer "));
-            line.unwrap_or_else(|| panic!("no issuer in\n{text}")).to_owned()
-        };
-        let line = doctor(&bench);
-        assert!(line.starts_with("ok ") && line.contains("kc: 1 key, by discovery"), "{line}");
-        bench.issuer.go_down();
-        let next = Signer::new("second", Algorithm::ES256);
-        bench.gives_no_answer(&next.sign(&bench.issuer.claims("shop")));
-        bench.admits(&bench.jwt("shop"));
-        let line = doctor(&bench);
-        assert!(line.starts_with("warn ") && line.contains("the 1 keys that it has"), "{line}");
-        bench.issuer.listen();
-        bench.issuer.serve(&[&next]);
-        eventually("the issuer is back", || (metric(&bench, "up") == "1").then_some(()));
-        bench.admits(&next.sign(&bench.issuer.claims("shop")));
-        bench.deployment.service.kill9();
-        bench.issuer.go_down();
-        let line = doctor(&bench);
-        assert!(line.starts_with("FAIL ") && line.contains("nobody logs in"), "{line}");
-    }
 }
 
 /// The service is ready and decides about everyone else, whatever the issuer does.
 #[test]
 fn a_dead_issuer_keeps_nobody_waiting_but_its_own() {
     let signer = Signer::new("first", Algorithm::RS256);
-    let mut issuer = Issuer::start(&[&signer]);
+    let issuer = Issuer::start(&[&signer]);
     issuer.answer(Answer::Silence);
-    let mut deployment = Deployment::start(Mode::Config);
-    add_to_config(&deployment, &issuer.table("kc", ""));
-    let begun = std::time::Instant::now();
-    deployment.service.restart();
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    let admin = deployment.tenant_add("shop", &[]);
-    let mut bench = Bench { deployment, issuer, signer };
+    // It is ready although no answer has ever come.
+    let deployment = Arc::new(super::deployment(Mode::Config, &issuer.table("kc", "")));
+    let mut bench = Bench { deployment, issuer, signer, name: "kc" };
+    let admin = bench.deployment.tenant_add("shop", &[]);
     bench.admits_as(&admin.connect_fields());
     bench.gives_no_answer(&bench.jwt("shop"));
     bench.admits_as(&admin.connect_fields());
-    assert_eq!(metric(&bench, "keys"), "0");
+    assert_eq!(bench.metric("keys"), "0");
 
     // It answers at last, but not at once: a login waits for it as long as there is time.
     bench.issuer.go_down();
     let keys = vec![bench.signer.jwk()];
     bench.issuer.answer(Answer::Slow(Duration::from_millis(600), keys));
     bench.issuer.listen();
-    eventually("the slow keys", || (metric(&bench, "keys") == "1").then_some(()));
+    has_keys(&bench.deployment, "kc", 1);
     bench.admits(&bench.jwt("shop"));
-    issuer = bench.issuer;
-    let mut deployment = bench.deployment;
-    deployment.service.restart();
-    let bench = Bench { deployment, issuer, signer: bench.signer };
+    Arc::get_mut(&mut bench.deployment).expect("one issuer").service.restart();
     bench.admits(&bench.jwt("shop"));
 }
 
@@ -172,25 +185,43 @@ fn a_discovery_document_that_lies_is_not_believed() {
     let attacker = Signer::new("first", Algorithm::RS256);
     let evil = Issuer::start(&[&attacker]);
     let signer = Signer::new("first", Algorithm::RS256);
-    let issuer = Issuer::start(&[&signer]);
-    for (document, words) in [
-        (json!({ "issuer": evil.url(), "jwks_uri": evil.jwks_url() }), "is of the issuer"),
+    let [other, plain, local, empty] = [(); 4].map(|()| Issuer::start(&[&signer]));
+    let strange = "http://keys.example.com/certs";
+    let lies = [
         (
-            json!({ "issuer": issuer.url(), "jwks_uri": "http://keys.example.com/certs" }),
+            "other",
+            &other,
+            json!({ "issuer": evil.url(), "jwks_uri": evil.jwks_url() }),
+            "is of the issuer",
+        ),
+        ("plain", &plain, json!({ "issuer": plain.url(), "jwks_uri": strange }), "not https"),
+        (
+            "local",
+            &local,
+            json!({ "issuer": local.url(), "jwks_uri": "file:///etc/passwd" }),
             "not https",
         ),
-        (json!({ "issuer": issuer.url(), "jwks_uri": "file:///etc/passwd" }), "not https"),
-        (json!({ "issuer": issuer.url() }), "no discovery document"),
-    ] {
+        ("empty", &empty, json!({ "issuer": empty.url() }), "no discovery document"),
+    ];
+    let mut tables = String::new();
+    for (name, issuer, document, _) in &lies {
         issuer.lie(document.clone());
-        let deployment = super::deployment(Mode::Config, &issuer.table("kc", ""));
-        deployment.tenant_add("shop", &[]);
-        eventually("the complaint", || deployment.service.log().contains(words).then_some(()));
+        tables.push_str(&issuer.table(name, ""));
+    }
+    let deployment = super::deployment(Mode::Config, &tables);
+    deployment.tenant_add("shop", &[]);
+    for (name, issuer, document, words) in lies {
+        let own = format!("issuer=\"{name}\"");
+        eventually("the complaint", || {
+            let log = deployment.service.log();
+            let mut lines = log.lines();
+            lines.any(|line| line.contains(&own) && line.contains(words)).then_some(())
+        });
         let forged = attacker.sign(&issuer.claims("shop"));
         let fields = json!({ "auth_token": forged });
-        let (verdict, _) = crate::harness::raw::connect(deployment.server.port(), &fields);
-        assert_ne!(verdict, crate::harness::raw::Verdict::Admitted, "{document}");
+        let (verdict, _) = raw::connect(deployment.server.port(), &fields);
+        assert_ne!(verdict, Verdict::Admitted, "{document}");
+        assert_eq!(issuer.fetches(), 0, "{document}");
     }
     assert_eq!(evil.asked(), [""; 0]);
-    assert_eq!(issuer.fetches(), 0);
 }

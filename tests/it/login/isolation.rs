@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt as _;
 
-use super::{Bench, Tenant, admitted, echo, tenant};
+use super::{Bench, Tenant, admitted, echo, lacks, tenant};
 use crate::harness::PATIENCE;
 use crate::harness::client;
 use crate::harness::deployment::{Deployment, Mode};
@@ -39,9 +39,7 @@ async fn connected(deployment: &Deployment, tenant: &Tenant, prefix: &str) -> cl
         .unwrap_or_else(|error| panic!("{error}\n{}", deployment.service.log()))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn own_accounts_do_not_touch() {
-    let bench = Bench::start(Mode::Operator);
+async fn own_accounts_do_not_touch(bench: &Bench) {
     let one = admitted(&bench.deployment, &bench.one.admin, bench.one.id).await;
     let two = admitted(&bench.deployment, &bench.two.admin, bench.two.id).await;
     unheard(&bench.deployment, &one, &two).await;
@@ -85,29 +83,12 @@ async fn shared(deployment: &Deployment, one: &Tenant, two: &Tenant) {
     speaker.round_trip("user.one.echo").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn shared_accounts_are_parted_by_permissions_in_config_mode() {
-    let bench = Bench::start(Mode::Config);
-    shared(&bench.deployment, &bench.one, &bench.two).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn shared_accounts_are_parted_by_permissions_in_operator_mode() {
-    let deployment = Deployment::start(Mode::Operator);
-    let [one, two] = ["one", "two"].map(|id| tenant(&deployment, id, &["--isolation", "shared"]));
-    let speaker = connected(&deployment, &one, "_INBOX_one").await;
-    speaker.round_trip("user.one.settled").await;
-    shared(&deployment, &one, &two).await;
-}
-
 /// Nothing to publish is not everything to publish, and answering is not publishing.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_without_a_publish_list_answers_requests_and_publishes_nothing() {
-    let deployment = Deployment::start(Mode::Operator);
-    let admin = deployment.tenant_add("one", &[]);
+async fn a_service_without_a_publish_list_answers_requests_and_publishes_nothing(bench: &Bench) {
+    let deployment = &bench.deployment;
     let answerer = deployment.user_add("one", "answerer", &["--subscribe", "ask"]);
-    let answerer = admitted(&deployment, &answerer, "one").await;
-    let admin = admitted(&deployment, &admin, "one").await;
+    let answerer = admitted(deployment, &answerer, "one").await;
+    let admin = admitted(deployment, &bench.one.admin, "one").await;
     let mut requests = answerer.client.subscribe("ask").await.expect("subscribes");
     let client = answerer.client.clone();
     let serving = tokio::spawn(async move {
@@ -127,4 +108,32 @@ async fn a_service_without_a_publish_list_answers_requests_and_publishes_nothing
     answerer.violation(&["publish", "\"anything\""]).await;
     let _refused = answerer.client.subscribe("anything").await.expect("is sent");
     answerer.violation(&["subscription", "\"anything\""]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_accounts_and_services_without_a_publish_list_in_operator_mode() {
+    if lacks(Mode::Operator) {
+        return;
+    }
+    let bench = Bench::start(Mode::Operator);
+    own_accounts_do_not_touch(&bench).await;
+    a_service_without_a_publish_list_answers_requests_and_publishes_nothing(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_accounts_are_parted_by_permissions_in_config_mode() {
+    let bench = Bench::start(Mode::Config);
+    shared(&bench.deployment, &bench.one, &bench.two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_accounts_are_parted_by_permissions_in_operator_mode() {
+    if lacks(Mode::Operator) {
+        return;
+    }
+    let deployment = Deployment::start(Mode::Operator);
+    let [one, two] = ["one", "two"].map(|id| tenant(&deployment, id, &["--isolation", "shared"]));
+    let speaker = connected(&deployment, &one, "_INBOX_one").await;
+    speaker.round_trip("user.one.settled").await;
+    shared(&deployment, &one, &two).await;
 }

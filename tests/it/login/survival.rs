@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Bench, admitted, echo, inbox_prefix, tenant};
+use super::{Bench, admitted, echo, inbox_prefix, lacks, tenant};
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::eventually_async;
@@ -15,6 +15,9 @@ async fn stored(admin: &Connected) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jetstream_data_survives_a_killed_server_and_service() {
+    if lacks(Mode::Operator) {
+        return;
+    }
     let mut deployment = Deployment::start(Mode::Operator);
     let limits = ["--memory", "16MB", "--storage", "64MB"];
     let one = tenant(&deployment, "one", &limits);
@@ -46,6 +49,9 @@ async fn jetstream_data_survives_a_killed_server_and_service() {
 }
 
 async fn everyone_returns(mode: Mode) {
+    if lacks(mode) {
+        return;
+    }
     let mut bench = Bench::start(mode);
     for round in 0..3 {
         match round {

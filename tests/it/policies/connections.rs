@@ -134,7 +134,9 @@ fn types(mode: Mode) {
             assert!(mqtt(ports.mqtt, &login));
         }
     }
-    assert!(reasons(&deployment, "connection_type"));
+    eventually("the reason in the metrics", || {
+        reasons(&deployment, "connection_type").then_some(())
+    });
 }
 
 #[test]
@@ -167,7 +169,7 @@ fn leaf_nodes() {
             ports.leafnode
         );
         std::fs::write(&conf, text).unwrap();
-        NatsServer::start(servers::MAIN, &conf, port, None).unwrap()
+        NatsServer::start(servers::version(), &conf, port, None).unwrap()
     };
     let alice = deployment.user_add("shop", "alice", &["--kind", "bb"]);
     let _refused = node(&alice);

@@ -200,8 +200,7 @@ async fn take(consumer: PullConsumer, count: usize) -> usize {
     taken.count().await
 }
 
-async fn consumes(new_acks: bool) {
-    let world = World::begin(new_acks).await;
+async fn consumes(world: &World, new_acks: bool) {
     let consumer = world.connect("consumer", "consumer").await;
     let js = jetstream::new(consumer.client.clone());
     let stream = js.get_stream("ORDERS").await.unwrap();
@@ -264,16 +263,6 @@ async fn consumes(new_acks: bool) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn consume_a_stream() {
-    consumes(false).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn consume_a_stream_with_the_newer_acknowledgements() {
-    consumes(true).await;
-}
-
 async fn reads(store: &Store) {
     assert_eq!(store.get("colour").await.unwrap().unwrap(), "blue");
     let entry = store.entry("colour").await.unwrap().unwrap();
@@ -291,9 +280,7 @@ async fn reads(store: &Store) {
     assert_eq!(store.status().await.unwrap().values(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn read_and_write_a_bucket() {
-    let world = World::begin(false).await;
+async fn reads_and_writes_a_bucket(world: &World) {
     let reader = world.connect("reader", "reader").await;
     let store = jetstream::new(reader.client.clone()).get_key_value("settings").await.unwrap();
     reads(&store).await;
@@ -350,10 +337,8 @@ async fn read_and_write_a_bucket() {
 
 /// JetStream answers to whatever reply subject a request names, whoever may publish there: within
 /// an account, presets guide programs and are no boundary against one that forges replies.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_no_permission_prevents() {
-    let world = World::begin(false).await;
-    let reader = world.connect("reader", "reader").await;
+async fn what_no_permission_prevents(world: &World) {
+    let reader = world.connect("forger", "reader").await;
     let get = "$JS.API.DIRECT.GET.KV_settings.$KV.settings.colour";
     let client = &reader.client;
     client.publish_with_reply(get, "$KV.settings.copied", "".into()).await.unwrap();
@@ -362,4 +347,18 @@ async fn what_no_permission_prevents() {
     })
     .await;
     quiet(&reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consume_a_stream_read_and_write_a_bucket_and_what_no_permission_prevents() {
+    let world = World::begin(false).await;
+    consumes(&world, false).await;
+    reads_and_writes_a_bucket(&world).await;
+    what_no_permission_prevents(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consume_a_stream_with_the_newer_acknowledgements() {
+    let world = World::begin(true).await;
+    consumes(&world, true).await;
 }

@@ -20,9 +20,7 @@ async fn speak(admin: &Connected, service: &Connected, word: &'static str) {
     refused_publish(service, "payments.received").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn shop_and_blog_hear_themselves_alone() {
-    let market = Market::open();
+async fn shop_and_blog_hear_themselves_alone(market: &Market) {
     let shop = market.connect(&market.shop).await;
     let blog = market.connect(&market.blog).await;
     let order_service = market.connect(&market.order_service).await;
@@ -58,9 +56,7 @@ async fn shop_and_blog_hear_themselves_alone() {
 }
 
 /// A request of one tenant is not answered by the other.
-#[tokio::test(flavor = "multi_thread")]
-async fn shop_is_not_answered_by_blog() {
-    let market = Market::open();
+async fn shop_is_not_answered_by_blog(market: &Market) {
     let shop = market.connect(&market.shop).await;
     let blog = market.connect(&market.blog).await;
     let mut asked = subscribe(&blog, "inventory.check").await;
@@ -72,9 +68,7 @@ async fn shop_is_not_answered_by_blog() {
 }
 
 /// Each has streams of its own, of which the other knows nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn streams_of_one_name_are_two_streams() {
-    let market = Market::open();
+async fn streams_of_one_name_are_two_streams(market: &Market) {
     let shop = market.connect(&market.shop).await;
     let blog = market.connect(&market.blog).await;
     let stream = json!({ "name": "ORDERS", "subjects": ["orders.*"], "storage": "file" });
@@ -101,4 +95,13 @@ async fn streams_of_one_name_are_two_streams() {
     for subject in ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.DELETE.ORDERS", "$JS.API.INFO"] {
         refused_publish(&service, subject).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_neither_hear_nor_answer_each_other_nor_share_streams() {
+    let market = Market::open();
+    // First, while nobody else of SHOP's listens.
+    shop_is_not_answered_by_blog(&market).await;
+    shop_and_blog_hear_themselves_alone(&market).await;
+    streams_of_one_name_are_two_streams(&market).await;
 }

@@ -89,11 +89,7 @@ pub(super) async fn info(connected: &Connected) -> Value {
     connected.jetstream("$JS.API.CONSUMER.INFO.ORDERS.processor", &json!({})).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_consumes_what_the_admin_made() {
-    let market = Market::open();
-    let admin = market.connect(&market.shop).await;
-    stream_and_consumer(&admin).await;
+async fn a_service_consumes_what_the_admin_made(market: &Market) {
     let login = worker(&market.deployment, "worker");
     let service = connect(&market.deployment, &login).await;
     for number in 1..=3 {
@@ -122,17 +118,13 @@ async fn a_service_consumes_what_the_admin_made() {
         (&state["num_ack_pending"], &state["ack_floor"]["stream_seq"]),
         (&json!(0), &json!(3))
     );
-    assert_eq!(payloads(&fetch(&service, 1, ACK_WAIT * 2).await), [""; 0]);
+    assert_eq!(payloads(&fetch(&service, 1, ACK_WAIT).await), [""; 0]);
     assert_eq!(service.errors(), [""; 0], "nothing that a consumer needs is refused");
 }
 
 /// The lists lead to one consumer: not to the stream, nor to another consumer, nor to BLOG's.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_reaches_nothing_else_of_jetstream() {
-    let market = Market::open();
-    let admin = market.connect(&market.shop).await;
-    stream_and_consumer(&admin).await;
-    let login = worker(&market.deployment, "worker");
+async fn a_service_reaches_nothing_else_of_jetstream(market: &Market, admin: &Connected) {
+    let login = worker(&market.deployment, "curious-worker");
     let service = connect(&market.deployment, &login).await;
     for subject in [
         "$JS.API.INFO",
@@ -164,6 +156,15 @@ async fn a_service_reaches_nothing_else_of_jetstream() {
     assert_eq!(error, async_nats::RequestErrorKind::NoResponders);
     let state = admin.jetstream("$JS.API.STREAM.INFO.ORDERS", &json!({})).await;
     assert_eq!(state["state"]["messages"], 0, "{state}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_consumes_what_the_admin_made_and_reaches_nothing_else_of_jetstream() {
+    let market = Market::open();
+    let admin = market.connect(&market.shop).await;
+    stream_and_consumer(&admin).await;
+    a_service_reaches_nothing_else_of_jetstream(&market, &admin).await;
+    a_service_consumes_what_the_admin_made(&market).await;
 }
 
 /// Instances of a service in one queue group share the messages: each goes to one of them.

@@ -32,9 +32,7 @@ fn matched(narrow: bool) -> Vec<&'static str> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_published() {
-    let market = Market::open();
+async fn what_may_be_published(market: &Market) {
     let admin = market.connect(&market.shop).await;
     for (name, subjects, narrow) in [("narrow", "orders.*", true), ("wide", "orders.>", false)] {
         let mut ear = subscribe(&admin, ">").await;
@@ -61,11 +59,11 @@ async fn what_may_be_published() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_subscribed() {
-    let market = Market::open();
+async fn what_may_be_subscribed(market: &Market) {
     let admin = market.connect(&market.shop).await;
-    for (name, subjects, narrow) in [("narrow", "orders.*", true), ("wide", "orders.>", false)] {
+    for (name, subjects, narrow) in
+        [("narrow-ear", "orders.*", true), ("wide-ear", "orders.>", false)]
+    {
         let service = service(&market.deployment, name, subjects).await;
         let mut all = subscribe(&service, subjects).await;
         let mut one_token = subscribe(&service, "orders.*").await;
@@ -103,9 +101,7 @@ async fn what_may_be_subscribed() {
 }
 
 /// The same exception at its widest, which still ends where the tenant ends.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_star_alone_hears_the_whole_tenant_and_nothing_else() {
-    let market = Market::open();
+async fn a_star_alone_hears_the_whole_tenant_and_nothing_else(market: &Market) {
     let admin = market.connect(&market.shop).await;
     let blog = market.connect(&market.blog).await;
     let login = market.deployment.user_add("shop", "star", &["-p", "nothing", "-s", "*"]);
@@ -118,4 +114,12 @@ async fn a_star_alone_hears_the_whole_tenant_and_nothing_else() {
     publish(&admin, "last", "last").await;
     let heard = until(&mut everything, "last").await;
     assert_eq!(heard, [("orders.item.added".to_owned(), "said by shop".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_star_and_a_tail_let_publish_and_subscribe_within_the_tenant() {
+    let market = Market::open();
+    what_may_be_published(&market).await;
+    what_may_be_subscribed(&market).await;
+    a_star_alone_hears_the_whole_tenant_and_nothing_else(&market).await;
 }

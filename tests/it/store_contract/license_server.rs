@@ -2,20 +2,20 @@
 //! tries.
 
 use nats_callout::keys::random_account_id;
-use nats_callout::store::open::StoreOptions;
 use nats_callout::store::postgres::PostgresStore;
 use nats_callout::store::{
     Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Status, Store as _,
 };
 
 use super::logins::STATEMENTS;
+use super::patient;
 use crate::harness::postgres::{PostgresDatabase, PostgresServer, psql};
 
 const SERVICE: &str = include_str!("../../../deploy/postgres/service.sql");
 const LICENSE_SERVER: &str = include_str!("../../../deploy/postgres/license-server.sql");
 
 async fn open(url: &str) -> PostgresStore {
-    PostgresStore::open(url, &StoreOptions::default()).await.unwrap()
+    PostgresStore::open(url, &patient()).await.unwrap()
 }
 
 /// A database that belongs to nobody in particular, as both files make it. Applying them again does
@@ -26,7 +26,7 @@ async fn set_up(database: &PostgresDatabase<'_>) -> (PostgresStore, String) {
     database
         .psql("ALTER ROLE nats_callout_owner PASSWORD 'o'; ALTER ROLE nats_callout PASSWORD 's'");
     let service = database.url_of("nats_callout", "s");
-    let error = PostgresStore::open(&service, &StoreOptions::default()).await.unwrap_err();
+    let error = PostgresStore::open(&service, &patient()).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("nats_callout lacks a right, see deploy/postgres/service.sql"), "{text}");
     open(&database.url_of("nats_callout_owner", "o")).await.close().await;
@@ -54,7 +54,7 @@ async fn the_contracts_statements_work_word_for_word() {
     store.account_of(&alice.tenant, random_account_id().unwrap()).await.unwrap().unwrap();
     store.set_user_status(&alice.tenant.id, "alice", Status::Active).await.unwrap();
     assert_eq!(store.effects().await.unwrap().len(), 2);
-    assert_eq!(store.instances(3).await.unwrap(), ["i"]);
+    assert_eq!(store.instances(60).await.unwrap(), ["i"]);
     // A time without an offset is in UTC.
     psql(&license_server, "UPDATE tenants SET expires_at = '2027-01-01 00:00:00'").unwrap();
     let tenant = store.tenant(&alice.tenant.id).await.unwrap().unwrap();

@@ -1,30 +1,25 @@
-//! Opening an SQLite file: its modes, its schema, several at once, and what is wrong with it; and
-//! what happens when another program does not let go of it.
+//! Opening an SQLite file: its modes, its schema, several at once, and what is wrong with it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use nats_callout::store::Store as _;
 use nats_callout::store::open::StoreOptions;
 use nats_callout::store::sqlite::SqliteStore;
-use nats_callout::store::{Change, Coordination as _, StoreError, UserKind};
-use nats_callout::store::{CredentialStore as _, Freshness, NewUser, ProvisioningStore as _};
+use nats_callout::store::{Coordination as _, CredentialStore as _, Freshness, StoreError};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::deployment::{Initialised, Mode, Table};
 use crate::harness::{loudly, service};
 
-use super::sqlite::{SqliteFile, has_shell, shell};
-use super::{ALICE, Database};
+use super::sqlite::SqliteFile;
+use super::{ALICE, Database, patient};
 
 async fn refusal(path: &Path) -> String {
-    let options =
-        StoreOptions { open_timeout: Duration::from_millis(200), ..StoreOptions::default() };
     let url = format!("sqlite://{}", path.display());
-    SqliteStore::open(&url, &options).await.expect_err("it opened").to_string()
+    SqliteStore::open(&url, &patient()).await.expect_err("it opened").to_string()
 }
 
 /// The real program on a file, as another process: lists the tenants.
@@ -92,13 +87,14 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_one_new_file_at_once() {
     let file = SqliteFile::new();
-    let init = Initialised::new(Mode::Config);
+    let init = Initialised::on(Mode::Config, Table::Default);
     let others: Vec<_> = (0..6).map(|_| list(&init.config(), &file).spawn().unwrap()).collect();
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let url = file.url();
             tokio::spawn(async move {
-                SqliteStore::open(&url, &StoreOptions::default()).await.unwrap().ping().await
+                let store = SqliteStore::open(&url, &patient()).await.unwrap();
+                store.ping().await
             })
         })
         .collect();
@@ -189,7 +185,8 @@ async fn a_file_out_of_reach_is_an_error() {
     let folder = path.parent().unwrap();
     std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
     let config = folder.join("nats-callout.toml");
-    std::fs::copy(Initialised::new(Mode::Config).config(), &config).unwrap();
+    let init = Initialised::on(Mode::Config, Table::Default);
+    std::fs::copy(init.config(), &config).unwrap();
     std::fs::set_permissions(&config, PermissionsExt::from_mode(0o644)).unwrap();
     for mode in [0o600, 0o644] {
         std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
@@ -201,141 +198,4 @@ async fn a_file_out_of_reach_is_an_error() {
             Err(error) => loudly(&format!("SKIPPED: cannot run as another user: {error}")),
         }
     }
-}
-
-fn bob() -> NewUser {
-    NewUser {
-        tenant: "42".parse().unwrap(),
-        name: "bob".into(),
-        kind: UserKind::Bb,
-        password_hash: None,
-        nkey: None,
-        certificate: None,
-        publish: vec![],
-        subscribe: vec![],
-        policy: None,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_lock_delays_no_read_and_fails_a_write_in_time() {
-    let file = SqliteFile::new();
-    (&file as &dyn Database).run(ALICE).await;
-    let store = file.open().await;
-    let mut other =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
-    let lock = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
-    let began = Instant::now();
-    assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
-    assert!(began.elapsed() < Duration::from_millis(400));
-    // Opening needs no lock where the schema is there.
-    file.open().await.ping().await.unwrap();
-    let tenant = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
-    let began = Instant::now();
-    let error = store.add_user(&bob()).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("locked")), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    // A login sits the lock out for as long as it can itself wait.
-    let candidate = nats_callout::keys::random_account_id().unwrap();
-    let error = store.account_of(&tenant, candidate).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    let waiting = (0..50).map(|_| {
-        let candidate = nats_callout::keys::random_account_id().unwrap();
-        store.account_of(&tenant, candidate)
-    });
-    let waiting = futures_util::future::join_all(waiting);
-    let (kept, ()) = futures_util::future::join(waiting, async {
-        lock.rollback().await.unwrap();
-    })
-    .await;
-    let first = kept[0].as_ref().unwrap().unwrap();
-    assert!(kept.iter().all(|kept| *kept.as_ref().unwrap() == Some(first)), "{kept:?}");
-    store.add_user(&bob()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_locked_even_for_readers_fails_in_time() {
-    let file = SqliteFile::new();
-    (&file as &dyn Database).run(ALICE).await;
-    file.release().await;
-    let options = StoreOptions { readers: 1, ..StoreOptions::default() };
-    let mut other =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
-    for statement in ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"] {
-        sqlx::query(statement).execute(&mut other).await.unwrap();
-    }
-    let began = Instant::now();
-    let text = refusal(&file.path()).await;
-    assert!(text.contains("locked by another program"), "{text}");
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    other.close().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2));
-    let store = SqliteStore::open(&file.url(), &options).await.unwrap();
-    store.ping().await.unwrap();
-    store.close().await;
-    let error = store.user("alice", Freshness::Fresh).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    assert!(store.ping().await.is_err());
-}
-
-/// A login's deadline drops whatever it waits for: no lock and no connection may stay behind.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_give_up_leave_no_lock() {
-    let file = SqliteFile::new();
-    (&file as &dyn Database).run(ALICE).await;
-    let store = file.open().await;
-    let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
-    let tenant = "42".parse().unwrap();
-    let mut given_up = 0;
-    for n in 0..300 {
-        let patience = Duration::from_micros(n * 3);
-        let write = store.set_password(&tenant, "alice", &hash);
-        given_up += u32::from(tokio::time::timeout(patience, write).await.is_err());
-        let read = store.user("alice", Freshness::Fresh);
-        given_up += u32::from(tokio::time::timeout(patience, read).await.is_err());
-        let feed = store.news();
-        given_up += u32::from(tokio::time::timeout(patience, feed).await.is_err());
-    }
-    assert!(given_up > 0);
-    store.add_user(&bob()).await.unwrap();
-    assert!(store.user("bob", Freshness::Fresh).await.unwrap().is_some());
-    let noted = store.news().await.unwrap().changes;
-    assert!(noted.contains(&Change::Everything) || noted.contains(&Change::User("bob".into())));
-    let mut other =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(file.path()).connect().await.unwrap();
-    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut other).await.unwrap();
-    other.begin_with("BEGIN IMMEDIATE").await.unwrap().commit().await.unwrap();
-}
-
-/// The shell waits for no lock: our own transactions have to leave it room. On a machine that is
-/// busy, one of them may last longer than an attempt of the shell.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shell_gets_in_between_our_writes() {
-    if !has_shell() {
-        return;
-    }
-    let file = SqliteFile::new();
-    (&file as &dyn Database).run(ALICE).await;
-    let store = std::sync::Arc::new(file.open().await);
-    let beating = {
-        let store = store.clone();
-        tokio::spawn(async move {
-            for now in 0.. {
-                store.heartbeat("i").await.unwrap();
-                store.record_logins(&[("alice".into(), now)]).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-    };
-    let path = file.path();
-    let refused = tokio::task::spawn_blocking(move || {
-        let gets_in = |n: &i32| {
-            let sql = format!("UPDATE tenants SET js_memory = {n};");
-            (0..10).any(|_| shell(&path, &sql).is_ok())
-        };
-        (1..=100).filter(|n| !gets_in(n)).count()
-    });
-    let refused = refused.await.unwrap();
-    beating.abort();
-    assert_eq!(refused, 0, "of 100 that were tried ten times each");
 }

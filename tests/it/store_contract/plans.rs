@@ -7,17 +7,18 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::Database;
 use super::postgres::Postgres;
 use super::sqlite::SqliteFile;
+use crate::harness::depth;
 
 /// The statements of a login, as src/store/queries.rs has them, with their parameters.
 fn login_path() -> [(&'static str, Vec<String>); 7] {
     [
-        ("LOGIN", vec!["u2345".into()]),
-        ("LOGIN_BY_NKEY", vec![format!("U{}2345", "2".repeat(51))]),
-        ("LOGIN_BY_CERTIFICATE", vec!["CN=2345".into()]),
-        ("TENANT", vec!["2345".into()]),
-        ("TOKEN", vec![format!("{}2345", "0".repeat(60))]),
-        ("ACCOUNT", vec!["2345".into(), "x".into()]),
-        ("TENANT_OF_ACCOUNT", vec![format!("A{}2345", "2".repeat(51))]),
+        ("LOGIN", vec!["u1777".into()]),
+        ("LOGIN_BY_NKEY", vec![format!("U{}B777", "2".repeat(51))]),
+        ("LOGIN_BY_CERTIFICATE", vec!["CN=1777".into()]),
+        ("TENANT", vec!["1777".into()]),
+        ("TOKEN", vec![format!("{}1777", "0".repeat(60))]),
+        ("ACCOUNT", vec!["1777".into(), "x".into()]),
+        ("TENANT_OF_ACCOUNT", vec![format!("A{}B777", "2".repeat(51))]),
     ]
 }
 
@@ -33,13 +34,13 @@ fn statement(name: &str, values: &[String]) -> String {
     sql
 }
 
-/// 3,000 tenants, each with an account, two users and a token.
+/// Some thousand tenants, each with an account, two users and a token.
 async fn fill(db: &dyn Database) {
-    let (zeros, twos) = ("0".repeat(60), "2".repeat(51));
+    let (zeros, twos, last) = ("0".repeat(60), "2".repeat(51), depth(1_999, 3_999));
     // Base32 has no other digits.
     let letters = "replace(replace(replace(replace(id, '0', 'A'), '1', 'B'), '8', 'C'), '9', 'D')";
     db.run(&format!(
-        "WITH RECURSIVE n (n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM n WHERE n < 3999)
+        "WITH RECURSIVE n (n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM n WHERE n < {last})
            INSERT INTO tenants (id, name) SELECT n, 'x' FROM n;
          INSERT INTO users (tenant_id, name) SELECT id, 'u' || id FROM tenants;
          INSERT INTO users (tenant_id, name, nkey, certificate)

@@ -1,26 +1,49 @@
 //! A PostgreSQL database for a test, and the two other programs that write to it: psql with its
 //! defaults, and sqlx with its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::open::StoreOptions;
 use nats_callout::store::postgres::PostgresStore;
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::harness::postgres::{PostgresDatabase, database, psql};
+use crate::harness::{depth, turn};
 
-use super::{Database, Store};
+use super::{Database, Store, patient};
 
 pub(crate) struct Postgres {
     database: PostgresDatabase<'static>,
-    made: tokio::sync::OnceCell<()>,
+    kept: OnceCell<Arc<dyn Store>>,
+    sqlx: Mutex<Option<PgConnection>>,
+}
+
+/// A database with the schema, which every test has a copy of: making the schema takes longer than
+/// most of them.
+fn template() -> &'static PostgresDatabase<'static> {
+    static MADE: OnceLock<PostgresDatabase<'static>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = database();
+        let url = made.url();
+        // The test's own thread may be running a task already.
+        let making = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let store = PostgresStore::open(&url, &patient()).await.unwrap();
+                Store::close(&store).await;
+            });
+        });
+        making.join().unwrap();
+        made
+    })
 }
 
 impl Postgres {
     pub(crate) fn new() -> Self {
-        Self { database: database(), made: tokio::sync::OnceCell::new() }
+        turn::take();
+        Self { database: template().copy(), kept: OnceCell::new(), sqlx: Mutex::default() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -28,19 +51,21 @@ impl Postgres {
     }
 
     pub(crate) async fn open(&self) -> PostgresStore {
-        PostgresStore::open(&self.url(), &StoreOptions::default()).await.unwrap()
-    }
-
-    /// Makes the schema.
-    pub(crate) async fn make(&self) {
-        self.made.get_or_init(async || Store::close(&self.open().await).await).await;
+        PostgresStore::open(&self.url(), &patient()).await.unwrap()
     }
 
     async fn with_sqlx(&self, sql: &str) -> Result<Vec<String>, String> {
-        let options: PgConnectOptions = self.url().parse().unwrap();
-        let mut connection = options.connect().await.unwrap();
+        let mut kept = self.sqlx.lock().await;
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => self.url().parse::<PgConnectOptions>().unwrap().connect().await.unwrap(),
+        };
         let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await;
-        connection.close().await.unwrap();
+        // What failed may have left a transaction open.
+        if rows.is_err() {
+            connection.execute("ROLLBACK").await.unwrap();
+        }
+        *kept = Some(connection);
         Ok(rows.map_err(|error| error.to_string())?.iter().map(as_text).collect())
     }
 }
@@ -56,8 +81,13 @@ impl Database for Postgres {
         Box::pin(async { Arc::new(self.open().await) as Arc<dyn Store> })
     }
 
+    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>> {
+        Box::pin(async { self.kept.get_or_init(|| self.store()).await.clone() })
+    }
+
+    /// Both send the same bytes, so that every night is often enough for the second one.
     fn clients(&self) -> Vec<&'static str> {
-        vec!["psql", "sqlx"]
+        depth(vec!["sqlx"], vec!["sqlx", "psql"])
     }
 
     fn run_with<'a>(
@@ -66,7 +96,6 @@ impl Database for Postgres {
         sql: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, String>> {
         Box::pin(async move {
-            self.make().await;
             // The same things have other names here.
             let sql = sql.replace("BEGIN IMMEDIATE", "BEGIN").replace(" char(", " chr(");
             match client {

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use super::postgres::Postgres;
 use super::{ALICE, Database, TENANT};
-use crate::harness::eventually_async;
+use crate::harness::{depth, eventually_async};
 
 async fn connection(database: &Postgres) -> PgConnection {
     database.url().parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
@@ -76,7 +76,7 @@ async fn changes_that_came_with_a_restore_are_told_no_more_than_once() {
 /// are told nothing twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_told_twice() {
-    const EACH: usize = 60;
+    let each = depth(20, 60);
     let database = Postgres::new();
     let store = std::sync::Arc::new(database.open().await);
     changes(&store).await;
@@ -85,7 +85,7 @@ async fn nothing_is_lost_or_told_twice() {
         tokio::spawn(async move {
             let options: PgConnectOptions = url.parse().unwrap();
             let mut connection = options.connect().await.unwrap();
-            for n in 0..EACH {
+            for n in 0..each {
                 let mut transaction = connection.begin().await.unwrap();
                 let sql = format!("INSERT INTO tenants (id, name) VALUES ('{writer}-{n}', 'x')");
                 transaction.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
@@ -114,10 +114,10 @@ async fn nothing_is_lost_or_told_twice() {
             ended.unwrap();
         }
     }
-    assert_eq!(told.len(), 8 * EACH);
+    assert_eq!(told.len(), 8 * each);
     told.sort();
     told.dedup();
-    assert_eq!(told.len(), 8 * EACH, "nothing is told twice");
+    assert_eq!(told.len(), 8 * each, "nothing is told twice");
 }
 
 #[tokio::test]
@@ -129,11 +129,11 @@ async fn a_transaction_that_stays_open_slows_nothing_and_loses_nothing() {
     let mut open = connection(&database).await;
     open.execute("BEGIN; UPDATE tenants SET js_memory = 1").await.unwrap();
     let mut other = connection(&database).await;
-    for _ in 0..10 {
+    for _ in 0..depth(3, 10) {
         let many = "INSERT INTO users (tenant_id, name)
-            SELECT '42', gen_random_uuid() FROM generate_series(1, 2000)";
+            SELECT '42', gen_random_uuid() FROM generate_series(1, 1000)";
         other.execute(many).await.unwrap();
-        assert_eq!(changes(&store).await.len(), 2_000);
+        assert_eq!(changes(&store).await.len(), 1_000);
     }
     assert_eq!(changes(&store).await, []);
     let read = read_by_news(&store, &mut other).await;
@@ -164,53 +164,15 @@ async fn a_change_is_as_old_as_its_commit() {
     let store = database.open().await;
     let mut open = connection(&database).await;
     open.execute("BEGIN; UPDATE tenants SET status = 'suspended'").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
     open.execute("COMMIT").await.unwrap();
     let effects = store.effects().await.unwrap();
     assert_eq!(effects.len(), 1);
     assert_eq!(effects[0].closes, Closes::Everything);
-    assert!(effects[0].age < Duration::from_millis(1_000), "{:?}", effects[0].age);
-}
-
-#[tokio::test]
-async fn a_notice_comes_at_once() {
-    let database = Postgres::new();
-    let store = database.open().await;
-    changes(&store).await;
-    // The listener's first notices are that it was lost and that it listens.
-    eventually_async("a listener", async || {
-        store.wait_for_news().await;
-        let listening = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND query LIKE 'LISTEN %'";
-        ((&database as &dyn Database).run(listening).await == ["1"]).then_some(())
-    })
-    .await;
-    let mut quickest = Duration::MAX;
-    for n in 0..10 {
-        while !changes(&store).await.is_empty() {}
-        store.wait_for_news().await;
-        let mut other = connection(&database).await;
-        let writing = async {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let sql = format!("INSERT INTO tenants (id, name) VALUES ('{n}', 'x')");
-            other.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
-            Instant::now()
-        };
-        let ((), committed) = futures_util::future::join(store.wait_for_news(), writing).await;
-        quickest = quickest.min(committed.elapsed());
-        assert_eq!(changes(&store).await, [tenant(&n.to_string())]);
-    }
-    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
-}
-
-#[tokio::test]
-async fn without_a_notice_somebody_looks_all_the_same() {
-    let store = Postgres::new().open().await;
-    let began = Instant::now();
-    for _ in 0..8 {
-        store.wait_for_news().await;
-    }
-    assert!(began.elapsed() < Duration::from_millis(8 * 400));
+    // A transaction of less than 100 ms is told from when it wrote.
+    let at_most = began.elapsed() + Duration::from_millis(100);
+    assert!(effects[0].age <= at_most, "{:?}, not {at_most:?}", effects[0].age);
 }
 
 #[tokio::test]
@@ -244,6 +206,10 @@ async fn a_lost_listener_forgets_everything_and_listens_again() {
     assert_eq!(changes(&store).await, [tenant("42")]);
 }
 
+/// The connections of stores.
+const READERS: &str = "FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'nats-callout'";
+
 #[tokio::test]
 async fn a_lost_connection_of_the_reader_forgets_everything() {
     let database = Postgres::new();
@@ -251,9 +217,13 @@ async fn a_lost_connection_of_the_reader_forgets_everything() {
     db.run(TENANT).await;
     let store = database.open().await;
     changes(&store).await;
-    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    assert_eq!(db.run(ended).await, ["1"]);
+    // Those that were closed before may take a moment to go.
+    eventually_async("the reader to be alone", async || {
+        (db.run(&format!("SELECT count(*) {READERS}")).await == ["1"]).then_some(())
+    })
+    .await;
+    let ended = format!("SELECT count(pg_terminate_backend(pid)) {READERS}");
+    assert_eq!(db.run(&ended).await, ["1"]);
     assert_eq!(changes(&store).await, [Change::Everything]);
     db.run("UPDATE tenants SET status = 'suspended'").await;
     assert_eq!(changes(&store).await, [tenant("42")]);

@@ -7,6 +7,7 @@ use nats_callout::keys::random_account_id;
 use nats_callout::store::{Freshness, TenantId, TenantRecord};
 
 use super::{ALICE, Database, Store, TENANT, on_every_database};
+use crate::harness::depth;
 
 on_every_database!(
     racing_for_an_account_gives_one,
@@ -84,14 +85,14 @@ async fn an_account_is_found_by_its_key(db: &dyn Database) {
 }
 
 async fn deleting_and_inserting_races_with_logins(db: &dyn Database) {
-    const ROUNDS: usize = 40;
+    let rounds = depth(15, 40);
     db.run(ALICE).await;
     let store = db.store().await;
     let asking = (0..4).map(|_| {
         let store = store.clone();
         tokio::spawn(async move {
             let mut seen = HashSet::new();
-            for _ in 0..ROUNDS * 4 {
+            for _ in 0..rounds * 4 {
                 seen.extend(ask(&*store).await);
                 if let Some(login) = store.user("alice", Freshness::Fresh).await.unwrap() {
                     seen.extend(login.tenant.account);
@@ -102,7 +103,7 @@ async fn deleting_and_inserting_races_with_logins(db: &dyn Database) {
     });
     let asking: Vec<_> = asking.collect();
     let mut incarnations = HashSet::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         db.run(&format!("BEGIN IMMEDIATE; DELETE FROM tenants; {ALICE} COMMIT;")).await;
         let account = ask(&*store).await.unwrap();
         assert!(incarnations.insert(account), "an account came back to life");

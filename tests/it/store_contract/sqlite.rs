@@ -3,25 +3,26 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::open::StoreOptions;
 use nats_callout::store::sqlite::SqliteStore;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
-use super::{Database, Store};
+use super::{Database, Store, patient};
+use crate::harness::{loudly, turn};
 
 pub(crate) struct SqliteFile {
     folder: tempfile::TempDir,
     /// Open as long as the test runs: whoever closes a database last locks it for a moment, and
     /// the shell waits for nobody.
-    kept_open: tokio::sync::OnceCell<SqliteStore>,
+    kept_open: tokio::sync::OnceCell<Arc<SqliteStore>>,
 }
 
 impl SqliteFile {
     pub(crate) fn new() -> Self {
+        turn::take();
         Self { folder: tempfile::tempdir().unwrap(), kept_open: tokio::sync::OnceCell::new() }
     }
 
@@ -34,11 +35,11 @@ impl SqliteFile {
     }
 
     pub(crate) async fn open(&self) -> SqliteStore {
-        SqliteStore::open(&self.url(), &StoreOptions::default()).await.unwrap()
+        SqliteStore::open(&self.url(), &patient()).await.unwrap()
     }
 
-    async fn keep_open(&self) {
-        self.kept_open.get_or_init(|| self.open()).await;
+    async fn keep_open(&self) -> Arc<SqliteStore> {
+        self.kept_open.get_or_init(async || Arc::new(self.open().await)).await.clone()
     }
 
     /// Closes what is kept open.
@@ -91,11 +92,14 @@ pub(crate) fn shell(path: &std::path::Path, sql: &str) -> Result<Vec<String>, St
 }
 
 pub(crate) fn has_shell() -> bool {
-    let found = Command::new("sqlite3").arg("-version").stdout(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("SKIPPED: no sqlite3 shell on PATH; its statements are tried with sqlx alone");
-    }
-    found
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let version = Command::new("sqlite3").arg("-version").stdout(Stdio::null()).status();
+        if version.is_err() {
+            loudly("SKIPPED: no sqlite3 shell on PATH; its statements are tried with sqlx alone");
+        }
+        version.is_ok()
+    })
 }
 
 impl Database for SqliteFile {
@@ -104,6 +108,10 @@ impl Database for SqliteFile {
             self.keep_open().await;
             Arc::new(self.open().await) as Arc<dyn Store>
         })
+    }
+
+    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>> {
+        Box::pin(async { self.keep_open().await as Arc<dyn Store> })
     }
 
     fn clients(&self) -> Vec<&'static str> {

@@ -3,11 +3,13 @@
 use nats_callout::store::TenantId;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sqlx::{ConnectOptions as _, Row as _};
+use proptest::test_runner::TestRunner;
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::postgres::Postgres;
 use super::sqlite::SqliteFile;
 use super::{ALICE, Database, on_every_database};
+use crate::harness::depth;
 
 on_every_database!(lists_of_subjects_are_checked);
 
@@ -134,18 +136,17 @@ fn texts(most: usize) -> impl Strategy<Value = String> {
     .prop_map(|characters| characters.into_iter().collect())
 }
 
-/// Whether the database takes each of the texts, once bound to `sql`. What it takes can be read.
+/// Whether the database takes each of the texts, once bound to `sql`. What it takes can be read, and
+/// is taken back.
 macro_rules! taken {
-    ($name:ident, $database:expr, $options:ty) => {
-        async fn $name(sql: &'static str, values: Vec<String>) -> Vec<bool> {
-            let database = $database;
-            (&database as &dyn Database).run(ALICE).await;
+    ($name:ident, $database:ty, $options:ty) => {
+        async fn $name(database: &$database, sql: &'static str, values: &[String]) -> Vec<bool> {
             let options: $options = database.url().parse().unwrap();
             let mut connection = options.connect().await.unwrap();
             let mut answers = Vec::new();
             for value in values {
                 sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-                answers.push(sqlx::query(sql).bind(&value).execute(&mut connection).await.is_ok());
+                answers.push(sqlx::query(sql).bind(value).execute(&mut connection).await.is_ok());
                 if answers.last() == Some(&true) {
                     let all = sqlx::query("SELECT publish FROM users");
                     for row in all.fetch_all(&mut connection).await.unwrap() {
@@ -154,55 +155,71 @@ macro_rules! taken {
                 }
                 sqlx::query("ROLLBACK").execute(&mut connection).await.unwrap();
             }
+            connection.close().await.unwrap();
             answers
         }
     };
 }
-taken!(taken_by_sqlite, SqliteFile::new(), sqlx::sqlite::SqliteConnectOptions);
-taken!(taken_by_postgres, Postgres::new(), sqlx::postgres::PgConnectOptions);
+taken!(taken_by_sqlite, SqliteFile, sqlx::sqlite::SqliteConnectOptions);
+taken!(taken_by_postgres, Postgres, sqlx::postgres::PgConnectOptions);
 
-fn agree(sql: &'static str, texts: Vec<String>, rule: fn(&str) -> bool, form: fn(&str) -> String) {
+/// Tries a hundred texts in each case, in the form in which the statement takes them.
+fn agree(
+    sql: &'static str,
+    texts: impl Strategy<Value = String>,
+    rule: fn(&str) -> bool,
+    form: fn(&str) -> String,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let formed: Vec<String> = texts.iter().map(|text| form(text)).collect();
-    let answers = runtime.block_on(taken_by_sqlite(sql, formed.clone()));
-    for (text, answer) in texts.iter().zip(answers) {
-        assert_eq!(answer, rule(text), "SQLite: {text:?}");
+    let (sqlite, postgres) = (SqliteFile::new(), Postgres::new());
+    for database in [&sqlite as &dyn Database, &postgres] {
+        runtime.block_on(database.run(ALICE));
     }
-    let answers = runtime.block_on(taken_by_postgres(sql, formed));
-    for (text, answer) in texts.iter().zip(answers) {
-        assert_eq!(answer, rule(text), "PostgreSQL: {text:?}");
-    }
+    let config = ProptestConfig {
+        cases: depth(2, 8),
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let tried = runner.run(&vec(texts, 100), |texts| {
+        let formed: Vec<String> = texts.iter().map(|text| form(text)).collect();
+        let by_sqlite = runtime.block_on(taken_by_sqlite(&sqlite, sql, &formed));
+        let by_postgres = runtime.block_on(taken_by_postgres(&postgres, sql, &formed));
+        for (text, (by_sqlite, by_postgres)) in texts.iter().zip(by_sqlite.iter().zip(by_postgres))
+        {
+            prop_assert_eq!(*by_sqlite, rule(text), "SQLite: {:?}", text);
+            prop_assert_eq!(by_postgres, rule(text), "PostgreSQL: {:?}", text);
+        }
+        Ok(())
+    });
+    tried.unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn plain(text: &str) -> String {
     text.into()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+#[test]
+fn ids_are_what_rust_takes() {
+    let rule = |id: &str| id.parse::<TenantId>().is_ok() && id != "42";
+    agree("INSERT INTO tenants (id, name) VALUES ($1, 'x')", texts(64), rule, plain);
+}
 
-    #[test]
-    fn ids_are_what_rust_takes(ids in vec(texts(64), 100)) {
-        agree("INSERT INTO tenants (id, name) VALUES ($1, 'x')", ids,
-            |id| id.parse::<TenantId>().is_ok() && id != "42", plain);
-    }
+#[test]
+fn names_are_what_rust_takes() {
+    agree("UPDATE users SET name = $1", texts(128), is_name, plain);
+}
 
-    #[test]
-    fn names_are_what_rust_takes(names in vec(texts(128), 100)) {
-        agree("UPDATE users SET name = $1", names, is_name, plain);
-    }
+#[test]
+fn subjects_are_what_rust_takes() {
+    let form = |subject: &str| serde_json::to_string(&[subject]).unwrap();
+    agree("UPDATE users SET publish = $1", texts(255), is_subject, form);
+}
 
-    #[test]
-    fn subjects_are_what_rust_takes(subjects in vec(texts(255), 100)) {
-        agree("UPDATE users SET publish = $1", subjects, is_subject,
-            |subject| serde_json::to_string(&[subject]).unwrap());
-    }
-
-    #[test]
-    fn escaped_subjects_are_what_rust_takes(subjects in vec(texts(255), 100)) {
-        agree("UPDATE users SET publish = $1", subjects, is_subject, |subject| {
-            let escaped = subject.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
-            format!("[\"{}\"]", escaped.collect::<String>())
-        });
-    }
+#[test]
+fn escaped_subjects_are_what_rust_takes() {
+    agree("UPDATE users SET publish = $1", texts(255), is_subject, |subject| {
+        let escaped = subject.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+        format!("[\"{}\"]", escaped.collect::<String>())
+    });
 }

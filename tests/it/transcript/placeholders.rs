@@ -1,5 +1,5 @@
 //! What differs from run to run, and what stands for it in README.md: passwords, tokens and their
-//! ids, accounts, times, durations, and the ports and folders of the test.
+//! ids, accounts, times, durations, nats-server's version, and the ports and folders of the test.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{BOTH, Open};
+use super::Open;
 use crate::harness::process::Process;
 use crate::harness::{PATIENCE, client, clients, loudly};
 use crate::login::{echo, inbox_prefix};
@@ -103,45 +103,43 @@ fn chromium() -> Option<&'static str> {
     found
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_page_logs_in_with_a_token_and_exchanges_messages() {
-    let (Some(chromium), Some(page)) = (chromium(), clients::page()) else { return };
-    for mode in BOTH {
-        let open = Open::start(mode);
-        let admin = open.tenant_add("one", &[]);
-        let token = open.token_add("one", "one");
-        let prefix = inbox_prefix(mode, "one").unwrap_or_else(|| "_INBOX".to_owned());
-        let app = client::connect(&open.url(), &admin, &prefix).await.expect("logs in");
-        let (to_app, to_page) = (echo(mode, "one"), format!("{}.page", echo(mode, "one")));
-        let mut heard = app.client.subscribe(to_app.clone()).await.expect("subscribes");
-        app.client.flush().await.expect("a server");
+pub(super) async fn a_page_logs_in_with_a_token_and_exchanges_messages(open: &Open) {
+    let Some(chromium) = chromium() else { return };
+    let Some(page) = clients::page() else { return };
+    let mode = open.mode;
+    let admin = open.tenant_add("page", &[]);
+    let token = open.token_add("page", "page");
+    let prefix = inbox_prefix(mode, "page").unwrap_or_else(|| "_INBOX".to_owned());
+    let app = client::connect(&open.url(), &admin, &prefix).await.expect("logs in");
+    let (to_app, to_page) = (echo(mode, "page"), format!("{}.page", echo(mode, "page")));
+    let mut heard = app.client.subscribe(to_app.clone()).await.expect("subscribes");
+    app.client.flush().await.expect("a server");
 
-        let mut site = Site::serve(
-            page.clone(),
-            &json!({
-                "url": format!("ws://127.0.0.1:{}", open.websocket),
-                "token": token, "wrong": format!("{token}x"),
-                "publish": to_app, "subscribe": to_page,
-            }),
-        );
-        let profile = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new(chromium);
-        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display()));
-        command.env("HOME", profile.path()).arg(format!("http://{}/", site.address));
-        let browser = Process::spawn("chromium", &mut command, &profile.path().join("log"));
+    let mut site = Site::serve(
+        page.clone(),
+        &json!({
+            "url": format!("ws://127.0.0.1:{}", open.websocket),
+            "token": token, "wrong": format!("{token}x"),
+            "publish": to_app, "subscribe": to_page,
+        }),
+    );
+    let profile = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(chromium);
+    command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display()));
+    command.env("HOME", profile.path()).arg(format!("http://{}/", site.address));
+    let browser = Process::spawn("chromium", &mut command, &profile.path().join("log"));
 
-        let message = tokio::time::timeout(2 * PATIENCE, heard.next()).await;
-        let message =
-            message.unwrap_or_else(|_| panic!("nothing heard: {:?}", site.reports.try_recv()));
-        assert_eq!(message.expect("the connection is open").payload, "hello from the page");
-        app.client.publish(to_page, "hello from the app".into()).await.expect("publishes");
-        let report = tokio::time::timeout(PATIENCE, site.reports.recv()).await.expect("a report");
-        drop(browser);
-        let report = report.expect("a report");
-        assert_eq!(report["error"], Value::Null, "{report}");
-        assert_eq!(report["received"], json!(["hello from the app"]), "{report}");
-        let refused = report["refused"].as_str().expect("a refusal").to_lowercase();
-        assert!(refused.contains("authorization"), "{report}");
-        assert!(report["agent"].as_str().expect("an agent").contains("Chrome"), "{report}");
-    }
+    let message = tokio::time::timeout(2 * PATIENCE, heard.next()).await;
+    let message =
+        message.unwrap_or_else(|_| panic!("nothing heard: {:?}", site.reports.try_recv()));
+    assert_eq!(message.expect("the connection is open").payload, "hello from the page");
+    app.client.publish(to_page, "hello from the app".into()).await.expect("publishes");
+    let report = tokio::time::timeout(PATIENCE, site.reports.recv()).await.expect("a report");
+    drop(browser);
+    let report = report.expect("a report");
+    assert_eq!(report["error"], Value::Null, "{report}");
+    assert_eq!(report["received"], json!(["hello from the app"]), "{report}");
+    let refused = report["refused"].as_str().expect("a refusal").to_lowercase();
+    assert!(refused.contains("authorization"), "{report}");
+    assert!(report["agent"].as_str().expect("an agent").contains("Chrome"), "{report}");
 }

@@ -1,15 +1,15 @@
 //! Leaf nodes: a second nats-server that logs in with its remote's credentials, and joins its own
-//! clients to the account of that user. Refused where tenants share an account.
+//! clients to the account of that user. Refused where tenants share an account. That a leaf node
+//! goes with its user is in `within::ends`.
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use nats_callout::keys::{KeyKind, SigningKey};
 use tempfile::TempDir;
 
-use super::{BOTH, Open, Tls, account_for_alice};
+use super::Open;
 use crate::harness::client::{self, Connected, Login};
-use crate::harness::deployment::Mode;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::{PATIENCE, eventually, ports};
 
@@ -29,17 +29,21 @@ impl Leaf {
              leafnodes {{ reconnect: 1, remotes: [ {{ {remote} }} ] }}\n"
         );
         std::fs::write(&conf, text).expect("a configuration");
-        let server = NatsServer::start(servers::MAIN, &conf, port, None).expect("a leaf");
+        let server = NatsServer::start(servers::version(), &conf, port, None).expect("a leaf");
         Self { server, _folder: folder }
     }
 
-    async fn client(&self) -> Connected {
+    pub(crate) async fn client(&self) -> Connected {
         client::connect(&self.server.url(), &Login::Nothing, "_INBOX").await.expect("logs in")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.server.log()
     }
 
     pub(crate) fn refused(&self) {
         eventually("the leaf node's refusal", || {
-            self.server.log().contains("Authorization Violation").then_some(())
+            self.log().contains("Authorization Violation").then_some(())
         });
     }
 }
@@ -49,7 +53,7 @@ pub(crate) fn remote(open: &Open, login: &str) -> String {
 }
 
 /// Publishes until the other hears it: interest takes its time over a leaf node.
-async fn hears(ear: &Connected, mouth: &Connected, subject: &str) {
+pub(crate) async fn hears(ear: &Connected, mouth: &Connected, subject: &str) {
     let mut heard = ear.client.subscribe(subject.to_owned()).await.expect("subscribes");
     ear.client.flush().await.expect("a server");
     let start = Instant::now();
@@ -65,44 +69,40 @@ async fn hears(ear: &Connected, mouth: &Connected, subject: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_a_leaf_exchange_messages_with_clients_of_the_hub() {
-    for mode in BOTH {
-        let open =
-            Open::start_with(mode, servers::MAIN, Tls::No, |init| account_for_alice(init, mode));
-        let admin = open.roomy_tenant("alice");
-        let Login::Password(user, password) = &admin else { unreachable!("a password") };
-        let token = open.token_add("alice", "alice");
-        let (key, seed) = SigningKey::generate(KeyKind::User).expect("a key");
-        let add = ["user", "add", "alice", "edge", "--policy", "admin", "--kind", "bb"];
-        open.cli(&[&add[..], &["--nkey", key.public_key()]].concat()).success();
-        let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
-        for remote in [
-            remote(&open, &format!("{user}:{password}@")),
-            remote(&open, &format!("{user}:{token}@")),
-            remote(&open, &format!("{token}@")),
-            format!("{}, nkey: {}", remote(&open, ""), *seed),
-        ] {
-            let leaf = Leaf::start(&remote);
-            let edge = leaf.client().await;
-            hears(&hub, &edge, "orders.created").await;
-            hears(&edge, &hub, "payments.made").await;
-        }
-        let wrong = Leaf::start(&remote(&open, &format!("{user}:wrong@")));
-        wrong.refused();
+pub(super) async fn clients_of_a_leaf_exchange_messages_with_clients_of_the_hub(
+    open: &Open,
+    admin: &Login,
+) {
+    let Login::Password(user, password) = admin else { unreachable!("a password") };
+    let token = open.token_add("alice", "alice");
+    let (key, seed) = SigningKey::generate(KeyKind::User).expect("a key");
+    let add = ["user", "add", "alice", "edge", "--policy", "admin", "--kind", "bb"];
+    open.cli(&[&add[..], &["--nkey", key.public_key()]].concat()).success();
+    let hub = client::connect(&open.url(), admin, "_INBOX").await.expect("logs in");
+    for remote in [
+        remote(open, &format!("{user}:{password}@")),
+        remote(open, &format!("{user}:{token}@")),
+        remote(open, &format!("{token}@")),
+        format!("{}, nkey: {}", remote(open, ""), *seed),
+    ] {
+        let leaf = Leaf::start(&remote);
+        let edge = leaf.client().await;
+        hears(&hub, &edge, "orders.created").await;
+        hears(&edge, &hub, "payments.made").await;
     }
+    let wrong = Leaf::start(&remote(open, &format!("{user}:wrong@")));
+    wrong.refused();
 }
 
-/// What the grant does not hold does not cross, in either direction.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leaf_carries_what_its_user_may() {
-    let open = Open::start(Mode::Operator);
-    let admin = open.tenant_add("alice", &[]);
+/// What the grant does not hold does not cross, in either direction: what is said last and does
+/// cross comes behind it, on the same connections.
+pub(super) async fn a_leaf_carries_what_its_user_may(open: &Open) {
+    let admin = open.tenant_add("carried", &[]);
     let lists = ["--publish", "orders.*", "--subscribe", "payments.*"];
-    let service = open.user_add("alice", "edge", &lists);
+    let service = open.user_add("carried", "carrier", &lists);
     let Login::Password(user, password) = &service else { unreachable!("a password") };
     let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
-    let leaf = Leaf::start(&remote(&open, &format!("{user}:{password}@")));
+    let leaf = Leaf::start(&remote(open, &format!("{user}:{password}@")));
     let edge = leaf.client().await;
     let mut all = hub.client.subscribe(">").await.expect("subscribes");
     let mut none = edge.client.subscribe("stock.>").await.expect("subscribes");
@@ -112,54 +112,18 @@ async fn a_leaf_carries_what_its_user_may() {
     hub.client.publish("stock.counted", "x".into()).await.expect("is sent");
     hears(&hub, &edge, "orders.last").await;
     hears(&edge, &hub, "payments.last").await;
-    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(1), all.next()).await {
+    while let Some(Some(message)) = all.next().now_or_never() {
         assert_ne!(message.subject.as_str(), "stock.forged");
     }
-    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(1), none.next()).await
-    {
+    while let Some(Some(message)) = none.next().now_or_never() {
         assert_ne!(message.subject.as_str(), "stock.counted");
     }
 }
 
-#[test]
-fn a_leaf_is_refused_where_tenants_share_an_account() {
-    for mode in BOTH {
-        let open = Open::start(mode);
-        let Login::Password(user, password) = open.tenant_add("one", &["--isolation", "shared"])
-        else {
-            unreachable!("a password")
-        };
-        Leaf::start(&remote(&open, &format!("{user}:{password}@"))).refused();
-        let log = open.service.log();
-        let last = log.lines().rev().find(|line| line.contains("refused")).expect("a refusal");
-        assert!(!last.contains("password"), "{last}");
-        open.cli(&["test", "one"]).success();
-    }
-}
-
-/// A leaf node goes with its user, as any connection does.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leaf_is_closed_once_its_user_may_not_connect_any_more() {
-    for (mode, version) in [
-        (Mode::Operator, servers::MAIN),
-        (Mode::Config, servers::MAIN),
-        (Mode::Operator, "2.11.11"),
-        (Mode::Config, "2.10.26"),
-    ] {
-        let open = Open::start_with(mode, version, Tls::No, |init| account_for_alice(init, mode));
-        let admin = open.roomy_tenant("alice");
-        let add = ["--kind", "bb", "--policy", "admin"];
-        let edge = open.user_add("alice", "edge", &add);
-        let Login::Password(user, password) = &edge else { unreachable!("a password") };
-        let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
-        let leaf = Leaf::start(&remote(&open, &format!("{user}:{password}@")));
-        hears(&hub, &leaf.client().await, "orders.created").await;
-        assert!(!leaf.server.log().contains("Authorization Violation"));
-        let begun = Instant::now();
-        open.sql("UPDATE users SET status = 'suspended' WHERE name = 'edge';");
-        leaf.refused();
-        let took = begun.elapsed();
-        assert!(took < Duration::from_secs(5), "{took:?}");
-        hub.round_trip("orders.last").await;
-    }
+pub(super) fn a_leaf_is_refused_where_tenants_share_an_account(open: &Open, login: &Login) {
+    let Login::Password(user, password) = login else { unreachable!("a password") };
+    Leaf::start(&remote(open, &format!("{user}:{password}@"))).refused();
+    let log = open.service.log();
+    let last = log.lines().rev().find(|line| line.contains("refused")).expect("a refusal");
+    assert!(!last.contains("password"), "{last}");
 }

@@ -1,0 +1,130 @@
+//! Every refusal of a password is the same: the words that the client hears, what the server logs,
+//! and one hash.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::states::{self, PASSWORD, States};
+use super::{lacks, modes};
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::raw::{self, Verdict};
+use crate::harness::{depth, eventually, http};
+use crate::http::value;
+
+fn metric(deployment: &Deployment, series: &str) -> f64 {
+    value(&http::get(deployment.http(), "/metrics").expect("an answer").body, series)
+}
+
+/// Tokens in place of a password: they are looked up, and hashed nowhere.
+fn tokens(states: &States) -> Vec<(&'static str, &'static str, Value)> {
+    let token = |user: &str, n: usize| json!({"user": user, "pass": states.tokens[n].expose()});
+    vec![
+        ("token of another user", "unknown_token", token("bob", 0)),
+        ("token of a suspended user", "user_suspended", token("suspended", 1)),
+        ("expired token", "token_expired", token("bob", 2)),
+        ("unknown token", "unknown_token", token("alice", 3)),
+    ]
+}
+
+/// What a server logs about a refused client, without what differs between any two clients.
+fn logged(deployment: &Deployment, user: &str, seen: usize) -> Vec<String> {
+    eventually("the server's line", || {
+        let log = deployment.server.log();
+        let lines: Vec<&str> =
+            log.lines().filter(|line| line.contains("authentication error")).collect();
+        (lines.len() > seen).then(|| {
+            lines[seen..]
+                .iter()
+                .map(|line| {
+                    let (_, about) = line.split_once("cid:").expect("a connection");
+                    let about = about.trim_start_matches(|c: char| c.is_ascii_digit());
+                    about.replace(&format!("{user:?}"), "USER")
+                })
+                .collect()
+        })
+    })
+}
+
+fn all_alike(mode: Mode) {
+    if lacks(mode) {
+        return;
+    }
+    let states = States::new(mode, "0");
+    let deployment = &states.deployment;
+    let port = deployment.server.port();
+    let hashes = || metric(deployment, "nats_callout_hashing_done_total");
+    let cases = states::passwords().into_iter().map(|case| (case, 1.0));
+    let cases: Vec<_> = cases.chain(tokens(&states).into_iter().map(|case| (case, 0.0))).collect();
+    let (mut words, mut line) = (None, None);
+    // Once as a stranger, and once more when the row may be cached.
+    for round in 0..2 {
+        for ((what, reason, credentials), cost) in &cases {
+            let denied =
+                format!("nats_callout_decisions_total{{outcome=\"denied\",reason=\"{reason}\"}}");
+            let (hashed, refused) = (hashes(), metric(deployment, &denied));
+            let seen = deployment.server.log().matches("authentication error").count();
+            let (verdict, _) = raw::connect(port, credentials);
+            let Verdict::Refused(heard) = verdict else { panic!("{what} was admitted") };
+            assert_eq!(&heard, words.get_or_insert_with(|| heard.clone()), "{what}");
+            assert_eq!(hashes() - hashed, *cost, "{what}, round {round}");
+            assert_eq!(metric(deployment, &denied) - refused, 1.0, "{what} is no {reason}");
+            let user = credentials["user"].as_str().expect("a name");
+            let said = logged(deployment, user, seen);
+            assert_eq!(&said, line.get_or_insert_with(|| said.clone()), "{what}");
+        }
+    }
+    assert_eq!(words.as_deref(), Some("-ERR 'Authorization Violation'\r\n"));
+    let right = json!({"user": "alice", "pass": PASSWORD});
+    assert_eq!(raw::connect(port, &right).0, Verdict::Admitted);
+}
+
+#[test]
+fn every_refusal_has_the_same_words_and_costs_one_hash_in_operator_mode() {
+    all_alike(Mode::Operator);
+}
+
+#[test]
+fn every_refusal_has_the_same_words_and_costs_one_hash_in_config_mode() {
+    all_alike(Mode::Config);
+}
+
+/// Who has used up an account's allowance waits before his hash, and hears the same: whether there
+/// is such an account, and what state it is in, makes no difference.
+fn all_slowed_down_alike(mode: Mode) {
+    let states = States::new(mode, "2");
+    let deployment = &states.deployment;
+    let counts = |reason: &str| {
+        let denied = format!("decisions_total{{outcome=\"denied\",reason=\"{reason}\"}}");
+        ["hashing_done_total", "guesses_delayed_total", "guesses_dropped_total", &denied]
+            .map(|name| metric(deployment, &format!("nats_callout_{name}")))
+    };
+    // What counts is the last minute: alice, who goes on below, comes last.
+    for user in ["nobody", "suspended", "of-suspended", "expired", "without", "unusable", "alice"] {
+        let reason = if user == "nobody" { "unknown_user" } else { "wrong_password" };
+        let credentials = json!({"user": user, "pass": "wrong"});
+        for (attempt, wait) in [(1, 0), (2, 0), (3, 50), (4, 100)] {
+            let before = counts(reason);
+            let (verdict, took) = raw::connect(deployment.server.port(), &credentials);
+            let heard = Verdict::Refused("-ERR 'Authorization Violation'\r\n".to_owned());
+            assert_eq!(verdict, heard, "{user}, attempt {attempt}");
+            assert!(took >= Duration::from_millis(wait), "{user}, attempt {attempt}: {took:?}");
+            let after = counts(reason);
+            let change = [0, 1, 2, 3].map(|n| after[n] - before[n]);
+            let waits = f64::from(u8::from(wait > 0));
+            assert_eq!(change, [1.0, waits, 0.0, 1.0], "{user}, attempt {attempt}");
+        }
+    }
+    // Slowed down and not shut out.
+    let right = json!({"user": "alice", "pass": PASSWORD});
+    let (verdict, took) = raw::connect(deployment.server.port(), &right);
+    assert_eq!(verdict, Verdict::Admitted);
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+}
+
+#[test]
+fn who_guesses_hears_the_same_of_every_account() {
+    for mode in modes().filter(|mode| depth(*mode == Mode::Config, true)) {
+        all_slowed_down_alike(mode);
+    }
+}

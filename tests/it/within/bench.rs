@@ -1,0 +1,46 @@
+//! The load test measures what it says, and costs far less than what it measures.
+
+use crate::cli::bench::{bench, leaves_nothing};
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::turn::alone;
+
+fn measures(mode: Mode) {
+    alone();
+    let deployment = Deployment::start(mode);
+    for kind in ["password", "token"] {
+        let args = ["--kind", kind, "--count", "200", "-c", "8", "--create", "4"];
+        let result = bench(&deployment, 0, &args);
+        assert_eq!(result["logins"], 200, "{result}");
+        assert_eq!(result["failed"], 0, "{result}");
+        assert_eq!(result["errors"], serde_json::json!({}), "{result}");
+        assert_eq!((&result["kind"], &result["users"]), (&kind.into(), &4.into()));
+        let rate = result["logins_per_second"].as_f64().unwrap();
+        let seconds = result["seconds"].as_f64().unwrap();
+        assert!((rate * seconds - 200.0).abs() < 5.0, "{result}");
+        let latency = |key: &str| result["latency_ms"][key].as_f64().unwrap();
+        let order = ["p50", "p90", "p99", "p99_9", "max"].map(latency);
+        assert!(order[0] > 0.0 && order.is_sorted(), "{result}");
+        leaves_nothing(&deployment);
+    }
+    // But for the one publication that the service makes in order to be refused it.
+    let unasked = |line: &&str| line.contains("[ERR]") && !line.contains("$SYS.REQ.USER.AUTH");
+    assert_eq!(deployment.server.log().lines().find(unasked), None);
+    if cfg!(target_os = "linux") {
+        let result = bench(&deployment, 0, &["-d", "1s", "-c", "20", "--warm-up", "200ms"]);
+        let cpu = |key: &str| result["cpu"][key].as_f64().unwrap_or_else(|| panic!("{result}"));
+        assert!(cpu("server_seconds") > 0.0 && cpu("service_seconds") > 0.0, "{result}");
+        assert!(cpu("bench_share") < 0.3, "the bench costs far less than its object: {result}");
+        let seconds = result["seconds"].as_f64().unwrap();
+        assert!((1.0..7.0).contains(&seconds), "{result}");
+    }
+}
+
+#[test]
+fn logins_are_measured_in_operator_mode() {
+    measures(Mode::Operator);
+}
+
+#[test]
+fn logins_are_measured_in_config_mode() {
+    measures(Mode::Config);
+}

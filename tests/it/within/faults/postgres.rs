@@ -1,0 +1,101 @@
+//! A PostgreSQL server that is stopped, frozen, restarted, read-only, full, or locked.
+
+use std::sync::Mutex;
+
+use super::{Deployment, Holder, Mode, observe};
+use crate::harness::deployment::Table;
+use crate::harness::postgres::{self, PostgresServer};
+use crate::harness::turn::alone;
+
+const ROLE: &str = "service";
+
+/// A server, and a deployment whose service logs in with a role of its own, as in production.
+struct Own {
+    deployment: Deployment,
+    server: Mutex<PostgresServer>,
+    url: String,
+}
+
+impl Own {
+    fn start() -> Self {
+        let server = PostgresServer::start();
+        server.psql(&format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'"));
+        server.psql(&format!("CREATE DATABASE tenants OWNER {ROLE}"));
+        let url = server.url(ROLE, ROLE, "tenants");
+        let deployment = Deployment::start_on(Mode::Config, || Table::OwnPostgres(url.clone()));
+        Self { deployment, server: Mutex::new(server), url }
+    }
+
+    fn observe(&self, name: &str, begin: fn(&mut PostgresServer), end: fn(&mut PostgresServer)) {
+        let act = |what: fn(&mut PostgresServer)| what(&mut self.server.lock().expect("no panic"));
+        observe(&format!("PostgreSQL: {name}"), &self.deployment, || act(begin), |()| act(end));
+    }
+
+    fn locked(&self, table: &str) {
+        let name = format!("PostgreSQL: table `{table}` locked");
+        let lock = format!("BEGIN; LOCK TABLE {table}; SELECT 'locked';\n");
+        let begin = || Holder::start(postgres::shell(&self.url), &lock);
+        observe(&name, &self.deployment, begin, drop);
+    }
+}
+
+fn stopped(own: &Own) {
+    own.observe("stopped", PostgresServer::stop, PostgresServer::restart);
+}
+
+fn killed(own: &Own) {
+    own.observe("killed", PostgresServer::kill9, PostgresServer::restart);
+}
+
+fn frozen(own: &Own) {
+    own.observe("frozen (SIGSTOP)", |server| server.freeze(), |server| server.thaw());
+}
+
+fn restarted(own: &Own) {
+    own.observe("restarted", PostgresServer::restart, |_| {});
+}
+
+fn read_only(own: &Own) {
+    let begin = |server: &mut PostgresServer| {
+        server.psql("ALTER SYSTEM SET default_transaction_read_only = on");
+        server.reload();
+    };
+    let end = |server: &mut PostgresServer| {
+        server.psql("ALTER SYSTEM RESET default_transaction_read_only");
+        server.reload();
+    };
+    own.observe("read-only", begin, end);
+}
+
+fn without_a_free_connection(own: &Own) {
+    let begin = |server: &mut PostgresServer| {
+        server.psql(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT 0"));
+        server.psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+        ));
+    };
+    let end = |server: &mut PostgresServer| {
+        server.psql(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1"));
+    };
+    own.observe("out of connections", begin, end);
+}
+
+#[test]
+fn a_server_that_is_stopped_killed_frozen_restarted_read_only_full_or_locked() {
+    alone();
+    let owns = [Own::start(), Own::start()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            stopped(&owns[0]);
+            killed(&owns[0]);
+            frozen(&owns[0]);
+            restarted(&owns[0]);
+        });
+        scope.spawn(|| {
+            read_only(&owns[1]);
+            without_a_free_connection(&owns[1]);
+            owns[1].locked("users");
+            owns[1].locked("changes");
+        });
+    });
+}

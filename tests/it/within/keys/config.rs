@@ -1,0 +1,105 @@
+//! Config mode: a server has one issuer and one curve key, and reads neither again.
+
+use std::time::{Duration, Instant};
+
+use super::{Fleet, asks_for, files, generations};
+use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::service::Service;
+use crate::harness::turn::alone;
+use crate::harness::{depth, loudly, raw};
+
+#[test]
+fn every_key_of_a_cluster_without_a_failed_login() {
+    alone();
+    let mut fleet = Fleet::start(Mode::Config, 3);
+    for _ in 0..depth(1, 2) {
+        let before: Vec<_> = ["issuer", "xkey"].map(|key| generations(fleet.init(), key)).into();
+        fleet.rotate(&[]);
+        let after: Vec<_> = ["issuer", "xkey"].map(|key| generations(fleet.init(), key)).into();
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(after.len(), 1, "{after:?}");
+            assert_ne!(before[0].1, after[0].1);
+        }
+    }
+    let (cluster, instances) = fleet.end();
+    for node in 0..3 {
+        let conf = std::fs::read_to_string(cluster.init.dir().join(format!("node-{node}.conf")));
+        let conf = conf.unwrap();
+        for key in ["issuer", "xkey"] {
+            assert!(conf.contains(&generations(&cluster.init, key)[0].1), "{conf}");
+        }
+    }
+    drop(instances);
+}
+
+/// Whoever follows the command's words stops instances while servers are restarted.
+fn stopped_instances_are_not_taken_for_changed_over(fleet: &mut Fleet) {
+    fleet.instances.iter_mut().for_each(|instance| assert!(instance.stop().success()));
+    let word = fleet.word(&[]);
+    assert!(asks_for(&word, "restart_servers"), "{word}");
+    for key in ["issuer", "xkey"] {
+        assert_eq!(generations(fleet.init(), key).len(), 2, "the servers have the old {key}");
+    }
+    fleet.instances.iter_mut().for_each(Service::restart);
+}
+
+/// What a restart of the only server costs: how long it takes no login.
+fn a_single_server_refuses_connections_while_it_restarts_and_no_longer(fleet: &mut Fleet) {
+    let login = fleet.init().tenant_add("late", &[]).connect_fields();
+    let port = fleet.cluster.nodes[0].port();
+    let begin = Instant::now();
+    fleet.cluster.nodes[0].stop();
+    fleet.cluster.nodes[0].restart();
+    let back = loop {
+        match raw::try_connect(port, &login) {
+            Ok((raw::Verdict::Admitted, _)) => break begin.elapsed(),
+            _ => assert!(begin.elapsed() < Duration::from_secs(30)),
+        }
+    };
+    loudly(&format!("a single server took no login for {back:?} while it was restarted"));
+}
+
+#[test]
+fn a_single_server_is_restarted_once_and_instances_that_are_stopped_are_not_changed_over() {
+    alone();
+    let mut fleet = Fleet::start(Mode::Config, 1);
+    let word = fleet.rotate_until(&[], |word| asks_for(word, "restart_servers"));
+    assert_eq!(word["server_configs"].as_array().map(Vec::len), Some(2), "{word}");
+    fleet.leave(0);
+    stopped_instances_are_not_taken_for_changed_over(&mut fleet);
+    a_single_server_refuses_connections_while_it_restarts_and_no_longer(&mut fleet);
+    fleet.come_back(0);
+    fleet.more(12);
+    fleet.rotate(&[]);
+    fleet.end();
+}
+
+#[test]
+fn the_plan_says_what_changes_and_what_it_costs_and_changes_nothing() {
+    let deployment = Deployment::start(Mode::Config);
+    let state = || {
+        let confs = [deployment.config(), deployment.dir().join("nats-server.conf")];
+        let texts = confs.map(|path| std::fs::read_to_string(path).unwrap());
+        (texts, files(&deployment))
+    };
+    let before = state();
+    let plan = deployment.cli(&["keys", "rotate", "--dry-run"]).success().stdout;
+    let issuer = &generations(&deployment, "issuer")[0].1;
+    for words in [
+        "issuer:",
+        "xkey:",
+        &format!("`issuer: {issuer}` becomes `issuer: NEW`"),
+        "restart the instances one after the other",
+        "restart the servers, since none reads that again while it runs",
+        "A single one refuses connections while it is down",
+        &format!("the seed of {issuer} is removed"),
+        "Nothing was changed",
+    ] {
+        assert!(plan.contains(words), "{words} in {plan}");
+    }
+    let plan = deployment.cli(&["--json", "keys", "rotate", "--dry-run", "xkey"]).success().json();
+    assert_eq!(plan["plan"].as_array().map(Vec::len), Some(1), "{plan}");
+    assert_eq!(plan["plan"][0]["key"], "xkey");
+    assert!(plan["plan"][0]["steps"].as_array().is_some_and(|steps| steps.len() > 4), "{plan}");
+    assert_eq!(state(), before);
+}
