@@ -22,6 +22,7 @@ mod http;
 mod injection;
 mod isolation;
 mod jwt;
+mod layering;
 mod login;
 mod nkey;
 mod policies;
