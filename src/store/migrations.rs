@@ -7,9 +7,19 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// A step: its number, what it brings, and its statements.
 type Step = (i64, &'static str, &'static str);
 
-/// The files of a folder, by number and name.
+/// The files of a folder: both databases have the same steps, each in its own words.
 macro_rules! steps {
-    ($folder:literal: $($number:literal $name:literal $file:literal),+ $(,)?) => {
+    ($folder:literal) => {
+        steps!($folder:
+            1 "tables" "0001_tables.sql",
+            2 "rules" "0002_rules.sql",
+            3 "changes" "0003_changes.sql",
+            4 "views" "0004_views.sql",
+            5 "events" "0005_events.sql",
+            6 "end of tenant" "0006_end_of_tenant.sql",
+        )
+    };
+    ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {
         &[$((
             $number,
             $name,
@@ -19,24 +29,10 @@ macro_rules! steps {
 }
 
 #[cfg(feature = "sqlite")]
-const SQLITE: &[Step] = steps!("sqlite":
-    1 "tables" "0001_tables.sql",
-    2 "rules" "0002_rules.sql",
-    3 "changes" "0003_changes.sql",
-    4 "views" "0004_views.sql",
-    5 "events" "0005_events.sql",
-    6 "end of tenant" "0006_end_of_tenant.sql",
-);
+const SQLITE: &[Step] = steps!("sqlite");
 
 #[cfg(feature = "postgres")]
-const POSTGRES: &[Step] = steps!("postgres":
-    1 "tables" "0001_tables.sql",
-    2 "rules" "0002_rules.sql",
-    3 "changes" "0003_changes.sql",
-    4 "views" "0004_views.sql",
-    5 "events" "0005_events.sql",
-    6 "end of tenant" "0006_end_of_tenant.sql",
-);
+const POSTGRES: &[Step] = steps!("postgres");
 
 /// SQLite's.
 #[cfg(feature = "sqlite")]
