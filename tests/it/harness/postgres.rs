@@ -31,7 +31,7 @@ const PASSWORD: &str = "of-the-tests";
 pub(crate) fn shared() -> &'static PostgresServer {
     super::turn::take();
     static SHARED: OnceLock<PostgresServer> = OnceLock::new();
-    SHARED.get_or_init(PostgresServer::start)
+    SHARED.get_or_init(PostgresServer::start_shared)
 }
 
 /// A fresh, empty database on that server.
@@ -125,16 +125,37 @@ impl PostgresServer {
 
     /// [`Self::start`] with settings, such as `max_connections=5`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let mut server = Self::copied("/tmp", settings);
+        server.launch();
+        server
+    }
+
+    /// The one with hundreds of databases. Their files, 300 each, are in memory where it has room,
+    /// and the superuser is believed: its password costs a client without optimisation more than
+    /// what it asks. Every other role, and every server of a test's own, has what `initdb` chooses.
+    fn start_shared() -> Self {
+        const MEMORY: &str = "/dev/shm";
+        const ROOM: u64 = 4 << 30;
+        let room = rustix::fs::statvfs(MEMORY).map_or(0, |at| at.f_bavail * at.f_frsize);
+        let within = if room < ROOM { "/tmp" } else { MEMORY };
+        let mut server = Self::copied(within, &["autovacuum=off"]);
+        let who = format!(
+            "host all {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        );
+        server.give("pg_hba.conf", who.as_bytes());
+        server.launch();
+        server
+    }
+
+    fn copied(within: &str, settings: &[&str]) -> Self {
         super::turn::take();
         let port = ports::free();
         let mut arguments = vec!["-p".to_owned(), port.to_string()];
         for setting in ["fsync=off", "max_connections=500", "timezone=UTC"].iter().chain(settings) {
             arguments.extend(["-c".to_owned(), (*setting).to_owned()]);
         }
-        let supervisor = Template::get().copy(&arguments);
-        let mut server = Self { port, pid: 0, supervisor };
-        server.launch();
-        server
+        let supervisor = Template::get().copy(within, &arguments);
+        Self { port, pid: 0, supervisor }
     }
 
     /// A fresh, empty database on this server.

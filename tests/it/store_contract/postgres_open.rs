@@ -36,13 +36,14 @@ async fn errors_say_what_is_wrong_and_hold_no_password() {
     let database = server.database();
     server.psql(
         "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0;
-         CREATE ROLE nobody LOGIN PASSWORD 'hunter2'",
+         CREATE ROLE nobody LOGIN PASSWORD 'hunter2';
+         CREATE ROLE forgetful LOGIN PASSWORD 'swordfish'",
     );
     let (host, name) = (format!("127.0.0.1:{}", server.port()), database.name());
     let url = |user: &str, rest: &str| format!("postgres://{user}:hunter2@{rest}");
     let super_url = |name: &str| server.url("postgres", "of-the-tests", name);
     for (url, wanted) in [
-        (url("postgres", &format!("{host}/{name}")), vec!["the user postgres is not let in"]),
+        (url("forgetful", &format!("{host}/{name}")), vec!["the user forgetful is not let in"]),
         (url("ghost", &format!("{host}/{name}")), vec!["the user ghost is not let in"]),
         (super_url("gone"), vec!["gone on 127.0.0.1", "does not exist; create it with CREATE"]),
         (super_url("latin"), vec!["its encoding is LATIN1; create it with ENCODING 'UTF8'"]),

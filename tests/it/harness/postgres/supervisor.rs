@@ -9,13 +9,14 @@ use std::sync::OnceLock;
 use super::PASSWORD;
 use super::programs::{programs_for, user};
 
-/// Makes a folder and prints its name. Then the first line names the folder of the programs, and
+/// Makes a folder in its first argument and prints its name. Then the first line names the folder of the programs, and
 /// each one after it is a command, which prints a line when it is done: `start` the server's id. With
-/// `copy` comes the folder of another. The arguments are the server's own. What a server that was
+/// `copy` comes the folder of another. The other arguments are the server's own. What a server that was
 /// killed left behind ends by itself.
 const SUPERVISOR: &str = r#"
 trap '' PIPE
-folder=$(mktemp -d -p /tmp) || exit
+folder=$(mktemp -d -p "$1") || exit
+shift
 echo "$folder"
 server=
 read -r programs
@@ -49,10 +50,10 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts one whose server has these arguments and whose folder has nothing in it.
-    fn start(arguments: &[String]) -> Self {
+    /// Starts one whose server has these arguments and whose folder, in another, has nothing in it.
+    fn start(within: &str, arguments: &[String]) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", SUPERVISOR, "supervisor"]).args(arguments);
+        command.args(["-c", SUPERVISOR, "supervisor", within]).args(arguments);
         if let Some((uid, gid)) = user() {
             command.uid(uid).gid(gid);
         }
@@ -103,7 +104,7 @@ impl Template {
     pub(super) fn get() -> &'static Self {
         static MADE: OnceLock<Template> = OnceLock::new();
         MADE.get_or_init(|| {
-            let mut supervisor = Supervisor::start(&[]);
+            let mut supervisor = Supervisor::start("/tmp", &[]);
             let programs = programs_for(&supervisor.folder);
             std::fs::write(supervisor.folder.join("password"), PASSWORD)
                 .expect("the password's file");
@@ -113,9 +114,11 @@ impl Template {
             Self { programs, supervisor }
         })
     }
-    /// The supervisor of a new server with these arguments, which is not started.
-    pub(super) fn copy(&self, arguments: &[String]) -> Supervisor {
-        let mut supervisor = Supervisor::start(arguments);
+
+    /// The supervisor of a new server with these arguments, which is not started; its folder is in
+    /// this one.
+    pub(super) fn copy(&self, within: &str, arguments: &[String]) -> Supervisor {
+        let mut supervisor = Supervisor::start(within, arguments);
         supervisor.tell(self.programs.to_str().expect("UTF-8"));
         supervisor.tell(&format!("copy {}", self.supervisor.folder.display()));
         assert_eq!(supervisor.answer(), "made", "a copy: {}", supervisor.log());
