@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::harness::choice::on_both_databases;
 use crate::harness::client::Login;
-use crate::harness::deployment::{Deployment, Initialised, Mode, Table, on_both_databases};
+use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::service::{self, Output};
 use crate::harness::{eventually, postgres, servers};

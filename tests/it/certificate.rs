@@ -12,6 +12,7 @@ use rcgen::{CertificateParams, DnType, DnValue, SanType, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::{Connected, Login, connect_with};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};
@@ -266,13 +267,10 @@ async fn certified(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_certified_gets_in_until_that_ends_and_nobody_else_in_operator_mode() {
-    certified(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_certified_gets_in_until_that_ends_and_nobody_else_in_config_mode() {
-    certified(Mode::Config).await;
+async fn who_is_certified_gets_in_until_that_ends_and_nobody_else() {
+    for mode in either_mode() {
+        certified(mode).await;
+    }
 }
 
 /// TLS without certificates of clients: passwords and tokens as ever, and what a client shows

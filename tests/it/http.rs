@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::http::{Answer, get, request};
@@ -130,13 +131,10 @@ fn decisions(mode: Mode) {
 }
 
 #[test]
-fn decisions_are_counted_and_timed_in_operator_mode() {
-    decisions(Mode::Operator);
-}
-
-#[test]
-fn decisions_are_counted_and_timed_in_config_mode() {
-    decisions(Mode::Config);
+fn decisions_are_counted_and_timed() {
+    for mode in either_mode() {
+        decisions(mode);
+    }
 }
 
 #[test]

@@ -15,7 +15,6 @@ mod survival;
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::clients::Scenario;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::{loudly, servers};
 
 /// A tenant with an admin and a user of its own.
 #[derive(Debug)]
@@ -40,21 +39,6 @@ impl Bench {
         let [one, two] = ["one", "two"].map(|id| tenant(&deployment, id, &[]));
         Self { deployment, one, two }
     }
-}
-
-/// Whether the server under test lacks a mode, which is said: 2.10 knows no `default_sentinel`.
-pub(crate) fn lacks(mode: Mode) -> bool {
-    let version = servers::version();
-    let lacks = mode == Mode::Operator && servers::is(version, "2.10");
-    if lacks {
-        loudly(&format!("SKIPPED: operator mode, which nats-server {version} cannot serve"));
-    }
-    lacks
-}
-
-/// The modes that the server under test has.
-pub(crate) fn modes() -> impl Iterator<Item = Mode> {
-    [Mode::Operator, Mode::Config].into_iter().filter(|mode| !lacks(*mode))
 }
 
 /// Adds a tenant whose user may publish and subscribe [`echo`] of it: in an account of its own by

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, in the functions beside it too"
 )]
 
+// First, since it waits long for little.
+mod as_printed;
 mod bb;
 mod broken;
 mod callout_scenarios;
@@ -31,6 +33,5 @@ mod scenarios;
 mod service;
 mod store_cache;
 mod store_contract;
-mod transcript;
 mod transports;
 mod within;

@@ -8,13 +8,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use nats_callout::keys::{KeyKind, SigningKey};
 use serde_json::{Value, json};
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::{Connected, connect_with};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{depth, eventually, http, servers};
 use crate::http::value;
-use crate::login::{echo, inbox_prefix, lacks, scenario};
+use crate::login::{echo, inbox_prefix, scenario};
 
 /// A user's key and its seed.
 pub(crate) struct Key {
@@ -245,9 +246,6 @@ async fn who_names_the_services_own_nkey_gets_nothing(deployment: &Deployment) {
 }
 
 async fn logins(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let deployment = Deployment::start(mode);
     deployment.tenant_add("one", &[]);
     deployment.tenant_add("two", &[]);
@@ -260,11 +258,8 @@ async fn logins(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nonce_signed_by_the_present_holders_key_alone_is_a_login_in_operator_mode() {
-    logins(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nonce_signed_by_the_present_holders_key_alone_is_a_login_in_config_mode() {
-    logins(Mode::Config).await;
+async fn a_nonce_signed_by_the_present_holders_key_alone_is_a_login() {
+    for mode in either_mode() {
+        logins(mode).await;
+    }
 }

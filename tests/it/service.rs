@@ -1,5 +1,5 @@
 //! The service as a citizen of NATS: it retries its first connect, sends exactly one reply, and
-//! answers look-ups. (That it stops without losing a login is in `within::service`.)
+//! answers look-ups. (That it stops without losing a login is in `within::under_load`.)
 
 pub(crate) mod embedding;
 mod keys;
@@ -17,13 +17,13 @@ use nats_callout::protocol::claims::AccountBody;
 use nats_callout::protocol::jwt::Parsed;
 use serde_json::Value;
 
+use crate::harness::choice::{either_mode, lacks, modes, on_both_databases};
 use crate::harness::client::{self, Login};
-use crate::harness::deployment::{Deployment, Initialised, Mode, on_both_databases};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::http;
 use crate::harness::raw::{self, Verdict};
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::{PATIENCE, depth, eventually};
-use crate::login::{lacks, modes};
 
 /// A connection with one of the logins that `init` wrote for the service or for BB.
 async fn connect_with(deployment: &Deployment, key: &str) -> Client {
@@ -76,9 +76,6 @@ fn a_first_connect_that_fails_is_retried_with_a_line_that_says_why() {
 }
 
 async fn one_reply(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let deployment = Deployment::start(mode);
     let _second = deployment.another_service();
     let login = deployment.tenant_add("one", &[]);
@@ -127,13 +124,10 @@ async fn one_reply(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_instances_send_exactly_one_sealed_reply_in_config_mode() {
-    one_reply(Mode::Config).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_instances_send_exactly_one_sealed_reply_in_operator_mode() {
-    one_reply(Mode::Operator).await;
+async fn two_instances_send_exactly_one_sealed_reply() {
+    for mode in either_mode() {
+        one_reply(mode).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,11 +13,11 @@ use std::ops::Deref;
 
 use tempfile::TempDir;
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::tls::{Authority, Identity, nameless};
 use crate::harness::{depth, loudly, ports, servers};
-use crate::login::lacks;
 
 /// Whether listeners speak TLS and ask for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +123,6 @@ pub(crate) fn account_for_alice(init: &Initialised, mode: Mode) {
 }
 
 async fn logins_and_grants(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let version = servers::version();
     let open = Open::start_with(mode, version, Tls::No, |init| account_for_alice(init, mode));
     websocket::passwords_and_tokens_work_in_the_connect_and_in_cookies(&open);
@@ -151,11 +148,8 @@ async fn logins_and_grants(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logins_grants_and_refusals_over_websocket_mqtt_and_leaf_nodes_in_operator_mode() {
-    logins_and_grants(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn logins_grants_and_refusals_over_websocket_mqtt_and_leaf_nodes_in_config_mode() {
-    logins_and_grants(Mode::Config).await;
+async fn logins_grants_and_refusals_over_websocket_mqtt_and_leaf_nodes() {
+    for mode in either_mode() {
+        logins_and_grants(mode).await;
+    }
 }

@@ -7,9 +7,10 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 
 use super::{App, Backend, Isolation, answer, next};
+use crate::harness::choice::on_both_databases;
 use crate::harness::client::Connected;
 use crate::harness::cluster::Cluster;
-use crate::harness::deployment::{Deployment, Initialised, Mode, on_both_databases};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::{PATIENCE, eventually, eventually_async};
 
 /// The JWT of one of the accounts that `init` made, as the server keeps it.

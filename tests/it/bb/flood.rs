@@ -35,7 +35,7 @@ async fn flood(mode: Mode) {
     ];
     let service =
         Service::serve(&init.config(), &environment).unwrap_or_else(|log| panic!("{log}"));
-    let deployment = Deployment { service, server, init, mode };
+    let deployment = Deployment { service, server, init };
     let backend = Backend::connect(&deployment).await;
     let kinds: &[Isolation] = match mode {
         Mode::Operator => &[Isolation::Own, Isolation::Shared],

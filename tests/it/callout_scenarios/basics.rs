@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::wire::{Wire, verdict};
 use super::{Row, Scene, attempts, events, forged, report, silence, tokens};
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::Mode;
 
@@ -37,13 +38,10 @@ async fn unchanged(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_change_of_the_server_in_operator_mode() {
-    unchanged(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_change_of_the_server_in_config_mode() {
-    unchanged(Mode::Config).await;
+async fn without_a_change_of_the_server() {
+    for mode in either_mode() {
+        unchanged(mode).await;
+    }
 }
 
 /// The words for a life of at most a ttl, of which up to a fifth is taken off.

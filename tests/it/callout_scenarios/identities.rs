@@ -14,6 +14,7 @@ use super::basics::REFUSED;
 use super::tap::{Asked, Tap};
 use super::wire::Wire;
 use super::{Row, Scene, report, tokens};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::ports;
 use crate::harness::tls::{Authority, Identity, nameless, subject};
@@ -58,13 +59,10 @@ async fn signed_nonce(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signed_nonce_in_operator_mode() {
-    signed_nonce(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signed_nonce_in_config_mode() {
-    signed_nonce(Mode::Config).await;
+async fn a_signed_nonce() {
+    for mode in either_mode() {
+        signed_nonce(mode).await;
+    }
 }
 
 /// TLS with a client's certificate, and none where there is none.
@@ -160,11 +158,8 @@ async fn certificates(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_in_operator_mode() {
-    certificates(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_in_config_mode() {
-    certificates(Mode::Config).await;
+async fn a_certificate() {
+    for mode in either_mode() {
+        certificates(mode).await;
+    }
 }

@@ -6,6 +6,7 @@ use super::basics::REFUSED;
 use super::tap::Tap;
 use super::wire::{Wire, verdict};
 use super::{Row, Scene, dedicate, place_one, report};
+use crate::harness::choice::either_mode;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::Mode;
 use crate::harness::eventually;
@@ -58,13 +59,10 @@ async fn tags(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_a_server_with_tags_in_operator_mode() {
-    tags(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn by_a_server_with_tags_in_config_mode() {
-    tags(Mode::Config).await;
+async fn by_a_server_with_tags() {
+    for mode in either_mode() {
+        tags(mode).await;
+    }
 }
 
 async fn clustered(mode: Mode) {
@@ -91,11 +89,8 @@ async fn clustered(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_servers_of_a_cluster_in_operator_mode() {
-    clustered(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn by_servers_of_a_cluster_in_config_mode() {
-    clustered(Mode::Config).await;
+async fn by_servers_of_a_cluster() {
+    for mode in either_mode() {
+        clustered(mode).await;
+    }
 }

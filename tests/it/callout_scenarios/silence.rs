@@ -4,6 +4,7 @@
 use super::basics::REFUSED;
 use super::wire::{Wire, verdict};
 use super::{Row, Scene, dedicate, place_one, report};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::eventually;
 
@@ -103,11 +104,8 @@ async fn zombies(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_gone_count_nowhere_in_operator_mode() {
-    zombies(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_gone_count_nowhere_in_config_mode() {
-    zombies(Mode::Config).await;
+async fn connections_that_are_gone_count_nowhere() {
+    for mode in either_mode() {
+        zombies(mode).await;
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::wire::Wire;
 use super::{Row, Scene, dedicate, leafnodes, mqtt, place_one, report};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::ports;
 
@@ -32,13 +33,10 @@ async fn all(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_other_ports_in_operator_mode() {
-    all(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_other_ports_in_config_mode() {
-    all(Mode::Config).await;
+async fn on_other_ports() {
+    for mode in either_mode() {
+        all(mode).await;
+    }
 }
 
 fn over_websocket(scene: &Scene, port: u16) -> Row {

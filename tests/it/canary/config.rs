@@ -5,6 +5,7 @@ use nats_callout::config::{Config, Files};
 use nkeys::{KeyPair, XKey};
 
 use super::Watch;
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::service;
 
@@ -67,13 +68,10 @@ fn in_every_key(mode: Mode) {
 }
 
 #[test]
-fn a_secret_in_any_key_is_not_repeated_in_operator_mode() {
-    in_every_key(Mode::Operator);
-}
-
-#[test]
-fn a_secret_in_any_key_is_not_repeated_in_config_mode() {
-    in_every_key(Mode::Config);
+fn a_secret_in_any_key_is_not_repeated() {
+    for mode in either_mode() {
+        in_every_key(mode);
+    }
 }
 
 /// Not even when the file is no TOML, or the secret is a key's name.

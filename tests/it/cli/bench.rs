@@ -1,5 +1,5 @@
 //! The load test runs on whoever it is pointed at, says what failed, and leaves nothing behind. What
-//! it measures is in [`within::bench`](crate::within::bench).
+//! it measures is in [`within::under_load`](crate::within::under_load).
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{document, with_stdin};
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::{eventually, service};
@@ -156,11 +157,8 @@ fn leaves_nothing_in(mode: Mode) {
 }
 
 #[test]
-fn interrupted_or_refused_it_leaves_nothing_in_operator_mode() {
-    leaves_nothing_in(Mode::Operator);
-}
-
-#[test]
-fn interrupted_or_refused_it_leaves_nothing_in_config_mode() {
-    leaves_nothing_in(Mode::Config);
+fn interrupted_or_refused_it_leaves_nothing() {
+    for mode in either_mode() {
+        leaves_nothing_in(mode);
+    }
 }

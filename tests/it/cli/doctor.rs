@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::document;
+use crate::harness::choice::on_both_databases;
 use crate::harness::cluster::Cluster;
-use crate::harness::deployment::{Deployment, Initialised, Mode, Table, on_both_databases};
+use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::servers;
 
 /// What doctor found.

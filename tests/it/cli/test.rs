@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{document, with_stdin};
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::{eventually, service};
@@ -75,13 +76,10 @@ fn admits(mode: Mode) {
 }
 
 #[test]
-fn what_a_user_may_do_in_operator_mode() {
-    admits(Mode::Operator);
-}
-
-#[test]
-fn what_a_user_may_do_in_config_mode() {
-    admits(Mode::Config);
+fn what_a_user_may_do() {
+    for mode in either_mode() {
+        admits(mode);
+    }
 }
 
 /// In the middle of a login, of which a server that hangs makes a long one.
@@ -188,11 +186,8 @@ fn refuses(mode: Mode) {
 }
 
 #[test]
-fn why_a_user_is_refused_and_no_token_is_left_in_operator_mode() {
-    refuses(Mode::Operator);
-}
-
-#[test]
-fn why_a_user_is_refused_and_no_token_is_left_in_config_mode() {
-    refuses(Mode::Config);
+fn why_a_user_is_refused_and_no_token_is_left() {
+    for mode in either_mode() {
+        refuses(mode);
+    }
 }

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{Stored, holds, login, published};
+use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::client::{Login, connect};
-use crate::harness::deployment::{Deployment, Mode, on_both_databases};
+use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::{eventually, servers};
 use crate::store_contract::TOKEN;
 use crate::store_contract::outbox::{REPLACED, statements};
@@ -56,13 +57,10 @@ async fn every_kind(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_sql_makes_exactly_the_right_events_in_operator_mode() {
-    every_kind(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn plain_sql_makes_exactly_the_right_events_in_config_mode() {
-    every_kind(Mode::Config).await;
+async fn plain_sql_makes_exactly_the_right_events() {
+    for mode in either_mode() {
+        every_kind(mode).await;
+    }
 }
 
 on_both_databases! {

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::{holds, login};
+use crate::harness::choice::either_mode;
 use crate::harness::clients::{Language, program};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::process::Process;
@@ -144,11 +145,8 @@ async fn consume(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_examples_in_rust_python_and_node_in_operator_mode() {
-    consume(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_examples_in_rust_python_and_node_in_config_mode() {
-    consume(Mode::Config).await;
+async fn the_examples_in_rust_python_and_node() {
+    for mode in either_mode() {
+        consume(mode).await;
+    }
 }

@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Stored, holds, login, stored};
+use crate::harness::choice::either_mode;
 use crate::harness::client::{Connected, Login, connect, connect_with, refused};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::issuer::seconds_from_now;
@@ -97,13 +98,10 @@ async fn decided(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn decisions_are_told_in_operator_mode() {
-    decided(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn decisions_are_told_in_config_mode() {
-    decided(Mode::Config).await;
+async fn decisions_are_told() {
+    for mode in either_mode() {
+        decided(mode).await;
+    }
 }
 
 /// Whoever has no row, or no password, is told of as everybody else is.
@@ -142,13 +140,10 @@ async fn other_ways(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nkeys_and_jwts_are_told_in_operator_mode() {
-    other_ways(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nkeys_and_jwts_are_told_in_config_mode() {
-    other_ways(Mode::Config).await;
+async fn nkeys_and_jwts_are_told() {
+    for mode in either_mode() {
+        other_ways(mode).await;
+    }
 }
 
 /// The events of this kind, each by the number of its connection on the only server.

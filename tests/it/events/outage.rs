@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Stored, holds, holds_within, login, published, state, stored};
-use crate::harness::deployment::{Deployment, Mode, Table, on_both_databases};
+use crate::harness::choice::on_both_databases;
+use crate::harness::deployment::{Deployment, Mode, Table};
 use crate::harness::{PATIENCE, depth, eventually_async, postgres};
 
 /// How many changes the long test makes, and how long the writer rests after each: it has to be at

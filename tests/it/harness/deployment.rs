@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::choice::uses_postgres;
 use super::client::Login;
 use super::postgres::{self, PostgresDatabase};
 use super::servers::{self, NatsServer};
@@ -47,17 +48,9 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// A fresh one, in the database that this test uses in this mode: fixed by the test's name, and
-    /// the other one in the other mode, so that a claim about both modes is one about both databases.
-    /// `TEST_DATABASE`, `sqlite` or `postgres`, has all tests use the same.
+    /// A fresh one, in the database that this test uses in this mode.
     pub(crate) fn fresh(mode: Mode) -> Self {
-        let postgres = match std::env::var("TEST_DATABASE").as_deref() {
-            Ok("postgres") => true,
-            Ok("sqlite") => false,
-            Ok(other) => panic!("TEST_DATABASE={other}: write sqlite or postgres"),
-            Err(_) => uses_postgres(std::thread::current().name().unwrap_or_default(), mode),
-        };
-        if postgres { Self::Postgres(postgres::database()) } else { Self::Default }
+        if uses_postgres(mode) { Self::Postgres(postgres::database()) } else { Self::Default }
     }
 
     /// Whether it is an SQLite file.
@@ -75,53 +68,10 @@ impl Table {
     }
 }
 
-/// Whether the test of this name has its tenants in PostgreSQL. One of [`on_both_databases`] says so
-/// itself; a main thread is a benchmark's, or that of a runner with one thread.
-fn uses_postgres(test: &str, mode: Mode) -> bool {
-    if test == "main" {
-        return false;
-    }
-    for (module, postgres) in [("on_sqlite::", false), ("on_postgres::", true)] {
-        if test.contains(module) {
-            return postgres;
-        }
-    }
-    let claim = test.strip_suffix("_in_operator_mode").or(test.strip_suffix("_in_config_mode"));
-    let sum: usize = claim.unwrap_or(test).bytes().map(usize::from).sum();
-    sum.is_multiple_of(2) == (mode == Mode::Operator)
-}
-
-/// A test for each database out of each function, which may be async: for what is about the table.
-macro_rules! on_both_databases {
-    (@each) => {};
-    (@each $(#[$about:meta])* async fn $name:ident() $body:block $($others:tt)*) => {
-        $(#[$about])*
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $name() $body
-        $crate::harness::deployment::on_both_databases!(@each $($others)*);
-    };
-    (@each $(#[$about:meta])* fn $name:ident() $body:block $($others:tt)*) => {
-        $(#[$about])*
-        #[test]
-        fn $name() $body
-        $crate::harness::deployment::on_both_databases!(@each $($others)*);
-    };
-    ($($tests:tt)+) => {
-        mod on_sqlite {
-            use super::*;
-            $crate::harness::deployment::on_both_databases!(@each $($tests)+);
-        }
-        mod on_postgres {
-            use super::*;
-            $crate::harness::deployment::on_both_databases!(@each $($tests)+);
-        }
-    };
-}
-pub(crate) use on_both_databases;
-
 /// What `init` wrote, with nothing running.
 #[derive(Debug)]
 pub(crate) struct Initialised {
+    pub(crate) mode: Mode,
     pub(crate) table: Table,
     dir: TempDir,
     pub(crate) port: u16,
@@ -145,7 +95,7 @@ impl Initialised {
         let (port, monitor) = (ports::free(), ports::free());
         let database = table.url();
         let initialised =
-            Self { table, dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
+            Self { mode, table, dir, port, monitor, http: format!("127.0.0.1:{}", ports::free()) };
         let folder = initialised.dir();
         let (listen, monitoring) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{monitor}"));
         let mut args = vec![
@@ -208,7 +158,13 @@ impl Initialised {
 
     /// Starts the service.
     pub(crate) fn serve(&self) -> Result<Service, String> {
-        Service::serve(&self.config(), &[("NATS_CALLOUT_HTTP_LISTEN", &self.http)])
+        self.serve_set(&[])
+    }
+
+    fn serve_set(&self, settings: &[(&str, &str)]) -> Result<Service, String> {
+        let mut all = vec![("NATS_CALLOUT_HTTP_LISTEN", self.http.as_str())];
+        all.extend(settings);
+        Service::serve(&self.config(), &all)
     }
 
     /// Starts the service without waiting for it.
@@ -316,8 +272,9 @@ impl Initialised {
 impl Drop for Initialised {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            let mode = self.mode.name();
             let database = if self.table.is_sqlite() { "sqlite" } else { "postgres" };
-            eprintln!("---- the tenants were in {database}: TEST_DATABASE={database} ----");
+            eprintln!("---- it was with TEST_MODE={mode} TEST_DATABASE={database} ----");
         }
     }
 }
@@ -388,7 +345,6 @@ pub(crate) struct Deployment {
     pub(crate) service: Service,
     pub(crate) server: NatsServer,
     pub(crate) init: Initialised,
-    pub(crate) mode: Mode,
 }
 
 impl Deployment {
@@ -399,24 +355,18 @@ impl Deployment {
 
     /// A deployment whose service has these settings too.
     pub(crate) fn start_set(mode: Mode, settings: &[(&str, &str)]) -> Self {
-        let mut deployment = Self::start(mode);
-        let mut all = vec![("NATS_CALLOUT_HTTP_LISTEN", deployment.init.http.as_str())];
-        all.extend(settings);
-        deployment.service.stop();
-        deployment.service =
-            Service::serve(&deployment.init.config(), &all).unwrap_or_else(|log| panic!("{log}"));
-        deployment
+        Self::start_initialised(servers::version(), settings, || Initialised::new(mode))
     }
 
     /// A deployment on a version of nats-server. Tries again on other ports where a stranger has
     /// taken one of ours in between.
     pub(crate) fn start_with(mode: Mode, version: &'static str) -> Self {
-        Self::start_initialised(version, mode, || Initialised::new(mode))
+        Self::start_initialised(version, &[], || Initialised::new(mode))
     }
 
     /// A deployment on the main version, with this tenant table.
     pub(crate) fn start_on(mode: Mode, table: impl Fn() -> Table) -> Self {
-        Self::start_initialised(servers::version(), mode, || Initialised::on(mode, table()))
+        Self::start_initialised(servers::version(), &[], || Initialised::on(mode, table()))
     }
 
     /// A deployment of which `prepare` changes what `init` wrote before anything runs.
@@ -425,7 +375,7 @@ impl Deployment {
         version: &'static str,
         prepare: impl Fn(&Initialised),
     ) -> Self {
-        Self::start_initialised(version, mode, || {
+        Self::start_initialised(version, &[], || {
             let init = Initialised::new(mode);
             prepare(&init);
             init
@@ -434,7 +384,7 @@ impl Deployment {
 
     fn start_initialised(
         version: &'static str,
-        mode: Mode,
+        settings: &[(&str, &str)],
         initialise: impl Fn() -> Initialised,
     ) -> Self {
         for _ in 0..3 {
@@ -443,8 +393,8 @@ impl Deployment {
                 NatsServer::start(version, &init.server_conf(), init.port, Some(init.monitor));
             match started {
                 Ok(server) => {
-                    let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
-                    return Self { service, server, init, mode };
+                    let service = init.serve_set(settings).unwrap_or_else(|log| panic!("{log}"));
+                    return Self { service, server, init };
                 }
                 Err(log) if log.contains("address already in use") => {}
                 Err(log) => panic!("{log}"),

@@ -1,7 +1,8 @@
 //! Which tests run at the same time. Most of them wait for conditions, as long as it takes, and run
 //! side by side, as many as the test runner has threads. A test that asserts a time that users are
-//! promised ([`measured`]) runs when none of these do, beside one other of its kind at most, and one
-//! that makes load ([`alone`]) by itself: what is measured is then the product, and not the tests.
+//! promised ([`measured`]) runs when none of these do, beside two others of its kind at most; one that
+//! makes some load itself ([`measured_under_load`]) beside one, and one that makes much ([`alone`])
+//! beside none: what is measured is then the product, and not the tests.
 //!
 //! They run last, since `within` is the last of the modules and the runner takes tests in the order
 //! of their names. In any other order everything holds as well and takes longer.
@@ -9,11 +10,12 @@
 use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// How many tests measure at the same time: they mostly wait. One that makes load counts as all.
-const AT_ONCE: usize = 2;
+/// What there is to share among those who measure.
+const PLACES: usize = 6;
 
 #[derive(Debug, Default)]
 struct Running {
+    /// The places that are taken.
     measured: usize,
     others: usize,
     /// Of the others, those that wait for measured ones to end.
@@ -26,7 +28,7 @@ static CHANGED: Condvar = Condvar::new();
 /// A test's turn, which ends with its thread.
 #[derive(Debug)]
 struct Turn {
-    /// How many of those who measure it counts as; none for the others.
+    /// The places that it takes of those who measure; none for the others.
     measured: usize,
 }
 
@@ -48,7 +50,7 @@ impl Turn {
 
     fn measured(places: usize) -> Self {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        while running.others + running.waiting > 0 || running.measured + places > AT_ONCE {
+        while running.others + running.waiting > 0 || running.measured + places > PLACES {
             running = CHANGED.wait(running).unwrap_or_else(PoisonError::into_inner);
         }
         running.measured += places;
@@ -81,14 +83,19 @@ pub(crate) fn take() {
     }
 }
 
-/// Takes this test's turn for measuring, before it starts anything.
+/// Takes this test's turn for measuring, before it starts anything: for one that mostly waits.
 pub(crate) fn measured() {
-    take_for_measuring(1);
+    take_for_measuring(PLACES / 3);
+}
+
+/// [`measured`], for one that has logins going on all the time.
+pub(crate) fn measured_under_load() {
+    take_for_measuring(PLACES / 2);
 }
 
 /// [`measured`], for one that keeps the machine busy itself.
 pub(crate) fn alone() {
-    take_for_measuring(AT_ONCE);
+    take_for_measuring(PLACES);
 }
 
 fn take_for_measuring(places: usize) {

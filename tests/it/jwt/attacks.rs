@@ -7,6 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::{Bench, reasons};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Issuer, Signer, seconds_from_now, sign_with_secret, unsigned};
 use crate::harness::raw::{self, Verdict};
@@ -183,11 +184,8 @@ fn attacks(mode: Mode) {
 }
 
 #[test]
-fn forgeries_keys_in_headers_and_floods_in_operator_mode() {
-    attacks(Mode::Operator);
-}
-
-#[test]
-fn forgeries_keys_in_headers_and_floods_in_config_mode() {
-    attacks(Mode::Config);
+fn forgeries_keys_in_headers_and_floods() {
+    for mode in either_mode() {
+        attacks(mode);
+    }
 }

@@ -5,6 +5,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::{Bench, add_to_config, deployment, has_keys, test_command};
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::{Deployment, Mode};
@@ -92,13 +93,10 @@ async fn users_of_the_table(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_every_language_until_the_jwt_ends_in_operator_mode() {
-    users_of_the_table(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_of_every_language_until_the_jwt_ends_in_config_mode() {
-    users_of_the_table(Mode::Config).await;
+async fn clients_of_every_language_until_the_jwt_ends() {
+    for mode in either_mode() {
+        users_of_the_table(mode).await;
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::{Bench, has_keys};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Answer, Issuer, Signer};
 use crate::harness::raw::{self, Verdict};
@@ -89,13 +90,10 @@ fn keys_that_come_and_go(mode: Mode) {
 }
 
 #[test]
-fn keys_are_rotated_and_known_while_the_issuer_is_down_in_operator_mode() {
-    keys_that_come_and_go(Mode::Operator);
-}
-
-#[test]
-fn keys_are_rotated_and_known_while_the_issuer_is_down_in_config_mode() {
-    keys_that_come_and_go(Mode::Config);
+fn keys_are_rotated_and_known_while_the_issuer_is_down() {
+    for mode in either_mode() {
+        keys_that_come_and_go(mode);
+    }
 }
 
 /// Everything that an issuer can do wrong leaves the keys as they are, and a key that is not known

@@ -3,7 +3,8 @@
 
 use futures_util::StreamExt as _;
 
-use super::{Bench, admitted, echo, lacks, scenario};
+use super::{Bench, admitted, echo, scenario};
+use crate::harness::choice::lacks;
 use crate::harness::client::{self, Login};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::states::{self, PASSWORD, States};
-use super::{lacks, modes};
+
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{depth, eventually, http};
+use crate::harness::{eventually, http};
 use crate::http::value;
 
 fn metric(deployment: &Deployment, series: &str) -> f64 {
@@ -47,9 +48,6 @@ fn logged(deployment: &Deployment, user: &str, seen: usize) -> Vec<String> {
 }
 
 fn all_alike(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let states = States::new(mode, "0");
     let deployment = &states.deployment;
     let port = deployment.server.port();
@@ -80,13 +78,10 @@ fn all_alike(mode: Mode) {
 }
 
 #[test]
-fn every_refusal_has_the_same_words_and_costs_one_hash_in_operator_mode() {
-    all_alike(Mode::Operator);
-}
-
-#[test]
-fn every_refusal_has_the_same_words_and_costs_one_hash_in_config_mode() {
-    all_alike(Mode::Config);
+fn every_refusal_has_the_same_words_and_costs_one_hash() {
+    for mode in either_mode() {
+        all_alike(mode);
+    }
 }
 
 /// Who has used up an account's allowance waits before his hash, and hears the same: whether there
@@ -124,7 +119,7 @@ fn all_slowed_down_alike(mode: Mode) {
 
 #[test]
 fn who_guesses_hears_the_same_of_every_account() {
-    for mode in modes().filter(|mode| depth(*mode == Mode::Config, true)) {
+    for mode in either_mode() {
         all_slowed_down_alike(mode);
     }
 }

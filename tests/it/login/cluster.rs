@@ -1,16 +1,13 @@
 //! Three nodes: the first login of a tenant works through whichever node it comes, though none of
 //! them has heard of its account.
 
-use super::lacks;
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::client;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::Mode;
 use crate::harness::depth;
 
 async fn first_logins(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let cluster = Cluster::start(mode, 3);
     // Each node is the first once.
     for round in 0..depth(3, 6) {
@@ -34,13 +31,10 @@ async fn first_logins(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_logins_through_every_node_in_operator_mode() {
-    first_logins(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn first_logins_through_every_node_in_config_mode() {
-    first_logins(Mode::Config).await;
+async fn first_logins_through_every_node() {
+    for mode in either_mode() {
+        first_logins(mode).await;
+    }
 }
 
 /// A node that was killed holds nobody up for long, and knows everyone when it is back.

@@ -3,8 +3,9 @@
 
 use futures_util::StreamExt as _;
 
-use super::{Bench, Tenant, admitted, echo, lacks, tenant};
+use super::{Bench, Tenant, admitted, echo, tenant};
 use crate::harness::PATIENCE;
+use crate::harness::choice::lacks;
 use crate::harness::client;
 use crate::harness::deployment::{Deployment, Mode};
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, admitted, lacks};
+use super::{Bench, admitted};
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 use crate::harness::eventually;
@@ -80,20 +81,14 @@ async fn suspension_ends(bench: &Bench) {
 }
 
 async fn are_refused(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let bench = Bench::start(mode);
     refusals(&bench);
     suspension_ends(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_is_the_same_and_a_tenants_ends_when_it_is_resumed_in_operator_mode() {
-    are_refused(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_is_the_same_and_a_tenants_ends_when_it_is_resumed_in_config_mode() {
-    are_refused(Mode::Config).await;
+async fn every_refusal_is_the_same_and_a_tenants_ends_when_it_is_resumed() {
+    for mode in either_mode() {
+        are_refused(mode).await;
+    }
 }

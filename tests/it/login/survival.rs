@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use super::{Bench, admitted, echo, inbox_prefix, lacks, tenant};
+use super::{Bench, admitted, echo, inbox_prefix, tenant};
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::eventually_async;
@@ -49,9 +50,6 @@ async fn jetstream_data_survives_a_killed_server_and_service() {
 }
 
 async fn everyone_returns(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let mut bench = Bench::start(mode);
     for round in 0..3 {
         match round {
@@ -87,11 +85,8 @@ async fn returned(deployment: &Deployment, login: &Login, id: &str) -> Connected
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everyone_gets_in_again_after_restarts_in_operator_mode() {
-    everyone_returns(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn everyone_gets_in_again_after_restarts_in_config_mode() {
-    everyone_returns(Mode::Config).await;
+async fn everyone_gets_in_again_after_restarts() {
+    for mode in either_mode() {
+        everyone_returns(mode).await;
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::limits::{policy, reasons};
 use super::user;
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
@@ -140,13 +141,10 @@ fn types(mode: Mode) {
 }
 
 #[test]
-fn types_of_connections_in_operator_mode() {
-    types(Mode::Operator);
-}
-
-#[test]
-fn types_of_connections_in_config_mode() {
-    types(Mode::Config);
+fn types_of_connections() {
+    for mode in either_mode() {
+        types(mode);
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! An edit comes into use whole and without a restart; one with mistakes does not, and says so once.
-//! Many edits in a row are in [`within::policies`](crate::within::policies).
+//! Many edits in a row are in [`within::under_load`](crate::within::under_load).
 
 use std::path::Path;
 
 use super::{deployment, user, with_files};
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::{eventually, http};
@@ -58,7 +59,7 @@ pub(crate) fn count(deployment: &Deployment, words: &str) -> usize {
     deployment.service.log().lines().filter(|line| line.contains(words)).count()
 }
 
-async fn edits(mode: Mode) {
+async fn edited(mode: Mode) {
     let deployment = with_files(mode, &[("live.toml", &version(1))]);
     deployment.tenant_add("shop", &[]);
     let alice = user(&deployment, "alice", "live");
@@ -130,13 +131,10 @@ async fn edits(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edits_in_operator_mode() {
-    edits(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn edits_in_config_mode() {
-    edits(Mode::Config).await;
+async fn edits_reach_those_whom_they_concern() {
+    for mode in either_mode() {
+        edited(mode).await;
+    }
 }
 
 /// Points a symbolic link elsewhere in one step.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::{user, with_files};
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::{eventually, http};
@@ -99,11 +100,8 @@ fn passwd(deployment: &Deployment, name: &str) -> Login {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whom_a_policy_lets_in_in_operator_mode() {
-    limits(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whom_a_policy_lets_in_in_config_mode() {
-    limits(Mode::Config).await;
+async fn whom_a_policy_lets_in() {
+    for mode in either_mode() {
+        limits(mode).await;
+    }
 }

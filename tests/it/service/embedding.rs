@@ -23,10 +23,10 @@ use nats_callout::store::open::{StoreOptions, open};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::choice::lacks;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::servers::{self, NatsServer};
-use crate::login::lacks;
 
 /// Everybody whose token is the tenant's id spelt backwards.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What the service needs of the keys that `init` makes.
 
 use super::decided;
+use crate::harness::choice::modes;
 use crate::harness::deployment::{Deployment, Initialised};
 use crate::harness::raw::Verdict;
 use crate::harness::servers;
-use crate::login::modes;
 
 #[test]
 fn the_service_needs_nothing_of_the_offline_keys() {

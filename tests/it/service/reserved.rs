@@ -4,11 +4,11 @@
 use nats_callout::keyfile;
 
 use super::decided;
+use crate::harness::choice::lacks;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::eventually;
 use crate::harness::raw::{self, Verdict};
-use crate::login::lacks;
 
 fn id(deployment: &Deployment, key: &str) -> String {
     let seed = keyfile::read_secret(&deployment.dir().join("keys/offline").join(key)).unwrap();

@@ -11,13 +11,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::decided;
+use crate::harness::choice::lacks;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::Service;
 use crate::harness::{depth, eventually, http, ports, service};
-use crate::login::lacks;
 
 /// After so long a silence the others close an instance's connection.
 const SILENCE: Duration = Duration::from_secs(4);

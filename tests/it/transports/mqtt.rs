@@ -5,12 +5,12 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use super::{Open, Tls, wire};
+use crate::harness::choice::lacks;
 use crate::harness::client::Login;
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Mode;
 use crate::harness::tls::nameless;
 use crate::harness::{PATIENCE, client, depth, servers};
-use crate::login::lacks;
 
 /// What `mqtt.py` saw.
 #[derive(Debug, Deserialize)]

@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 
 use super::leaf::Leaf;
 use super::{Open, Tls, wire};
+use crate::harness::choice::either_mode;
 use crate::harness::client::connect_with;
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Mode;
 use crate::harness::tls::{Identity, nameless};
 use crate::harness::{PATIENCE, raw, servers};
-use crate::login::lacks;
 
 /// Reads along in the account AUTH, beside the service.
 struct Spy {
@@ -270,9 +270,6 @@ fn documented() -> Vec<String> {
 }
 
 async fn is_documented(mode: Mode) {
-    if lacks(mode) {
-        return;
-    }
     let version = servers::version();
     let mut found = Vec::new();
     for (what, row) in rows(mode).await {
@@ -293,11 +290,8 @@ async fn is_documented(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_hands_on_is_documented_in_operator_mode() {
-    is_documented(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_hands_on_is_documented_in_config_mode() {
-    is_documented(Mode::Config).await;
+async fn what_a_server_hands_on_is_documented() {
+    for mode in either_mode() {
+        is_documented(mode).await;
+    }
 }

@@ -8,6 +8,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::changes::crowd::Held;
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Issuer, Signer};
@@ -154,13 +155,9 @@ async fn closed(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time_in_operator_mode() {
+async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time() {
     measured();
-    closed(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time_in_config_mode() {
-    measured();
-    closed(Mode::Config).await;
+    for mode in either_mode() {
+        closed(mode).await;
+    }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{cluster, connect_all, kicked};
+use crate::harness::choice::on_both_databases;
 use crate::harness::client;
 use crate::harness::cluster::Cluster;
-use crate::harness::deployment::{Initialised, Mode, on_both_databases};
+use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::servers::NatsServer;
 use crate::harness::{eventually, eventually_async};
 

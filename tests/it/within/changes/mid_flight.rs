@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{AT_MOST, Held, all_alive, all_closed, cluster, connect_all, kicked};
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::Mode;
@@ -17,11 +18,11 @@ const CROWD: usize = 1_100;
 
 /// Some connections of each login on each node, and a crowd of one login on the first: on all of
 /// them in the nightly run.
-fn crowded(cluster: &Cluster, logins: &[&Login], crowd: usize) -> Vec<Held> {
+fn crowded(cluster: &Cluster, logins: &[&Login]) -> Vec<Held> {
     let nodes = &cluster.nodes;
     let mut held = connect_all(nodes, logins, 4 * logins.len() * nodes.len());
     let crowded = &nodes[..depth(1, nodes.len())];
-    held.extend(connect_all(crowded, &logins[..1], crowd * crowded.len()));
+    held.extend(connect_all(crowded, &logins[..1], CROWD * crowded.len()));
     held
 }
 
@@ -35,7 +36,7 @@ fn stay_out(cluster: &Cluster, logins: &[&Login]) {
     }
 }
 
-fn suspended(mode: Mode, size: usize, crowd: usize) {
+fn suspended(mode: Mode, size: usize) {
     measured();
     let cluster = cluster(mode, size);
     let init = &cluster.init;
@@ -44,7 +45,7 @@ fn suspended(mode: Mode, size: usize, crowd: usize) {
         (0..4).map(|n| init.user_add("one", &format!("one-{n}"), &["--kind", "bb"])).collect();
     let two = init.tenant_add("two", &[]);
     let logins: Vec<&Login> = users.iter().chain([&one]).collect();
-    let mut mine = crowded(&cluster, &logins, crowd);
+    let mut mine = crowded(&cluster, &logins);
     let mut others = connect_all(&cluster.nodes, &[&two], 20 * size);
 
     let begun = Instant::now();
@@ -111,13 +112,10 @@ fn thousands_at_once(mode: Mode) {
 }
 
 #[test]
-fn thousands_of_users_at_once_in_operator_mode() {
-    thousands_at_once(Mode::Operator);
-}
-
-#[test]
-fn thousands_of_users_at_once_in_config_mode() {
-    thousands_at_once(Mode::Config);
+fn thousands_of_users_at_once() {
+    for mode in either_mode() {
+        thousands_at_once(mode);
+    }
 }
 
 /// Clients that connect without a pause, through two instances: whoever was let in by what an
@@ -173,33 +171,29 @@ fn nobody_slips_through(mode: Mode, by_command: bool) {
 }
 
 #[test]
-fn nobody_slips_through_a_suspension_in_operator_mode() {
-    nobody_slips_through(Mode::Operator, false);
+fn nobody_slips_through_a_suspension() {
+    for mode in either_mode() {
+        nobody_slips_through(mode, false);
+    }
 }
 
 #[test]
-fn nobody_slips_through_a_suspension_by_command_in_config_mode() {
-    nobody_slips_through(Mode::Config, true);
-}
-
-// Pages are a server's own business: one server in one mode and one of three in the other do.
-
-#[test]
-fn a_tenant_in_mid_flight_on_one_server_in_operator_mode() {
-    suspended(Mode::Operator, 1, CROWD);
+fn nobody_slips_through_a_suspension_by_command() {
+    for mode in either_mode() {
+        nobody_slips_through(mode, true);
+    }
 }
 
 #[test]
-fn a_tenant_in_mid_flight_on_one_server_in_config_mode() {
-    suspended(Mode::Config, 1, depth(40, CROWD));
+fn a_tenant_in_mid_flight_on_one_server() {
+    for mode in either_mode() {
+        suspended(mode, 1);
+    }
 }
 
 #[test]
-fn a_tenant_in_mid_flight_on_three_servers_in_operator_mode() {
-    suspended(Mode::Operator, 3, depth(40, CROWD));
-}
-
-#[test]
-fn a_tenant_in_mid_flight_on_three_servers_in_config_mode() {
-    suspended(Mode::Config, 3, CROWD);
+fn a_tenant_in_mid_flight_on_three_servers() {
+    for mode in either_mode() {
+        suspended(mode, 3);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::accounts::{account_of, holders};
 use super::{AT_MOST, Held, Marker, all_alive, all_closed, cluster, connect_all};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::turn::measured;
 use crate::harness::{eventually, loudly};
@@ -64,13 +65,17 @@ fn service_down(mode: Mode, size: usize) {
 }
 
 #[test]
-fn changes_while_the_service_was_down_in_operator_mode() {
-    service_down(Mode::Operator, 1);
+fn changes_while_the_service_was_down() {
+    for mode in either_mode() {
+        service_down(mode, 1);
+    }
 }
 
 #[test]
-fn changes_while_the_service_was_down_on_three_servers_in_config_mode() {
-    service_down(Mode::Config, 3);
+fn changes_while_the_service_was_down_on_three_servers() {
+    for mode in either_mode() {
+        service_down(mode, 3);
+    }
 }
 
 /// A server that was down when an account was removed, and has it back from its own disk.
@@ -121,13 +126,10 @@ fn hung_server(mode: Mode) {
 }
 
 #[test]
-fn a_server_that_hangs_in_operator_mode() {
-    hung_server(Mode::Operator);
-}
-
-#[test]
-fn a_server_that_hangs_in_config_mode() {
-    hung_server(Mode::Config);
+fn a_server_that_hangs() {
+    for mode in either_mode() {
+        hung_server(mode);
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::{AT_MOST, Held, Marker, all_alive, all_closed, cluster, connect_all, kicked};
+use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::client;
-use crate::harness::deployment::{Mode, on_both_databases};
+use crate::harness::deployment::Mode;
 use crate::harness::turn::measured;
 use crate::harness::{eventually_async, loudly};
 
@@ -49,13 +50,17 @@ fn one_user(mode: Mode, size: usize) {
 }
 
 #[test]
-fn one_user_is_closed_and_the_others_stay_in_operator_mode() {
-    one_user(Mode::Operator, 1);
+fn one_user_is_closed_and_the_others_stay() {
+    for mode in either_mode() {
+        one_user(mode, 1);
+    }
 }
 
 #[test]
-fn one_user_is_closed_and_the_others_stay_on_three_servers_in_config_mode() {
-    one_user(Mode::Config, 3);
+fn one_user_is_closed_and_the_others_stay_on_three_servers() {
+    for mode in either_mode() {
+        one_user(mode, 3);
+    }
 }
 
 on_both_databases! {
@@ -113,13 +118,10 @@ fn nobody_is_closed(mode: Mode) {
 }
 
 #[test]
-fn what_matters_to_nobody_closes_nothing_in_operator_mode() {
-    nobody_is_closed(Mode::Operator);
-}
-
-#[test]
-fn what_matters_to_nobody_closes_nothing_in_config_mode() {
-    nobody_is_closed(Mode::Config);
+fn what_matters_to_nobody_closes_nothing() {
+    for mode in either_mode() {
+        nobody_is_closed(mode);
+    }
 }
 
 /// A client comes back by itself, with what it may do from now on.
@@ -160,13 +162,10 @@ async fn new_permissions(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_comes_back_with_its_new_permissions_in_operator_mode() {
-    new_permissions(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_comes_back_with_its_new_permissions_in_config_mode() {
-    new_permissions(Mode::Config).await;
+async fn a_client_comes_back_with_its_new_permissions() {
+    for mode in either_mode() {
+        new_permissions(mode).await;
+    }
 }
 
 /// Nothing is changed when the licence ends: the grant itself does.

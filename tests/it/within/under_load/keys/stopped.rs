@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Fleet, Steps, files, generations};
 use crate::harness::deployment::{Initialised, Mode};
-use crate::harness::turn::alone;
+use crate::harness::turn::measured_under_load;
 use crate::harness::{depth, eventually, raw, service};
 
 /// Begins a rotation, and kills it after a time that is short at one time and long at the next.
@@ -22,7 +22,7 @@ fn kill_one(init: &Initialised, args: &[&str], turn: u64) {
 }
 
 fn killed_again_and_again(mode: Mode) {
-    alone();
+    measured_under_load();
     let mut fleet = Fleet::start(mode, 1);
     fleet.closes = true;
     let names: &[&str] = match mode {

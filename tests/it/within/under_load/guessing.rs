@@ -1,6 +1,5 @@
 //! Who guesses passwords is slowed down; who has the right one gets in meanwhile, and who has a
-//! token, or a password that is known, does not notice. Which mode it is makes no difference: each
-//! is made in one, and every night in both.
+//! token, or a password that is known, does not notice.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,10 +7,11 @@ use std::time::{Duration, Instant};
 use nats_callout::authn::hashing;
 use serde_json::{Value, json};
 
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::turn::alone;
+use crate::harness::turn::measured_under_load;
 use crate::harness::{PATIENCE, depth, http, servers};
 use crate::http::value;
 use crate::login::states::PASSWORD;
@@ -122,16 +122,16 @@ async fn attacked(mode: Mode, sources: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn she_gets_in_while_one_source_guesses_her_password() {
-    alone();
-    for mode in [Mode::Operator, Mode::Config].into_iter().take(depth(1, 2)) {
+    measured_under_load();
+    for mode in either_mode() {
         attacked(mode, 1).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn she_gets_in_while_many_sources_guess_her_password() {
-    alone();
-    for mode in [Mode::Config, Mode::Operator].into_iter().take(depth(1, 2)) {
+    measured_under_load();
+    for mode in either_mode() {
         attacked(mode, 30).await;
     }
 }
@@ -158,8 +158,8 @@ async fn reconnect(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_come_back_at_once_are_no_attack() {
-    alone();
-    for mode in [Mode::Operator, Mode::Config].into_iter().take(depth(1, 2)) {
+    measured_under_load();
+    for mode in either_mode() {
         reconnect(mode).await;
     }
 }

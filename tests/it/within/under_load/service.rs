@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::load::{Load, failed};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::turn::alone;
+use crate::harness::turn::{measured, measured_under_load};
 use crate::harness::{depth, eventually};
 use crate::http::until_failed;
-use crate::login::lacks;
 
 /// Stops an instance that has been through a restart of the server, and two that have not.
 fn an_instance_that_stops_under_load_loses_no_login(deployment: &mut Deployment, login: &Value) {
@@ -56,10 +56,7 @@ fn nobody_failed(deployment: &Deployment, load: Load) {
 }
 
 fn stops(mode: Mode) {
-    alone();
-    if lacks(mode) {
-        return;
-    }
+    measured_under_load();
     let mut deployment = Deployment::start(mode);
     let login = deployment.tenant_add("one", &[]).connect_fields();
     an_instance_that_stops_under_load_loses_no_login(&mut deployment, &login);
@@ -67,18 +64,15 @@ fn stops(mode: Mode) {
 }
 
 #[test]
-fn an_instance_that_stops_ends_and_loses_no_login_in_operator_mode() {
-    stops(Mode::Operator);
-}
-
-#[test]
-fn an_instance_that_stops_ends_and_loses_no_login_in_config_mode() {
-    stops(Mode::Config);
+fn an_instance_that_stops_ends_and_loses_no_login() {
+    for mode in either_mode() {
+        stops(mode);
+    }
 }
 
 #[test]
 fn readiness_says_soon_that_the_server_hangs() {
-    alone();
+    measured();
     let deployment = Deployment::start(Mode::Config);
     until_failed(deployment.http(), &[]);
     deployment.server.freeze();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::turn::alone;
@@ -81,11 +82,8 @@ async fn under_load(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_edits_refuse_nobody_in_operator_mode() {
-    under_load(Mode::Operator).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_edits_refuse_nobody_in_config_mode() {
-    under_load(Mode::Config).await;
+async fn many_edits_refuse_nobody() {
+    for mode in either_mode() {
+        under_load(mode).await;
+    }
 }

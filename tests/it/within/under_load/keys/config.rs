@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fleet, asks_for, files, generations};
-use crate::harness::deployment::{Deployment, Mode};
+use super::{Fleet, asks_for, generations};
+use crate::harness::deployment::Mode;
 use crate::harness::service::Service;
-use crate::harness::turn::alone;
+use crate::harness::turn::{alone, measured_under_load};
 use crate::harness::{depth, loudly, raw};
 
 #[test]
@@ -61,7 +61,7 @@ fn a_single_server_refuses_connections_while_it_restarts_and_no_longer(fleet: &m
 
 #[test]
 fn a_single_server_is_restarted_once_and_instances_that_are_stopped_are_not_changed_over() {
-    alone();
+    measured_under_load();
     let mut fleet = Fleet::start(Mode::Config, 1);
     let word = fleet.rotate_until(&[], |word| asks_for(word, "restart_servers"));
     assert_eq!(word["server_configs"].as_array().map(Vec::len), Some(2), "{word}");
@@ -72,34 +72,4 @@ fn a_single_server_is_restarted_once_and_instances_that_are_stopped_are_not_chan
     fleet.more(12);
     fleet.rotate(&[]);
     fleet.end();
-}
-
-#[test]
-fn the_plan_says_what_changes_and_what_it_costs_and_changes_nothing() {
-    let deployment = Deployment::start(Mode::Config);
-    let state = || {
-        let confs = [deployment.config(), deployment.dir().join("nats-server.conf")];
-        let texts = confs.map(|path| std::fs::read_to_string(path).unwrap());
-        (texts, files(&deployment))
-    };
-    let before = state();
-    let plan = deployment.cli(&["keys", "rotate", "--dry-run"]).success().stdout;
-    let issuer = &generations(&deployment, "issuer")[0].1;
-    for words in [
-        "issuer:",
-        "xkey:",
-        &format!("`issuer: {issuer}` becomes `issuer: NEW`"),
-        "restart the instances one after the other",
-        "restart the servers, since none reads that again while it runs",
-        "A single one refuses connections while it is down",
-        &format!("the seed of {issuer} is removed"),
-        "Nothing was changed",
-    ] {
-        assert!(plan.contains(words), "{words} in {plan}");
-    }
-    let plan = deployment.cli(&["--json", "keys", "rotate", "--dry-run", "xkey"]).success().json();
-    assert_eq!(plan["plan"].as_array().map(Vec::len), Some(1), "{plan}");
-    assert_eq!(plan["plan"][0]["key"], "xkey");
-    assert!(plan["plan"][0]["steps"].as_array().is_some_and(|steps| steps.len() > 4), "{plan}");
-    assert_eq!(state(), before);
 }

@@ -17,7 +17,7 @@ use crate::harness::{eventually, loudly, ports};
 use crate::within::changes::crowd::Held;
 
 const BEGIN: &str =
-    "<!-- transcript: written and checked by tests/it/transcript.rs -->\n```console\n";
+    "<!-- transcript: written and checked by tests/it/as_printed.rs -->\n```console\n";
 const END: &str = "```\n<!-- end of transcript -->";
 
 /// What has been typed and printed so far.

@@ -1,6 +1,7 @@
 //! The load test measures what it says, and costs far less than what it measures.
 
 use crate::cli::bench::{bench, leaves_nothing};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::turn::alone;
 
@@ -36,11 +37,8 @@ fn measures(mode: Mode) {
 }
 
 #[test]
-fn logins_are_measured_in_operator_mode() {
-    measures(Mode::Operator);
-}
-
-#[test]
-fn logins_are_measured_in_config_mode() {
-    measures(Mode::Config);
+fn logins_are_measured() {
+    for mode in either_mode() {
+        measures(mode);
+    }
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::service::Service;
 use crate::harness::turn::alone;
-use crate::within::load::{Attempt, Ended, Load};
+use crate::within::under_load::load::{Attempt, Ended, Load};
 
 /// Within which every instance has to know of a change.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
@@ -156,13 +157,9 @@ fn history(mode: Mode) {
 }
 
 #[test]
-fn no_grant_later_than_a_second_after_what_forbids_it_in_operator_mode() {
+fn no_grant_later_than_a_second_after_what_forbids_it() {
     alone();
-    history(Mode::Operator);
-}
-
-#[test]
-fn no_grant_later_than_a_second_after_what_forbids_it_in_config_mode() {
-    alone();
-    history(Mode::Config);
+    for mode in either_mode() {
+        history(mode);
+    }
 }

@@ -203,7 +203,7 @@ fn asks_for(word: &Value, what: &str) -> bool {
 }
 
 /// The public keys of a key, by their state.
-fn generations(init: &Initialised, key: &str) -> Vec<(String, String)> {
+pub(crate) fn generations(init: &Initialised, key: &str) -> Vec<(String, String)> {
     let list = init.cli(&["--json", "keys", "list"]).success().json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     list["generations"]
@@ -216,7 +216,7 @@ fn generations(init: &Initialised, key: &str) -> Vec<(String, String)> {
 }
 
 /// All files below the folder of keys.
-fn files(init: &Initialised) -> Vec<PathBuf> {
+pub(crate) fn files(init: &Initialised) -> Vec<PathBuf> {
     let keys = init.dir().join("keys");
     let mut found = Vec::new();
     for folder in [keys.clone(), keys.join("offline")] {

@@ -12,9 +12,9 @@ use nats_callout::protocol::jwt::{Claims, Parsed};
 use serde_json::Value;
 
 use super::{Fleet, files, generations};
-use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::turn::alone;
+use crate::harness::turn::{alone, measured_under_load};
 use crate::harness::{depth, eventually};
 
 /// A login in `account` by a user JWT that `key` has signed, which a server judges by itself.
@@ -164,7 +164,7 @@ fn first_file(init: &Initialised, name: &str) -> std::path::PathBuf {
 
 #[test]
 fn the_configuration_keeps_its_comments_and_doctor_finds_nothing() {
-    alone();
+    measured_under_load();
     let mut fleet = Fleet::start(Mode::Operator, 1);
     let before = std::fs::read_to_string(fleet.init().config()).unwrap();
     let plan = fleet.init().cli(&["keys", "rotate", "--dry-run"]).success().stdout;
@@ -196,7 +196,7 @@ fn the_configuration_keeps_its_comments_and_doctor_finds_nothing() {
 /// One key is a step ahead of the other, and ends before it.
 #[test]
 fn a_key_that_has_ended_is_begun_anew_only_by_itself() {
-    alone();
+    measured_under_load();
     let mut fleet = Fleet::start(Mode::Operator, 1);
     let of = |word: &Value, name: &str| {
         let keys = word["keys"].as_array().unwrap();
@@ -217,37 +217,4 @@ fn a_key_that_has_ended_is_begun_anew_only_by_itself() {
     assert_eq!(of(&last, "xkey")["new"], of(&anew, "xkey")["new"]);
     assert!(!fleet.init().dir().join("keys/rotation.json").exists());
     fleet.end();
-}
-
-#[test]
-fn a_key_whose_next_generation_is_elsewhere_and_other_mistakes() {
-    let deployment = Deployment::start(Mode::Operator);
-    let keys = deployment.dir().join("keys");
-    let away = deployment.dir().join("away");
-    std::fs::rename(keys.join("offline"), &away).unwrap();
-    let before = files(&deployment);
-    let refused = |args: &[&str], words: &[&str]| {
-        let output = deployment.cli(&[&["keys", "rotate"], args].concat());
-        assert_eq!(output.status, 2, "{output:?}");
-        words.iter().for_each(|word| assert!(output.stderr.contains(word), "{output:?}"));
-    };
-    refused(&["user-signing"], &["next generation of user-signing", "--offline DIR"]);
-    refused(&["--offline", "nowhere"], &["nowhere", "no folder"]);
-    let same = keys.join("../keys");
-    refused(&["--offline", same.to_str().unwrap()], &["../keys", "the keys in use"]);
-    refused(&["issuer"], &["no issuer in the mode `operator`", "user-signing"]);
-    assert_eq!(files(&deployment), before, "nothing is left behind");
-
-    let away = away.to_str().unwrap().to_owned();
-    let word = deployment.cli(&["--json", "keys", "rotate", "--offline", &away, "user-signing"]);
-    assert_eq!(word.success().json()["done"], false);
-    let state = deployment.cli(&["keys", "list"]).success();
-    assert!(state.stderr.contains("under way: keys rotate user-signing"), "{state:?}");
-
-    let xkey = keys.join("xkey.nk");
-    std::fs::set_permissions(&xkey, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let output = deployment.cli(&["keys", "rotate", "xkey"]);
-    assert_eq!(output.status, 1);
-    assert!(output.stderr.contains("chmod 600"), "{output:?}");
-    std::fs::set_permissions(&xkey, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

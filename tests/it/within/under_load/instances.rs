@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::load::{Attempt, Ended, Load, failed};
+use crate::harness::choice::either_mode;
 use crate::harness::cluster::{self, Cluster};
 use crate::harness::deployment::Mode;
 use crate::harness::servers::NatsServer;
@@ -169,13 +170,9 @@ fn whatever_is_replaced_or_dies(mode: Mode) {
 }
 
 #[test]
-fn a_rolling_restart_costs_no_login_and_a_death_only_those_in_flight_in_operator_mode() {
+fn a_rolling_restart_costs_no_login_and_a_death_only_those_in_flight() {
     alone();
-    whatever_is_replaced_or_dies(Mode::Operator);
-}
-
-#[test]
-fn a_rolling_restart_costs_no_login_and_a_death_only_those_in_flight_in_config_mode() {
-    alone();
-    whatever_is_replaced_or_dies(Mode::Config);
+    for mode in either_mode() {
+        whatever_is_replaced_or_dies(mode);
+    }
 }

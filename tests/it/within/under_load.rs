@@ -1,0 +1,11 @@
+//! What holds while others log in all the time.
+
+mod bench;
+mod guessing;
+mod instances;
+mod keys;
+pub(super) mod load;
+mod policies;
+mod service;
+
+pub(crate) use self::keys::{files, generations};
