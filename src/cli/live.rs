@@ -102,8 +102,8 @@ impl Live {
         let left = self.cluster.find(&self.selection, Instant::now()).await?;
         for silent in &left.silent {
             note(&format!(
-                "warning: server {silent}: connections may be left on it, which the running \
-                 instances close when it answers"
+                "warning: server {silent} does not answer: connections may be left on it, which \
+                 the running instances close when it answers"
             ));
         }
         let mut ended = closed.ids;

@@ -54,8 +54,8 @@ pub struct Cluster {
 #[derive(Debug, Clone, Default)]
 struct Present {
     servers: BTreeSet<String>,
-    /// How many more there are by what these say.
-    absent: usize,
+    /// Those that these know of and that do not answer.
+    absent: BTreeSet<String>,
 }
 
 /// Which accounts have connections, on which server.
@@ -66,7 +66,7 @@ pub(super) struct Inhabited {
 }
 
 /// What a server is called of which nothing is known but that it is there.
-const UNNAMED: &str = "(a server that does not answer)";
+const UNNAMED: &str = "(name unknown)";
 
 /// Answers by server.
 pub(in crate::provision) struct Answers<T> {
@@ -128,14 +128,48 @@ impl Cluster {
             return Err(ClusterError::Nobody);
         }
         let expected = expected(&present);
-        let absent = expected.saturating_sub(present.len());
-        if absent > 0 {
-            tracing::warn!(present = present.len(), expected, "not all servers answer");
+        let gateways = present.values().any(|one| !one.statsz.gateways.is_empty());
+        let servers: BTreeSet<String> = present.into_keys().collect();
+        let mut absent = BTreeSet::new();
+        if servers.len() < expected {
+            absent = match self.linked(&servers).await? {
+                Some(linked) if !gateways => linked.difference(&servers).cloned().collect(),
+                _ => BTreeSet::from([UNNAMED.to_owned()]),
+            };
         }
-        let present = Present { servers: present.into_keys().collect(), absent };
+        if !absent.is_empty() {
+            tracing::warn!(present = servers.len(), expected, "not all servers answer");
+        }
+        let present = Present { servers, absent };
         let known = Some((Instant::now(), present.clone()));
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(present)
+    }
+
+    /// The servers to which these have routes; `None` where others may be linked otherwise, or one
+    /// of these does not say. Peers count a server that has ended for up to four minutes where they
+    /// have missed its last word (`checkRemoteServers` of the server's `events.go`), but have no route
+    /// to it.
+    async fn linked(
+        &self,
+        servers: &BTreeSet<String>,
+    ) -> Result<Option<BTreeSet<String>>, ClusterError> {
+        let all = |count: usize| count >= servers.len();
+        let routes: BTreeMap<String, Routes> = self
+            .broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", ANSWER, |found| all(found.len()))
+            .await?;
+        let leafs: BTreeMap<String, Leafs> = self
+            .broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", ANSWER, |found| all(found.len()))
+            .await?;
+        let heard = |server: &String| {
+            routes.contains_key(server)
+                && leafs.get(server).is_some_and(|one| one.data.leafnodes == 0)
+        };
+        if !servers.iter().all(heard) {
+            return Ok(None);
+        }
+        let routes = routes.into_values().flat_map(|one| one.data.routes);
+        Ok(Some(routes.map(|route| route.remote_id).collect()))
     }
 
     /// Asks all servers the same; those that do not answer in time are silent.
@@ -153,9 +187,7 @@ impl Cluster {
         for server in &silent {
             tracing::warn!(%server, subject, "server does not answer");
         }
-        if absent > 0 {
-            silent.insert(UNNAMED.to_owned());
-        }
+        silent.extend(absent);
         Ok(Answers { by_server, silent })
     }
 
@@ -246,6 +278,8 @@ pub(super) fn read_answer(payload: &[u8]) {
     let _ = serde_json::from_slice::<From>(payload);
     let _ = serde_json::from_slice::<Presence>(payload);
     let _ = serde_json::from_slice::<AccountStats>(payload);
+    let _ = serde_json::from_slice::<Routes>(payload);
+    let _ = serde_json::from_slice::<Leafs>(payload);
 }
 
 #[derive(Deserialize)]
@@ -268,6 +302,34 @@ struct Presence {
 struct Statsz {
     #[serde(default)]
     active_servers: usize,
+    #[serde(default)]
+    gateways: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Routes {
+    data: RoutesData,
+}
+
+#[derive(Deserialize)]
+struct RoutesData {
+    #[serde(default)]
+    routes: Vec<Route>,
+}
+
+#[derive(Deserialize)]
+struct Route {
+    remote_id: String,
+}
+
+#[derive(Deserialize)]
+struct Leafs {
+    data: LeafsData,
+}
+
+#[derive(Deserialize)]
+struct LeafsData {
+    leafnodes: usize,
 }
 
 #[derive(Deserialize)]

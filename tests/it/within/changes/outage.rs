@@ -132,6 +132,21 @@ fn a_server_that_hangs() {
     }
 }
 
+/// Its peers have not heard of its end, and count it for minutes beside the one that came after it.
+#[test]
+fn a_server_that_was_killed_is_missed_by_nobody() {
+    measured();
+    let mut cluster = cluster(Mode::Config, 3);
+    let login = cluster.init.tenant_add("one", &[]);
+    cluster.nodes[2].kill9();
+    cluster.restart(2);
+    let mut held = connect_all(&cluster.nodes, &[&login], 6);
+    let output = cluster.init.cli(&["--json", "tenant", "suspend", "one"]).success();
+    assert!(!output.stderr.contains("not answer"), "{}", output.stderr);
+    assert_eq!(output.json()["kicked"].as_u64(), Some(6), "{}", output.stdout);
+    all_closed(&mut held, Instant::now());
+}
+
 #[test]
 fn without_nats_the_change_is_made_and_said_so() {
     for mode in [Mode::Operator, Mode::Config] {
