@@ -11,7 +11,7 @@ use super::{document, with_stdin};
 use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::{eventually, service};
+use crate::harness::{depth, eventually, service};
 
 pub(crate) fn leaves_nothing(init: &Initialised) {
     assert_eq!(init.sql("SELECT id FROM tenants UNION SELECT name FROM users;"), "");
@@ -34,8 +34,9 @@ fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
     let file = deployment.dir().join("users.csv");
     std::fs::write(&file, &lines).unwrap();
     let path = file.to_str().unwrap();
-    let result = bench(&deployment, 0, &["--users", path, "--count", "12", "-c", "3"]);
-    assert_eq!((&result["logins"], &result["errors"]["refused"]), (&8.into(), &4.into()));
+    let (count, right, wrong) = depth(("12", 8, 4), ("30", 20, 10));
+    let result = bench(&deployment, 0, &["--users", path, "--count", count, "-c", "3"]);
+    assert_eq!((&result["logins"], &result["errors"]["refused"]), (&right.into(), &wrong.into()));
 
     let args = ["--json", "bench", "-k", "token", "--users", "-", "--count", "9", "-c", "2"];
     let result = document(&with_stdin(&deployment, &args, &format!("{token}\n")), 0);

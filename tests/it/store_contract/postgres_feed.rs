@@ -129,11 +129,14 @@ async fn a_transaction_that_stays_open_slows_nothing_and_loses_nothing() {
     let mut open = connection(&database).await;
     open.execute("BEGIN; UPDATE tenants SET js_memory = 1").await.unwrap();
     let mut other = connection(&database).await;
-    for _ in 0..depth(3, 10) {
-        let many = "INSERT INTO users (tenant_id, name)
-            SELECT '42', gen_random_uuid() FROM generate_series(1, 1000)";
-        other.execute(many).await.unwrap();
-        assert_eq!(changes(&store).await.len(), 1_000);
+    let (batches, rows) = depth((3, 1_000), (10, 2_000));
+    for _ in 0..batches {
+        let many = format!(
+            "INSERT INTO users (tenant_id, name)
+             SELECT '42', gen_random_uuid() FROM generate_series(1, {rows})"
+        );
+        other.execute(sqlx::AssertSqlSafe(many)).await.unwrap();
+        assert_eq!(changes(&store).await.len(), rows);
     }
     assert_eq!(changes(&store).await, []);
     let read = read_by_news(&store, &mut other).await;

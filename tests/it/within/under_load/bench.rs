@@ -3,6 +3,7 @@
 use crate::cli::bench::{bench, leaves_nothing};
 use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::depth;
 use crate::harness::turn::alone;
 
 fn measures(mode: Mode) {
@@ -27,7 +28,8 @@ fn measures(mode: Mode) {
     let unasked = |line: &&str| line.contains("[ERR]") && !line.contains("$SYS.REQ.USER.AUTH");
     assert_eq!(deployment.server.log().lines().find(unasked), None);
     if cfg!(target_os = "linux") {
-        let result = bench(&deployment, 0, &["-d", "1s", "-c", "20", "--warm-up", "200ms"]);
+        let result =
+            bench(&deployment, 0, &["-d", depth("1s", "2s"), "-c", "20", "--warm-up", "200ms"]);
         let cpu = |key: &str| result["cpu"][key].as_f64().unwrap_or_else(|| panic!("{result}"));
         assert!(cpu("server_seconds") > 0.0 && cpu("service_seconds") > 0.0, "{result}");
         assert!(cpu("bench_share") < 0.3, "the bench costs far less than its object: {result}");
