@@ -97,14 +97,24 @@ pub(crate) fn loudly(line: &str) {
 fn what_the_tests_need_is_there() {
     use self::clients::Language;
 
+    let fetch = |what: String, fetch: &dyn Fn()| {
+        let begun = Instant::now();
+        fetch();
+        loudly(&format!("{what}: {:.0?}", begun.elapsed()));
+    };
     std::thread::scope(|scope| {
         for version in [servers::version(), "2.10.26", "2.11.11"] {
-            scope.spawn(move || servers::binary(version));
+            scope.spawn(move || {
+                fetch(format!("nats-server {version}"), &|| drop(servers::binary(version)));
+            });
         }
-        scope.spawn(postgres::programs);
+        scope.spawn(move || fetch("PostgreSQL".to_owned(), &|| drop(postgres::programs())));
         for language in [Language::Python, Language::Node, Language::Go] {
-            scope.spawn(move || clients::program(language, "login"));
+            scope.spawn(move || {
+                let login = || drop(clients::program(language, "login"));
+                fetch(format!("clients in {language:?}"), &login);
+            });
         }
-        scope.spawn(clients::page);
+        scope.spawn(move || fetch("a browser's page".to_owned(), &|| drop(clients::page())));
     });
 }

@@ -88,7 +88,7 @@ fn wheel(version: &str, folder: &Path) -> Output {
 
 fn install(version: &str, folder: &Path) -> Output {
     go().expect("go is needed to fetch nats-server")
-        .args(["install", "-trimpath"])
+        .args(["install", "-trimpath", "-ldflags=-s -w"])
         .arg(format!("github.com/nats-io/nats-server/v2@v{version}"))
         .env("GOBIN", folder.join("bin"))
         .output()

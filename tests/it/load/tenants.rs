@@ -141,7 +141,7 @@ fn start() -> Deployment {
         [("NATS_CALLOUT_HTTP_LISTEN", http.as_str()), ("NATS_CALLOUT_HASHING_REHASH", "false")];
     let service =
         Service::serve(&init.config(), &environment).unwrap_or_else(|log| panic!("{log}"));
-    Deployment { service, server, init, mode: Mode::Operator }
+    Deployment { service, server, init }
 }
 
 /// Tenants `t0` and so on, with a user `u0` and so on each.
