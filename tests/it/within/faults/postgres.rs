@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::{Deployment, Holder, Mode, observe};
 use crate::harness::deployment::Table;
 use crate::harness::postgres::{self, PostgresServer};
-use crate::harness::turn::measured_under_load;
+use crate::harness::turn::alone;
 
 const ROLE: &str = "service";
 
@@ -82,7 +82,7 @@ fn without_a_free_connection(own: &Own) {
 
 #[test]
 fn a_server_that_is_stopped_killed_frozen_restarted_read_only_full_or_locked() {
-    measured_under_load();
+    alone();
     let owns = [Own::start(), Own::start()];
     std::thread::scope(|scope| {
         scope.spawn(|| {
