@@ -1,6 +1,6 @@
 //! Which tests run at the same time. Most of them wait for conditions, as long as it takes, and run
 //! side by side, as many as the test runner has threads. A test that asserts a time that users are
-//! promised ([`measured`]) runs when none of these do, beside three others of its kind at most; one that
+//! promised ([`measured`]) runs when none of these do, beside two others of its kind at most; one that
 //! makes some load itself ([`measured_under_load`]) beside one, and one that makes much ([`alone`])
 //! beside none: what is measured is then the product, and not the tests.
 //!
@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// What there is to share among those who measure.
-const PLACES: usize = 12;
+const PLACES: usize = 6;
 
 #[derive(Debug, Default)]
 struct Running {
@@ -85,7 +85,7 @@ pub(crate) fn take() {
 
 /// Takes this test's turn for measuring, before it starts anything: for one that mostly waits.
 pub(crate) fn measured() {
-    take_for_measuring(PLACES / 4);
+    take_for_measuring(PLACES / 3);
 }
 
 /// [`measured`], for one that has logins going on all the time.

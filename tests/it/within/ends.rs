@@ -13,7 +13,7 @@ use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Issuer, Signer};
 use crate::harness::turn::measured;
-use crate::harness::{eventually, servers};
+use crate::harness::{eventually, eventually_async, servers};
 use crate::jwt::add_to_config;
 use crate::nkey;
 use crate::transports::leaf::{self, Leaf};
@@ -124,7 +124,10 @@ async fn of_a_leaf_node(open: &Open) {
     let admin = open.roomy_tenant("alice");
     let edge = open.user_add("alice", "edge", &["--kind", "bb", "--policy", "admin"]);
     let Login::Password(user, password) = &edge else { unreachable!("a password") };
-    let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
+    let hub = eventually_async("the hub's client", || async {
+        client::connect(&open.url(), &admin, "_INBOX").await.ok()
+    });
+    let hub = hub.await;
     let leaf = Leaf::start(&leaf::remote(open, &format!("{user}:{password}@")));
     leaf::hears(&hub, &leaf.client().await, "orders.created").await;
     assert!(!leaf.log().contains("Authorization Violation"));
