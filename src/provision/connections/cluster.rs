@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Request, RequestErrorKind};
 use futures_util::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -64,6 +65,10 @@ pub(super) struct Inhabited {
     pub(super) accounts: BTreeMap<String, BTreeSet<String>>,
     pub(super) silent: BTreeSet<String>,
 }
+
+/// For how long peers that have missed a server's last word count it, beside the one that has come
+/// back in its place (`checkRemoteServers` of the server's `events.go`).
+const COUNTED: SignedDuration = SignedDuration::from_mins(4);
 
 /// What a server is called of which nothing is known but that it is there.
 const UNNAMED: &str = "(name unknown)";
@@ -129,13 +134,16 @@ impl Cluster {
         }
         let expected = expected(&present);
         let gateways = present.values().any(|one| !one.statsz.gateways.is_empty());
+        let young = present.values().filter(|one| one.is_young()).count();
         let servers: BTreeSet<String> = present.into_keys().collect();
         let mut absent = BTreeSet::new();
         if servers.len() < expected {
-            absent = match self.linked(&servers).await? {
-                Some(linked) if !gateways => linked.difference(&servers).cloned().collect(),
-                _ => BTreeSet::from([UNNAMED.to_owned()]),
-            };
+            let linked = if gateways { None } else { self.linked(&servers).await? };
+            let explained = linked.as_ref().map_or(0, |_| young);
+            absent.extend(linked.unwrap_or_default().difference(&servers).cloned());
+            if servers.len() + absent.len() + explained < expected {
+                absent.insert(UNNAMED.to_owned());
+            }
         }
         if !absent.is_empty() {
             tracing::warn!(present = servers.len(), expected, "not all servers answer");
@@ -147,20 +155,21 @@ impl Cluster {
     }
 
     /// The servers to which these have routes; `None` where others may be linked otherwise, or one
-    /// of these does not say. Peers count a server that has ended for up to four minutes where they
-    /// have missed its last word (`checkRemoteServers` of the server's `events.go`), but have no route
-    /// to it.
+    /// of these does not say. A server that is counted and has no route has ended, or is cut off: it
+    /// is missed unless one that began since then explains it ([`COUNTED`]).
     async fn linked(
         &self,
         servers: &BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
-        let all = |count: usize| count >= servers.len();
-        let routes: BTreeMap<String, Routes> = self
-            .broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", ANSWER, |found| all(found.len()))
-            .await?;
-        let leafs: BTreeMap<String, Leafs> = self
-            .broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", ANSWER, |found| all(found.len()))
-            .await?;
+        let count = servers.len();
+        let (routes, leafs) = futures_util::future::try_join(
+            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", ANSWER, |found| {
+                found.len() >= count
+            }),
+            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", ANSWER, |found| found.len() >= count),
+        )
+        .await?;
+        let (routes, leafs): (BTreeMap<String, Routes>, BTreeMap<String, Leafs>) = (routes, leafs);
         let heard = |server: &String| {
             routes.contains_key(server)
                 && leafs.get(server).is_some_and(|one| one.data.leafnodes == 0)
@@ -294,12 +303,29 @@ struct FromServer {
 
 #[derive(Deserialize)]
 struct Presence {
+    server: PresentServer,
     #[serde(default)]
     statsz: Statsz,
 }
 
+#[derive(Deserialize)]
+struct PresentServer {
+    #[serde(default)]
+    time: Timestamp,
+}
+
+impl Presence {
+    /// Whether it began so lately that its peers may count another in its place.
+    fn is_young(&self) -> bool {
+        let age = self.server.time.duration_since(self.statsz.start);
+        !age.is_negative() && age < COUNTED
+    }
+}
+
 #[derive(Default, Deserialize)]
 struct Statsz {
+    #[serde(default)]
+    start: Timestamp,
     #[serde(default)]
     active_servers: usize,
     #[serde(default)]
