@@ -123,10 +123,6 @@ impl Cluster {
         {
             return Ok(present);
         }
-        // Each says how many there are.
-        let expected = |answers: &BTreeMap<String, Presence>| {
-            answers.values().map(|one| one.statsz.active_servers).max().unwrap_or(1).max(1)
-        };
         let enough = |answers: &BTreeMap<String, Presence>| answers.len() >= expected(answers);
         let present = self.broadcast("$SYS.REQ.SERVER.PING", b"", ROLL_CALL, enough).await?;
         if present.is_empty() {
@@ -134,17 +130,12 @@ impl Cluster {
         }
         let expected = expected(&present);
         let gateways = present.values().any(|one| !one.statsz.gateways.is_empty());
-        let young = present.values().filter(|one| one.is_young()).count();
+        let linked = match present.len() < expected && !gateways {
+            true => self.linked(present.keys().cloned().collect()).await?,
+            false => None,
+        };
+        let absent = absent(&present, linked);
         let servers: BTreeSet<String> = present.into_keys().collect();
-        let mut absent = BTreeSet::new();
-        if servers.len() < expected {
-            let linked = if gateways { None } else { self.linked(&servers).await? };
-            let explained = linked.as_ref().map_or(0, |_| young);
-            absent.extend(linked.unwrap_or_default().difference(&servers).cloned());
-            if servers.len() + absent.len() + explained < expected {
-                absent.insert(UNNAMED.to_owned());
-            }
-        }
         if !absent.is_empty() {
             tracing::warn!(present = servers.len(), expected, "not all servers answer");
         }
@@ -155,11 +146,10 @@ impl Cluster {
     }
 
     /// The servers to which these have routes; `None` where others may be linked otherwise, or one
-    /// of these does not say. A server that is counted and has no route has ended, or is cut off: it
-    /// is missed unless one that began since then explains it ([`COUNTED`]).
+    /// of these does not say.
     async fn linked(
         &self,
-        servers: &BTreeSet<String>,
+        servers: BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
         let count = servers.len();
         let (routes, leafs) = futures_util::future::try_join(
@@ -279,6 +269,29 @@ impl Cluster {
     }
 }
 
+/// How many servers there are: each says so.
+fn expected(present: &BTreeMap<String, Presence>) -> usize {
+    present.values().map(|one| one.statsz.active_servers).max().unwrap_or(1).max(1)
+}
+
+/// Those that are counted and do not answer, by the routes of those that do (`linked`, where they are
+/// known). One with a route hangs. One without has ended, or is cut off: it is missed unless a server
+/// that began since then explains it ([`COUNTED`]).
+fn absent(
+    present: &BTreeMap<String, Presence>,
+    linked: Option<BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let young = present.values().filter(|one| one.is_young()).count();
+    let explained = linked.as_ref().map_or(0, |_| young);
+    let linked = linked.unwrap_or_default().into_iter();
+    let mut absent: BTreeSet<String> =
+        linked.filter(|server| !present.contains_key(server)).collect();
+    if present.len() + absent.len() + explained < expected(present) {
+        absent.insert(UNNAMED.to_owned());
+    }
+    absent
+}
+
 /// What is sent to servers: JSON, or a JWT.
 pub(in crate::provision) type Payload<'a> = &'a [u8];
 
@@ -377,4 +390,47 @@ struct AccountStat {
     conns: i64,
     #[serde(default)]
     leafnodes: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What servers say that have run for so many seconds, and count so many of each other.
+    fn say(counted: usize, ages: &[(&str, i64)]) -> BTreeMap<String, Presence> {
+        let time: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
+        let say = |&(name, age): &(&str, i64)| {
+            let start = time - SignedDuration::from_secs(age);
+            let presence = json!({ "server": { "time": time },
+                "statsz": { "start": start, "active_servers": counted } });
+            (name.to_owned(), serde_json::from_value(presence).expect("a presence"))
+        };
+        ages.iter().map(say).collect()
+    }
+
+    fn missed(present: &BTreeMap<String, Presence>, linked: Option<&[&str]>) -> Vec<String> {
+        let linked = linked.map(|all| all.iter().map(|&one| one.to_owned()).collect());
+        absent(present, linked).into_iter().collect()
+    }
+
+    #[test]
+    fn who_does_not_answer_is_missed_unless_it_has_ended() {
+        let old = say(3, &[("a", 300), ("b", 300)]);
+        assert_eq!(missed(&old, Some(&["a", "b", "c"])), ["c"], "it hangs");
+        assert_eq!(missed(&old, Some(&["a", "b"])), [UNNAMED], "it is cut off");
+        assert_eq!(missed(&old, None), [UNNAMED], "nobody says who is linked");
+        let back = say(4, &[("a", 300), ("b", 300), ("c", 239)]);
+        assert_eq!(missed(&back, Some(&["a", "b", "c"])), [""; 0], "c stands in its own place");
+        assert_eq!(missed(&back, Some(&["a", "b", "c", "d"])), ["d"], "it hangs all the same");
+        let later = say(4, &[("a", 300), ("b", 300), ("c", 240)]);
+        assert_eq!(missed(&later, Some(&["a", "b", "c"])), [UNNAMED], "c has stood there too long");
+        let all = say(2, &[("a", 1), ("b", 300)]);
+        assert_eq!(missed(&all, None), [""; 0], "all of them answer");
+    }
+
+    #[test]
+    fn a_start_in_the_future_explains_nothing() {
+        let skewed = say(2, &[("a", -5)]);
+        assert_eq!(missed(&skewed, Some(&["a"])), [UNNAMED]);
+    }
 }

@@ -40,6 +40,25 @@ impl Cluster {
         let node = &self.nodes[node];
         eventually("all routes of a node", || (node.routes() == routes).then_some(()));
     }
+
+    /// Parts a running node from the others: it looks for none, and none has its new password. Another
+    /// size of its pool makes it close the routes that it has.
+    pub(crate) fn cut_off(&mut self, node: usize) {
+        self.nodes[node].reload(|conf| {
+            let (before, routes) = conf.rsplit_once("  routes: ").expect("its routes");
+            let (_, after) = routes.split_once('\n').expect("the end of a line");
+            format!(
+                "{before}  routes: []\n  pool_size: 5\n  \
+                 authorization {{ user: nobody, password: knows }}\n{after}"
+            )
+        });
+        eventually("no route to a node", || {
+            let routes = self.nodes.iter().map(NatsServer::routes);
+            let alone =
+                |(at, count)| count == if at == node { 0 } else { routes_of(self.nodes.len() - 1) };
+            routes.enumerate().all(alone).then_some(())
+        });
+    }
 }
 
 /// What a node reports once it knows all others: a pool of three routes and one for the system

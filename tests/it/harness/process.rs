@@ -68,6 +68,11 @@ impl Process {
         self.signal("-CONT");
     }
 
+    /// SIGHUP: it reads its configuration again.
+    pub(crate) fn reload(&self) {
+        self.signal("-HUP");
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status().expect("kill");

@@ -202,6 +202,13 @@ impl NatsServer {
         self.process.thaw();
     }
 
+    /// Changes its configuration, and has it read it again with SIGHUP.
+    pub(crate) fn reload(&mut self, change: impl FnOnce(&str) -> String) {
+        let conf = std::fs::read_to_string(&self.conf).expect("its configuration");
+        std::fs::write(&self.conf, change(&conf)).expect("a configuration");
+        self.process.reload();
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         self.process.terminate();
