@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{ConnectError, ConnectOptions};
 use nats_callout::authn::certificate::{self, name};
@@ -11,13 +11,14 @@ use nats_callout::clock::{Clock as _, SystemClock};
 use rcgen::{CertificateParams, DnType, DnValue, SanType, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::harness::choice::either_mode;
 use crate::harness::client::{Connected, Login, connect_with};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::tls::{Authority, Identity, nameless, subject};
-use crate::harness::{depth, eventually_async, servers};
+use crate::harness::{PATIENCE, depth, eventually_async, servers};
 use crate::login::{echo, inbox_prefix, scenario};
 use crate::nkey::add_user;
 
@@ -210,26 +211,27 @@ async fn who_is_not_certified_is_refused(verifying: &Verifying) {
     verifying.refused(&alice, "user_suspended").await;
 }
 
-/// A connection by a certificate that ends soon.
-async fn shortly(verifying: &Verifying) -> Connected {
+/// How long a certificate lives that ends soon.
+const LIFE: Duration = Duration::from_secs(20);
+
+/// A connection by a certificate that ends soon, which does not outlive it.
+async fn shortly(verifying: &Verifying) -> JoinHandle<()> {
     let Verifying { deployment, authority, .. } = verifying;
     add_user(deployment, "one", "short", &["--certificate", "short.example.com"]);
     let mut short = with_dns("short.example.com");
-    let ends = SystemClock.now().unsigned_abs() + 20;
+    let begun = Instant::now();
+    let ends = SystemClock.now().unsigned_abs() + LIFE.as_secs();
     short.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(ends);
     let short = authority.client("short", short);
     let connected = verifying.admitted(&short).await;
     connected.round_trip(&echo(deployment.mode, "one")).await;
-    connected
-}
-
-/// It does not outlive the certificate.
-async fn has_ended(connected: &Connected) {
-    eventually_async("the end of the connection", || async {
+    tokio::spawn(async move {
         let expired = |error: &String| error.contains("Authentication Expired");
-        connected.errors().iter().any(expired).then_some(())
+        while !connected.errors().iter().any(expired) {
+            assert!(begun.elapsed() < LIFE + PATIENCE, "it outlives the certificate");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     })
-    .await;
 }
 
 /// The certificate says who may speak to the server; a password, where there is one, who it is.
@@ -263,7 +265,7 @@ async fn certified(mode: Mode) {
     every_kind_of_name_is_a_login(&verifying).await;
     a_password_decides_before_a_certificate(&verifying).await;
     who_is_not_certified_is_refused(&verifying).await;
-    has_ended(&short).await;
+    short.await.expect("it has ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

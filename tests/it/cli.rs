@@ -4,7 +4,7 @@
 pub(crate) mod bench;
 mod ceiling;
 mod doctor;
-mod keys;
+pub(crate) mod keys;
 mod test;
 
 use serde_json::Value;

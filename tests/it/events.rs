@@ -89,7 +89,7 @@ pub(crate) async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
 }
 
 /// Waits until a stream holds so many events, and gives them.
-async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
+pub(crate) async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
     holds_within(PATIENCE, of, stream, count).await
 }
 
@@ -114,7 +114,7 @@ async fn holds_within(
 }
 
 /// Waits until nothing waits to be published.
-async fn published(init: &Initialised) {
+pub(crate) async fn published(init: &Initialised) {
     eventually_async("an empty outbox", || async {
         (init.sql("SELECT count(*) FROM outbox") == "0").then_some(())
     })

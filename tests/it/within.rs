@@ -1,13 +1,12 @@
-//! What is promised within a time, and what must be answered in time under load: the tests that
-//! measure. Each begins with [`measured`](crate::harness::turn::measured), or what says in its place
-//! how much it does itself, and waits until the others are through; the name of this module puts them
-//! last.
+//! What is promised within a time, and what must be answered in time under load. A test that measures
+//! begins with [`measured`](crate::harness::turn::measured), or what says in its place how much it does
+//! itself, and waits until the others are through; the name of this module puts them last.
 
 pub(crate) mod changes;
 mod ends;
+mod events;
 mod faults;
+mod refusals;
 mod store;
 mod under_load;
 mod watchdog;
-
-pub(crate) use self::under_load::{files, generations};

@@ -1,12 +1,20 @@
 //! BB asks a tenant with an own account and is answered, where the tenant's row says `answers`;
 //! what that costs stands in the account ANSWERS and in no other.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::DirEntry;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
+use nats_callout::keys::OperatorId;
+use nats_callout::protocol::claims::AccountBody;
+use nats_callout::protocol::jwt::Parsed;
 
 use super::{App, Backend, Isolation, answer, next};
+use crate::events;
 use crate::harness::choice::on_both_databases;
 use crate::harness::client::Connected;
 use crate::harness::cluster::Cluster;
@@ -37,8 +45,7 @@ async fn notified(init: &Initialised, backend: &Backend, app: &App) {
     let start = Instant::now();
     let mut ear = app.notifications().await;
     loop {
-        // The server writes an account down before it does what that says.
-        let begun = Timestamp::now() - Duration::from_secs(1);
+        let before = settled_accounts(init);
         let mut heard = Vec::new();
         for round in 0..3 {
             backend.notify(&app.id, &round.to_string()).await;
@@ -52,23 +59,31 @@ async fn notified(init: &Initialised, backend: &Backend, app: &App) {
         while let Some(Some(message)) = ear.next().now_or_never() {
             heard.push(String::from_utf8_lossy(&message.payload).into_owned());
         }
-        if heard == ["0", "1", "2"] {
+        if accounts(init).is_some_and(|after| after == before) {
+            assert_eq!(heard, ["0", "1", "2"], "{}", app.id);
             return;
         }
-        assert!(was_delivered_since(init, begun), "{}: {heard:?}", app.id);
         heard.dedup();
         assert_eq!(heard, ["0", "1", "2"], "{}", app.id);
         assert!(start.elapsed() < PATIENCE, "{}: accounts are delivered all the time", app.id);
     }
 }
 
-/// Whether the server has been given an account since then.
-fn was_delivered_since(init: &Initialised, then: Timestamp) -> bool {
-    let then = SystemTime::from(then);
+/// When the server was last given each account; nothing while it is given one.
+fn accounts(init: &Initialised) -> Option<BTreeMap<OsString, SystemTime>> {
     let files = std::fs::read_dir(init.dir().join("accounts")).expect("a folder");
-    // A file may be replaced while it is looked at.
-    files.flatten().any(|file| {
-        file.metadata().and_then(|it| it.modified()).map_or(true, |modified| modified >= then)
+    let when = |file: io::Result<DirEntry>| {
+        let file = file?;
+        Ok((file.file_name(), file.metadata()?.modified()?))
+    };
+    files.map(when).collect::<io::Result<_>>().ok()
+}
+
+/// [`accounts`] once the server has had time to do what they say: it writes them down before.
+fn settled_accounts(init: &Initialised) -> BTreeMap<OsString, SystemTime> {
+    eventually("a second in which no account is delivered", || {
+        let then = SystemTime::from(Timestamp::now() - Duration::from_secs(1));
+        accounts(init).filter(|accounts| accounts.values().all(|given| *given < then))
     })
 }
 
@@ -151,6 +166,29 @@ on_both_databases! {
     }
 }
 
+/// Has one tenant more answer, and waits until so many instances have seen so: each of them delivers
+/// the account that joins the list before it writes that.
+async fn all_look_again(deployment: &Deployment, backend: &Backend, instances: usize) {
+    let last = App::add(deployment, "last", Isolation::Own, &[]).await;
+    let account = deployment.sql("SELECT account FROM tenant_accounts WHERE tenant_id = 'last'");
+    let system = events::login(deployment, Mode::Operator, "sys").await;
+    let delivered = system.client.subscribe("$SYS.REQ.CLAIMS.UPDATE");
+    let mut delivered = delivered.await.expect("subscribes");
+    system.round_trip(&system.client.new_inbox()).await;
+    deployment.sql("UPDATE tenants SET answers = true WHERE id = 'last'");
+    let mut seen = 0;
+    while seen < instances {
+        let message = tokio::time::timeout(PATIENCE, delivered.next()).await.expect("a delivery");
+        let message = message.expect("the connection is open");
+        let token = std::str::from_utf8(&message.payload).expect("a JWT");
+        let (claims, _) =
+            Parsed::<AccountBody>::parse(token).unwrap().verify::<OperatorId>().unwrap();
+        seen += usize::from(claims.subject == account);
+    }
+    let _answering = last.answering().await;
+    assert_eq!(answer(backend, "last").await, "answer of last");
+}
+
 /// Several instances write one list: none of them loses what another has added.
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_agree_on_the_list() {
@@ -176,9 +214,8 @@ async fn instances_agree_on_the_list() {
     for app in &apps {
         assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
     }
-    // And so it stays: each has asked the servers after its last writing, and looked at the table
-    // again by then, of which nobody hears where nothing differs.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // And so it stays, when each has looked at the table once more.
+    all_look_again(&deployment, &backend, 3).await;
     for app in &apps {
         assert_eq!(answer(&backend, &app.id).await, format!("answer of {}", app.id));
         notified(&deployment, &backend, app).await;

@@ -7,9 +7,9 @@ mod powers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Subscriber};
+use async_nats::{HeaderMap, Request, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation, next, silent};
 use crate::harness::PATIENCE;
@@ -301,6 +301,20 @@ async fn message_ids_of_others_suppress_nothing() {
     }
 }
 
+/// Returns once a message is gone that was sent after all others and lived for two seconds: one with a
+/// life of one second would be gone by then, and a schedule would have run.
+async fn two_seconds_pass(backend: &Backend) {
+    let bb = &backend.connected;
+    let stream = json!({ "name": "CLOCK", "subjects": ["clock"], "storage": "file",
+        "allow_msg_ttl": true });
+    bb.jetstream("$JS.API.STREAM.CREATE.CLOCK", &stream).await;
+    let message = Request::new().headers(headers(&[("Nats-TTL", "2s")])).payload("tick".into());
+    let kept = bb.client.send_request("clock", message).await.expect("an answer").payload;
+    let kept: Value = serde_json::from_slice(&kept).expect("json");
+    assert_eq!(kept["stream"], "CLOCK", "{kept}");
+    backend.holds("CLOCK", 0).await;
+}
+
 /// Headers of every kind that a server or JetStream acts upon.
 async fn headers_reach_no_other_tenant(field: &mut Field) {
     let victim = format!("user.{}.Events", field.victims[0].id);
@@ -336,9 +350,7 @@ async fn headers_reach_no_other_tenant(field: &mut Field) {
             }
         }
     }
-    // A message with a life of one second would be gone by then, and a schedule would have run:
-    // where the server takes no notice of either there is nothing to wait for.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    two_seconds_pass(&field.backend).await;
     field.unharmed().await;
     // Everyone's next event comes as if nothing had been.
     for app in field.attackers.iter().chain(&field.victims) {

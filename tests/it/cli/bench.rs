@@ -128,7 +128,7 @@ fn without_the_service_every_login_is_refused(deployment: &mut Deployment) {
 fn an_interrupted_bench_reports_and_cleans_up(deployment: &Deployment) {
     let mut child = service::program()
         .args(["--json", "--config", deployment.config().to_str().unwrap()])
-        .args(["bench", "--duration", "10m", "-c", "2"])
+        .args(["bench", "--duration", "10m", "-c", depth("2", "5")])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -174,7 +174,8 @@ fn a_sound_deployment_and_what_can_break_in_operator_mode() {
     let findings = Findings::of(&deployment);
     findings.fail_only(&["instances", "refusal"]);
     findings.has("refusal", "fail", &["s for its refusal", "nats-callout serve"]);
-    assert!(findings.seconds_of_a_refusal() >= 2.0, "{:#?}", findings.0);
+    // It gives up after eight.
+    assert!((2.0..8.0).contains(&findings.seconds_of_a_refusal()), "{:#?}", findings.0);
     findings.has("xkey", "ok", &[]);
 
     deployment.server.stop();

@@ -2,9 +2,36 @@
 //! [`within::under_load`](crate::within::under_load).
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
-use crate::harness::deployment::{Deployment, Mode};
-use crate::within::{files, generations};
+use serde_json::Value;
+
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+
+/// The public keys of a key, by their state.
+pub(crate) fn generations(init: &Initialised, key: &str) -> Vec<(String, String)> {
+    let list = init.cli(&["--json", "keys", "list"]).success().json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    list["generations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["key"] == key)
+        .map(|row| (text(&row["state"]), text(&row["public"])))
+        .collect()
+}
+
+/// All files below the folder of keys.
+pub(crate) fn files(init: &Initialised) -> Vec<PathBuf> {
+    let keys = init.dir().join("keys");
+    let mut found = Vec::new();
+    for folder in [keys.clone(), keys.join("offline")] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        found.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+    }
+    found.sort();
+    found
+}
 
 #[test]
 fn the_plan_says_what_changes_and_what_it_costs_and_changes_nothing() {

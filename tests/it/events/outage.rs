@@ -1,4 +1,5 @@
-//! Exactly once, whatever dies: the server, the service at any point, one of two instances.
+//! Exactly once, whatever dies: the server, or the service at any point. (How soon another instance
+//! takes over is in `within::events`.)
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -66,32 +67,6 @@ on_both_databases! {
         deployment.service.restart();
         published(&deployment).await;
         holds(&auth, "AUTH_EVENTS", 2).await;
-    }
-
-    /// Two instances: one publishes at a time, and when it is killed, the other takes over once its
-    /// turn is over, which lasts seconds.
-    async fn another_instance_takes_over() {
-        let mut deployment = Deployment::start(Mode::Operator);
-        let auth = login(&deployment, Mode::Operator, "auth").await;
-        let mut second = deployment.another_service();
-        deployment.sql("INSERT INTO tenants (id, name) VALUES ('0', 'A')");
-        published(&deployment).await;
-        let holder = deployment.sql("SELECT holder FROM leases");
-        assert!(!holder.is_empty());
-        // Whoever it is: both orders are seen over the runs.
-        deployment.service.kill9();
-        let left = deployment.sql("SELECT left_ms FROM lease_records");
-        assert!(left.parse::<i64>().expect("a number") < 10_000, "the turn of the dead: {left} ms");
-        deployment.sql("INSERT INTO tenants (id, name) VALUES ('1', 'A')");
-        holds(&auth, "AUTH_EVENTS", 2).await;
-        deployment.service.restart();
-        second.kill9();
-        deployment.sql("INSERT INTO tenants (id, name) VALUES ('2', 'A')");
-        holds(&auth, "AUTH_EVENTS", 3).await;
-        // A stop gives the turn back: nobody waits.
-        published(&deployment).await;
-        assert!(deployment.service.stop().success());
-        assert_eq!(deployment.sql("SELECT count(*) FROM leases"), "0");
     }
 
     /// Changes by plain SQL without an end, and the service killed every second: every change is

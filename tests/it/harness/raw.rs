@@ -31,6 +31,17 @@ pub(crate) fn connect_signed(port: u16, sign: impl FnOnce(&str) -> Value) -> Ver
     answer(port, sign).expect("a server that answers").0
 }
 
+/// [`connect`]: how it ended, and the server's number of the connection.
+pub(crate) fn connect_numbered(port: u16, credentials: &Value) -> (Verdict, u64) {
+    let mut number = 0;
+    let noted = |info: &Value| {
+        number = info["client_id"].as_u64().expect("a number");
+        credentials.clone()
+    };
+    let (verdict, _) = answer(port, noted).expect("a server that answers");
+    (verdict, number)
+}
+
 fn answer(port: u16, credentials: impl FnOnce(&Value) -> Value) -> io::Result<(Verdict, Duration)> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;

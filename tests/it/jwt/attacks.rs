@@ -35,10 +35,15 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, 0x82, length[0], length[1]], content].concat()
 }
 
-fn forgeries(bench: &Bench) {
+/// A JWT that admits nobody: what is wrong with it, itself, and the reason of its refusal.
+pub(crate) type Forgery = (String, String, &'static str);
+
+/// What can be made of a JWT of `shop` without its issuer's key.
+pub(crate) fn forgeries(bench: &Bench) -> Vec<Forgery> {
     let (issuer, signer) = (&bench.issuer, &bench.signer);
+    let mut all = Vec::new();
+    let mut forge = |what: &str, token: String, reason| all.push((what.to_owned(), token, reason));
     let sound = bench.jwt("shop");
-    bench.admits(&sound);
     let claims = issuer.claims("shop");
     let header = |changes: Value| {
         let mut header = signer.header();
@@ -50,9 +55,9 @@ fn forgeries(bench: &Bench) {
 
     for alg in ["none", "None", "NONE", "nOnE", ""] {
         let message = unsigned(&header(json!({ "alg": alg })), &claims);
-        bench.refuses(alg, &format!("{message}."), "invalid_token");
+        forge(alg, format!("{message}."), "invalid_token");
         let signature = sound.rsplit('.').next().unwrap();
-        bench.refuses(alg, &format!("{message}.{signature}"), "invalid_token");
+        forge(alg, format!("{message}.{signature}"), "invalid_token");
     }
 
     // The public key, in every form in which it might be taken for a secret.
@@ -69,20 +74,20 @@ fn forgeries(bench: &Bench) {
         b"",
     ] {
         let forged = sign_with_secret(secret, &hs256, &claims);
-        bench.refuses("HS256 with the public key", &forged, "invalid_token");
+        forge("HS256 with the public key", forged, "invalid_token");
     }
 
     let parts: Vec<&str> = sound.split('.').collect();
     let admin = URL_SAFE_NO_PAD.encode(issuer.claims("admin").to_string());
     let swapped = format!("{}.{admin}.{}", parts[0], parts[2]);
-    bench.refuses("a swapped payload", &swapped, "invalid_token");
+    forge("a swapped payload", swapped, "invalid_token");
     let algorithm = URL_SAFE_NO_PAD.encode(header(json!({ "alg": "PS256" })).to_string());
     let confused = format!("{algorithm}.{}.{}", parts[1], parts[2]);
-    bench.refuses("another algorithm of the same key", &confused, "invalid_token");
-    bench.refuses("no signature", &format!("{}.{}.", parts[0], parts[1]), "invalid_token");
+    forge("another algorithm of the same key", confused, "invalid_token");
+    forge("no signature", format!("{}.{}.", parts[0], parts[1]), "invalid_token");
 
     let attacker = Signer::new("first", Algorithm::RS256);
-    bench.refuses("another key of the same id", &attacker.sign(&claims), "invalid_token");
+    forge("another key of the same id", attacker.sign(&claims), "invalid_token");
 
     for (claim, value, reason) in [
         ("aud", json!("other"), "invalid_token"),
@@ -99,7 +104,7 @@ fn forgeries(bench: &Bench) {
         ("iss", Value::Null, "unknown_issuer"),
     ] {
         let forged = bench.jwt_with("shop", claim, value.clone());
-        bench.refuses(&format!("{claim} = {value}"), &forged, reason);
+        forge(&format!("{claim} = {value}"), forged, reason);
     }
     for changes in [
         json!({ "crit": ["exp"] }),
@@ -107,17 +112,17 @@ fn forgeries(bench: &Bench) {
         json!({ "typ": "logout+jwt" }),
     ] {
         let forged = signer.sign_with(&header(changes.clone()), &claims);
-        bench.refuses(&changes.to_string(), &forged, "invalid_token");
+        forge(&changes.to_string(), forged, "invalid_token");
     }
-    bench.admits(&sound);
+    all
 }
 
-/// What a header says of its own key is not looked at, and nobody is asked.
-fn keys_in_the_header_are_ignored(bench: &Bench) {
-    bench.admits(&bench.jwt("shop"));
+/// JWTs that bring a key of their own along, or say that it is at `evil`.
+pub(crate) fn with_keys_in_the_header(bench: &Bench, evil: &Issuer) -> Vec<Forgery> {
     let attacker = Signer::new("evil", Algorithm::RS256);
-    let evil = Issuer::start(&[&attacker]);
+    evil.serve(&[&attacker]);
     let claims = bench.issuer.claims("shop");
+    let mut all = Vec::new();
     for key_id in ["evil", "first"] {
         for changes in [
             json!({ "jku": evil.jwks_url() }),
@@ -132,13 +137,40 @@ fn keys_in_the_header_are_ignored(bench: &Bench) {
                 header[name] = value.clone();
             }
             let forged = attacker.sign_with(&header, &claims);
-            bench.refuses(&header.to_string(), &forged, "invalid_token");
+            all.push((header.to_string(), forged, "invalid_token"));
         }
     }
+    all
+}
+
+/// JWTs that name keys that nobody knows.
+pub(crate) fn of_unknown_keys(bench: &Bench, count: usize) -> Vec<String> {
+    let attacker = Signer::new("unknown", Algorithm::RS256);
+    let claims = bench.issuer.claims("shop");
+    let forge = |number| {
+        let mut header = attacker.header();
+        header["kid"] = json!(format!("unknown-{number}"));
+        attacker.sign_with(&header, &claims)
+    };
+    (0..count).map(forge).collect()
+}
+
+fn are_refused(bench: &Bench, all: Vec<Forgery>) {
+    bench.admits(&bench.jwt("shop"));
+    for (what, forged, reason) in all {
+        bench.refuses(&what, &forged, reason);
+    }
+    bench.admits(&bench.jwt("shop"));
+}
+
+/// What a header says of its own key is not looked at, and nobody is asked.
+fn keys_in_the_header_are_ignored(bench: &Bench) {
+    let evil = Issuer::start(&[]);
+    are_refused(bench, with_keys_in_the_header(bench, &evil));
     // A sound JWT with such a header is sound.
     let mut header = bench.signer.header();
     header["jku"] = json!(evil.jwks_url());
-    bench.admits(&bench.signer.sign_with(&header, &claims));
+    bench.admits(&bench.signer.sign_with(&header, &bench.issuer.claims("shop")));
     assert_eq!(evil.asked(), [""; 0]);
 }
 
@@ -146,20 +178,15 @@ fn keys_in_the_header_are_ignored(bench: &Bench) {
 /// them is refused: in the log is what we decided, in time.
 fn a_flood_of_unknown_keys_reaches_no_issuer(bench: &Bench) {
     bench.admits(&bench.jwt("shop"));
+    let flood = of_unknown_keys(bench, 80);
     let refused = || reasons(&bench.deployment, "invalid_token");
     let (fetched, refused_before) = (bench.issuer.fetches(), refused());
     let begun = std::time::Instant::now();
     let port = bench.deployment.server.port();
-    let attacker = Signer::new("unknown", Algorithm::RS256);
     std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let attacker = &attacker;
+        for some in flood.chunks(10) {
             scope.spawn(move || {
-                for turn in 0..10 {
-                    let mut header = attacker.header();
-                    header["kid"] = json!(format!("unknown-{thread}-{turn}"));
-                    let claims = bench.issuer.claims("shop");
-                    let forged = attacker.sign_with(&header, &claims);
+                for forged in some {
                     let (verdict, _) = raw::connect(port, &json!({ "auth_token": forged }));
                     assert_ne!(verdict, Verdict::Admitted);
                 }
@@ -178,7 +205,7 @@ fn attacks(mode: Mode) {
     let known = [("kc", Algorithm::RS256, ""), ("flooded", Algorithm::RS256, "")];
     let [bench, flooded] = Bench::all(mode, known);
     bench.deployment.tenant_add("shop", &[]);
-    forgeries(&bench);
+    are_refused(&bench, forgeries(&bench));
     keys_in_the_header_are_ignored(&bench);
     a_flood_of_unknown_keys_reaches_no_issuer(&flooded);
 }

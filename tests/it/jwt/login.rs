@@ -1,6 +1,8 @@
 //! Who logs in: users of the table, from clients of several languages, with a token or in the place
 //! of a password, by every kind of key and every place of it.
 
+use std::time::Instant;
+
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::issuer::{Issuer, Signer, seconds_from_now, sign_with_secret};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::service::Service;
-use crate::harness::{depth, eventually, servers, write_private};
+use crate::harness::{PATIENCE, depth, eventually, servers, write_private};
 use crate::within::changes::crowd::Held;
 
 fn scenario(mode: Mode) -> Scenario {
@@ -84,11 +86,18 @@ async fn users_of_the_table(mode: Mode) {
     bench.deployment.tenant_add("shop", &[]);
     bench.deployment.tenant_add("other", &[]);
 
+    let begun = Instant::now();
     let ending = brief.jwt_with("shop", "exp", json!(seconds_from_now(8)));
     let mut held = Held::connect(bench.deployment.server.port(), &Login::Token(ending.clone()));
+    let closed = std::thread::spawn(move || {
+        held.wait_closed();
+        begun.elapsed()
+    });
     the_command_test(&bench);
     languages(&bench).await;
-    held.wait_closed();
+    // Well before the end of a grant that the JWT does not bound.
+    let closed = closed.join().expect("it ends");
+    assert!(closed < PATIENCE, "{closed:?}");
     brief.refuses("it has ended", &ending, "token_expired");
 }
 

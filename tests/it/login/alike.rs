@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::states::{self, PASSWORD, States};
 
@@ -15,17 +15,6 @@ use crate::http::value;
 
 fn metric(deployment: &Deployment, series: &str) -> f64 {
     value(&http::get(deployment.http(), "/metrics").expect("an answer").body, series)
-}
-
-/// Tokens in place of a password: they are looked up, and hashed nowhere.
-fn tokens(states: &States) -> Vec<(&'static str, &'static str, Value)> {
-    let token = |user: &str, n: usize| json!({"user": user, "pass": states.tokens[n].expose()});
-    vec![
-        ("token of another user", "unknown_token", token("bob", 0)),
-        ("token of a suspended user", "user_suspended", token("suspended", 1)),
-        ("expired token", "token_expired", token("bob", 2)),
-        ("unknown token", "unknown_token", token("alice", 3)),
-    ]
 }
 
 /// What a server logs about a refused client, without what differs between any two clients.
@@ -53,7 +42,8 @@ fn all_alike(mode: Mode) {
     let port = deployment.server.port();
     let hashes = || metric(deployment, "nats_callout_hashing_done_total");
     let cases = states::passwords().into_iter().map(|case| (case, 1.0));
-    let cases: Vec<_> = cases.chain(tokens(&states).into_iter().map(|case| (case, 0.0))).collect();
+    let cases: Vec<_> =
+        cases.chain(states::tokens(&states).into_iter().map(|case| (case, 0.0))).collect();
     let (mut words, mut line) = (None, None);
     // Once as a stranger, and once more when the row may be cached.
     for round in 0..2 {

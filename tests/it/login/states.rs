@@ -80,3 +80,14 @@ pub(crate) fn passwords() -> Vec<(&'static str, &'static str, Value)> {
         ("user with a control character", "unknown_user", right("a\tb")),
     ]
 }
+
+/// Refusals of tokens in the place of a password: they are looked up, and hashed nowhere.
+pub(crate) fn tokens(states: &States) -> Vec<(&'static str, &'static str, Value)> {
+    let token = |user: &str, n: usize| json!({"user": user, "pass": states.tokens[n].expose()});
+    vec![
+        ("token of another user", "unknown_token", token("bob", 0)),
+        ("token of a suspended user", "user_suspended", token("suspended", 1)),
+        ("expired token", "token_expired", token("bob", 2)),
+        ("unknown token", "unknown_token", token("alice", 3)),
+    ]
+}

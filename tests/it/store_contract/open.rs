@@ -1,4 +1,5 @@
-//! Opening an SQLite file: its modes, its schema, several at once, and what is wrong with it.
+//! Opening an SQLite file: its modes, its schema, and what is wrong with it. (Several at once are in
+//! `within::store`.)
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
@@ -23,7 +24,7 @@ async fn refusal(path: &Path) -> String {
 }
 
 /// The real program on a file, as another process: lists the tenants.
-fn list(config: &Path, file: &SqliteFile) -> Command {
+pub(crate) fn list(config: &Path, file: &SqliteFile) -> Command {
     let mut command = service::program();
     command.arg("--config").arg(config).arg("list").env("NATS_CALLOUT_DATABASE_URL", file.url());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,31 +83,6 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
     store.ping().await.unwrap();
     assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
     assert_eq!(db.run("SELECT version FROM schema_version").await, ["9999"]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_open_one_new_file_at_once() {
-    let file = SqliteFile::new();
-    let init = Initialised::on(Mode::Config, Table::Default);
-    let others: Vec<_> = (0..6).map(|_| list(&init.config(), &file).spawn().unwrap()).collect();
-    let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let url = file.url();
-            tokio::spawn(async move {
-                let store = SqliteStore::open(&url, &patient()).await.unwrap();
-                store.ping().await
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap().unwrap();
-    }
-    for other in others {
-        let output = other.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
-    let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
-    assert_eq!(versions, ["6"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Opening a PostgreSQL database: its schema, several at once, TLS, and what is wrong with it.
+//! Opening a PostgreSQL database: its schema, TLS, and what is wrong with it. (Several at once are in
+//! `within::store`.)
 
 use std::process::Command;
 use std::time::Duration;
@@ -103,22 +104,6 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
         assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
         assert_eq!(store.ping().await.unwrap(), 9999);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_open_one_new_database_at_once() {
-    let database = database();
-    let tasks: Vec<_> = (0..12)
-        .map(|_| {
-            let url = database.url();
-            tokio::spawn(async move { open_patiently(&url).await.ping().await })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap().unwrap();
-    }
-    let twice = "SELECT count(*) - count(DISTINCT version) FROM _sqlx_migrations";
-    assert_eq!(database.psql(twice), "0\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,12 +8,11 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::changes::crowd::Held;
-use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Issuer, Signer};
 use crate::harness::turn::measured;
-use crate::harness::{eventually, eventually_async, servers};
+use crate::harness::{depth, eventually, eventually_async, servers};
 use crate::jwt::add_to_config;
 use crate::nkey;
 use crate::transports::leaf::{self, Leaf};
@@ -139,7 +138,11 @@ async fn of_a_leaf_node(open: &Open) {
     hub.round_trip("orders.last").await;
 }
 
-async fn closed(mode: Mode) {
+/// A tenant, and whether it has an account of its own.
+const SHARED: (&str, &str) = ("shop", "shared");
+const OWN: (&str, &str) = ("stall", "account");
+
+async fn closed(mode: Mode, tenants: &[(&str, &str)]) {
     let signer = Signer::new("first", Algorithm::RS256);
     let issuer = Issuer::start(&[&signer]);
     let lines = "users = \"policy\"\ntenant_claim = \"org\"\nclaims = [\"realm_access.roles\"]";
@@ -149,18 +152,21 @@ async fn closed(mode: Mode) {
         add_to_config(init, &table);
     });
     let guests = Guests { open: &open, issuer: &issuer, signer: &signer };
-    guests.go_with_their_tenant("shop", "shared");
-    if mode == Mode::Operator {
-        guests.go_with_their_tenant("stall", "account");
+    for (id, isolation) in tenants {
+        guests.go_with_their_tenant(id, isolation);
     }
     by_nkey(&open).await;
     of_a_leaf_node(&open).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time() {
+async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time_in_operator_mode() {
     measured();
-    for mode in either_mode() {
-        closed(mode).await;
-    }
+    closed(Mode::Operator, depth(&[OWN][..], &[SHARED, OWN])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_guests_nkeys_and_leaf_nodes_end_in_time_in_config_mode() {
+    measured();
+    closed(Mode::Config, &[SHARED]).await;
 }

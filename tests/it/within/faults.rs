@@ -29,7 +29,9 @@ const FAULT: Duration = Duration::from_secs(3);
 const RECOVERY: Duration = Duration::from_secs(2);
 
 /// How long logins go on after a fault: some of them begin when everything has to work.
-const AFTER: Duration = RECOVERY.saturating_add(Duration::from_millis(500));
+fn after() -> Duration {
+    RECOVERY + depth(Duration::from_millis(500), Duration::from_secs(1))
+}
 
 /// Between two logins of each kind.
 fn pace() -> Duration {
@@ -59,7 +61,7 @@ struct Users {
 impl Users {
     /// Those of the fault of this number, on a deployment that has been through others.
     fn new(deployment: &Deployment, fault: usize) -> Self {
-        let count = 2 * ((FAULT + AFTER).as_millis() / pace().as_millis()) as usize;
+        let count = 2 * ((FAULT + after()).as_millis() / pace().as_millis()) as usize;
         let tokens: Vec<Token> = (0..count).map(|_| Token::generate().expect("a token")).collect();
         let (one, gone) = (format!("one-{fault}"), format!("gone-{fault}"));
         let admin = deployment.tenant_add(&one, &[]);
@@ -150,7 +152,7 @@ fn observe<G>(name: &str, deployment: &Deployment, begin: impl FnOnce() -> G, en
         let (cached, uncached, wrong) = (&cached, &uncached, &wrong);
         let mut newcomers = users.uncached.iter();
         let mut round = 0;
-        while fault.is_some() || over.elapsed() < AFTER {
+        while fault.is_some() || over.elapsed() < after() {
             if begun.elapsed() >= FAULT
                 && let Some((fault, end)) = fault.take()
             {

@@ -7,5 +7,3 @@ mod keys;
 pub(super) mod load;
 mod policies;
 mod service;
-
-pub(crate) use self::keys::{files, generations};

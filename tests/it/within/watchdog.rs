@@ -1,7 +1,8 @@
 //! An instance that hangs with its connections open (SIGSTOP, a paused machine) stays in the queue
 //! group, and swallows the requests that it is given, until the other instances close its
-//! connection.
+//! connection. One that goes on before that answers those whose clients still wait.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::under_load::load::{Load, failed};
@@ -14,6 +15,9 @@ use crate::harness::{depth, eventually};
 /// How long an instance that hangs may swallow requests.
 const BOUND: Duration = Duration::from_secs(10);
 
+/// What is answered sooner than this, a server has not refused by itself.
+const IN_TIME: Duration = Duration::from_millis(1_500);
+
 fn swallows_no_longer_than_the_bound(mode: Mode) {
     let deployment = Deployment::start(mode);
     let login = deployment.tenant_add("one", &[]).connect_fields();
@@ -21,11 +25,11 @@ fn swallows_no_longer_than_the_bound(mode: Mode) {
     let port = deployment.server.port();
     let second = deployment.another_service();
     // Both of them know both.
-    for _ in 0..30 {
+    for _ in 0..depth(30, 50) {
         assert_eq!(raw::connect(port, &login).0, Verdict::Admitted);
         assert_eq!(raw::connect(port, &revoked).0, Verdict::Admitted);
     }
-    let load = Load::start(8, &[port], &login);
+    let load = Load::start_resting(Duration::from_millis(20), 8, &[port], &login);
     load.more(50);
     let frozen = Instant::now();
     deployment.freeze(&second);
@@ -69,5 +73,33 @@ fn an_instance_that_hangs_is_given_up() {
     measured();
     for mode in either_mode() {
         swallows_no_longer_than_the_bound(mode);
+    }
+}
+
+/// Stopped for too short a time to be given up, an instance finds requests when it goes on whose
+/// clients still wait. What it knew before is no answer to them.
+#[test]
+fn an_instance_that_was_stopped_briefly_grants_nothing_that_was_revoked_meanwhile() {
+    measured();
+    let deployment = Deployment::start(Mode::Config);
+    let port = deployment.server.port();
+    for turn in 0..depth(2, 5) {
+        let tenant = format!("t{turn}");
+        let fields = deployment.tenant_add(&tenant, &[]).connect_fields();
+        assert_eq!(raw::connect(port, &fields).0, Verdict::Admitted);
+        deployment.freeze(&deployment.service);
+        deployment.sql(&format!("UPDATE users SET status = 'suspended' WHERE name = '{tenant}';"));
+        // A grant is right for a second more.
+        sleep(Duration::from_millis(1_100));
+        let login = std::thread::spawn(move || raw::connect(port, &fields));
+        // Nobody says when the request has come to a process that hangs.
+        sleep(Duration::from_millis(200));
+        let before = deployment.service.log().len();
+        deployment.service.thaw();
+        let (verdict, took) = login.join().unwrap();
+        assert_ne!(verdict, Verdict::Admitted);
+        assert!(took < IN_TIME, "it was answered: {took:?}");
+        let log = deployment.service.log();
+        assert!(log[before..].contains("user_suspended"), "{log}");
     }
 }

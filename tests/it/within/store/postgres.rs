@@ -1,6 +1,6 @@
 //! What a login experiences while PostgreSQL is stopped, frozen, locked or full, and how soon it is
 //! over: whatever is asked has its answer within the time that a login can wait. And how soon a
-//! change is heard of.
+//! change is heard of, and many that open a new database at once.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::harness::postgres::{PostgresDatabase, PostgresServer, database};
-use crate::harness::turn::measured;
+use crate::harness::turn::{measured, measured_under_load};
 use crate::harness::{depth, eventually_async};
 use crate::store_contract::ALICE;
 use crate::store_contract::postgres_open::refusal;
@@ -65,6 +65,26 @@ async fn recovers(store: &PostgresStore) {
 /// What is new, in the order in which it was written.
 async fn changes(store: &PostgresStore) -> Vec<Change> {
     store.news().await.unwrap().changes
+}
+
+/// Each of them in the time that opening waits for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_one_new_database_at_once() {
+    measured_under_load();
+    let database = database();
+    let tasks: Vec<_> = (0..12)
+        .map(|_| {
+            let url = database.url();
+            tokio::spawn(async move {
+                PostgresStore::open(&url, &StoreOptions::default()).await.unwrap().ping().await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let twice = "SELECT count(*) - count(DISTINCT version) FROM _sqlx_migrations";
+    assert_eq!(database.psql(twice), "0\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

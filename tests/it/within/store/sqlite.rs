@@ -1,5 +1,5 @@
-//! What a login experiences while another program does not let go of the SQLite file, and what other
-//! programs experience while we write.
+//! What a login experiences while another program does not let go of the SQLite file, what other
+//! programs experience while we write, and many that open a new file at once.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,41 @@ use nats_callout::store::{
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::harness::deployment::{Initialised, Mode, Table};
 use crate::harness::depth;
-use crate::harness::turn::measured;
+use crate::harness::turn::{measured, measured_under_load};
+use crate::store_contract::open::list;
 use crate::store_contract::sqlite::{SqliteFile, has_shell, shell};
 use crate::store_contract::{ALICE, Database, bob};
 
 async fn open(file: &SqliteFile) -> SqliteStore {
     SqliteStore::open(&file.url(), &StoreOptions::default()).await.unwrap()
+}
+
+/// Each of them in the time that opening waits for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_one_new_file_at_once() {
+    measured_under_load();
+    let file = SqliteFile::new();
+    let init = Initialised::on(Mode::Config, Table::Default);
+    let others: Vec<_> = (0..6).map(|_| list(&init.config(), &file).spawn().unwrap()).collect();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let url = file.url();
+            tokio::spawn(async move {
+                SqliteStore::open(&url, &StoreOptions::default()).await.unwrap().ping().await
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for other in others {
+        let output = other.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
+    assert_eq!(versions, ["6"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,6 @@ mod config;
 mod operator;
 mod stopped;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,14 +14,14 @@ use crate::harness::client::Login;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::service::Service;
-use crate::harness::{eventually, loudly};
+use crate::harness::{depth, eventually, loudly};
 
 /// How often a step may be asked for again: an instance that did not answer in time is named as one
 /// that has to be restarted.
 const REPEATS: usize = 5;
 
-/// A cluster with an instance on each node (of one node with two), and three kinds of logins at all
-/// nodes.
+/// A cluster with an instance on each node (of one node with two, in the nightly run with three), and
+/// three kinds of logins at all nodes.
 struct Fleet {
     cluster: Cluster,
     instances: Vec<Service>,
@@ -45,7 +44,7 @@ impl Fleet {
         assert!(text.contains(&old), "{text}");
         let text = text.replace(&old, &format!("url = \"{}\"", urls.join(",")));
         std::fs::write(&config, text).unwrap();
-        let instances = start_instances(&cluster, nodes.max(2));
+        let instances = start_instances(&cluster, nodes.max(depth(2, 3)));
         assert!(cluster.service.stop().success());
 
         let own = cluster.init.tenant_add("own", &[]);
@@ -200,29 +199,4 @@ impl Steps {
 /// Whether the command asks for this, for its first key.
 fn asks_for(word: &Value, what: &str) -> bool {
     word["keys"][0]["next"].get(what).is_some()
-}
-
-/// The public keys of a key, by their state.
-pub(crate) fn generations(init: &Initialised, key: &str) -> Vec<(String, String)> {
-    let list = init.cli(&["--json", "keys", "list"]).success().json();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    list["generations"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|row| row["key"] == key)
-        .map(|row| (text(&row["state"]), text(&row["public"])))
-        .collect()
-}
-
-/// All files below the folder of keys.
-pub(crate) fn files(init: &Initialised) -> Vec<PathBuf> {
-    let keys = init.dir().join("keys");
-    let mut found = Vec::new();
-    for folder in [keys.clone(), keys.join("offline")] {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        found.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
-    }
-    found.sort();
-    found
 }

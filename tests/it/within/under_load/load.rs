@@ -1,6 +1,6 @@
 //! A constant load of logins at one or more servers, and what became of each: the only one that the
 //! tests here have. Between two logins a thread rests, so that what is measured has the machine;
-//! while something is done that may cost logins ([`Load::pressed`]), none rests.
+//! while something is done that may cost logins ([`Load::pressed`]), and in the nightly run, none does.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::eventually;
 use crate::harness::raw::{self, Verdict};
+use crate::harness::{depth, eventually};
 
 /// How long a thread rests.
-const REST: Duration = Duration::from_millis(25);
+fn rest() -> Duration {
+    depth(Duration::from_millis(25), Duration::ZERO)
+}
+
+/// Before a thread looks at a node again that was left.
+const LEFT: Duration = Duration::from_millis(1);
 
 /// How a login ended.
 #[derive(Debug)]
@@ -71,7 +76,7 @@ pub(crate) struct Load {
 impl Load {
     /// So many logins at the same time, at the nodes on these ports in turn.
     pub(crate) fn start(threads: usize, ports: &[u16], fields: &Value) -> Self {
-        Self::start_resting(REST, threads, ports, fields)
+        Self::start_resting(rest(), threads, ports, fields)
     }
 
     /// [`Self::start`] with another rest between two logins of a thread.
@@ -177,7 +182,9 @@ impl Shared {
                 self.log_in(node.port, fields);
             }
             node.under_way.fetch_sub(1, SeqCst);
-            if left || !self.pressed.load(SeqCst) {
+            if left {
+                std::thread::sleep(self.rest.max(LEFT));
+            } else if !self.pressed.load(SeqCst) {
                 std::thread::sleep(self.rest);
             }
         }

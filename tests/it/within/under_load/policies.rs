@@ -14,7 +14,9 @@ use crate::policies::edits::{count, subject, taken, version};
 use crate::policies::{user, with_files};
 
 /// Between two logins of a thread.
-const PACE: Duration = Duration::from_millis(5);
+fn pace() -> Duration {
+    depth(Duration::from_millis(5), Duration::ZERO)
+}
 
 /// Whether the user's next login may use this version's subject.
 async fn may(deployment: &Deployment, login: &Login, number: usize) -> bool {
@@ -59,7 +61,7 @@ async fn under_load(mode: Mode) {
                     let (verdict, _took) = raw::connect(deployment.init.port, &fields);
                     assert_eq!(verdict, raw::Verdict::Admitted);
                     logins.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(PACE);
+                    std::thread::sleep(pace());
                 }
             });
         }

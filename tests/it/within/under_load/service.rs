@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use super::load::{Load, failed};
@@ -11,13 +12,13 @@ use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::turn::{measured, measured_under_load};
 use crate::harness::{depth, eventually};
-use crate::http::until_failed;
+use crate::http::{readiness, until_failed};
 
 /// Stops an instance that has been through a restart of the server, and two that have not.
 fn an_instance_that_stops_under_load_loses_no_login(deployment: &mut Deployment, login: &Value) {
     let port = deployment.server.port();
     let mut reconnected = Some(deployment.another_service());
-    for _ in 0..50 {
+    for _ in 0..depth(50, 200) {
         assert_eq!(raw::connect(port, login).0, Verdict::Admitted);
     }
     deployment.server.stop();
@@ -81,4 +82,33 @@ fn readiness_says_soon_that_the_server_hangs() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     deployment.server.thaw();
     until_failed(deployment.http(), &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_share_one_probe() {
+    measured_under_load();
+    let deployment = Deployment::start(Mode::Operator);
+    let creds = deployment.dir().join("keys/auth.creds");
+    let options = async_nats::ConnectOptions::with_credentials_file(creds).await.expect("creds");
+    let bystander = options.connect(deployment.url()).await.expect("connects");
+    let mut proofs = bystander.subscribe("_CALLOUT.proof.>").await.expect("subscribes");
+    bystander.flush().await.expect("flushes");
+    let http = deployment.http().to_owned();
+    let begun = Instant::now();
+    tokio::task::spawn_blocking(move || {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..25).for_each(|_| assert_eq!(readiness(&http).0, 200)));
+            }
+        });
+    })
+    .await
+    .expect("no panic");
+    let seconds = begun.elapsed().as_secs();
+    bystander.publish("_CALLOUT.proof.end", "".into()).await.expect("publishes");
+    let mut count = 0;
+    while proofs.next().await.expect("open").subject.as_str() != "_CALLOUT.proof.end" {
+        count += 1;
+    }
+    assert!(count <= seconds + 1, "{count} probes in {seconds} s");
 }

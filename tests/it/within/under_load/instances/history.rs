@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::depth;
 use crate::harness::service::Service;
 use crate::harness::turn::alone;
 use crate::within::under_load::load::{Attempt, Ended, Load};
@@ -22,7 +23,9 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 const LOGINS_AT_ONCE: usize = 3;
 
 /// Between two of them.
-const REST: Duration = Duration::from_millis(50);
+fn rest() -> Duration {
+    depth(Duration::from_millis(50), Duration::ZERO)
+}
 
 /// How long a subject stays forbidden, and allowed in between.
 const FORBIDDEN: Duration = Duration::from_millis(1_800);
@@ -143,8 +146,9 @@ fn history(mode: Mode) {
     let (stop, port) = (AtomicBool::new(false), deployment.server.port());
     std::thread::scope(|scope| {
         scope.spawn(|| disturb(&mut others, &stop));
-        let load =
-            |subject: &Subject| Load::start_resting(REST, LOGINS_AT_ONCE, &[port], &subject.fields);
+        let load = |subject: &Subject| {
+            Load::start_resting(rest(), LOGINS_AT_ONCE, &[port], &subject.fields)
+        };
         let loads: Vec<Load> = subjects.iter().map(load).collect();
         let changing: Vec<_> =
             subjects.iter().map(|subject| scope.spawn(|| change(&deployment, subject))).collect();

@@ -11,7 +11,8 @@ use nats_callout::protocol::claims::{AccountBody, Permissions, UserBody};
 use nats_callout::protocol::jwt::{Claims, Parsed};
 use serde_json::Value;
 
-use super::{Fleet, files, generations};
+use super::Fleet;
+use crate::cli::keys::{files, generations};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::turn::{alone, measured_under_load};

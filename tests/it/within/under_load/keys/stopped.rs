@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Fleet, Steps, files, generations};
+use super::{Fleet, Steps};
+use crate::cli::keys::{files, generations};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::turn::measured_under_load;
 use crate::harness::{depth, eventually, raw, service};
