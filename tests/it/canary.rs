@@ -135,6 +135,17 @@ struct Scene {
 }
 
 impl Scene {
+    /// A service that logs all it can, with every seed in its files watched for.
+    fn start(mode: Mode) -> Self {
+        let settings = [("NATS_CALLOUT_LOG_LEVEL", "trace")];
+        let deployment = Deployment::start_set(mode, &settings);
+        let watch = Watch::default();
+        for (file, seed) in seeds(&deployment.dir().join("keys")) {
+            watch.secret(&file, &seed);
+        }
+        Self { watch, deployment }
+    }
+
     /// Runs a command; what it prints is watched.
     fn cli(&self, args: &[&str], stdin: &str) -> Output {
         let config = self.deployment.config();
@@ -164,26 +175,39 @@ impl Scene {
         }
         verdict == raw::Verdict::Admitted
     }
+
+    /// Looks at what the service and the server tell of themselves, and at what came before.
+    async fn judge(&self) {
+        let Self { watch, deployment } = self;
+        let service = format!("/proc/{}", deployment.service.pid());
+        for file in ["environ", "cmdline"] {
+            // Where there is no /proc, there is nothing to be seen in it.
+            watch.see(file, std::fs::read(format!("{service}/{file}")).unwrap_or_default());
+        }
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            watch.see(path, http::get(deployment.http(), path).expect("an answer").body);
+        }
+        watch.see_events(deployment, deployment.mode).await;
+        watch.see("the service's log", deployment.service.log());
+        watch.see("nats-server's log", deployment.server.log());
+        watch.judge();
+    }
 }
 
 async fn shown_nowhere(mode: Mode) {
-    let mut deployment = Deployment::start_set(mode, &[("NATS_CALLOUT_LOG_LEVEL", "trace")]);
+    let mut scene = Scene::start(mode);
     let shared = canary("license");
-    let file = deployment.dir().join("keys/license.secret");
+    let file = scene.deployment.dir().join("keys/license.secret");
     std::fs::write(&file, &shared).expect("a file");
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("a mode");
     add_to_config(
-        &deployment,
+        &scene.deployment,
         "\n[issuers.license]\nissuer = \"license-server\"\naudience = [\"nats\"]\n\
          secret = [\"keys/license.secret\"]\n",
     );
-    deployment.service.restart();
-    let scene = Scene { watch: Watch::default(), deployment };
+    scene.deployment.service.restart();
     scene.watch.secret("an issuer's secret", &shared);
     let (watch, deployment) = (&scene.watch, &scene.deployment);
-    for (file, seed) in seeds(&deployment.dir().join("keys")) {
-        watch.secret(&file, &seed);
-    }
 
     let admin = scene.shows("the admin's password", &["tenant", "add", "shop"], "password");
     scene.shows("a user's password", &["user", "add", "shop", "orders"], "password");
@@ -279,15 +303,6 @@ async fn shown_nowhere(mode: Mode) {
     scene.cli(&["user", "passwd", "shop", "alice", "--password-stdin"], &unknown);
     scene.cli(&["user", "passwd", "shop", "orders", "--password-stdin"], &wrong).success();
 
-    let service = format!("/proc/{}", deployment.service.pid());
-    for file in ["environ", "cmdline"] {
-        // Where there is no /proc, there is nothing to be seen in it.
-        watch.see(file, std::fs::read(format!("{service}/{file}")).unwrap_or_default());
-    }
-    for path in ["/healthz", "/readyz", "/metrics"] {
-        watch.see(path, http::get(deployment.http(), path).expect("an answer").body);
-    }
-
     // A database that cannot be read is a fault of another kind.
     let view = deployment.drop_view("login_records");
     std::thread::scope(|scope| {
@@ -303,11 +318,7 @@ async fn shown_nowhere(mode: Mode) {
         deployment.service.log().contains("is impossible at the moment").then_some(())
     });
     deployment.sql(&view);
-
-    watch.see_events(deployment, mode).await;
-    watch.see("the service's log", deployment.service.log());
-    watch.see("nats-server's log", deployment.server.log());
-    watch.judge();
+    scene.judge().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,13 +328,31 @@ async fn no_secret_is_seen_anywhere() {
     }
 }
 
+/// Operator mode has other keys, and keeps some of them in creds files.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_of_operator_mode_is_seen_anywhere() {
+    let scene = Scene::start(Mode::Operator);
+    let admin = scene.shows("the admin's password", &["tenant", "add", "shop"], "password");
+    assert!(scene.connect(&json!({"user": "shop", "pass": admin})));
+    assert!(!scene.connect(&json!({"user": "shop", "pass": "wrong"})));
+    for args in [
+        &["keys", "list"][..],
+        &["--json", "keys", "list"],
+        &["keys", "rotate", "--dry-run"],
+        &["--json", "keys", "rotate", "--dry-run"],
+        &["--json", "doctor"],
+        &["test", "shop"],
+    ] {
+        scene.cli(args, "");
+    }
+    scene.judge().await;
+}
+
 /// A server writes the name that a client claims into its own log, whoever it asks; what we write
 /// and publish shows no token there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_in_the_place_of_the_name_is_not_repeated() {
-    let settings = [("NATS_CALLOUT_LOG_LEVEL", "trace")];
-    let deployment = Deployment::start_set(Mode::Operator, &settings);
-    let scene = Scene { watch: Watch::default(), deployment };
+    let scene = Scene::start(Mode::Operator);
     let (watch, deployment) = (&scene.watch, &scene.deployment);
     let token = Token::generate().expect("a token");
     let token = watch.secret("a token", token.expose());

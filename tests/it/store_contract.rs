@@ -36,8 +36,13 @@ pub(crate) trait Database: Send + Sync {
     /// An instance that is there as long as the database.
     fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 
-    /// The other programs with which the same statements are tried, at least one.
-    fn clients(&self) -> Vec<&'static str>;
+    /// The other programs that write to it, at least one.
+    fn programs(&self) -> Vec<&'static str>;
+
+    /// Those with which every statement is tried. The first makes what a test begins with.
+    fn clients(&self) -> Vec<&'static str> {
+        self.programs()
+    }
 
     /// Runs statements as another program does, in autocommit; rows as text, NULL as an empty one.
     fn run_with<'a>(

@@ -17,7 +17,7 @@ use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::tls::{Authority, Identity, nameless};
-use crate::harness::{depth, loudly, ports, servers};
+use crate::harness::{loudly, ports, servers};
 
 /// Whether listeners speak TLS and ask for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,17 +126,12 @@ async fn logins_and_grants(mode: Mode) {
     let version = servers::version();
     let open = Open::start_with(mode, version, Tls::No, |init| account_for_alice(init, mode));
     websocket::passwords_and_tokens_work_in_the_connect_and_in_cookies(&open);
-    if depth(mode == Mode::Operator, true) {
-        browser::a_page_logs_in_with_a_token_and_exchanges_messages(&open).await;
-    }
+    browser::a_page_logs_in_with_a_token_and_exchanges_messages(&open).await;
 
     let shared = open.tenant_add("shared", &["--isolation", "shared"]);
     leaf::a_leaf_is_refused_where_tenants_share_an_account(&open, &shared);
     let alice = open.roomy_tenant("alice");
     leaf::clients_of_a_leaf_exchange_messages_with_clients_of_the_hub(&open, &alice).await;
-    if mode == Mode::Operator {
-        leaf::a_leaf_carries_what_its_user_may(&open).await;
-    }
     if mode == Mode::Operator && servers::is(version, "2.11") {
         loudly("SKIPPED: MQTT, whose passwords nats-server 2.11 takes for JWTs in operator mode");
     } else {

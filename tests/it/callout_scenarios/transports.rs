@@ -3,7 +3,7 @@
 
 use super::wire::Wire;
 use super::{Row, Scene, dedicate, leafnodes, mqtt, place_one, report};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::modes;
 use crate::harness::deployment::Mode;
 use crate::harness::ports;
 
@@ -34,7 +34,7 @@ async fn all(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_other_ports() {
-    for mode in either_mode() {
+    for mode in modes() {
         all(mode).await;
     }
 }

@@ -5,7 +5,7 @@ use nats_callout::config::{Config, Files};
 use nkeys::{KeyPair, XKey};
 
 use super::Watch;
-use crate::harness::choice::either_mode;
+use crate::harness::choice::modes;
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::service;
 
@@ -69,7 +69,7 @@ fn in_every_key(mode: Mode) {
 
 #[test]
 fn a_secret_in_any_key_is_not_repeated() {
-    for mode in either_mode() {
+    for mode in modes() {
         in_every_key(mode);
     }
 }

@@ -7,7 +7,7 @@ use nats_callout::authn::token::Token;
 use serde_json::{Value, json};
 
 use super::{Watch, canary};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::modes;
 use crate::harness::client::Login;
 use crate::harness::deployment::Mode;
 use crate::harness::{PATIENCE, eventually, http, servers};
@@ -136,7 +136,7 @@ async fn shown_nowhere(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_other_transports_is_seen_anywhere() {
-    for mode in either_mode() {
+    for mode in modes() {
         shown_nowhere(mode).await;
     }
 }

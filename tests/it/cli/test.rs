@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::{document, with_stdin};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::{either_mode, modes};
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::{eventually, service};
@@ -77,7 +77,7 @@ fn admits(mode: Mode) {
 
 #[test]
 fn what_a_user_may_do() {
-    for mode in either_mode() {
+    for mode in modes() {
         admits(mode);
     }
 }

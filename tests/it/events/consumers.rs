@@ -68,6 +68,12 @@ impl Consumer {
         Some(Self { name, folder, process: Process::spawn(name, &mut command, &log) })
     }
 
+    /// Starts all of them.
+    fn start_all(deployment: &Deployment) -> Vec<Self> {
+        let started = EXAMPLES.map(|(name, command)| Self::start(deployment, name, command));
+        started.into_iter().flatten().collect()
+    }
+
     /// Waits until so many events lie in the folders of their kinds, and no others.
     fn has_handled(&self, wanted: &[(&str, usize)]) {
         let wanted: BTreeMap<String, usize> =
@@ -99,10 +105,7 @@ fn handled(folder: &Path) -> BTreeMap<String, usize> {
 async fn consume(mode: Mode) {
     let deployment = Deployment::start(mode);
     let bb = login(&deployment, mode, "bb").await;
-    let start = || {
-        let started = EXAMPLES.map(|(name, command)| Consumer::start(&deployment, name, command));
-        started.into_iter().flatten().collect::<Vec<_>>()
-    };
+    let start = || Consumer::start_all(&deployment);
     deployment.sql(
         "INSERT INTO tenants (id, name) VALUES ('1', 'One');\n\
          INSERT INTO users (tenant_id, name) VALUES ('1', 'a'), ('1', 'b');\n\
@@ -148,5 +151,19 @@ async fn consume(mode: Mode) {
 async fn the_examples_in_rust_python_and_node() {
     for mode in either_mode() {
         consume(mode).await;
+    }
+}
+
+/// Operator mode: BB's login is a creds file, and a seed in the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_log_in_with_a_creds_file() {
+    let deployment = Deployment::start(Mode::Operator);
+    let bb = login(&deployment, Mode::Operator, "bb").await;
+    deployment.sql("INSERT INTO tenants (id, name) VALUES ('1', 'One')");
+    holds(&bb, "AUTH_EVENTS", 1).await;
+    let (tenants, users) = ("auth.tenant.created", "auth.user.created");
+    let wanted = [(tenants, 1), (users, 0), ("auth.user.updated", 0), ("parked", 0)];
+    for consumer in Consumer::start_all(&deployment) {
+        consumer.has_handled(&wanted);
     }
 }

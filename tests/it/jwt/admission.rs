@@ -5,7 +5,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::{Bench, add_policy, test_command};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::modes;
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 
@@ -70,7 +70,7 @@ async fn guests(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_without_a_row_and_with_a_policy_of_their_own() {
-    for mode in either_mode() {
+    for mode in modes() {
         guests(mode).await;
     }
 }

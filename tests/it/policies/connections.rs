@@ -130,9 +130,6 @@ fn types(mode: Mode) {
         assert_eq!(websocket(ports.websocket, &login), kind == "websocket", "{kind}");
         if kind != "mqtt" {
             assert!(!mqtt(ports.mqtt, &login), "{kind}");
-        } else if mode == Mode::Operator {
-            // The shared account has no JetStream, without which the server has no MQTT.
-            assert!(mqtt(ports.mqtt, &login));
         }
     }
     eventually("the reason in the metrics", || {
@@ -145,6 +142,18 @@ fn types_of_connections() {
     for mode in either_mode() {
         types(mode);
     }
+}
+
+/// Operator mode: the account that tenants share in the other has no JetStream, without which the
+/// server has no MQTT.
+#[test]
+fn mqtt_by_default_and_by_a_policy() {
+    let (deployment, ports) = listening(Mode::Operator);
+    deployment.tenant_add("shop", &["--memory", "16MB", "--storage", "64MB"]);
+    let by_default = deployment.user_add("shop", "alice", &["--kind", "bb"]);
+    assert!(nats(&deployment, &by_default));
+    assert!(mqtt(ports.mqtt, &by_default));
+    assert!(mqtt(ports.mqtt, &user(&deployment, "by-mqtt", "mqtt")));
 }
 
 #[test]

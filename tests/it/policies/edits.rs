@@ -102,13 +102,14 @@ async fn edited(mode: Mode) {
     broken(&deployment, false);
     has(&deployment, &alice, 3).await;
 
-    // Half written, and completed.
+    // Half written, and completed, in place.
+    let in_place = |text: &str| std::fs::write(folder.join("live.toml"), text).unwrap();
     let whole = version(4);
     let (half, _) = whole.split_once("\n[shared]").unwrap();
-    write("live.toml", half);
+    in_place(half);
     broken(&deployment, true);
     has(&deployment, &alice, 3).await;
-    taken(&deployment, || write("live.toml", &whole));
+    taken(&deployment, || in_place(&whole));
     has(&deployment, &alice, 4).await;
 
     // Rows name it, and it is gone: they are refused, and others are not.

@@ -41,7 +41,7 @@ async fn changes_of_other_programs_are_noted_once(db: &dyn Database) {
     for store in [&one, &other] {
         store.news().await.unwrap();
     }
-    for client in db.clients() {
+    for client in db.programs() {
         let insert_token = format!(
             "INSERT INTO tokens (id, user_name, token_hash) VALUES ('t', 'alice', '{TOKEN}')"
         );

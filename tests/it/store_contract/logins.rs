@@ -32,7 +32,7 @@ pub(crate) const STATEMENTS: [&str; 6] = [
 ];
 
 async fn the_contracts_statements_work_word_for_word(db: &dyn Database) {
-    for client in db.clients() {
+    for client in db.programs() {
         let run = async |at: usize| {
             db.run_with(client, STATEMENTS[at]).await.unwrap();
         };

@@ -85,9 +85,14 @@ impl Database for Postgres {
         Box::pin(async { self.kept.get_or_init(|| self.store()).await.clone() })
     }
 
-    /// Both send the same bytes, so that every night is often enough for the second one.
+    fn programs(&self) -> Vec<&'static str> {
+        vec!["psql", "sqlx"]
+    }
+
+    /// Both send the same bytes, and psql begins anew for each of them: in a commit it makes what is
+    /// about other programs, and everything in the nightly run.
     fn clients(&self) -> Vec<&'static str> {
-        depth(vec!["sqlx"], vec!["sqlx", "psql"])
+        depth(vec!["sqlx"], self.programs())
     }
 
     fn run_with<'a>(

@@ -114,7 +114,7 @@ impl Database for SqliteFile {
         Box::pin(async { self.keep_open().await as Arc<dyn Store> })
     }
 
-    fn clients(&self) -> Vec<&'static str> {
+    fn programs(&self) -> Vec<&'static str> {
         if has_shell() { vec!["sqlx", "sqlite3"] } else { vec!["sqlx"] }
     }
 

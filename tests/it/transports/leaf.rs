@@ -8,8 +8,10 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use nats_callout::keys::{KeyKind, SigningKey};
 use tempfile::TempDir;
 
-use super::Open;
+use super::{Open, Tls};
+use crate::harness::choice::lacks;
 use crate::harness::client::{self, Connected, Login};
+use crate::harness::deployment::Mode;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::{PATIENCE, eventually, ports};
 
@@ -96,13 +98,19 @@ pub(super) async fn clients_of_a_leaf_exchange_messages_with_clients_of_the_hub(
 
 /// What the grant does not hold does not cross, in either direction: what is said last and does
 /// cross comes behind it, on the same connections.
-pub(super) async fn a_leaf_carries_what_its_user_may(open: &Open) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_carries_what_its_user_may() {
+    let mode = Mode::Operator;
+    if lacks(mode) {
+        return;
+    }
+    let open = Open::start_with(mode, servers::version(), Tls::No, |_| {});
     let admin = open.tenant_add("carried", &[]);
     let lists = ["--publish", "orders.*", "--subscribe", "payments.*"];
     let service = open.user_add("carried", "carrier", &lists);
     let Login::Password(user, password) = &service else { unreachable!("a password") };
     let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("logs in");
-    let leaf = Leaf::start(&remote(open, &format!("{user}:{password}@")));
+    let leaf = Leaf::start(&remote(&open, &format!("{user}:{password}@")));
     let edge = leaf.client().await;
     let mut all = hub.client.subscribe(">").await.expect("subscribes");
     let mut none = edge.client.subscribe("stock.>").await.expect("subscribes");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::leaf::Leaf;
 use super::{Open, Tls, wire};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::modes;
 use crate::harness::client::connect_with;
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Mode;
@@ -291,7 +291,7 @@ async fn is_documented(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_hands_on_is_documented() {
-    for mode in either_mode() {
+    for mode in modes() {
         is_documented(mode).await;
     }
 }
