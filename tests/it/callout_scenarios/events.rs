@@ -9,7 +9,7 @@ use super::tap::own_login;
 use super::wire::{Wire, verdict};
 use super::{Row, Scene};
 use crate::harness::PATIENCE;
-use crate::harness::client::Login;
+use crate::harness::client::{Login, settled};
 
 /// The next event about a client of this name.
 async fn next(events: &mut Subscriber, client: &str) -> Value {
@@ -32,8 +32,8 @@ pub(super) async fn auth_errors(scene: &mut Scene) -> Row {
         scene.tap.client.subscribe("$SYS.ACCOUNT.CLIENT.AUTH.ERR").await.expect("subscribes");
     let mut of_server =
         system.subscribe("$SYS.SERVER.*.CLIENT.AUTH.ERR").await.expect("subscribes");
-    scene.tap.client.flush().await.expect("is connected");
-    system.flush().await.expect("is connected");
+    settled(&scene.tap.client).await;
+    settled(&system).await;
 
     row.saw("password", "admitted", verdict(scene.port(), "granted", &scene.one.app));
     for (what, login) in [
@@ -61,7 +61,7 @@ pub(super) async fn connects(scene: &mut Scene) -> Row {
     let system = own_login(&scene.deployment, mode, &url, "sys").await;
     let mut begun = system.subscribe("$SYS.ACCOUNT.*.CONNECT").await.expect("subscribes");
     let mut ended = system.subscribe("$SYS.ACCOUNT.*.DISCONNECT").await.expect("subscribes");
-    system.flush().await.expect("is connected");
+    settled(&system).await;
     for (name, tenant) in [("first", &scene.one), ("second", &scene.two)] {
         let mut client = Wire::tcp(scene.port());
         row.saw(name, "admitted", client.login(name, &tenant.app.connect_fields()));

@@ -70,7 +70,7 @@ async fn answering(scene: &Scene) -> Connected {
     let admin = client::connect(&scene.deployment.url(), &scene.one.admin, "_INBOX").await;
     let admin = admin.expect("logs in");
     let mut requests = admin.client.subscribe("foo").await.expect("subscribes");
-    admin.client.flush().await.expect("is connected");
+    admin.settled().await;
     let client = admin.client.clone();
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {

@@ -72,6 +72,7 @@ async fn clustered(mode: Mode) {
     let mut row = Row::of("ServerClusterAndVersion", mode);
     let mut servers = BTreeSet::new();
     for node in &cluster.nodes {
+        tap.hears(node.port()).await;
         row.saw("login", "admitted", verdict(node.port(), "clustered", &login));
         let (asked, answered) = tap.exchange("clustered").await;
         let server = &asked.claims["nats"]["server_id"];

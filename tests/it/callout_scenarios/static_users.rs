@@ -7,7 +7,7 @@ use serde_json::json;
 use super::basics::REFUSED;
 use super::wire::{Wire, verdict};
 use super::{Row, Scene, replace, report};
-use crate::harness::client::Login;
+use crate::harness::client::{Login, settled};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::eventually;
 
@@ -126,7 +126,7 @@ async fn a_user_who_has_to_come_through_a_proxy() {
     row.saw("open", true, client.is_open());
     let mut errors =
         scene.tap.client.subscribe("$SYS.ACCOUNT.CLIENT.AUTH.ERR").await.expect("subscribes");
-    scene.tap.client.flush().await.expect("is connected");
+    settled(&scene.tap.client).await;
     let proxied = Login::password("proxied", "pwd");
     row.saw("without its proxy", REFUSED, verdict(port, "proxied", &proxied));
     let (_, answered) = scene.tap.exchange("proxied").await;

@@ -2,6 +2,7 @@
 //! what servers ask and what the service answers, and can answer in its place.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
@@ -9,8 +10,13 @@ use nkeys::XKey;
 use serde_json::Value;
 
 use super::tokens;
+use super::wire::verdict;
 use crate::harness::PATIENCE;
+use crate::harness::client::{Login, settled};
 use crate::harness::deployment::{Initialised, Mode};
+
+/// How long a request that was heard before takes at most.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// Connects with a login that `init` wrote below `keys/`: a creds file in operator mode, a seed in
 /// config mode.
@@ -113,10 +119,22 @@ impl Tap {
         let client = own_login_with(init, mode, url, "auth", more).await;
         let requests = client.subscribe("$SYS.REQ.USER.AUTH").await.expect("subscribes");
         let replies = client.subscribe("$SYS._INBOX.>").await.expect("subscribes");
-        client.flush().await.expect("is connected");
+        settled(&client).await;
         let seed = std::fs::read_to_string(init.dir().join("keys/xkey.nk")).expect("a seed");
         let xkey = XKey::from_seed(seed.trim()).expect("a curve seed");
         Self { client, xkey, requests, replies, early: HashMap::new() }
+    }
+
+    /// Waits until what the server on this port asks comes here: interest takes its time over a route.
+    pub(super) async fn hears(&mut self, port: u16) {
+        let start = Instant::now();
+        loop {
+            verdict(port, "knock", &Login::Nothing);
+            if tokio::time::timeout(KNOCK, self.asked("knock")).await.is_ok() {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "nothing comes from the server on port {port}");
+        }
     }
 
     /// The next request about the client of this name.

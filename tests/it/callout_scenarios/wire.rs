@@ -85,13 +85,15 @@ impl Wire {
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     }
 
-    /// The next line that is no INFO; `None` once the connection is closed.
+    /// The next line that is neither INFO nor the server's own PING, which it sends some time after a
+    /// login; `None` once the connection is closed.
     pub(super) fn line(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
             match self.lines.read_line(&mut line) {
                 // Some lines are said before a connection is reset.
                 _ if line.starts_with("INFO ") => {}
+                _ if line == "PING\r\n" => self.send("PONG\r\n"),
                 _ if !line.is_empty() => return Some(line.trim_end().to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     panic!("the server said nothing for {SILENCE:?}")
@@ -143,10 +145,8 @@ impl Wire {
     pub(super) fn end(&mut self) -> String {
         let mut words = Vec::new();
         while let Some(line) = self.line() {
-            match line.strip_prefix("-ERR ") {
-                Some(error) => words.push(error.trim_matches('\'').to_owned()),
-                None if line == "PING" => self.send("PONG\r\n"),
-                None => {}
+            if let Some(error) = line.strip_prefix("-ERR ") {
+                words.push(error.trim_matches('\'').to_owned());
             }
         }
         words.join(", ")

@@ -92,6 +92,14 @@ pub(crate) async fn refused(url: &str, login: &Login) {
     }
 }
 
+/// Waits until the server has seen everything that this client sent before: a flush says only that it
+/// is on its way, and everybody may ask this.
+pub(crate) async fn settled(client: &Client) {
+    let asking = client.request("$SYS.REQ.USER.INFO", "".into());
+    let answer = tokio::time::timeout(super::PATIENCE, asking).await.expect("an answer in time");
+    answer.expect("an answer of the server");
+}
+
 impl Connected {
     /// Waits for a permissions violation that names all of `words`.
     pub(crate) async fn violation(&self, words: &[&str]) {
@@ -109,6 +117,11 @@ impl Connected {
     /// Every error that the server reported.
     pub(crate) fn errors(&self) -> Vec<String> {
         self.errors.lock().expect("no panic").clone()
+    }
+
+    /// Waits until the server has seen everything that this client sent before.
+    pub(crate) async fn settled(&self) {
+        settled(&self.client).await;
     }
 
     /// Subscribes to and publishes on `subject`, which must be allowed, and waits for the message:

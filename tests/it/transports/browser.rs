@@ -113,7 +113,7 @@ pub(super) async fn a_page_logs_in_with_a_token_and_exchanges_messages(open: &Op
     let app = client::connect(&open.url(), &admin, &prefix).await.expect("logs in");
     let (to_app, to_page) = (echo(mode, "page"), format!("{}.page", echo(mode, "page")));
     let mut heard = app.client.subscribe(to_app.clone()).await.expect("subscribes");
-    app.client.flush().await.expect("a server");
+    app.round_trip(&format!("{to_app}.settled")).await;
 
     let mut site = Site::serve(
         page.clone(),

@@ -57,7 +57,6 @@ pub(crate) fn remote(open: &Open, login: &str) -> String {
 /// Publishes until the other hears it: interest takes its time over a leaf node.
 pub(crate) async fn hears(ear: &Connected, mouth: &Connected, subject: &str) {
     let mut heard = ear.client.subscribe(subject.to_owned()).await.expect("subscribes");
-    ear.client.flush().await.expect("a server");
     let start = Instant::now();
     loop {
         mouth.client.publish(subject.to_owned(), "over".into()).await.expect("publishes");

@@ -48,7 +48,7 @@ pub(super) async fn a_device_publishes_and_subscribes_in_its_tenants_own_account
     let token = open.token_add("alice", "device");
     let app = client::connect(&open.url(), admin, "_INBOX").await.expect("logs in");
     let mut heard = app.client.subscribe("sensors.>").await.expect("subscribes");
-    app.client.flush().await.expect("a server");
+    app.settled().await;
 
     let right = [(device, secret), (user, password), (device, &token)];
     for (user, password) in right {

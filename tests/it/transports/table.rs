@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::leaf::Leaf;
 use super::{Open, Tls, wire};
 use crate::harness::choice::modes;
-use crate::harness::client::connect_with;
+use crate::harness::client::{connect_with, settled};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Mode;
 use crate::harness::tls::{Identity, nameless};
@@ -48,7 +48,7 @@ impl Spy {
             .add_client_certificate(certificate.certificate, certificate.key);
         let client = connect_with(&open.url(), options, "_INBOX").await.expect("logs in").client;
         let requests = client.subscribe("$SYS.REQ.USER.AUTH").await.expect("subscribes");
-        client.flush().await.expect("a server");
+        settled(&client).await;
         let xkey = XKey::from_seed(key("xkey.nk").trim()).expect("a curve seed");
         Self { requests, _client: client, xkey }
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::load::{Load, failed};
 use crate::harness::choice::either_mode;
+use crate::harness::client::settled;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::turn::{measured, measured_under_load};
@@ -92,7 +93,7 @@ async fn many_who_ask_share_one_probe() {
     let options = async_nats::ConnectOptions::with_credentials_file(creds).await.expect("creds");
     let bystander = options.connect(deployment.url()).await.expect("connects");
     let mut proofs = bystander.subscribe("_CALLOUT.proof.>").await.expect("subscribes");
-    bystander.flush().await.expect("flushes");
+    settled(&bystander).await;
     let http = deployment.http().to_owned();
     let begun = Instant::now();
     tokio::task::spawn_blocking(move || {
