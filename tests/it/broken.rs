@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::harness::choice::on_both_databases;
 use crate::harness::client::Login;
@@ -206,11 +206,26 @@ fn up_runs_and_ends_everything_and_is_the_same_the_second_time() {
     assert_eq!(init.sql("SELECT id FROM tenants;"), "demo");
 }
 
+/// A program that is told to end as by Ctrl-C, also where its test has failed.
+struct Interrupted(Child);
+
+impl Drop for Interrupted {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        let told = Command::new("kill").args(["-INT", &pid]).status();
+        let ended = self.0.wait();
+        if !std::thread::panicking() {
+            assert!(told.unwrap().success() && ended.unwrap().success());
+        }
+    }
+}
+
 fn up_twice(init: &Initialised, database: Option<&str>) {
     let server = servers::binary(servers::version());
     let mut passwords = Vec::new();
     for _ in 0..2 {
         let mut child = service::program()
+            .env("NATS_CALLOUT_HTTP_LISTEN", init.http())
             .args(["--json", "up", "--dir", init.dir().to_str().unwrap(), "--nats-server"])
             .arg(&server)
             .args(database.iter().flat_map(|url| ["--database", url]))
@@ -219,6 +234,7 @@ fn up_twice(init: &Initialised, database: Option<&str>) {
             .spawn()
             .unwrap();
         let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        let up = Interrupted(child);
         let made: serde_json::Value = serde_json::Deserializer::from_reader(stdout)
             .into_iter()
             .next()
@@ -226,11 +242,11 @@ fn up_twice(init: &Initialised, database: Option<&str>) {
             .unwrap();
         let password = made["password"].as_str().unwrap().to_owned();
         let fields = Login::password("demo", &password).connect_fields();
-        assert_eq!(raw::connect(init.port, &fields).0, Verdict::Admitted);
+        eventually("a login", || {
+            (raw::connect(init.port, &fields).0 == Verdict::Admitted).then_some(())
+        });
         passwords.push(password);
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        assert!(child.wait().unwrap().success());
+        drop(up);
         eventually("the server's end", || {
             std::net::TcpStream::connect(("127.0.0.1", init.port)).err()
         });
