@@ -85,15 +85,15 @@ impl Wire {
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     }
 
-    /// The next line that is neither INFO nor the server's own PING, which it sends some time after a
-    /// login; `None` once the connection is closed.
+    /// The next line that is neither INFO nor the server's own PING; `None` once the connection is
+    /// closed. No PING is answered, which may stay so for a minute: what is sent to a connection that is
+    /// being closed makes its last words unreadable.
     pub(super) fn line(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
             match self.lines.read_line(&mut line) {
                 // Some lines are said before a connection is reset.
-                _ if line.starts_with("INFO ") => {}
-                _ if line == "PING\r\n" => self.send("PONG\r\n"),
+                _ if line.starts_with("INFO ") || line == "PING\r\n" => {}
                 _ if !line.is_empty() => return Some(line.trim_end().to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     panic!("the server said nothing for {SILENCE:?}")
