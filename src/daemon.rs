@@ -210,9 +210,10 @@ pub async fn run(
 
     let cluster = Cluster::new(system.clone()).with_observer(told.decisions);
     let peers = Peers::default();
+    let login = isolation::own_login(config)?;
     let watching =
-        peers.start(id.clone(), connections.main.clone(), cluster.clone(), stop.clone()).await?;
-    tasks.spawn(watching);
+        peers.start(id.clone(), connections.main.clone(), cluster.clone(), login, stop.clone());
+    tasks.spawn(watching.await?);
     let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
     observed.metrics.attach(Sources {
         cache: cache.clone(),

@@ -4,6 +4,9 @@
 //! says every second that it is alive and which connection its subscription hangs on, and a
 //! connection whose instance has fallen silent is closed by the others, through the system account.
 //!
+//! What is said here is no proof of who says it. So only that is closed which the server itself shows
+//! to be a connection of the service's login, and which no instance that is heard speaks for.
+//!
 //! The database has no part in this, and whoever does not hear itself judges nobody.
 
 use std::collections::HashMap;
@@ -18,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::ServerId;
-use crate::provision::connections::{Cluster, ConnectionId};
+use crate::provision::connections::{Closing, Cluster, ConnectionId, Resident};
 
 /// Where instances say that they are alive.
 pub const ALIVE_SUBJECT: &str = "_CALLOUT.alive";
@@ -68,16 +71,17 @@ impl Peers {
     }
 
     /// Begins to speak and to listen on `client`, the connection with the callout's subscription,
-    /// until `stop`. The future that is returned does the work.
+    /// until `stop`. All instances log in as `own`. The future that is returned does the work.
     pub async fn start(
         &self,
         instance: String,
         client: Client,
         cluster: Cluster,
+        own: Resident,
         stop: CancellationToken,
     ) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
         let beats = client.subscribe(ALIVE_SUBJECT).await?;
-        let watch = Watch { instance, client, cluster, peers: self.clone() };
+        let watch = Watch { instance, client, cluster, own, peers: self.clone() };
         Ok(async move {
             // Beside each other: whoever waits for a server's answer must not fall silent.
             let work = async { tokio::join!(watch.speak_on(), watch.listen(beats)) };
@@ -91,6 +95,7 @@ struct Watch {
     instance: String,
     client: Client,
     cluster: Cluster,
+    own: Resident,
     peers: Peers,
 }
 
@@ -135,11 +140,28 @@ impl Watch {
 
     async fn close(&self, peer: &str, connection: ConnectionId) {
         let (server, cid) = (connection.server.clone(), connection.cid);
-        if self.cluster.close_one(connection).await {
-            self.peers.0.closed.fetch_add(1, Relaxed);
-            tracing::warn!(peer, server, cid, "an instance is silent; its connection was closed");
-        } else {
-            tracing::info!(peer, server, cid, "an instance has gone without a word");
+        match self.cluster.close_one(connection, &self.own).await {
+            Closing::Closed => {
+                self.peers.0.closed.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    peer,
+                    server,
+                    cid,
+                    "an instance is silent; its connection was closed"
+                );
+            }
+            Closing::Gone => {
+                tracing::info!(peer, server, cid, "an instance has gone without a word");
+            }
+            Closing::Foreign(Resident { account, user }) => tracing::error!(
+                peer,
+                server,
+                cid,
+                account,
+                user,
+                "a connection that is not the service's was named as a silent instance's, and left \
+                 alone: somebody else can publish {ALIVE_SUBJECT} in AUTH; run `nats-callout doctor`"
+            ),
         }
     }
 }
@@ -150,12 +172,13 @@ struct Roll {
     own: String,
     heard: HashMap<String, (Instant, ConnectionId)>,
     own_heard: Instant,
+    own_connection: Option<ConnectionId>,
     looked: Instant,
 }
 
 impl Roll {
     fn new(own: String, now: Instant) -> Self {
-        Self { own, heard: HashMap::new(), own_heard: now, looked: now }
+        Self { own, heard: HashMap::new(), own_heard: now, own_connection: None, looked: now }
     }
 
     /// The instances that are there, this one included.
@@ -164,13 +187,16 @@ impl Roll {
     }
 
     fn hear(&mut self, alive: Alive, now: Instant) {
-        if alive.instance == self.own {
+        let Alive { instance, server, cid, leaves } = alive;
+        let names_a_server = server.parse::<ServerId>().is_ok();
+        let connection = ConnectionId { server, cid };
+        if instance == self.own {
             self.own_heard = now;
-        } else if alive.leaves {
-            self.heard.remove(&alive.instance);
-        } else if alive.server.parse::<ServerId>().is_ok() {
-            let connection = ConnectionId { server: alive.server, cid: alive.cid };
-            self.heard.insert(alive.instance, (now, connection));
+            self.own_connection = Some(connection);
+        } else if leaves {
+            self.heard.remove(&instance);
+        } else if names_a_server {
+            self.heard.insert(instance, (now, connection));
         }
     }
 
@@ -185,7 +211,13 @@ impl Roll {
         }
         let is_silent = |at: Instant| now.saturating_duration_since(at) >= SILENCE;
         let silent = self.heard.extract_if(|_, (at, _)| is_silent(*at));
-        silent.map(|(peer, (_, connection))| (peer, connection)).collect()
+        let mut silent: Vec<_> = silent.map(|(peer, (_, connection))| (peer, connection)).collect();
+        let speaks = |connection: &ConnectionId| {
+            let others = self.heard.values().map(|(_, connection)| connection);
+            others.chain(&self.own_connection).any(|one| one == connection)
+        };
+        silent.retain(|(_, connection)| !speaks(connection));
+        silent
     }
 }
 
@@ -242,6 +274,24 @@ mod tests {
         now += Duration::from_secs(60);
         assert_eq!(turns(&mut roll, &mut now, 7, &["a"]), [0; 0]);
         assert_eq!(turns(&mut roll, &mut now, 10, &["a"]), [7]);
+    }
+
+    #[test]
+    fn the_connection_of_one_that_speaks_is_nobody_elses() {
+        let mut now = Instant::now();
+        let mut roll = Roll::new("a".to_owned(), now);
+        let (own, other) = (alive("a", 1), alive("b", 2));
+        roll.hear(Alive { instance: "x".to_owned(), ..own.clone() }, now);
+        roll.hear(Alive { instance: "y".to_owned(), ..other.clone() }, now);
+        roll.hear(alive("z", 3), now);
+        let mut closed = Vec::new();
+        for _ in 0..20 {
+            now += BEAT / 2;
+            roll.hear(own.clone(), now);
+            roll.hear(other.clone(), now);
+            closed.extend(roll.silent(now).into_iter().map(|(peer, _)| peer));
+        }
+        assert_eq!(closed, ["z"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Whether the account AUTH is the service's alone. Whoever else is there sees the requests of all
+//! Whether the account AUTH is the service's alone, its streams and their consumers included. Whoever
+//! else is there sees the requests of all
 //! logins (without a curve key: their passwords) and can answer in the service's place, and one
 //! reply too many already refuses a login. `serve` refuses to start while that is so and goes on
 //! looking while it runs; `doctor` says the same.
@@ -19,8 +20,9 @@ use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::policy::subject::Pattern;
-use crate::provision::connections::{Cluster, ClusterError};
-use crate::provision::occupants::Occupants;
+use crate::provision::connections::{Cluster, ClusterError, Resident};
+use crate::provision::occupants::{Kept, Occupants};
+use crate::provision::streams::events;
 use crate::service::{self, CALLOUT_SUBJECT};
 
 /// What is published to be refused. It has no reply subject, so that no instance acts upon it if
@@ -79,6 +81,22 @@ pub enum Violation {
     Listed(Vec<String>),
     /// Subjects of requests that are exported to other accounts.
     Exported(Vec<String>),
+    /// A stream that is none of the service's, or one of its own that does more than it should.
+    Stream {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A consumer of the service's streams that is none of those that belong there.
+    Consumer {
+        /// The stream's name.
+        stream: String,
+        /// Its own name.
+        name: String,
+        /// Where it delivers to, unless it waits to be asked.
+        delivers: Option<String>,
+    },
 }
 
 impl Violation {
@@ -99,6 +117,10 @@ impl Violation {
                  in as users of a tenant"
             }
             Self::Exported(_) => "let AUTH export no subject that holds requests",
+            Self::Stream { .. } | Self::Consumer { .. } => {
+                "find out who made it, and delete it with the service's own login (`nats stream rm`, \
+                 `nats consumer rm`; a stream of the service's is made again)"
+            }
         }
     }
 }
@@ -131,6 +153,17 @@ impl fmt::Display for Violation {
             Self::Exported(subjects) => {
                 write!(f, "AUTH exports requests to other accounts: {}", subjects.join(", "))
             }
+            Self::Stream { name, problem } => write!(f, "the stream {name} in AUTH {problem}"),
+            Self::Consumer { stream, name, delivers } => {
+                write!(
+                    f,
+                    "the consumer {name} of the stream {stream} in AUTH is none of the service's"
+                )?;
+                match delivers {
+                    Some(subject) => write!(f, "; it delivers to {subject}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -147,10 +180,23 @@ pub(crate) struct Report {
     pub(crate) unknown: Vec<String>,
 }
 
+/// The service's login in AUTH, the same for all instances.
+pub(super) fn own_login(config: &Config) -> Result<Resident, KeyFileError> {
+    Ok(match &config.mode {
+        Mode::Operator(mode) => Resident {
+            account: mode.auth_account.to_string(),
+            user: keyfile::user_of_creds(&mode.credentials)?,
+        },
+        Mode::Config(mode) => {
+            let key = keyfile::signing_key(&mode.nkey, KeyKind::User)?;
+            Resident { account: mode.auth_account.clone(), user: key.public_key().to_owned() }
+        }
+    })
+}
+
 /// What it takes to look.
 pub(crate) struct Isolation {
-    account: String,
-    own: String,
+    own: Resident,
     auth: Client,
     denials: Denials,
     cluster: Cluster,
@@ -166,16 +212,8 @@ impl Isolation {
         denials: Denials,
         cluster: Cluster,
     ) -> Result<Self, KeyFileError> {
-        let (account, own) = match &config.mode {
-            Mode::Operator(mode) => {
-                (mode.auth_account.to_string(), keyfile::user_of_creds(&mode.credentials)?)
-            }
-            Mode::Config(mode) => {
-                let key = keyfile::signing_key(&mode.nkey, KeyKind::User)?;
-                (mode.auth_account.clone(), key.public_key().to_owned())
-            }
-        };
-        Ok(Self { account, own, auth, denials, cluster, denied_on: AtomicU64::new(0) })
+        let own = own_login(config)?;
+        Ok(Self { own, auth, denials, cluster, denied_on: AtomicU64::new(0) })
     }
 
     /// Looks once.
@@ -203,7 +241,7 @@ impl Isolation {
     }
 
     async fn occupants(&self) -> Result<Occupants, ClusterError> {
-        self.cluster.occupants(&self.account).await
+        self.cluster.occupants(&self.own.account).await
     }
 
     /// Whether the server refuses the probe; `None` where the connection did not hold.
@@ -220,7 +258,7 @@ impl Isolation {
     fn judge(&self, occupants: Occupants, report: &mut Report) {
         let login = occupants.login_timeout + LEEWAY;
         for client in occupants.clients {
-            if client.user == self.own {
+            if client.user == self.own.user {
                 report.own += 1;
             } else if client.age < login {
                 report.waiting += 1;
@@ -238,7 +276,7 @@ impl Isolation {
             report.violations.push(Violation::Leafnodes(leafnodes));
         }
         let listed: Vec<String> =
-            occupants.auth_users.into_iter().filter(|user| *user != self.own).collect();
+            occupants.auth_users.into_iter().filter(|user| *user != self.own.user).collect();
         if !listed.is_empty() {
             report.violations.push(Violation::Listed(listed));
         }
@@ -250,6 +288,7 @@ impl Isolation {
         if !exported.is_empty() {
             report.violations.push(Violation::Exported(exported));
         }
+        report.violations.extend(occupants.streams.into_iter().flat_map(judge_stream));
         report
             .unknown
             .extend(occupants.silent.into_iter().map(|server| format!("no answer from {server}")));
@@ -271,6 +310,27 @@ impl Isolation {
             }
         }
     }
+}
+
+/// What is wrong with a stream in AUTH, and with its consumers.
+fn judge_stream((name, kept): (String, Kept)) -> Vec<Violation> {
+    let Some(allowed) = events::subjects(&name) else {
+        let problem = format!("is none of the service's; it {}", kept.what_it_does());
+        return vec![Violation::Stream { name, problem }];
+    };
+    let mut found = Vec::new();
+    let alike = kept.subjects.iter().all(|subject| allowed.contains(&subject.as_str()));
+    if !alike || kept.moves_messages() {
+        let problem = format!("is another than the service makes; it {}", kept.what_it_does());
+        found.push(Violation::Stream { name: name.clone(), problem });
+    }
+    let foreign = kept.consumers.into_iter().filter(|(_, consumer)| !events::is_mirrors(consumer));
+    found.extend(foreign.map(|(consumer, settings)| Violation::Consumer {
+        stream: name.clone(),
+        name: consumer,
+        delivers: settings.deliver_subject,
+    }));
+    found
 }
 
 #[cfg(test)]

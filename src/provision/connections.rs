@@ -107,6 +107,26 @@ pub struct Holder {
     pub host: String,
 }
 
+/// A login, as servers show it: the account that it is in, and its name or public key there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    /// The account.
+    pub account: String,
+    /// The login name, or the public key.
+    pub user: String,
+}
+
+/// How the closing of one connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It was closed.
+    Closed,
+    /// It was gone before, or the server does not answer.
+    Gone,
+    /// It is somebody else's, and was left alone.
+    Foreign(Resident),
+}
+
 /// A client of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occupant {
@@ -203,12 +223,28 @@ impl Cluster {
         Ok(closed)
     }
 
-    /// Closes one connection; `false` if it was gone before, or the server does not answer. It is
-    /// none of a client.
-    pub(crate) async fn close_one(&self, id: ConnectionId) -> bool {
+    /// Closes one connection, if its server shows it to be `of`'s.
+    pub(crate) async fn close_one(&self, id: ConnectionId, of: &Resident) -> Closing {
+        match self.resident(&id).await {
+            None => return Closing::Gone,
+            Some(found) if found != *of => return Closing::Foreign(found),
+            Some(_) => {}
+        }
         let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
         let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
-        answer.is_some_and(|answer| answer.error.is_none())
+        match answer {
+            Some(answer) if answer.error.is_none() => Closing::Closed,
+            _ => Closing::Gone,
+        }
+    }
+
+    /// Whose connection it is, by its server; `None` if it has no such client.
+    async fn resident(&self, id: &ConnectionId) -> Option<Resident> {
+        let subject = format!("$SYS.REQ.SERVER.{}.CONNZ", id.server);
+        let question = json!({ "auth": true, "cid": id.cid });
+        let found = self.ask::<Listing>(&subject, &question).await?.data?.connections;
+        let listed = found.into_iter().find(|listed| listed.cid == id.cid)?;
+        Some(Resident { account: listed.account, user: listed.authorized_user })
     }
 
     async fn kick(&self, ids: BTreeMap<ConnectionId, Holder>) -> Connections {

@@ -1,11 +1,13 @@
-//! Who and what is in an account, on every server: its clients and leaf nodes, what it exports, and
-//! which users its callout lets in by itself. The daemon's check of AUTH judges this, and nothing
+//! Who and what is in an account, on every server: its clients and leaf nodes, what it exports, its
+//! streams with their consumers, and which users its callout lets in by itself. The daemon's check of AUTH judges this, and nothing
 //! here makes a server do anything but answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use super::connections::{Cluster, ClusterError, Occupant};
 use crate::keys::OperatorId;
@@ -23,6 +25,8 @@ pub struct Occupants {
     pub exports: BTreeSet<String>,
     /// The `auth_users` of its JWT (operator mode): users that its callout is not asked about.
     pub auth_users: BTreeSet<String>,
+    /// Its streams, by name.
+    pub streams: BTreeMap<String, Kept>,
     /// The longest time that a login may take on any server.
     pub login_timeout: Duration,
     /// Servers that did not answer in time.
@@ -55,8 +59,87 @@ impl Cluster {
                 found.auth_users.extend(users.iter().map(ToString::to_string));
             }
         }
+        let question = json!({
+            "streams": true, "consumer": true, "direct_consumer": true, "config": true,
+        });
+        let subject = format!("$SYS.REQ.ACCOUNT.{account}.JSZ");
+        let question = question.to_string();
+        let answers = self.ask_all::<Answer<Stores>>(&subject, question.as_bytes()).await?;
+        found.silent.extend(answers.silent);
+        // A server without JetStream, or with none of it in the account, says nothing of streams.
+        let stores = answers.by_server.into_values().filter_map(|answer| answer.data);
+        for stream in stores.flat_map(|stores| stores.stream_detail) {
+            // Each copy of a stream knows all of its consumers but the servers' own.
+            let kept = found.streams.entry(stream.name).or_insert(stream.config);
+            let consumers = stream.consumer_detail.into_iter().chain(stream.direct_consumer_detail);
+            kept.consumers.extend(consumers.map(|consumer| (consumer.name, consumer.config)));
+        }
         Ok(found)
     }
+}
+
+/// A stream, as far as it takes to know what it does.
+#[derive(Debug, Default, Deserialize)]
+pub struct Kept {
+    /// What it listens to.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    #[serde(default)]
+    republish: Option<Republish>,
+    #[serde(default)]
+    subject_transform: Option<IgnoredAny>,
+    #[serde(default)]
+    mirror: Option<IgnoredAny>,
+    #[serde(default)]
+    sources: Vec<IgnoredAny>,
+    /// Its consumers, by name. Servers of 2.10, and early ones of 2.11, do not tell of those
+    /// that are `direct`.
+    #[serde(skip)]
+    pub consumers: BTreeMap<String, Consumer>,
+}
+
+impl Kept {
+    /// Whether messages come into it, or go out, otherwise than by its subjects and its consumers.
+    #[must_use]
+    pub fn moves_messages(&self) -> bool {
+        self.republish.is_some()
+            || self.subject_transform.is_some()
+            || self.mirror.is_some()
+            || !self.sources.is_empty()
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn what_it_does(&self) -> String {
+        let mut words = Vec::new();
+        if !self.subjects.is_empty() {
+            words.push(format!("listens to {}", self.subjects.join(", ")));
+        }
+        if let Some(republish) = &self.republish {
+            words.push(format!("publishes to {}", republish.dest));
+        }
+        if self.mirror.is_some() || !self.sources.is_empty() {
+            words.push("copies another stream".to_owned());
+        }
+        if self.subject_transform.is_some() {
+            words.push("renames what it stores".to_owned());
+        }
+        if words.is_empty() {
+            words.push("listens to nothing".to_owned());
+        }
+        words.join(", ")
+    }
+}
+
+/// A consumer, likewise.
+#[derive(Debug, Default, Deserialize)]
+pub struct Consumer {
+    /// Where it delivers to, unless it waits to be asked.
+    #[serde(default)]
+    pub deliver_subject: Option<String>,
+    /// As servers make it for a mirror, or a source.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 #[derive(Deserialize)]
@@ -85,4 +168,34 @@ struct Info {
 struct Exported {
     #[serde(default)]
     subject: String,
+}
+
+#[derive(Deserialize)]
+struct Stores {
+    #[serde(default)]
+    stream_detail: Vec<StreamDetail>,
+}
+
+#[derive(Deserialize)]
+struct StreamDetail {
+    name: String,
+    #[serde(default)]
+    config: Kept,
+    #[serde(default)]
+    consumer_detail: Vec<ConsumerDetail>,
+    #[serde(default)]
+    direct_consumer_detail: Vec<ConsumerDetail>,
+}
+
+#[derive(Deserialize)]
+struct ConsumerDetail {
+    name: String,
+    #[serde(default)]
+    config: Consumer,
+}
+
+#[derive(Debug, Deserialize)]
+struct Republish {
+    #[serde(default)]
+    dest: String,
 }

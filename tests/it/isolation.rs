@@ -1,6 +1,9 @@
 //! AUTH is the service's alone: `serve` refuses to start where others are in that account or could
 //! forge a request, and a service that runs says so when it comes to that.
 
+mod beats;
+mod streams;
+
 use std::fs;
 
 use async_nats::ConnectOptions;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{AUTH, BB, Stream, merged, nanoseconds};
+use crate::provision::occupants::Consumer;
 
 /// What was changed in the tenant table.
 pub const AUTH_EVENTS: &str = "AUTH_EVENTS";
@@ -28,6 +29,15 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
 /// The same for decisions, of which there may be very many: several instances close a connection at
 /// nearly the same time.
 const DECISIONS_WINDOW: Duration = Duration::from_secs(120);
+
+/// What the streams in AUTH listen to.
+const SUBJECTS: [(&str, [&str; 2]); 2] = [
+    (AUTH_EVENTS, ["auth.tenant.*", "auth.user.*"]),
+    (AUTH_DECISIONS, ["auth.decision.*", "auth.connection.*"]),
+];
+
+/// Where the streams in AUTH deliver to for their mirrors in BB, and nobody else.
+const MIRRORED: &str = "mirror.auth";
 
 /// Where the streams are, and their mirrors.
 pub(super) const PLACES: [(&str, &str); 4] =
@@ -55,6 +65,18 @@ pub struct EventStreamLimits {
     pub messages: Option<u64>,
 }
 
+/// What a stream of the service's in AUTH listens to; `None` if it has none of that name there.
+pub(crate) fn subjects(name: &str) -> Option<[&'static str; 2]> {
+    SUBJECTS.into_iter().find(|(own, _)| *own == name).map(|(_, subjects)| subjects)
+}
+
+/// Whether a consumer of these streams is one that a server has made for a mirror in BB: of the kind
+/// that servers make, and with nowhere to deliver to but BB.
+pub(crate) fn is_mirrors(consumer: &Consumer) -> bool {
+    let delivers = consumer.deliver_subject.as_deref().and_then(|it| it.strip_prefix(MIRRORED));
+    consumer.direct && delivers.is_some_and(|rest| rest.starts_with('.'))
+}
+
 pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
     let shared = |of: &EventStreamLimits| {
         json!({
@@ -65,24 +87,19 @@ pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
             "discard": "old",
         })
     };
-    let origin = |name, of, subjects: [&str; 2], window| {
-        let own = json!({ "subjects": subjects, "duplicate_window": nanoseconds(window) });
+    let origin = |name, of, window| {
+        let own = json!({ "subjects": subjects(name), "duplicate_window": nanoseconds(window) });
         Stream { api: AUTH, name, settings: merged([shared(of), own]) }
     };
     let mirror = |name, of| {
-        let external = json!({ "api": "JS.auth.API", "deliver": "mirror.auth" });
+        let external = json!({ "api": "JS.auth.API", "deliver": MIRRORED });
         let own = json!({ "mirror": { "name": name, "external": external } });
         Stream { api: BB, name, settings: merged([shared(of), own]) }
     };
     let EventLimits { changes, decisions, .. } = limits;
     [
-        origin(AUTH_EVENTS, changes, ["auth.tenant.*", "auth.user.*"], DUPLICATE_WINDOW),
-        origin(
-            AUTH_DECISIONS,
-            decisions,
-            ["auth.decision.*", "auth.connection.*"],
-            DECISIONS_WINDOW,
-        ),
+        origin(AUTH_EVENTS, changes, DUPLICATE_WINDOW),
+        origin(AUTH_DECISIONS, decisions, DECISIONS_WINDOW),
         mirror(AUTH_EVENTS, changes),
         mirror(AUTH_DECISIONS, decisions),
     ]
