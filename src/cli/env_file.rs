@@ -1,12 +1,13 @@
-//! `.credentials/<tenant>[_<user>].env`: a login as shell variables, for its owner alone.
+//! `.credentials/<tenant>[_<user>].env`: a login as shell variables, for its owner alone, in a folder
+//! that nobody else can write. No link is followed, to write or to read one.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use super::init::shell_quote;
+use super::init::{random_name, shell_quote};
 
 /// A login to be written, or one that was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,9 +34,12 @@ pub(super) fn path(folder: &Path, tenant: &str, user: &str) -> PathBuf {
     folder.join(".credentials").join(format!("{name}.env"))
 }
 
-/// Writes the file whole, in place of an earlier one.
+/// Writes the file whole, in place of an earlier one or of a link.
 pub(super) fn write(path: &Path, login: &Login) -> anyhow::Result<()> {
-    write_whole(path, login).with_context(|| {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make(folder)?;
+    let draft = folder.join(format!(".draft-{}", random_name()?));
+    write_whole(path, &draft, login).with_context(|| {
         format!(
             "cannot write {}; make its folder writable, or leave out --env-file",
             path.display()
@@ -43,39 +47,77 @@ pub(super) fn write(path: &Path, login: &Login) -> anyhow::Result<()> {
     })
 }
 
-fn write_whole(path: &Path, login: &Login) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Makes sure of a folder that is none of somebody else's making.
+fn make(folder: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    let draft = path.with_extension(format!("env.{}", std::process::id()));
+    match builder.create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let what = format!("cannot make {}; or leave out --env-file", folder.display());
+            Err(error).context(what)
+        }
+        _ => check(folder),
+    }
+}
+
+/// Refuses a folder in which others can put links and files, or exchange ours.
+#[cfg(unix)]
+fn check(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let shown = folder.display();
+    let found = fs::symlink_metadata(folder).with_context(|| format!("cannot look at {shown}"))?;
+    if !found.is_dir() {
+        bail!(
+            "{shown} is no folder, or a link to one: put a folder there, or leave out --env-file"
+        );
+    }
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+    let is_sticky = found.mode() & 0o1000 != 0;
+    if found.mode() & 0o022 != 0 && !(is_sticky && is_ours) {
+        bail!(
+            "{shown} has mode {:04o}, so that others can put files there: run `chmod 700 {shown}` \
+             and look for what is not yours, or leave out --env-file",
+            found.mode() & 0o7777
+        );
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check(_: &Path) -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn write_whole(path: &Path, draft: &Path, login: &Login) -> io::Result<()> {
     let text = format!(
         "NATS_URL={}\nNATS_USER={}\nNATS_PASSWORD={}\n",
         shell_quote(&login.url),
         shell_quote(&login.user),
         shell_quote(&login.password)
     );
+    let mut options = fs::OpenOptions::new();
+    // What is new is no link.
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(draft)?;
     let written = (|| {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&draft)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&draft, path)
+        fs::rename(draft, path)
     })();
     if written.is_err() {
-        let _ = fs::remove_file(&draft);
+        let _ = fs::remove_file(draft);
     }
     written
 }
 
 /// Reads a file that [`write`] has written; `None` where there is none or it holds no login.
 pub(super) fn read(path: &Path) -> Option<Login> {
-    let text = fs::read_to_string(path).ok()?;
+    let text =
+        fs::symlink_metadata(path).ok()?.is_file().then(|| fs::read_to_string(path).ok())??;
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
         let value = match line.strip_prefix('\'').and_then(|line| line.strip_suffix('\'')) {
@@ -120,6 +162,56 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(shell.stdout, login.password.as_bytes());
+    }
+
+    #[cfg(unix)]
+    fn login() -> Login {
+        Login { url: "nats://h".to_owned(), user: "42".to_owned(), password: "new".to_owned() }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path(), "42", "42");
+        let (place, victim) = (path.parent().unwrap(), folder.path().join("victim"));
+        fs::create_dir(place).unwrap();
+        fs::set_permissions(place, fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::write(&victim, "NATS_URL=x\nNATS_USER=x\nNATS_PASSWORD=x\n").unwrap();
+        // Where an earlier version wrote, whatever its process, and the place itself.
+        for id in 0..2_000 {
+            symlink(&victim, place.join(format!("42.env.{id}"))).unwrap();
+        }
+        symlink(&victim, place.join(format!("42.env.{}", std::process::id()))).ok();
+        symlink(&victim, &path).unwrap();
+        assert_eq!(read(&path), None, "a link is no file of ours");
+        write(&path, &login()).unwrap();
+        assert_eq!(read(&path), Some(login()));
+        assert!(fs::read_to_string(&victim).unwrap().contains("NATS_PASSWORD=x"));
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_can_write_or_that_is_a_link_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path(), "42", "42");
+        let place = path.parent().unwrap();
+        fs::create_dir(place).unwrap();
+        for mode in [0o777, 0o770, 0o702] {
+            fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
+            let error = write(&path, &login()).unwrap_err().to_string();
+            assert!(error.contains(&format!("chmod 700 {}", place.display())), "{error}");
+        }
+        assert_eq!(fs::read_dir(place).unwrap().count(), 0);
+        fs::remove_dir(place).unwrap();
+        symlink(folder.path(), place).unwrap();
+        assert!(write(&path, &login()).unwrap_err().to_string().contains("a link"));
+        assert!(!folder.path().join("42.env").exists());
     }
 
     #[test]
