@@ -4,6 +4,7 @@
 //! It holds parsed values and the paths of key files, never key material, which
 //! [`crate::keyfile`] reads on demand. All mistakes are reported together.
 
+pub mod exposure;
 mod issuers;
 mod keys;
 mod problem;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::exposure::{Exposure, POLICIES, Trust, holds_password};
 use self::keys::Applies;
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
@@ -441,6 +443,43 @@ impl Config {
         let mut faults = keyfile::audit(self.key_files());
         let certificates = self.nats.tls.identity.iter();
         faults.extend(certificates.filter_map(|(_, key)| keyfile::audit_shared(key).err()));
+        faults
+    }
+
+    /// Who may change what this configuration names.
+    pub(crate) fn trust(&self) -> Trust {
+        Trust::new(self.key_files().into_iter().next())
+    }
+
+    /// What others than the service can change, and the configuration itself where others can read
+    /// a password in it.
+    #[must_use]
+    pub fn exposures(&self) -> Vec<Exposure> {
+        let trust = self.trust();
+        let mut faults = trust.writers(&self.file, "what the service does");
+        if std::fs::read_to_string(&self.file).is_ok_and(|text| holds_password(&text)) {
+            faults.extend(trust.readers(&self.file));
+        }
+        if let Some(folder) = &self.policies {
+            faults.extend(trust.writers_in(folder, POLICIES));
+        }
+        for issuer in &self.issuers {
+            let file = match &issuer.keys {
+                KeyLocation::File(file) => Some(file),
+                KeyLocation::Discovery { ca_file } | KeyLocation::Url { ca_file, .. } => {
+                    ca_file.as_ref()
+                }
+                KeyLocation::Secret(_) => None,
+            };
+            faults
+                .extend(file.into_iter().flat_map(|it| trust.writers(it, "whose JWTs are taken")));
+        }
+        let ca = self.nats.tls.ca.iter();
+        faults.extend(ca.flat_map(|it| trust.writers(it, "which servers are trusted")));
+        if let Some(file) = self.database.url.expose().strip_prefix("sqlite://") {
+            faults.extend(Trust::anybody_writes(Path::new(file), "who logs in"));
+        }
+        faults.dedup();
         faults
     }
 

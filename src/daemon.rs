@@ -37,6 +37,7 @@ use crate::authn::hashing::HashingError;
 use crate::authn::random::NoRandomness;
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
+use crate::config::exposure::Exposure;
 use crate::config::{Config, Mode};
 use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
@@ -60,6 +61,9 @@ pub enum DaemonError {
     /// Key files are missing, unusable, or readable by others: all of them at once.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Keys(Vec<KeyFileError>),
+    /// Others can change files that the service goes by: all that was found.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Exposed(Vec<Exposure>),
     /// A policy is malformed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -122,7 +126,11 @@ pub async fn run(
     if !faults.is_empty() {
         return Err(DaemonError::Keys(faults));
     }
-    let policies = Arc::new(Policies::read(config.policies.clone())?);
+    let exposures = config.exposures();
+    if !exposures.is_empty() {
+        return Err(DaemonError::Exposed(exposures));
+    }
+    let policies = Arc::new(Policies::read(config.policies.clone(), config.trust())?);
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
     let keys = SigningKeys::read(config)?;
     let generations = generations::of(config)?;

@@ -54,6 +54,7 @@ async fn serve(
         Ok(()) | Err(DaemonError::Stopped) => Ok(()),
         Err(
             error @ (DaemonError::Keys(_)
+            | DaemonError::Exposed(_)
             | DaemonError::Policy(_)
             | DaemonError::Targets(_)
             | DaemonError::Users(_)),

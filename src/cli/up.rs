@@ -40,20 +40,21 @@ pub(super) struct UpArgs {
 /// Runs the service alone.
 pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
     let config = load(file, Files::MustExist)?;
-    check_keys(&config)?;
+    check_files(&config)?;
     logging::init(&config.log)?;
     let stop = stop_on_signal()?;
     service::run(config, stop, || {}).await
 }
 
-/// Refuses to run while anybody but the owner can get at a key.
-fn check_keys(config: &Config) -> anyhow::Result<()> {
-    let faults = config.audit();
-    if faults.is_empty() {
+/// Refuses to run while anybody but the owner can get at a key, or change what the service goes by.
+fn check_files(config: &Config) -> anyhow::Result<()> {
+    let keys = config.audit().into_iter().map(|fault| format!("\n  {fault}"));
+    let others = config.exposures().into_iter().map(|fault| format!("\n  {fault}"));
+    let lines: Vec<String> = keys.chain(others).collect();
+    if lines.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-    bail!(Usage(format!("the keys are not safe:{}", lines.concat())));
+    bail!(Usage(format!("files are not safe:{}", lines.concat())));
 }
 
 /// Cancelled by Ctrl-C, SIGTERM, or the terminal's closing.
@@ -111,7 +112,7 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
             toml.display()
         )));
     }
-    check_keys(&config)?;
+    check_files(&config)?;
     make_way(&mut config);
     let folder = config.folder.clone();
     let _lock = Lock::take(&folder)?;

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::Principal;
+use crate::config::exposure::{POLICIES, Trust};
 use crate::policy::rules::{PolicyError, PolicySet, Source, Sources};
 use crate::policy::{ConnectionContext, Decision, Policy};
 
@@ -26,6 +27,7 @@ const PERIOD: Duration = Duration::from_millis(200);
 pub(super) struct Policies {
     current: ArcSwap<PolicySet>,
     folder: Option<PathBuf>,
+    trust: Trust,
     seen: Mutex<Seen>,
     broken: AtomicBool,
     reloads: AtomicU64,
@@ -44,7 +46,7 @@ struct Seen {
 
 impl Policies {
     /// Reads the configured policies for the first time; the shipped ones have no folder.
-    pub(super) fn read(folder: Option<PathBuf>) -> Result<Self, PolicyError> {
+    pub(super) fn read(folder: Option<PathBuf>, trust: Trust) -> Result<Self, PolicyError> {
         let sources = match &folder {
             Some(folder) => Sources::of(folder)?.policies,
             None => Vec::new(),
@@ -54,6 +56,7 @@ impl Policies {
         Ok(Self {
             current,
             folder,
+            trust,
             seen: Mutex::new(seen),
             broken: AtomicBool::new(false),
             reloads: AtomicU64::new(0),
@@ -90,7 +93,11 @@ impl Policies {
     fn refresh(&self) {
         let Some(folder) = &self.folder else { return };
         let reading = match Sources::of(folder) {
-            Ok(sources) => Ok(sources.policies),
+            // The first that others can change: an edit may be theirs.
+            Ok(sources) => match self.trust.writers_in(folder, POLICIES).first() {
+                None => Ok(sources.policies),
+                Some(exposure) => Err(exposure.to_string()),
+            },
             Err(error) => Err(error.to_string()),
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +176,7 @@ mod tests {
     fn an_edit_is_taken_once_it_has_settled_and_only_if_it_is_sound() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 1);
-        let policies = Policies::read(Some(folder.path().to_owned())).unwrap();
+        let policies = Policies::read(Some(folder.path().to_owned()), Trust::new(None)).unwrap();
         let refresh = || {
             policies.refresh();
             (version(&policies), policies.are_broken(), policies.reloads())
@@ -203,7 +210,7 @@ mod tests {
     fn a_thousand_edits_and_never_a_mixture() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 0);
-        let policies = Policies::read(Some(folder.path().to_owned())).unwrap();
+        let policies = Policies::read(Some(folder.path().to_owned()), Trust::new(None)).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {

@@ -4,6 +4,7 @@
 pub(crate) mod bench;
 mod ceiling;
 mod doctor;
+mod files;
 pub(crate) mod keys;
 mod test;
 

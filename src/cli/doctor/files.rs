@@ -8,6 +8,7 @@ use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, XKey, XPublicKey};
 
 const CHECK: &str = "key files";
+const OTHERS: &str = "other files";
 
 /// The public halves of the service's keys, those that sign first. What cannot be read is missing.
 #[derive(Debug, Default)]
@@ -95,7 +96,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
         findings.ok(CHECK, format!("{count} files, readable by their owner alone"));
     }
     offline(config, findings);
+    exposures(config, findings);
     keys
+}
+
+/// What the service goes by is nobody else's to change.
+fn exposures(config: &Config, findings: &mut Findings) {
+    let found = config.exposures();
+    if found.is_empty() {
+        findings.ok(OTHERS, "configuration, policies, key sets: nobody else can change them");
+    }
+    for exposure in found {
+        // Its text says what to do by itself.
+        findings.add(OTHERS, super::State::Fail, exposure.to_string(), None);
+    }
 }
 
 /// The keys that the service never needs do not belong beside those that it does.

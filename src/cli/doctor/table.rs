@@ -23,16 +23,14 @@ pub(super) struct Table {
     pub(super) instances: usize,
 }
 
-/// Whoever can write the file decides who logs in, and whoever can read it has the hashes.
+/// Whoever can read the file has the hashes. (Who can write it is among the other files.)
 fn check_mode(config: &Config, findings: &mut Findings) {
     let Some(path) = config.database.url.expose().strip_prefix("sqlite://") else { return };
     let Ok(found) = std::fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
     let said = format!("{path} has mode {mode:04o}");
     let remedy = format!("run `chmod 600 {path}`, or 660 for a group that writes tenants");
-    if mode & 0o002 != 0 {
-        findings.fail(DATABASE, format!("{said}: anybody decides who logs in"), remedy);
-    } else if mode & 0o004 != 0 {
+    if mode & 0o004 != 0 {
         findings.warn(DATABASE, format!("{said}: anybody reads the password hashes"), remedy);
     }
 }

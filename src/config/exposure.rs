@@ -1,0 +1,299 @@
+//! Whether what the service goes by is its own: the files and folders that nobody may change but the
+//! user that it runs as, root, and the groups that it runs in. Whoever else can write one of them is
+//! anybody to the service. [`super::Config::exposures`] says which they are.
+//!
+//! Links are followed one by one, each with the folder that it lies in: whoever writes there leads it
+//! elsewhere. In a folder with the sticky bit others cannot exchange what is not theirs, and nothing
+//! can be changed on a file system that is mounted read-only, as Kubernetes mounts its volumes.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+
+/// A file or folder that others than the service can get at.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Exposure {
+    /// Others can change it.
+    #[error("{} {who}, so that others can change {what}; run `{remedy} {}`", path.display(), path.display())]
+    Writable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Who can.
+        who: String,
+        /// What it is to the service.
+        what: &'static str,
+        /// The command that mends it.
+        remedy: &'static str,
+    },
+    /// Others can read a password in it.
+    #[error("{} has mode {mode:04o}, so that others can read the database's password in it; run `chmod go-r {}`", path.display(), path.display())]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// Links that are followed at most, as the operating system does.
+const LINKS: usize = 40;
+
+const STICKY: u32 = 0o1000;
+
+/// What policies are to the service.
+pub(crate) const POLICIES: &str = "what users may do";
+
+/// Who may write.
+#[derive(Debug, Clone)]
+pub(crate) struct Trust {
+    users: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+impl Trust {
+    /// Root, the user and the groups of this process, and the owner of `key`: a file that its
+    /// owner alone can read is the service's, also where somebody else asks.
+    pub(crate) fn new(key: Option<&Path>) -> Self {
+        let mut users = vec![0, rustix::process::geteuid().as_raw()];
+        let mut groups = vec![0, rustix::process::getegid().as_raw()];
+        let more = rustix::process::getgroups().unwrap_or_default();
+        groups.extend(more.into_iter().map(rustix::process::Gid::as_raw));
+        if let Some(found) = key.and_then(|key| fs::metadata(key).ok()) {
+            users.push(found.uid());
+            groups.push(found.gid());
+        }
+        Self { users, groups }
+    }
+
+    /// Who else can change what `path` leads to; `what` it is to the service.
+    pub(crate) fn writers(&self, path: &Path, what: &'static str) -> Vec<Exposure> {
+        let mut faults = Vec::new();
+        let mut path = path.to_owned();
+        for _ in 0..LINKS {
+            let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).to_owned();
+            // What is not there is reported by whoever needs it.
+            let Ok(found) = fs::symlink_metadata(&path) else { break };
+            if let Ok(around) = fs::metadata(&folder) {
+                faults.extend(self.fault(&folder, &around, what));
+            }
+            if !found.is_symlink() {
+                faults.extend(self.fault(&path, &found, what));
+                break;
+            }
+            faults.extend(self.foreign(&path, &found, what));
+            let Ok(to) = fs::read_link(&path) else { break };
+            path = folder.join(to);
+        }
+        faults
+    }
+
+    /// [`Self::writers`] of a folder and of the files in it whose names end in `.toml`.
+    pub(crate) fn writers_in(&self, folder: &Path, what: &'static str) -> Vec<Exposure> {
+        let mut faults = self.writers(folder, what);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = entries.map(|entry| entry.path());
+        for file in files.filter(|path| path.extension().is_some_and(|it| it == "toml")) {
+            faults.extend(self.writers(&file, what));
+        }
+        faults.sort();
+        faults.dedup();
+        faults
+    }
+
+    /// Whether anybody at all can change a file, which groups may share.
+    pub(crate) fn anybody_writes(path: &Path, what: &'static str) -> Option<Exposure> {
+        let found = fs::metadata(path).ok()?;
+        let who = format!("has mode {:04o}", found.mode() & 0o7777);
+        if found.mode() & 0o002 == 0 {
+            return None;
+        }
+        writable(path, who, what, "chmod o-w")
+    }
+
+    /// Whether others can read the file.
+    pub(crate) fn readers(&self, path: &Path) -> Option<Exposure> {
+        let found = fs::metadata(path).ok()?;
+        let groups = if self.groups.contains(&found.gid()) { 0 } else { 0o040 };
+        (found.mode() & (groups | 0o004) != 0)
+            .then(|| Exposure::Readable { path: path.to_owned(), mode: found.mode() & 0o7777 })
+    }
+
+    fn fault(&self, path: &Path, found: &Metadata, what: &'static str) -> Option<Exposure> {
+        let mode = found.mode();
+        let groups = if self.groups.contains(&found.gid()) { 0 } else { 0o020 };
+        let is_sticky = found.is_dir() && mode & STICKY != 0;
+        if is_sticky || mode & (groups | 0o002) == 0 {
+            return self.foreign(path, found, what);
+        }
+        let who = format!("has mode {:04o}", mode & 0o7777);
+        writable(path, who, what, "chmod go-w")
+    }
+
+    fn foreign(&self, path: &Path, found: &Metadata, what: &'static str) -> Option<Exposure> {
+        if self.users.contains(&found.uid()) {
+            return None;
+        }
+        let who = format!("belongs to the user {}", found.uid());
+        writable(path, who, what, "chown root")
+    }
+}
+
+fn writable(
+    path: &Path,
+    who: String,
+    what: &'static str,
+    remedy: &'static str,
+) -> Option<Exposure> {
+    let path = path.to_owned();
+    (!is_read_only(&path)).then_some(Exposure::Writable { path, who, what, remedy })
+}
+
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Whether a configuration holds a password: in a URL, or as a parameter of one.
+pub(crate) fn holds_password(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.any(|line| {
+        let urls = line.split("://").skip(1);
+        let mut logins =
+            urls.filter_map(|rest| rest.split(['/', '"', '\'']).next()?.rsplit_once('@'));
+        line.contains("password=") || logins.any(|(login, _)| login.contains(':'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    const WHAT: &str = "it";
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder 0755 with a file 0644.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        set(folder.path(), 0o755);
+        let file = folder.path().join("a.toml");
+        fs::write(&file, "").unwrap();
+        set(&file, 0o644);
+        (folder, file)
+    }
+
+    fn named(path: &Path) -> Vec<PathBuf> {
+        let faults = Trust::new(None).writers(path, WHAT).into_iter();
+        faults
+            .map(|fault| match fault {
+                Exposure::Writable { path, .. } | Exposure::Readable { path, .. } => path,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_file_and_the_folder_that_it_lies_in() {
+        let (folder, file) = place();
+        assert!(named(&file).is_empty());
+        set(&file, 0o666);
+        assert_eq!(named(&file), [file.as_path()]);
+        set(&file, 0o600);
+        set(folder.path(), 0o777);
+        assert_eq!(named(&file), [folder.path().to_owned()]);
+        set(folder.path(), 0o1777);
+        assert!(named(&file).is_empty(), "nobody exchanges what is not theirs");
+        let text = Trust::new(None).writers(Path::new("/no/such"), WHAT);
+        assert!(text.is_empty());
+    }
+
+    #[test]
+    fn every_link_on_the_way() {
+        let (folder, file) = place();
+        let (other, link) = place();
+        fs::remove_file(&link).unwrap();
+        // As Kubernetes mounts a ConfigMap: links with every right, which mean nothing.
+        let data = other.path().join("..data");
+        symlink(folder.path(), &data).unwrap();
+        symlink("..data/a.toml", &link).unwrap();
+        assert!(named(&link).is_empty());
+        set(&file, 0o646);
+        assert_eq!(named(&link).last(), Some(&data.join("a.toml")));
+        set(&file, 0o644);
+        set(other.path(), 0o757);
+        assert_eq!(named(&link)[0], other.path());
+        set(other.path(), 0o755);
+        set(folder.path(), 0o757);
+        assert!(!named(&link).is_empty());
+    }
+
+    #[test]
+    fn a_link_that_leads_in_circles_ends() {
+        let (folder, _) = place();
+        let link = folder.path().join("round");
+        symlink(&link, &link).unwrap();
+        assert!(named(&link).is_empty());
+    }
+
+    #[test]
+    fn groups_and_owners_that_are_none_of_the_services() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: only root gives files away");
+        }
+        let (folder, file) = place();
+        std::os::unix::fs::chown(&file, None, Some(54_321)).unwrap();
+        set(&file, 0o664);
+        assert_eq!(named(&file), [file.as_path()]);
+        std::os::unix::fs::chown(&file, Some(54_321), Some(0)).unwrap();
+        assert_eq!(named(&file), [file.as_path()], "its owner can write it");
+        let trust = Trust::new(Some(&file));
+        assert!(trust.writers(&file, WHAT).is_empty(), "whoever has the keys is the service");
+        std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(54_321), None).unwrap();
+        set(folder.path(), 0o1755);
+        assert_eq!(named(&file), [folder.path().to_owned()], "the owner of a sticky folder may");
+    }
+
+    #[test]
+    fn what_cannot_be_written_at_all_is_no_fault() {
+        // Not every machine has one of these read-only; that such a mount is no fault is in
+        // `cli::files`, for those who may mount.
+        let read_only = ["/sys", "/proc/sys", "/usr"].map(Path::new).into_iter();
+        for path in read_only.filter(|path| is_read_only(path)) {
+            assert_eq!(writable(path, String::new(), WHAT, ""), None);
+        }
+        assert!(!is_read_only(place().0.path()));
+    }
+
+    #[test]
+    fn passwords_in_a_configuration() {
+        for text in [
+            "url = \"postgres://me:pw@h/db\"",
+            "url='nats://u:p@h:4222'",
+            "url = \"postgres://me@h/db?password=pw\"",
+        ] {
+            assert!(holds_password(text), "{text}");
+        }
+        for text in [
+            "url = \"postgres://me@h:5432/db\"",
+            "# url = \"postgres://me:pw@h/db\"",
+            "url = \"sqlite:///a@b:c.db\"",
+            "issuer = \"https://a/b:c@d\"",
+        ] {
+            assert!(!holds_password(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_can_read_it() {
+        let (_folder, file) = place();
+        assert!(Trust::new(None).readers(&file).is_some());
+        set(&file, 0o640);
+        assert!(Trust::new(None).readers(&file).is_none(), "a group that the service runs in");
+    }
+}
