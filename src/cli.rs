@@ -43,7 +43,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::database::Database;
 use self::output::Output;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Files, exposure};
 use crate::redact::without_secrets;
 
 /// Who may log in to NATS, and what they may do there.
@@ -147,7 +147,19 @@ fn in_one_line(error: &anyhow::Error) -> String {
     text
 }
 
+/// Says so where a password stands in an argument, which every user of the machine can read.
+fn warn_of_passwords() {
+    if std::env::args().any(|argument| exposure::holds_password(&argument)) {
+        output::note(&format!(
+            "warning: the command line holds a password, which every user of this machine can read \
+             there: give the database's URL in {} instead, and change the password",
+            init::DATABASE_VARIABLE
+        ));
+    }
+}
+
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    warn_of_passwords();
     let output = Output::new(cli.json);
     match &cli.command {
         Command::Init(args) => return init::run(args, output),

