@@ -178,7 +178,10 @@ fn service(subject: String) -> Export {
 fn limits(limits: &Limits) -> AccountLimits {
     let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let count = |value: Option<u64>| value.map_or(NO_LIMIT, bytes);
-    let mut claims = AccountLimits { conn: count(limits.connections), ..AccountLimits::default() };
+    let connections = count(limits.connections);
+    // Servers count clients and leaf nodes apart.
+    let mut claims =
+        AccountLimits { conn: connections, leaf: connections, ..AccountLimits::default() };
     if limits.jetstream() {
         claims.mem_storage = bytes(limits.memory);
         claims.disk_storage = bytes(limits.storage);

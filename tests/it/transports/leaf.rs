@@ -27,7 +27,7 @@ impl Leaf {
         let folder = tempfile::tempdir().expect("a folder");
         let (port, conf) = (ports::free(), folder.path().join("leaf.conf"));
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nserver_name: leaf\n\
+            "listen: \"127.0.0.1:{port}\"\nserver_name: leaf-{port}\n\
              leafnodes {{ reconnect: 1, remotes: [ {{ {remote} }} ] }}\n"
         );
         std::fs::write(&conf, text).expect("a configuration");
@@ -125,6 +125,30 @@ async fn a_leaf_carries_what_its_user_may() {
     while let Some(Some(message)) = none.next().now_or_never() {
         assert_ne!(message.subject.as_str(), "stock.counted");
     }
+}
+
+/// Servers count leaf nodes apart from clients: without a limit of their own, a tenant's connections
+/// had none.
+#[tokio::test(flavor = "multi_thread")]
+async fn max_connections_bounds_leaf_nodes_too() {
+    let mode = Mode::Operator;
+    if lacks(mode) {
+        return;
+    }
+    let open = Open::start_with(mode, servers::version(), Tls::No, |_| {});
+    let admin = open.tenant_add("few", &[]);
+    open.sql("UPDATE tenants SET max_connections = 1 WHERE id = 'few';");
+    let Login::Password(user, password) = &admin else { unreachable!("a password") };
+    let remote = remote(&open, &format!("{user}:{password}@"));
+    let first = Leaf::start(&remote);
+    let edge = first.client().await;
+    let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("a client beside it");
+    hears(&hub, &edge, "orders.created").await;
+    let second = Leaf::start(&remote);
+    eventually("the end of the second", || {
+        second.log().contains("maximum account active connections exceeded").then_some(())
+    });
+    hears(&edge, &hub, "orders.paid").await;
 }
 
 pub(super) fn a_leaf_is_refused_where_tenants_share_an_account(open: &Open, login: &Login) {
