@@ -7,8 +7,10 @@ mod http;
 mod issuers;
 mod jetstream;
 mod policies;
+mod rows;
 mod servers;
 mod table;
+mod websocket;
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -159,6 +161,7 @@ async fn check(config: &Config, findings: &mut Findings) {
     match &system {
         Some(system) => {
             let found = servers::check(config, &keys, system, findings).await;
+            websocket::check(config, &found, findings);
             jetstream::check(config, system, &found, table.as_ref(), findings).await;
         }
         None => findings.skip("servers", "not without the login to SYS"),

@@ -139,6 +139,8 @@ pub(super) struct Varz {
     pub(super) jetstream: JetStream,
     #[serde(default)]
     pub(super) cluster: Cluster,
+    #[serde(default)]
+    pub(super) websocket: Websocket,
     #[serde(default, rename = "trusted_operators_jwt")]
     pub(super) operators: Vec<String>,
 }
@@ -163,6 +165,19 @@ pub(super) struct Maxima {
 pub(super) struct Cluster {
     #[serde(default)]
     pub(super) name: String,
+}
+
+/// Its WebSocket; without a port it has none.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Websocket {
+    #[serde(default)]
+    pub(super) port: i64,
+    #[serde(default)]
+    pub(super) jwt_cookie: String,
+    #[serde(default)]
+    pub(super) same_origin: bool,
+    #[serde(default)]
+    pub(super) allowed_origins: Vec<String>,
 }
 
 /// What all servers say of themselves, by name.

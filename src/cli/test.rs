@@ -18,7 +18,10 @@ use super::{Context, secret, tenant, up};
 use crate::authn::DenyReason;
 use crate::credentials::{Credentials, Secret};
 use crate::policy::Form;
-use crate::store::{Freshness, LoginRecord, NewToken, TenantId, TokenHash};
+use crate::store::{Freshness, LoginRecord, NewToken, TenantId, TokenHash, TokenListing};
+
+/// What is written beside the temporary token.
+const LABEL: &str = "nats-callout test";
 
 /// The life of the temporary token, in seconds.
 const TOKEN_LIFE: i64 = 60;
@@ -121,6 +124,11 @@ async fn with_jwt(
     conclude(context, id, &user, "jwt", credentials, decided).await
 }
 
+/// Whether a token is one that a test has made for itself.
+pub(super) fn is_temporary(token: &TokenListing) -> bool {
+    token.label.as_deref() == Some(LABEL)
+}
+
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let store = &context.database.provisioning;
@@ -133,7 +141,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let new = NewToken {
         user_name: user.to_owned(),
         hash,
-        label: Some("nats-callout test".to_owned()),
+        label: Some(LABEL.to_owned()),
         expires_at: Some(context.now().saturating_add(TOKEN_LIFE)),
     };
     store.add_token(id, &new).await.map_err(explain)?;

@@ -6,6 +6,7 @@ mod ceiling;
 mod doctor;
 mod files;
 pub(crate) mod keys;
+mod leftovers;
 mod test;
 
 use serde_json::Value;

@@ -13,10 +13,17 @@ use super::super::output::note;
 use super::super::{Context, Usage, init, secret, settle, tenant};
 use super::Kind;
 use super::login;
-use crate::store::{Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, UserKind};
+use crate::clock::UnixSeconds;
+use crate::store::{
+    Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, TenantRecord, UserKind,
+};
 
 /// The ready-made requests of all users.
 pub(super) type Requests = Vec<Box<[u8]>>;
+
+/// What they and their tenant are called.
+const ID: &str = "bench-";
+const NAME: &str = "temporary: nats-callout bench";
 
 /// Temporary users whose tenant outlives a bench that was killed by this much at most.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
@@ -58,9 +65,16 @@ fn parse(text: &str, kind: Kind) -> Result<Requests, String> {
     Ok(requests)
 }
 
+/// Whether a tenant is one that a bench has made for a run.
+pub(in crate::cli) fn is_temporary(tenant: &TenantRecord) -> bool {
+    tenant.id.as_str().starts_with(ID) && tenant.name == NAME
+}
+
 /// A tenant that is there for one run.
 pub(super) struct Temporary {
     tenant: TenantId,
+    /// When it ends by itself, and its tokens with it.
+    ends: Option<UnixSeconds>,
 }
 
 impl Temporary {
@@ -70,11 +84,11 @@ impl Temporary {
         isolation: Option<Isolation>,
         run: Duration,
     ) -> anyhow::Result<Self> {
-        let id = format!("bench-{}", init::random_name()?);
+        let id = format!("{ID}{}", init::random_name()?);
         let seconds = i64::try_from((run + LEFT_BEHIND).as_secs()).unwrap_or(i64::MAX);
         let new = NewTenant {
             id: id.parse()?,
-            name: "temporary: nats-callout bench".to_owned(),
+            name: NAME.to_owned(),
             isolation,
             policy: None,
             limits: Limits::default(),
@@ -83,7 +97,7 @@ impl Temporary {
         };
         let password = secret::generate_password()?;
         tenant::create(context, &new, &password).await?;
-        Ok(Self { tenant: new.id })
+        Ok(Self { ends: new.expires_at, tenant: new.id })
     }
 
     /// Adds so many users, each with a credential of its own name.
@@ -122,7 +136,7 @@ impl Temporary {
                         user_name: user.name,
                         hash,
                         label: Some("nats-callout bench".to_owned()),
-                        expires_at: None,
+                        expires_at: self.ends,
                     };
                     store.add_token(&self.tenant, &new).await.map_err(explain)?;
                     json!({ "auth_token": token.as_str() })

@@ -5,7 +5,7 @@ use super::super::settle::HEARTBEAT_SECONDS;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::Findings;
+use super::{Findings, rows};
 use crate::config::Config;
 use crate::store::TenantRecord;
 
@@ -66,13 +66,15 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
             }
             tokio::time::sleep(PAUSE).await;
         }
-        anyhow::Ok((version, tenants, alive))
+        anyhow::Ok((version, database, tenants, alive))
     };
     match read.await {
-        Ok((version, tenants, instances)) => {
+        Ok((version, database, tenants, instances)) => {
             let count = tenants.len();
             findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
             check_mode(config, findings);
+            rows::limits(config, &tenants, findings);
+            rows::left(&*database.provisioning, &tenants, findings).await;
             if instances == 0 {
                 findings.fail(
                     INSTANCES,
