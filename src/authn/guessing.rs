@@ -14,6 +14,9 @@
 //! goes before all who guess it. What finds no place gets no answer, since its password may be
 //! right. No success makes anything forgotten, or an account of his own would buy an attacker new
 //! allowances. All of it is kept in bounded memory, by this instance alone.
+//!
+//! An attempt counts from when its hash begins: as undecided while there is time, as wrong once the
+//! time is up, however long the hash goes on. If it matches after all, that is taken back.
 
 mod failures;
 mod room;
@@ -22,7 +25,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv6Net};
@@ -80,6 +83,8 @@ pub struct GuessingStats {
     pub delayed: u64,
     /// Attempts that found no place to wait in, or lost it to another, so far.
     pub dropped: u64,
+    /// Attempts whose hash had begun and did not end in time, so far.
+    pub unfinished: u64,
 }
 
 /// Counts wrong attempts, and makes those beyond the allowance wait.
@@ -93,6 +98,7 @@ pub struct Guessing {
     room: Arc<Room>,
     delayed: AtomicU64,
     dropped: AtomicU64,
+    unfinished: AtomicU64,
     said: Mutex<Said>,
 }
 
@@ -126,13 +132,29 @@ impl Rank {
     }
 }
 
-/// Where an attempt comes from and goes to, as far as it is counted; by default nothing is.
+/// Where an attempt comes from and goes to, as far as it is counted (by default nothing is), and how
+/// far it has come.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// Whether it still is, where it was when the attempt began.
     familiar: Option<Arc<AtomicBool>>,
     account: Option<Arc<Failures>>,
     source: Option<Arc<Failures>>,
+    progress: Mutex<Progress>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Progress {
+    /// No hash has begun.
+    #[default]
+    Waiting,
+    /// One has begun, and has not matched.
+    Begun,
+    /// It has matched.
+    Matched,
+    /// The attempt counts as wrong, since then.
+    Wrong(Instant),
 }
 
 impl Standing {
@@ -177,6 +199,60 @@ impl Standing {
         Rank { class, source, account }
     }
 
+    /// Notes that a hash begins.
+    pub(super) fn begin(&self) {
+        let mut progress = self.progress();
+        if !matches!(*progress, Progress::Wrong(_)) {
+            *progress = Progress::Begun;
+        }
+    }
+
+    /// Notes that the hash has matched. It may be too late for the attempt, and is no failure.
+    pub(super) fn matched(&self) {
+        let mut progress = self.progress();
+        if let Progress::Wrong(counted) = *progress {
+            let now = Instant::now();
+            self.counted().for_each(|failures| failures.take_back_wrong(counted, now));
+            self.set_familiar(true);
+        }
+        *progress = Progress::Matched;
+    }
+
+    /// Counts the attempt as wrong, once.
+    fn refuse(&self, now: Instant) {
+        let mut progress = self.progress();
+        if !matches!(*progress, Progress::Wrong(_)) {
+            self.count_as_wrong(&mut progress, now);
+        }
+    }
+
+    /// Counts the attempt as wrong if a hash has begun and not matched; says whether it is so.
+    fn give_up(&self, now: Instant) -> bool {
+        let mut progress = self.progress();
+        let is_unfinished = *progress == Progress::Begun;
+        if is_unfinished {
+            self.count_as_wrong(&mut progress, now);
+        }
+        is_unfinished
+    }
+
+    /// A single wrong attempt ends being familiar, or who shares the source could guess on.
+    fn count_as_wrong(&self, progress: &mut Progress, now: Instant) {
+        *progress = Progress::Wrong(now);
+        self.counted().for_each(|failures| failures.add_wrong(now));
+        self.set_familiar(false);
+    }
+
+    fn set_familiar(&self, value: bool) {
+        if let Some(familiar) = &self.familiar {
+            familiar.store(value, Relaxed);
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn counted(&self) -> impl Iterator<Item = &Arc<Failures>> {
         self.account.iter().chain(&self.source)
     }
@@ -207,6 +283,7 @@ impl Guessing {
             room: Arc::new(Room::new(limits.waiting)),
             delayed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            unfinished: AtomicU64::new(0),
             said: Mutex::default(),
         }
     }
@@ -218,6 +295,7 @@ impl Guessing {
             waiting: self.room.len(),
             delayed: self.delayed.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            unfinished: self.unfinished.load(Relaxed),
         }
     }
 
@@ -326,20 +404,18 @@ impl GuessAttempt<'_> {
         self.displaced.cancelled().await;
     }
 
-    /// Notes that the attempt, which may have been right, could not be decided in time.
+    /// Notes that the attempt, which may have been right, found no place; or that there was no more
+    /// time for its hash, once that had begun.
     pub(super) fn dropped(&self) {
-        self.guessing.dropped.fetch_add(1, Relaxed);
+        if !self.give_up() {
+            self.guessing.dropped.fetch_add(1, Relaxed);
+        }
     }
 
     /// Notes that the attempt was refused, for whatever reason: all are treated alike.
     pub(super) async fn refused(&self) {
         let (standing, now) = (self.standing().await, Instant::now());
-        standing.counted().for_each(|failures| failures.add_wrong(now));
-        // A single wrong password ends it, or who shares the source could guess on.
-        if let (Some(familiar), Some(key)) = (&standing.familiar, self.pair()) {
-            familiar.store(false, Relaxed);
-            self.guessing.familiar.invalidate(&key).await;
-        }
+        standing.refuse(now);
         self.guessing.say(self, standing, now);
     }
 
@@ -348,8 +424,19 @@ impl GuessAttempt<'_> {
         // What was known to be right has asked for no leave, and proves nothing new.
         if let (Some(_), Some(key)) = (self.admission.get(), self.pair()) {
             let familiar = async { Arc::new(AtomicBool::new(true)) };
-            self.guessing.familiar.get_with(key, familiar).await;
+            self.guessing.familiar.get_with(key, familiar).await.store(true, Relaxed);
         }
+    }
+
+    /// Counts the attempt as wrong if nothing has come of its hash so far; says whether it is so.
+    fn give_up(&self) -> bool {
+        let now = Instant::now();
+        let standing = self.standing.get().filter(|standing| standing.give_up(now));
+        if let Some(standing) = standing {
+            self.guessing.unfinished.fetch_add(1, Relaxed);
+            self.guessing.say(self, standing, now);
+        }
+        standing.is_some()
     }
 
     async fn standing(&self) -> &Arc<Standing> {
@@ -371,7 +458,7 @@ impl GuessAttempt<'_> {
             Some(key) => familiar.get(&key).await,
             None => None,
         };
-        Arc::new(Standing { familiar, account, source })
+        Arc::new(Standing { familiar, account, source, progress: Mutex::default() })
     }
 
     fn pair(&self) -> Option<u64> {
@@ -400,6 +487,14 @@ impl GuessAttempt<'_> {
         let left = deadline.saturating_duration_since(now);
         tokio::time::sleep(wait(standing.excess(now)).min(left / 2)).await;
         Ok(Admission { _place: Some(place), _undecided: None })
+    }
+}
+
+/// Who gives up, for whatever reason, after his hash has begun: it may go on for long, and a guess is
+/// not to be free because it is slow.
+impl Drop for GuessAttempt<'_> {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 

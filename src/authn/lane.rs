@@ -161,8 +161,9 @@ impl HashingLane {
         self.verify_as(Arc::default(), password, hash, deadline, || ()).await
     }
 
-    /// As [`verify`](Self::verify) for somebody of this standing, and calls `matched` on a match,
-    /// even if by then the deadline has passed: what has been worked out is not to be lost.
+    /// As [`verify`](Self::verify) for somebody of this standing, who learns when the hash begins and
+    /// when it matches. On a match it also calls `matched`. All of it even if by then the deadline
+    /// has passed: what has been worked out is not to be lost.
     pub(super) async fn verify_as(
         &self,
         standing: Arc<Standing>,
@@ -172,7 +173,9 @@ impl HashingLane {
         matched: impl FnOnce() + Send + 'static,
     ) -> Result<Verdict, AuthnError> {
         let dummy = self.dummy.clone();
+        let who = Arc::clone(&standing);
         let work = move || {
+            who.begin();
             let verdict = match &hash {
                 Some(hash) => hashing::verify(password.expose(), hash)?,
                 None => Verdict::Mismatch,
@@ -181,6 +184,7 @@ impl HashingLane {
                 black_box(hashing::verify(password.expose(), &dummy)?);
             }
             if verdict == Verdict::Match {
+                who.matched();
                 matched();
             }
             Ok(verdict)

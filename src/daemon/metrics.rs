@@ -133,6 +133,7 @@ impl Sources {
         gauge!("nats_callout_guesses_waiting").set(size(guesses.waiting));
         counter!("nats_callout_guesses_delayed_total").absolute(guesses.delayed);
         counter!("nats_callout_guesses_dropped_total").absolute(guesses.dropped);
+        counter!("nats_callout_guesses_unfinished_total").absolute(guesses.unfinished);
         for issuer in &self.issuers {
             let (name, status) = (issuer.settings().name.clone(), issuer.status());
             gauge!("nats_callout_issuer_up", "issuer" => name.clone())
@@ -210,6 +211,10 @@ fn describe() {
         ("nats_callout_hashing_shed_total", "Passwords not hashed, by reason"),
         ("nats_callout_guesses_delayed_total", "Logins that had to wait before their hash"),
         ("nats_callout_guesses_dropped_total", "Logins that found no place to wait in"),
+        (
+            "nats_callout_guesses_unfinished_total",
+            "Logins whose hash did not end in time: counted as wrong, until it matches",
+        ),
         ("nats_callout_issuer_fetches_total", "How often this issuer's keys were fetched"),
         ("nats_callout_issuer_fetch_failures_total", "Fetches that brought no keys"),
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),

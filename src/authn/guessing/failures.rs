@@ -52,6 +52,15 @@ impl Failures {
         self.at(now, |counts| counts.current.wrong = counts.current.wrong.saturating_add(1));
     }
 
+    /// Takes back what was counted at that time.
+    pub(super) fn take_back_wrong(&self, counted: Instant, now: Instant) {
+        self.at(now, |counts| {
+            let is_current = counts.begun.is_some_and(|begun| counted >= begun);
+            let of = if is_current { &mut counts.current } else { &mut counts.before };
+            of.wrong = of.wrong.saturating_sub(1);
+        });
+    }
+
     pub(super) fn add_tried(&self, now: Instant) {
         self.at(now, |counts| counts.current.tried = counts.current.tried.saturating_add(1));
     }
@@ -139,6 +148,24 @@ mod tests {
         assert_eq!(wrong(100_000), 0);
         // Clocks of several threads may be read in any order.
         assert_eq!(wrong(0), 0);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_that_of_its_own_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let failures = Failures::new(10);
+        for seconds in [0, 59, 61, 62] {
+            failures.add_wrong(at(seconds));
+        }
+        failures.take_back_wrong(at(59), at(63));
+        assert_eq!(failures.count(at(119)).wrong, 2);
+        failures.take_back_wrong(at(61), at(119));
+        assert_eq!(failures.count(at(119)).wrong, 1);
+        // What has faded is not taken from others.
+        failures.add_wrong(at(200));
+        failures.take_back_wrong(at(62), at(200));
+        assert_eq!(failures.count(at(200)).wrong, 1);
     }
 
     #[test]

@@ -52,7 +52,10 @@ async fn the_allowance_is_free_and_beyond_it_everybody_waits_but_nobody_is_shut_
     assert!(right(&guessing, "alice", EVIL).await);
     assert!(right(&guessing, "alice", HOME).await, "she was never here");
     assert!(!right(&guessing, "bob", EVIL).await, "another account");
-    assert_eq!(guessing.stats(), GuessingStats { waiting: 0, delayed: 2, dropped: 0 });
+    assert_eq!(
+        guessing.stats(),
+        GuessingStats { waiting: 0, delayed: 2, dropped: 0, unfinished: 0 }
+    );
 }
 
 #[tokio::test]
@@ -98,7 +101,10 @@ async fn guesses_at_once_do_not_widen_the_allowance_and_have_a_share_of_the_plac
         }
     }
     assert_eq!(seen, [10, 74, 16]);
-    assert_eq!(guessing.stats(), GuessingStats { waiting: 16, delayed: 16, dropped: 0 });
+    assert_eq!(
+        guessing.stats(),
+        GuessingStats { waiting: 16, delayed: 16, dropped: 0, unfinished: 0 }
+    );
     drop(waiting);
     drop(attempts);
     assert_eq!(guessing.stats().waiting, 0);
@@ -195,6 +201,53 @@ async fn a_source_that_is_familiar_has_no_more_guesses_at_once_than_others() {
     assert_eq!(second.rank(Instant::now()).class, Class::Familiar);
     attempts[0].refused().await;
     assert_ne!(second.rank(Instant::now()).class, Class::Familiar);
+}
+
+/// Or a hash that takes longer than a decision may would make guessing free.
+#[tokio::test]
+async fn who_gives_up_while_his_hash_is_computed_was_wrong_until_it_matches() {
+    let guessing = guessing(3, 100, 128);
+    right(&guessing, "alice", HOME).await;
+    let count = async |user: &str| {
+        let standing = guessing.attempt(user, HOME).look_up().await;
+        let now = Instant::now();
+        [&standing.account, &standing.source].map(|it| it.as_ref().unwrap().count(now).wrong)
+    };
+    let familiar = async || guessing.attempt("alice", HOME).look_up().await.rank(Instant::now());
+    let begin = async |user| {
+        let attempt = guessing.attempt(user, HOME);
+        attempt.admit(far()).await.unwrap().begin();
+        attempt
+    };
+    drop(guessing.attempt("alice", HOME));
+    let waiting = guessing.attempt("alice", HOME);
+    waiting.admit(far()).await.unwrap();
+    drop(waiting);
+    assert_eq!(count("alice").await, [0, 0], "no hash had begun");
+
+    let attempt = begin("alice").await;
+    let standing = Arc::clone(attempt.standing().await);
+    drop(attempt);
+    assert_eq!((count("alice").await, guessing.stats().unfinished), ([1, 1], 1));
+    assert_ne!(familiar().await.class, Class::Familiar);
+    standing.matched();
+    standing.matched();
+    assert_eq!(count("alice").await, [0, 0]);
+    assert_eq!(familiar().await.class, Class::Familiar);
+
+    // Each attempt counts once, however it ends.
+    let attempt = begin("bob").await;
+    attempt.refused().await;
+    attempt.refused().await;
+    drop(attempt);
+    let attempt = begin("bob").await;
+    attempt.standing().await.matched();
+    drop(attempt);
+    assert_eq!((count("bob").await, guessing.stats().unfinished), ([1, 1], 1));
+    for _ in 0..2 {
+        drop(begin("bob").await);
+    }
+    assert!(right(&guessing, "bob", HOME).await, "he waits: three were wrong");
 }
 
 /// An attacker's own account buys him nothing.

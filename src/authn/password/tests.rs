@@ -376,6 +376,36 @@ async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
     assert_eq!(jobs.try_recv().unwrap().user, "alice");
 }
 
+/// The attack has no end otherwise: no guess at a slow hash is ever decided.
+#[tokio::test]
+async fn guesses_that_run_out_of_time_are_counted_and_slowed_down() {
+    let mut case = case();
+    let limits = GuessingLimits { account_failures: 2, source_failures: 0, waiting: 8 };
+    let guessing = Arc::new(Guessing::new(limits));
+    case.authenticator = case.authenticator.with_guessing(Arc::clone(&guessing));
+    let slow = "$2b$14$x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
+    case.store.put(record("alice", Some(PasswordHash::new(slow))));
+    for unfinished in 1..=2 {
+        let password = Secret::new(format!("guess {unfinished}"));
+        let credentials = Credentials::Password { user: "alice".to_owned(), password };
+        let login = case.authenticator.authenticate(attempt(&credentials, far()));
+        let mut login = Box::pin(login);
+        assert!(poll!(&mut login).is_pending());
+        while case.lane.stats().running == 0 {
+            std::thread::yield_now();
+        }
+        drop(login);
+        let stats = guessing.stats();
+        assert_eq!((stats.unfinished, stats.delayed, stats.dropped), (unfinished, 0, 0));
+        while case.hashes() < unfinished {
+            std::thread::yield_now();
+        }
+    }
+    let mut login = Box::pin(case.login("alice", "guess 3"));
+    assert!(poll!(&mut login).is_pending());
+    assert_eq!(guessing.stats().delayed, 1);
+}
+
 #[tokio::test]
 async fn a_full_or_closed_rehash_queue_refuses_nobody() {
     let mut case = case();
