@@ -2,15 +2,18 @@
 //! current one. All of it is slow on purpose, so nothing but the [lane](super::lane) calls it
 //! while logins are served.
 
+mod memory;
+mod pace;
 mod stored;
 
 use std::hint::black_box;
 
-use argon2::Argon2;
 use base64::Engine;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub use self::memory::Memory;
+pub use self::pace::Pace;
 pub use self::stored::Unusable;
 use self::stored::{B64, Stored};
 use super::random::{self, NoRandomness};
@@ -50,12 +53,26 @@ pub enum HashingError {
     Threads(#[source] std::io::Error),
 }
 
+/// [`verify_in`] memory that is given back at once.
+pub fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingError> {
+    verify_in(&mut Memory::default(), password, hash)
+}
+
+/// [`hash_in`] memory that is given back at once.
+pub fn hash(password: &str) -> Result<PasswordHash, HashingError> {
+    hash_in(&mut Memory::default(), password)
+}
+
 /// Compares a password with a stored hash, at the cost that the hash asks for. A hash that is
 /// [`Verdict::Unusable`] costs nothing.
-pub fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingError> {
+pub fn verify_in(
+    memory: &mut Memory,
+    password: &str,
+    hash: &PasswordHash,
+) -> Result<Verdict, HashingError> {
     match Stored::parse(hash.expose()) {
         Ok(stored) => {
-            let matches = stored_matches(password, &stored)?;
+            let matches = stored_matches(memory, password, &stored)?;
             Ok(if matches { Verdict::Match } else { Verdict::Mismatch })
         }
         Err(reason) => Ok(Verdict::Unusable(reason)),
@@ -63,15 +80,15 @@ pub fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingErr
 }
 
 /// Hashes a password with the current scheme and parameters, and a new salt.
-pub fn hash(password: &str) -> Result<PasswordHash, HashingError> {
+pub fn hash_in(memory: &mut Memory, password: &str) -> Result<PasswordHash, HashingError> {
     let mut salt = [0; SALT_LEN];
     random::fill(&mut salt)?;
     let mut output = [0; OUTPUT_LEN];
     let params =
         argon2::Params::new(CURRENT_MEMORY, CURRENT_PASSES, CURRENT_LANES, Some(OUTPUT_LEN))
             .map_err(HashingError::Argon2)?;
-    Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
-        .hash_password_into(password.as_bytes(), &salt, &mut output)
+    memory
+        .argon2id(argon2::Version::V0x13, params, password.as_bytes(), &salt, &mut output)
         .map_err(HashingError::Argon2)?;
     Ok(PasswordHash::new(format!(
         "$argon2id$v=19$m={CURRENT_MEMORY},t={CURRENT_PASSES},p={CURRENT_LANES}${}${}",
@@ -94,13 +111,17 @@ pub fn is_outdated(hash: &PasswordHash) -> bool {
     }
 }
 
-fn stored_matches(password: &str, stored: &Stored) -> Result<bool, HashingError> {
+fn stored_matches(
+    memory: &mut Memory,
+    password: &str,
+    stored: &Stored,
+) -> Result<bool, HashingError> {
     let password = password.as_bytes();
     match stored {
         Stored::Argon2id { version, params, salt, output } => {
             let mut computed = Zeroizing::new(vec![0; output.len()]);
-            Argon2::new(argon2::Algorithm::Argon2id, *version, params.clone())
-                .hash_password_into(password, salt, &mut computed)
+            memory
+                .argon2id(*version, params.clone(), password, salt, &mut computed)
                 .map_err(HashingError::Argon2)?;
             Ok(computed.ct_eq(output).into())
         }

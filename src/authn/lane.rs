@@ -1,7 +1,9 @@
 //! The bounded lane that all password hashing goes through: as many threads as there are cores, half
-//! as many for guesses, a short queue in order of standing, and no work for a login that has been
-//! given up. On Linux its threads give way to all else that wants the processor, or logins that
-//! need no hash would wait for those that do; and those for guesses rest between two hashes.
+//! as many for guesses and for stored hashes that are slow, a short queue in order of standing, and no
+//! work for a login that has been given up. On Linux its threads give way to all else that wants the
+//! processor, or logins that need no hash would wait for those that do; and those for guesses rest
+//! between two hashes. Each keeps the memory that a hash takes, until it has had nothing to do for a
+//! while.
 
 mod queue;
 
@@ -17,7 +19,7 @@ use tokio::sync::oneshot;
 use self::queue::{Duty, Job, Queue, Refused, Threads, Waiting};
 use super::AuthnError;
 use super::guessing::Standing;
-use super::hashing::{self, HashingError, Verdict};
+use super::hashing::{self, HashingError, Memory, Pace, Verdict};
 use super::random;
 use crate::credentials::Secret;
 use crate::store::PasswordHash;
@@ -45,6 +47,7 @@ pub struct LaneStats {
 /// work for those who have used up what [`Guessing`](super::guessing::Guessing) allows for nothing.
 pub struct HashingLane {
     dummy: PasswordHash,
+    pace: Pace,
     threads: Threads,
     shared: Arc<Shared>,
 }
@@ -75,6 +78,12 @@ const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How long a thread sleeps at most while something waits that is not its duty: by now it may be.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a thread with nothing to do keeps the memory that it hashes in.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
+/// How long it sleeps then, unless something is to be done.
+const AT_REST: Duration = Duration::from_secs(3_600);
 
 /// What the lane shares with its threads.
 struct Shared {
@@ -118,12 +127,18 @@ impl HashingLane {
     /// time is refused whatever the number.
     pub const DEFAULT_QUEUE: usize = 4_096;
 
+    /// How long a decision takes at most, unless told otherwise.
+    const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
+
     /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
-    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify).
+    /// waiting jobs (at least 1). It hashes a few times, for the [dummy](Self::verify) and the
+    /// [`Pace`] of this machine.
     pub fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
+        let mut memory = Memory::default();
+        let pace = Pace::measure(&mut memory, Self::DEFAULT_DEADLINE)?;
         let begun = Instant::now();
         let unguessable = random::text(random::BASE62, 32)?;
-        let dummy = hashing::hash(&unguessable)?;
+        let dummy = hashing::hash_in(&mut memory, &unguessable)?;
         let counters = Counters::default();
         for duty in [Duty::Others, Duty::Guesses] {
             counters.note_cost(duty, begun.elapsed());
@@ -136,7 +151,7 @@ impl HashingLane {
         let queue = Mutex::new(Queue::new(queue, threads));
         let shared = Arc::new(Shared { queue, changed: Changed::default(), counters });
         // Closes the queue if a thread cannot be started.
-        let lane = Self { dummy, threads, shared };
+        let lane = Self { dummy, pace, threads, shared };
         for (name, duty) in [("hashing", Duty::Others), ("guesses", Duty::Guesses)] {
             for index in 0..threads.of(duty) {
                 let shared = Arc::clone(&lane.shared);
@@ -147,6 +162,19 @@ impl HashingLane {
             }
         }
         Ok(lane)
+    }
+
+    /// What is slow, where a decision takes at most so long: see [`Pace`].
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.pace = self.pace.with_deadline(deadline);
+        self
+    }
+
+    /// How long stored hashes take here.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Compares a password with a stored hash. Without a hash, or with one that is unusable, a
@@ -173,15 +201,17 @@ impl HashingLane {
         matched: impl FnOnce() + Send + 'static,
     ) -> Result<Verdict, AuthnError> {
         let dummy = self.dummy.clone();
+        let time = hash.as_ref().and_then(|hash| self.pace.time_of(hash).ok());
+        let is_slow = time.is_some_and(|time| self.pace.is_slow(time));
         let who = Arc::clone(&standing);
-        let work = move || {
+        let work = move |memory: &mut Memory| {
             who.begin();
             let verdict = match &hash {
-                Some(hash) => hashing::verify(password.expose(), hash)?,
+                Some(hash) => hashing::verify_in(memory, password.expose(), hash)?,
                 None => Verdict::Mismatch,
             };
             if hash.is_none() || matches!(verdict, Verdict::Unusable(_)) {
-                black_box(hashing::verify(password.expose(), &dummy)?);
+                black_box(hashing::verify_in(memory, password.expose(), &dummy)?);
             }
             if verdict == Verdict::Match {
                 who.matched();
@@ -189,7 +219,7 @@ impl HashingLane {
             }
             Ok(verdict)
         };
-        self.run(standing, deadline, work).await?.map_err(failed)
+        self.run(standing, is_slow, deadline, work).await?.map_err(failed)
     }
 
     /// Hashes a password with the current scheme.
@@ -198,8 +228,8 @@ impl HashingLane {
         password: Secret,
         deadline: Instant,
     ) -> Result<PasswordHash, AuthnError> {
-        let work = move || hashing::hash(password.expose());
-        self.run(Arc::default(), deadline, work).await?.map_err(failed)
+        let work = move |memory: &mut Memory| hashing::hash_in(memory, password.expose());
+        self.run(Arc::default(), false, deadline, work).await?.map_err(failed)
     }
 
     /// The counters as they are now.
@@ -221,12 +251,13 @@ impl HashingLane {
     async fn run<T: Send + 'static>(
         &self,
         standing: Arc<Standing>,
+        is_slow: bool,
         deadline: Instant,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, AuthnError> {
         let (answer, answered) = oneshot::channel();
         let task = Task { shared: Arc::clone(&self.shared), answer, work };
-        self.shared.add(Waiting { standing, deadline, job: Box::new(task) })?;
+        self.shared.add(Waiting { standing, is_slow, deadline, job: Box::new(task) })?;
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) if Instant::now() < deadline => {
@@ -279,24 +310,31 @@ impl Shared {
             tracing::warn!(%error, "hashing does not give way to logins that need no hash");
         }
         let changed = self.changed.of(duty);
+        let (mut memory, mut used) = (Memory::default(), Instant::now());
         let mut queue = self.queue();
         while !queue.is_closed {
             let mut skipped = 0;
             let job = queue.take(duty, Instant::now(), &mut skipped);
             self.counters.skipped.fetch_add(skipped, Relaxed);
             let Some(job) = job else {
-                queue = if queue.len() == 0 {
-                    changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
-                } else {
-                    changed.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner).0
+                if used.elapsed() >= KEPT_FOR {
+                    memory.release();
+                }
+                let patience = match (queue.len(), memory.is_empty()) {
+                    (0, true) => AT_REST,
+                    (0, false) => KEPT_FOR,
+                    _ => LOOK,
                 };
+                let waited = changed.wait_timeout(queue, patience);
+                queue = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             };
             drop(queue);
-            match catch_unwind(AssertUnwindSafe(|| job.work(duty))) {
+            match catch_unwind(AssertUnwindSafe(|| job.work(duty, &mut memory))) {
                 Ok(spent) => std::thread::sleep(duty.rest(spent)),
                 Err(_) => tracing::error!("a password hashing job panicked"),
             }
+            used = Instant::now();
             queue = self.queue();
         }
     }
@@ -309,16 +347,16 @@ struct Task<T, W> {
     work: W,
 }
 
-impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
+impl<T: Send, W: FnOnce(&mut Memory) -> T + Send> Job for Task<T, W> {
     fn is_awaited(&self) -> bool {
         !self.answer.is_closed()
     }
 
-    fn work(self: Box<Self>, duty: Duty) -> Duration {
+    fn work(self: Box<Self>, duty: Duty, memory: &mut Memory) -> Duration {
         let counters = &self.shared.counters;
         let begun = Instant::now();
         let running = Running::begin(counters);
-        let result = (self.work)();
+        let result = (self.work)(memory);
         drop(running);
         let spent = begun.elapsed();
         counters.note_cost(duty, spent);

@@ -203,6 +203,9 @@ impl PasswordAuthenticator {
         let verify = || async {
             let standing = guess.admit(deadline).await?;
             hashed.store(true, Ordering::Relaxed);
+            if let Some(record) = record {
+                self.say_what_is_slow(record);
+            }
             let matched = self.on_match(user, hash, password, fingerprint.clone());
             let (password, hash) = (password.clone(), hash.cloned());
             self.lane.verify_as(standing, password, hash, deadline, matched).await
@@ -217,6 +220,21 @@ impl PasswordAuthenticator {
             tracing::error!(user, %reason, "the stored password hash cannot be used");
         }
         Ok((verdict, hashed.into_inner()))
+    }
+
+    /// Whoever has the right password is let in at his next attempt, once the hash has matched.
+    fn say_what_is_slow(&self, record: &LoginRecord) {
+        let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
+        let time = hash.and_then(|hash| pace.time_of(hash).ok());
+        if let Some(time) = time.filter(|time| pace.is_too_slow(*time)) {
+            tracing::warn!(
+                user = record.user.name,
+                tenant = %record.tenant.id,
+                about_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+                "the stored password hash takes longer than a decision may: give the user a new one \
+                 with `nats-callout user passwd`"
+            );
+        }
     }
 
     fn decide(

@@ -42,7 +42,8 @@ impl Logins {
         cache: &Arc<Cached>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, DaemonError> {
-        let lane = Arc::new(HashingLane::new(config.hashing.threads, config.hashing.queue)?);
+        let lane = HashingLane::new(config.hashing.threads, config.hashing.queue)?;
+        let lane = Arc::new(lane.with_deadline(config.callout.deadline));
         let guessing = Arc::new(Guessing::new(GuessingLimits {
             account_failures: config.guessing.account_failures,
             source_failures: config.guessing.source_failures,

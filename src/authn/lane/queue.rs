@@ -1,20 +1,21 @@
 //! The jobs that wait for a hashing thread, in the order of their [`Standing`] at the moment when a
 //! thread is free, not when they came: who has been seen to guess meanwhile goes behind those who
-//! have not, and to the threads that work for guesses.
+//! have not, and to the threads that work for guesses. Slow jobs are theirs from the beginning.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::guessing::{Rank, Standing};
+use super::super::hashing::Memory;
 
 /// What a thread of the lane does.
 pub(super) trait Job: Send {
     /// Whether its caller still waits for it.
     fn is_awaited(&self) -> bool;
 
-    /// Does the work and answers. Gives how long it took.
-    fn work(self: Box<Self>, duty: Duty) -> Duration;
+    /// Does the work in this memory and answers. Gives how long it took.
+    fn work(self: Box<Self>, duty: Duty, memory: &mut Memory) -> Duration;
 
     /// Answers that it will not be done.
     fn give_up(self: Box<Self>);
@@ -23,21 +24,33 @@ pub(super) trait Job: Send {
 /// A job in the queue.
 pub(super) struct Waiting {
     pub(super) standing: Arc<Standing>,
+    /// Whether it takes so long that nobody may have to wait behind it.
+    pub(super) is_slow: bool,
     pub(super) deadline: Instant,
     pub(super) job: Box<dyn Job>,
 }
 
-/// For whom a thread works: for those whose allowance is used up, or for all others.
+impl Waiting {
+    fn place(&self, now: Instant) -> Place {
+        let rank = self.standing.rank(now);
+        let is_guess = self.is_slow || rank.is_guess();
+        Place { duty: if is_guess { Duty::Guesses } else { Duty::Others }, rank }
+    }
+}
+
+/// Whose turn a job is, and whom it goes before there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    duty: Duty,
+    rank: Rank,
+}
+
+/// For whom a thread works: for those whose allowance is used up and whatever is slow, or for all
+/// others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
     Others,
     Guesses,
-}
-
-impl Duty {
-    fn of(rank: Rank) -> Self {
-        if rank.is_guess() { Self::Guesses } else { Self::Others }
-    }
 }
 
 /// Why a job was not taken into the queue.
@@ -93,10 +106,9 @@ impl Queue {
         now: Instant,
         cost: impl FnOnce(Duty) -> Duration,
     ) -> Result<Option<Box<dyn Job>>, Refused> {
-        let rank = waiting.standing.rank(now);
-        let duty = Duty::of(rank);
-        let is_ahead = |other: Rank| Duty::of(other) == duty && other <= rank;
-        let ahead = self.ranks(now).filter(|(other, _)| is_ahead(*other)).count();
+        let Place { duty, rank } = waiting.place(now);
+        let is_ahead = |other: Place| other.duty == duty && other.rank <= rank;
+        let ahead = self.places(now).filter(|(other, _)| is_ahead(*other)).count();
         let threads = self.threads.of(duty).max(1);
         // With nobody ahead it is always tried: an estimate that is too high corrects itself.
         let rounds = if ahead == 0 { 0 } else { (ahead / threads).saturating_add(1) };
@@ -106,9 +118,9 @@ impl Queue {
         }
         let mut given_up = None;
         if self.jobs.len() >= self.capacity {
-            let last = self.ranks(now).max_by_key(|(rank, _)| *rank);
-            let (_, place) = last.filter(|(last, _)| *last > rank).ok_or(Refused::Full)?;
-            given_up = self.jobs.remove(place).map(|waiting| waiting.job);
+            let last = self.places(now).max_by_key(|(place, _)| place.rank);
+            let (_, at) = last.filter(|(last, _)| last.rank > rank).ok_or(Refused::Full)?;
+            given_up = self.jobs.remove(at).map(|waiting| waiting.job);
         }
         self.jobs.push_back(waiting);
         Ok(given_up)
@@ -125,14 +137,14 @@ impl Queue {
         let before = self.jobs.len();
         self.jobs.retain(|waiting| now < waiting.deadline && waiting.job.is_awaited());
         *skipped += u64::try_from(before - self.jobs.len()).unwrap_or_default();
-        let (_, place) = self
-            .ranks(now)
-            .filter(|(rank, _)| Duty::of(*rank) == duty)
-            .min_by_key(|(rank, _)| *rank)?;
-        self.jobs.remove(place).map(|waiting| waiting.job)
+        let (_, at) = self
+            .places(now)
+            .filter(|(place, _)| place.duty == duty)
+            .min_by_key(|(place, _)| place.rank)?;
+        self.jobs.remove(at).map(|waiting| waiting.job)
     }
 
-    fn ranks(&self, now: Instant) -> impl Iterator<Item = (Rank, usize)> {
-        self.jobs.iter().enumerate().map(move |(at, waiting)| (waiting.standing.rank(now), at))
+    fn places(&self, now: Instant) -> impl Iterator<Item = (Place, usize)> {
+        self.jobs.iter().enumerate().map(move |(at, waiting)| (waiting.place(now), at))
     }
 }

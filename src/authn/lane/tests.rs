@@ -32,7 +32,7 @@ fn guesser() -> Arc<Standing> {
     Standing::of_source(9, 1)
 }
 
-fn dead() {
+fn dead(_: &mut Memory) {
     panic!("worked for the dead");
 }
 
@@ -49,11 +49,11 @@ async fn block_as(lane: &Arc<HashingLane>, standing: Arc<Standing>) -> Blocked {
     let (begin, begun) = oneshot::channel();
     let lane = Arc::clone(lane);
     let job = tokio::spawn(async move {
-        let work = move || {
+        let work = move |_: &mut Memory| {
             let _ = begin.send(());
             let _ = released.recv();
         };
-        lane.run(standing, far(), work).await
+        lane.run(standing, false, far(), work).await
     });
     begun.await.unwrap();
     (release, job)
@@ -111,8 +111,8 @@ async fn the_dummy_has_current_parameters_and_matches_nothing() {
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut first = Box::pin(lane.run(free(), far(), || 1));
-    let mut second = Box::pin(lane.run(free(), far(), || 2));
+    let mut first = Box::pin(lane.run(free(), false, far(), |_| 1));
+    let mut second = Box::pin(lane.run(free(), false, far(), |_| 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
     assert_eq!(lane.stats().waiting, 2);
@@ -126,7 +126,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
-    assert_eq!(lane.run(free(), far(), || 3).await.unwrap(), 3);
+    assert_eq!(lane.run(free(), false, far(), |_| 3).await.unwrap(), 3);
     assert_eq!(lane.stats().waiting, 0);
 }
 
@@ -136,14 +136,14 @@ async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done(
     let (release, blocked) = block(&lane).await;
     // Nobody is ahead in the queue, so the estimate does not refuse it.
     let deadline = Instant::now() + Duration::from_millis(50);
-    let late = lane.run(free(), deadline, dead).await;
+    let late = lane.run(free(), false, deadline, dead).await;
     assert!(overloaded(&late));
     assert!(Instant::now() >= deadline);
     assert_eq!(lane.stats().refused_late, 1);
 
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), far(), || ()).await.unwrap();
+    lane.run(free(), false, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert_eq!(lane.stats().done, 2);
 }
@@ -152,14 +152,15 @@ async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done(
 async fn a_job_whose_caller_is_gone_is_skipped() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut gone: Vec<_> = (0..3).map(|_| lane.run(free(), far(), dead).boxed_local()).collect();
+    let mut gone: Vec<_> =
+        (0..3).map(|_| lane.run(free(), false, far(), dead).boxed_local()).collect();
     for job in &mut gone {
         assert!(poll!(job).is_pending());
     }
     drop(gone);
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), far(), || ()).await.unwrap();
+    lane.run(free(), false, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 3);
 }
 
@@ -168,14 +169,14 @@ async fn a_job_whose_deadline_has_passed_is_skipped_though_its_caller_has_not_no
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
     let deadline = Instant::now() + Duration::from_millis(50);
-    let mut job = Box::pin(lane.run(free(), deadline, dead));
+    let mut job = Box::pin(lane.run(free(), false, deadline, dead));
     assert!(poll!(&mut job).is_pending());
     while Instant::now() < deadline {
         std::thread::yield_now();
     }
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), far(), || ()).await.unwrap();
+    lane.run(free(), false, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert!(overloaded(&job.await));
 }
@@ -206,11 +207,12 @@ async fn a_match_found_too_late_is_still_noted() {
 async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut ahead = Box::pin(lane.run(free(), far(), || ()));
+    let mut ahead = Box::pin(lane.run(free(), false, far(), |_| ()));
     assert!(poll!(&mut ahead).is_pending());
     lane.shared.counters.cost.store(60_000_000_000, Relaxed);
 
-    let mut late = Box::pin(lane.run(free(), Instant::now() + Duration::from_secs(30), || ()));
+    let mut late =
+        Box::pin(lane.run(free(), false, Instant::now() + Duration::from_secs(30), |_| ()));
     let std::task::Poll::Ready(refused) = poll!(&mut late) else { panic!("it waits") };
     assert!(overloaded(&refused));
     assert_eq!((lane.stats().refused_late, lane.stats().waiting), (1, 1));
@@ -219,14 +221,14 @@ async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     blocked.await.unwrap().unwrap();
     ahead.await.unwrap();
     // An idle lane tries in spite of the estimate, and so corrects it.
-    lane.run(free(), Instant::now() + Duration::from_secs(30), || ()).await.unwrap();
+    lane.run(free(), false, Instant::now() + Duration::from_secs(30), |_| ()).await.unwrap();
     assert!(lane.shared.counters.cost(Duty::Others) < Duration::from_secs(60));
 }
 
 #[tokio::test]
 async fn a_deadline_in_the_past_refuses_at_once() {
     let lane = HashingLane::new(1, 8).unwrap();
-    assert!(overloaded(&lane.run(free(), Instant::now(), || ()).await));
+    assert!(overloaded(&lane.run(free(), false, Instant::now(), |_| ()).await));
     assert_eq!(lane.stats().done, 0);
     assert_eq!(lane.stats().waiting, 0);
 }
@@ -234,9 +236,10 @@ async fn a_deadline_in_the_past_refuses_at_once() {
 #[tokio::test]
 async fn a_panic_fails_its_own_job_alone() {
     let lane = HashingLane::new(1, 8).unwrap();
-    let failed: Result<(), AuthnError> = lane.run(free(), far(), || panic!("on purpose")).await;
+    let failed: Result<(), AuthnError> =
+        lane.run(free(), false, far(), |_| panic!("on purpose")).await;
     assert!(matches!(failed, Err(AuthnError::Other(_))));
-    lane.run(free(), far(), || ()).await.unwrap();
+    lane.run(free(), false, far(), |_| ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -245,7 +248,7 @@ async fn never_more_jobs_at_once_than_threads() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let jobs = (0..32).map(|_| {
         let (now, most) = (Arc::clone(&now), Arc::clone(&most));
-        lane.run(free(), far(), move || {
+        lane.run(free(), false, far(), move |_| {
             most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
             hashing::hash(RIGHT).unwrap();
             now.fetch_sub(1, Relaxed);
@@ -268,7 +271,8 @@ async fn order(standings: &[Arc<Standing>], meanwhile: impl FnOnce()) -> Vec<usi
         .enumerate()
         .map(|(n, standing)| {
             let note = note.clone();
-            lane.run(Arc::clone(standing), far(), move || note.send(n).unwrap()).boxed_local()
+            lane.run(Arc::clone(standing), false, far(), move |_| note.send(n).unwrap())
+                .boxed_local()
         })
         .collect();
     for job in &mut jobs {
@@ -306,13 +310,13 @@ async fn the_order_is_that_of_what_is_known_by_now() {
 async fn a_full_queue_gives_up_a_guess_for_a_better_job_and_no_other() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
     let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
-    let mut first = Box::pin(lane.run(guesser(), far(), || 1));
-    let mut second = Box::pin(lane.run(guesser(), far(), || 2));
+    let mut first = Box::pin(lane.run(guesser(), false, far(), |_| 1));
+    let mut second = Box::pin(lane.run(guesser(), false, far(), |_| 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
-    assert!(overloaded(&lane.run(guesser(), far(), || 3).await), "no better than they");
+    assert!(overloaded(&lane.run(guesser(), false, far(), |_| 3).await), "no better than they");
 
-    let mut better = Box::pin(lane.run(free(), far(), || 4));
+    let mut better = Box::pin(lane.run(free(), false, far(), |_| 4));
     assert!(poll!(&mut better).is_pending());
     assert!(overloaded(&second.await));
     assert_eq!((lane.stats().refused_full, lane.stats().waiting), (2, 2));
@@ -330,15 +334,15 @@ async fn only_those_ahead_count_for_the_deadline() {
     let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
     let evil = guesser();
     let mut guesses: Vec<_> =
-        (0..8).map(|_| lane.run(Arc::clone(&evil), far(), || ()).boxed_local()).collect();
+        (0..8).map(|_| lane.run(Arc::clone(&evil), false, far(), |_| ()).boxed_local()).collect();
     for guess in &mut guesses {
         assert!(poll!(guess).is_pending());
     }
     lane.shared.counters.cost.store(60_000_000_000, Relaxed);
     lane.shared.counters.cost_of_guess.store(60_000_000_000, Relaxed);
     let soon = Instant::now() + Duration::from_secs(100);
-    assert!(overloaded(&lane.run(evil, soon, || ()).await));
-    let mut better = Box::pin(lane.run(free(), soon, || ()));
+    assert!(overloaded(&lane.run(evil, false, soon, |_| ()).await));
+    let mut better = Box::pin(lane.run(free(), false, soon, |_| ()));
     assert!(poll!(&mut better).is_pending());
     for (release, blocked) in blocked {
         release.send(()).unwrap();
@@ -356,10 +360,10 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     let mut guesses: Vec<_> = (0..4)
         .map(|_| {
             let released = Arc::clone(&released);
-            let wait = move || {
+            let wait = move |_: &mut Memory| {
                 let _ = released.lock().unwrap().recv();
             };
-            lane.run(Arc::clone(&evil), far(), wait).boxed_local()
+            lane.run(Arc::clone(&evil), false, far(), wait).boxed_local()
         })
         .collect();
     for guess in &mut guesses {
@@ -368,7 +372,7 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     // Each of them would go on for ever.
     let patience = Instant::now() + Duration::from_secs(30);
     for n in 0..8 {
-        assert_eq!(lane.run(free(), patience, move || n).await.unwrap(), n);
+        assert_eq!(lane.run(free(), false, patience, move |_| n).await.unwrap(), n);
     }
     while (lane.stats().running, lane.stats().waiting) != (1, 3) {
         assert!(Instant::now() < patience, "{:?}", lane.stats());
@@ -381,8 +385,44 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     for (standing, duty) in [(free(), Duty::Others), (guesser(), Duty::Guesses)] {
         let own = || rustix::process::getpriority_process(None).unwrap();
         let wanted = (own() + duty.niceness()).min(19);
-        assert_eq!(lane.run(standing, far(), own).await.unwrap(), wanted);
+        assert_eq!(lane.run(standing, false, far(), move |_| own()).await.unwrap(), wanted);
     }
+}
+
+/// Whoever has a hash that takes long waits among those who guess, and nobody behind him.
+#[tokio::test]
+async fn slow_hashes_are_the_guesses_threads_work() {
+    let lane = HashingLane::new(1, 8).unwrap().with_deadline(Duration::from_millis(1));
+    let lane = Arc::new(lane);
+    assert!(lane.pace().is_too_slow(lane.pace().time_of(&right()).unwrap()));
+    let (release, blocked) = block(&lane).await;
+    let slow = lane.verify(secret(RIGHT), Some(right()), far()).await;
+    assert_eq!(slow.unwrap(), Verdict::Match);
+    let mut nobody = Box::pin(lane.verify(secret(RIGHT), None, far()));
+    assert!(poll!(&mut nobody).is_pending());
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+
+    let guesses = block_as(&lane, guesser()).await;
+    assert_eq!(nobody.await.unwrap(), Verdict::Mismatch);
+    let mut slow = Box::pin(lane.verify(secret(RIGHT), Some(right()), far()));
+    assert!(poll!(&mut slow).is_pending());
+    // Of those who wait there, he is the first.
+    let (note, order) = mpsc::channel();
+    let matched = note.clone();
+    let job = lane.run(guesser(), false, far(), move |_| note.send("guess").unwrap());
+    let mut guess = Box::pin(job);
+    assert!(poll!(&mut guess).is_pending());
+    let late = move || matched.send("slow").unwrap();
+    let late = lane.verify_as(free(), secret(RIGHT), Some(right()), far(), late);
+    let mut late = Box::pin(late);
+    assert!(poll!(&mut late).is_pending());
+    guesses.0.send(()).unwrap();
+    guesses.1.await.unwrap().unwrap();
+    assert_eq!(slow.await.unwrap(), Verdict::Match);
+    assert_eq!(late.await.unwrap(), Verdict::Match);
+    guess.await.unwrap();
+    assert_eq!(order.iter().collect::<Vec<_>>(), ["slow", "guess"]);
 }
 
 #[test]
@@ -402,8 +442,8 @@ async fn what_guesses_take_refuses_nobody_else() {
     lane.shared.counters.cost_of_guess.store(60_000_000_000, Relaxed);
     let (release, blocked) = block(&lane).await;
     let soon = Instant::now() + Duration::from_secs(30);
-    let mut ahead = Box::pin(lane.run(free(), far(), || ()));
-    let mut next = Box::pin(lane.run(free(), soon, || ()));
+    let mut ahead = Box::pin(lane.run(free(), false, far(), |_| ()));
+    let mut next = Box::pin(lane.run(free(), false, soon, |_| ()));
     assert!(poll!(&mut ahead).is_pending());
     assert!(poll!(&mut next).is_pending());
     release.send(()).unwrap();
@@ -411,7 +451,9 @@ async fn what_guesses_take_refuses_nobody_else() {
     ahead.await.unwrap();
     next.await.unwrap();
     let before = lane.shared.counters.cost(Duty::Others);
-    lane.run(guesser(), far(), || std::thread::sleep(Duration::from_millis(100))).await.unwrap();
+    lane.run(guesser(), false, far(), |_| std::thread::sleep(Duration::from_millis(100)))
+        .await
+        .unwrap();
     assert_eq!(lane.shared.counters.cost(Duty::Others), before);
 }
 
