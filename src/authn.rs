@@ -41,6 +41,9 @@ pub enum DenyReason {
     UnknownUser,
     /// The password is not the user's.
     WrongPassword,
+    /// No password can be verified against the user's stored hash: a fault of the row, not the
+    /// client's.
+    UnusableHash,
     /// There is no such token, or it is not that user's.
     UnknownToken,
     /// The token has ended.
@@ -80,11 +83,12 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// All of them, in their order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NoCredentials,
         Self::UnsupportedCredentials,
         Self::UnknownUser,
         Self::WrongPassword,
+        Self::UnusableHash,
         Self::UnknownToken,
         Self::TokenExpired,
         Self::InvalidToken,
@@ -112,6 +116,7 @@ impl DenyReason {
             Self::UnsupportedCredentials => "unsupported_credentials",
             Self::UnknownUser => "unknown_user",
             Self::WrongPassword => "wrong_password",
+            Self::UnusableHash => "unusable_hash",
             Self::UnknownToken => "unknown_token",
             Self::TokenExpired => "token_expired",
             Self::InvalidToken => "invalid_token",

@@ -216,8 +216,9 @@ impl PasswordAuthenticator {
         } else {
             self.verified.check(&fingerprint, deadline, verify).await?
         };
-        if let Verdict::Unusable(reason) = verdict {
-            tracing::error!(user, %reason, "the stored password hash cannot be used");
+        if let (Verdict::Unusable(reason), Some(record)) = (verdict, record) {
+            let tenant = record.tenant.id.as_str();
+            tracing::error!(user, tenant, %reason, "the stored password hash cannot be used");
         }
         Ok((verdict, hashed.into_inner()))
     }
@@ -247,7 +248,8 @@ impl PasswordAuthenticator {
             Verdict::Match => {
                 Principal::new(Arc::clone(record), METHOD, None, self.tokens.clock.now())
             }
-            Verdict::Mismatch | Verdict::Unusable(_) => Err(DenyReason::WrongPassword),
+            Verdict::Mismatch => Err(DenyReason::WrongPassword),
+            Verdict::Unusable(_) => Err(DenyReason::UnusableHash),
         }
     }
 

@@ -131,7 +131,7 @@ async fn every_refusal_costs_exactly_one_hash() {
         ("unknown", RIGHT, DenyReason::UnknownUser, None),
         ("wrong", "wrong", DenyReason::WrongPassword, Some(with(|_| {}))),
         ("no hash", RIGHT, DenyReason::WrongPassword, Some(record("alice", None))),
-        ("unusable", RIGHT, DenyReason::WrongPassword, Some(record("alice", unusable()))),
+        ("unusable", RIGHT, DenyReason::UnusableHash, Some(record("alice", unusable()))),
         (
             "suspended",
             RIGHT,

@@ -153,6 +153,11 @@ pub(in super::super) fn words(reason: DenyReason, tenant: &str, user: &str) -> S
             "the password is not {user}'s; make a new one with `nats-callout user passwd {tenant} \
              {user}`"
         ),
+        DenyReason::UnusableHash => format!(
+            "no password can be verified against the hash in {user}'s row, which `nats-callout \
+             doctor` says more about; make a new password with `nats-callout user passwd {tenant} \
+             {user}`"
+        ),
         DenyReason::UnknownToken => format!(
             "there is no such token of {user}; make one with `nats-callout token add {tenant} \
              {user}`"

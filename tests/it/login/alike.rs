@@ -86,7 +86,11 @@ fn all_slowed_down_alike(mode: Mode) {
     };
     // What counts is the last minute: alice, who goes on below, comes last.
     for user in ["nobody", "suspended", "of-suspended", "expired", "without", "unusable", "alice"] {
-        let reason = if user == "nobody" { "unknown_user" } else { "wrong_password" };
+        let reason = match user {
+            "nobody" => "unknown_user",
+            "unusable" => "unusable_hash",
+            _ => "wrong_password",
+        };
         let credentials = json!({"user": user, "pass": "wrong"});
         for (attempt, wait) in [(1, 0), (2, 0), (3, 50), (4, 100)] {
             let before = counts(reason);

@@ -72,7 +72,7 @@ pub(crate) fn passwords() -> Vec<(&'static str, &'static str, Value)> {
         ("expired user", "user_expired", right("expired")),
         ("expired tenant", "tenant_expired", right("of-expired")),
         ("user without a password", "wrong_password", right("without")),
-        ("unusable hash", "wrong_password", right("unusable")),
+        ("unusable hash", "unusable_hash", right("unusable")),
         // As long as a line of the protocol may be; of longer ones, the server hears nothing.
         ("long password", "wrong_password", json!({"user": "alice", "pass": "x".repeat(3_800)})),
         ("empty password", "wrong_password", json!({"user": "alice", "pass": ""})),
