@@ -31,8 +31,8 @@ use futures_util::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
 pub use self::record::{
-    Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash, Status, TenantId,
-    TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
+    HashListing, Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash,
+    Status, TenantId, TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, UserNkey};
@@ -234,6 +234,13 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         &'a self,
         tenant: &'a TenantId,
     ) -> BoxFuture<'a, Result<Vec<UserRecord>, StoreError>>;
+
+    /// The password hashes of the users after this one, by name: some thousand at a time, none at the
+    /// end.
+    fn password_hashes<'a>(
+        &'a self,
+        after: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<HashListing>, StoreError>>;
 
     /// Notes when users last logged in. Users that are gone are passed over.
     fn record_logins<'a>(

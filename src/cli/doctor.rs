@@ -3,6 +3,7 @@
 
 mod callout;
 mod files;
+mod hashes;
 mod http;
 mod issuers;
 mod jetstream;
@@ -155,6 +156,10 @@ async fn check(config: &Config, findings: &mut Findings) {
     let keys = files::check(config, findings);
     policies::check(config, findings);
     let table = table::check(config, findings).await;
+    match &table {
+        Some(_) => hashes::check(config, findings).await,
+        None => findings.skip(hashes::CHECK, "not without the database"),
+    }
 
     let auth = login(config, Login::Auth, "login AUTH", findings).await;
     let system = login(config, Login::System, "login SYS", findings).await;

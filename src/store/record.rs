@@ -299,6 +299,17 @@ impl UserRecord {
     }
 }
 
+/// The password hash of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashListing {
+    /// The tenant of the user.
+    pub tenant: TenantId,
+    /// The login name.
+    pub user_name: String,
+    /// The hash.
+    pub hash: PasswordHash,
+}
+
 /// A row of `tokens`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {

@@ -45,6 +45,7 @@ impl Columns for Row {
 pub(crate) fn read_row(json: &[u8]) -> Option<LoginRecord> {
     let row = Row(serde_json::from_slice(json).ok()?);
     let _ = row::event(&row);
+    let _ = row::hash_listing(&row);
     let _ = row::count(&row);
     let _ = row::holder(&row);
     let _ = row::token(&row);

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::keys::AccountId;
 use crate::store::{
-    Change, Closes, Effect, EffectOn, Isolation, Limits, LoginRecord, News, OutboxEvent,
-    PasswordHash, StoreError, TenantRecord, TokenListing, TokenRecord, UserRecord,
+    Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginRecord, News,
+    OutboxEvent, PasswordHash, StoreError, TenantRecord, TokenListing, TokenRecord, UserRecord,
 };
 
 /// A row of one of the databases. A value of another type is an error.
@@ -197,6 +197,16 @@ pub(crate) fn user(row: &impl Columns) -> Result<UserRecord, StoreError> {
         last_login_at: row.seconds_or_null("last_login_at")?,
         created_at: row.seconds("user_created_at")?,
         updated_at: row.seconds("user_updated_at")?,
+    })
+}
+
+/// A row of `user_records` that has a password hash.
+pub(crate) fn hash_listing(row: &impl Columns) -> Result<HashListing, StoreError> {
+    let row = Reader::new(row, "users", "user_name");
+    Ok(HashListing {
+        tenant: row.parse("user_tenant_id")?,
+        user_name: row.text("user_name")?,
+        hash: PasswordHash::new(row.text("password_hash")?),
     })
 }
 

@@ -6,8 +6,8 @@ use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
-    NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError, TenantId,
-    TenantRecord, TokenHash, TokenListing, UserRecord, queries,
+    HashListing, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError,
+    TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
 };
 
 /// The last second that the databases can write down: the end of the year 9999.
@@ -263,6 +263,16 @@ impl<B: Backend> ProvisioningStore for B {
         Box::pin(async move {
             let rows = self.select(Statement::new(queries::USERS).bind(tenant.as_str())).await?;
             rows.iter().map(row::user).collect()
+        })
+    }
+
+    fn password_hashes<'a>(
+        &'a self,
+        after: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<HashListing>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::PASSWORD_HASHES).bind(after)).await?;
+            rows.iter().map(row::hash_listing).collect()
         })
     }
 

@@ -206,6 +206,42 @@ fn a_sound_deployment_and_what_can_break_in_config_mode() {
 }
 
 on_both_databases! {
+    /// Of users whose hash is fine, nothing is said; the first one is of README's statements.
+    fn hashes_that_nobody_can_log_in_with_and_slow_ones() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("42", &[]);
+        let check = "password hashes";
+        Findings::of(&init).has(check, "ok", &["1, none of which"]);
+        let hash = "c2l4dGVlbiBieXRlcyBvaw$47Gi90ThMbJJbvqdZMRHE2BzJ9U8H2KA55pFdZspJio";
+        let rows = [
+            ("alice", "$2b$10$...".to_owned()),
+            ("huge", format!("$argon2id$v=19$m=4194304,t=1,p=1${hash}")),
+            ("eternal", format!("$pbkdf2-sha512$i=10000000,l=32${hash}")),
+            ("slow", format!("$argon2id$v=19$m=65536,t=16,p=1${hash}")),
+            ("fine", format!("$argon2id$v=19$m=19456,t=2,p=1${hash}")),
+        ];
+        for (user, hash) in &rows {
+            init.sql(&format!(
+                "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', '{user}', '{hash}');"
+            ));
+        }
+        let findings = Findings::of(&init);
+        let unusable = ["2 of 6 cannot be used", "\"alice\" of tenant 42", "malformed", "\"huge\""];
+        findings.has(check, "warn", &unusable);
+        findings.has(check, "warn", &["longer", "\"eternal\" of tenant 42", "user passwd"]);
+        // Among the slow ones, or, where this machine has much to do, among those that are too slow.
+        findings.has(check, "warn", &["on this machine", "\"slow\" of tenant 42"]);
+        let words = format!("{:?}", findings.0);
+        assert!(!words.contains("fine") && !words.contains("47Gi90"), "{words}");
+
+        init.sql(
+            "INSERT INTO users (tenant_id, name, password_hash) \
+             WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 5000) \
+             SELECT '42', 'user-' || n, '$2b$10$...' FROM many;",
+        );
+        Findings::of(&init).has(check, "warn", &["5002 of 5006 cannot be used", ", ..."]);
+    }
+
     fn a_database_that_is_not_there() {
         let init = Initialised::new(Mode::Config);
         init.cli(&["list"]).success();

@@ -1,0 +1,129 @@
+//! The stored password hashes: which of them nobody can log in with, and which are slow on this machine.
+
+use super::super::database;
+use super::Findings;
+use crate::authn::hashing::{Memory, Pace};
+use crate::config::Config;
+use crate::store::{HashListing, ProvisioningStore};
+
+pub(super) const CHECK: &str = "password hashes";
+
+/// Of so many users the name is said.
+const EXAMPLES: usize = 3;
+
+const NEW_PASSWORD: &str = "`nats-callout user passwd TENANT USER` makes a new password";
+
+/// Some users, of whom a few are named.
+#[derive(Debug, Default)]
+struct Named {
+    count: usize,
+    examples: Vec<String>,
+}
+
+impl Named {
+    fn add(&mut self, listing: &HashListing, about: &str) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            let HashListing { tenant, user_name, .. } = listing;
+            self.examples.push(format!("{user_name:?} of tenant {tenant} ({about})"));
+        }
+    }
+
+    /// The names, and that there are more.
+    fn names(&self) -> String {
+        let more = if self.count > self.examples.len() { ", ..." } else { "" };
+        format!("{}{more}", self.examples.join(", "))
+    }
+}
+
+/// What became of each hash.
+#[derive(Debug, Default)]
+struct Sorted {
+    all: usize,
+    unusable: Named,
+    too_slow: Named,
+    slow: Named,
+}
+
+impl Sorted {
+    fn add(&mut self, listing: &HashListing, pace: &Pace) {
+        self.all += 1;
+        let time = match pace.time_of(&listing.hash) {
+            Ok(time) => time,
+            Err(reason) => return self.unusable.add(listing, &reason.to_string()),
+        };
+        let about = format!("about {:.1} s", time.as_secs_f64());
+        if pace.is_too_slow(time) {
+            self.too_slow.add(listing, &about);
+        } else if pace.is_slow(time) {
+            self.slow.add(listing, &about);
+        }
+    }
+
+    fn report(&self, pace: &Pace, config: &Config, findings: &mut Findings) {
+        let (deadline, ordinary) = (config.callout.deadline, pace.ordinary());
+        let Self { all, unusable, too_slow, slow } = self;
+        if unusable.count > 0 {
+            let what = format!(
+                "{} of {all} cannot be used, and their users are refused: {}",
+                unusable.count,
+                unusable.names()
+            );
+            findings.warn(CHECK, what, format!("{NEW_PASSWORD}, or store another hash"));
+        }
+        if too_slow.count > 0 {
+            let what = format!(
+                "{} of {all} take longer on this machine than [callout] deadline, {deadline:?}, so \
+                 that their users' first logins are not answered: {}",
+                too_slow.count,
+                too_slow.names()
+            );
+            findings.warn(CHECK, what, format!("{NEW_PASSWORD}, or store a cheaper hash"));
+        }
+        if slow.count > 0 {
+            let what = format!(
+                "{} of {all} take more than {ordinary:?} on this machine, a quarter of [callout] \
+                 deadline, and wait among those who guess: {}",
+                slow.count,
+                slow.names()
+            );
+            let remedy =
+                format!("a login replaces what is outdated ([hashing] rehash); {NEW_PASSWORD}");
+            findings.warn(CHECK, what, remedy);
+        }
+        if unusable.count + too_slow.count + slow.count == 0 {
+            let what =
+                format!("{all}, none of which is unusable or takes more than {ordinary:?} here");
+            findings.ok(CHECK, what);
+        }
+    }
+}
+
+pub(super) async fn check(config: &Config, findings: &mut Findings) {
+    let deadline = config.callout.deadline;
+    let sorted = async {
+        let measure = move || Pace::measure(&mut Memory::default(), deadline);
+        let pace = tokio::task::spawn_blocking(measure).await??;
+        let database = database::open(config).await?;
+        anyhow::Ok((pace, sort(&*database.provisioning, &pace).await?))
+    };
+    match sorted.await {
+        Ok((pace, sorted)) => sorted.report(&pace, config, findings),
+        Err(error) => findings.fail(
+            CHECK,
+            format!("they cannot be read: {error:#}"),
+            "mend the row that it names, or the database",
+        ),
+    }
+}
+
+async fn sort(users: &dyn ProvisioningStore, pace: &Pace) -> anyhow::Result<Sorted> {
+    let mut sorted = Sorted::default();
+    let mut after = String::new();
+    loop {
+        let some = users.password_hashes(&after).await.map_err(database::explain)?;
+        let Some(last) = some.last() else { return Ok(sorted) };
+        after.clone_from(&last.user_name);
+        some.iter().for_each(|listing| sorted.add(listing, pace));
+    }
+}
