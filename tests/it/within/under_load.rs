@@ -7,3 +7,4 @@ mod keys;
 pub(super) mod load;
 mod policies;
 mod service;
+mod slow_hashes;

@@ -24,11 +24,11 @@ const GUESSED_FOR: Duration = Duration::from_millis(1_500);
 /// for a busy machine otherwise.
 const RATE: u32 = 50;
 
-fn metric(deployment: &Deployment, series: &str) -> f64 {
+pub(super) fn metric(deployment: &Deployment, series: &str) -> f64 {
     value(&http::get(deployment.http(), "/metrics").expect("an answer").body, series)
 }
 
-fn fields(user: &str) -> Value {
+pub(super) fn fields(user: &str) -> Value {
     json!({"user": user, "pass": PASSWORD})
 }
 
@@ -54,7 +54,7 @@ fn deployment(mode: Mode, users: &[String]) -> Deployment {
 }
 
 /// Logs in from an address of her own until she is in, as a client does; it must never be refused.
-async fn gets_in(deployment: &Deployment, user: &str, from: u32) -> (Duration, u32) {
+pub(super) async fn gets_in(deployment: &Deployment, user: &str, from: u32) -> (Duration, u32) {
     let begun = Instant::now();
     for attempt in 1.. {
         let credentials = fields(user);
