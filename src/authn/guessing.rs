@@ -439,6 +439,11 @@ impl GuessAttempt<'_> {
         standing.is_some()
     }
 
+    /// Whether a hash has begun, and nothing has come of it so far.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.standing.get().is_some_and(|standing| *standing.progress() == Progress::Begun)
+    }
+
     async fn standing(&self) -> &Arc<Standing> {
         self.standing.get_or_init(|| self.look_up()).await
     }

@@ -203,19 +203,22 @@ impl PasswordAuthenticator {
         let verify = || async {
             let standing = guess.admit(deadline).await?;
             hashed.store(true, Ordering::Relaxed);
-            if let Some(record) = record {
-                self.say_what_is_slow(record);
-            }
             let matched = self.on_match(user, hash, password, fingerprint.clone());
             let (password, hash) = (password.clone(), hash.cloned());
             self.lane.verify_as(standing, password, hash, deadline, matched).await
         };
         // Nobody waits for the hash of a guess: each has a place of its own to wait in, or none.
-        let verdict = if !self.verified.knows(&fingerprint) && guess.is_guess().await {
-            verify().await?
+        let verified = if !self.verified.knows(&fingerprint) && guess.is_guess().await {
+            verify().await
         } else {
-            self.verified.check(&fingerprint, deadline, verify).await?
+            self.verified.check(&fingerprint, deadline, verify).await
         };
+        if let (Err(AuthnError::Overloaded), Some(record)) = (&verified, record)
+            && guess.is_unfinished()
+        {
+            self.say_what_is_slow(record);
+        }
+        let verdict = verified?;
         if let (Verdict::Unusable(reason), Some(record)) = (verdict, record) {
             let tenant = record.tenant.id.as_str();
             tracing::error!(user, tenant, %reason, "the stored password hash cannot be used");
@@ -223,7 +226,8 @@ impl PasswordAuthenticator {
         Ok((verdict, hashed.into_inner()))
     }
 
-    /// Whoever has the right password is let in at his next attempt, once the hash has matched.
+    /// Of a hash that has run out of time. Whoever has the right password is let in at his next
+    /// attempt, once it has matched.
     fn say_what_is_slow(&self, record: &LoginRecord) {
         let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
         let time = hash.and_then(|hash| pace.time_of(hash).ok());
