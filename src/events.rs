@@ -15,6 +15,7 @@
 pub mod changes;
 pub mod cloud_event;
 pub mod decisions;
+mod held;
 pub mod publisher;
 mod queues;
 mod turn;

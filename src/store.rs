@@ -248,6 +248,9 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         logins: &'a [(String, UnixSeconds)],
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// The rows from before a rule that they do not keep: how many texts in them, and the first few.
+    fn misfits(&self) -> BoxFuture<'_, Result<(u64, Vec<Misfit>), StoreError>>;
+
     /// Replaces an outdated hash by a new one of the same password, unless it changed meanwhile.
     /// No event: nothing is new to anyone.
     fn rehash<'a>(
@@ -256,6 +259,30 @@ pub trait ProvisioningStore: Debug + Send + Sync {
         old: &'a PasswordHash,
         new: &'a PasswordHash,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// A text that a rule of today would refuse. Its row was there before the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// The table.
+    pub table: String,
+    /// The row's key.
+    pub key: String,
+    /// The column.
+    pub column: String,
+}
+
+/// A session of another program in the database that hinders others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hindrance {
+    /// Its role.
+    pub role: String,
+    /// The database's number for it.
+    pub session: i64,
+    /// How many sessions wait for its locks.
+    pub blocks: u64,
+    /// How many notices a second it sends, if these are far more than changes make.
+    pub notices: u64,
 }
 
 /// A committed change that a cache has to forget.
@@ -349,9 +376,15 @@ pub trait Coordination: Debug + Send + Sync {
     /// as the database says so where it can.
     fn wait_for_news(&self) -> BoxFuture<'_, ()>;
 
+    /// The sessions of other programs that hold others up now. A database that knows none finds none.
+    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>>;
+
     /// The instances whose heartbeat is at most so many seconds old.
     fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 }
+
+/// In the place of an event's data that are too large, or unreadable.
+pub(crate) const OMITTED: &str = r#"{"omitted":true}"#;
 
 /// A change of a tenant or a user that is to be published.
 #[derive(Debug, Clone)]
@@ -373,8 +406,13 @@ pub struct OutboxEvent {
 /// The events of changes, noted in the transactions that made them. Whoever publishes one deletes
 /// it by its id once the stream has it: never by a watermark, since commits overtake each other.
 pub trait Outbox: Debug + Send + Sync {
-    /// The oldest events, in the order in which they were noted. Reads alone.
-    fn pending(&self, limit: u32) -> BoxFuture<'_, Result<Vec<OutboxEvent>, StoreError>>;
+    /// The oldest events, in the order in which they were noted, at most `limit` and as many as fit
+    /// into memory without harm, but those of the tenants `without`. Reads alone.
+    fn pending<'a>(
+        &'a self,
+        limit: u32,
+        without: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>>;
 
     /// How many events wait.
     fn backlog(&self) -> BoxFuture<'_, Result<u64, StoreError>>;

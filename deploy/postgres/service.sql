@@ -19,6 +19,9 @@ BEGIN
   END IF;
   -- A time that is written without an offset is one in UTC, whoever writes it with psql.
   EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'UTC');
+  -- Others may have been shut out of the database.
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO nats_callout_owner, nats_callout',
+    current_database());
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
   EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
   EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO nats_callout_owner', current_schema());

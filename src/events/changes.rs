@@ -6,6 +6,10 @@
 //! that share a tenant or a user are published one after the other, so that they are in the stream in
 //! the order in which the outbox has them; all others side by side.
 //!
+//! One bad event hurts its tenant alone: what the stream refuses is tried again later, with those of
+//! its tenant behind it, and all others go on past it. A batch that could not be read in time is tried
+//! again as a smaller one.
+//!
 //! Other programs may not wait for SQLite's lock: what the stream has is deleted once a second, and
 //! known here until then.
 
@@ -18,6 +22,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::cloud_event::CloudEvent;
+use super::held::Held;
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use super::queues::queues;
 use super::turn::{Turn, Waiting};
@@ -30,8 +35,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the streams are looked at: BB can do away with its mirror.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Events read at once.
+/// Events read at once, at most, and how much fewer after a read that failed: four of them, and one
+/// alone is read.
 const AT_ONCE: u32 = 4_096;
+const FEWER: u32 = 8;
 
 /// How often those that the stream has are deleted, unless they are this many.
 const DELETE: Duration = Duration::from_secs(1);
@@ -54,6 +61,9 @@ pub struct ChangeEvents {
     outbox: Arc<dyn Outbox>,
     publisher: Publisher,
     turn: Turn,
+    /// How many events are read at once.
+    at_once: u32,
+    held: Held,
     /// In the stream, and still in the outbox.
     undeleted: HashSet<String>,
     deleted: Instant,
@@ -98,6 +108,8 @@ impl ChangeEvents {
             turn: Turn::new(Arc::clone(&outbox), instance),
             outbox,
             publisher,
+            at_once: AT_ONCE,
+            held: Held::default(),
             undeleted: HashSet::new(),
             deleted: Instant::now(),
             counted: None,
@@ -166,7 +178,13 @@ impl ChangeEvents {
         if self.undeleted.len() >= MANY || self.deleted.elapsed() >= DELETE {
             self.delete().await?;
         }
-        let read = match self.turn.waiting(AT_ONCE, BATCH + PATIENCE).await? {
+        let without = self.held.tenants();
+        let read = self.turn.waiting(self.at_once, &without, BATCH + PATIENCE).await;
+        self.at_once = match &read {
+            Ok(_) => self.at_once.saturating_mul(2).min(AT_ONCE),
+            Err(_) => (self.at_once / FEWER).max(1),
+        };
+        let read = match read? {
             Waiting::Events(read) => read,
             Waiting::Nothing => Vec::new(),
             Waiting::ForAnother => {
@@ -174,11 +192,9 @@ impl ChangeEvents {
                 return Ok(false);
             }
         };
-        if read.len() < AT_ONCE as usize {
-            let pending = read.len().saturating_sub(self.undeleted.len());
-            self.counts.pending.store(pending as u64, Ordering::Relaxed);
-        } else {
-            self.count().await?;
+        match read.is_empty() && without.is_empty() {
+            true => self.counts.pending.store(0, Ordering::Relaxed),
+            false => self.count_at_times().await?,
         }
         let waiting: Vec<OutboxEvent> =
             read.into_iter().filter(|event| !self.undeleted.contains(&event.id)).collect();
@@ -194,7 +210,10 @@ impl ChangeEvents {
         while let Some((ids, failed)) = published.next().await {
             self.counts.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
             self.undeleted.extend(ids);
-            failure = failure.or(failed);
+            let Some((event, error)) = failed else { continue };
+            if !error.is_of_the_event() || !self.held.hold(event, &error) {
+                failure = Some(error);
+            }
         }
         match failure {
             Some(error) => Err(error.into()),
@@ -229,14 +248,14 @@ impl ChangeEvents {
     }
 }
 
-/// Publishes events in their order, up to the first that fails. Gives the ids of
-/// those that the stream has.
+/// Publishes events in their order, up to the first that fails. Gives the ids of those that the
+/// stream has, and the one that failed.
 async fn one_by_one(
     publisher: &Publisher,
     events: VecDeque<OutboxEvent>,
     end: Instant,
     stop: &CancellationToken,
-) -> (Vec<String>, Option<PublishError>) {
+) -> (Vec<String>, Option<(CloudEvent, PublishError)>) {
     let mut ids = Vec::with_capacity(events.len());
     for event in events {
         if Instant::now() >= end || stop.is_cancelled() {
@@ -245,7 +264,7 @@ async fn one_by_one(
         let event = CloudEvent::from(event);
         match publisher.publish(AUTH_EVENTS, &event).await {
             Ok(()) => ids.push(event.id),
-            Err(error) => return (ids, Some(error)),
+            Err(error) => return (ids, Some((event, error))),
         }
     }
     (ids, None)

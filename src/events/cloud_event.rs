@@ -5,16 +5,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::store::OutboxEvent;
+use crate::store::{OMITTED, OutboxEvent};
 
 /// The content type of an event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// The version of what `data` holds: members are added to it, never changed.
 const SCHEMA: &str = "1.0";
-
-/// In place of data that would not fit into a message.
-const OMITTED: &str = r#"{"omitted":true}"#;
 
 /// An event, but for its source.
 #[derive(Debug)]

@@ -52,6 +52,16 @@ pub enum PublishError {
     Encoding(#[from] serde_json::Error),
 }
 
+impl PublishError {
+    /// Whether another event may well be taken, where this one is not.
+    pub(super) fn is_of_the_event(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Malformed(_) | Self::Encoding(_) => true,
+            Self::Unacknowledged { .. } => false,
+        }
+    }
+}
+
 /// A connection of the account AUTH on which events are published.
 #[derive(Debug, Clone)]
 pub struct Publisher {

@@ -35,17 +35,18 @@ impl Turn {
         Self { outbox, instance, until: None }
     }
 
-    /// The oldest events, at most `limit` of them, for whoever has at least `time` left to publish
-    /// them.
+    /// The oldest events, at most `limit` of them and none of the tenants `without`, for whoever has
+    /// at least `time` left to publish them.
     pub(super) async fn waiting(
         &mut self,
         limit: u32,
+        without: &[String],
         time: Duration,
     ) -> Result<Waiting, StoreError> {
         let needed = Instant::now() + time;
         if self.until.is_none_or(|until| until < needed) {
             // A turn is a row to write, so nobody takes one for nothing.
-            if self.outbox.pending(1).await?.is_empty() {
+            if self.outbox.pending(1, without).await?.is_empty() {
                 return Ok(Waiting::Nothing);
             }
             let asked = Instant::now();
@@ -55,7 +56,7 @@ impl Turn {
                 return Ok(Waiting::ForAnother);
             }
         }
-        let events = self.outbox.pending(limit).await?;
+        let events = self.outbox.pending(limit, without).await?;
         Ok(if events.is_empty() { Waiting::Nothing } else { Waiting::Events(events) })
     }
 
@@ -88,7 +89,11 @@ mod tests {
     }
 
     impl Outbox for Table {
-        fn pending(&self, limit: u32) -> BoxFuture<'_, Result<Vec<OutboxEvent>, StoreError>> {
+        fn pending<'a>(
+            &'a self,
+            limit: u32,
+            _: &'a [String],
+        ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>> {
             self.reads.lock().unwrap().push(limit);
             let event = |n: usize| OutboxEvent {
                 id: n.to_string(),
@@ -135,18 +140,18 @@ mod tests {
         let outbox: Arc<dyn Outbox> = table.clone();
         let mut first = Turn::new(outbox.clone(), "first".to_owned());
         let mut second = Turn::new(outbox, "second".to_owned());
-        let seen = first.waiting(4_096, TIME).await.unwrap();
+        let seen = first.waiting(4_096, &[], TIME).await.unwrap();
         assert!(matches!(seen, Waiting::Events(events) if events.len() == 4_096));
         table.reads.lock().unwrap().clear();
         for _ in 0..3 {
-            let seen = second.waiting(4_096, TIME).await.unwrap();
+            let seen = second.waiting(4_096, &[], TIME).await.unwrap();
             assert!(matches!(seen, Waiting::ForAnother), "{seen:?}");
         }
         assert_eq!(*table.reads.lock().unwrap(), [1, 1, 1]);
         second.end().await.unwrap();
         assert_eq!(table.holder.lock().unwrap().as_deref(), Some("first"));
         first.end().await.unwrap();
-        let seen = second.waiting(4_096, TIME).await.unwrap();
+        let seen = second.waiting(4_096, &[], TIME).await.unwrap();
         assert!(matches!(seen, Waiting::Events(events) if events.len() == 4_096));
     }
 
@@ -154,17 +159,17 @@ mod tests {
     async fn a_turn_is_asked_for_when_something_waits_and_kept_while_it_lasts() {
         let idle = Arc::new(Table::default());
         let mut turn = Turn::new(idle.clone(), "one".to_owned());
-        assert!(matches!(turn.waiting(8, TIME).await.unwrap(), Waiting::Nothing));
+        assert!(matches!(turn.waiting(8, &[], TIME).await.unwrap(), Waiting::Nothing));
         assert_eq!(*idle.leases.lock().unwrap(), 0);
 
         let busy = Arc::new(Table { backlog: 3, ..Table::default() });
         let mut turn = Turn::new(busy.clone(), "one".to_owned());
         for _ in 0..3 {
-            assert!(matches!(turn.waiting(8, TIME).await.unwrap(), Waiting::Events(_)));
+            assert!(matches!(turn.waiting(8, &[], TIME).await.unwrap(), Waiting::Events(_)));
         }
         assert_eq!(*busy.leases.lock().unwrap(), 1);
         // Too little of it is left for what takes as long as a turn.
-        assert!(matches!(turn.waiting(8, TURN).await.unwrap(), Waiting::Events(_)));
+        assert!(matches!(turn.waiting(8, &[], TURN).await.unwrap(), Waiting::Events(_)));
         assert_eq!(*busy.leases.lock().unwrap(), 2);
     }
 }

@@ -17,6 +17,7 @@ macro_rules! steps {
             4 "views" "0004_views.sql",
             5 "events" "0005_events.sql",
             6 "end of tenant" "0006_end_of_tenant.sql",
+            7 "bounds" "0007_bounds.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

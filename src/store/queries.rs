@@ -96,9 +96,14 @@ pub(crate) const HEARTBEAT: &str = "INSERT INTO instances (id, seen_at) \
 
 pub(crate) const DEPART: &str = "DELETE FROM instances WHERE id = $1";
 
-/// The oldest events.
-pub(crate) const PENDING: &str = "SELECT id, type, tenant_id, subject, at, data FROM outbox_records \
-     ORDER BY seq LIMIT $1";
+/// The oldest events, at most so many, up to about 16 MB of data; without those of the tenants in a
+/// JSON array of ids.
+pub(crate) const PENDING: &str = "SELECT id, type, tenant_id, subject, at, data FROM ( \
+       SELECT oldest.*, sum(length(data)) OVER (ORDER BY seq) - length(data) AS ahead FROM ( \
+         SELECT * FROM outbox_records \
+         WHERE tenant_id NOT IN (SELECT value FROM json_each($2)) ORDER BY seq LIMIT $1 \
+       ) AS oldest \
+     ) AS counted WHERE ahead < 16777216 ORDER BY seq";
 
 pub(crate) const BACKLOG: &str = "SELECT count(*) AS count FROM outbox";
 
@@ -121,6 +126,10 @@ pub(crate) const RELEASE: &str = "DELETE FROM leases WHERE name = 'outbox' AND h
 
 pub(crate) const INSTANCES: &str = "SELECT i.id FROM instances AS i, clock AS c \
      WHERE i.seen_at >= c.now_ms / 1000 - $1 ORDER BY i.id";
+
+/// Texts that a rule of today would refuse: how many, and which.
+pub(crate) const MISFITS: &str = "SELECT (SELECT count(*) FROM misfits) AS count, tbl, key, col FROM misfits \
+     ORDER BY tbl, key, col LIMIT 3";
 
 /// Whether the tables are there and can be read: the schema's version.
 pub(crate) const PING: &str = "SELECT version FROM schema_version \

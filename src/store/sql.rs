@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 
 pub(super) use self::read::account_of;
 pub(super) use self::row::Columns;
-use super::{News, StoreError, TenantRecord, queries};
+use super::{Hindrance, News, StoreError, TenantRecord, queries};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 
@@ -57,6 +57,9 @@ pub(super) trait Backend: Debug + Send + Sync {
 
     /// [`Coordination::wait_for_news`](super::Coordination::wait_for_news).
     fn wait_for_news(&self) -> BoxFuture<'_, ()>;
+
+    /// [`Coordination::hindrances`](super::Coordination::hindrances).
+    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>>;
 
     /// [`Store::close`](super::Store::close).
     fn close(&self) -> BoxFuture<'_, ()>;

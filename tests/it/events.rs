@@ -6,6 +6,7 @@ mod changes;
 mod consumers;
 mod decisions;
 mod outage;
+mod poison;
 
 use std::time::Duration;
 

@@ -3,11 +3,12 @@
 //! `postgres_open` and `postgres_feed` about PostgreSQL. How long anything takes is asked in
 //! [`within::store`](crate::within::store).
 
+mod bounds;
 mod changes;
 mod effects;
 mod given_up;
 mod license_server;
-mod logins;
+pub(crate) mod logins;
 pub(crate) mod open;
 pub(crate) mod outbox;
 mod plans;

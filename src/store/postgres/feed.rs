@@ -6,10 +6,11 @@
 //! Another connection listens, in a task of its own. It says when to look, and no more than that: a
 //! notice that is lost costs at most [`PAUSE`].
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
@@ -19,8 +20,8 @@ use tokio::time::timeout;
 
 use super::fault::is_broken;
 use super::pool::late;
-use crate::store::News;
 use crate::store::sql::row;
+use crate::store::{Hindrance, News};
 
 /// More changes than this at once are not worth telling apart.
 const MANY: usize = 4096;
@@ -34,6 +35,24 @@ const CONNECT: Duration = Duration::from_secs(5);
 const CHANNEL: &str = "nats_callout";
 
 const SNAPSHOT: &str = "SELECT pg_current_snapshot()::TEXT";
+
+/// The sessions that others wait for, and do not wait themselves, and those of `$1`, which sent so
+/// many notices, by role.
+const HINDRANCES: &str = "\
+    WITH waiting AS MATERIALIZED (SELECT DISTINCT pid FROM pg_locks WHERE NOT granted), \
+    blocking AS ( \
+      SELECT b.pid, count(*) AS blocks \
+      FROM waiting AS w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (pid) \
+      WHERE b.pid NOT IN (SELECT pid FROM waiting) GROUP BY b.pid), \
+    noisy AS (SELECT key::INT AS pid, value::BIGINT AS notices FROM json_each_text($1::JSON)) \
+    SELECT a.usename::TEXT AS role, pid::BIGINT AS session, coalesce(blocks, 0)::BIGINT AS blocks, \
+      coalesce(notices, 0)::BIGINT AS notices \
+    FROM blocking FULL JOIN noisy USING (pid) JOIN pg_stat_activity AS a USING (pid) \
+    WHERE a.datname = current_database() AND a.usename IS NOT NULL \
+    ORDER BY blocks DESC, notices DESC LIMIT 16";
+
+/// A session that sends more notices a second does not send those of changes alone.
+const NOISY: u64 = 2_000;
 
 /// The snapshot of this statement, and the changes that it sees and `$1` did not: those of the
 /// transactions that were running then, and of those that began later. That costs what is new, however
@@ -63,6 +82,8 @@ pub(super) struct Feed {
     options: PgConnectOptions,
     patience: Duration,
     watch: Mutex<Option<Watch>>,
+    /// For looks at who holds others up.
+    looking: Mutex<Option<PgConnection>>,
     listener: OnceCell<Listener>,
 }
 
@@ -81,7 +102,13 @@ impl Feed {
     pub(super) fn new(options: PgConnectOptions, patience: Duration) -> Self {
         // The few rows that are new are always found by their index.
         let options = options.options([("enable_seqscan", "off")]);
-        Self { options, patience, watch: Mutex::default(), listener: OnceCell::new() }
+        Self {
+            options,
+            patience,
+            watch: Mutex::default(),
+            looking: Mutex::default(),
+            listener: OnceCell::new(),
+        }
     }
 
     pub(super) async fn news(&self) -> Result<News, sqlx::Error> {
@@ -113,6 +140,37 @@ impl Feed {
         Ok(News::everything())
     }
 
+    /// Who holds others up. Asked on a connection of its own: all others may be waiting, and the news
+    /// may not wait for this.
+    pub(super) async fn hindrances(&self) -> Result<Vec<Hindrance>, sqlx::Error> {
+        let noisy = self.listener.get().map(Listener::noisy).unwrap_or_default();
+        let noisy = serde_json::json!(noisy).to_string();
+        let asking = async {
+            let mut kept = self.looking.lock().await;
+            // As in `read`: a caller that gives up leaves none.
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.options.connect().await?,
+            };
+            let rows = sqlx::query(HINDRANCES).bind(noisy).fetch_all(&mut connection).await?;
+            *kept = Some(connection);
+            Ok(rows)
+        };
+        let late = |_| Err(late("locks could not be read in time"));
+        let rows = timeout(self.patience, asking).await.unwrap_or_else(late)?;
+        rows.iter()
+            .map(|row| {
+                let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+                Ok(Hindrance {
+                    role: row.try_get("role")?,
+                    session: row.try_get("session")?,
+                    blocks: count("blocks")?,
+                    notices: count("notices")?,
+                })
+            })
+            .collect()
+    }
+
     /// Returns when something was heard, or after a while.
     pub(super) async fn wait(&self) {
         let listener = self.listener.get_or_init(async || Listener::start(&self.options)).await;
@@ -124,9 +182,11 @@ impl Feed {
         if let Some(listener) = self.listener.get() {
             listener.task.abort();
         }
-        if let Some(watch) = self.watch.lock().await.take() {
+        let watching = self.watch.lock().await.take().map(|watch| watch.connection);
+        let looking = self.looking.lock().await.take();
+        for connection in watching.into_iter().chain(looking) {
             // A connection that cannot be closed in order is closed all the same.
-            let _ = timeout(self.patience, watch.connection.close()).await;
+            let _ = timeout(self.patience, connection.close()).await;
         }
     }
 }
@@ -159,14 +219,43 @@ impl Watch {
 struct Listener {
     heard: Arc<Notify>,
     lost: Arc<AtomicBool>,
+    notices: Arc<Notices>,
     task: AbortHandle,
+}
+
+/// How many notices each session has sent since this was last asked.
+struct Notices(StdMutex<(Instant, HashMap<u32, u64>)>);
+
+impl Notices {
+    fn note(&self, session: u32) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.1.len() < MANY || noted.1.contains_key(&session) {
+            *noted.1.entry(session).or_default() += 1;
+        }
+    }
+
+    /// The sessions that sent too many a second, with how many.
+    fn noisy(&self) -> BTreeMap<String, u64> {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, noted) = std::mem::replace(&mut *noted, (Instant::now(), HashMap::new()));
+        let seconds = since.elapsed().as_secs().max(1);
+        let rates = noted.into_iter().map(|(session, count)| (session, count / seconds));
+        let noisy = rates.filter(|(_, rate)| *rate >= NOISY);
+        noisy.map(|(session, rate)| (session.to_string(), rate)).collect()
+    }
 }
 
 impl Listener {
     fn start(options: &PgConnectOptions) -> Self {
         let (heard, lost) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let listening = listen(options.clone(), Arc::clone(&heard), Arc::clone(&lost));
-        Self { heard, lost, task: tokio::spawn(listening).abort_handle() }
+        let notices = Arc::new(Notices(StdMutex::new((Instant::now(), HashMap::new()))));
+        let listening =
+            listen(options.clone(), Arc::clone(&heard), Arc::clone(&lost), Arc::clone(&notices));
+        Self { heard, lost, notices, task: tokio::spawn(listening).abort_handle() }
+    }
+
+    fn noisy(&self) -> BTreeMap<String, u64> {
+        self.notices.noisy()
     }
 
     /// Whether it has lost its connection since this was last asked.
@@ -181,13 +270,19 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(options: PgConnectOptions, heard: Arc<Notify>, lost: Arc<AtomicBool>) {
+async fn listen(
+    options: PgConnectOptions,
+    heard: Arc<Notify>,
+    lost: Arc<AtomicBool>,
+    notices: Arc<Notices>,
+) {
     loop {
         match connect(&options).await {
             Ok(mut listener) => {
                 heard.notify_one();
-                while let Ok(Some(_)) = listener.try_recv().await {
+                while let Ok(Some(notice)) = listener.try_recv().await {
                     heard.notify_one();
+                    notices.note(notice.process_id());
                 }
                 tracing::warn!("the database closed the connection that listens for changes");
                 lost.store(true, Ordering::Release);

@@ -17,7 +17,7 @@ use crate::store::sql::{
     Backend, Durability, Failure, IfNone, Link as _, Statement, Step, Subject, account_of,
     carry_out, row,
 };
-use crate::store::{News, StoreError, TenantRecord, queries};
+use crate::store::{Hindrance, News, StoreError, TenantRecord, queries};
 
 /// Notes logins of many users, unless later ones are noted. The parameter is a JSON object of names
 /// and times.
@@ -205,6 +205,12 @@ impl Backend for PostgresStore {
 
     fn wait_for_news(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.feed.wait())
+    }
+
+    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
+        Box::pin(async move {
+            self.feed.hindrances().await.map_err(|error| unavailable(&self.place, &error))
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

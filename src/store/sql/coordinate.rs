@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::keys::AccountId;
-use crate::store::{Coordination, Effect, News, StoreError, queries};
+use crate::store::{Coordination, Effect, Hindrance, News, StoreError, queries};
 
 fn beat<'q>(statement: Statement<'q>, instance: &'q str) -> Vec<Step<'q>> {
     let subject = Subject { what: "instance", key: instance, parent: "" };
@@ -43,6 +43,10 @@ impl<B: Backend> Coordination for B {
 
     fn wait_for_news(&self) -> BoxFuture<'_, ()> {
         Backend::wait_for_news(self)
+    }
+
+    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
+        Backend::hindrances(self)
     }
 
     fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

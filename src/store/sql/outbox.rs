@@ -17,9 +17,14 @@ fn step<'q>(statement: Statement<'q>, if_none: IfNone<'q>) -> Vec<Step<'q>> {
 }
 
 impl<B: Backend> Outbox for B {
-    fn pending(&self, limit: u32) -> BoxFuture<'_, Result<Vec<OutboxEvent>, StoreError>> {
+    fn pending<'a>(
+        &'a self,
+        limit: u32,
+        without: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>> {
         Box::pin(async move {
-            let statement = Statement::new(queries::PENDING).bind(i64::from(limit));
+            let without = serde_json::json!(without).to_string();
+            let statement = Statement::new(queries::PENDING).bind(i64::from(limit)).bind(&*without);
             self.select(statement).await?.iter().map(row::event).collect()
         })
     }

@@ -8,9 +8,13 @@ use serde_json::value::RawValue;
 
 use crate::keys::AccountId;
 use crate::store::{
-    Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginRecord, News,
-    OutboxEvent, PasswordHash, StoreError, TenantRecord, TokenListing, TokenRecord, UserRecord,
+    Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginRecord, Misfit, News,
+    OMITTED, OutboxEvent, PasswordHash, StoreError, TenantRecord, TokenListing, TokenRecord,
+    UserRecord,
 };
+
+/// In the place of a text that is none.
+const UNREADABLE: &str = "(unreadable)";
 
 /// A row of one of the databases. A value of another type is an error.
 pub(crate) trait Columns: Send + Sync {
@@ -56,7 +60,7 @@ struct Reader<'r, R> {
 
 impl<'r, R: Columns> Reader<'r, R> {
     fn new(row: &'r R, table: &'static str, key: &str) -> Self {
-        let key = row.text(key).ok().flatten().unwrap_or("(unreadable)").to_owned();
+        let key = row.text(key).ok().flatten().unwrap_or(UNREADABLE).to_owned();
         Self { row, table, key }
     }
 
@@ -131,17 +135,27 @@ impl<'r, R: Columns> Reader<'r, R> {
 }
 
 /// A row of `outbox_records`.
+///
+/// What nobody can read is left out: the event says the rest, and holds nobody up.
 pub(crate) fn event(row: &impl Columns) -> Result<OutboxEvent, StoreError> {
     let row = Reader::new(row, "outbox", "id");
+    let whom = |column| row.text(column).unwrap_or_else(|_| UNREADABLE.to_owned());
+    let data = row.text("data").ok().and_then(|data| RawValue::from_string(data).ok());
+    let omitted = || serde_json::from_str(OMITTED).map_err(|error| row.corrupt("data", error));
     Ok(OutboxEvent {
         id: row.text("id")?,
         kind: row.text("type")?,
-        tenant: row.text("tenant_id")?,
-        subject: row.text("subject")?,
+        tenant: whom("tenant_id"),
+        subject: whom("subject"),
         time: row.text("at")?,
-        data: RawValue::from_string(row.text("data")?)
-            .map_err(|error| row.corrupt("data", error))?,
+        data: data.map_or_else(omitted, Ok)?,
     })
+}
+
+/// A row of `misfits`.
+pub(crate) fn misfit(row: &impl Columns) -> Result<Misfit, StoreError> {
+    let row = Reader::new(row, "misfits", "key");
+    Ok(Misfit { table: row.text("tbl")?, key: row.text("key")?, column: row.text("col")? })
 }
 
 /// A count.

@@ -6,8 +6,8 @@ use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
-    HashListing, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status, StoreError,
-    TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
+    HashListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status,
+    StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
 };
 
 /// The last second that the databases can write down: the end of the year 9999.
@@ -171,6 +171,14 @@ impl<B: Backend> ProvisioningStore for B {
         user: &'a str,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.write(vec![change_user(queries::REMOVE_USER, tenant, user)], Durability::Lasting)
+    }
+
+    fn misfits(&self) -> BoxFuture<'_, Result<(u64, Vec<Misfit>), StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::MISFITS)).await?;
+            let count = rows.first().map_or(Ok(0), row::count)?;
+            Ok((count, rows.iter().map(row::misfit).collect::<Result<_, _>>()?))
+        })
     }
 
     fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>> {

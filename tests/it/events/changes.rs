@@ -6,7 +6,7 @@ use super::{Stored, holds, login, published};
 use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::client::{Login, connect};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::{depth, eventually, servers};
+use crate::harness::{eventually, servers};
 use crate::store_contract::TOKEN;
 use crate::store_contract::outbox::{REPLACED, statements};
 
@@ -90,9 +90,8 @@ on_both_databases! {
 
     /// What the program changes itself, and the data of an event that fits into no message.
     async fn commands_make_events_and_long_data_are_left_out() {
-        let (max_payload, count) = depth(("max_payload: 131072", 600), ("", 5_000));
         let deployment = Deployment::start_prepared(Mode::Operator, servers::version(), |init| {
-            init.add_to_server_conf(max_payload);
+            init.add_to_server_conf("max_payload: 100000");
         });
         let bb = login(&deployment, Mode::Operator, "bb").await;
         deployment.tenant_add("one", &[]);
@@ -110,9 +109,9 @@ on_both_databases! {
             false => "json_agg(repeat('0', 240) || '.' || i)::TEXT",
         };
         deployment.sql(&format!(
-            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
-             INSERT INTO users (tenant_id, name, publish) \
-             SELECT 'one', 'long', {subjects} FROM n"
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250) \
+             INSERT INTO users (tenant_id, name, publish, subscribe) \
+             SELECT 'one', 'long', {subjects}, {subjects} FROM n"
         ));
         deployment.sql("UPDATE users SET status = 'suspended' WHERE name = 'long'");
         let events = holds(&bb, "AUTH_EVENTS", 6).await;

@@ -7,6 +7,10 @@ use nats_callout::store::{
     Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Status, Store as _,
 };
 
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+
+use super::bounds::old_postgres;
 use super::logins::STATEMENTS;
 use super::patient;
 use crate::harness::postgres::{PostgresDatabase, PostgresServer, psql};
@@ -65,112 +69,209 @@ async fn the_contracts_statements_work_word_for_word() {
     store.depart("i").await.unwrap();
 }
 
+/// Tenant 42 is the license server's own, with users of the operator's beside its bob; 43 is the
+/// operator's.
+async fn furnished(database: &PostgresDatabase<'_>, license_server: &str) {
+    psql(
+        license_server,
+        "INSERT INTO tenants (id, name) VALUES ('42', 'x');
+         INSERT INTO users (tenant_id, name, password_hash, nkey)
+           VALUES ('42', 'bob', '$2b$10$bob', 'U' || repeat('A', 55));
+         INSERT INTO tokens (user_name, token_hash, label) VALUES ('bob', repeat('a', 64), 'own')",
+    )
+    .unwrap();
+    database.psql(
+        "INSERT INTO tenants (id, name) VALUES ('43', 'x');
+         INSERT INTO users (tenant_id, name, policy, password_hash) VALUES
+           ('42', 'root', 'admin', '$2b$10$root'), ('43', 'boss', NULL, '$2b$10$boss');
+         INSERT INTO users (tenant_id, name, kind, password_hash, publish) VALUES
+           ('42', 'metrics', 'service', '$2b$10$wide', '[\">\"]');
+         INSERT INTO tokens (id, user_name, token_hash) VALUES
+           ('t', 'root', repeat('b', 64)), ('u', 'boss', repeat('c', 64))",
+    );
+}
+
+const ROWS: &str = "SELECT * FROM tenants ORDER BY id; SELECT * FROM users ORDER BY name;
+    SELECT * FROM tokens ORDER BY id";
+
+/// A session of whoever logs in by this URL.
+async fn session(login: &str) -> PgConnection {
+    login.parse::<PgConnectOptions>().unwrap().connect().await.unwrap()
+}
+
+async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(session).await;
+    done.map(drop).map_err(|error| error.to_string())
+}
+
+/// Refused by the database, each of them.
+async fn refuses(login: &str, attacks: &[&str]) {
+    const WORDS: [&str; 8] = [
+        "permission denied",
+        "must be",
+        "row-level security policy",
+        "duplicate key",
+        "another user has it",
+        "another tenant has it",
+        "a license server grants no",
+        "no such tenant",
+    ];
+    let mut session = session(login).await;
+    for attack in attacks {
+        let error = run(&mut session, attack).await.expect_err(attack);
+        assert!(WORDS.iter().any(|words| error.contains(words)), "{attack}\n{error}");
+        assert!(!error.contains("$2b$10$"), "{error}");
+    }
+}
+
+/// Without an effect, as if the rows were not there.
+async fn has_no_effect(database: &PostgresDatabase<'_>, login: &str, attacks: &[&str]) {
+    let before = database.psql(ROWS);
+    let mut session = session(login).await;
+    for attack in attacks {
+        run(&mut session, attack).await.unwrap_or_else(|error| panic!("{attack}\n{error}"));
+    }
+    assert_eq!(database.psql(ROWS), before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_makes_no_admin_and_reads_no_secret() {
     let server = PostgresServer::start();
     let database = server.database();
     let (store, license_server) = set_up(&database).await;
-    database.psql(
-        "INSERT INTO tenants (id, name, policy) VALUES ('42', 'x', NULL), ('43', 'x', 'admin');
-         INSERT INTO users (tenant_id, name, policy, password_hash) VALUES
-           ('42', 'root', 'admin', '$2b$10$root'), ('42', 'bob', NULL, '$2b$10$bob'),
-           ('43', 'boss', NULL, '$2b$10$boss');
-         INSERT INTO tokens (id, user_name, token_hash) VALUES ('t', 'root', repeat('a', 64))",
-    );
-    let rows = "SELECT * FROM users ORDER BY name; SELECT * FROM tokens";
-    let before = database.psql(rows);
-    // Denied, each of them.
-    for attack in [
-        "INSERT INTO users (tenant_id, name, policy) VALUES ('42', 'eve', 'admin')",
-        "UPDATE users SET policy = 'admin' WHERE name = 'bob'",
-        "INSERT INTO tenants (id, name, policy) VALUES ('44', 'x', 'admin')",
-        "UPDATE tenants SET policy = 'admin' WHERE id = '42'",
-        "UPDATE tenants SET account = 'BB' WHERE id = '42'",
-        "UPDATE tenants SET answers = true WHERE id = '42'",
-        "INSERT INTO users (tenant_id, name) VALUES ('43', 'eve')",
-        "UPDATE users SET tenant_id = '43' WHERE name = 'bob'",
-        "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')",
-        "UPDATE users SET name = 'root' WHERE name = 'bob'",
-        "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'root', '$2b$10$eve')
-           ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",
-        "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')
-           ON CONFLICT (name) DO UPDATE SET password_hash = '$2b$10$eve'",
-        "INSERT INTO tokens (user_name, token_hash) VALUES ('root', repeat('b', 64))",
-        "UPDATE tokens SET token_hash = repeat('b', 64)",
-        "SELECT * FROM tokens",
-        "DELETE FROM tokens",
-        "SELECT password_hash FROM users",
-        "SELECT nkey FROM users",
-        "SELECT certificate FROM users",
-        "SELECT * FROM users",
-        "UPDATE users SET status = 'active' WHERE name = 'bob' RETURNING password_hash",
-        "UPDATE users SET name = password_hash WHERE name = 'bob'",
-        "SELECT count(*) FROM users WHERE password_hash LIKE '$2b$%'",
-        "SELECT * FROM login_records",
-        "SELECT * FROM user_records",
-        "SELECT * FROM token_records",
-        "SELECT * FROM changes",
-        "INSERT INTO changes (kind, key, closes) VALUES ('user', 'root', 1)",
-        "DELETE FROM changes",
-        "SELECT * FROM tenant_accounts",
-        "DELETE FROM tenant_accounts",
-        "SELECT * FROM removed_accounts",
-        "INSERT INTO instances (id, seen_at) VALUES ('i', 1)",
-        "SELECT * FROM instances",
-        "UPDATE _sqlx_migrations SET success = false",
-        "TRUNCATE users",
-        "CREATE TABLE t (n INT)",
-        "CREATE TEMPORARY TABLE t (id TEXT)",
-        "CREATE VIEW v AS SELECT 1",
-        "CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS 'SELECT 1'",
-        "CREATE SCHEMA s",
-        "CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION delete_users()",
-        "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
-        "ALTER TABLE users DISABLE TRIGGER ALL",
-        "DROP POLICY license_server ON users",
-        "DROP TABLE users",
-        "SET ROLE nats_callout_owner",
-        "SET SESSION AUTHORIZATION postgres",
-        "GRANT SELECT ON users TO license_server; SELECT password_hash FROM users",
-        "SET session_replication_role = replica",
-        "CREATE ROLE eve",
-    ] {
-        let error = psql(&license_server, attack).expect_err(attack);
-        assert!(
-            ["permission denied", "must be", "violates row-level", "duplicate key"]
-                .iter()
-                .any(|words| error.contains(words)),
-            "{attack}\n{error}"
-        );
-        assert!(!error.contains("$2b$10$root") && !error.contains("$2b$10$bob"), "{error}");
-    }
-    // As if the admin were not there.
-    for attack in [
-        "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'root'",
-        "UPDATE users SET name = 'eve' WHERE name = 'root'",
-        "UPDATE users SET tenant_id = '43' WHERE name = 'root'",
-        "UPDATE users SET nkey = NULL, certificate = 'CN=eve' WHERE name = 'root'",
-        "UPDATE users SET kind = 'service', publish = '[\">\"]' WHERE name = 'root'",
-        "UPDATE users SET status = 'active', expires_at = NULL WHERE name = 'root'",
-        "DELETE FROM users WHERE name = 'root'",
-        "UPDATE users SET status = 'suspended' WHERE name = 'boss'",
-        "UPDATE users SET tenant_id = '42' WHERE name = 'boss'",
-        "DELETE FROM users WHERE name = 'boss'",
-    ] {
-        psql(&license_server, attack).unwrap();
-    }
-    assert_eq!(database.psql(rows), before);
-    let root = store.user("root", Freshness::Fresh).await.unwrap().unwrap();
-    assert_eq!(root.user.policy.as_deref(), Some("admin"));
-    // Nor does a role that was made a member of it come by more.
+    furnished(&database, &license_server).await;
+    let before = database.psql(ROWS);
+    refuses(
+        &license_server,
+        &[
+            "INSERT INTO users (tenant_id, name, policy) VALUES ('42', 'eve', 'admin')",
+            "UPDATE users SET policy = 'admin' WHERE name = 'bob'",
+            "INSERT INTO tenants (id, name, policy) VALUES ('44', 'x', 'admin')",
+            "UPDATE tenants SET policy = 'admin' WHERE id = '42'",
+            "UPDATE tenants SET account = 'BB' WHERE id = '42'",
+            "UPDATE tenants SET answers = true WHERE id = '42'",
+            "UPDATE tenants SET made_by = 'license_server'",
+            "INSERT INTO tenants (id, name, made_by) VALUES ('44', 'x', 'postgres')",
+            "INSERT INTO tenants (id, name, incarnation) VALUES ('44', 'x', 'y')",
+            "INSERT INTO users (tenant_id, name) VALUES ('43', 'eve')",
+            "UPDATE users SET tenant_id = '43' WHERE name = 'bob'",
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')",
+            "UPDATE users SET name = 'root' WHERE name = 'bob'",
+            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'root', '$2b$10$eve')
+               ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')
+               ON CONFLICT (name) DO UPDATE SET password_hash = '$2b$10$eve'",
+            "INSERT INTO users (tenant_id, name) VALUES ('42', 'boss')
+               ON CONFLICT (name) DO UPDATE SET tenant_id = '42'",
+            "INSERT INTO tenants (id, name) VALUES ('43', 'y')
+               ON CONFLICT (id) DO UPDATE SET status = 'suspended'",
+            "INSERT INTO tenants (id, name) VALUES ('43', 'y')",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('root', repeat('d', 64))",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('boss', repeat('d', 64))",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('metrics', repeat('d', 64))",
+            "UPDATE tokens SET token_hash = repeat('d', 64)",
+            "UPDATE tokens SET user_name = 'bob'",
+            "SELECT * FROM tokens",
+            "SELECT token_hash FROM tokens",
+            "DELETE FROM tokens WHERE token_hash = repeat('a', 64)",
+            "DELETE FROM tokens RETURNING token_hash",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('bob', repeat('a', 64))
+               ON CONFLICT (token_hash) DO UPDATE SET user_name = 'bob'",
+            "SELECT password_hash FROM users",
+            "SELECT * FROM users",
+            "UPDATE users SET status = 'active' WHERE name = 'bob' RETURNING password_hash",
+            "UPDATE users SET name = password_hash WHERE name = 'bob'",
+            "SELECT count(*) FROM users WHERE password_hash LIKE '$2b$%'",
+            "SELECT facts(u) FROM users AS u",
+            "SELECT * FROM login_records",
+            "SELECT * FROM user_records",
+            "SELECT * FROM token_records",
+            "SELECT * FROM misfits",
+            "SELECT * FROM changes",
+            "INSERT INTO changes (kind, key, closes) VALUES ('user', 'root', 1)",
+            "DELETE FROM changes",
+            "SELECT * FROM outbox",
+            "SELECT * FROM tenant_accounts",
+            "DELETE FROM tenant_accounts",
+            "SELECT * FROM removed_accounts",
+            "INSERT INTO instances (id, seen_at) VALUES ('i', 1)",
+            "SELECT * FROM instances",
+            "UPDATE _sqlx_migrations SET success = false",
+            "TRUNCATE users",
+            "CREATE TABLE t (n INT)",
+            "CREATE TEMPORARY TABLE t (id TEXT)",
+            "CREATE VIEW v AS SELECT 1",
+            "CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS 'SELECT 1'",
+            "CREATE OR REPLACE FUNCTION is_license_server() RETURNS BOOLEAN LANGUAGE sql AS \
+               'SELECT FALSE'",
+            "CREATE SCHEMA s",
+            "CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION delete_users()",
+            "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE users DISABLE TRIGGER ALL",
+            "DROP POLICY reach ON users",
+            "DROP TABLE users",
+            "SET ROLE nats_callout_owner",
+            "SET SESSION AUTHORIZATION postgres",
+            "ALTER ROLE license_server CONNECTION LIMIT 1000",
+            "GRANT SELECT ON users TO license_server; SELECT password_hash FROM users",
+            "SET session_replication_role = replica",
+            "SET row_security = off; SELECT name FROM users",
+            "CREATE ROLE eve",
+        ],
+    )
+    .await;
+    assert_eq!(database.psql(ROWS), before);
+    has_no_effect(
+        &database,
+        &license_server,
+        &[
+            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'root'",
+            "UPDATE users SET name = 'eve' WHERE name = 'root'",
+            "UPDATE users SET tenant_id = '43' WHERE name = 'root'",
+            "UPDATE users SET nkey = NULL WHERE name = 'root'",
+            "UPDATE users SET kind = 'service', publish = '[\"x\"]' WHERE name = 'root'",
+            "UPDATE users SET status = 'active', expires_at = NULL WHERE name = 'root'",
+            "DELETE FROM users WHERE name = 'root'",
+            "UPDATE users SET status = 'suspended' WHERE name = 'boss'",
+            "UPDATE users SET tenant_id = '42' WHERE name = 'boss'",
+            "DELETE FROM users WHERE name = 'boss'",
+            "UPDATE tenants SET status = 'suspended' WHERE id = '43'",
+            "UPDATE tenants SET js_storage = 1 WHERE id <> '42'",
+            "DELETE FROM tenants WHERE id = '43'",
+            "DELETE FROM tokens WHERE user_name <> 'bob'",
+        ],
+    )
+    .await;
+    // It sees what it reaches, and no more.
+    let seen =
+        "SELECT id FROM tenants; SELECT name, nkey IS NULL, certificate FROM users ORDER BY 1;
+        SELECT user_name, label, expires_at, created_at IS NULL FROM tokens";
+    assert_eq!(psql(&license_server, seen).unwrap(), "42\nbob|f|\nmetrics|t|\nbob|own||f\n");
+    // Nor does a role that was made a member of it come by more, or less.
     database.psql("CREATE ROLE deputy LOGIN PASSWORD 'd' IN ROLE license_server");
     let deputy = database.url_of("deputy", "d");
-    psql(&deputy, "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'root'").unwrap();
+    has_no_effect(
+        &database,
+        &deputy,
+        &["UPDATE users SET password_hash = '$2b$10$eve' WHERE name IN ('root', 'boss')"],
+    )
+    .await;
     psql(&deputy, "UPDATE users SET status = 'suspended' WHERE name = 'bob'").unwrap();
-    let root = store.user("root", Freshness::Fresh).await.unwrap().unwrap();
-    assert_eq!(root.user.password_hash.as_ref().unwrap().expose(), "$2b$10$root");
+    psql(&deputy, "INSERT INTO tenants (id, name) VALUES ('45', 'x')").unwrap();
     let bob = store.user("bob", Freshness::Fresh).await.unwrap().unwrap();
     assert_eq!(bob.user.status, Status::Suspended);
+    assert_eq!(
+        psql(&license_server, "DELETE FROM tenants WHERE id = '45' RETURNING id").unwrap(),
+        "45\n"
+    );
+    // A role of somebody else's sees what it was given, of one table as of all.
+    database.psql(
+        "CREATE ROLE reports LOGIN PASSWORD 'r'; GRANT SELECT (id) ON tenants TO reports;
+         GRANT SELECT (name) ON users TO reports; GRANT SELECT (label) ON tokens TO reports",
+    );
+    let counts = "SELECT count(id) FROM tenants; SELECT count(name) FROM users;
+        SELECT count(*) FROM (SELECT label FROM tokens) AS t";
+    assert_eq!(psql(&database.url_of("reports", "r"), counts).unwrap(), "2\n4\n3\n");
     // A whole tenant goes, with its admin and with what hangs on it.
     psql(&license_server, "DELETE FROM tenants WHERE id = '42'").unwrap();
     assert!(store.user("root", Freshness::Fresh).await.unwrap().is_none());
@@ -179,4 +280,193 @@ async fn it_makes_no_admin_and_reads_no_secret() {
     let boss = store.user("boss", Freshness::Fresh).await.unwrap().unwrap();
     store.set_user_status(&boss.tenant.id, "boss", Status::Suspended).await.unwrap();
     assert_eq!(store.users(&boss.tenant.id).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_can_do_within_its_tenants() {
+    let server = PostgresServer::start();
+    it_grants_no_account_and_no_interface_of_the_servers(&server).await;
+    it_takes_no_identity_over(&server).await;
+    it_gives_and_takes_tokens_of_its_users(&server).await;
+    a_tenant_is_handed_over(&server).await;
+    its_accidents_end_by_themselves(&server).await;
+    an_upgrade_leaves_it_what_may_be_its_own(&server).await;
+}
+
+/// Whoever has a whole account's subjects, or the server's interfaces, is an admin of it.
+async fn it_grants_no_account_and_no_interface_of_the_servers(server: &PostgresServer) {
+    let database = server.database();
+    let (store, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    let mut writer = session(&license_server).await;
+    for list in [
+        r#"[">"]"#,
+        r#"["*"]"#,
+        r#"["*.>"]"#,
+        r#"["*.API.STREAM.DELETE.ORDERS"]"#,
+        r#"["orders.*", ">"]"#,
+        r#"["$JS.API.>"]"#,
+        r#"["$SYS.REQ.USER.INFO"]"#,
+        r#"["$KV.config.>"]"#,
+        r#"["\u003e"]"#,
+        r#"["\u0024JS.API.>"]"#,
+        r#"["a", "\u002a"]"#,
+    ] {
+        for column in ["publish", "subscribe"] {
+            let insert = format!(
+                "INSERT INTO users (tenant_id, name, kind, {column})
+                 VALUES ('42', 'eve', 'service', '{list}')"
+            );
+            let update = format!("UPDATE users SET {column} = '{list}' WHERE name = 'bob'");
+            let upsert = format!(
+                "INSERT INTO users (tenant_id, name) VALUES ('42', 'bob')
+                 ON CONFLICT (name) DO UPDATE SET {column} = '{list}'"
+            );
+            for sql in [insert, update, upsert] {
+                let error = run(&mut writer, &sql).await.expect_err(&sql);
+                let expected = format!("users.{column}: a license server grants no subject that");
+                assert!(error.contains(&expected), "{sql}\n{error}");
+            }
+        }
+    }
+    // One that the operator made so: it may be barred and removed, and given no credential.
+    refuses(
+        &license_server,
+        &[
+            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'metrics'",
+            "UPDATE users SET nkey = 'U' || repeat('B', 55) WHERE name = 'metrics'",
+            "UPDATE users SET kind = 'bb' WHERE name = 'metrics'",
+        ],
+    )
+    .await;
+    let metrics = async || store.user("metrics", Freshness::Fresh).await.unwrap();
+    psql(&license_server, "UPDATE users SET status = 'suspended' WHERE name = 'metrics'").unwrap();
+    assert_eq!(metrics().await.unwrap().user.status, Status::Suspended);
+    // What the operator writes is his to write, and the service's own writes are not asked.
+    database
+        .psql("UPDATE users SET subscribe = '[\">\"]', status = 'active' WHERE name = 'metrics'");
+    store.record_logins(&[("metrics".into(), 1_800_000_000)]).await.unwrap();
+    psql(&license_server, "DELETE FROM users WHERE name = 'metrics'").unwrap();
+    assert!(metrics().await.is_none());
+}
+
+/// A certificate has names that the database does not know: only logins can tell whose it is.
+async fn it_takes_no_identity_over(server: &PostgresServer) {
+    let database = server.database();
+    let (_store, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    database.psql(
+        "UPDATE users SET nkey = 'U' || repeat('C', 55), certificate = 'CN=boss,O=Corp'
+         WHERE name = 'boss'; UPDATE users SET certificate = 'bob@x.example' WHERE name = 'bob'",
+    );
+    let before = database.psql(ROWS);
+    refuses(
+        &license_server,
+        &[
+            "INSERT INTO users (tenant_id, name, certificate) VALUES ('42', 'trap', 'boss@corp.example')",
+            "INSERT INTO users (tenant_id, name, certificate) VALUES ('42', 'trap', 'CN=boss,O=Corp')",
+            "UPDATE users SET certificate = 'boss@corp.example' WHERE name = 'bob'",
+            "INSERT INTO users (tenant_id, name, nkey) VALUES ('42', 'trap', 'U' || repeat('C', 55))",
+            "UPDATE users SET nkey = 'U' || repeat('C', 55) WHERE name = 'bob'",
+        ],
+    )
+    .await;
+    assert_eq!(database.psql(ROWS), before);
+    let own = "SELECT certificate FROM users WHERE certificate IS NOT NULL";
+    assert_eq!(psql(&license_server, own).unwrap(), "bob@x.example\n");
+}
+
+async fn it_gives_and_takes_tokens_of_its_users(server: &PostgresServer) {
+    let database = server.database();
+    let (store, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    let added = psql(
+        &license_server,
+        "INSERT INTO tokens (user_name, token_hash, label, expires_at)
+           VALUES ('bob', repeat('e', 64), 'phone', '2027-01-01') RETURNING length(id)",
+    );
+    assert_eq!(added.unwrap(), "12\n");
+    psql(&license_server, "UPDATE users SET name = 'robert' WHERE name = 'bob'").unwrap();
+    let tokens = "SELECT label, expires_at FROM tokens WHERE user_name = 'robert' ORDER BY label";
+    let seen = psql(&license_server, tokens).unwrap();
+    assert_eq!(seen, "own|\nphone|2027-01-01 00:00:00+00\n");
+    psql(&license_server, "DELETE FROM tokens WHERE label = 'own'").unwrap();
+    assert_eq!(store.tokens().await.unwrap().len(), 3);
+    psql(&license_server, "DELETE FROM users WHERE name = 'robert'").unwrap();
+    assert_eq!(store.tokens().await.unwrap().len(), 2);
+}
+
+/// Tenants are handed over, and taken away, by one statement each.
+async fn a_tenant_is_handed_over(server: &PostgresServer) {
+    let database = server.database();
+    let (_store, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    let makers = database.psql("SELECT id, made_by FROM tenants ORDER BY id");
+    assert_eq!(makers, "42|license_server\n43|postgres\n");
+    let documented: Vec<&str> = LICENSE_SERVER
+        .lines()
+        .filter_map(|line| line.strip_prefix("--   "))
+        .filter(|line| line.starts_with("UPDATE tenants SET made_by"))
+        .collect();
+    let [give, take] = documented[..] else { panic!("{documented:?}") };
+    let names = "SELECT name FROM users WHERE name IN ('bob', 'boss') ORDER BY 1";
+    database.psql(&give.replace("'42'", "'43'"));
+    assert_eq!(psql(&license_server, names).unwrap(), "bob\nboss\n");
+    database.psql(take);
+    assert_eq!(psql(&license_server, names).unwrap(), "boss\n");
+    assert_eq!(
+        database.psql("SELECT count(*) FROM outbox WHERE type = 'auth.tenant.updated'"),
+        "0\n"
+    );
+}
+
+/// An upgrade leaves it the tenants that it may have made, and takes from it all others at once, though
+/// nobody has run its file again.
+async fn an_upgrade_leaves_it_what_may_be_its_own(server: &PostgresServer) {
+    let database = server.database();
+    let old = old_postgres(&database.url()).await;
+    database.psql(
+        "INSERT INTO tenants (id, name, policy) VALUES
+           ('admin', 'x', NULL), ('own', 'x', NULL), ('empty', 'x', NULL), ('admins', 'x', 'admin');
+         INSERT INTO users (tenant_id, name, policy) VALUES
+           ('admin', 'root', 'admin'), ('admin', 'a', NULL), ('own', 'b', NULL), ('admins', 'c', NULL);
+         GRANT SELECT, UPDATE (name) ON tenants TO license_server;
+         GRANT SELECT (name), UPDATE (publish, password_hash) ON users TO license_server;
+         GRANT INSERT (certificate), UPDATE (certificate) ON users TO license_server;
+         ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY license_server ON users TO license_server USING (policy IS NULL);
+         CREATE POLICY others ON users USING (NOT EXISTS (
+           SELECT FROM pg_roles AS r
+           WHERE r.rolname = 'license_server' AND pg_has_role(r.oid, 'USAGE')));
+         DELETE FROM outbox",
+    );
+    let license_server = database.url_of("license_server", "l");
+    let seen = || {
+        psql(
+            &license_server,
+            "SELECT id FROM tenants ORDER BY 1; SELECT name FROM users ORDER BY 1",
+        )
+    };
+    assert_eq!(seen().unwrap(), "admin\nadmins\nempty\nown\na\nb\nc\n");
+    open(&database.url()).await;
+    assert_eq!(seen().unwrap(), "empty\nown\nb\n");
+    let wide = "UPDATE users SET publish = '[\">\"]'";
+    assert!(
+        psql(&license_server, wide).unwrap_err().contains("a license server grants no subject")
+    );
+    refuses(&license_server, &["UPDATE users SET certificate = 'boss@corp.example'"]).await;
+    assert_eq!(database.psql("SELECT count(*) FROM outbox"), "0\n");
+    drop(old);
+}
+
+/// What a program that hangs in a transaction has locked is free again after a while, and one that
+/// connects without end leaves connections to the service.
+async fn its_accidents_end_by_themselves(server: &PostgresServer) {
+    let database = server.database();
+    let (_store, license_server) = set_up(&database).await;
+    let settings = "SELECT current_setting('idle_in_transaction_session_timeout'),
+        current_setting('statement_timeout'), current_setting('lock_timeout')";
+    assert_eq!(psql(&license_server, settings).unwrap(), "10s|30s|2s\n");
+    let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'license_server'";
+    assert_eq!(database.psql(limit), "10\n");
 }
