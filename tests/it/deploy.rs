@@ -1,6 +1,8 @@
 //! What `deploy/` holds is true: the servers' configurations are what `init` writes and start a
-//! cluster, the commands are the program's, and the metrics on dashboard and alerts are there.
+//! cluster, the commands are the program's, PostgreSQL is set up by the lines as they are printed,
+//! and the metrics on dashboard and alerts are there.
 
+mod postgres;
 mod servers;
 mod unit;
 
@@ -28,6 +30,8 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
     text.split(word)
         .filter(|word| word.starts_with("nats_callout_") || word.starts_with("process_"))
+        // A role of PostgreSQL.
+        .filter(|word| *word != "nats_callout_owner")
         .map(|word| {
             let plain = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
             plain.unwrap_or(word).to_owned()

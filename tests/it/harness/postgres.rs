@@ -180,6 +180,16 @@ impl PostgresServer {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// What its superuser has in the environment.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("PGHOST", Ipv4Addr::LOCALHOST.to_string()),
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", SUPERUSER.to_owned()),
+            ("PGPASSWORD", PASSWORD.to_owned()),
+        ]
+    }
+
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
