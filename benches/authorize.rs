@@ -155,7 +155,7 @@ fn decision(c: &mut Criterion) {
 
     let decide = |authorizer: &Authorizer, payload: &[u8], server_xkey: Option<&str>| {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let message = CalloutMessage { payload, server_xkey, deadline };
+        let message = CalloutMessage { payload, server_xkey, deadline, max_reply: 1 << 20 };
         match runtime.block_on(authorizer.authorize(message)) {
             Outcome::Reply(reply) if matches!(reply.verdict, Verdict::Granted { .. }) => reply,
             other => panic!("not granted: {other:?}"),

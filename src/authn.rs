@@ -59,6 +59,8 @@ pub enum DenyReason {
     WrongSignature,
     /// No name in the certificate is anybody's.
     UnknownCertificate,
+    /// Names in the certificate are those of several users.
+    AmbiguousCertificate,
     /// The user is suspended.
     UserSuspended,
     /// The user has ended.
@@ -77,13 +79,15 @@ pub enum DenyReason {
     Time,
     /// No account may be given to this tenant.
     Placement,
+    /// The grant is larger than a message to the server may be.
+    TooLarge,
     /// A custom authenticator's own reason.
     Refused,
 }
 
 impl DenyReason {
     /// All of them, in their order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::NoCredentials,
         Self::UnsupportedCredentials,
         Self::UnknownUser,
@@ -96,6 +100,7 @@ impl DenyReason {
         Self::UnknownNkey,
         Self::WrongSignature,
         Self::UnknownCertificate,
+        Self::AmbiguousCertificate,
         Self::UserSuspended,
         Self::UserExpired,
         Self::TenantSuspended,
@@ -105,6 +110,7 @@ impl DenyReason {
         Self::Address,
         Self::Time,
         Self::Placement,
+        Self::TooLarge,
         Self::Refused,
     ];
 
@@ -124,6 +130,7 @@ impl DenyReason {
             Self::UnknownNkey => "unknown_nkey",
             Self::WrongSignature => "wrong_signature",
             Self::UnknownCertificate => "unknown_certificate",
+            Self::AmbiguousCertificate => "ambiguous_certificate",
             Self::UserSuspended => "user_suspended",
             Self::UserExpired => "user_expired",
             Self::TenantSuspended => "tenant_suspended",
@@ -133,6 +140,7 @@ impl DenyReason {
             Self::Address => "address",
             Self::Time => "time",
             Self::Placement => "placement",
+            Self::TooLarge => "too_large",
             Self::Refused => "refused",
         }
     }

@@ -42,6 +42,8 @@ pub struct CalloutMessage<'a> {
     pub server_xkey: Option<&'a str>,
     /// When the answer is of no use any more.
     pub deadline: Instant,
+    /// How many bytes the answer may have.
+    pub max_reply: usize,
 }
 
 impl fmt::Debug for CalloutMessage<'_> {
@@ -50,6 +52,7 @@ impl fmt::Debug for CalloutMessage<'_> {
             .field("bytes", &self.payload.len())
             .field("server_xkey", &self.server_xkey)
             .field("deadline", &self.deadline)
+            .field("max_reply", &self.max_reply)
             .finish()
     }
 }
@@ -289,7 +292,22 @@ impl Authorizer {
             }
             answer => answer?,
         };
-        self.respond(&request, sealer, answer, watch).await
+        let reply = self.respond(&request, &sealer, answer, &mut watch).await?;
+        let (bytes, most) = (reply.payload.len(), message.max_reply);
+        match &reply.verdict {
+            Verdict::Granted { user, .. } if bytes > most => {
+                tracing::warn!(
+                    user,
+                    bytes,
+                    max_payload = most,
+                    "a grant is larger than a message to nats-server may be: shorten the user's \
+                     lists or its policy, or raise max_payload"
+                );
+                let refusal = Answer::Deny(DenyReason::TooLarge);
+                self.respond(&request, &sealer, refusal, &mut watch).await
+            }
+            _ => Ok(reply),
+        }
     }
 
     async fn answer(
@@ -371,9 +389,9 @@ impl Authorizer {
     async fn respond(
         &self,
         request: &VerifiedRequest,
-        sealer: Sealer,
+        sealer: &Sealer,
         answer: Answer,
-        mut watch: Stopwatch,
+        watch: &mut Stopwatch,
     ) -> Result<Reply, Abort> {
         let now = self.clock.now();
         let (response, verdict, loads_account) = match answer {

@@ -53,7 +53,8 @@
 //! );
 //! // Nothing gets an answer that no server has sealed and signed.
 //! let deadline = Instant::now() + Duration::from_secs(1);
-//! let message = CalloutMessage { payload: b"eyJ...", server_xkey: None, deadline };
+//! let max_reply = 1 << 20;
+//! let message = CalloutMessage { payload: b"eyJ...", server_xkey: None, deadline, max_reply };
 //! assert!(matches!(authorizer.authorize(message).await, Outcome::Abort(_)));
 //! # Ok(())
 //! # }

@@ -364,6 +364,7 @@ impl Worker {
                 payload: &message.payload,
                 server_xkey: server_xkey.map(|value| value.as_str()),
                 deadline,
+                max_reply: self.replies.max_payload(),
             })
             .await;
         let outcome = match (&self.gate, outcome) {

@@ -21,8 +21,8 @@ use crate::store::{CredentialStore, Identity};
 /// The word for the log.
 const METHOD: &str = "certificate";
 
-/// Finds the user by a name in the certificate. Of several names, the first that is anybody's
-/// decides: e-mail addresses, then DNS names, then URIs, then the subject.
+/// Finds the user by a name in the certificate: an e-mail address, a DNS name, a URI, or the subject.
+/// Where names are those of several users, nobody is let in.
 #[derive(Debug)]
 pub struct CertificateAuthenticator {
     store: Arc<dyn CredentialStore>,

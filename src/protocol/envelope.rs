@@ -151,8 +151,8 @@ impl Sealer {
     }
 
     /// Seals the token, or leaves it as it is where the request was plain text.
-    pub fn seal(self, token: String) -> Result<Vec<u8>, SealError> {
-        let Some((_, shared)) = self.0 else { return Ok(token.into_bytes()) };
+    pub fn seal(&self, token: String) -> Result<Vec<u8>, SealError> {
+        let Some((_, shared)) = &self.0 else { return Ok(token.into_bytes()) };
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError)?;
         let boxed = shared.0.encrypt((&nonce).into(), token.as_bytes()).map_err(|_| SealError)?;

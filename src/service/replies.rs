@@ -24,6 +24,11 @@ impl Replies {
         Self { main, spread, loading, next: AtomicUsize::new(0) }
     }
 
+    /// How many bytes a reply may have: the server would close the connection over more.
+    pub(super) fn max_payload(&self) -> usize {
+        self.main.server_info().max_payload
+    }
+
     /// Sends one reply.
     pub(super) async fn send(&self, subject: Subject, reply: Reply) {
         let client = if reply.loads_account {

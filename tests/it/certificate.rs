@@ -197,18 +197,23 @@ async fn who_is_not_certified_is_refused(verifying: &Verifying) {
     let more = authority.client("more", with_subject(&two_parts));
     verifying.refused(&more, "unknown_certificate").await;
 
-    // Of two users' names the first in order counts, and it does not make way for the other.
+    // Names of two users are nobody's, whoever of them is suspended.
     let mut both = with_subject(&[(DnType::CommonName, "bob")]);
     both.subject_alt_names = vec![dns("alice.example.com")];
     let both = authority.client("both", both);
-    verifying.admitted(&both).await;
+    verifying.refused(&both, "ambiguous_certificate").await;
     deployment.sql("UPDATE users SET status = 'suspended' WHERE name = 'alice';");
     eventually_async("the suspension", || async {
-        verifying.connect(ConnectOptions::new(), &both).await.is_err().then_some(())
+        verifying.connect(ConnectOptions::new(), &alice).await.is_err().then_some(())
     })
     .await;
-    verifying.refused(&both, "user_suspended").await;
     verifying.refused(&alice, "user_suspended").await;
+    verifying.refused(&both, "ambiguous_certificate").await;
+    deployment.sql("DELETE FROM users WHERE name = 'alice';");
+    eventually_async("the end of the other", || async {
+        verifying.connect(ConnectOptions::new(), &both).await.is_ok().then_some(())
+    })
+    .await;
 }
 
 /// How long a certificate lives that ends soon.

@@ -190,7 +190,9 @@ impl Bench {
         let deadline = Instant::now() + Duration::from_secs(60);
         let server_xkey = message.header.as_deref();
         let payload = &message.payload;
-        self.authorizer.authorize(CalloutMessage { payload, server_xkey, deadline }).await
+        self.authorizer
+            .authorize(CalloutMessage { payload, server_xkey, deadline, max_reply: usize::MAX })
+            .await
     }
 
     /// A request with nothing wrong is granted: what else is refused was refused for its attack.

@@ -11,6 +11,7 @@ mod isolation;
 mod refusal;
 pub(crate) mod states;
 mod survival;
+mod too_large;
 
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::clients::Scenario;

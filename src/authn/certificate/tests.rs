@@ -175,7 +175,7 @@ async fn a_name_in_a_row_is_its_user_until_the_certificate_ends() {
 }
 
 #[tokio::test]
-async fn the_first_name_that_is_anybodys_decides() {
+async fn a_certificate_is_one_users_by_whichever_of_its_names() {
     let case = case();
     case.store.put(user("by-subject", "CN=alice"));
     let mut both = params(&[email("nobody@example.com"), dns("app")]);
@@ -183,10 +183,17 @@ async fn the_first_name_that_is_anybodys_decides() {
     let principal = accepted(case.login(both.clone()).await);
     assert_eq!(principal.record().user.name, "by-subject");
 
-    let mut suspended = user("by-host", "app");
-    suspended.user.status = Status::Suspended;
-    case.store.put(suspended);
-    assert_eq!(refused(case.login(both).await), DenyReason::UserSuspended);
+    // Whoever may write a row would else put himself in another's place, or in front of it.
+    for name in ["nobody@example.com", "app"] {
+        let case = self::case();
+        case.store.put(user("by-subject", "CN=alice"));
+        case.store.put(user("trap", name));
+        assert_eq!(refused(case.login(both.clone()).await), DenyReason::AmbiguousCertificate);
+        let mut suspended = user("trap", name);
+        suspended.user.status = Status::Suspended;
+        case.store.put(suspended);
+        assert_eq!(refused(case.login(both.clone()).await), DenyReason::AmbiguousCertificate);
+    }
 }
 
 /// One more than are looked up at most.

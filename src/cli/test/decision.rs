@@ -203,6 +203,14 @@ pub(in super::super) fn words(reason: DenyReason, tenant: &str, user: &str) -> S
         DenyReason::Placement => format!(
             "no account may be given to {tenant}: the column `account` names none of [placement]"
         ),
+        DenyReason::AmbiguousCertificate => "names of the certificate are those of several users, so \
+             that it logs in as none; take the column `certificate` from all but one (the log names \
+             two)"
+            .to_owned(),
+        DenyReason::TooLarge => format!(
+            "what {user} would be granted is larger than a message to nats-server may be; shorten \
+             its lists or its policy, or raise max_payload in nats-server.conf"
+        ),
         DenyReason::UnsupportedCredentials => {
             "it is neither a password nor a token of this service, nor a JWT".to_owned()
         }

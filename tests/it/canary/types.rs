@@ -76,8 +76,12 @@ fn no_type_shows_its_secret() {
     see(&XKey::from_seed(&seed[1..]).map(drop));
 
     let token = request(&secret);
-    let message =
-        CalloutMessage { payload: token.as_bytes(), server_xkey: None, deadline: Instant::now() };
+    let message = CalloutMessage {
+        payload: token.as_bytes(),
+        server_xkey: None,
+        deadline: Instant::now(),
+        max_reply: usize::MAX,
+    };
     see(&message);
     let opened = Envelope::new(Vec::new()).open(token.as_bytes(), None).unwrap();
     see(&opened);
