@@ -17,10 +17,10 @@ pub(super) struct Ceiling {
     pub(super) own: Promised,
 }
 
-/// The first tenant whose limits do not fit.
+/// A tenant whose limits do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Excess {
-    tenant: String,
+    pub(super) tenant: String,
     resource: &'static str,
     setting: &'static str,
     asks: u64,
@@ -58,18 +58,17 @@ pub(super) fn counts(tenant: &TenantRecord, config: &Config) -> bool {
 }
 
 impl Ceiling {
-    /// The first tenant, in order of creation, whose limits do not fit, of memory or of storage.
-    pub(super) fn exceeded_by(&self, tenants: &[TenantRecord], config: &Config) -> Option<Excess> {
+    /// The tenants whose limits do not fit, of memory or of storage, in order of creation. The server
+    /// does not admit them, so that they take nothing from those who come later.
+    pub(super) fn exceeded_by(&self, tenants: &[TenantRecord], config: &Config) -> Vec<Excess> {
         let mut counting: Vec<&TenantRecord> =
             tenants.iter().filter(|tenant| counts(tenant, config)).collect();
         counting.sort_by_key(|tenant| (tenant.created_at, tenant.id.clone()));
-        self.first_over(counting.iter().map(|tenant| (tenant.id.as_str(), &tenant.limits)))
+        self.over(counting.iter().map(|tenant| (tenant.id.as_str(), &tenant.limits)))
     }
 
-    fn first_over<'a>(
-        &self,
-        tenants: impl Iterator<Item = (&'a str, &'a Limits)>,
-    ) -> Option<Excess> {
+    fn over<'a>(&self, tenants: impl Iterator<Item = (&'a str, &'a Limits)>) -> Vec<Excess> {
+        let mut over = Vec::new();
         let (mut memory, mut storage) = (self.own.memory, self.own.storage);
         for (tenant, limits) in tenants {
             let excess = |resource, setting, asks: u64, given: u64, maximum| {
@@ -86,13 +85,15 @@ impl Ceiling {
                 .or_else(|| {
                     excess("storage", "max_file", limits.storage, storage, self.maxima.storage)
                 });
-            if found.is_some() {
-                return found;
+            match found {
+                Some(excess) => over.push(excess),
+                None => {
+                    memory = memory.saturating_add(limits.memory);
+                    storage = storage.saturating_add(limits.storage);
+                }
             }
-            memory = memory.saturating_add(limits.memory);
-            storage = storage.saturating_add(limits.storage);
         }
-        None
+        over
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_one_over_is_named() {
+    fn those_that_are_over_are_named_and_take_nothing() {
         let ceiling = Ceiling {
             maxima: Maxima { memory: 100, storage: 1_000 },
             own: Promised { memory: 10, storage: 100 },
@@ -130,16 +131,22 @@ mod tests {
         let limits = |memory, storage| Limits { memory, storage, ..Limits::default() };
         let named = |tenants: &[(&str, Limits)]| {
             ceiling
-                .first_over(tenants.iter().map(|(id, limits)| (*id, limits)))
+                .over(tenants.iter().map(|(id, limits)| (*id, limits)))
+                .into_iter()
                 .map(|excess| (excess.tenant, excess.resource, excess.given))
+                .collect::<Vec<_>>()
         };
         let small = ("a", limits(30, 300));
-        assert_eq!(named(&[small, ("b", limits(60, 600))]), None);
+        assert_eq!(named(&[small, ("b", limits(60, 600))]), []);
         assert_eq!(
             named(&[small, ("b", limits(61, 600)), ("c", limits(1, 1))]),
-            Some(("b".to_owned(), "memory", 40))
+            [("b".to_owned(), "memory", 40)]
         );
-        assert_eq!(named(&[small, ("b", limits(1, 601))]), Some(("b".to_owned(), "storage", 400)));
-        assert_eq!(named(&[("none", limits(0, 0))]), None);
+        assert_eq!(named(&[small, ("b", limits(1, 601))]), [("b".to_owned(), "storage", 400)]);
+        assert_eq!(named(&[("none", limits(0, 0))]), []);
+        assert_eq!(
+            named(&[("huge", limits(1 << 50, u64::MAX)), small, ("b", limits(61, 1))]),
+            [("huge".to_owned(), "memory", 10), ("b".to_owned(), "memory", 40)]
+        );
     }
 }

@@ -311,7 +311,8 @@ async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()>
         return Ok(());
     }
     tenants.push(added);
-    match ceiling.exceeded_by(&tenants, &context.config) {
+    let over = ceiling.exceeded_by(&tenants, &context.config);
+    match over.into_iter().find(|excess| excess.tenant == new.id.as_str()) {
         Some(excess) => {
             bail!("{excess}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
         }

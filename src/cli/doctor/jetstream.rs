@@ -90,8 +90,16 @@ fn ceiling(
     if !varz.cluster.name.is_empty() {
         return findings.skip(LIMITS, "a server of its own only, and this one is of a cluster");
     }
-    match (Ceiling { maxima, own }).exceeded_by(&table.tenants, config) {
-        Some(excess) => findings.fail(LIMITS, excess.to_string(), ceiling::REMEDY),
+    let over = (Ceiling { maxima, own }).exceeded_by(&table.tenants, config);
+    match over.first() {
+        Some(excess) if over.len() == 1 => {
+            findings.fail(LIMITS, excess.to_string(), ceiling::REMEDY);
+        }
+        Some(excess) => findings.fail(
+            LIMITS,
+            format!("{excess}; {} tenants in all do not fit", over.len()),
+            ceiling::REMEDY,
+        ),
         None => findings.ok(
             LIMITS,
             format!(

@@ -23,6 +23,13 @@ fn a_tenant_beyond_the_server_s_maxima_is_refused_with_the_remedy() {
         }
     }
     assert_eq!(deployment.sql("SELECT id FROM tenants;"), "one");
+    // A row that can never fit hurts its owner alone.
+    deployment.sql(
+        "INSERT INTO tenants (id, name, js_storage, created_at)
+           VALUES ('t10', 'x', 1125899906842624, '2020-01-01 00:00:00+00:00');",
+    );
+    add(&["small", "--memory", "0", "--storage", "1GB"]).success();
+    deployment.sql("DELETE FROM tenants WHERE id IN ('t10', 'small');");
     // What takes nothing away is added, and so is what just fits.
     add(&["shared", "--isolation", "shared", "--storage", "100GB"]).success();
     add(&["none", "--memory", "0", "--storage", "0"]).success();
