@@ -4,6 +4,7 @@
 mod connect;
 pub(crate) mod generations;
 mod health;
+mod hindrances;
 mod http;
 pub(crate) mod isolation;
 pub(crate) mod logins;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::connect::with_tls;
 use self::connect::{Login, connect};
 use self::health::{Chain, Health, Phase};
+use self::hindrances::Hindrances;
 use self::http::Observed;
 pub use self::isolation::Violation;
 use self::isolation::{Denials, Isolation};
@@ -223,6 +225,7 @@ pub async fn run(
         peers.start(id.clone(), connections.main.clone(), cluster.clone(), login, stop.clone());
     tasks.spawn(watching.await?);
     let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
+    let hindrances = Arc::new(Hindrances::default());
     observed.metrics.attach(Sources {
         cache: cache.clone(),
         issuers: logins.issuers,
@@ -235,9 +238,11 @@ pub async fn run(
         changes: changes.counts(),
         dropped: told.dropped,
         isolated,
+        hindrances: Arc::clone(&hindrances),
         policies: Arc::clone(&policies),
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
+    tasks.spawn(hindrances.watch(store.clone(), stop.clone()));
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
 
     let (effects, signals) = mpsc::unbounded_channel();

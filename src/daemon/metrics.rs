@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::health::{Health, Phase};
+use super::hindrances::{Held, Hindrances};
 use super::policies::Policies;
 use crate::authn::guessing::Guessing;
 use crate::authn::jwt::Issuer;
@@ -48,6 +49,7 @@ pub(super) struct Sources {
     pub(super) dropped: Arc<AtomicU64>,
     /// Whether the last look found nobody else in AUTH.
     pub(super) isolated: Arc<AtomicBool>,
+    pub(super) hindrances: Arc<Hindrances>,
     pub(super) policies: Arc<Policies>,
     /// Operator mode.
     pub(super) delivery: Option<Arc<Delivery>>,
@@ -164,6 +166,11 @@ impl Sources {
         gauge!("nats_callout_outbox_pending").set(size(self.changes.pending()));
         counter!("nats_callout_events_dropped_total").absolute(self.dropped.load(Relaxed));
         gauge!("nats_callout_auth_isolated").set(flag(self.isolated.load(Relaxed)));
+        let nobody = (String::new(), Held::default());
+        for (role, held) in self.hindrances.by_role().into_iter().chain([nobody]) {
+            gauge!("nats_callout_database_blocked", "role" => role.clone()).set(size(held.blocks));
+            gauge!("nats_callout_database_notices", "role" => role).set(size(held.notices));
+        }
         set("nats_callout_policies_broken", self.policies.are_broken());
         counter!("nats_callout_policy_reloads_total").absolute(self.policies.reloads());
         let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
@@ -195,6 +202,11 @@ fn describe() {
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
         ("nats_callout_outbox_pending", "Events of changes that wait to be published"),
+        (
+            "nats_callout_database_blocked",
+            "Sessions of the database that wait for this role's locks",
+        ),
+        ("nats_callout_database_notices", "Notices a second of a role that floods the database"),
         ("nats_callout_policies_broken", "Whether an edit of the policies was not taken"),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("nats_callout_auth_isolated", "Whether AUTH is the service's alone, by the last look"),

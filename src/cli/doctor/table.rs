@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use super::{Findings, rows};
 use crate::config::Config;
-use crate::store::TenantRecord;
+use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, TenantRecord};
 
 const DATABASE: &str = "database";
 const INSTANCES: &str = "instances";
+const ROWS: &str = "rows";
+const LOCKS: &str = "locks";
+
+/// How long it is listened who holds others up.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// How often, and at what distance, a heartbeat is looked for.
 const LOOKS: u32 = 3;
@@ -32,6 +37,54 @@ fn check_mode(config: &Config, findings: &mut Findings) {
     let remedy = format!("run `chmod 600 {path}`, or 660 for a group that writes tenants");
     if mode & 0o004 != 0 {
         findings.warn(DATABASE, format!("{said}: anybody reads the password hashes"), remedy);
+    }
+}
+
+/// Who holds others up, as far as a short look can tell.
+async fn check_sessions(coordination: &dyn Coordination, findings: &mut Findings) {
+    let look = async {
+        coordination.wait_for_news().await;
+        tokio::time::sleep(LISTEN).await;
+        coordination.hindrances().await
+    };
+    let found = match look.await {
+        Ok(found) => found,
+        Err(error) => return findings.warn(LOCKS, error.to_string(), "look again"),
+    };
+    if found.is_empty() {
+        findings.ok(LOCKS, "nobody waits for another's, nobody floods the notices");
+    }
+    for Hindrance { role, session, blocks, notices } in found {
+        let end =
+            format!("end it with `SELECT pg_terminate_backend({session})`, and see why it did");
+        if blocks > 0 {
+            let what = format!("{blocks} sessions wait for the role {role} (session {session})");
+            findings.fail(LOCKS, what, end);
+        } else {
+            let what = format!(
+                "the role {role} (session {session}) sends {notices} notices a second: a queue that \
+                 is full lets nobody commit"
+            );
+            findings.fail(LOCKS, what, end);
+        }
+    }
+}
+
+async fn check_rows(provisioning: &dyn ProvisioningStore, findings: &mut Findings) {
+    match provisioning.misfits().await.map_err(database::explain) {
+        Ok((0, _)) => findings.ok(ROWS, "each keeps the rules for new ones"),
+        Ok((count, some)) => {
+            let some: Vec<String> = some
+                .iter()
+                .map(|Misfit { table, key, column }| format!("{table}.{column} of {key}"))
+                .collect();
+            findings.warn(
+                ROWS,
+                format!("{count} texts are longer than new ones may be: {}", some.join(", ")),
+                "they count as before until they are changed; shorten them",
+            );
+        }
+        Err(error) => findings.warn(ROWS, format!("{error:#}"), "look again"),
     }
 }
 
@@ -73,8 +126,12 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
             let count = tenants.len();
             findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
             check_mode(config, findings);
+            check_rows(&*database.provisioning, findings).await;
             rows::limits(config, &tenants, findings);
             rows::left(&*database.provisioning, &tenants, findings).await;
+            if !config.database.url.is_sqlite() {
+                check_sessions(&*database.coordination, findings).await;
+            }
             if instances == 0 {
                 findings.fail(
                     INSTANCES,

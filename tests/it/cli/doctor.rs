@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
 
 use super::document;
 use crate::harness::choice::on_both_databases;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
-use crate::harness::{ports, servers};
+use crate::harness::{eventually, http, ports, postgres, servers};
 
 /// What doctor found.
 struct Findings(Vec<(String, String, String)>);
@@ -383,4 +385,57 @@ fn every_server_of_a_cluster() {
     cluster.nodes[2].stop();
     let findings = Findings::of(&cluster.init);
     findings.has("servers", "ok", &["2 answer"]);
+}
+
+/// Who holds others up is named, by doctor and in the metrics, and rows from before a rule are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_others_up_and_which_rows_are_too_long() {
+    let deployment = Deployment::start_on(Mode::Operator, || Table::Postgres(postgres::database()));
+    let Table::Postgres(database) = &deployment.table else { unreachable!("PostgreSQL") };
+    deployment.tenant_add("one", &[]);
+    let found = Findings::of(&deployment);
+    found.has("rows", "ok", &["each keeps the rules"]);
+    found.has("locks", "ok", &["nobody waits"]);
+    let role = format!("seller_{}", database.name());
+    database.psql(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 's'; GRANT SELECT, DELETE ON tokens TO {role};
+         ALTER TABLE users DISABLE TRIGGER users_bound;
+         UPDATE users SET publish = '[\"{}a\"]';
+         ALTER TABLE users ENABLE TRIGGER users_bound",
+        "a\",\"".repeat(20_000)
+    ));
+    let connect = async || {
+        let options: PgConnectOptions = database.url_of(&role, "s").parse().unwrap();
+        options.connect().await.unwrap()
+    };
+    let mut holder = connect().await;
+    holder.execute("BEGIN; LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut waiter = connect().await;
+    let waiting = tokio::spawn(async move { waiter.execute("SELECT count(*) FROM tokens").await });
+    let metric = |name: &str| {
+        let body = http::get(deployment.http(), "/metrics").expect("an answer").body;
+        let line = format!("nats_callout_database_{name}{{role=\"{role}\"}} ");
+        body.lines().find_map(|it| it.strip_prefix(&line)?.parse::<f64>().ok())
+    };
+    eventually("who blocks", || metric("blocked").filter(|count| *count > 0.0));
+    let found = Findings::of(&deployment);
+    found.has("rows", "warn", &["1 texts are longer", "users.publish of one"]);
+    found.has("locks", "fail", &[&role, "wait for", "pg_terminate_backend"]);
+    found.fail_only(&["locks"]);
+    let said = "a session holds others up in the database";
+    eventually("a line of the log", || deployment.service.log().contains(said).then_some(()));
+    holder.execute("ROLLBACK").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    eventually("nobody blocks", || metric("blocked").filter(|count| *count == 0.0));
+    let flood = "DO $$ BEGIN FOR n IN 1..10000 LOOP PERFORM pg_notify('nats_callout', n::TEXT); \
+        END LOOP; END $$";
+    let flooding = tokio::spawn(async move {
+        loop {
+            holder.execute(flood).await.unwrap();
+        }
+    });
+    eventually("who floods", || metric("notices").filter(|count| *count > 2_000.0));
+    flooding.abort();
+    let _ = flooding.await;
+    database.psql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
