@@ -182,12 +182,17 @@ pub async fn run(
     }
     let isolated = Arc::new(AtomicBool::new(true));
     tasks.spawn(isolation.watch(Arc::clone(&isolated), stop.clone()));
+    let id = nats_id(&connections.main);
+    let told = Told::new(config, &connections.events, &cache, &clock, &id);
+    let cluster = Cluster::new(system.clone()).with_observer(told.decisions.clone());
     let parts = match keys {
         SigningKeys::Operator(keys, mode) => {
             let (cache, servers) = (cache.clone(), Arc::clone(&servers));
             let system = system.clone();
-            operator_mode(config, mode, *keys, &store, cache, servers, system, &tasks, &stop)
-                .await?
+            operator_mode(
+                config, mode, *keys, &store, cache, servers, system, &clock, &tasks, &stop,
+            )
+            .await?
         }
         SigningKeys::Config(issuer, mode) => config_mode(config, mode, issuer)?,
     };
@@ -198,8 +203,6 @@ pub async fn run(
     let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
-    let id = nats_id(&connections.main);
-    let told = Told::new(config, &connections.events, &cache, &clock, &id);
     let mut callout = AuthCallout::new(Arc::new(authorizer))
         .with_settings(Settings {
             deadline: config.callout.deadline,
@@ -210,15 +213,14 @@ pub async fn run(
         .with_loading_connection(connections.loading.clone())
         .with_observer(Arc::new(observer))
         .with_observer(Arc::new(observed.metrics.decisions()));
-    if let Some(decisions) = &told.decisions {
-        callout = callout.with_observer(Arc::clone(decisions));
+    if let Some(decisions) = told.decisions {
+        callout = callout.with_observer(decisions);
     }
     if let Some(gate) = told.gate {
         callout = callout.with_gate(gate);
     }
     let running = callout.start(connections.main.clone()).await?;
 
-    let cluster = Cluster::new(system.clone()).with_observer(told.decisions);
     let peers = Peers::default();
     let login = isolation::own_login(config)?;
     let watching =

@@ -18,7 +18,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::provision::revoke::Signal;
 use crate::service::Decisions;
 use crate::store::cache::Cached;
-use crate::store::{Change, Coordination, ProvisioningStore, StoreError};
+use crate::store::{Change, Coordination, News, ProvisioningStore, StoreError};
 
 /// Where the CLI asks all instances whether they have forgotten what it has changed; each answers
 /// `{"instance":"<id>"}` once it has, and once the decisions begun before are answered.
@@ -109,8 +109,8 @@ impl Instance {
                 self.cache.confirm(asked);
                 if news.changes.contains(&Change::Everything) {
                     self.pass_on(Signal::Unknown);
-                } else if !news.effects.is_empty() {
-                    self.pass_on(Signal::Effects(news.effects));
+                } else if news != News::default() {
+                    self.pass_on(Signal::News(news));
                 }
                 Ok(())
             }

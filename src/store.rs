@@ -217,6 +217,9 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// The tenants with `answers` that have an account of their own, by id.
     fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
+    /// The tenants that have an account, by id.
+    fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
     /// One tenant.
     fn tenant<'a>(
         &'a self,

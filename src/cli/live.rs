@@ -11,15 +11,17 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::output::note;
-use super::{Context, Usage, settle, system};
+use super::user::find_tenant;
+use super::{Context, Usage, purge, settle, system};
 use crate::audit::Observer;
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Mode};
 use crate::daemon;
 use crate::events::decisions::{self, DecisionEvents};
 use crate::events::publisher::Publisher;
 use crate::provision::connections::{Cluster, Connections, Selection};
-use crate::store::{TenantRecord, UserRecord};
+use crate::provision::resolver;
+use crate::store::{TenantId, TenantRecord, UserRecord};
 
 /// How long a server may take to read an answer that an instance has given.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -74,7 +76,11 @@ impl Live {
     /// many distinct connections have ended with it, whoever closed them.
     pub(super) async fn close(&self, context: &Context) -> Option<usize> {
         settle::settle(context).await;
-        let closed = self.close_settled().await;
+        self.close_settled().await
+    }
+
+    async fn close_settled(&self) -> Option<usize> {
+        let closed = self.close_all().await;
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(events) = events {
             let at_once = CancellationToken::new();
@@ -92,7 +98,18 @@ impl Live {
         }
     }
 
-    async fn close_settled(&self) -> anyhow::Result<usize> {
+    async fn bring(&self, context: &Context, tenant: &TenantId) -> anyhow::Result<()> {
+        let Mode::Operator(mode) = &context.config.mode else { return Ok(()) };
+        let tenant = find_tenant(context, tenant).await?;
+        let places = daemon::places(&context.config)?;
+        let Some(account) = places.own(tenant.account) else { return Ok(()) };
+        let issuer = purge::issuer(&context.config, mode)?;
+        let standing = issuer.standing(&tenant, context.now()).before_closing();
+        let token = issuer.issue(&tenant, account, standing).await?;
+        Ok(resolver::hold(&self.cluster, &token).await?)
+    }
+
+    async fn close_all(&self) -> anyhow::Result<usize> {
         let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
         if !self.selection.is_empty() {
             // An answer given just before may still be on its way to its server.
@@ -137,13 +154,26 @@ async fn told(context: &Context) -> anyhow::Result<Option<(Arc<dyn Observer>, De
 
 /// [`Live::close`] where NATS was there.
 pub(super) async fn close(live: Option<&Live>, context: &Context) -> Option<usize> {
-    match live {
-        Some(live) => live.close(context).await,
-        None => {
-            settle::settle(context).await;
-            None
-        }
+    close_with(live, context, None).await
+}
+
+/// [`close`], and before it brings the account of a tenant to the servers, as it is good for now.
+pub(super) async fn close_with(
+    live: Option<&Live>,
+    context: &Context,
+    tenant: Option<&TenantId>,
+) -> Option<usize> {
+    settle::settle(context).await;
+    let live = live?;
+    if let Some(tenant) = tenant
+        && let Err(error) = live.bring(context, tenant).await
+    {
+        note(&format!(
+            "warning: the change is made, but not all servers know what the tenant's account is \
+             good for now: {error:#}; the running instances see to it"
+        ));
     }
+    live.close_settled().await
 }
 
 /// All connections of a tenant's users.

@@ -2,8 +2,9 @@
 //! that is made for this alone. Afterwards nobody could: a server that has forgotten an account
 //! keeps its files, and knows nobody who may delete them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use async_nats::Client;
@@ -25,20 +26,21 @@ use crate::store::TenantRecord;
 /// How long the purging user lives.
 const LIFE_SECONDS: i64 = 300;
 
-/// How long JetStream has to delete a stream.
-const DELETION: Duration = Duration::from_secs(10);
+/// How long JetStream has to answer, and how long all of it is tried.
+const ANSWER: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// "JetStream not enabled for account".
-const NOT_ENABLED: i64 = 10_039;
+/// After how long it is tried again to delete what is left.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Who signs tenants' accounts, by the configuration's key files.
-pub(super) fn issuer(mode: &OperatorMode) -> anyhow::Result<AccountIssuer> {
+pub(super) fn issuer(config: &Config, mode: &OperatorMode) -> anyhow::Result<AccountIssuer> {
     let purpose = "[operator] operator_signing";
     let operator =
         keyfile::generations::<OperatorId>(&mode.operator_signing, KeyKind::Operator, purpose)?;
     let users =
         keyfile::generations(&mode.user_signing, KeyKind::Account, "[operator] user_signing")?;
-    Ok(daemon::account_issuer(mode, operator.signing, users.listed)?)
+    Ok(daemon::account_issuer(mode, config.isolation, operator.signing, users.listed)?)
 }
 
 /// Deletes all streams of the tenant, whose other connections are closed, and says how many.
@@ -51,23 +53,45 @@ pub(super) async fn purge(
 ) -> anyhow::Result<usize> {
     // Whatever its limits were: this one user has to get in, to data that may be there although
     // nothing more may be stored. A tenant without a limit reserves nothing of a server's room.
-    let issuer = issuer(mode)?;
-    let mut claims = issuer.claims(tenant, account);
+    let issuer = issuer(&context.config, mode)?;
+    let standing = issuer.standing(tenant, context.now());
+    let mut claims = issuer.claims(tenant, account, standing);
     claims.body.limits = AccountLimits {
         mem_storage: NO_LIMIT,
         disk_storage: NO_LIMIT,
         streams: NO_LIMIT,
         consumer: NO_LIMIT,
+        leaf: 0,
         ..AccountLimits::default()
     };
-    resolver::hold(cluster, &claims.encode(&*issuer.operator).await?).await?;
+    let token = claims.encode(&*issuer.operator).await?;
+    let until = Instant::now() + PATIENCE;
+    let mut found = BTreeSet::new();
+    loop {
+        resolver::hold(cluster, &token).await?;
+        match delete_all(context, mode, account, &mut found).await {
+            // To the running instances the tenant is over: they may bring the account back to that, which
+            // may have no JetStream.
+            Err(_) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+            result => return result.map(|()| found.len()),
+        }
+    }
+}
+
+/// Deletes what streams are left, and adds their names to those that were found before.
+async fn delete_all(
+    context: &Context,
+    mode: &OperatorMode,
+    account: AccountId,
+    found: &mut BTreeSet<String>,
+) -> anyhow::Result<()> {
     let client = login(context, mode, account).await?;
-    let mut deleted = 0;
     loop {
         let names = names(&client).await?;
         if names.is_empty() {
             break;
         }
+        found.extend(names.iter().cloned());
         for name in names {
             let answer = api(&client, &format!("STREAM.DELETE.{name}"), json!({})).await;
             // In a cluster nobody answers for a stream that had stopped, as with its account's
@@ -77,11 +101,10 @@ pub(super) async fn purge(
             {
                 return Err(error);
             }
-            deleted += 1;
         }
     }
     client.drain().await?;
-    Ok(deleted)
+    Ok(())
 }
 
 /// The names of streams, a page of them.
@@ -124,7 +147,7 @@ async fn login(
     })
     .name("nats-callout purge")
     .connection_timeout(Duration::from_secs(3))
-    .request_timeout(Some(DELETION));
+    .request_timeout(Some(ANSWER));
     with_tls(&config.nats, options)
         .connect(config.nats.urls.as_slice())
         .await
@@ -139,9 +162,8 @@ async fn api(client: &Client, what: &str, body: Value) -> anyhow::Result<Value> 
         .await
         .with_context(|| format!("JetStream does not answer to {what}"))?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
-    let Some(error) = answer.get("error") else { return Ok(answer) };
-    match error.get("err_code").and_then(Value::as_i64) {
-        Some(NOT_ENABLED) => Ok(json!({})),
-        _ => bail!("JetStream refused {what}: {}", error["description"]),
+    match answer.get("error") {
+        Some(error) => bail!("JetStream refused {what}: {}", error["description"]),
+        None => Ok(answer),
     }
 }

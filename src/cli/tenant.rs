@@ -107,7 +107,9 @@ async fn set_status(args: &StatusArgs, status: Status, context: &Context) -> any
     };
     let live = Live::try_look(context, selection).await;
     store.set_tenant_status(&id, status).await.map_err(explain)?;
-    let kicked = live::close(live.as_ref(), context).await;
+    // Before its connections: who is closed may come back in no time.
+    let account = (tenant.status != status).then_some(&id);
+    let kicked = live::close_with(live.as_ref(), context, account).await;
     context.output.print(&live::kicked(kicked), || match status {
         Status::Suspended => format!("Suspended tenant {id}: {}.", live::kicked_text(kicked)),
         Status::Active => format!("Resumed tenant {id}."),
@@ -183,7 +185,7 @@ async fn forget(
     cluster: &Cluster,
     account: AccountId,
 ) -> anyhow::Result<()> {
-    let issuer = purge::issuer(mode)?;
+    let issuer = purge::issuer(&context.config, mode)?;
     Ok(resolver::forget(cluster, &issuer, &[account], context.now()).await?)
 }
 

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{DaemonError, Store};
 use crate::authorize::Responder;
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
 use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
@@ -21,8 +21,8 @@ use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
 use crate::provision::revoke::{OwnAccounts, Places};
 use crate::provision::servers::Servers;
-use crate::store::ProvisioningStore;
 use crate::store::cache::Cached;
+use crate::store::{Isolation, ProvisioningStore};
 
 /// What differs between the modes.
 pub(super) struct Parts {
@@ -79,6 +79,7 @@ pub(super) async fn operator_mode(
     cache: Arc<Cached>,
     servers: Arc<Servers>,
     system: Client,
+    clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
@@ -86,10 +87,12 @@ pub(super) async fn operator_mode(
     if not_for_users.contains(&mode.users_account) {
         return Err(DaemonError::Users(mode.users_account));
     }
-    let issuer = Arc::new(account_issuer(mode, keys.accounts, keys.users.listed)?);
+    let issuer = account_issuer(mode, config.isolation, keys.accounts, keys.users.listed)?;
+    let issuer = Arc::new(issuer);
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
-        let answering = lookup::answer(store, issuer, system.clone(), stop.clone()).await?;
+        let (clock, system) = (Arc::clone(clock), system.clone());
+        let answering = lookup::answer(store, issuer, clock, system, stop.clone()).await?;
         async move { answering.await.unwrap_or_default() }
     });
     let delivery = Arc::new(
@@ -97,6 +100,7 @@ pub(super) async fn operator_mode(
             cache,
             Arc::clone(&issuer),
             Arc::clone(&servers),
+            Arc::clone(clock),
             system.clone(),
             stop.clone(),
         )
@@ -107,9 +111,8 @@ pub(super) async fn operator_mode(
         issuer: Arc::clone(&issuer),
         servers,
         system,
-        clock: Arc::new(SystemClock),
+        clock: Arc::clone(clock),
         account: mode.answers_account,
-        default_isolation: config.isolation,
     };
     tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
@@ -131,6 +134,7 @@ pub(super) async fn operator_mode(
 /// Who signs tenants' accounts, with the keys that were read.
 pub(crate) fn account_issuer(
     mode: &OperatorMode,
+    default_isolation: Isolation,
     operator: SigningKey,
     mut user_signing: Vec<AccountId>,
 ) -> Result<AccountIssuer, KeyFileError> {
@@ -145,6 +149,7 @@ pub(crate) fn account_issuer(
             config::Notifications::Short => Notifications::Short,
             config::Notifications::Full => Notifications::Full,
         },
+        default_isolation,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What a tenant's account JWT says: its limits, who may sign its users, and the mapping of
-//! `Events` and `Notifications` to and from `user.<id>` of the BB account.
+//! `Events` and `Notifications` to and from `user.<id>` of the BB account. Of a tenant that is over
+//! (suspended, expired, or no longer in an account of its own), its JetStream limits are left.
 //!
 //! The account's private key exists nowhere: users are signed by a signing key that all tenants'
 //! accounts list, and which can be rotated.
@@ -13,7 +14,7 @@ use crate::protocol::claims::{
     AccountBody, AccountDeletion, AccountLimits, Export, ExportType, Import, NO_LIMIT,
 };
 use crate::protocol::jwt::{Claims, JwtError};
-use crate::store::{Limits, TenantId, TenantRecord};
+use crate::store::{Isolation, Limits, Status, TenantId, TenantRecord};
 
 /// The one name under which notifications arrive in a tenant's own account; a server silently
 /// drops a second import of the same stream.
@@ -24,6 +25,30 @@ pub enum Notifications {
     Short,
     /// `user.<id>.Notifications`
     Full,
+}
+
+/// What a tenant's account is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All that its row says.
+    Open,
+    /// The tenant is over since then: nothing in the account reaches another one. How many may be
+    /// connected is not limited, since a server closes whom it finds above a limit with an error,
+    /// after which some clients never come back.
+    Closing(UnixSeconds),
+    /// The same, and nobody may be connected. JetStream's limits stay, or its data would go.
+    Closed(UnixSeconds),
+}
+
+impl Standing {
+    /// The same for as long as those who are connected have yet to be closed.
+    #[must_use]
+    pub fn before_closing(self) -> Self {
+        match self {
+            Self::Closed(since) => Self::Closing(since),
+            other => other,
+        }
+    }
 }
 
 /// Why no account JWT was made.
@@ -51,13 +76,50 @@ pub struct AccountIssuer {
     pub reserved: Vec<AccountId>,
     /// How notifications are named.
     pub notifications: Notifications,
+    /// The isolation of tenants whose row names none.
+    pub default_isolation: Isolation,
 }
 
 impl AccountIssuer {
-    /// The claims of a tenant's account. The same row gives the same claims, so that a server
-    /// that has them already has nothing to do.
+    /// What a tenant's own account is good for at this time.
     #[must_use]
-    pub fn claims(&self, tenant: &TenantRecord, account: AccountId) -> Claims<AccountBody> {
+    pub fn standing(&self, tenant: &TenantRecord, now: UnixSeconds) -> Standing {
+        let isolation = tenant.isolation.unwrap_or(self.default_isolation);
+        let ended = tenant.expires_at.filter(|end| *end <= now);
+        let placed = tenant.status == Status::Active && isolation == Isolation::Account;
+        match ended {
+            None if placed => Standing::Open,
+            ended => Standing::Closed(ended.unwrap_or_default().max(tenant.updated_at)),
+        }
+    }
+
+    /// The claims of a tenant's account. The same row and standing give the same claims, so that a
+    /// server that has them already has nothing to do. Each step is a second younger than the one
+    /// before: among themselves, servers keep the youngest.
+    #[must_use]
+    pub fn claims(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+        standing: Standing,
+    ) -> Claims<AccountBody> {
+        let (issued_at, body) = match standing {
+            Standing::Open => (tenant.updated_at, self.open(tenant)),
+            Standing::Closing(since) => (since, over(&tenant.limits, NO_LIMIT)),
+            Standing::Closed(since) => (since.saturating_add(1), over(&tenant.limits, 0)),
+        };
+        Claims {
+            audience: None,
+            expires: None,
+            issued_at,
+            name: Some(tenant.id.to_string()),
+            not_before: None,
+            subject: account.to_string(),
+            body: AccountBody { signing_keys: self.user_signing.clone(), ..body },
+        }
+    }
+
+    fn open(&self, tenant: &TenantRecord) -> AccountBody {
         let full = |subject: &str| format!("user.{}.{subject}", tenant.id);
         let import = |subject: &str, local: Option<&str>, kind| Import {
             name: None,
@@ -81,21 +143,7 @@ impl AccountIssuer {
         } else {
             imports.push(import("Notifications", notifications, ExportType::Stream));
         }
-        Claims {
-            audience: None,
-            expires: None,
-            issued_at: tenant.updated_at,
-            name: Some(tenant.id.to_string()),
-            not_before: None,
-            subject: account.to_string(),
-            body: AccountBody {
-                imports,
-                exports,
-                limits: limits(&tenant.limits),
-                signing_keys: self.user_signing.clone(),
-                ..AccountBody::default()
-            },
-        }
+        AccountBody { imports, exports, limits: limits(&tenant.limits), ..AccountBody::default() }
     }
 
     /// The subject of notifications in a tenant's own account.
@@ -145,11 +193,12 @@ impl AccountIssuer {
         &self,
         tenant: &TenantRecord,
         account: AccountId,
+        standing: Standing,
     ) -> Result<String, IssueError> {
         if self.reserved.contains(&account) {
             return Err(IssueError::Reserved(account));
         }
-        Ok(self.claims(tenant, account).encode(&*self.operator).await?)
+        Ok(self.claims(tenant, account, standing).encode(&*self.operator).await?)
     }
 
     /// The signed order to forget these accounts, which only an operator's key may give.
@@ -175,6 +224,10 @@ fn service(subject: String) -> Export {
     Export { name: None, subject, kind: ExportType::Service, token_req: false, response_type: None }
 }
 
+fn over(of: &Limits, conn: i64) -> AccountBody {
+    AccountBody { limits: AccountLimits { conn, leaf: 0, ..limits(of) }, ..AccountBody::default() }
+}
+
 fn limits(limits: &Limits) -> AccountLimits {
     let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let count = |value: Option<u64>| value.map_or(NO_LIMIT, bytes);
@@ -189,4 +242,75 @@ fn limits(limits: &Limits) -> AccountLimits {
         claims.consumer = count(limits.consumers);
     }
     claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyKind, SigningKey, random_account_id};
+
+    const NOW: UnixSeconds = 1_000;
+
+    fn issuer(default_isolation: Isolation) -> AccountIssuer {
+        let (operator, _seed) = SigningKey::generate(KeyKind::Operator).unwrap();
+        AccountIssuer {
+            operator: Arc::new(operator),
+            user_signing: vec![random_account_id().unwrap()],
+            bb: random_account_id().unwrap(),
+            reserved: Vec::new(),
+            notifications: Notifications::Short,
+            default_isolation,
+        }
+    }
+
+    fn tenant() -> TenantRecord {
+        let limits = Limits { storage: 5, connections: Some(7), ..Limits::default() };
+        let id = "42".parse().unwrap();
+        TenantRecord { limits, updated_at: 900, ..TenantRecord::new(id) }
+    }
+
+    #[test]
+    fn a_tenant_is_over_by_its_status_its_end_or_its_place() {
+        let issuer = issuer(Isolation::Account);
+        let standing = |tenant: &TenantRecord| issuer.standing(tenant, NOW);
+        let with = |change: fn(&mut TenantRecord)| {
+            let mut tenant = tenant();
+            change(&mut tenant);
+            standing(&tenant)
+        };
+        let (open, closed) = (Standing::Open, Standing::Closed(900));
+        assert_eq!(with(|_| {}), open);
+        assert_eq!(with(|it| it.expires_at = Some(NOW + 1)), open);
+        assert_eq!(with(|it| it.isolation = Some(Isolation::Account)), open);
+        assert_eq!(with(|it| it.status = Status::Suspended), closed);
+        assert_eq!(with(|it| it.isolation = Some(Isolation::Shared)), closed);
+        assert_eq!(with(|it| it.expires_at = Some(0)), closed, "an end that is long past");
+        assert_eq!(with(|it| it.expires_at = Some(NOW)), Standing::Closed(NOW));
+        let both = |it: &mut TenantRecord| {
+            (it.status, it.expires_at) = (Status::Suspended, Some(NOW + 500));
+        };
+        assert_eq!(with(both), closed, "an end to come is nobody's");
+        let shared = self::issuer(Isolation::Shared);
+        assert_eq!(shared.standing(&tenant(), NOW), closed, "by the configuration");
+    }
+
+    #[test]
+    fn what_is_over_keeps_its_data_and_nothing_else() {
+        let (issuer, account) = (issuer(Isolation::Account), random_account_id().unwrap());
+        let mut tenant = tenant();
+        tenant.answers = true;
+        let claims = |standing| issuer.claims(&tenant, account, standing);
+        let open = claims(Standing::Open);
+        assert_eq!((open.body.imports.len(), open.body.exports.len()), (2, 1));
+        assert_eq!((open.issued_at, open.body.limits.conn), (900, 7));
+        let closing = claims(Standing::Closed(NOW).before_closing());
+        let closed = claims(Standing::Closed(NOW));
+        assert_eq!((closing.issued_at, closing.body.limits.conn), (NOW, NO_LIMIT));
+        assert_eq!((closed.issued_at, closed.body.limits.conn), (NOW + 1, 0));
+        for over in [closing, closed] {
+            assert!(over.body.imports.is_empty() && over.body.exports.is_empty());
+            assert_eq!((over.body.limits.leaf, over.body.limits.disk_storage), (0, 5));
+            assert_eq!(over.body.signing_keys, open.body.signing_keys);
+        }
+    }
 }

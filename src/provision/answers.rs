@@ -17,13 +17,13 @@ use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::account::{AccountIssuer, IssueError};
+use super::account::{AccountIssuer, IssueError, Standing};
 use super::servers::{Servers, SystemReply};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{AccountId, OperatorId, ServerId};
 use crate::protocol::claims::{AccountBody, Import};
 use crate::protocol::jwt::{Claims, JwtError, Parsed};
-use crate::store::{Isolation, ProvisioningStore, StoreError, TenantId};
+use crate::store::{ProvisioningStore, StoreError, TenantId};
 
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -113,8 +113,6 @@ pub struct Answers {
     pub clock: Arc<dyn Clock>,
     /// The account ANSWERS.
     pub account: AccountId,
-    /// The isolation of tenants whose row names none.
-    pub default_isolation: Isolation,
 }
 
 impl fmt::Debug for Answers {
@@ -192,10 +190,11 @@ impl Answers {
 
     async fn list(&self) -> Result<List, AnswersError> {
         let tenants = self.store.answering().await?;
-        let own = tenants.into_iter().filter(|tenant| {
-            tenant.isolation.unwrap_or(self.default_isolation) == Isolation::Account
-        });
-        Ok(own.filter_map(|tenant| Some((tenant.id, tenant.account?))).collect())
+        let now = self.clock.now();
+        let open = tenants
+            .into_iter()
+            .filter(|tenant| self.issuer.standing(tenant, now) == Standing::Open);
+        Ok(open.filter_map(|tenant| Some((tenant.id, tenant.account?))).collect())
     }
 
     /// As much of the list as servers take in one message, those first that are there already: an
@@ -238,7 +237,8 @@ impl Answers {
     }
 
     /// Brings a tenant's account to the servers as its row says, also after a row that another
-    /// instance had read before. A fault is not the list's: the tenant's next login repeats it.
+    /// instance had read before. A fault is not the list's: the tenant's next login repeats it. One
+    /// that is over is the [`Revoker`](super::revoke::Revoker)'s.
     async fn deliver(&self, account: &AccountId) {
         let mut delivered = None;
         loop {
@@ -250,8 +250,11 @@ impl Answers {
                     return;
                 }
             };
+            if self.issuer.standing(&tenant, self.clock.now()) != Standing::Open {
+                return;
+            }
             delivered = Some(tenant.answers);
-            let pushed = match self.issuer.issue(&tenant, *account).await {
+            let pushed = match self.issuer.issue(&tenant, *account, Standing::Open).await {
                 Ok(jwt) => self.push(jwt).await,
                 Err(error) => Err(error.into()),
             };

@@ -15,9 +15,9 @@ use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::account::AccountIssuer;
+use super::account::{AccountIssuer, Standing};
 use super::servers::{Servers, SystemReply};
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{self, AccountId, ServerId};
 use crate::placement::{AccountError, Accounts, ReadyAccount};
 use crate::store::{CredentialStore, Limits, TenantRecord};
@@ -42,12 +42,14 @@ struct Delivered {
     limits: Limits,
     updated_at: UnixSeconds,
     answers: bool,
+    standing: Standing,
     servers: Arc<[ServerId]>,
 }
 
 impl Delivered {
     fn is_current(&self, tenant: &TenantRecord, server: &ServerId) -> bool {
-        self.limits == tenant.limits
+        self.standing == Standing::Open
+            && self.limits == tenant.limits
             && self.answers == tenant.answers
             && self.updated_at == tenant.updated_at
             && self.servers.contains(server)
@@ -59,6 +61,7 @@ pub struct Delivery {
     store: Arc<dyn CredentialStore>,
     issuer: Arc<AccountIssuer>,
     servers: Arc<Servers>,
+    clock: Arc<dyn Clock>,
     system: Client,
     acknowledgements: Acknowledgements,
     delivered: Cache<AccountId, Result<Delivered, AccountError>>,
@@ -71,13 +74,14 @@ impl Delivery {
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
         servers: Arc<Servers>,
+        clock: Arc<dyn Clock>,
         system: Client,
         stop: CancellationToken,
     ) -> Result<Self, SubscribeError> {
         let acknowledgements = Acknowledgements::start(&system, stop).await?;
         let delivered = Cache::builder().max_capacity(REMEMBERED).build();
         let pushed = AtomicU64::new(0);
-        Ok(Self { store, issuer, servers, system, acknowledgements, delivered, pushed })
+        Ok(Self { store, issuer, servers, clock, system, acknowledgements, delivered, pushed })
     }
 
     /// How many account JWTs it has pushed so far.
@@ -95,13 +99,14 @@ impl Delivery {
         self.store.account_of(tenant, candidate).await?.ok_or(AccountError::Gone)
     }
 
-    /// Pushes the account again, to all servers, as the tenant's row is now.
+    /// Pushes the account again, to all servers, as the tenant's row and its standing are now.
     pub async fn refresh(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
+        standing: Standing,
     ) -> Result<(), AccountError> {
-        let (delivered, silent) = self.push(tenant, account, None).await?;
+        let (delivered, silent) = self.push(tenant, account, standing, None).await?;
         self.delivered.insert(account, Ok(delivered)).await;
         if silent.is_empty() {
             return Ok(());
@@ -119,7 +124,9 @@ impl Delivery {
         deadline: Instant,
     ) -> Result<Delivered, AccountError> {
         let until = deadline.checked_sub(RESERVE).unwrap_or(deadline);
-        let (delivered, _) = self.push(tenant, account, Some((server, until))).await?;
+        let standing = self.issuer.standing(tenant, self.clock.now()).before_closing();
+        let needed = Some((server, until));
+        let (delivered, _) = self.push(tenant, account, standing, needed).await?;
         if delivered.servers.contains(&server) {
             return Ok(delivered);
         }
@@ -133,11 +140,12 @@ impl Delivery {
         &self,
         tenant: &TenantRecord,
         account: AccountId,
+        standing: Standing,
         needed: Option<(ServerId, Instant)>,
     ) -> Result<(Delivered, Vec<ServerId>), AccountError> {
         let jwt = self
             .issuer
-            .issue(tenant, account)
+            .issue(tenant, account, standing)
             .await
             .map_err(|error| AccountError::Signing(error.to_string()))?;
         let failed = |reason: String| AccountError::Delivery { account, reason };
@@ -195,6 +203,7 @@ impl Delivery {
             limits: tenant.limits,
             updated_at: tenant.updated_at,
             answers: tenant.answers,
+            standing,
             servers: acknowledged.into(),
         };
         Ok((delivered, missing))

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::account::AccountIssuer;
+use crate::clock::Clock;
 use crate::keys::AccountId;
 use crate::store::ProvisioningStore;
 
@@ -22,13 +23,14 @@ const CONCURRENT: usize = 16;
 pub async fn answer(
     store: Arc<dyn ProvisioningStore>,
     issuer: Arc<AccountIssuer>,
+    clock: Arc<dyn Clock>,
     system: Client,
     stop: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
     let requests = system.queue_subscribe(SUBJECT, "nats-callout".to_owned()).await?;
     Ok(tokio::spawn(async move {
         let answering = requests.for_each_concurrent(CONCURRENT, |request| {
-            answer_one(&*store, &issuer, &system, request)
+            answer_one(&*store, &issuer, &*clock, &system, request)
         });
         tokio::select! {
             () = stop.cancelled() => {}
@@ -40,6 +42,7 @@ pub async fn answer(
 async fn answer_one(
     store: &dyn ProvisioningStore,
     issuer: &AccountIssuer,
+    clock: &dyn Clock,
     system: &Client,
     request: Message,
 ) {
@@ -54,7 +57,9 @@ async fn answer_one(
             return;
         }
     };
-    match issuer.issue(&tenant, account).await {
+    // A server that does not know the account has nobody in it whom a limit could close.
+    let standing = issuer.standing(&tenant, clock.now());
+    match issuer.issue(&tenant, account, standing).await {
         Ok(jwt) => {
             tracing::debug!(tenant = %tenant.id, %account, "answering an account look-up");
             // If the connection is gone, the server asks again.

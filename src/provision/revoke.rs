@@ -1,22 +1,26 @@
 //! What a committed change means for connections that are alive and for what servers hold: closes
-//! the connections that it no longer allows, pushes new limits, takes accounts off the servers.
+//! the connections that it no longer allows, pushes what accounts are good for, takes those that are
+//! gone off the servers.
 //!
 //! Every instance does this for every change, once it decides by the new rows itself: whatever one
 //! instance granted by what it knew before, it closes too. All of it may be done several times.
 //! Nothing has to be done by anyone in particular: an instance that begins, or that meets a server
 //! it has not seen, goes through everything that is still noted.
 
-mod limits;
+mod accounts;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::accounts::Wanted;
+pub use self::places::Places;
 use super::account::AccountIssuer;
 use super::connections::{Cluster, ClusterError, Selection};
 use super::delivery::Delivery;
@@ -26,7 +30,7 @@ use crate::keys::AccountId;
 use crate::placement::AccountError;
 use crate::service::Decisions;
 use crate::store::{
-    Closes, Coordination, Effect, EffectOn, ProvisioningStore, StoreError, TenantId,
+    Change, Closes, Coordination, Effect, EffectOn, News, ProvisioningStore, StoreError, TenantId,
 };
 
 /// A grant that was being answered when connections were first listed shows up until then.
@@ -46,6 +50,9 @@ const SWEEPS_LAST: Duration = Duration::from_secs(600);
 /// this long.
 const UNTOLD: Duration = Duration::from_secs(10);
 
+/// How long connections wait until their account is cut off from others.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// How much longer than a grant a connection may live until the server has closed it.
 const LEEWAY: Duration = Duration::from_secs(60);
 
@@ -58,8 +65,8 @@ enum RevokeError {
     Cluster(#[from] ClusterError),
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-    #[error("new limits: {0}")]
-    Limits(#[from] AccountError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
     #[error("no answer from {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
     Silent(BTreeSet<String>),
 }
@@ -68,71 +75,17 @@ enum RevokeError {
 #[derive(Debug)]
 pub enum Signal {
     /// What was committed.
-    Effects(Vec<Effect>),
+    News(News),
     /// Something was, and it is not known what.
     Unknown,
-}
-
-/// Where connections of tenants' users may be.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// The accounts that are not made for a tenant.
-    pub shared: Vec<String>,
-    /// Accounts that are left alone, whatever the tenant table says.
-    pub reserved: Vec<AccountId>,
-    /// Whether users may be connected that have no row ([`TenantId::login`]).
-    pub without_row: bool,
-}
-
-impl Places {
-    /// A tenant's account, unless it cannot be one.
-    #[must_use]
-    pub fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
-        let shared = |account: &AccountId| self.shared.iter().any(|name| name == account.as_str());
-        account.filter(|account| !self.reserved.contains(account) && !shared(account))
-    }
-
-    /// Adds the connections of users in the shared accounts and in the account of their tenant.
-    pub fn select_users<'a>(
-        &self,
-        users: impl IntoIterator<Item = &'a str>,
-        own: Option<AccountId>,
-        age: Duration,
-        selection: &mut Selection,
-    ) {
-        let own = self.own(own);
-        let own = own.as_ref().map(AccountId::as_str);
-        for user in users {
-            for account in self.shared.iter().map(String::as_str).chain(own) {
-                selection.add_user(account, user, age);
-            }
-        }
-    }
-
-    /// Adds the connections of a tenant's users in the shared accounts: of those that have a row,
-    /// by name, and of all others.
-    pub fn select_tenant<'a>(
-        &self,
-        tenant: &TenantId,
-        users: impl IntoIterator<Item = &'a str>,
-        age: Duration,
-        selection: &mut Selection,
-    ) {
-        self.select_users(users, None, age, selection);
-        if self.without_row {
-            for account in &self.shared {
-                selection.add_prefix(account, tenant.login(""), age);
-            }
-        }
-    }
 }
 
 /// What only operator mode has.
 #[derive(Debug)]
 pub struct OwnAccounts {
-    /// Pushes limits.
+    /// Pushes accounts.
     pub delivery: Arc<Delivery>,
-    /// Signs the order to forget accounts.
+    /// Says what accounts are good for, and signs the order to forget them.
     pub issuer: Arc<AccountIssuer>,
 }
 
@@ -164,7 +117,10 @@ impl fmt::Debug for Revoker {
 #[derive(Default)]
 struct Work {
     selection: Selection,
-    limits: BTreeSet<TenantId>,
+    /// Tenants whose accounts may be good for something else since.
+    changed: BTreeSet<TenantId>,
+    /// The same, since some time.
+    noted: BTreeSet<TenantId>,
     removed: HashSet<AccountId>,
 }
 
@@ -183,47 +139,62 @@ impl Revoker {
     ) {
         let this = Arc::new(self);
         let tasks = TaskTracker::new();
-        let (limits, wanted) = mpsc::unbounded_channel();
-        tasks.spawn(Arc::clone(&this).push_all(wanted, stop.clone()));
+        let (accounts, wanted) = mpsc::unbounded_channel();
+        match this.own {
+            Some(_) => drop(tasks.spawn(Arc::clone(&this).keep_accounts(wanted, stop.clone()))),
+            None => drop(wanted),
+        }
         let mut failures = 0_u32;
         let mut sweep_until = Instant::now();
         // The feed's first word is that everything may have changed; nothing was granted before.
         let mut began = false;
+        let mut acted = Instant::now();
         loop {
             let pause = if failures == 0 {
                 SWEEP
             } else {
                 RETRY.saturating_mul(1 << failures.min(6)).min(MAX_RETRY)
             };
-            let mut effects = Vec::new();
+            let mut news = Vec::new();
             // What could not be done before has to be done with what comes now.
             let mut everything = failures > 0;
-            let mut untold = false;
-            let mut sweep = false;
+            let (mut untold, mut arrived) = (false, false);
+            let (mut due, mut sweep) = (false, false);
             tokio::select! {
                 () = stop.cancelled() => break,
                 signal = signals.recv() => match signal {
-                    Some(Signal::Effects(some)) => effects.extend(some),
+                    Some(Signal::News(some)) => news.push(some),
                     Some(Signal::Unknown) => untold = true,
                     None => break,
                 },
                 changed = arrivals.changed() => match changed {
-                    Ok(()) => everything = true,
+                    Ok(()) => (everything, arrived) = (true, true),
                     Err(_) => break,
                 },
-                () = tokio::time::sleep(pause) => {
-                    sweep = Instant::now() < sweep_until;
-                    if !everything && !sweep {
-                        continue;
-                    }
+                () = tokio::time::sleep_until((acted + pause).into()) => {
+                    acted = Instant::now();
+                    sweep = acted < sweep_until;
+                    due = everything || sweep;
                 }
             }
             while let Ok(signal) = signals.try_recv() {
                 match signal {
-                    Signal::Effects(some) => effects.extend(some),
+                    Signal::News(some) => news.push(some),
                     Signal::Unknown => untold = true,
                 }
             }
+            let (mut effects, seen) = split(news);
+            // Who hears of accounts ends after this, or has never begun.
+            if !seen.is_empty() {
+                let _ = accounts.send(Wanted::Seen(seen));
+            }
+            if untold || arrived {
+                let _ = accounts.send(Wanted::All);
+            }
+            if effects.is_empty() && !(untold || arrived || due) {
+                continue;
+            }
+            acted = Instant::now();
             everything |= untold;
             (untold, began) = (untold && began, untold || began);
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
@@ -251,7 +222,7 @@ impl Revoker {
                 } else {
                     effects.iter_mut().for_each(|effect| effect.age = Duration::ZERO);
                 }
-                this.act(effects, sweep, &limits, &tasks).await
+                this.act(effects, sweep, &accounts, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,
@@ -278,12 +249,19 @@ impl Revoker {
         self: &Arc<Self>,
         effects: Vec<Effect>,
         sweep: bool,
-        limits: &mpsc::UnboundedSender<BTreeSet<TenantId>>,
+        accounts: &mpsc::UnboundedSender<Wanted>,
         tasks: &TaskTracker,
     ) -> Result<(), RevokeError> {
         let mut work = self.work(effects).await?;
-        // Thousands of limits must not keep a connection open. The receiver ends after this.
-        let _ = limits.send(std::mem::take(&mut work.limits));
+        if !work.noted.is_empty() {
+            let _ = accounts.send(Wanted::Noted(std::mem::take(&mut work.noted)));
+        }
+        if !work.changed.is_empty() {
+            let (sender, told) = oneshot::channel();
+            let _ = accounts.send(Wanted::Changed(std::mem::take(&mut work.changed), sender));
+            // Thousands of accounts must not keep a connection open.
+            let _ = tokio::time::timeout(CUT_OFF, told).await;
+        }
         // Each part is done whatever becomes of the others.
         let closed = self.close(&work.selection, tasks).await;
         if sweep && self.own.is_some() {
@@ -325,8 +303,10 @@ impl Revoker {
             } && effect.age <= oldest;
             match effect.on {
                 EffectOn::Tenant(tenant) => {
-                    if effect.pushes {
-                        work.limits.insert(tenant.clone());
+                    if effect.pushes || effect.closes != Closes::Nothing {
+                        let new = effect.age < UNTOLD;
+                        let tenants = if new { &mut work.changed } else { &mut work.noted };
+                        tenants.insert(tenant.clone());
                     }
                     if closes {
                         if let Some(account) = account {
@@ -406,4 +386,17 @@ impl Revoker {
         }
         Ok(())
     }
+}
+
+/// What was committed, and the tenants that it was about.
+fn split(news: Vec<News>) -> (Vec<Effect>, BTreeSet<TenantId>) {
+    let (mut effects, mut tenants) = (Vec::new(), BTreeSet::new());
+    for News { changes, effects: some } in news {
+        effects.extend(some);
+        tenants.extend(changes.into_iter().filter_map(|change| match change {
+            Change::Tenant(id) => id.parse().ok(),
+            _ => None,
+        }));
+    }
+    (effects, tenants)
 }

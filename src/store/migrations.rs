@@ -18,6 +18,7 @@ macro_rules! steps {
             5 "events" "0005_events.sql",
             6 "end of tenant" "0006_end_of_tenant.sql",
             7 "bounds" "0007_bounds.sql",
+            8 "over" "0008_over.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

@@ -66,6 +66,10 @@ pub(crate) const TENANT_OF_ACCOUNT: &str = "SELECT * FROM tenant_records WHERE a
 pub(crate) const ANSWERING: &str =
     "SELECT * FROM tenant_records WHERE answers AND account IS NOT NULL ORDER BY tenant_id";
 
+/// The tenants that have an account, by id.
+pub(crate) const WITH_ACCOUNT: &str =
+    "SELECT * FROM tenant_records WHERE account IS NOT NULL ORDER BY tenant_id";
+
 pub(crate) const USERS: &str =
     "SELECT * FROM user_records WHERE user_tenant_id = $1 ORDER BY user_name";
 

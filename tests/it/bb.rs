@@ -4,7 +4,7 @@
 //! [`Backend`] is BB's own login as `init` wrote it, with a reader of the consumer
 //! `ProcessEvents`.
 
-mod answers;
+pub(crate) mod answers;
 mod attacks;
 mod flood;
 mod scenario;

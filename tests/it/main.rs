@@ -27,6 +27,7 @@ mod jwt;
 mod layering;
 mod login;
 mod nkey;
+mod over;
 mod policies;
 mod protocol;
 mod scenarios;

@@ -243,6 +243,13 @@ impl<B: Backend> ProvisioningStore for B {
         })
     }
 
+    fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        Box::pin(async move {
+            let rows = self.select(Statement::new(queries::WITH_ACCOUNT)).await?;
+            rows.iter().map(row::tenant).collect()
+        })
+    }
+
     fn tenant<'a>(
         &'a self,
         id: &'a TenantId,

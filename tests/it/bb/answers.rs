@@ -22,7 +22,7 @@ use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::{PATIENCE, eventually, eventually_async};
 
 /// The JWT of one of the accounts that `init` made, as the server keeps it.
-pub(super) fn account_jwt(init: &Initialised, key: &str) -> String {
+pub(crate) fn account_jwt(init: &Initialised, key: &str) -> String {
     let toml = std::fs::read_to_string(init.config()).expect("the configuration");
     let line = toml.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
     let id = line.expect("the account").trim_end_matches('"');

@@ -43,7 +43,10 @@ async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
             vec![tenant(Closes::Nothing, true)],
         ),
         ("UPDATE tenants SET status = 'suspended' WHERE id = '42'", closes(false)),
-        ("UPDATE tenants SET status = 'active' WHERE id = '42'", vec![]),
+        (
+            "UPDATE tenants SET status = 'active' WHERE id = '42'",
+            vec![tenant(Closes::Nothing, true)],
+        ),
         ("UPDATE tenants SET isolation = 'shared' WHERE id = '42'", closes(false)),
         ("UPDATE tenants SET policy = 'x', js_memory = 1 WHERE id = '42'", closes(true)),
         ("UPDATE tenants SET account = 'USERS' WHERE id = '42'", closes(false)),
@@ -62,7 +65,7 @@ async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
         let effects = store.news().await.unwrap().effects;
         assert_eq!(plain(effects), wanted, "{sql}");
     }
-    assert_eq!(store.effects().await.unwrap().len(), 14, "what is noted stays for a while");
+    assert_eq!(store.effects().await.unwrap().len(), 15, "what is noted stays for a while");
 }
 
 async fn an_earlier_end_is_noted(db: &dyn Database) {
@@ -79,7 +82,11 @@ async fn an_earlier_end_is_noted(db: &dyn Database) {
         for table in ["tenants", "users"] {
             db.run(&format!("UPDATE {table} SET expires_at = {end}")).await;
             let effects = store.news().await.unwrap().effects;
-            let noted: Vec<Closes> = effects.iter().map(|effect| effect.closes).collect();
+            // Servers learn of any other end of a tenant, and of none of a user.
+            let (pushed, closing): (Vec<_>, Vec<_>) =
+                effects.iter().partition(|effect| effect.pushes);
+            assert_eq!(pushed.len(), usize::from(table == "tenants"), "{table}: {end}");
+            let noted: Vec<Closes> = closing.iter().map(|effect| effect.closes).collect();
             let wanted: Vec<Closes> = wanted.map(Closes::GrantsBeyond).into_iter().collect();
             assert_eq!(noted, wanted, "{table}: {end}");
         }
@@ -182,7 +189,8 @@ async fn the_commands_own_writes(db: &dyn Database) {
     store.remove_user(&id, "alice").await.unwrap();
     store.remove_tenant(&id).await.unwrap();
     let end = tenant(Closes::Everything, false);
-    let wanted = [user("alice"), end.clone(), user("alice"), end];
+    let resumed = tenant(Closes::Nothing, true);
+    let wanted = [user("alice"), end.clone(), resumed, user("alice"), end];
     assert_eq!(plain(store.news().await.unwrap().effects), wanted);
     for (error, text) in [
         (store.remove_tenant(&id).await, "no such tenant: 42"),

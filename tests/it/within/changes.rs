@@ -7,6 +7,7 @@ pub(crate) mod crowd;
 mod limits;
 mod mid_flight;
 mod outage;
+mod over;
 mod users;
 
 use std::time::{Duration, Instant};

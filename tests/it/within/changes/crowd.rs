@@ -77,7 +77,12 @@ impl Held {
     /// Waits until the server closes it.
     #[track_caller]
     pub(crate) fn wait_closed(&mut self) {
-        let closed = self.read_until("never sent by a server", PATIENCE);
-        assert!(closed.is_err());
+        drop(self.last_words());
+    }
+
+    /// What the server says before it closes it.
+    #[track_caller]
+    pub(crate) fn last_words(&mut self) -> String {
+        self.read_until("never sent by a server", PATIENCE).expect_err("it is closed")
     }
 }

@@ -1,0 +1,331 @@
+//! What servers hold of tenants' accounts, kept beside everything else, since thousands of them must
+//! not keep a connection open: new limits, and whether a tenant is over or goes on.
+//!
+//! An account whose tenant is over first loses what reaches other accounts, then its connections, and
+//! the number of those that it may have last ([`Standing`]). What many tenants need at once, as when
+//! they end together or a server comes, waits behind everything else, logins on the servers included.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{MAX_RETRY, RETRY, RevokeError, Revoker};
+use crate::clock::UnixSeconds;
+use crate::keys::AccountId;
+use crate::provision::account::Standing;
+use crate::provision::connections::Selection;
+use crate::store::{TenantId, TenantRecord};
+
+/// Accounts pushed at a time, and between two looks at what else has come.
+const PUSHES_AT_ONCE: usize = 8;
+const PUSHES_IN_A_ROW: usize = 256;
+
+/// The same for what waits behind everything else: the servers have this many times as long for
+/// others as it took.
+const PACED_AT_ONCE: usize = 2;
+const REST: u32 = 3;
+
+/// When the number of connections falls: later than the end of any login that had read the row before
+/// it changed, and may have pushed the account as it was.
+const CLOSED: Duration = Duration::from_secs(3);
+
+/// Accounts whose connections are asked for at once.
+const CLOSED_AT_ONCE: usize = 64;
+
+/// How often tenants are looked at for one that has ended.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What is to be brought to the servers.
+pub(super) enum Wanted {
+    /// Tenants that have just been changed; the sender is dropped once servers know.
+    Changed(BTreeSet<TenantId>, oneshot::Sender<()>),
+    /// Tenants that were changed some time ago.
+    Noted(BTreeSet<TenantId>),
+    /// Tenants of which anything may have changed, such as their end.
+    Seen(BTreeSet<TenantId>),
+    /// Everything: a server has come, or it is not known what has changed.
+    All,
+}
+
+/// How long a tenant has been changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Old,
+    New,
+}
+
+/// What is still to be done.
+#[derive(Default)]
+struct Queue {
+    changed: BTreeMap<TenantId, Change>,
+    told: Vec<oneshot::Sender<()>>,
+    seen: BTreeSet<TenantId>,
+    all: bool,
+    /// When tenants end that are not over yet.
+    ends: HashMap<TenantId, UnixSeconds>,
+    /// Those that have ended by the clock.
+    ended: BTreeSet<TenantId>,
+    /// Those whose connections are to be closed for the last time, in the order of the times.
+    closing: VecDeque<(Instant, TenantId)>,
+    /// Those whose connections are closed.
+    closed: BTreeSet<TenantId>,
+    /// Until when what waits behind everything else is left alone.
+    rest: Option<Instant>,
+    /// What has failed, when it is tried again, and how often it has been.
+    failed: HashMap<TenantId, (Instant, u32)>,
+    /// When the table is read again after it could not be.
+    unread: Option<Instant>,
+}
+
+impl Queue {
+    fn take(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Changed(tenants, told) => {
+                self.changed.extend(tenants.into_iter().map(|id| (id, Change::New)));
+                self.told.push(told);
+            }
+            Wanted::Noted(tenants) => {
+                for id in tenants {
+                    self.changed.entry(id).or_insert(Change::Old);
+                }
+            }
+            Wanted::Seen(tenants) => self.seen.extend(tenants),
+            Wanted::All => self.all = true,
+        }
+    }
+
+    /// Notes when a tenant ends that is not over yet.
+    fn expect(&mut self, tenant: &TenantRecord, standing: Standing) {
+        match tenant.expires_at {
+            Some(end) if standing == Standing::Open && tenant.account.is_some() => {
+                self.ends.insert(tenant.id.clone(), end);
+            }
+            _ => drop(self.ends.remove(&tenant.id)),
+        }
+    }
+
+    /// Moves on what time has come for.
+    fn tick(&mut self, now: UnixSeconds) {
+        let ended = self.ends.extract_if(|_, end| *end <= now).map(|(id, _)| id);
+        self.ended.extend(ended);
+        let instant = Instant::now();
+        for (id, (at, _)) in &self.failed {
+            if *at <= instant {
+                self.changed.entry(id.clone()).or_insert(Change::New);
+            }
+        }
+        self.unread = self.unread.filter(|at| *at > instant);
+        self.rest = self.rest.filter(|at| *at > instant);
+    }
+
+    fn has_closing(&self) -> bool {
+        self.closing.front().is_some_and(|(at, _)| *at <= Instant::now())
+    }
+
+    /// How long there is nothing to do, unless something comes.
+    fn pause(&self) -> Duration {
+        let read = self.all || !self.seen.is_empty();
+        if !self.changed.is_empty() || read && self.unread.is_none() {
+            return Duration::ZERO;
+        }
+        let paced = !self.ended.is_empty() || !self.closed.is_empty() || self.has_closing();
+        let rest = self.rest.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
+        if paced { rest.min(TICK) } else { TICK }
+    }
+}
+
+impl Revoker {
+    /// Brings to the servers what comes in, each until it is done, until `stop`.
+    pub(super) async fn keep_accounts(
+        self: Arc<Self>,
+        mut wanted: mpsc::UnboundedReceiver<Wanted>,
+        stop: CancellationToken,
+    ) {
+        let mut queue = Queue::default();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                some = wanted.recv() => match some {
+                    Some(some) => queue.take(some),
+                    None => return,
+                },
+                () = tokio::time::sleep(queue.pause()) => {}
+            }
+            while let Ok(some) = wanted.try_recv() {
+                queue.take(some);
+            }
+            queue.tick(self.clock.now());
+            if stop.run_until_cancelled(self.step(&mut queue)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Does a part of what there is, the most urgent first.
+    async fn step(self: &Arc<Self>, queue: &mut Queue) {
+        if !queue.changed.is_empty() {
+            self.push_changed(queue).await;
+            return;
+        }
+        if queue.unread.is_none()
+            && let Err(error) = self.read(queue).await
+        {
+            tracing::warn!(%error, "which tenants are over is not known; trying again");
+            queue.unread = Some(Instant::now() + RETRY);
+        }
+        if queue.rest.is_some() {
+            return;
+        }
+        let begun = Instant::now();
+        if !queue.ended.is_empty() {
+            let some = first(&mut queue.ended, PACED_AT_ONCE);
+            self.push(queue, some, Standing::before_closing).await;
+        } else if !queue.closed.is_empty() {
+            let some = first(&mut queue.closed, PACED_AT_ONCE);
+            self.push(queue, some, |standing| standing).await;
+        } else if queue.has_closing() {
+            self.close_again(queue).await;
+        } else {
+            return;
+        }
+        queue.rest = Some(Instant::now() + begun.elapsed() * REST);
+    }
+
+    async fn push_changed(self: &Arc<Self>, queue: &mut Queue) {
+        let ids: Vec<TenantId> = queue.changed.keys().take(PUSHES_IN_A_ROW).cloned().collect();
+        let mut new = Vec::new();
+        for id in ids {
+            match queue.changed.remove(&id) {
+                // What is over for long is no matter of haste.
+                Some(Change::Old) if self.is_over(&id).await => {
+                    queue.closing.push_front((Instant::now(), id));
+                }
+                _ => new.push(id),
+            }
+        }
+        self.push(queue, new, Standing::before_closing).await;
+        if queue.changed.is_empty() {
+            queue.told.clear();
+        }
+    }
+
+    async fn is_over(&self, id: &TenantId) -> bool {
+        let Some(own) = &self.own else { return false };
+        let tenant = self.provisioning.tenant(id).await;
+        let now = self.clock.now();
+        tenant.is_ok_and(|it| it.is_some_and(|it| own.issuer.standing(&it, now) != Standing::Open))
+    }
+
+    /// Reads of the table what is not known yet.
+    async fn read(&self, queue: &mut Queue) -> Result<(), RevokeError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let now = self.clock.now();
+        if queue.all {
+            let tenants = self.provisioning.with_account().await?;
+            queue.all = false;
+            for tenant in &tenants {
+                let standing = own.issuer.standing(tenant, now);
+                queue.expect(tenant, standing);
+                if standing != Standing::Open {
+                    queue.closing.push_back((Instant::now(), tenant.id.clone()));
+                }
+            }
+        }
+        let some: Vec<TenantId> = queue.seen.iter().take(PUSHES_IN_A_ROW).cloned().collect();
+        for id in some {
+            match self.provisioning.tenant(&id).await? {
+                Some(tenant) => queue.expect(&tenant, own.issuer.standing(&tenant, now)),
+                None => drop(queue.ends.remove(&id)),
+            }
+            queue.seen.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Pushes accounts, as far as `step` says where tenants are over.
+    async fn push(
+        self: &Arc<Self>,
+        queue: &mut Queue,
+        ids: Vec<TenantId>,
+        step: fn(Standing) -> Standing,
+    ) {
+        let mut results = stream::iter(ids)
+            .map(|id| async move {
+                let result = self.push_one(&id, step).await;
+                (id, result)
+            })
+            .buffer_unordered(PUSHES_AT_ONCE);
+        while let Some((id, result)) = results.next().await {
+            match result {
+                Ok(pushed) => {
+                    queue.failed.remove(&id);
+                    let Some((tenant, standing)) = pushed else { continue };
+                    queue.expect(&tenant, standing);
+                    if matches!(standing, Standing::Closing(_)) {
+                        queue.closing.push_back((Instant::now() + CLOSED, id));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(tenant = %id, %error, "an account was not pushed; trying again");
+                    let times = queue.failed.get(&id).map_or(0, |(_, times)| *times);
+                    let pause = RETRY.saturating_mul(1 << times.min(6)).min(MAX_RETRY);
+                    queue.failed.insert(id, (Instant::now() + pause, times.saturating_add(1)));
+                }
+            }
+        }
+    }
+
+    /// What was pushed; `None` if the tenant is gone, or has no account of its own.
+    async fn push_one(
+        &self,
+        id: &TenantId,
+        step: fn(Standing) -> Standing,
+    ) -> Result<Option<(TenantRecord, Standing)>, RevokeError> {
+        let Some(own) = &self.own else { return Ok(None) };
+        let Some((tenant, account)) = self.own_account(id).await? else { return Ok(None) };
+        let standing = step(own.issuer.standing(&tenant, self.clock.now()));
+        own.delivery.refresh(&tenant, account, standing).await?;
+        Ok(Some((tenant, standing)))
+    }
+
+    async fn own_account(
+        &self,
+        id: &TenantId,
+    ) -> Result<Option<(TenantRecord, AccountId)>, RevokeError> {
+        let Some(tenant) = self.provisioning.tenant(id).await? else { return Ok(None) };
+        Ok(self.places.own(tenant.account).map(|account| (tenant, account)))
+    }
+
+    /// Closes who is still, or again, connected in accounts whose tenants are over.
+    async fn close_again(&self, queue: &mut Queue) {
+        let Some(own) = &self.own else { return };
+        let mut selection = Selection::default();
+        for _ in 0..CLOSED_AT_ONCE {
+            if !queue.has_closing() {
+                break;
+            }
+            let Some((_, id)) = queue.closing.pop_front() else { break };
+            let Ok(Some((tenant, account))) = self.own_account(&id).await else {
+                // Pushing says why, and tries again.
+                queue.closed.insert(id);
+                continue;
+            };
+            if own.issuer.standing(&tenant, self.clock.now()) != Standing::Open {
+                selection.add_account(account.as_str(), Duration::ZERO);
+            }
+            queue.closed.insert(id);
+        }
+        // A server that does not answer has not heard of the limit, either.
+        if let Err(error) = self.cluster.close(&selection, Instant::now()).await {
+            tracing::warn!(%error, "connections of tenants that are over may be left");
+        }
+    }
+}
+
+fn first(of: &mut BTreeSet<TenantId>, count: usize) -> Vec<TenantId> {
+    std::iter::from_fn(|| of.pop_first()).take(count).collect()
+}

@@ -1,0 +1,96 @@
+//! Clients whose connections are closed are told no error: of one on a connection that was admitted,
+//! nats-py and the C client make an end for good.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::choice::modes;
+use crate::harness::client::Login;
+use crate::harness::clients::{self, Language};
+use crate::harness::deployment::Deployment;
+use crate::within::changes::crowd::Held;
+
+/// nats-py at its defaults, which says what happens to its connection.
+struct Python {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Python {
+    /// Connects; `None` where there is no Python.
+    fn connect(url: &str, login: &Login) -> Option<Self> {
+        let Login::Password(user, password) = login else { unreachable!("a password") };
+        let mut command = clients::program(Language::Python, "staying")?;
+        command.args([url, user, password]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let said = BufReader::new(child.stdout.take().expect("its stdout"));
+        let mut python = Self { child, said };
+        python.says("connected");
+        Some(python)
+    }
+
+    /// Waits for a word; it may complain of what it finds when it comes back, and must not give up.
+    #[track_caller]
+    fn says(&mut self, word: &str) {
+        let mut heard = Vec::new();
+        loop {
+            let mut line = String::new();
+            let read = self.said.read_line(&mut line).expect("a line");
+            assert!(read > 0, "it ended before it was {word}: {heard:?}");
+            let event: Value = serde_json::from_str(&line).expect("json");
+            assert_ne!(event["event"], "closed", "before it was {word}: {heard:?}");
+            if event["event"] == word {
+                return;
+            }
+            heard.push(line);
+        }
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the end of connections, each without an error.
+#[track_caller]
+fn end_without_an_error<'a>(held: impl IntoIterator<Item = &'a mut Held>) {
+    for connection in held {
+        let said = connection.last_words();
+        assert!(!said.contains("-ERR"), "{said}");
+    }
+}
+
+#[test]
+fn who_is_suspended_is_told_no_error_and_comes_back() {
+    for mode in modes() {
+        let deployment = Deployment::start(mode);
+        let login = deployment.tenant_add("one", &["--memory", "1MB", "--storage", "16MB"]);
+        let python = Python::connect(&deployment.url(), &login);
+        for by_command in [true, false] {
+            let mut held: Vec<Held> =
+                std::iter::repeat_with(|| Held::connect(deployment.server.port(), &login))
+                    .take(8)
+                    .collect();
+            if by_command {
+                deployment.cli(&["tenant", "suspend", "one"]).success();
+            } else {
+                deployment.sql("UPDATE tenants SET status = 'suspended' WHERE id = 'one'");
+            }
+            end_without_an_error(&mut held);
+            if by_command {
+                deployment.cli(&["tenant", "resume", "one"]).success();
+            }
+        }
+        let Some(mut python) = python else { continue };
+        // It may have come back in between.
+        python.says("disconnected");
+        deployment.cli(&["tenant", "resume", "one"]).success();
+        python.says("reconnected");
+    }
+}
