@@ -188,7 +188,7 @@ pub async fn run(
     let parts = match keys {
         SigningKeys::Operator(keys, mode) => {
             let (cache, servers) = (cache.clone(), Arc::clone(&servers));
-            let system = system.clone();
+            let system = (system.clone(), cluster.clone());
             operator_mode(
                 config, mode, *keys, &store, cache, servers, system, &clock, &tasks, &stop,
             )

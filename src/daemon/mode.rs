@@ -17,6 +17,7 @@ use crate::mint::Mint;
 use crate::placement::{ConfigTargets, Placement};
 use crate::provision::account::{AccountIssuer, Notifications};
 use crate::provision::answers::Answers;
+use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
 use crate::provision::lookup;
 use crate::provision::revoke::{OwnAccounts, Places};
@@ -78,7 +79,7 @@ pub(super) async fn operator_mode(
     store: &Arc<dyn Store>,
     cache: Arc<Cached>,
     servers: Arc<Servers>,
-    system: Client,
+    (system, cluster): (Client, Cluster),
     clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -101,7 +102,7 @@ pub(super) async fn operator_mode(
             Arc::clone(&issuer),
             Arc::clone(&servers),
             Arc::clone(clock),
-            system.clone(),
+            (system.clone(), cluster),
             stop.clone(),
         )
         .await?,

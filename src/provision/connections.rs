@@ -6,6 +6,7 @@
 
 mod cluster;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,24 @@ impl Cluster {
             closed.merge(self.kick(found.ids).await);
         }
         Ok(closed)
+    }
+
+    /// Leaves at most so many connections in an account: closes the youngest.
+    pub(super) async fn shrink(&self, account: &str, most: u64) -> Result<(), ClusterError> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        for _ in 0..ROUNDS {
+            let (mut clients, _) = self.clients_in(account).await?;
+            if clients.len() <= most {
+                break;
+            }
+            clients.sort_by_key(|client| Reverse(client.age));
+            let beyond = clients.into_iter().skip(most).map(|client| {
+                let (user, host) = (client.user, client.host);
+                (client.id, Holder { account: account.to_owned(), user, host })
+            });
+            self.kick(beyond.collect()).await;
+        }
+        Ok(())
     }
 
     /// Closes one connection, if its server shows it to be `of`'s.

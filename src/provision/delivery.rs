@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::account::{AccountIssuer, Standing};
+use super::connections::Cluster;
 use super::servers::{Servers, SystemReply};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{self, AccountId, ServerId};
@@ -32,6 +33,10 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// How often those that are awaited are looked at: one may be found to be gone.
 const LOOK: Duration = Duration::from_millis(25);
+
+/// How long a login waits at most until there is room for a lower limit of connections. A server that
+/// does not answer for longer has yet to take the limit, too.
+const ROOM: Duration = Duration::from_millis(300);
 
 /// How many accounts are remembered as delivered; one that is forgotten is pushed again.
 const REMEMBERED: u64 = 500_000;
@@ -54,6 +59,12 @@ impl Delivered {
             && self.updated_at == tenant.updated_at
             && self.servers.contains(server)
     }
+
+    /// Whether servers have to count more connections than now.
+    fn admits_more_than(&self, connections: u64) -> bool {
+        self.standing == Standing::Open
+            && self.limits.connections.is_none_or(|before| before > connections)
+    }
 }
 
 /// Pushes account JWTs from a connection of the system account.
@@ -63,25 +74,36 @@ pub struct Delivery {
     servers: Arc<Servers>,
     clock: Arc<dyn Clock>,
     system: Client,
+    cluster: Cluster,
     acknowledgements: Acknowledgements,
     delivered: Cache<AccountId, Result<Delivered, AccountError>>,
     pushed: AtomicU64,
 }
 
 impl Delivery {
-    /// Subscribes to acknowledgements on `system` until `stop`.
+    /// Subscribes to acknowledgements on `system`, whose servers `cluster` asks, until `stop`.
     pub async fn start(
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
         servers: Arc<Servers>,
         clock: Arc<dyn Clock>,
-        system: Client,
+        (system, cluster): (Client, Cluster),
         stop: CancellationToken,
     ) -> Result<Self, SubscribeError> {
         let acknowledgements = Acknowledgements::start(&system, stop).await?;
         let delivered = Cache::builder().max_capacity(REMEMBERED).build();
         let pushed = AtomicU64::new(0);
-        Ok(Self { store, issuer, servers, clock, system, acknowledgements, delivered, pushed })
+        Ok(Self {
+            store,
+            issuer,
+            servers,
+            clock,
+            system,
+            cluster,
+            acknowledgements,
+            delivered,
+            pushed,
+        })
     }
 
     /// How many account JWTs it has pushed so far.
@@ -106,6 +128,9 @@ impl Delivery {
         account: AccountId,
         standing: Standing,
     ) -> Result<(), AccountError> {
+        if let Err(reason) = self.make_room(tenant, account, standing).await {
+            return Err(AccountError::Delivery { account, reason });
+        }
         let (delivered, silent) = self.push(tenant, account, standing, None).await?;
         self.delivered.insert(account, Ok(delivered)).await;
         if silent.is_empty() {
@@ -125,6 +150,11 @@ impl Delivery {
     ) -> Result<Delivered, AccountError> {
         let until = deadline.checked_sub(RESERVE).unwrap_or(deadline);
         let standing = self.issuer.standing(tenant, self.clock.now()).before_closing();
+        let room = until.min(Instant::now() + ROOM).into();
+        let made = self.make_room(tenant, account, standing);
+        if let Ok(Err(reason)) = tokio::time::timeout_at(room, made).await {
+            tracing::warn!(tenant = %tenant.id, reason, "clients may be closed with an error");
+        }
         let needed = Some((server, until));
         let (delivered, _) = self.push(tenant, account, standing, needed).await?;
         if delivered.servers.contains(&server) {
@@ -132,6 +162,29 @@ impl Delivery {
         }
         let reason = format!("server {server} did not acknowledge it in time");
         Err(AccountError::Delivery { account, reason })
+    }
+
+    /// Closes the youngest connections beyond a limit that servers do not know yet. They would close
+    /// them with an error, after which some clients never come back.
+    async fn make_room(
+        &self,
+        tenant: &TenantRecord,
+        account: AccountId,
+        standing: Standing,
+    ) -> Result<(), String> {
+        let (Standing::Open, Some(most)) = (standing, tenant.limits.connections) else {
+            return Ok(());
+        };
+        let falls = match self.delivered.get(&account).await {
+            Some(Ok(before)) => before.admits_more_than(most),
+            // Nobody is in an account that has just been made.
+            _ => tenant.account.is_some(),
+        };
+        if falls {
+            let closed = self.cluster.shrink(account.as_str(), most).await;
+            closed.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Who has acknowledged the account, and which servers have not. The one that is needed, if

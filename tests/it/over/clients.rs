@@ -3,13 +3,14 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::harness::choice::modes;
 use crate::harness::client::Login;
 use crate::harness::clients::{self, Language};
-use crate::harness::deployment::Deployment;
+use crate::harness::deployment::{Deployment, Mode};
 use crate::within::changes::crowd::Held;
 
 /// nats-py at its defaults, which says what happens to its connection.
@@ -93,4 +94,29 @@ fn who_is_suspended_is_told_no_error_and_comes_back() {
         deployment.cli(&["tenant", "resume", "one"]).success();
         python.says("reconnected");
     }
+}
+
+/// The youngest go, as many as there are too many; whoever comes while the limit falls does not have
+/// another one closed with an error.
+#[test]
+fn who_is_beyond_a_lower_limit_is_told_no_error_and_comes_back() {
+    let deployment = Deployment::start(Mode::Operator);
+    let login = deployment.tenant_add("one", &["--memory", "1MB", "--storage", "16MB"]);
+    let port = deployment.server.port();
+    let mut oldest: Vec<Held> = (0..2).map(|_| Held::connect(port, &login)).collect();
+    let mut others: Vec<Held> = (0..6).map(|_| Held::connect(port, &login)).collect();
+    let python = Python::connect(&deployment.url(), &login);
+    deployment.sql("UPDATE tenants SET max_connections = 2 WHERE id = 'one'");
+    let began = Instant::now();
+    let late: Vec<Result<Held, String>> =
+        std::iter::repeat_with(|| Held::try_connect(port, &login))
+            .take_while(|last| last.is_ok() && began.elapsed().as_secs() < 5)
+            .collect();
+    end_without_an_error(&mut others);
+    end_without_an_error(late.into_iter().flatten().collect::<Vec<_>>().iter_mut());
+    assert!(oldest.iter_mut().all(Held::is_alive), "the oldest stay");
+    let Some(mut python) = python else { return };
+    python.says("disconnected");
+    deployment.sql("UPDATE tenants SET max_connections = NULL WHERE id = 'one'");
+    python.says("reconnected");
 }
