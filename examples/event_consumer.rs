@@ -1,11 +1,15 @@
-//! A program behind BB that hears of every change of tenants and users: a durable consumer of BB's
-//! stream AUTH_EVENTS, which routes by type, acknowledges explicitly, tries again up to a limit and
-//! sets aside what fails for good. Handling is idempotent by the event's id: an event may come more
-//! than once.
+//! A program that hears of every change of tenants and users: it reads the durable consumer `events`
+//! of the stream AUTH_EVENTS, which the service makes, with the login that `init` writes for it. It
+//! routes by type, acknowledges explicitly, tries again up to a limit and sets aside what fails for
+//! good. Handling is idempotent by the event's id: an event may come more than once.
 //!
 //! ```text
-//! cargo run --example event_consumer -- nats://127.0.0.1:4222 DIR/keys/bb.creds FOLDER
+//! cargo run --example event_consumer -- nats://127.0.0.1:4222 DIR/keys/events.creds FOLDER [CONSUMER]
 //! ```
+//!
+//! The login may fetch, acknowledge and look at its consumers, and nothing else, so the client is told
+//! both where their API is and what its inboxes begin with. A pull that waits for more than two
+//! minutes needs heartbeats, as `messages()` has them.
 //!
 //! Here an event is handled by writing it to `FOLDER/<type>/<id>.json`, which fails while there is
 //! no such folder.
@@ -16,14 +20,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind, Message};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 const STREAM: &str = "AUTH_EVENTS";
-const CONSUMER: &str = "example-rust";
+const CONSUMER: &str = "events";
 const MAX_DELIVER: i64 = 5;
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -42,24 +46,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(url), Some(credentials), Some(folder)) = (args.next(), args.next(), args.next())
     else {
-        return Err("usage: event_consumer URL CREDENTIALS FOLDER".into());
+        return Err("usage: event_consumer URL CREDENTIALS FOLDER [CONSUMER]".into());
     };
+    let consumer = args.next().unwrap_or_else(|| CONSUMER.to_owned());
     // Operator mode has a creds file, config mode a seed.
     let options = if credentials.ends_with(".creds") {
         ConnectOptions::with_credentials_file(credentials).await?
     } else {
         ConnectOptions::with_nkey(std::fs::read_to_string(credentials)?.trim().to_owned())
     };
-    let client = options.name("event consumer").connect(url).await?;
-    let stream = jetstream::new(client).get_stream(STREAM).await?;
-    let config = pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: Duration::from_secs(30),
-        max_deliver: MAX_DELIVER,
-        ..pull::Config::default()
-    };
-    let mut messages = stream.get_or_create_consumer(CONSUMER, config).await?.messages().await?;
+    let options = options.name("event consumer").custom_inbox_prefix("_INBOX_events");
+    let context = jetstream::with_prefix(options.connect(url).await?, "JS.auth.API");
+    let consumer: PullConsumer = context.get_consumer_from_stream(consumer, STREAM).await?;
+    let mut messages = consumer.messages().await?;
     while let Some(message) = messages.next().await {
         settle(&message?, Path::new(&folder)).await.map_err(|error| error.to_string())?;
     }

@@ -57,7 +57,7 @@ pub struct Config {
     pub mode: Mode,
     /// `[tenants] isolation`: where a tenant's row names none.
     pub isolation: Isolation,
-    /// `[bb]` and `[events]`: what the streams of events may hold.
+    /// `[bb]` and `[events]`: what the streams of events may hold, and who reads the service's own.
     pub streams: Limits,
     /// `[events]`
     pub events: Events,
@@ -156,6 +156,8 @@ pub struct OperatorMode {
     pub bb_account: AccountId,
     /// The account USERS, which shared tenants are placed in.
     pub users_account: AccountId,
+    /// The account EVENTS, where the service's events are read; an older deployment has none.
+    pub events_account: Option<AccountId>,
     /// The account ANSWERS, which passes BB's requests to tenants' own accounts.
     pub answers_account: AccountId,
     /// Under which name notifications reach an own account.

@@ -52,7 +52,7 @@ use crate::protocol::envelope::Envelope;
 use crate::provision::connections::Cluster;
 use crate::provision::revoke::Revoker;
 use crate::provision::servers::Servers;
-use crate::provision::streams;
+use crate::provision::streams::{self, readers};
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::Store;
 use crate::store::cache::{CacheOptions, Cached};
@@ -73,7 +73,9 @@ pub enum DaemonError {
     #[error("[placement]: {0}")]
     Targets(#[from] TargetError),
     /// `[operator] users_account` names an account of the system.
-    #[error("[operator] users_account: {0} is one of SYS, AUTH and BB; name the account USERS")]
+    #[error(
+        "[operator] users_account: {0} is one of SYS, AUTH, BB and EVENTS; name the account USERS"
+    )]
     Users(AccountId),
     /// Password hashing could not be set up.
     #[error(transparent)]
@@ -179,6 +181,11 @@ pub async fn run(
     }
     for what in &found.unknown {
         tracing::warn!("who else is in AUTH is not known yet: {what}");
+    }
+    if let Some(exports) = &found.exports {
+        for fault in readers::judge(exports, &config.streams.events).faults() {
+            tracing::warn!("{fault}; {}", readers::REMEDY);
+        }
     }
     let isolated = Arc::new(AtomicBool::new(true));
     tasks.spawn(isolation.watch(Arc::clone(&isolated), stop.clone()));

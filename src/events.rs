@@ -1,10 +1,10 @@
 //! What the service tells others: CloudEvents of every change in the tenant table, of decisions and
 //! of closed connections, published to JetStream in the account AUTH, each to the subject that is
-//! its type. BB reads them from mirrors.
+//! its type. Others read them there with a login of their own.
 //!
 //! ```text
-//! tenants, users --trigger--> outbox --[changes]--> AUTH_EVENTS --mirror--> BB
-//! outcomes of requests, kicks --[decisions]-------> AUTH_DECISIONS --mirror--> BB
+//! tenants, users --trigger--> outbox --[changes]--> AUTH_EVENTS     --events-----> keys/events.*
+//! outcomes of requests, kicks --[decisions]-------> AUTH_DECISIONS  --decisions--> keys/events.*
 //! ```
 //!
 //! Changes are never lost: an event leaves the outbox only once the stream has acknowledged it, and

@@ -16,7 +16,7 @@ use crate::policy::Form;
 use crate::store::{Isolation, StoreError, TenantRecord};
 
 /// Names of accounts that no user is ever placed in.
-const FORBIDDEN: [&str; 5] = ["AUTH", "SYS", "$SYS", "$G", "BB"];
+const FORBIDDEN: [&str; 6] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS"];
 
 /// Why a tenant's account cannot be used right now, which is no fault of the client's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,7 +92,9 @@ pub struct ConfigTargets {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// It belongs to the system.
-    #[error("account {0} must not be a target: users are never placed in AUTH, SYS, BB or $G")]
+    #[error(
+        "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS or $G"
+    )]
     Forbidden(String),
     /// There is none.
     #[error("at least one shared target account is needed, such as USERS")]

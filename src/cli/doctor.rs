@@ -8,6 +8,7 @@ mod http;
 mod issuers;
 mod jetstream;
 mod policies;
+mod reader;
 mod rows;
 mod servers;
 mod table;
@@ -168,6 +169,7 @@ async fn check(config: &Config, findings: &mut Findings) {
             let found = servers::check(config, &keys, system, findings).await;
             websocket::check(config, &found, findings);
             jetstream::check(config, system, &found, table.as_ref(), findings).await;
+            reader::account(config, system, found.len(), findings).await;
         }
         None => findings.skip("servers", "not without the login to SYS"),
     }
@@ -176,7 +178,7 @@ async fn check(config: &Config, findings: &mut Findings) {
     match &auth {
         Some(auth) => {
             let alive = table.as_ref().map_or(0, |table| table.instances);
-            jetstream::events(auth, alive, findings).await;
+            jetstream::events(config, auth, alive, findings).await;
             callout::check(config, &keys, auth, system.as_ref(), alive, findings).await;
         }
         None => findings.skip("callout", "not without the login to AUTH"),

@@ -3,7 +3,7 @@
 
 mod central;
 mod cluster;
-mod operator;
+pub(super) mod operator;
 mod server;
 mod service;
 mod stage;

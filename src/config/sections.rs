@@ -16,13 +16,14 @@ use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::provision::streams::StreamLimits;
 use crate::provision::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
+use crate::provision::streams::readers;
 use crate::store::{Isolation, TenantId};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
 const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
 
 /// Accounts that no tenant may ever be placed in, by name.
-const RESERVED_ACCOUNTS: [&str; 5] = ["AUTH", "SYS", "$SYS", "$G", "BB"];
+const RESERVED_ACCOUNTS: [&str; 6] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS"];
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -113,11 +114,12 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     let response_signing = required("callout.response_signing");
     let operator_signing = required("operator.operator_signing");
     let user_signing = required("operator.user_signing");
+    let remedy = "write the account's public key, A...";
+    let id = |text: &str| text.parse::<AccountId>().map_err(|error| error.to_string());
+    let events_account = reader.parsed("operator.events_account", remedy, id);
     let mut account = |key: &str| {
-        reader.missing(key, "write the account's public key, A...");
-        reader.parsed(key, "write the account's public key, A...", |text| {
-            text.parse::<AccountId>().map_err(|error| error.to_string())
-        })
+        reader.missing(key, remedy);
+        reader.parsed(key, remedy, id)
     };
     let auth_account = account("callout.account");
     let bb_account = account("operator.bb_account");
@@ -141,6 +143,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         user_signing,
         bb_account: bb_account?,
         users_account: users_account?,
+        events_account,
         answers_account: answers_account?,
         notifications,
     })
@@ -256,7 +259,8 @@ pub(super) fn events(reader: &mut Reader) -> (Events, EventLimits) {
         })
         .unwrap_or(DecisionEvents::Queue);
     let queue = reader.count("events.queue", 10_000, 1..=1_000_000);
-    let mut limits = |of: &str, days: u64| EventStreamLimits {
+    let mut limits = |of: &str, days: u64, consumer: &str| EventStreamLimits {
+        consumers: consumers(reader, &format!("events.{of}_consumers"), consumer),
         bytes: reader.size(&format!("events.{of}_max_bytes"), 1 << 30, 1 << 20..=1 << 60),
         age: reader.duration(
             &format!("events.{of}_max_age"),
@@ -271,10 +275,26 @@ pub(super) fn events(reader: &mut Reader) -> (Events, EventLimits) {
         .ok()
         .filter(|count| *count > 0),
     };
-    let (changes, of_decisions) = (limits("changes", 90), limits("decisions", 7));
+    let (changes, of_decisions) =
+        (limits("changes", 90, readers::CHANGES), limits("decisions", 7, readers::DECISIONS));
     let replicas = u64::try_from(reader.count("events.replicas", 1, 1..=5)).unwrap_or(1);
     let limits = EventLimits { changes, decisions: of_decisions, replicas };
     (Events { source, decisions, queue }, limits)
+}
+
+/// Names of durable consumers.
+fn consumers(reader: &mut Reader, key: &str, default: &str) -> Vec<String> {
+    let names = reader.list(key).unwrap_or_else(|| vec![default.to_owned()]);
+    for (at, name) in names.iter().enumerate() {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let remedy = "name each once, with 1 to 32 of A-Z, a-z, 0-9, _ and -";
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(legal) {
+            reader.wrong(key, format!("`{name}` is no name of a consumer"), remedy);
+        } else if names.iter().take(at).any(|earlier| earlier == name) {
+            reader.wrong(key, format!("`{name}` is there twice"), remedy);
+        }
+    }
+    names
 }
 
 pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {

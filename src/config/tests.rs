@@ -38,6 +38,8 @@ fn defaults_in_operator_mode() {
     assert_eq!(config.callout.ttl, Duration::from_secs(900));
     assert_eq!(config.isolation, Isolation::Account);
     assert_eq!(config.cache.entries, 100_000);
+    let consumers = config.streams.events.consumers();
+    assert_eq!(consumers, [("AUTH_EVENTS", "events"), ("AUTH_DECISIONS", "decisions")]);
     assert_eq!((config.guessing.account_failures, config.guessing.source_failures), (10, 100));
     assert_eq!(config.http_listen.unwrap().to_string(), "127.0.0.1:9222");
     let Mode::Operator(mode) = config.mode else { panic!("operator mode") };
@@ -174,7 +176,7 @@ fn mistakes_in_the_environment_name_the_variable() {
 
 #[test]
 fn targets_are_never_reserved_accounts() {
-    for name in ["AUTH", "SYS", "$SYS", "$G", "BB", "sys", "", "a b"] {
+    for name in ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "sys", "", "a b"] {
         let text = format!("{CONFIG}[placement]\naccounts = [\"{name}\"]\n");
         assert!(load(&text, &[]).is_err(), "{name}");
         let text = format!("{CONFIG}[placement]\ndedicated = {{ \"{name}\" = \"42\" }}\n");
@@ -235,6 +237,17 @@ fn events_and_their_streams() {
     assert_eq!(config.events.decisions, DecisionEvents::BeforeGrant);
     assert_eq!(config.streams.events.changes.messages, Some(5));
     assert_eq!(config.streams.events.replicas, 3);
+    let text = CONFIG.to_owned()
+        + "[events]\nchanges_consumers = [\"events\", \"crm\"]\ndecisions_consumers = []\n";
+    let consumers = load(&text, &[]).unwrap().config.streams.events;
+    assert_eq!(consumers.consumers(), [("AUTH_EVENTS", "events"), ("AUTH_EVENTS", "crm")]);
+    for names in ["a.b", "*", ">", "", "a b", "$JS", &"x".repeat(33)] {
+        let text = format!("{CONFIG}[events]\nchanges_consumers = [{names:?}]\n");
+        let problems = load(&text, &[]).unwrap_err();
+        assert!(problems[0].contains("is no name of a consumer"), "{problems:#?}");
+    }
+    let text = CONFIG.to_owned() + "[events]\ndecisions_consumers = [\"a\", \"a\"]\n";
+    assert!(load(&text, &[]).unwrap_err()[0].contains("`a` is there twice"));
     // Younger events than the stream's duplicate window must not go.
     let text = CONFIG.to_owned()
         + "[events]\nsource = \"a b\"\ndecisions = \"later\"\ndecisions_max_age = \"5m\"\n";

@@ -7,6 +7,7 @@
 //! A service that runs is not stopped by what it finds: whoever manages to connect could then end
 //! all logins. It says so in the log at every look, and in `nats_callout_auth_isolated`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -88,7 +89,7 @@ pub enum Violation {
         /// What is wrong.
         problem: String,
     },
-    /// A consumer of the service's streams that is none of those that belong there.
+    /// A consumer of the service's streams that carries events away by itself.
     Consumer {
         /// The stream's name.
         stream: String,
@@ -169,13 +170,15 @@ impl fmt::Display for Violation {
 }
 
 /// What a look at AUTH showed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) violations: Vec<Violation>,
     /// Clients that are the service's own.
     pub(crate) own: usize,
     /// Clients of others that may just be waiting for the answer to their login.
     pub(crate) waiting: usize,
+    /// The subjects that AUTH offers to other accounts; `None` where that is not known.
+    pub(crate) exports: Option<BTreeSet<String>>,
     /// What could not be found out.
     pub(crate) unknown: Vec<String>,
 }
@@ -218,7 +221,7 @@ impl Isolation {
 
     /// Looks once.
     pub(crate) async fn look(&self) -> Report {
-        let mut report = Report { violations: Vec::new(), own: 0, waiting: 0, unknown: Vec::new() };
+        let mut report = Report::default();
         // A connection keeps the permissions that it was given, and a server logs every refusal.
         let connection = self.connects();
         if self.denied_on.load(Relaxed) != connection {
@@ -282,9 +285,11 @@ impl Isolation {
         }
         let exported: Vec<String> = occupants
             .exports
-            .into_iter()
+            .iter()
             .filter(|it| it.parse::<Pattern>().is_ok_and(|it| it.matches(CALLOUT_SUBJECT)))
+            .cloned()
             .collect();
+        report.exports = occupants.silent.is_empty().then_some(occupants.exports);
         if !exported.is_empty() {
             report.violations.push(Violation::Exported(exported));
         }
@@ -324,7 +329,7 @@ fn judge_stream((name, kept): (String, Kept)) -> Vec<Violation> {
         let problem = format!("is another than the service makes; it {}", kept.what_it_does());
         found.push(Violation::Stream { name: name.clone(), problem });
     }
-    let foreign = kept.consumers.into_iter().filter(|(_, consumer)| !events::is_mirrors(consumer));
+    let foreign = kept.consumers.into_iter().filter(|(_, consumer)| !events::is_harmless(consumer));
     found.extend(foreign.map(|(consumer, settings)| Violation::Consumer {
         stream: name.clone(),
         name: consumer,

@@ -157,7 +157,8 @@ pub(crate) fn account_issuer(
 /// The accounts that no tenant's user is ever in.
 fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
     let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-    Ok(vec![sys, mode.auth_account, mode.bb_account, mode.answers_account])
+    let others = [mode.auth_account, mode.bb_account, mode.answers_account];
+    Ok(others.into_iter().chain(mode.events_account).chain([sys]).collect())
 }
 
 /// Where connections of tenants' users may be.

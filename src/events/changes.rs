@@ -32,7 +32,7 @@ use crate::store::{Outbox, OutboxEvent, StoreError};
 /// How often the outbox is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How often the streams are looked at: BB can do away with its mirror.
+/// How often the streams and their consumers are looked at: a reader hears nothing without them.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Events read at once, at most, and how much fewer after a read that failed: four of them, and one

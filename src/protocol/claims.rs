@@ -91,6 +91,9 @@ pub struct UserBody {
     /// Whether the JWT alone admits, with no signature over the server's nonce.
     #[serde(default, skip_serializing_if = "is_false")]
     pub bearer_token: bool,
+    /// How the user may be connected (`STANDARD`, `WEBSOCKET`, ...); none is in every way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_connection_types: Vec<String>,
     /// The account's identity, where a signing key issued the JWT.
     #[serde(default, deserialize_with = "key_or_empty", skip_serializing_if = "Option::is_none")]
     pub issuer_account: Option<AccountId>,
@@ -106,6 +109,7 @@ impl UserBody {
             data: NO_LIMIT,
             payload: NO_LIMIT,
             bearer_token: false,
+            allowed_connection_types: Vec::new(),
             issuer_account: None,
         }
     }

@@ -55,7 +55,7 @@ impl Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The account is the system's own.
-    #[error("{0} is one of SYS, AUTH, BB and USERS; correct the table tenant_accounts")]
+    #[error("{0} is one of SYS, AUTH, BB, EVENTS and USERS; correct the table tenant_accounts")]
     Reserved(AccountId),
     /// Signing failed.
     #[error(transparent)]
@@ -71,7 +71,7 @@ pub struct AccountIssuer {
     pub user_signing: Vec<AccountId>,
     /// The BB account.
     pub bb: AccountId,
-    /// The accounts of the system (SYS, AUTH, BB, USERS), of which no JWT is ever made here,
+    /// The accounts of the system (SYS, AUTH, BB, EVENTS, USERS), of which no JWT is ever made here,
     /// whatever the tenant table says.
     pub reserved: Vec<AccountId>,
     /// How notifications are named.

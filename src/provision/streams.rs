@@ -1,11 +1,12 @@
-//! The streams and the consumer through which BB reads the tenants' events, those of the service's
-//! own events in AUTH, and their mirrors in BB: there before the service is ready, kept at the
-//! configured limits, and never emptied or deleted.
+//! The streams and the consumer through which BB reads the tenants' events, and those of the
+//! service's own events in AUTH: there before the service is ready, kept at the configured limits,
+//! and never emptied or deleted.
 //!
 //! BB's own login may not make or change those in BB, so the service does, from its connection in
 //! AUTH: BB exports to AUTH the few requests of its JetStream API that this takes.
 
 pub mod events;
+pub mod readers;
 
 use std::time::Duration;
 
@@ -40,9 +41,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Every so many failed attempts the log says so again.
 const ATTEMPTS_PER_LINE: u32 = 40;
-
-/// A mirror is that many events behind only if something is wrong.
-const MIRROR_LAG: u64 = 10_000;
 
 /// JetStream's codes for what is not there, and for what another instance has just made.
 const STREAM_NOT_FOUND: u64 = 10_059;
@@ -92,12 +90,17 @@ pub enum StreamsError {
         /// JetStream's code.
         code: u64,
     },
-    /// The consumer is another than BB has to have, which cannot be changed in place.
+    /// A consumer is another than there has to be, which cannot be changed in place.
     #[error(
-        "the consumer {PROCESS_EVENTS} of {RECEIVED_EVENTS} has {0}; delete it, so that it is made \
-         anew as a pull consumer with explicit acknowledgements"
+        "the consumer {target} has {what}; delete it, so that it is made anew as a pull consumer with \
+         explicit acknowledgements"
     )]
-    OtherConsumer(String),
+    OtherConsumer {
+        /// The stream, a dot, the consumer.
+        target: String,
+        /// What it has.
+        what: String,
+    },
 }
 
 /// What all the streams may hold.
@@ -117,7 +120,14 @@ struct Stream {
     settings: Map<String, Value>,
 }
 
-/// Makes sure of the streams and the consumer, trying until it works; `false` if `shutdown` came
+/// A durable pull consumer with explicit acknowledgements that has to be there, likewise.
+struct Consumer<'a> {
+    api: &'static str,
+    stream: &'static str,
+    name: &'a str,
+}
+
+/// Makes sure of the streams and their consumers, trying until it works; `false` if `shutdown` came
 /// first.
 pub async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationToken) -> bool {
     let mut attempts = 0;
@@ -151,43 +161,33 @@ async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsErro
     for stream in own.into_iter().chain(tenants(&limits.bb)) {
         ensure_stream(client, stream).await?;
     }
-    ensure_consumer(client).await
+    let own = limits.events.consumers().into_iter();
+    let own = own.map(|(stream, name)| Consumer { api: AUTH, stream, name });
+    let bb = Consumer { api: BB, stream: RECEIVED_EVENTS, name: PROCESS_EVENTS };
+    for consumer in own.chain([bb]) {
+        ensure_consumer(client, consumer).await?;
+    }
+    Ok(())
 }
 
-/// What is missing or in arrears of the service's own event streams and their mirrors, in words.
-pub async fn faults(client: &Client) -> Vec<String> {
+/// What is missing of the service's own event streams and their consumers, in words.
+pub async fn faults(client: &Client, limits: &EventLimits) -> Vec<String> {
     let mut faults = Vec::new();
-    for name in [events::AUTH_EVENTS, events::AUTH_DECISIONS] {
-        // The mirror first: what comes in between must not look like a fault.
-        if let Ok(mirror) = last_sequence(client, BB, name).await
-            && let Ok(origin) = last_sequence(client, AUTH, name).await
-            && mirror > origin
-        {
-            faults.push(format!(
-                "the stream {name} in AUTH ends at {origin}, before its mirror in BB, at {mirror}, \
-                 which takes nothing until then: delete the mirror, and it is made again"
-            ));
+    for Stream { api, name, .. } in events::streams(limits) {
+        match request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await {
+            Ok(_) => {}
+            Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {
+                faults.push(format!("AUTH has no stream {name}"));
+            }
+            Err(error) => faults.push(error.to_string()),
         }
     }
-    for (api, name) in events::PLACES {
-        let place = account(api);
-        let info = request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await;
-        match info {
-            Ok(info) => {
-                if api == BB && info.pointer("/config/mirror").is_none() {
-                    faults.push(format!("the stream {name} in {place} is no mirror: delete it"));
-                }
-                let mirror = |key: &str| info.pointer(&format!("/mirror/{key}"));
-                if let Some(error) = mirror("error/description").and_then(Value::as_str) {
-                    faults.push(format!("the mirror {name} in {place}: {error}"));
-                }
-                let lag = mirror("lag").and_then(Value::as_u64).unwrap_or_default();
-                if lag > MIRROR_LAG {
-                    faults.push(format!("the mirror {name} in {place} lacks {lag} events"));
-                }
-            }
-            Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {
-                faults.push(format!("{place} has no stream {name}"));
+    for (stream, name) in limits.consumers() {
+        let consumer = Consumer { api: AUTH, stream, name };
+        match consumer_info(client, &consumer).await {
+            Ok(_) | Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => {}
+            Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND, .. }) => {
+                faults.push(format!("the stream {stream} in AUTH has no consumer {name}"));
             }
             Err(error) => faults.push(error.to_string()),
         }
@@ -267,11 +267,6 @@ async fn create_stream(client: &Client, stream: Stream) -> Result<(), StreamsErr
     config.insert("name".to_owned(), name.into());
     config.insert("storage".to_owned(), "file".into());
     config.insert("retention".to_owned(), "limits".into());
-    if api == AUTH {
-        // Made anew, it goes on behind what its mirror has: below that the mirror takes nothing.
-        let mirrored = last_sequence(client, BB, name).await?;
-        config.insert("first_seq".to_owned(), (mirrored + 1).into());
-    }
     let subject = format!("{api}.STREAM.CREATE.{name}");
     match request(client, &subject, &Value::Object(config)).await {
         Ok(_) => {
@@ -284,50 +279,43 @@ async fn create_stream(client: &Client, stream: Stream) -> Result<(), StreamsErr
     }
 }
 
-/// The number of the last message that a stream has had; 0 where there is none.
-async fn last_sequence(client: &Client, api: &str, name: &str) -> Result<u64, StreamsError> {
-    match request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await {
-        Ok(info) => Ok(info.pointer("/state/last_seq").and_then(Value::as_u64).unwrap_or_default()),
-        Err(StreamsError::Refused { code: STREAM_NOT_FOUND, .. }) => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
 /// The account behind an API, for the log.
 fn account(api: &str) -> &'static str {
     if api == BB { "BB" } else { "AUTH" }
 }
 
-async fn ensure_consumer(client: &Client) -> Result<(), StreamsError> {
-    let target = format!("{RECEIVED_EVENTS}.{PROCESS_EVENTS}");
-    let info = request(client, &format!("{BB}.CONSUMER.INFO.{target}"), &json!({})).await;
-    match info {
-        Ok(info) => {
-            let setting = |key: &str| info.pointer(&format!("/config/{key}"));
-            if let Some(subject) = setting("deliver_subject") {
-                return Err(StreamsError::OtherConsumer(format!("the deliver subject {subject}")));
-            }
-            match setting("ack_policy").and_then(Value::as_str) {
-                Some("explicit") => Ok(()),
-                other => Err(StreamsError::OtherConsumer(format!("the ack policy {other:?}"))),
-            }
-        }
-        Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND, .. }) => {
-            let body = json!({
-                "stream_name": RECEIVED_EVENTS,
-                "config": {
-                    "name": PROCESS_EVENTS,
-                    "durable_name": PROCESS_EVENTS,
-                    "ack_policy": "explicit",
-                    "deliver_policy": "all",
-                },
-            });
-            request(client, &format!("{BB}.CONSUMER.CREATE.{target}"), &body).await?;
-            tracing::info!(consumer = PROCESS_EVENTS, "made a consumer of BB");
-            Ok(())
-        }
-        Err(error) => Err(error),
+async fn ensure_consumer(client: &Client, consumer: Consumer<'_>) -> Result<(), StreamsError> {
+    match consumer_info(client, &consumer).await {
+        Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND, .. }) => {}
+        other => return other,
     }
+    let Consumer { api, stream, name } = consumer;
+    let body = json!({
+        "stream_name": stream,
+        "config": {
+            "name": name,
+            "durable_name": name,
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+        },
+    });
+    request(client, &format!("{api}.CONSUMER.CREATE.{stream}.{name}"), &body).await?;
+    tracing::info!(stream, consumer = name, account = account(api), "made a consumer");
+    Ok(())
+}
+
+/// Whether the consumer is there, and what it has to be.
+async fn consumer_info(client: &Client, consumer: &Consumer<'_>) -> Result<(), StreamsError> {
+    let target = format!("{}.{}", consumer.stream, consumer.name);
+    let subject = format!("{}.CONSUMER.INFO.{target}", consumer.api);
+    let info = request(client, &subject, &json!({})).await?;
+    let setting = |key: &str| info.pointer(&format!("/config/{key}"));
+    let what = match (setting("deliver_subject"), setting("ack_policy").and_then(Value::as_str)) {
+        (Some(subject), _) => format!("the deliver subject {subject}"),
+        (None, Some("explicit")) => return Ok(()),
+        (None, other) => format!("the ack policy {other:?}"),
+    };
+    Err(StreamsError::OtherConsumer { target, what })
 }
 
 async fn request(client: &Client, subject: &str, body: &Value) -> Result<Value, StreamsError> {

@@ -17,7 +17,7 @@ use nats_callout::authn::token::Token;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
-use crate::events::{login, stored};
+use crate::events::{CONSUMERS, login, read, stored};
 use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::issuer::{seconds_from_now, sign_with_secret};
@@ -53,16 +53,18 @@ impl Watch {
         self.see(&format!("stderr of {place}"), output.stderr.clone());
     }
 
-    /// Looks at both streams of events and their mirrors, once there is something in each.
+    /// Looks at both streams of events, and what their reader is given, once there is something in each.
     async fn see_events(&self, init: &Initialised, mode: Mode) {
-        for account in ["auth", "bb"] {
-            let of = login(init, mode, account).await;
-            for stream in ["AUTH_EVENTS", "AUTH_DECISIONS"] {
-                let events = eventually_async("events", || async {
-                    Some(stored(&of, stream).await).filter(|events| !events.is_empty())
-                });
-                self.see(&format!("{stream} of {account}"), format!("{:?}", events.await));
-            }
+        let auth = login(init, mode, "auth").await;
+        let reader = login(init, mode, "events").await;
+        for (stream, _) in CONSUMERS {
+            let events = eventually_async("events", || async {
+                Some(stored(&auth, stream).await).filter(|events| !events.is_empty())
+            });
+            let events = events.await;
+            self.see(stream, format!("{events:?}"));
+            let given = read(&reader, stream, events.len()).await;
+            self.see(&format!("{stream} as it is read"), format!("{given:?}"));
         }
     }
 

@@ -1,5 +1,5 @@
 //! What the service tells others: every change of the tenant table, whoever made it and however,
-//! exactly once in the stream of AUTH and in BB's mirror; decisions and closed connections.
+//! exactly once in the stream of AUTH and for its reader; decisions and closed connections.
 
 mod attacks;
 mod changes;
@@ -10,7 +10,8 @@ mod poison;
 
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::{ConnectOptions, Message};
 use data_encoding::BASE64;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -19,8 +20,13 @@ use crate::harness::client::{self, Connected};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::{PATIENCE, eventually_async};
 
-/// One of the logins that `init` wrote: `auth` or `bb`.
+/// One of the logins that `init` wrote: `auth`, `bb` or `events`.
 pub(crate) async fn login(init: &Initialised, mode: Mode, name: &str) -> Connected {
+    login_at(&format!("nats://127.0.0.1:{}", init.port), init, mode, name).await
+}
+
+/// [`login`] at this server.
+pub(crate) async fn login_at(url: &str, init: &Initialised, mode: Mode, name: &str) -> Connected {
     let keys = init.dir().join("keys");
     let read = |file: String| {
         std::fs::read_to_string(keys.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -31,8 +37,42 @@ pub(crate) async fn login(init: &Initialised, mode: Mode, name: &str) -> Connect
         }
         Mode::Config => ConnectOptions::with_nkey(read(format!("{name}.nk")).trim().to_owned()),
     };
-    let url = format!("nats://127.0.0.1:{}", init.port);
-    client::connect_with(&url, options, "_INBOX").await.expect("logs in")
+    let inbox = if name == "events" { "_INBOX_events" } else { "_INBOX" };
+    client::connect_with(url, options, inbox).await.expect("logs in")
+}
+
+/// The consumers of a new deployment, by their streams.
+pub(crate) const CONSUMERS: [(&str, &str); 2] =
+    [("AUTH_EVENTS", "events"), ("AUTH_DECISIONS", "decisions")];
+
+/// The next events that the login `events` fetches of a stream; each is acknowledged.
+pub(crate) async fn read(reader: &Connected, stream: &str, count: usize) -> Vec<Value> {
+    let (_, consumer) = CONSUMERS.into_iter().find(|it| it.0 == stream).expect("its consumer");
+    let context = jetstream::with_prefix(reader.client.clone(), "JS.auth.API");
+    let consumer: PullConsumer =
+        context.get_consumer_from_stream(consumer, stream).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    let mut events = Vec::new();
+    while events.len() < count {
+        let message = tokio::time::timeout(PATIENCE, messages.next())
+            .await
+            .unwrap_or_else(|_| panic!("{stream}: {} events, not {count}", events.len()))
+            .expect("the connection is open")
+            .expect("an event");
+        message.double_ack().await.expect("is acknowledged");
+        events.push(serde_json::from_slice(&message.payload).expect("json"));
+    }
+    events
+}
+
+/// The next event of a consumer, by the subject that it is asked for on; it is not acknowledged.
+async fn pull(by: &Connected, next: &str) -> Message {
+    let inbox = by.client.new_inbox();
+    let mut events = by.client.subscribe(inbox.clone()).await.expect("subscribes");
+    let (next, body) = (next.to_owned(), r#"{"batch":1,"expires":30000000000}"#);
+    by.client.publish_with_reply(next, inbox, body.into()).await.expect("is sent");
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event");
+    event.expect("the connection is open")
 }
 
 /// A stored event.
@@ -91,15 +131,6 @@ pub(crate) async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
 
 /// Waits until a stream holds so many events, and gives them.
 pub(crate) async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
-    holds_within(PATIENCE, of, stream, count).await
-}
-
-async fn holds_within(
-    patience: Duration,
-    of: &Connected,
-    stream: &str,
-    count: usize,
-) -> Vec<Stored> {
     let start = std::time::Instant::now();
     loop {
         let messages = state(of, stream).await["messages"].as_u64().expect("a count");
@@ -109,7 +140,7 @@ async fn holds_within(
             assert_eq!(found.len(), count, "{stream}: {lines:#?}");
             return found;
         }
-        assert!(start.elapsed() < patience, "{stream}: {messages} events, not {count}");
+        assert!(start.elapsed() < PATIENCE, "{stream}: {messages} events, not {count}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

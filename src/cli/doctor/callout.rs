@@ -7,8 +7,8 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use futures_util::StreamExt as _;
 
 use super::super::system::{self, Expect};
-use super::Findings;
 use super::files::Keys;
+use super::{Findings, reader};
 use crate::causes::chain;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
@@ -228,6 +228,9 @@ async fn isolation(
             report.own
         );
         findings.ok(ISOLATION, what);
+    }
+    if let Some(exports) = &report.exports {
+        reader::offered(config, exports, findings);
     }
     Ok(())
 }

@@ -50,11 +50,11 @@ pub(super) async fn check(
     ceiling(config, servers, own, table, findings);
 }
 
-/// The streams of the service's own events, which it makes before it is ready.
-pub(super) async fn events(auth: &Watched, alive: usize, findings: &mut Findings) {
-    let faults = streams::faults(&auth.client).await;
+/// The streams of the service's own events and their consumers, which it makes before it is ready.
+pub(super) async fn events(config: &Config, auth: &Watched, alive: usize, findings: &mut Findings) {
+    let faults = streams::faults(&auth.client, &config.streams.events).await;
     if faults.is_empty() {
-        return findings.ok(EVENTS, "the streams are in AUTH, and their mirrors in BB keep up");
+        return findings.ok(EVENTS, "the streams and their consumers are in AUTH");
     }
     let what = faults.join("; ");
     if alive == 0 {

@@ -191,7 +191,7 @@ fn operator_keys(
 }
 
 /// The account's JWT on every server that keeps it.
-async fn look_up(
+pub(super) async fn look_up(
     system: &Watched,
     account: &AccountId,
     expect: Expect,

@@ -1,5 +1,5 @@
-//! Config mode: the logins of AUTH, SYS and BB, and the configuration with its accounts and the
-//! `auth_callout` block.
+//! Config mode: the logins of AUTH, SYS, BB and EVENTS, and the configuration with its accounts and
+//! the `auth_callout` block.
 
 use super::cluster::{nodes, replicas};
 use super::server::{head, quote};
@@ -7,13 +7,15 @@ use super::stage::Stage;
 use super::topology::{Account, Share, bb_permissions};
 use super::{Deployment, service};
 use crate::keys::{KeyKind, SigningKey, XKey};
-use crate::protocol::claims::ExportType;
+use crate::protocol::claims::{ExportType, Permissions};
+use crate::provision::streams::readers;
 
 /// Writes everything that config mode needs.
 pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()> {
     let auth = key(stage, "auth", KeyKind::User)?;
     let sys = key(stage, "sys", KeyKind::User)?;
     let bb = key(stage, "bb", KeyKind::User)?;
+    let events = key(stage, "events", KeyKind::User)?;
     let issuer = key(stage, "issuer", KeyKind::Account)?;
     let (xkey, seed) = XKey::generate()?;
     stage.file("keys/xkey.nk", &format!("{}\n", *seed))?;
@@ -24,6 +26,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
             Account::Auth => Some(auth.public_key()),
             Account::Sys => Some(sys.public_key()),
             Account::Bb => Some(bb.public_key()),
+            Account::Events => Some(events.public_key()),
             Account::Users | Account::Answers => None,
         };
         accounts.push_str(&block(account, account.share(replicas(deployment)), user));
@@ -32,6 +35,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
         "\n\
          # SYS: server events and requests. AUTH: nats-callout alone, which sees passwords.\n\
          # BB: the application behind the tenants. USERS: the tenants, kept apart by permissions.\n\
+         # EVENTS: where the service's events are read, without JetStream and leaf nodes of its own.\n\
          accounts {{\n{accounts}}}\n\
          system_account: SYS\n\
          \n\
@@ -43,7 +47,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
              timeout: 2\n    \
              auth_callout {{\n        \
                  issuer: {issuer}\n        \
-                 auth_users: [ {auth}, {sys}, {bb} ]\n        \
+                 auth_users: [ {auth}, {sys}, {bb}, {events} ]\n        \
                  account: AUTH\n        \
                  xkey: {xkey}\n    \
              }}\n\
@@ -52,6 +56,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
         auth = auth.public_key(),
         sys = sys.public_key(),
         bb = bb.public_key(),
+        events = events.public_key(),
         xkey = xkey.public_key(),
     );
     for node in nodes(deployment)? {
@@ -74,9 +79,13 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
             share.memory, share.storage
         ));
     }
+    if !account.has_leaf_nodes() {
+        text.push_str("        limits { max_leafnodes: 0 }\n");
+    }
     if let Some(nkey) = user {
         match account {
             Account::Bb => text.push_str(&bb_user(nkey)),
+            Account::Events => text.push_str(&reader(nkey)),
             _ => text.push_str(&format!("        users: [ {{ nkey: {nkey} }} ]\n")),
         }
     }
@@ -85,7 +94,8 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
         .iter()
         .map(|offer| {
             let to = offer.to.map(|to| format!(", accounts: [{}]", to.name())).unwrap_or_default();
-            format!("{{ {}: {}{to} }}", word(offer.kind), quote(&offer.subject))
+            let answers = if offer.many_answers { ", response_type: stream" } else { "" };
+            format!("{{ {}: {}{answers}{to} }}", word(offer.kind), quote(&offer.subject))
         })
         .collect();
     let imports: Vec<String> = account
@@ -117,7 +127,20 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
 }
 
 fn bb_user(nkey: &str) -> String {
-    let permissions = bb_permissions();
+    let Permissions { publish, subscribe, .. } = bb_permissions();
+    user(nkey, "", "deny", [&publish.deny, &subscribe.deny])
+}
+
+fn reader(nkey: &str) -> String {
+    let requests = readers::requests(&readers::NEW);
+    let Permissions { publish, subscribe, .. } = readers::permissions(&requests);
+    let connections = readers::CONNECTIONS.join(", ");
+    let connections = format!(", allowed_connection_types: [ {connections} ]");
+    user(nkey, &connections, "allow", [&publish.allow, &subscribe.allow])
+}
+
+/// A user who may, or may not, publish and subscribe these.
+fn user(nkey: &str, more: &str, how: &str, [publish, subscribe]: [&[String]; 2]) -> String {
     let list = |subjects: &[String]| {
         subjects
             .iter()
@@ -126,13 +149,13 @@ fn bb_user(nkey: &str) -> String {
     };
     format!(
         "        users: [\n            \
-             {{ nkey: {nkey}, permissions: {{\n                \
-                 publish: {{ deny: [\n{}                ] }}\n                \
-                 subscribe: {{ deny: [\n{}                ] }}\n            \
+             {{ nkey: {nkey}{more}, permissions: {{\n                \
+                 publish: {{ {how}: [\n{}                ] }}\n                \
+                 subscribe: {{ {how}: [\n{}                ] }}\n            \
              }} }}\n        \
          ]\n",
-        list(&permissions.publish.deny),
-        list(&permissions.subscribe.deny),
+        list(publish),
+        list(subscribe),
     )
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use super::cluster::{nodes, replicas};
 use super::server::{head, quote_path};
 use super::stage::Stage;
-use super::topology::{Account, Share, bb_permissions};
+use super::topology::{Account, bb_permissions};
 use super::{Deployment, service};
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
@@ -15,6 +15,7 @@ use crate::protocol::claims::{
     Permission, Permissions, UserBody,
 };
 use crate::protocol::jwt::Claims;
+use crate::provision::streams::readers::{self, Request};
 
 /// The identities of the accounts, whose seeds go to `keys/offline`.
 struct Accounts {
@@ -22,6 +23,7 @@ struct Accounts {
     auth: SigningKey,
     bb: SigningKey,
     users: SigningKey,
+    events: SigningKey,
     answers: SigningKey,
 }
 
@@ -32,6 +34,7 @@ impl Accounts {
             Account::Auth => &self.auth,
             Account::Bb => &self.bb,
             Account::Users => &self.users,
+            Account::Events => &self.events,
             Account::Answers => &self.answers,
         }
     }
@@ -59,6 +62,7 @@ pub(super) fn write(
         auth: identity(stage, "auth", KeyKind::Account)?,
         bb: identity(stage, "bb", KeyKind::Account)?,
         users: identity(stage, "users", KeyKind::Account)?,
+        events: identity(stage, "events", KeyKind::Account)?,
         answers: identity(stage, "answers", KeyKind::Account)?,
     };
     let operator_signing: Pair<OperatorId> =
@@ -69,9 +73,12 @@ pub(super) fn write(
     let (xkey, xkey_seed) = XKey::generate()?;
     stage.file("keys/xkey.nk", &format!("{}\n", *xkey_seed))?;
 
-    let service_user = login(stage, "auth", &accounts.auth, Permissions::default(), now)?;
-    login(stage, "sys", &accounts.sys, Permissions::default(), now)?;
-    login(stage, "bb", &accounts.bb, bb_permissions(), now)?;
+    let anything = || UserBody::new(Permissions::default());
+    let service_user = login(stage, "auth", &accounts.auth, anything(), now)?;
+    login(stage, "sys", &accounts.sys, anything(), now)?;
+    login(stage, "bb", &accounts.bb, UserBody::new(bb_permissions()), now)?;
+    let reader = reader(&readers::requests(&readers::NEW));
+    login(stage, "events", &accounts.events, reader, now)?;
 
     let operator_jwt = Claims {
         issued_at: now,
@@ -88,14 +95,14 @@ pub(super) fn write(
 
     let mut preload = String::new();
     for account in Account::OPERATOR {
-        let mut body = account_body(account, account.share(replicas(deployment)), &accounts)?;
+        let mut body = account_body(account, replicas(deployment), &accounts)?;
         match account {
             Account::Auth => {
                 body.signing_keys = response_signing.public.to_vec();
                 body.authorization = authorization(service_user, *xkey.public_key());
             }
             Account::Users => body.signing_keys = user_signing.public.to_vec(),
-            Account::Sys | Account::Bb | Account::Answers => {}
+            Account::Sys | Account::Bb | Account::Events | Account::Answers => {}
         }
         let id = accounts.id(account)?;
         let token = Claims {
@@ -119,16 +126,7 @@ pub(super) fn write(
     for node in nodes(deployment)? {
         stage.file(&node.file, &(head(deployment, &node, "2.11.2") + &rest))?;
     }
-    stage.file(
-        "nats-callout.toml",
-        &service::operator(
-            deployment,
-            &accounts.id(Account::Auth)?,
-            &accounts.id(Account::Bb)?,
-            &accounts.id(Account::Users)?,
-            &accounts.id(Account::Answers)?,
-        ),
-    )
+    stage.file("nats-callout.toml", &service::operator(deployment, |account| accounts.id(account))?)
 }
 
 fn identity(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<SigningKey> {
@@ -155,30 +153,48 @@ fn login(
     stage: &Stage,
     name: &str,
     account: &SigningKey,
-    permissions: Permissions,
+    body: UserBody,
     now: UnixSeconds,
 ) -> anyhow::Result<UserNkey> {
     let (user, seed) = SigningKey::generate(KeyKind::User)?;
-    let body = UserBody::new(permissions);
-    let token =
-        user_claims(&format!("nats-callout-{name}"), &user, body, now).encode_now(account)?;
-    let creds = format!(
-        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
-         ************************* IMPORTANT *************************\n\
-         The seed below proves the identity of the user: keep it secret.\n\n\
-         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n\n\
-         *************************************************************\n",
-        *seed
-    );
+    let creds = creds(name, (&user, &seed), account, body, now)?;
     stage.file(&format!("keys/{name}.creds"), &creds)?;
     user.public().context("a key that was just made is unusable")
 }
 
+/// What the login of the events' reader holds.
+pub(in crate::cli) fn reader(requests: &[Request]) -> UserBody {
+    UserBody {
+        allowed_connection_types: readers::CONNECTIONS.map(str::to_owned).to_vec(),
+        ..UserBody::new(readers::permissions(requests))
+    }
+}
+
+/// The text of a creds file.
+pub(in crate::cli) fn creds(
+    name: &str,
+    (user, seed): (&SigningKey, &str),
+    account: &SigningKey,
+    body: UserBody,
+    now: UnixSeconds,
+) -> anyhow::Result<String> {
+    let claims = user_claims(&format!("nats-callout-{name}"), user, body, now);
+    let token = claims.encode_now(account)?;
+    Ok(format!(
+        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+         ************************* IMPORTANT *************************\n\
+         The seed below proves the identity of the user: keep it secret.\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n\n\
+         *************************************************************\n"
+    ))
+}
+
 fn account_body(
     account: Account,
-    share: Share,
+    replicas: usize,
     accounts: &Accounts,
 ) -> anyhow::Result<AccountBody> {
+    let share = account.share(replicas);
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let many = if share.storage > 0 { NO_LIMIT } else { 0 };
     // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
@@ -188,7 +204,7 @@ fn account_body(
         subject: offer.subject,
         kind: offer.kind,
         token_req: false,
-        response_type: None,
+        response_type: offer.many_answers.then(|| "Stream".to_owned()),
     });
     let imports = account.takes().into_iter().map(|take| {
         Ok(Import {
@@ -207,6 +223,7 @@ fn account_body(
             disk_storage: bytes(share.storage),
             streams: many,
             consumer: many,
+            leaf: if account.has_leaf_nodes() { NO_LIMIT } else { 0 },
             ..AccountLimits::default()
         },
         ..AccountBody::default()

@@ -3,16 +3,14 @@
 
 use super::Deployment;
 use super::cluster::{replicas, urls};
+use super::topology::Account;
 use crate::keys::AccountId;
 
 pub(super) fn operator(
     deployment: &Deployment,
-    auth: &AccountId,
-    bb: &AccountId,
-    users: &AccountId,
-    answers: &AccountId,
-) -> String {
-    format!(
+    id: impl Fn(Account) -> anyhow::Result<AccountId>,
+) -> anyhow::Result<String> {
+    Ok(format!(
         "{HEAD}\
          [nats]\n\
          mode = \"operator\"\n\
@@ -33,6 +31,7 @@ pub(super) fn operator(
          user_signing = [\"keys/user-signing.nk\", \"keys/user-signing-next.pub\"]\n\
          bb_account = \"{bb}\"\n\
          users_account = \"{users}\"\n\
+         events_account = \"{events}\"\n\
          answers_account = \"{answers}\"\n\
          # The name of notifications in a tenant's own account: short (Notifications) or full\n\
          # (user.<tenant id>.Notifications).\n\
@@ -44,8 +43,13 @@ pub(super) fn operator(
          \n\
          {tail}",
         url = quote(&urls(deployment)),
+        auth = id(Account::Auth)?,
+        bb = id(Account::Bb)?,
+        users = id(Account::Users)?,
+        events = id(Account::Events)?,
+        answers = id(Account::Answers)?,
         tail = tail(deployment),
-    )
+    ))
 }
 
 pub(super) fn config(deployment: &Deployment) -> String {
@@ -110,15 +114,19 @@ fn tail(deployment: &Deployment) -> String {
          \n\
          [events]\n\
          # CloudEvents of what changes in the tenant table (stream AUTH_EVENTS) and of logins and\n\
-         # closed connections (stream AUTH_DECISIONS), in AUTH, with mirrors of both in BB. Which\n\
+         # closed connections (stream AUTH_DECISIONS), in AUTH, read with keys/events.*. Which\n\
          # deployment they come from:\n\
          # source = \"nats-callout\"\n\
          # Logins: \"queue\" publishes them afterwards (what the queue cannot hold is counted and\n\
          # dropped); \"before-grant\" admits nobody whose grant the stream has not taken; or \"off\".\n\
          # decisions = \"queue\"\n\
          # queue = 10000\n\
-         # What each stream, and its mirror, may hold; of AUTH's and BB's shares of JetStream\n\
-         # storage in nats-server.conf. 0 messages is as many as fit.\n\
+         # The durable consumers of each stream, for one program each. Another one than these has\n\
+         # to be brought within reach of keys/events.*: see deploy/README.md.\n\
+         # changes_consumers = [\"events\"]\n\
+         # decisions_consumers = [\"decisions\"]\n\
+         # What each stream may hold, of AUTH's share of JetStream storage in nats-server.conf.\n\
+         # 0 messages is as many as fit.\n\
          # changes_max_bytes = \"1GB\"\n\
          # changes_max_age = \"90d\"\n\
          # changes_max_messages = 0\n\

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::keys::{AccountId, KeyKind, OperatorId};
-use crate::protocol::claims::{AccountBody, OperatorBody, UserBody};
+use crate::protocol::claims::{AccountBody, OperatorBody, Permissions, UserBody};
 use crate::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
 
 const NOW: UnixSeconds = 1_790_000_000;
@@ -123,7 +123,49 @@ fn operator_mode_is_signed_as_it_should_be() {
     assert_eq!(issuer, mode.bb_account);
     assert!(login.body.permissions.subscribe.deny.contains(&"pool.>".to_owned()));
     let denied = &login.body.permissions.publish.deny;
-    assert!(denied.contains(&"$JS.API.STREAM.DELETE.AUTH_EVENTS".to_owned()));
+    assert!(denied.contains(&"$JS.API.STREAM.DELETE.ReceivedEvents".to_owned()));
+}
+
+/// An account with JetStream, or with leaf nodes, could send anything under the subjects that it takes
+/// of AUTH.
+#[test]
+fn nothing_of_auth_is_taken_where_there_is_jetstream() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
+    let conf = fs::read_to_string(folder.join("nats-server.conf")).unwrap();
+    let (_, accounts) = conf.split_once("resolver_preload {").unwrap();
+    let (accounts, _) = accounts.split_once("\n}").unwrap();
+    let tokens = accounts.lines().filter_map(|line| line.trim().split_once(": "));
+    let accounts: Vec<Claims<AccountBody>> =
+        tokens.map(|(_, token)| decode::<_, OperatorId>(token).0).collect();
+    let named =
+        |name: &str| accounts.iter().find(|account| account.name.as_deref() == Some(name)).unwrap();
+    let auth = named("AUTH");
+    for export in &auth.body.exports {
+        assert!(!export.subject.contains('*'), "{export:?}");
+        let many = export.subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.");
+        assert_eq!(export.response_type.as_deref(), many.then_some("Stream"), "{export:?}");
+    }
+    for Claims { name, body, .. } in &accounts {
+        let takes = body.imports.iter().any(|import| import.account.as_str() == auth.subject);
+        assert_eq!(takes, name.as_deref() == Some("EVENTS"), "{name:?}");
+    }
+    let events = named("EVENTS");
+    assert_eq!((events.body.limits.leaf, events.body.limits.disk_storage), (0, 0));
+    assert_eq!(events.body.limits.mem_storage, 0);
+    assert_eq!(events.body.exports, []);
+
+    let creds = fs::read_to_string(folder.join("keys/events.creds")).unwrap();
+    let (login, issuer): (Claims<UserBody>, AccountId) = decode(creds.lines().nth(1).unwrap());
+    assert_eq!(issuer.as_str(), events.subject);
+    assert_eq!(login.body.allowed_connection_types, ["STANDARD", "WEBSOCKET"]);
+    let Permissions { publish, subscribe, responses } = login.body.permissions;
+    let taken = events.body.imports.iter().map(|import| match &import.local_subject {
+        Some(local) => local.clone(),
+        None => import.subject.clone(),
+    });
+    assert_eq!(publish.allow, taken.collect::<Vec<_>>());
+    assert_eq!((subscribe.allow, responses), (vec!["_INBOX_events.>".to_owned()], None));
 }
 
 #[test]
@@ -143,6 +185,7 @@ fn config_mode_is_read_back() {
         [
             "keys/auth.nk",
             "keys/bb.nk",
+            "keys/events.nk",
             "keys/issuer.nk",
             "keys/sys.nk",
             "keys/xkey.nk",
@@ -177,7 +220,7 @@ fn keys_are_for_their_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
     let files = tree(&folder);
-    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 9);
+    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 10);
     assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
 }
 

@@ -5,20 +5,21 @@
 //! to a reply subject of the publisher's choice; those of own accounts are a *service*, whose
 //! acknowledgement belongs to the tenant. BB's requests on notifications go to USERS, and on to
 //! ANSWERS, which passes them to the own accounts of those tenants that answer: so what grows with
-//! these tenants is the JWT of ANSWERS, which no other depends on. BB reads the service's events from a mirror, so that
-//! nothing it or a tenant publishes leads into them.
+//! these tenants is the JWT of ANSWERS, which no other depends on.
+//!
+//! Of AUTH there is nothing within reach of an account that has JetStream or leaf nodes: a consumer
+//! of such an account's delivers whatever it likes under the subjects that the account takes, and
+//! AUTH's own JetStream goes by subjects. EVENTS has neither, and takes what it needs to read the
+//! service's events.
 
 use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
-use crate::provision::streams::events::{AUTH_DECISIONS, AUTH_EVENTS};
+use crate::provision::streams::readers::{self, Request};
 use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
 
-/// The streams of events in AUTH, which BB mirrors under the same names.
-const EVENT_STREAMS: [&str; 2] = [AUTH_EVENTS, AUTH_DECISIONS];
-
 /// The streams in BB that the service makes and BB's own login may not touch.
-const PROTECTED_STREAMS: [&str; 4] = [AUTH_EVENTS, AUTH_DECISIONS, POOLED_EVENTS, RECEIVED_EVENTS];
+const PROTECTED_STREAMS: [&str; 2] = [POOLED_EVENTS, RECEIVED_EVENTS];
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +28,19 @@ pub(super) enum Account {
     Auth,
     Bb,
     Users,
+    /// Where the service's events are read.
+    Events,
     /// Operator mode alone: the service adds a tenant's account by writing its JWT.
     Answers,
 }
 
 impl Account {
     /// Those of config mode.
-    pub(super) const CONFIG: [Self; 4] = [Self::Sys, Self::Auth, Self::Bb, Self::Users];
+    pub(super) const CONFIG: [Self; 5] =
+        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Events];
     /// Those of operator mode.
-    pub(super) const OPERATOR: [Self; 5] =
-        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Answers];
+    pub(super) const OPERATOR: [Self; 6] =
+        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Events, Self::Answers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -44,15 +48,23 @@ impl Account {
             Self::Auth => "AUTH",
             Self::Bb => "BB",
             Self::Users => "USERS",
+            Self::Events => "EVENTS",
             Self::Answers => "ANSWERS",
         }
     }
 
+    /// Whether leaf nodes may be bound to the account.
+    pub(super) fn has_leaf_nodes(self) -> bool {
+        self != Self::Events
+    }
+
     /// What the account may store, on top of the tenants' sum: AUTH the service's own events, BB
-    /// their mirrors, the tenants' events and what it keeps itself. Servers count every copy.
+    /// the tenants' events and what it keeps itself. Servers count every copy.
     pub(super) fn share(self, replicas: usize) -> Share {
         let once = match self {
-            Self::Sys | Self::Users | Self::Answers => Share { memory: 0, storage: 0 },
+            Self::Sys | Self::Users | Self::Events | Self::Answers => {
+                Share { memory: 0, storage: 0 }
+            }
             Self::Auth => Share { memory: 64 << 20, storage: 4 << 30 },
             Self::Bb => Share { memory: 256 << 20, storage: 16 << 30 },
         };
@@ -61,20 +73,22 @@ impl Account {
     }
 
     pub(super) fn offers(self) -> Vec<Offer> {
-        let offer = |kind, subject: &str, to| Offer { kind, subject: subject.to_owned(), to };
+        let offer = |kind, subject: &str, to| Offer {
+            kind,
+            subject: subject.to_owned(),
+            many_answers: false,
+            to,
+        };
         match self {
-            Self::Sys => Vec::new(),
-            Self::Auth => EVENT_STREAMS
-                .iter()
-                .flat_map(|stream| {
-                    let create = format!("$JS.API.CONSUMER.CREATE.{stream}");
-                    [
-                        offer(Service, &create, Some(Self::Bb)),
-                        offer(Service, &format!("{create}.>"), Some(Self::Bb)),
-                        offer(Service, &format!("$JS.FC.{stream}.>"), Some(Self::Bb)),
-                    ]
+            Self::Sys | Self::Events => Vec::new(),
+            Self::Auth => readers::requests(&readers::NEW)
+                .into_iter()
+                .map(|Request { subject, many_answers, .. }| Offer {
+                    kind: Service,
+                    subject,
+                    many_answers,
+                    to: Some(Self::Events),
                 })
-                .chain([offer(Stream, "mirror.auth.>", Some(Self::Bb))])
                 .collect(),
             Self::Bb => vec![
                 offer(Service, "user.*.Events", None),
@@ -112,21 +126,19 @@ impl Account {
                     Some(take(Service, Self::Bb, subject, Some(&local)))
                 })
                 .collect(),
-            Self::Bb => {
-                let mut takes = vec![
-                    take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
-                    take(Service, Self::Users, "user.*.Notifications", None),
-                    take(Stream, Self::Auth, "mirror.auth.>", None),
-                ];
-                for offer in Self::Auth.offers().iter().filter(|offer| offer.kind == Service) {
-                    let local = offer
-                        .subject
-                        .strip_prefix("$JS.API.")
-                        .map(|rest| format!("JS.auth.API.{rest}"));
-                    takes.push(take(Service, Self::Auth, &offer.subject, local.as_deref()));
-                }
-                takes
-            }
+            Self::Bb => vec![
+                take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
+                take(Service, Self::Users, "user.*.Notifications", None),
+            ],
+            Self::Events => readers::requests(&readers::NEW)
+                .into_iter()
+                .map(|Request { subject, local, .. }| Take {
+                    kind: Service,
+                    from: Self::Auth,
+                    local: (local != subject).then_some(local),
+                    subject,
+                })
+                .collect(),
         }
     }
 }
@@ -155,6 +167,8 @@ pub(super) struct Share {
 pub(super) struct Offer {
     pub(super) kind: ExportType,
     pub(super) subject: String,
+    /// Whether a request may be answered more than once.
+    pub(super) many_answers: bool,
     pub(super) to: Option<Account>,
 }
 
@@ -168,11 +182,10 @@ pub(super) struct Take {
 }
 
 /// What BB's own login may not do: read the pool (whose reply subjects tenants choose), or touch
-/// the streams that the service keeps and the subjects that feed them.
+/// the streams that the service keeps and the subjects that feed them. It binds the login alone, and
+/// not what its consumers and streams do.
 pub(super) fn bb_permissions() -> Permissions {
-    let mut publish: Vec<String> =
-        ["pool.>", "mirror.auth.>", "JS.auth.API.>"].map(str::to_owned).to_vec();
-    publish.extend(EVENT_STREAMS.iter().map(|stream| format!("$JS.FC.{stream}.>")));
+    let mut publish = vec!["pool.>".to_owned()];
     for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
         publish.extend(
             PROTECTED_STREAMS.iter().map(|stream| format!("$JS.API.STREAM.{action}.{stream}")),

@@ -288,7 +288,8 @@ impl<'a> Rotator<'a> {
     fn accounts_of_the_system(&self) -> anyhow::Result<Vec<AccountId>> {
         let mode = self.operator_mode()?;
         let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-        Ok(vec![sys, mode.auth_account, mode.bb_account, mode.users_account, mode.answers_account])
+        let others = [mode.auth_account, mode.bb_account, mode.users_account, mode.answers_account];
+        Ok(others.into_iter().chain(mode.events_account).chain([sys]).collect())
     }
 
     /// Puts new tokens of accounts where the servers' configurations have old ones, for a server

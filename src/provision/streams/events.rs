@@ -1,20 +1,11 @@
-//! The streams of the service's own events, in AUTH, and their mirrors in BB, which reads them
-//! there: two of them, so that a flood of refusals pushes out no change.
-//!
-//! BB does not get the streams themselves: in its own account it could forge an event three ways
-//! (a stream that republishes, an answer of JetStream's, a tenant's answer), and the
-//! acknowledgement of one that was never stored.
-//!
-//! What it takes to mirror is that BB may make consumers here, and a stream of BB's that republishes
-//! can ask for one that delivers to a subject of its choice, an event's say. Such a consumer is
-//! only active while somebody subscribes exactly that subject. So the streams' subjects are
-//! wildcards, and nobody in AUTH ever subscribes an event's subject by its full name.
+//! The streams of the service's own events, in AUTH: two of them, so that a flood of refusals pushes
+//! out no change. Who reads them is in [`readers`](super::readers).
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{AUTH, BB, Stream, merged, nanoseconds};
+use super::{AUTH, Stream, merged, nanoseconds};
 use crate::provision::occupants::Consumer;
 
 /// What was changed in the tenant table.
@@ -36,25 +27,21 @@ const SUBJECTS: [(&str, [&str; 2]); 2] = [
     (AUTH_DECISIONS, ["auth.decision.*", "auth.connection.*"]),
 ];
 
-/// Where the streams in AUTH deliver to for their mirrors in BB, and nobody else.
+/// Where the streams delivered to for the mirrors that earlier versions had in BB.
 const MIRRORED: &str = "mirror.auth";
 
-/// Where the streams are, and their mirrors.
-pub(super) const PLACES: [(&str, &str); 4] =
-    [(AUTH, AUTH_EVENTS), (AUTH, AUTH_DECISIONS), (BB, AUTH_EVENTS), (BB, AUTH_DECISIONS)];
-
-/// What the streams may hold. The oldest events make room for new ones.
+/// What the streams may hold, and who reads them. The oldest events make room for new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLimits {
-    /// [`AUTH_EVENTS`] and its mirror.
+    /// [`AUTH_EVENTS`]
     pub changes: EventStreamLimits,
-    /// [`AUTH_DECISIONS`] and its mirror.
+    /// [`AUTH_DECISIONS`]
     pub decisions: EventStreamLimits,
     /// Copies of each in a cluster.
     pub replicas: u64,
 }
 
-/// What one stream, and its mirror, may hold.
+/// What one stream may hold, and who reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventStreamLimits {
     /// Bytes.
@@ -63,6 +50,8 @@ pub struct EventStreamLimits {
     pub age: Duration,
     /// Events; `None` is as many as fit.
     pub messages: Option<u64>,
+    /// Its durable pull consumers, by name.
+    pub consumers: Vec<String>,
 }
 
 /// What a stream of the service's in AUTH listens to; `None` if it has none of that name there.
@@ -70,14 +59,28 @@ pub(crate) fn subjects(name: &str) -> Option<[&'static str; 2]> {
     SUBJECTS.into_iter().find(|(own, _)| *own == name).map(|(_, subjects)| subjects)
 }
 
-/// Whether a consumer of these streams is one that a server has made for a mirror in BB: of the kind
-/// that servers make, and with nowhere to deliver to but BB.
-pub(crate) fn is_mirrors(consumer: &Consumer) -> bool {
-    let delivers = consumer.deliver_subject.as_deref().and_then(|it| it.strip_prefix(MIRRORED));
-    consumer.direct && delivers.is_some_and(|rest| rest.starts_with('.'))
+/// Whether a consumer of these streams may be there: it waits to be asked, which takes a login in
+/// AUTH or an export of its requests, or is one that a server has made for a mirror in BB, of the
+/// kind that servers make and with nowhere to deliver to but BB. (That AUTH still serves mirrors is
+/// told by its exports.)
+pub(crate) fn is_harmless(consumer: &Consumer) -> bool {
+    let Some(subject) = consumer.deliver_subject.as_deref() else { return !consumer.direct };
+    let mirrored = subject.strip_prefix(MIRRORED).is_some_and(|rest| rest.starts_with('.'));
+    consumer.direct && mirrored
 }
 
-pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
+impl EventLimits {
+    /// The consumers of both streams: the stream's name, and the consumer's.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<(&'static str, &str)> {
+        [(AUTH_EVENTS, &self.changes), (AUTH_DECISIONS, &self.decisions)]
+            .into_iter()
+            .flat_map(|(stream, of)| of.consumers.iter().map(move |name| (stream, name.as_str())))
+            .collect()
+    }
+}
+
+pub(super) fn streams(limits: &EventLimits) -> [Stream; 2] {
     let shared = |of: &EventStreamLimits| {
         json!({
             "max_bytes": of.bytes,
@@ -91,16 +94,9 @@ pub(super) fn streams(limits: &EventLimits) -> [Stream; 4] {
         let own = json!({ "subjects": subjects(name), "duplicate_window": nanoseconds(window) });
         Stream { api: AUTH, name, settings: merged([shared(of), own]) }
     };
-    let mirror = |name, of| {
-        let external = json!({ "api": "JS.auth.API", "deliver": MIRRORED });
-        let own = json!({ "mirror": { "name": name, "external": external } });
-        Stream { api: BB, name, settings: merged([shared(of), own]) }
-    };
     let EventLimits { changes, decisions, .. } = limits;
     [
         origin(AUTH_EVENTS, changes, DUPLICATE_WINDOW),
         origin(AUTH_DECISIONS, decisions, DECISIONS_WINDOW),
-        mirror(AUTH_EVENTS, changes),
-        mirror(AUTH_DECISIONS, decisions),
     ]
 }

@@ -1,15 +1,15 @@
-// A program behind BB that hears of every change of tenants and users: see
+// A program that hears of every change of tenants and users: see
 // examples/event_consumer.rs.
 //
-//     node event_consumer.mjs nats://127.0.0.1:4222 DIR/keys/bb.creds FOLDER
+//     node event_consumer.mjs nats://127.0.0.1:4222 DIR/keys/events.creds FOLDER [CONSUMER]
 
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { connect, credsAuthenticator, nanos, nkeyAuthenticator } from "@nats-io/transport-node";
+import { jetstream } from "@nats-io/jetstream";
+import { connect, credsAuthenticator, nkeyAuthenticator } from "@nats-io/transport-node";
 
 const STREAM = "AUTH_EVENTS";
-const CONSUMER = "example-node";
+const CONSUMER = "events";
 const MAX_DELIVER = 5;
 const RETRY = 200;
 
@@ -66,9 +66,9 @@ async function settle(message, folder) {
   console.log(`${outcome} ${what}`);
 }
 
-const [url, credentials, folder] = process.argv.slice(2);
+const [url, credentials, folder, name = CONSUMER] = process.argv.slice(2);
 if (folder === undefined) {
-  console.error("usage: event_consumer.mjs URL CREDENTIALS FOLDER");
+  console.error("usage: event_consumer.mjs URL CREDENTIALS FOLDER [CONSUMER]");
   process.exit(2);
 }
 // Operator mode has a creds file, config mode a seed.
@@ -76,13 +76,12 @@ const key = await readFile(credentials);
 const authenticator = credentials.endsWith(".creds")
   ? credsAuthenticator(key)
   : nkeyAuthenticator(new TextEncoder().encode(key.toString().trim()));
-const connection = await connect({ servers: url, name: "event consumer", authenticator });
-const manager = await jetstreamManager(connection);
-await manager.consumers.add(STREAM, {
-  durable_name: CONSUMER,
-  ack_policy: AckPolicy.Explicit,
-  ack_wait: nanos(30_000),
-  max_deliver: MAX_DELIVER,
+const connection = await connect({
+  servers: url,
+  name: "event consumer",
+  inboxPrefix: "_INBOX_events",
+  authenticator,
 });
-const consumer = await jetstream(connection).consumers.get(STREAM, CONSUMER);
+const context = jetstream(connection, { apiPrefix: "JS.auth.API" });
+const consumer = await context.consumers.get(STREAM, name);
 for await (const message of await consumer.consume()) await settle(message, folder);

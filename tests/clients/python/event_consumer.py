@@ -1,6 +1,6 @@
-"""A program behind BB that hears of every change of tenants and users: see examples/event_consumer.rs.
+"""A program that hears of every change of tenants and users: see examples/event_consumer.rs.
 
-    python3 event_consumer.py nats://127.0.0.1:4222 DIR/keys/bb.creds FOLDER
+    python3 event_consumer.py nats://127.0.0.1:4222 DIR/keys/events.creds FOLDER [CONSUMER]
 """
 
 import asyncio
@@ -10,10 +10,9 @@ from pathlib import Path
 
 import nats
 from nats.errors import TimeoutError
-from nats.js.api import AckPolicy, ConsumerConfig
 
 STREAM = "AUTH_EVENTS"
-CONSUMER = "example-python"
+CONSUMER = "events"
 MAX_DELIVER = 5
 RETRY = 0.2
 TYPES = {f"auth.{what}.{how}" for what in ("tenant", "user") for how in ("created", "updated", "removed")}
@@ -56,16 +55,14 @@ async def settle(message, folder):
     print(f"{outcome} {what}", flush=True)
 
 
-async def main(url, credentials, folder):
+async def main(url, credentials, folder, consumer=CONSUMER):
     # Operator mode has a creds file, config mode a seed.
     key = "user_credentials" if credentials.endswith(".creds") else "nkeys_seed"
-    connection = await nats.connect(url, name="event consumer", **{key: credentials})
-    jetstream = connection.jetstream()
-    config = ConsumerConfig(
-        durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT, ack_wait=30, max_deliver=MAX_DELIVER
+    connection = await nats.connect(
+        url, name="event consumer", inbox_prefix="_INBOX_events", **{key: credentials}
     )
-    await jetstream.add_consumer(STREAM, config)
-    consumer = await jetstream.pull_subscribe_bind(CONSUMER, STREAM)
+    jetstream = connection.jetstream(prefix="JS.auth.API")
+    consumer = await jetstream.pull_subscribe_bind(consumer, STREAM)
     while True:
         try:
             messages = await consumer.fetch(batch=100, timeout=5)
@@ -76,6 +73,6 @@ async def main(url, credentials, folder):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: event_consumer.py URL CREDENTIALS FOLDER")
+    if len(sys.argv) not in (4, 5):
+        sys.exit("usage: event_consumer.py URL CREDENTIALS FOLDER [CONSUMER]")
     asyncio.run(main(*sys.argv[1:]))

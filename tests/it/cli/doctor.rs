@@ -94,6 +94,7 @@ fn finds_nothing(mode: Mode) -> Deployment {
         "clock",
         "JetStream",
         "events",
+        "events reader",
         "refusal",
         "xkey",
         "AUTH isolation",

@@ -7,21 +7,40 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::{holds, login};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::lacks;
 use crate::harness::clients::{Language, program};
-use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::process::Process;
-use crate::harness::{eventually, target_dir};
+use crate::harness::{eventually, servers, target_dir};
 
 /// Starts an example; nothing where its language is not on this machine.
 type Program = fn() -> Option<Command>;
 
-/// The examples, by the name in their consumers'.
+/// The examples, and the consumer that each reads.
 const EXAMPLES: [(&str, Program); 3] = [
-    ("rust", rust),
+    ("events", rust),
     ("python", || program(Language::Python, "event_consumer")),
     ("node", || program(Language::Node, "event_consumer")),
 ];
+
+/// A deployment of config mode with the consumers of all examples, by the lines that deploy/README.md
+/// says: each that names the consumer `events` again, with another name.
+fn with_more_consumers(init: &Initialised) {
+    let consumers = EXAMPLES.map(|(consumer, _)| consumer);
+    init.set("changes_consumers", &format!("{consumers:?}"));
+    let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
+    let again = |line: &str| {
+        let name =
+            |consumer| line.replace("AUTH_EVENTS.events", &format!("AUTH_EVENTS.{consumer}"));
+        if line.contains("AUTH_EVENTS.events") {
+            consumers.map(name).join("\n")
+        } else {
+            line.to_owned()
+        }
+    };
+    let conf: Vec<String> = conf.lines().map(again).collect();
+    std::fs::write(init.server_conf(), conf.join("\n")).expect("a configuration");
+}
 
 /// The example, which `cargo test` has built, and `cargo test --test it` has not.
 fn rust() -> Option<Command> {
@@ -52,25 +71,33 @@ struct Consumer {
 }
 
 impl Consumer {
-    /// Starts it with a login of BB.
-    fn start(deployment: &Deployment, name: &'static str, command: Program) -> Option<Self> {
+    /// Starts it with the login of the events' reader.
+    fn start(
+        deployment: &Deployment,
+        name: &'static str,
+        folder: &Path,
+        command: Program,
+    ) -> Option<Self> {
         let mut command = command()?;
-        let folder = deployment.dir().join("handled").join(name);
         for of in ["auth.tenant.created", "auth.user.created", "auth.user.updated", "parked"] {
             std::fs::create_dir_all(folder.join(of)).expect("a folder");
         }
         let key = deployment.dir().join(match deployment.mode {
-            Mode::Operator => "keys/bb.creds",
-            Mode::Config => "keys/bb.nk",
+            Mode::Operator => "keys/events.creds",
+            Mode::Config => "keys/events.nk",
         });
-        command.arg(deployment.url()).arg(key).arg(&folder);
+        command.arg(deployment.url()).arg(key).arg(folder).arg(name);
         let log = deployment.dir().join(format!("consumer-{name}.log"));
-        Some(Self { name, folder, process: Process::spawn(name, &mut command, &log) })
+        let process = Process::spawn(name, &mut command, &log);
+        Some(Self { name, folder: folder.to_owned(), process })
     }
 
     /// Starts all of them.
     fn start_all(deployment: &Deployment) -> Vec<Self> {
-        let started = EXAMPLES.map(|(name, command)| Self::start(deployment, name, command));
+        let started = EXAMPLES.map(|(name, command)| {
+            let folder = deployment.dir().join("handled").join(name);
+            Self::start(deployment, name, &folder, command)
+        });
         started.into_iter().flatten().collect()
     }
 
@@ -102,18 +129,19 @@ fn handled(folder: &Path) -> BTreeMap<String, usize> {
     folders.map(|path| (named(&path), entries(&path).len())).collect()
 }
 
-async fn consume(mode: Mode) {
-    let deployment = Deployment::start(mode);
-    let bb = login(&deployment, mode, "bb").await;
-    let start = || Consumer::start_all(&deployment);
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_in_rust_python_and_node() {
+    let version = servers::version();
+    let mut deployment = Deployment::start_prepared(Mode::Config, version, with_more_consumers);
+    let auth = login(&deployment, Mode::Config, "auth").await;
     deployment.sql(
         "INSERT INTO tenants (id, name) VALUES ('1', 'One');\n\
          INSERT INTO users (tenant_id, name) VALUES ('1', 'a'), ('1', 'b');\n\
          UPDATE users SET status = 'suspended' WHERE name = 'a';\n\
          DELETE FROM users WHERE name = 'b'",
     );
-    holds(&bb, "AUTH_EVENTS", 5).await;
-    let consumers = start();
+    holds(&auth, "AUTH_EVENTS", 5).await;
+    let consumers = Consumer::start_all(&deployment);
     // There is no folder for what was removed, so that this one is tried five times.
     let (tenants, users) = ("auth.tenant.created", "auth.user.created");
     let wanted = [(tenants, 1), (users, 2), ("auth.user.updated", 1), ("parked", 1)];
@@ -129,41 +157,41 @@ async fn consume(mode: Mode) {
     // Killed, and started again: it goes on where it was.
     drop(consumers);
     deployment.sql("INSERT INTO tenants (id, name) VALUES ('2', 'Two')");
-    let consumers = start();
+    let consumers = Consumer::start_all(&deployment);
     let wanted = [(tenants, 2), (users, 2), ("auth.user.updated", 1), ("parked", 1)];
     consumers.iter().for_each(|consumer| consumer.has_handled(&wanted));
 
-    // All over again: what was handled is not handled twice.
-    let names: Vec<&str> = consumers.iter().map(|consumer| consumer.name).collect();
+    // All over again, by consumers that are made anew: what was handled is not handled twice.
     drop(consumers);
-    for name in names {
-        let consumer = format!("$JS.API.CONSUMER.DELETE.AUTH_EVENTS.example-{name}");
-        bb.jetstream(&consumer, &serde_json::json!({})).await;
+    for (name, _) in EXAMPLES {
+        let consumer = format!("$JS.API.CONSUMER.DELETE.AUTH_EVENTS.{name}");
+        auth.jetstream(&consumer, &serde_json::json!({})).await;
     }
-    for consumer in start() {
+    deployment.service.restart();
+    for consumer in Consumer::start_all(&deployment) {
         consumer.has_said("again auth.", 5);
         consumer.has_said("parked auth.", 2);
         consumer.has_handled(&wanted);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_examples_in_rust_python_and_node() {
-    for mode in either_mode() {
-        consume(mode).await;
-    }
-}
-
-/// Operator mode: BB's login is a creds file, and a seed in the other.
+/// Operator mode: the login is a creds file, and a seed in the other. The examples share a consumer,
+/// of which each goes on where another ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_log_in_with_a_creds_file() {
+    if lacks(Mode::Operator) {
+        return;
+    }
     let deployment = Deployment::start(Mode::Operator);
-    let bb = login(&deployment, Mode::Operator, "bb").await;
-    deployment.sql("INSERT INTO tenants (id, name) VALUES ('1', 'One')");
-    holds(&bb, "AUTH_EVENTS", 1).await;
-    let (tenants, users) = ("auth.tenant.created", "auth.user.created");
-    let wanted = [(tenants, 1), (users, 0), ("auth.user.updated", 0), ("parked", 0)];
-    for consumer in Consumer::start_all(&deployment) {
-        consumer.has_handled(&wanted);
+    let kinds = ["auth.tenant.created", "auth.user.created", "auth.user.updated", "parked"];
+    for (at, (_, command)) in EXAMPLES.into_iter().enumerate() {
+        let name = format!("one-{at}");
+        deployment.sql(&format!("INSERT INTO tenants (id, name) VALUES ('{name}', 'One')"));
+        let folder = deployment.dir().join("handled").join(&name);
+        let Some(consumer) = Consumer::start(&deployment, "events", &folder, command) else {
+            continue;
+        };
+        consumer.has_said(&format!("handled auth.tenant.created {name} "), 1);
+        consumer.has_handled(&kinds.map(|kind| (kind, usize::from(kind == kinds[0]))));
     }
 }

@@ -15,10 +15,10 @@ use nats_callout::events::decisions;
 use nats_callout::events::publisher::Publisher;
 use nats_callout::keys::{KeyKind, SigningKey};
 use nats_callout::store::open::{StoreOptions, open};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Stored, holds, login, stored};
+use super::{Stored, holds, login, read, stored};
 use crate::harness::choice::either_mode;
 use crate::harness::client::{Connected, Login, connect, connect_with, refused};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
@@ -41,10 +41,10 @@ fn secret(login: &Login) -> &str {
     }
 }
 
-/// Grants by password and by token, and refusals, in AUTH and in BB.
+/// Grants by password and by token, and refusals, in AUTH and for their reader.
 async fn decided(mode: Mode) {
     let deployment = Deployment::start(mode);
-    let (auth, bb) = (login(&deployment, mode, "auth").await, login(&deployment, mode, "bb").await);
+    let auth = login(&deployment, mode, "auth").await;
     let one = deployment.tenant_add("one", &[]);
     let token = deployment.token_add("one", "one");
     let url = deployment.url();
@@ -56,47 +56,48 @@ async fn decided(mode: Mode) {
     refused(&url, &Login::password(&long, canary)).await;
     refused(&url, &Login::Token(canary.to_owned())).await;
     refused(&url, &Login::Nothing).await;
-    for of in [&auth, &bb] {
-        let events = holds(of, "AUTH_DECISIONS", 6).await;
-        let mut seen = Vec::new();
-        for Stored { subject, headers, event } in &events {
-            let text = format!("{event}{headers}");
-            for secret in [canary, secret(&one), &token] {
-                assert!(!text.contains(secret), "{text}");
-            }
-            assert_eq!(event["type"], subject.as_str());
-            let data = &event["data"];
-            assert!(data["cid"].as_u64().is_some_and(|cid| cid > 0), "{event}");
-            assert_eq!((&data["server"], &data["host"]), (&json!("nats-1"), &json!("127.0.0.1")));
-            assert!(data["took_us"].is_u64(), "{event}");
-            let user = data["user"].as_str().unwrap_or("-");
-            assert!(user.len() <= 64, "{event}");
-            assert_eq!(event["subject"].as_str().unwrap_or("-"), user, "{event}");
-            seen.push(match subject.as_str() {
-                "auth.decision.granted" => {
-                    assert_eq!(event["organizationid"], "one");
-                    assert!((600..=900).contains(&data["ttl"].as_u64().unwrap()), "{event}");
-                    format!("granted {user} {}", data["method"].as_str().unwrap())
-                }
-                "auth.decision.rejected" => {
-                    format!("rejected {user} {}", data["reason"].as_str().unwrap())
-                }
-                other => panic!("{other}"),
-            });
+    let events = holds(&auth, "AUTH_DECISIONS", 6).await;
+    let mut seen = Vec::new();
+    for Stored { subject, headers, event } in &events {
+        let text = format!("{event}{headers}");
+        for secret in [canary, secret(&one), &token] {
+            assert!(!text.contains(secret), "{text}");
         }
-        seen.sort();
-        assert_eq!(
-            seen,
-            [
-                "granted one password".to_owned(),
-                "granted one token".to_owned(),
-                "rejected - no_credentials".to_owned(),
-                "rejected - unsupported_credentials".to_owned(),
-                "rejected one wrong_password".to_owned(),
-                format!("rejected {} unknown_user", "x".repeat(64)),
-            ]
-        );
+        assert_eq!(event["type"], subject.as_str());
+        let data = &event["data"];
+        assert!(data["cid"].as_u64().is_some_and(|cid| cid > 0), "{event}");
+        assert_eq!((&data["server"], &data["host"]), (&json!("nats-1"), &json!("127.0.0.1")));
+        assert!(data["took_us"].is_u64(), "{event}");
+        let user = data["user"].as_str().unwrap_or("-");
+        assert!(user.len() <= 64, "{event}");
+        assert_eq!(event["subject"].as_str().unwrap_or("-"), user, "{event}");
+        seen.push(match subject.as_str() {
+            "auth.decision.granted" => {
+                assert_eq!(event["organizationid"], "one");
+                assert!((600..=900).contains(&data["ttl"].as_u64().unwrap()), "{event}");
+                format!("granted {user} {}", data["method"].as_str().unwrap())
+            }
+            "auth.decision.rejected" => {
+                format!("rejected {user} {}", data["reason"].as_str().unwrap())
+            }
+            other => panic!("{other}"),
+        });
     }
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "granted one password".to_owned(),
+            "granted one token".to_owned(),
+            "rejected - no_credentials".to_owned(),
+            "rejected - unsupported_credentials".to_owned(),
+            "rejected one wrong_password".to_owned(),
+            format!("rejected {} unknown_user", "x".repeat(64)),
+        ]
+    );
+    let reader = login(&deployment, mode, "events").await;
+    let origin: Vec<Value> = events.into_iter().map(|it| it.event).collect();
+    assert_eq!(read(&reader, "AUTH_DECISIONS", 6).await, origin);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +166,6 @@ async fn a_closed_connection_is_told_once() {
         let mut deployment = Deployment::start(mode);
         let mut second = deployment.another_service();
         let auth = login(&deployment, mode, "auth").await;
-        let bb = login(&deployment, mode, "bb").await;
         let one = deployment.tenant_add("one", &[]);
         let other = deployment.tenant_add("other", &[]);
         let port = deployment.server.port();
@@ -185,8 +185,7 @@ async fn a_closed_connection_is_told_once() {
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         assert!(bystander.is_alive());
         assert!(second.stop().success() && deployment.service.stop().success());
-        let count_of_all = stored(&auth, "AUTH_DECISIONS").await.len();
-        let events = holds(&bb, "AUTH_DECISIONS", count_of_all).await;
+        let events = stored(&auth, "AUTH_DECISIONS").await;
 
         let kicks: Vec<(u64, &Stored)> = by_connection(&events, KICKED).collect();
         assert_eq!(kicks.len(), 5, "each once: {kicks:#?}");

@@ -19,7 +19,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `size` nodes and the service.
     pub(crate) fn start(mode: Mode, size: usize) -> Self {
+        Self::start_prepared(mode, size, |_| ())
+    }
+
+    /// [`Self::start`] after this.
+    pub(crate) fn start_prepared(mode: Mode, size: usize, prepare: fn(&Initialised)) -> Self {
         let init = Initialised::new(mode);
+        prepare(&init);
         let nodes = start_nodes(&init.server_conf(), init.port, init.monitor, size);
         let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
         Self { service, nodes, init }

@@ -60,7 +60,6 @@ const UNMODELLED: &[(&str, &[&str])] = &[
             "/nats/times",
             "/nats/times_location",
             "/nats/proxy_required",
-            "/nats/allowed_connection_types",
         ],
     ),
 ];

@@ -81,15 +81,18 @@ fn with_claims<B: std::fmt::Debug>(
 }
 
 pub(super) fn users() -> impl Strategy<Value = Claims<UserBody>> {
-    let body = (permissions(), limit(), limit(), limit(), any::<bool>(), option::of(account()));
+    let types = vec(text(), 0..3);
+    let limits = (limit(), limit(), limit());
+    let body = (permissions(), limits, any::<bool>(), types, option::of(account()));
     with_claims(body.prop_map(
-        |(permissions, subs, data, payload, bearer_token, issuer_account)| UserBody {
-            subs,
-            data,
-            payload,
+        |(permissions, limits, bearer_token, allowed_connection_types, issuer_account)| UserBody {
+            permissions,
+            subs: limits.0,
+            data: limits.1,
+            payload: limits.2,
             bearer_token,
+            allowed_connection_types,
             issuer_account,
-            ..UserBody::new(permissions)
         },
     ))
 }

@@ -103,13 +103,8 @@ async fn ask(connected: &Connected, subject: &str, body: &Value) -> Value {
 /// BB reads the streams that the service keeps, and does nothing else to them.
 pub(super) async fn bb_may_not_touch_the_streams(field: &mut Field) {
     let bb = field.backend.connected.clone();
-    let mut subjects = vec![
-        "pool.user.v-shared.Events".to_owned(),
-        "mirror.auth.x".to_owned(),
-        "JS.auth.API.CONSUMER.CREATE.AUTH_EVENTS".to_owned(),
-        "$JS.FC.AUTH_EVENTS.x".to_owned(),
-    ];
-    for stream in ["PooledEvents", "ReceivedEvents", "AUTH_EVENTS", "AUTH_DECISIONS"] {
+    let mut subjects = vec!["pool.user.v-shared.Events".to_owned()];
+    for stream in ["PooledEvents", "ReceivedEvents"] {
         for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
             subjects.push(format!("$JS.API.STREAM.{action}.{stream}"));
         }
