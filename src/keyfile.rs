@@ -102,6 +102,15 @@ pub fn user_of_creds(path: &Path) -> Result<String, KeyFileError> {
     claims_of_creds(path).map(|(claims, _)| claims.subject)
 }
 
+/// The seed of a creds file's user.
+pub fn seed_of_creds(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    let creds = read_secret(path)?;
+    let mut lines = creds.lines().skip_while(|line| !line.contains("BEGIN USER NKEY SEED"));
+    let seed = lines.nth(1).map(|line| Zeroizing::new(line.trim().to_owned()));
+    let problem = || "is no creds file: it has no user's seed".to_owned();
+    seed.ok_or_else(|| KeyFileError::Unusable { path: path.to_owned(), problem: problem() })
+}
+
 fn claims_of_creds(path: &Path) -> Result<(Claims<UserBody>, AccountId), KeyFileError> {
     let creds = read_secret(path)?;
     let problem = |problem: String| KeyFileError::Unusable { path: path.to_owned(), problem };

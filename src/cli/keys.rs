@@ -6,6 +6,7 @@ mod instances;
 mod journal;
 mod list;
 mod plan;
+mod reader;
 mod rotate;
 mod servers;
 
@@ -36,6 +37,19 @@ pub(super) enum KeysCommand {
     /// A key that is done is begun anew when it is named again, unless others that are named with it
     /// are not done yet.
     Rotate(RotateArgs),
+    /// Give who reads the service's events what [events] lists the consumers of (operator mode)
+    ///
+    /// Makes the account EVENTS and its login where there are none, has AUTH offer to it what reading
+    /// takes and to nobody anything else, and takes what it had of AUTH from BB. No login fails, and it
+    /// may be run again.
+    Reader(ReaderArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReaderArgs {
+    /// The folder of the offline keys [default: `offline` beside the keys in use]
+    #[arg(long, value_name = "DIR")]
+    offline: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +76,7 @@ pub(super) async fn run(command: KeysCommand, context: &Context) -> anyhow::Resu
     match command {
         KeysCommand::List => list::run(context).await,
         KeysCommand::Rotate(args) => rotate(&args, context).await,
+        KeysCommand::Reader(args) => reader::run(&args, context).await,
     }
 }
 

@@ -5,6 +5,7 @@ mod attacks;
 mod changes;
 mod consumers;
 mod decisions;
+mod older;
 mod outage;
 mod poison;
 

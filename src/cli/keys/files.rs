@@ -201,6 +201,24 @@ pub(super) fn set_list(
     Ok(Some(line))
 }
 
+/// Writes `[operator] events_account` into the configuration, which has none.
+pub(super) fn add_events_account(config: &Config, account: &str) -> anyhow::Result<()> {
+    let line = format!("events_account = \"{account}\"");
+    let by_hand = || format!("write `{line}` below [operator] of {}", config.file.display());
+    let text = fs::read_to_string(&config.file)
+        .with_context(|| format!("cannot read {}", config.file.display()))?;
+    let parsed = DeTable::parse(&text).with_context(by_hand)?;
+    let before = parsed
+        .get_ref()
+        .get("operator")
+        .and_then(|section| section.get_ref().get("users_account"))
+        .map(toml::Spanned::span)
+        .with_context(by_hand)?;
+    let mut changed = text.clone();
+    changed.insert_str(before.end, &format!("\n{line}"));
+    replace(&config.file, &changed)
+}
+
 /// Replaces words in the configurations of servers beside the service's own; gives those files that
 /// were changed.
 pub(super) fn change_confs(

@@ -137,6 +137,11 @@ impl Servers {
         Ok(resolver::all_held(&self.cluster).await?)
     }
 
+    /// Has every server hold an account that it does not know.
+    pub(super) async fn hold(&self, token: &str) -> anyhow::Result<()> {
+        Ok(resolver::hold(&self.cluster, token).await?)
+    }
+
     /// Changes accounts on every server, and has them signed by `operator`. `change` says whether
     /// there is anything to change; with `resign`, another signature is a change as well. Accounts
     /// of the system get a newer time, since servers are given an older version of them at each

@@ -1,0 +1,216 @@
+//! `keys reader`: the login of the events' reader, its account EVENTS, and what AUTH offers to it, as
+//! `[events]` lists the consumers (operator mode). For a deployment of before there was such an
+//! account, whose BB has mirrors, and for other consumers than there were. Each step can be done
+//! again, so that it may be stopped at any point.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use super::super::init::operator;
+use super::super::{Context, Usage, load};
+use super::servers::Servers;
+use super::{ReaderArgs, files, rotate};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, Files, Mode, OperatorMode};
+use crate::keyfile;
+use crate::keys::{AccountId, KeyKind, SigningKey};
+use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import};
+use crate::protocol::jwt::Claims;
+use crate::provision::streams::readers::{self, Request};
+
+pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
+    let config = load(&context.config.file, Files::MustExist)?;
+    let Mode::Operator(mode) = &config.mode else {
+        return Err(Usage(format!(
+            "in the mode `config` nats-server.conf says who reads events; {}",
+            readers::REMEDY
+        ))
+        .into());
+    };
+    let folder = rotate::folder(&config)?;
+    let offline = args.offline.clone().unwrap_or_else(|| folder.join("offline"));
+    if !offline.is_dir() {
+        return Err(
+            Usage(format!("{} is no folder; name it with --offline", offline.display())).into()
+        );
+    }
+    let _lock = files::lock(&folder)?;
+    let servers = Servers::connect(&config).await?;
+    let first = mode.operator_signing.first().context("no operator key")?;
+    let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+    let requests = readers::requests(&config.streams.events.consumers());
+
+    let identity = identity(&config, mode, &offline)?;
+    let account: AccountId = identity.public()?;
+    let tokens = change_accounts(&servers, mode, &operator, account, &requests).await?;
+    let login = folder.join("events.creds");
+    write_login(&login, &identity, &requests)?;
+    let confs = write_confs(&config, mode, account, &tokens)?;
+
+    let pushed: Vec<&String> = tokens.keys().collect();
+    context.output.print(
+        &json!({
+            "account": account.as_str(), "credentials": login, "accounts": pushed,
+            "server_configs": confs,
+        }),
+        || {
+            format!(
+                "{} reads the consumers that [events] lists; restart the instances of the service, \
+                 with the new {} and keys/ on each host.",
+                login.display(),
+                config.file.display()
+            )
+        },
+    )
+}
+
+/// The identity of EVENTS, which is made where the configuration names none.
+fn identity(config: &Config, mode: &OperatorMode, offline: &Path) -> anyhow::Result<SigningKey> {
+    let file = offline.join("events.nk");
+    if mode.events_account.is_none() && !file.exists() {
+        let (_, seed) = SigningKey::generate(KeyKind::Account)?;
+        files::replace(&file, &format!("{}\n", *seed))?;
+    }
+    let key = keyfile::signing_key(&file, KeyKind::Account)?;
+    match mode.events_account {
+        None => files::add_events_account(config, key.public_key())?,
+        Some(account) if account.as_str() != key.public_key() => {
+            bail!("{} is not the identity of [operator] events_account", file.display());
+        }
+        Some(_) => {}
+    }
+    Ok(key)
+}
+
+/// Has every server hold EVENTS, AUTH and BB as they should be; gives the new tokens of those that
+/// were others.
+async fn change_accounts(
+    servers: &Servers,
+    mode: &OperatorMode,
+    operator: &SigningKey,
+    events: AccountId,
+    requests: &[Request],
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let (auth, bb) = (mode.auth_account, mode.bb_account);
+    let imports: Vec<Import> = requests.iter().map(|request| import(request, auth)).collect();
+    let exports: Vec<Export> = requests.iter().map(export).collect();
+    let mut tokens = BTreeMap::new();
+    if servers.accounts().await?.contains(&events) {
+        let taken = serde_json::to_value(&imports)?;
+        let change = |body: &mut Map<String, Value>| set(body, "imports", taken.clone());
+        tokens.extend(servers.change(&[events], &[events], operator, false, change).await?);
+    } else {
+        let token = Claims {
+            issued_at: SystemClock.now(),
+            name: Some("EVENTS".to_owned()),
+            subject: events.to_string(),
+            body: AccountBody {
+                imports,
+                limits: AccountLimits { leaf: 0, ..AccountLimits::default() },
+                ..AccountBody::default()
+            },
+            ..Claims::default()
+        }
+        .encode_now(operator)?;
+        servers.hold(&token).await?;
+        tokens.insert(events.to_string(), token);
+    }
+    // Nobody takes what is no longer there: first those who take, then AUTH.
+    let change = |body: &mut Map<String, Value>| {
+        let imports = keep(body, "imports", |it| it["account"] != auth.as_str());
+        let exports = keep(body, "exports", |it| !is_for_mirrors(&it["subject"]));
+        imports | exports
+    };
+    tokens.extend(servers.change(&[bb], &[bb], operator, false, change).await?);
+    let offered = serde_json::to_value(&exports)?;
+    let change = |body: &mut Map<String, Value>| {
+        let exports = set(body, "exports", offered.clone());
+        let imports = keep(body, "imports", |it| !is_for_mirrors(&it["subject"]));
+        exports | imports
+    };
+    tokens.extend(servers.change(&[auth], &[auth], operator, false, change).await?);
+    Ok(tokens)
+}
+
+/// Whether AUTH makes and keeps BB's mirrors by this request, as it once did.
+fn is_for_mirrors(subject: &Value) -> bool {
+    let subject = subject.as_str().unwrap_or_default();
+    let stream = subject.strip_prefix("$JS.API.STREAM.").and_then(|rest| rest.split_once('.'));
+    stream.is_some_and(|(_, name)| readers::NEW.iter().any(|(stream, _)| name == *stream))
+}
+
+/// Says whether that changed anything.
+fn set(body: &mut Map<String, Value>, key: &str, value: Value) -> bool {
+    if body.get(key) == Some(&value) {
+        return false;
+    }
+    body.insert(key.to_owned(), value);
+    true
+}
+
+/// Keeps of a list what passes; says whether that changed anything.
+fn keep(body: &mut Map<String, Value>, key: &str, passes: impl Fn(&Value) -> bool) -> bool {
+    let Some(list) = body.get_mut(key).and_then(Value::as_array_mut) else { return false };
+    let before = list.len();
+    list.retain(passes);
+    list.len() != before
+}
+
+fn export(request: &Request) -> Export {
+    Export {
+        name: None,
+        subject: request.subject.clone(),
+        kind: ExportType::Service,
+        token_req: false,
+        response_type: request.many_answers.then(|| "Stream".to_owned()),
+    }
+}
+
+fn import(request: &Request, auth: AccountId) -> Import {
+    let Request { subject, local, .. } = request;
+    Import {
+        name: None,
+        subject: subject.clone(),
+        account: auth,
+        local_subject: (local != subject).then(|| local.clone()),
+        kind: ExportType::Service,
+    }
+}
+
+/// Writes the login with what it may read now; who has it already keeps its key.
+fn write_login(file: &Path, identity: &SigningKey, requests: &[Request]) -> anyhow::Result<()> {
+    let seed = match file.exists() {
+        true => keyfile::seed_of_creds(file)?,
+        false => SigningKey::generate(KeyKind::User)?.1,
+    };
+    let user = SigningKey::from_seed(&seed, KeyKind::User)?;
+    let body = operator::reader(requests);
+    let creds = operator::creds("events", (&user, &seed), identity, body, SystemClock.now())?;
+    files::replace(file, &creds)
+}
+
+/// Writes new tokens into the configurations of servers beside the service's own, and the account
+/// EVENTS behind AUTH where it is not there.
+fn write_confs(
+    config: &Config,
+    mode: &OperatorMode,
+    events: AccountId,
+    tokens: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut words = Vec::new();
+    for (account, token) in tokens {
+        let old = files::tokens_in_confs(config, account).into_iter();
+        words.extend(old.filter(|old| old != token).map(|old| (old, token.clone())));
+    }
+    if files::tokens_in_confs(config, events.as_str()).is_empty()
+        && let Some(token) = tokens.get(events.as_str())
+    {
+        let auth = mode.auth_account;
+        let line = format!("    # EVENTS\n    {events}: {token}\n    # AUTH\n    {auth}: ");
+        words.push((format!("    # AUTH\n    {auth}: "), line));
+    }
+    files::change_confs(config, &words)
+}
