@@ -232,7 +232,7 @@ fn limits(limits: &Limits) -> AccountLimits {
     let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let count = |value: Option<u64>| value.map_or(NO_LIMIT, bytes);
     let connections = count(limits.connections);
-    // Servers count clients and leaf nodes apart.
+    // Servers refuse a client for the leaf nodes that are there, and leaf nodes for these alone.
     let mut claims =
         AccountLimits { conn: connections, leaf: connections, ..AccountLimits::default() };
     if limits.jetstream() {

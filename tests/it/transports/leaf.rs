@@ -127,8 +127,8 @@ async fn a_leaf_carries_what_its_user_may() {
     }
 }
 
-/// Servers count leaf nodes apart from clients: without a limit of their own, a tenant's connections
-/// had none.
+/// A leaf node takes one of the clients' places, but is not refused when there is none left: without
+/// a limit of their own, there could be any number of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn max_connections_bounds_leaf_nodes_too() {
     let mode = Mode::Operator;
@@ -140,15 +140,19 @@ async fn max_connections_bounds_leaf_nodes_too() {
     open.sql("UPDATE tenants SET max_connections = 1 WHERE id = 'few';");
     let Login::Password(user, password) = &admin else { unreachable!("a password") };
     let remote = remote(&open, &format!("{user}:{password}@"));
+    let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("the one client");
     let first = Leaf::start(&remote);
     let edge = first.client().await;
-    let hub = client::connect(&open.url(), &admin, "_INBOX").await.expect("a client beside it");
     hears(&hub, &edge, "orders.created").await;
     let second = Leaf::start(&remote);
     eventually("the end of the second", || {
         second.log().contains("maximum account active connections exceeded").then_some(())
     });
     hears(&edge, &hub, "orders.paid").await;
+    drop(hub);
+    // The leaf node has the one place now.
+    let error = client::connect(&open.url(), &admin, "_INBOX").await.expect_err("no place left");
+    assert!(error.to_string().contains("maximum"), "{error}");
 }
 
 pub(super) fn a_leaf_is_refused_where_tenants_share_an_account(open: &Open, login: &Login) {
