@@ -57,7 +57,8 @@ async fn the_contracts_statements_work_word_for_word() {
     store.record_logins(&[("alice".into(), 1_800_000_000)]).await.unwrap();
     store.account_of(&alice.tenant, random_account_id().unwrap()).await.unwrap().unwrap();
     store.set_user_status(&alice.tenant.id, "alice", Status::Active).await.unwrap();
-    assert_eq!(store.effects().await.unwrap().len(), 2);
+    // A user is closed; servers learn of limits, and of an end.
+    assert_eq!(store.effects().await.unwrap().len(), 3);
     assert_eq!(store.instances(60).await.unwrap(), ["i"]);
     // A time without an offset is in UTC.
     psql(&license_server, "UPDATE tenants SET expires_at = '2027-01-01 00:00:00'").unwrap();
