@@ -40,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("answer", answer),
     ("certificate", certificate),
     ("envelope", envelope),
+    ("frame", frame),
     ("nkey", nkey),
     ("password_hash", password_hash),
     ("policy", policy),
@@ -273,6 +274,11 @@ pub fn certificate(input: &[u8]) {
 /// What a server answered.
 pub fn answer(input: &[u8]) {
     crate::provision::read_answer(input);
+}
+
+/// What a server sends to the intake of events.
+pub fn frame(input: &[u8]) {
+    crate::intake::fuzzing::read(input);
 }
 
 fn record(user: UserRecord) -> Option<LoginRecord> {

@@ -91,6 +91,7 @@ pub mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod instance;
+pub mod intake;
 pub mod keyfile;
 pub mod keys;
 pub mod mint;

@@ -1,5 +1,6 @@
 //! The rows of the tenant table as values: parsed once, so that what follows need not check again.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,6 +48,12 @@ impl FromStr for TenantId {
         } else {
             Err(InvalidTenantId)
         }
+    }
+}
+
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

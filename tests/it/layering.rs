@@ -27,6 +27,7 @@ const ORDER: &[&str] = &[
     "audit",
     "telemetry",
     "service",
+    "intake",
     // What servers, other instances and others are told.
     "provision",
     "events",

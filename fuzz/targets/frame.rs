@@ -1,0 +1,4 @@
+//! See `nats_callout::fuzzing::frame`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::frame(input));

@@ -1,0 +1,580 @@
+//! What happens to an event, without any I/O: whose it is, whether it is taken, when it goes on to
+//! BB, and what its sender is told. Everything is a short step under one lock, so a suspension holds
+//! from the step that makes it, and nothing waits for anything but its turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::sync::Notify;
+
+use super::headers;
+use super::line::{Line, Waiter};
+use super::refusal::{Notices, Refusal, Tally};
+use super::tenants::{Event, Tenant, Tenants, cost};
+use super::wire::{self, Frame, Message};
+use super::{NoRandomness, QUEUE_GROUP, Settings};
+use crate::policy::Form;
+use crate::store::TenantId;
+
+/// The events of shared tenants, in USERS.
+const SHARED_EVENTS: &str = "user.*.Events";
+
+/// An event that BB's stream was sent.
+#[derive(Debug)]
+struct UnderWay {
+    tenant: u64,
+    form: Form,
+    reply: Option<Box<[u8]>>,
+    cost: usize,
+    arrived: Instant,
+}
+
+/// What BB's stream answers.
+#[derive(Debug, Deserialize)]
+struct Acknowledgement<'a> {
+    #[serde(default, borrow)]
+    stream: Option<&'a str>,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    settings: Settings,
+    /// Below it BB's stream answers.
+    inbox: String,
+    /// The subscriptions of the answers, and of shared tenants' events.
+    answers: u64,
+    shared_events: u64,
+    tenants: Tenants,
+    /// Those of whom something waits, in turn.
+    turn: VecDeque<u64>,
+    under_way: HashMap<u64, UnderWay>,
+    /// The token of the last event that was sent.
+    token: u64,
+    /// The cost of what waits and is under way, of all tenants.
+    held: usize,
+    /// The cost of what is under way.
+    sent: usize,
+    own: Line,
+    shared: Line,
+    tally: Tally,
+    notices: Notices,
+    is_stopping: bool,
+    /// Told when nothing is held any more.
+    idle: Arc<Notify>,
+    /// The header made anew, used again and again.
+    header: Vec<u8>,
+}
+
+impl Carrier {
+    pub(crate) fn new(settings: Settings) -> Result<Self, NoRandomness> {
+        Ok(Self {
+            settings,
+            inbox: format!("_INBOX.{:016x}{:016x}.", random()?, random()?),
+            answers: random()?,
+            shared_events: random()?,
+            tenants: Tenants::default(),
+            turn: VecDeque::new(),
+            under_way: HashMap::new(),
+            token: 0,
+            held: 0,
+            sent: 0,
+            own: Line::default(),
+            shared: Line::default(),
+            tally: Tally::default(),
+            notices: Notices::default(),
+            is_stopping: false,
+            idle: Arc::default(),
+            header: Vec::new(),
+        })
+    }
+
+    /// What a server has to know, by names for it: the subscription of a tenant, those of shared
+    /// tenants and of BB's answers, and where these come.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn names(&self, tenant: &str) -> [(&'static [u8], String); 4] {
+        let number = self.tenants.number(tenant).unwrap_or_default();
+        [
+            (b"@TENANT", number.to_string()),
+            (b"@SHARED", self.shared_events.to_string()),
+            (b"@ANSWERS", self.answers.to_string()),
+            (b"@INBOX.", self.inbox.clone()),
+        ]
+    }
+
+    pub(crate) fn line(&mut self, form: Form) -> &mut Line {
+        match form {
+            Form::Own => &mut self.own,
+            Form::Shared => &mut self.shared,
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(crate) fn idle(&self) -> Arc<Notify> {
+        Arc::clone(&self.idle)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held == 0
+    }
+
+    /// What a server has sent on one of the connections.
+    pub(crate) fn take(&mut self, form: Form, frame: Frame<'_>, now: Instant) {
+        match frame {
+            Frame::Message(message) if form == Form::Own && message.sid == self.answers => {
+                self.answered(&message, now);
+            }
+            Frame::Message(message) => self.arrived(form, &message, now),
+            Frame::Ping => self.line(form).out().extend_from_slice(b"PONG\r\n"),
+            Frame::Pong => self.line(form).pong(),
+            Frame::Info(info) => {
+                let line = self.line(form);
+                line.max_payload = super::dial::max_payload(info).unwrap_or(line.max_payload);
+            }
+            Frame::Error(text) => tracing::warn!(
+                error = %String::from_utf8_lossy(text),
+                account = account(form),
+                "the server does not take what the intake of events asks for"
+            ),
+            Frame::Ok => {}
+        }
+    }
+
+    /// A connection is there.
+    pub(crate) fn up(&mut self, form: Form, max_payload: usize) {
+        self.line(form).up(max_payload);
+        if !self.is_stopping {
+            match form {
+                Form::Own => {
+                    let out = self.own.out();
+                    wire::subscribe(out, &format!("{}*", self.inbox), None, self.answers);
+                    for (number, tenant) in self.tenants.iter() {
+                        if tenant.form == Form::Own {
+                            wire::subscribe(out, &tenant.subject(), Some(QUEUE_GROUP), number);
+                        }
+                    }
+                    if self.shared.is_up() {
+                        self.subscribe_shared();
+                    }
+                }
+                Form::Shared if self.own.is_up() => self.subscribe_shared(),
+                Form::Shared => {}
+            }
+        }
+        self.line(form).begun();
+        self.pump();
+    }
+
+    /// A connection is gone. While nothing can be passed on, other instances take the shared
+    /// tenants' events.
+    pub(crate) fn down(&mut self, form: Form, now: Instant) {
+        self.line(form).down();
+        if form == Form::Shared {
+            return;
+        }
+        if self.shared.is_up() {
+            wire::unsubscribe(self.shared.out(), self.shared_events);
+        }
+        let tokens: Vec<u64> = self.under_way.keys().copied().collect();
+        for token in tokens {
+            self.end(token, Err(Refusal::Unacknowledged), now);
+        }
+    }
+
+    fn subscribe_shared(&mut self) {
+        let group = Some(QUEUE_GROUP);
+        wire::subscribe(self.shared.out(), SHARED_EVENTS, group, self.shared_events);
+    }
+
+    /// Takes a tenant's events from now on; `waiter` is told when the server knows.
+    pub(crate) fn add(&mut self, id: &TenantId, form: Form, waiter: Waiter, now: Instant) {
+        if let Some(number) = self.tenants.number(id.as_str()) {
+            match self.tenants.by_number_mut(number) {
+                Some(tenant) if tenant.form == form => {
+                    tenant.is_active = true;
+                    return self.confirm(form, waiter);
+                }
+                _ => self.remove(id, now),
+            }
+        }
+        let Some(number) = self.fresh_number() else {
+            tracing::error!(tenant = %id, "no randomness: the tenant's events are not taken");
+            return;
+        };
+        self.tenants.insert(number, id.clone(), form);
+        if form == Form::Own && self.own.is_up() && !self.is_stopping {
+            let subject = format!("own.{id}.Events");
+            wire::subscribe(self.own.out(), &subject, Some(QUEUE_GROUP), number);
+            self.own.ping(vec![waiter]);
+        } else {
+            self.confirm(form, waiter);
+        }
+    }
+
+    /// Has `waiter` told once the server knows every subscription.
+    fn confirm(&mut self, form: Form, waiter: Waiter) {
+        let line = self.line(form);
+        if line.is_up() && !line.awaits_pong() {
+            let _ = waiter.send(());
+        } else {
+            line.ping(vec![waiter]);
+        }
+    }
+
+    /// Refuses a tenant's events from now on, and what waits of it.
+    pub(crate) fn suspend(&mut self, id: &TenantId, now: Instant) {
+        let Some(number) = self.tenants.number(id.as_str()) else { return };
+        let Some(tenant) = self.tenants.by_number_mut(number) else { return };
+        tenant.is_active = false;
+        let waiting = std::mem::take(&mut tenant.waiting);
+        self.refuse_all(number, waiting, Refusal::Suspended, now);
+    }
+
+    /// Takes a tenant's events no longer.
+    pub(crate) fn remove(&mut self, id: &TenantId, now: Instant) {
+        self.suspend(id, now);
+        let Some(number) = self.tenants.number(id.as_str()) else { return };
+        let Some(tenant) = self.tenants.remove(number) else { return };
+        if tenant.form == Form::Own && self.own.is_up() {
+            wire::unsubscribe(self.own.out(), number);
+        }
+    }
+
+    /// The ids of all tenants.
+    pub(crate) fn ids(&self) -> Vec<TenantId> {
+        self.tenants.iter().map(|(_, tenant)| tenant.id.clone()).collect()
+    }
+
+    /// Takes no new events; `waiters` are told when the last of them has come.
+    pub(crate) fn stop(&mut self, waiters: [Waiter; 2]) {
+        self.is_stopping = true;
+        for (number, tenant) in self.tenants.iter() {
+            if tenant.form == Form::Own && self.own.is_up() {
+                wire::unsubscribe(self.own.out(), number);
+            }
+        }
+        if self.shared.is_up() {
+            wire::unsubscribe(self.shared.out(), self.shared_events);
+        }
+        let [own, shared] = waiters;
+        self.own.ping(vec![own]);
+        self.shared.ping(vec![shared]);
+    }
+
+    /// Refuses what is still here.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        for number in self.tenants.numbers() {
+            if let Some(tenant) = self.tenants.by_number_mut(number) {
+                let waiting = std::mem::take(&mut tenant.waiting);
+                self.refuse_all(number, waiting, Refusal::Unavailable, now);
+            }
+        }
+        let tokens: Vec<u64> = self.under_way.keys().copied().collect();
+        for token in tokens {
+            self.end(token, Err(Refusal::Unacknowledged), now);
+        }
+    }
+
+    /// Ends what has been here for too long.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let patience = self.settings.patience;
+        let is_late = |arrived: Instant| now.saturating_duration_since(arrived) > patience;
+        let late: Vec<u64> = self
+            .under_way
+            .iter()
+            .filter(|(_, it)| is_late(it.arrived))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in late {
+            self.end(token, Err(Refusal::Unacknowledged), now);
+        }
+        for number in self.turn.clone() {
+            let Some(tenant) = self.tenants.by_number_mut(number) else { continue };
+            // Nobody waits for the others, which come later than never.
+            let late = |event: &Event| event.reply.is_some() && is_late(event.arrived);
+            if tenant.waiting.iter().any(late) {
+                let waiting = std::mem::take(&mut tenant.waiting);
+                let (late, rest) = waiting.into_iter().partition(late);
+                tenant.waiting = rest;
+                let refusal = if self.own.is_up() { Refusal::Busy } else { Refusal::Unavailable };
+                self.refuse_all(number, late, refusal, now);
+            }
+        }
+        self.notices.tick(now);
+        self.pump();
+    }
+
+    /// An event.
+    fn arrived(&mut self, form: Form, message: &Message<'_>, now: Instant) {
+        let number = match form {
+            Form::Own => Some(message.sid),
+            Form::Shared => sender(message.subject).and_then(|id| self.tenants.number(id)),
+        };
+        let tenant = number.and_then(|number| self.tenants.by_number_mut(number));
+        let Some(tenant) = tenant.filter(|tenant| tenant.form == form) else {
+            let id = match form {
+                Form::Own => None,
+                Form::Shared => sender(message.subject).and_then(|id| id.parse::<TenantId>().ok()),
+            };
+            let id = id.as_ref().map_or("", TenantId::as_str);
+            let reply = message.reply.filter(|reply| may_be_answered(form, id, reply));
+            return self.refuse(id, form, reply, Refusal::Unknown, now);
+        };
+        let id = tenant.id.as_str();
+        let reply = message.reply.filter(|reply| may_be_answered(form, id, reply));
+        let refusal = if tenant.is_active {
+            headers::rebuild(message.header, id, &mut self.header).map_err(Refusal::Header).err()
+        } else {
+            Some(Refusal::Suspended)
+        };
+        let length = self.header.len() + message.body.len();
+        let cost = cost(reply, length);
+        let refusal = refusal.or_else(|| {
+            let most = self.settings.max_message.min(self.own.max_payload);
+            // What a server is not known yet to take, it will be when the event's turn comes.
+            (length > most && self.own.max_payload > 0).then_some(Refusal::Oversized)
+        });
+        let refusal = refusal.or_else(|| {
+            let free = self.settings.held.saturating_sub(self.held);
+            // What one tenant may have falls with what is left for all: so a few that send too much
+            // leave room for the others.
+            let most = self.settings.held_per_tenant.min(free);
+            let fits = cost <= free && (tenant.held == 0 || tenant.held + cost <= most);
+            (!fits).then_some(Refusal::Busy)
+        });
+        if let Some(refusal) = refusal {
+            let id = tenant.id.clone();
+            return self.refuse(id.as_str(), form, reply, refusal, now);
+        }
+        tenant.held += cost;
+        self.held += cost;
+        let number = number.unwrap_or_default();
+        let settings = &self.settings;
+        if self.turn.is_empty()
+            && has_room(&self.own, self.sent, cost, settings)
+            && may_have_more(tenant, cost, settings)
+        {
+            let header = std::mem::take(&mut self.header);
+            self.send(number, reply.map(Box::from), &header, message.body, cost, now);
+            self.header = header;
+            return;
+        }
+        let bytes = [&self.header, message.body].concat().into_boxed_slice();
+        let event =
+            Event { reply: reply.map(Box::from), bytes, header: self.header.len(), arrived: now };
+        tenant.waiting.push_back(event);
+        if !tenant.is_in_turn {
+            tenant.is_in_turn = true;
+            self.turn.push_back(number);
+        }
+        self.pump();
+    }
+
+    /// Sends an event on to BB.
+    fn send(
+        &mut self,
+        number: u64,
+        reply: Option<Box<[u8]>>,
+        header: &[u8],
+        body: &[u8],
+        cost: usize,
+        arrived: Instant,
+    ) {
+        let Some(tenant) = self.tenants.by_number_mut(number) else { return };
+        self.token += 1;
+        tenant.sent += cost;
+        self.sent += cost;
+        wire::publish(
+            self.own.out(),
+            &[b"bb.", tenant.id.as_str().as_bytes(), b".Events"],
+            Some(format_args!("{}{}", self.inbox, self.token)),
+            header,
+            body,
+        );
+        let under_way = UnderWay { tenant: number, form: tenant.form, reply, cost, arrived };
+        self.under_way.insert(self.token, under_way);
+    }
+
+    /// Sends on what may go, one event of each tenant in turn.
+    fn pump(&mut self) {
+        let mut passed = 0;
+        while passed < self.turn.len() {
+            let Some(&number) = self.turn.front() else { return };
+            let tenant = self.tenants.by_number_mut(number);
+            let next = tenant.and_then(|tenant| Some((tenant.waiting.front()?.cost(), tenant)));
+            let Some((cost, tenant)) = next else {
+                // It is gone, or all of it was refused.
+                self.turn.pop_front();
+                if let Some(tenant) = self.tenants.by_number_mut(number) {
+                    tenant.is_in_turn = false;
+                }
+                continue;
+            };
+            if !has_room(&self.own, self.sent, cost, &self.settings) {
+                return;
+            }
+            self.turn.rotate_left(1);
+            if !may_have_more(tenant, cost, &self.settings) {
+                passed += 1;
+                continue;
+            }
+            passed = 0;
+            let Some(event) = tenant.waiting.pop_front() else { continue };
+            let (header, body) =
+                event.bytes.split_at_checked(event.header).unwrap_or((&[], &event.bytes));
+            self.send(number, event.reply, header, body, cost, event.arrived);
+        }
+    }
+
+    /// What BB's stream says of an event that it was sent.
+    fn answered(&mut self, message: &Message<'_>, now: Instant) {
+        let subject = message.subject.strip_prefix(self.inbox.as_bytes());
+        let token = subject.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
+        let Some(token) = token else { return };
+        let end = match serde_json::from_slice::<Acknowledgement<'_>>(message.body) {
+            Ok(Acknowledgement { error: Some(_), .. }) => Ok((false, message.body)),
+            Ok(Acknowledgement { stream: Some(stream), seq: 1.., error: None })
+                if stream == self.settings.stream =>
+            {
+                Ok((true, message.body))
+            }
+            // Nobody is there.
+            Err(_) if message.body.is_empty() && !message.header.is_empty() => {
+                Err(Refusal::Unavailable)
+            }
+            _ => Err(Refusal::Unacknowledged),
+        };
+        self.end(token, end, now);
+        self.pump();
+    }
+
+    /// The end of an event that was sent: whether it is stored, with BB's word for it, or why nobody
+    /// knows.
+    fn end(&mut self, token: u64, end: Result<(bool, &[u8]), Refusal>, now: Instant) {
+        let Some(UnderWay { tenant: number, form, reply, cost, .. }) =
+            self.under_way.remove(&token)
+        else {
+            return;
+        };
+        self.sent = self.sent.saturating_sub(cost);
+        self.release(number, cost);
+        let mut id = None;
+        if let Some(tenant) = self.tenants.by_number_mut(number) {
+            tenant.sent = tenant.sent.saturating_sub(cost);
+            id = Some(tenant.id.clone());
+        }
+        let id = id.as_ref().map_or("", TenantId::as_str);
+        match end {
+            Err(refusal) => self.refuse(id, form, reply.as_deref(), refusal, now),
+            Ok((is_stored, word)) => {
+                if is_stored {
+                    self.tally.stored += 1;
+                } else {
+                    self.tally.refuse(Refusal::Rejected);
+                    self.notices.note(id, Refusal::Rejected, now);
+                }
+                if let Some(reply) = reply {
+                    self.line(form).answer(&reply, word);
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, number: u64, cost: usize) {
+        self.held = self.held.saturating_sub(cost);
+        if let Some(tenant) = self.tenants.by_number_mut(number) {
+            tenant.held = tenant.held.saturating_sub(cost);
+        }
+        if self.held == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn refuse_all(&mut self, number: u64, events: VecDeque<Event>, why: Refusal, now: Instant) {
+        let Some(tenant) = self.tenants.by_number(number) else { return };
+        let (id, form) = (tenant.id.clone(), tenant.form);
+        for event in events {
+            self.release(number, event.cost());
+            self.refuse(id.as_str(), form, event.reply.as_deref(), why, now);
+        }
+    }
+
+    fn refuse(&mut self, id: &str, form: Form, reply: Option<&[u8]>, why: Refusal, now: Instant) {
+        self.tally.refuse(why);
+        self.notices.note(id, why, now);
+        if let Some(reply) = reply {
+            let answer = why.answer(&self.settings.stream);
+            self.line(form).answer(reply, answer.as_bytes());
+        }
+    }
+
+    fn fresh_number(&self) -> Option<u64> {
+        loop {
+            let number = random().ok()?;
+            let is_taken = number == self.answers || number == self.shared_events;
+            if !is_taken && self.tenants.by_number(number).is_none() {
+                return Some(number);
+            }
+        }
+    }
+}
+
+/// Whether an event of this cost may go on now.
+fn has_room(own: &Line, sent: usize, cost: usize, settings: &Settings) -> bool {
+    own.is_up() && (sent == 0 || sent + cost <= settings.window)
+}
+
+/// Whether more of this tenant may be under way.
+fn may_have_more(tenant: &Tenant, cost: usize, settings: &Settings) -> bool {
+    tenant.sent == 0 || tenant.sent + cost <= settings.window_per_tenant
+}
+
+/// Who sent an event in USERS, by its subject `user.<id>.Events`.
+fn sender(subject: &[u8]) -> Option<&str> {
+    let id = subject.strip_prefix(b"user.")?.strip_suffix(b".Events")?;
+    std::str::from_utf8(id).ok()
+}
+
+/// Whether the sender may have an answer there: in its own account the server has put its own
+/// subject in the place of the sender's; in USERS the sender may only name what is its own.
+fn may_be_answered(form: Form, id: &str, reply: &[u8]) -> bool {
+    let rest = match form {
+        Form::Own => reply.strip_prefix(b"_R_."),
+        Form::Shared => reply
+            .strip_prefix(b"_INBOX_")
+            .and_then(|rest| rest.strip_prefix(id.as_bytes()))
+            .and_then(|rest| rest.strip_prefix(b"."))
+            .filter(|_| !id.is_empty()),
+    };
+    let is_plain = |token: &[u8]| {
+        !token.is_empty()
+            && token.iter().all(|&byte| byte.is_ascii_graphic() && !b"*>".contains(&byte))
+    };
+    rest.is_some_and(|rest| rest.split(|&byte| byte == b'.').all(is_plain))
+}
+
+fn account(form: Form) -> &'static str {
+    match form {
+        Form::Own => "INTAKE",
+        Form::Shared => "USERS",
+    }
+}
+
+fn random() -> Result<u64, NoRandomness> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What a server may send to the intake, whatever it is: what the intake writes in return is
+//! well-formed, and goes where events, answers and acknowledgements go.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::Settings;
+use super::carrier::Carrier;
+use super::wire::{self, Frame};
+use crate::policy::Form;
+
+/// Reads frames of a connection in INTAKE, or in USERS if the first byte is `u`, where [names]
+/// stand for what the server was told. The tenant `42` has an account of its own, `43` has none.
+///
+/// [names]: Carrier::names
+pub(crate) fn read(input: &[u8]) {
+    let Ok(mut carrier) = Carrier::new(Settings::default()) else { return };
+    let now = Instant::now();
+    let most = Settings::default().max_message;
+    for form in [Form::Own, Form::Shared] {
+        carrier.up(form, most);
+    }
+    for (id, form) in [("42", Form::Own), ("43", Form::Shared)] {
+        let Ok(id) = id.parse() else { return };
+        carrier.add(&id, form, oneshot::channel().0, now);
+    }
+    for form in [Form::Own, Form::Shared] {
+        carrier.line(form).take(Vec::new());
+    }
+    let (form, input) = match input.strip_prefix(b"u") {
+        Some(rest) => (Form::Shared, rest),
+        None => (Form::Own, input),
+    };
+    let mut input = input.to_vec();
+    for (name, meant) in carrier.names("42") {
+        input = replaced(&input, name, meant.as_bytes());
+    }
+    let mut rest = input.as_slice();
+    while let Ok(Some((frame, length))) = wire::parse(rest) {
+        carrier.take(form, frame, now);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    carrier.tick(now);
+    for form in [Form::Own, Form::Shared] {
+        let written = carrier.line(form).take(Vec::new());
+        sound(&written);
+    }
+}
+
+fn replaced(mut input: &[u8], name: &[u8], meant: &[u8]) -> Vec<u8> {
+    let mut output = Vec::new();
+    while let Some((first, rest)) = input.split_first() {
+        match input.strip_prefix(name) {
+            Some(rest) => {
+                output.extend_from_slice(meant);
+                input = rest;
+            }
+            None => {
+                output.push(*first);
+                input = rest;
+            }
+        }
+    }
+    output
+}
+
+/// What is written is read back as a server would.
+fn sound(mut written: &[u8]) {
+    while !written.is_empty() {
+        let end = written.windows(2).position(|pair| pair == b"\r\n").expect("a line's end");
+        let (line, rest) = written.split_at(end + 2);
+        let line = std::str::from_utf8(line).expect("subjects are plain").trim_end();
+        let words: Vec<&str> = line.split(' ').collect();
+        written = match words.as_slice() {
+            ["PONG" | "PING"] => rest,
+            [kind @ ("PUB" | "HPUB"), subject, .., length] => {
+                let to = ["bb.42.Events", "bb.43.Events"].contains(subject)
+                    || subject.starts_with("_R_.")
+                    || subject.starts_with("_INBOX_");
+                assert!(to && !subject.contains(['*', '>']), "{line}");
+                // Read back as a message with the same parts.
+                let as_message =
+                    format!("{}{subject} 1 ", if *kind == "PUB" { "MSG " } else { "HMSG " });
+                let header = words.iter().rev().nth(1).filter(|_| *kind == "HPUB");
+                let lengths = header.map(|it| format!("{it} ")).unwrap_or_default() + length;
+                let frame = [format!("{as_message}{lengths}\r\n").as_bytes(), rest].concat();
+                let Ok(Some((Frame::Message(message), used))) = wire::parse(&frame) else {
+                    panic!("{line}: no whole message");
+                };
+                assert!(message.header.is_empty() || message.header.ends_with(b"\r\n\r\n"));
+                rest.get(used - (frame.len() - rest.len())..).expect("what follows")
+            }
+            _ => panic!("{line}"),
+        };
+    }
+}

@@ -1,0 +1,166 @@
+//! A connection that is kept: made again at once when it is lost, read and written by two loops that
+//! wait for the socket alone.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use super::carrier::Carrier;
+use super::dial::{CHUNK, DialError, Dialed, dial};
+use super::wire::{self, WireError};
+use super::{Place, name};
+use crate::policy::Form;
+
+/// A server that comes back has tenants within milliseconds: so a connection is tried at once, then
+/// this often, and more slowly only once the server has been away for some time.
+const PAUSE: Duration = Duration::from_millis(5);
+const EAGER_ATTEMPTS: u32 = 2_000;
+const LATE_PAUSE: Duration = Duration::from_millis(50);
+
+/// After a login that the server does not take.
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+
+/// Between two lines about a server that cannot be reached.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// A server that has said nothing for so long is asked, and given up after twice that.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// A buffer that has grown beyond this is not used again.
+const KEPT: usize = 1 << 20;
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the server closed it")]
+    Closed,
+    #[error("the server sent {0}")]
+    Wire(#[from] WireError),
+    #[error("the server does not read")]
+    Stuck,
+    #[error("the server is silent")]
+    Silent,
+}
+
+pub(crate) fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
+    carrier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the connection of `form` until `end`.
+pub(crate) async fn keep(
+    form: Form,
+    place: Place,
+    carrier: &Mutex<Carrier>,
+    end: CancellationToken,
+) {
+    let connection = name(form);
+    let mut addresses = place.servers.addresses.iter().cycle();
+    let (mut attempts, mut said) = (0_u32, None::<Instant>);
+    while let Some(address) = addresses.next() {
+        let attempt = dial(address, &place.servers, &place.login, connection);
+        let Some(dialed) = end.run_until_cancelled(attempt).await else { return };
+        let pause = match dialed {
+            Ok(dialed) => {
+                tracing::info!(connection, server = %address, "connected to NATS");
+                (attempts, said) = (0, None);
+                lock(carrier).up(form, dialed.max_payload);
+                let lost = end.run_until_cancelled(serve(form, dialed, carrier)).await;
+                lock(carrier).down(form, Instant::now());
+                let Some(lost) = lost else { return };
+                tracing::warn!(connection, server = %address, error = %lost,
+                    "connection to NATS lost; reconnecting");
+                continue;
+            }
+            Err(error) => {
+                attempts = attempts.saturating_add(1);
+                if said.is_none_or(|said| said.elapsed() > BETWEEN_LINES) {
+                    said = Some(Instant::now());
+                    tracing::warn!(connection, server = %address, %error,
+                        "cannot connect to NATS; trying again");
+                }
+                match error {
+                    DialError::Refused(_) | DialError::Tls(_) => REFUSED_PAUSE,
+                    _ if attempts <= EAGER_ATTEMPTS => PAUSE,
+                    _ => LATE_PAUSE,
+                }
+            }
+        };
+        if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Reads and writes until the connection ends, and says why.
+async fn serve(form: Form, dialed: Dialed, carrier: &Mutex<Carrier>) -> Lost {
+    let (reader, writer, read) = dialed.split();
+    let ended = tokio::select! {
+        ended = read_all(form, reader, read, carrier) => ended,
+        ended = write_all(form, writer, carrier) => ended,
+    };
+    match ended {
+        Ok(never) => match never {},
+        Err(lost) => lost,
+    }
+}
+
+type Never = std::convert::Infallible;
+
+async fn read_all(
+    form: Form,
+    mut reader: impl AsyncRead + Unpin,
+    mut read: BytesMut,
+    carrier: &Mutex<Carrier>,
+) -> Result<Never, Lost> {
+    let mut is_asked = false;
+    loop {
+        {
+            let mut carrier = lock(carrier);
+            let now = Instant::now();
+            while let Some((frame, length)) = wire::parse(&read)? {
+                carrier.take(form, frame, now);
+                read.advance(length);
+            }
+            if carrier.line(form).is_stuck() {
+                return Err(Lost::Stuck);
+            }
+        }
+        if read.is_empty() && read.capacity() > KEPT {
+            read = BytesMut::new();
+        }
+        read.reserve(CHUNK);
+        match tokio::time::timeout(QUIET, reader.read_buf(&mut read)).await {
+            Ok(Ok(0)) => return Err(Lost::Closed),
+            Ok(Ok(_)) => is_asked = false,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) if is_asked => return Err(Lost::Silent),
+            Err(_) => {
+                is_asked = true;
+                lock(carrier).line(form).ping(Vec::new());
+            }
+        }
+    }
+}
+
+async fn write_all(
+    form: Form,
+    mut writer: impl AsyncWrite + Unpin,
+    carrier: &Mutex<Carrier>,
+) -> Result<Never, Lost> {
+    let wake = std::sync::Arc::clone(&lock(carrier).line(form).wake);
+    let mut written = Vec::new();
+    loop {
+        written = lock(carrier).line(form).take(written);
+        if written.is_empty() {
+            wake.notified().await;
+            continue;
+        }
+        writer.write_all(&written).await?;
+        writer.flush().await?;
+    }
+}
