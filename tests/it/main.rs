@@ -22,6 +22,7 @@ mod forgery;
 mod harness;
 mod http;
 mod injection;
+mod intake;
 mod isolation;
 mod jwt;
 mod layering;
