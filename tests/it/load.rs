@@ -1,4 +1,4 @@
-//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing`, each with
+//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events`, each with
 //! `--help`. It uses the harness of the tests beside it.
 
 #![allow(
@@ -15,6 +15,10 @@
     reason = "the harness of the tests is larger than this needs"
 )]
 
+#[path = "load/events.rs"]
+mod events;
+#[path = "intake/field.rs"]
+mod field;
 #[path = "load/guessing.rs"]
 mod guessing;
 mod harness;
@@ -42,6 +46,7 @@ enum What {
     Tenants(tenants::Args),
     Users(users::Args),
     Guessing(guessing::Args),
+    Events(events::Args),
 }
 
 fn main() {
@@ -51,5 +56,8 @@ fn main() {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(users::run(&args));
         }
         What::Guessing(args) => guessing::run(&args),
+        What::Events(args) => {
+            tokio::runtime::Runtime::new().expect("a runtime").block_on(events::run(&args));
+        }
     }
 }
