@@ -20,6 +20,7 @@
 //! [`authorize`] holds the whole path of a request, with no NATS I/O in it. What a decision needs
 //! comes in through traits: [`authn::Authenticator`], [`store::CredentialStore`],
 //! [`policy::Policy`], [`keys::Signer`] and [`clock::Clock`]. [`service`] runs it on a connection.
+//! Beside it, and apart from logins, [`intake`] takes tenants' events in for BB.
 //!
 //! Everything is denied that is not allowed by a rule. A fault of the service is never answered with
 //! a refusal: there is no answer, the server lets the client go once its own time-out (2 s) is over,

@@ -2,7 +2,7 @@
 //! BB, and what its sender is told. Everything is a short step under one lock, so a suspension holds
 //! from the step that makes it, and nothing waits for anything but its turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,6 +53,8 @@ pub(crate) struct Carrier {
     answers: u64,
     shared_events: u64,
     tenants: Tenants,
+    /// The numbers of those that are gone, of whom something may still come on this connection.
+    gone: HashSet<u64>,
     /// Those of whom something waits, in turn.
     turn: VecDeque<u64>,
     under_way: HashMap<u64, UnderWay>,
@@ -81,6 +83,7 @@ impl Carrier {
             answers: random()?,
             shared_events: random()?,
             tenants: Tenants::default(),
+            gone: HashSet::new(),
             turn: VecDeque::new(),
             under_way: HashMap::new(),
             token: 0,
@@ -137,16 +140,13 @@ impl Carrier {
             Frame::Message(message) => self.arrived(form, &message, now),
             Frame::Ping => self.line(form).out().extend_from_slice(b"PONG\r\n"),
             Frame::Pong => self.line(form).pong(),
-            Frame::Info(info) => {
-                let line = self.line(form);
-                line.max_payload = super::dial::max_payload(info).unwrap_or(line.max_payload);
-            }
             Frame::Error(text) => tracing::warn!(
                 error = %String::from_utf8_lossy(text),
                 account = account(form),
                 "the server does not take what the intake of events asks for"
             ),
-            Frame::Ok => {}
+            // A server's limits are taken as it says them at the login.
+            Frame::Info(_) | Frame::Ok => {}
         }
     }
 
@@ -156,10 +156,11 @@ impl Carrier {
         if !self.is_stopping {
             match form {
                 Form::Own => {
+                    self.gone.clear();
                     let out = self.own.out();
                     wire::subscribe(out, &format!("{}*", self.inbox), None, self.answers);
                     for (number, tenant) in self.tenants.iter() {
-                        if tenant.form == Form::Own {
+                        if tenant.form == Form::Own && !tenant.is_barred {
                             wire::subscribe(out, &tenant.subject(), Some(QUEUE_GROUP), number);
                         }
                     }
@@ -194,6 +195,8 @@ impl Carrier {
     fn subscribe_shared(&mut self) {
         let group = Some(QUEUE_GROUP);
         wire::subscribe(self.shared.out(), SHARED_EVENTS, group, self.shared_events);
+        // Whoever asks from now on waits for this one too.
+        self.shared.ping(Vec::new());
     }
 
     /// Takes a tenant's events from now on; `waiter` is told when the server knows.
@@ -246,8 +249,49 @@ impl Carrier {
         let Some(number) = self.tenants.number(id.as_str()) else { return };
         let Some(tenant) = self.tenants.remove(number) else { return };
         if tenant.form == Form::Own && self.own.is_up() {
+            self.gone.insert(number);
             wire::unsubscribe(self.own.out(), number);
         }
+    }
+
+    /// Whether there is or was such a subscription on a connection.
+    pub(crate) fn knows(&self, form: Form, sid: u64) -> bool {
+        match form {
+            Form::Own => {
+                sid == self.answers
+                    || self.tenants.by_number(sid).is_some_and(|tenant| tenant.form == form)
+                    || self.gone.contains(&sid)
+            }
+            Form::Shared => sid == self.shared_events,
+        }
+    }
+
+    /// Hears a tenant no more whose message has broken the protocol, if it can be told from these
+    /// bytes whose it was: `false` if it cannot yet. A sender can write anything but a number of a
+    /// subscription, not even its own; so the first one is the server's, and tells.
+    pub(crate) fn bar(&mut self, form: Form, bytes: &[u8]) -> bool {
+        let is_digit = |byte: &u8| byte.is_ascii_digit();
+        let tokens = bytes.split_inclusive(|byte| byte.is_ascii_whitespace());
+        for token in tokens {
+            let Some((end, digits)) = token.split_last() else { continue };
+            // A number's end may not have come yet.
+            if !end.is_ascii_whitespace() || digits.is_empty() || !digits.iter().all(is_digit) {
+                continue;
+            }
+            let sid = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+            let Some(sid) = sid.filter(|sid| self.knows(form, *sid)) else { continue };
+            if let Some(tenant) = self.tenants.by_number_mut(sid) {
+                tenant.is_barred = true;
+                tracing::error!(
+                    tenant = %tenant.id,
+                    "a message of the tenant broke the connection of the intake; none of its events \
+                     is taken any more: look for restored streams in its account, then remove and \
+                     add it or restart the service"
+                );
+            }
+            return true;
+        }
+        false
     }
 
     /// The ids of all tenants.

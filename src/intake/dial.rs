@@ -178,11 +178,6 @@ struct Info {
     max_payload: usize,
 }
 
-/// The most that a server takes in one message, of its INFO.
-pub(crate) fn max_payload(info: &[u8]) -> Option<usize> {
-    serde_json::from_slice::<Info>(info).ok().map(|info| info.max_payload).filter(|&most| most > 0)
-}
-
 /// A connection's bytes, encrypted or not.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
@@ -234,7 +229,7 @@ async fn handshake(
     let mut read = BytesMut::new();
     let info = loop {
         fill(&mut tcp, &mut read).await?;
-        if let Some((frame, length)) = wire::parse(&read)? {
+        if let Some((frame, length)) = wire::parse(&read, |_| false)? {
             let Frame::Info(info) = frame else { return Err(DialError::NoInfo) };
             let info: Info = serde_json::from_slice(info).map_err(|_| DialError::NoInfo)?;
             read.advance(length);
@@ -266,20 +261,18 @@ async fn handshake(
     }
     stream.write_all(format!("CONNECT {connect}\r\nPING\r\n").as_bytes()).await?;
     stream.flush().await?;
-    let mut most = info.max_payload;
     loop {
-        while let Some((frame, length)) = wire::parse(&read)? {
+        while let Some((frame, length)) = wire::parse(&read, |_| false)? {
             match frame {
                 Frame::Pong => {
                     read.advance(length);
-                    return Ok(Dialed { stream, read, max_payload: most });
+                    return Ok(Dialed { stream, read, max_payload: info.max_payload });
                 }
                 Frame::Error(text) => {
                     return Err(DialError::Refused(String::from_utf8_lossy(text).into_owned()));
                 }
-                Frame::Info(info) => most = max_payload(info).unwrap_or(most),
                 Frame::Ping => stream.write_all(b"PONG\r\n").await?,
-                Frame::Message(_) | Frame::Ok => {}
+                Frame::Info(_) | Frame::Message(_) | Frame::Ok => {}
             }
             read.advance(length);
         }

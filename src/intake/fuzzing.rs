@@ -37,10 +37,11 @@ pub(crate) fn read(input: &[u8]) {
         input = replaced(&input, name, meant.as_bytes());
     }
     let mut rest = input.as_slice();
-    while let Ok(Some((frame, length))) = wire::parse(rest) {
+    while let Ok(Some((frame, length))) = wire::parse(rest, |sid| carrier.knows(form, sid)) {
         carrier.take(form, frame, now);
         rest = rest.get(length..).unwrap_or_default();
     }
+    carrier.bar(form, rest);
     carrier.tick(now);
     for form in [Form::Own, Form::Shared] {
         let written = carrier.line(form).take(Vec::new());
@@ -85,7 +86,8 @@ fn sound(mut written: &[u8]) {
                 let header = words.iter().rev().nth(1).filter(|_| *kind == "HPUB");
                 let lengths = header.map(|it| format!("{it} ")).unwrap_or_default() + length;
                 let frame = [format!("{as_message}{lengths}\r\n").as_bytes(), rest].concat();
-                let Ok(Some((Frame::Message(message), used))) = wire::parse(&frame) else {
+                let Ok(Some((Frame::Message(message), used))) = wire::parse(&frame, |_| true)
+                else {
                     panic!("{line}: no whole message");
                 };
                 assert!(message.header.is_empty() || message.header.ends_with(b"\r\n\r\n"));

@@ -32,6 +32,11 @@ const QUIET: Duration = Duration::from_secs(5);
 /// A buffer that has grown beyond this is not used again.
 const KEPT: usize = 1 << 20;
 
+/// How far and how long it is looked for who has broken the protocol. No subject is longer than
+/// 64 KiB.
+const MOST_SEARCHED: usize = 256 << 10;
+const SEARCH: Duration = Duration::from_millis(500);
+
 /// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
@@ -119,16 +124,12 @@ async fn read_all(
 ) -> Result<Never, Lost> {
     let mut is_asked = false;
     loop {
-        {
-            let mut carrier = lock(carrier);
-            let now = Instant::now();
-            while let Some((frame, length)) = wire::parse(&read)? {
-                carrier.take(form, frame, now);
-                read.advance(length);
+        let taken = take_all(form, &mut read, &mut lock(carrier));
+        if let Err(lost) = taken {
+            if matches!(lost, Lost::Wire(_)) {
+                bar(form, reader, read, carrier).await;
             }
-            if carrier.line(form).is_stuck() {
-                return Err(Lost::Stuck);
-            }
+            return Err(lost);
         }
         if read.is_empty() && read.capacity() > KEPT {
             read = BytesMut::new();
@@ -145,6 +146,34 @@ async fn read_all(
             }
         }
     }
+}
+
+fn take_all(form: Form, read: &mut BytesMut, carrier: &mut Carrier) -> Result<(), Lost> {
+    let now = Instant::now();
+    while let Some((frame, length)) = wire::parse(read, |sid| carrier.knows(form, sid))? {
+        carrier.take(form, frame, now);
+        read.advance(length);
+    }
+    if carrier.line(form).is_stuck() { Err(Lost::Stuck) } else { Ok(()) }
+}
+
+/// Finds out who has broken the protocol, as far as that is soon to be seen.
+async fn bar(
+    form: Form,
+    mut reader: impl AsyncRead + Unpin,
+    mut read: BytesMut,
+    carrier: &Mutex<Carrier>,
+) {
+    let search = async {
+        while !lock(carrier).bar(form, &read) && read.len() < MOST_SEARCHED {
+            read.reserve(CHUNK);
+            if !matches!(reader.read_buf(&mut read).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Without an answer the connection is made again all the same.
+    let _ = tokio::time::timeout(SEARCH, search).await;
 }
 
 async fn write_all(

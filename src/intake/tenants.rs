@@ -2,8 +2,9 @@
 //! of each.
 //!
 //! The number of a tenant with an account of its own is the subscription's in INTAKE. It is drawn at
-//! random and never used twice: what came for a tenant that is gone is nobody's, and nobody can
-//! guess it.
+//! random and never used twice: what came for a tenant that is gone is nobody's. And nobody can guess
+//! it: nats-server writes a stored subject as it is into the line of a message, and that of a message
+//! restored from a snapshot may hold the end of the line, and lines of the sender's own behind it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -43,6 +44,8 @@ pub(crate) struct Tenant {
     pub(crate) form: Form,
     /// Not suspended, and not expired.
     pub(crate) is_active: bool,
+    /// It has broken a connection, and is heard no more.
+    pub(crate) is_barred: bool,
     pub(crate) waiting: VecDeque<Event>,
     /// Among those whose turn it is.
     pub(crate) is_in_turn: bool,
@@ -86,6 +89,7 @@ impl Tenants {
             id: id.clone(),
             form,
             is_active: true,
+            is_barred: false,
             waiting: VecDeque::new(),
             is_in_turn: false,
             held: 0,

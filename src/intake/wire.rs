@@ -20,6 +20,9 @@ pub(crate) enum WireError {
     /// A line of no known kind, or with other parts than its kind has.
     #[error("a line that is none of the protocol's")]
     Malformed,
+    /// A message for a subscription that was never made.
+    #[error("a message for no subscription")]
+    NoSubscription,
     /// A message that no server lets through.
     #[error("a message of more than {MAX_MESSAGE} bytes")]
     LongMessage,
@@ -57,8 +60,12 @@ pub(crate) struct Message<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// The first frame of `input` and how long it is; `None` while its end is missing.
-pub(crate) fn parse(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
+/// The first frame of `input` and how long it is; `None` while its end is missing. A message's
+/// subscription has to be one that `knows` before anything behind its line is taken for its bytes.
+pub(crate) fn parse(
+    input: &[u8],
+    knows: impl Fn(u64) -> bool,
+) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     let Some(end) = input.iter().take(MAX_LINE).position(|&byte| byte == b'\n') else {
         return if input.len() < MAX_LINE { Ok(None) } else { Err(WireError::LongLine) };
     };
@@ -69,7 +76,7 @@ pub(crate) fn parse(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireErro
     let frame = match word {
         b"MSG" | b"HMSG" => {
             let has_header = word == b"HMSG";
-            return Ok(message(rest, behind, has_header)?
+            return Ok(message(rest, behind, has_header, knows)?
                 .map(|(message, length)| (Frame::Message(message), end + 1 + length)));
         }
         b"PING" => Frame::Ping,
@@ -87,6 +94,7 @@ fn message<'a>(
     rest: &'a [u8],
     behind: &'a [u8],
     has_header: bool,
+    knows: impl Fn(u64) -> bool,
 ) -> Result<Option<(Message<'a>, usize)>, WireError> {
     let mut parts = rest.split(|&byte| is_blank(byte)).filter(|part| !part.is_empty());
     let mut all = [&b""[..]; 5];
@@ -107,6 +115,9 @@ fn message<'a>(
         _ => return Err(WireError::Malformed),
     };
     let sid = number(sid)?;
+    if !knows(sid) {
+        return Err(WireError::NoSubscription);
+    }
     let header = usize::try_from(number(header)?).map_err(|_| WireError::Malformed)?;
     let total = usize::try_from(number(total)?).map_err(|_| WireError::LongMessage)?;
     if total > MAX_MESSAGE {
@@ -178,6 +189,10 @@ mod tests {
 
     use super::*;
 
+    fn parse(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
+        super::parse(input, |sid| sid != 404)
+    }
+
     /// All frames of `input`, in words, and what is left of it.
     fn frames(mut input: &[u8]) -> Result<(Vec<String>, usize), WireError> {
         let mut frames = Vec::new();
@@ -248,6 +263,8 @@ mod tests {
             assert_eq!(parse(input), Err(WireError::Malformed), "{input:?}");
         }
         assert_eq!(parse(b"MSG a 1 99999999999\r\n"), Err(WireError::LongMessage));
+        // What follows is not waited for.
+        assert_eq!(parse(b"HMSG a 404 0 60000000\r\n"), Err(WireError::NoSubscription));
         assert_eq!(parse(&vec![b'x'; MAX_LINE]), Err(WireError::LongLine));
         assert_eq!(parse(&vec![b'x'; MAX_LINE - 1]), Ok(None));
     }

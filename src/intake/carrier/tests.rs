@@ -38,7 +38,7 @@ impl Bench {
     }
 
     fn receive(&mut self, form: Form, bytes: &str) {
-        let (frame, length) = parse(bytes.as_bytes()).unwrap().unwrap();
+        let (frame, length) = parse(bytes.as_bytes(), |_| true).unwrap().unwrap();
         assert_eq!(length, bytes.len());
         self.carrier.take(form, frame, self.now);
     }
@@ -363,4 +363,41 @@ fn a_stop_takes_what_is_on_its_way() {
     bench.carrier.up(Form::Own, 1 << 20);
     assert!(!bench.written(Form::Own).contains("SUB"));
     assert!(bench.carrier.is_idle());
+}
+
+/// A server writes the subject of a restored message into the line as it is, with whatever it holds.
+#[test]
+fn who_breaks_the_protocol_is_found_by_what_the_server_writes_behind_it() {
+    let mut bench = Bench::new(Settings::default());
+    let (one, two) = (bench.add("one", Form::Own), bench.add("two", Form::Own));
+    let gone = bench.add("gone", Form::Own);
+    bench.carrier.remove(&"gone".parse().unwrap(), bench.now);
+    for (form, sid, is_known) in [
+        (Form::Own, one, true),
+        (Form::Own, gone, true),
+        (Form::Own, bench.carrier.answers, true),
+        (Form::Own, bench.carrier.shared_events, false),
+        (Form::Own, 1, false),
+        (Form::Shared, bench.carrier.shared_events, true),
+        (Form::Shared, one, false),
+    ] {
+        assert_eq!(bench.carrier.knows(form, sid), is_known);
+    }
+    let broken = format!(
+        "HMSG x\r\nMSG own.two.Events 1 6\r\nforged\r\nMSG y 1 {one} $JS.ACK.V 44 49\r\nNATS/1.0\r\n"
+    );
+    let cut = broken.find(" $JS").unwrap() - 1;
+    assert!(!bench.carrier.bar(Form::Own, &broken.as_bytes()[..cut]), "it has not come yet");
+    assert!(bench.carrier.bar(Form::Own, format!("{broken}MSG x {two} 1\r\n").as_bytes()));
+    bench.carrier.down(Form::Own, bench.now);
+    bench.carrier.up(Form::Own, 1 << 20);
+    // To log in again does not help.
+    let (waiter, mut told) = oneshot::channel();
+    bench.carrier.add(&"one".parse().unwrap(), Form::Own, waiter, bench.now);
+    let written = bench.written(Form::Own);
+    assert!(!written.contains("own.one.Events") && written.contains("own.two.Events"), "{written}");
+    bench.receive(Form::Own, "PONG\r\n");
+    bench.receive(Form::Own, "PONG\r\n");
+    assert!(told.try_recv().is_ok());
+    assert!(!bench.carrier.knows(Form::Own, gone), "no more on this connection");
 }

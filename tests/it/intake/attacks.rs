@@ -298,6 +298,52 @@ async fn what_goes_on_by_itself_ends_with_a_suspension() {
     attack.intake.stop().await;
 }
 
+/// A snapshot of a stream `V` with one message, whose subject is
+/// `x\r\nMSG own.own2.Events 1 6\r\nforged\r\nMSG y 1`: a tar archive in the framing of S2, with
+/// `meta.inf` and a block of nats-server's file store, checksum included.
+const RESTORED: &[u8] = include_bytes!("restored.s2");
+
+/// nats-server writes that subject as it is into what subscribers read, in other accounts too.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_the_protocol_in_a_restored_subject() {
+    let attack = Attack::start().await;
+    let client = &attack.attacker.client;
+    let config = json!({ "name": "V", "subjects": ["u.>"], "storage": "file",
+        "retention": "limits", "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0,
+        "num_replicas": 1, "discard": "old" });
+    let begin = json!({ "config": config, "state": {} });
+    let begun = attack.attacker.jetstream("$JS.API.STREAM.RESTORE.V", &begin).await;
+    let to = begun["deliver_subject"].as_str().expect("a subject").to_owned();
+    client.request(to.clone(), RESTORED.into()).await.expect("is taken");
+    let end = client.request(to, "".into()).await.expect("is restored");
+    assert!(!String::from_utf8_lossy(&end.payload).contains("\"error\""), "{end:?}");
+    let consumer = json!({ "stream_name": "V", "config": { "durable_name": "C",
+        "deliver_subject": "Events", "ack_policy": "explicit", "ack_wait": 100_000_000 } });
+    attack.jetstream("CONSUMER.DURABLE.CREATE.V.C", &consumer).await;
+
+    // The connection breaks once, and then the attacker is heard no more, whatever it does.
+    eventually_async("nobody to listen", || async {
+        let answer = client.request("Events", "x".into()).await;
+        let nobody = async_nats::RequestErrorKind::NoResponders;
+        answer.err().filter(|error| error.kind() == nobody)
+    })
+    .await;
+    attack.intake.tenants().add(&"own1".parse().expect("an id"), Form::Own).await;
+    for (id, subject) in [("own2", "Events"), ("shared1", "user.shared1.Events")] {
+        let victim = attack.field.login(id).await.client;
+        eventually_async("an acknowledgement", || async {
+            victim.request(subject, "honest".into()).await.ok()
+        })
+        .await;
+        for _ in 0..20 {
+            is_stored(&event(&victim, subject, "honest").await);
+        }
+        let bodies = attack.field.bodies(id).await;
+        assert!(bodies.len() > 20 && bodies.iter().all(|body| body == "honest"), "{bodies:?}");
+    }
+    attack.intake.stop().await;
+}
+
 /// A header made by nobody's library and one of many parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_headers_are_refused() {
