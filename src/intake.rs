@@ -102,6 +102,8 @@ pub struct Settings {
     /// How long a request waits for its answer at the most: below the `response_threshold` of the
     /// export, after which the server takes none.
     pub patience: Duration,
+    /// How long a shared tenant that was removed is remembered: as long as a grant may last.
+    pub remembered: Duration,
     /// How long a stop waits for what is under way.
     pub drain: Duration,
 }
@@ -116,6 +118,7 @@ impl Default for Settings {
             window_per_tenant: 1 << 20,
             window: 4 << 20,
             patience: Duration::from_secs(4),
+            remembered: Duration::from_secs(3600),
             drain: Duration::from_secs(5),
         }
     }
@@ -143,10 +146,12 @@ impl Intake {
         self
     }
 
-    /// Starts to connect, in tasks of its own on the current runtime. It has no tenants yet.
-    pub fn start(self) -> Result<Running, NoRandomness> {
+    /// Starts to connect, in tasks of its own on the current runtime. `all` are the tenants that
+    /// there are, each of them suspended or not.
+    pub fn start(self, all: &[(TenantId, Form, bool)]) -> Result<Running, NoRandomness> {
         let drain = self.settings.drain;
         let carrier = Arc::new(Mutex::new(Carrier::new(self.settings)?));
+        Tenants(Arc::clone(&carrier)).replace(all);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let places = [Some((Form::Own, self.own)), self.shared.map(|it| (Form::Shared, it))];
         let has_shared = places.iter().flatten().count() > 1;
@@ -249,7 +254,9 @@ impl Running {
     }
 }
 
-/// Whose events are taken. Of anybody else's none is, so a tenant is added before it can log in.
+/// Whose events are taken. A tenant with an account of its own is added before its first user is let
+/// in; nobody hears it before. In USERS nobody can send who has no grant, and what a grant allows is
+/// taken of a tenant that is new to this instance, too; not of one that is suspended or was removed.
 ///
 /// A tenant takes some 200 bytes.
 #[derive(Clone)]
@@ -274,7 +281,7 @@ impl Tenants {
         lock(&self.0).suspend(id, Instant::now());
     }
 
-    /// Forgets a tenant. If it comes again it is another one.
+    /// Takes a tenant's events no longer. If it comes again it is another one.
     pub fn remove(&self, id: &TenantId) {
         lock(&self.0).remove(id, Instant::now());
     }
@@ -288,9 +295,10 @@ impl Tenants {
             self.remove(gone);
         }
         for (id, form, is_suspended) in all {
-            drop(self.add(id, *form));
+            let (mut carrier, now) = (lock(&self.0), Instant::now());
+            carrier.add(id, *form, oneshot::channel().0, now);
             if *is_suspended {
-                self.suspend(id);
+                carrier.suspend(id, now);
             }
         }
     }

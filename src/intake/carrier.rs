@@ -2,6 +2,8 @@
 //! BB, and what its sender is told. Everything is a short step under one lock, so a suspension holds
 //! from the step that makes it, and nothing waits for anything but its turn.
 
+mod roster;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use tokio::sync::Notify;
 use super::headers;
 use super::line::{Line, Waiter};
 use super::refusal::{Notices, Refusal, Tally};
-use super::tenants::{Event, Tenant, Tenants, cost};
+use super::tenants::{Event, Standing, Tenant, Tenants, cost};
 use super::wire::{self, Frame, Message};
 use super::{NoRandomness, QUEUE_GROUP, Settings};
 use crate::policy::Form;
@@ -55,6 +57,8 @@ pub(crate) struct Carrier {
     tenants: Tenants,
     /// The numbers of those that are gone, of whom something may still come on this connection.
     gone: HashSet<u64>,
+    /// Shared tenants that are gone, and since when, the first of them first.
+    departed: VecDeque<(Instant, u64)>,
     /// Those of whom something waits, in turn.
     turn: VecDeque<u64>,
     under_way: HashMap<u64, UnderWay>,
@@ -84,6 +88,7 @@ impl Carrier {
             shared_events: random()?,
             tenants: Tenants::default(),
             gone: HashSet::new(),
+            departed: VecDeque::new(),
             turn: VecDeque::new(),
             under_way: HashMap::new(),
             token: 0,
@@ -199,106 +204,6 @@ impl Carrier {
         self.shared.ping(Vec::new());
     }
 
-    /// Takes a tenant's events from now on; `waiter` is told when the server knows.
-    pub(crate) fn add(&mut self, id: &TenantId, form: Form, waiter: Waiter, now: Instant) {
-        if let Some(number) = self.tenants.number(id.as_str()) {
-            match self.tenants.by_number_mut(number) {
-                Some(tenant) if tenant.form == form => {
-                    tenant.is_active = true;
-                    return self.confirm(form, waiter);
-                }
-                _ => self.remove(id, now),
-            }
-        }
-        let Some(number) = self.fresh_number() else {
-            tracing::error!(tenant = %id, "no randomness: the tenant's events are not taken");
-            return;
-        };
-        self.tenants.insert(number, id.clone(), form);
-        if form == Form::Own && self.own.is_up() && !self.is_stopping {
-            let subject = format!("own.{id}.Events");
-            wire::subscribe(self.own.out(), &subject, Some(QUEUE_GROUP), number);
-            self.own.ping(vec![waiter]);
-        } else {
-            self.confirm(form, waiter);
-        }
-    }
-
-    /// Has `waiter` told once the server knows every subscription.
-    fn confirm(&mut self, form: Form, waiter: Waiter) {
-        let line = self.line(form);
-        if line.is_up() && !line.awaits_pong() {
-            let _ = waiter.send(());
-        } else {
-            line.ping(vec![waiter]);
-        }
-    }
-
-    /// Refuses a tenant's events from now on, and what waits of it.
-    pub(crate) fn suspend(&mut self, id: &TenantId, now: Instant) {
-        let Some(number) = self.tenants.number(id.as_str()) else { return };
-        let Some(tenant) = self.tenants.by_number_mut(number) else { return };
-        tenant.is_active = false;
-        let waiting = std::mem::take(&mut tenant.waiting);
-        self.refuse_all(number, waiting, Refusal::Suspended, now);
-    }
-
-    /// Takes a tenant's events no longer.
-    pub(crate) fn remove(&mut self, id: &TenantId, now: Instant) {
-        self.suspend(id, now);
-        let Some(number) = self.tenants.number(id.as_str()) else { return };
-        let Some(tenant) = self.tenants.remove(number) else { return };
-        if tenant.form == Form::Own && self.own.is_up() {
-            self.gone.insert(number);
-            wire::unsubscribe(self.own.out(), number);
-        }
-    }
-
-    /// Whether there is or was such a subscription on a connection.
-    pub(crate) fn knows(&self, form: Form, sid: u64) -> bool {
-        match form {
-            Form::Own => {
-                sid == self.answers
-                    || self.tenants.by_number(sid).is_some_and(|tenant| tenant.form == form)
-                    || self.gone.contains(&sid)
-            }
-            Form::Shared => sid == self.shared_events,
-        }
-    }
-
-    /// Hears a tenant no more whose message has broken the protocol, if it can be told from these
-    /// bytes whose it was: `false` if it cannot yet. A sender can write anything but a number of a
-    /// subscription, not even its own; so the first one is the server's, and tells.
-    pub(crate) fn bar(&mut self, form: Form, bytes: &[u8]) -> bool {
-        let is_digit = |byte: &u8| byte.is_ascii_digit();
-        let tokens = bytes.split_inclusive(|byte| byte.is_ascii_whitespace());
-        for token in tokens {
-            let Some((end, digits)) = token.split_last() else { continue };
-            // A number's end may not have come yet.
-            if !end.is_ascii_whitespace() || digits.is_empty() || !digits.iter().all(is_digit) {
-                continue;
-            }
-            let sid = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            let Some(sid) = sid.filter(|sid| self.knows(form, *sid)) else { continue };
-            if let Some(tenant) = self.tenants.by_number_mut(sid) {
-                tenant.is_barred = true;
-                tracing::error!(
-                    tenant = %tenant.id,
-                    "a message of the tenant broke the connection of the intake; none of its events \
-                     is taken any more: look for restored streams in its account, then remove and \
-                     add it or restart the service"
-                );
-            }
-            return true;
-        }
-        false
-    }
-
-    /// The ids of all tenants.
-    pub(crate) fn ids(&self) -> Vec<TenantId> {
-        self.tenants.iter().map(|(_, tenant)| tenant.id.clone()).collect()
-    }
-
     /// Takes no new events; `waiters` are told when the last of them has come.
     pub(crate) fn stop(&mut self, waiters: [Waiter; 2]) {
         self.is_stopping = true;
@@ -317,11 +222,8 @@ impl Carrier {
 
     /// Refuses what is still here.
     pub(crate) fn give_up(&mut self, now: Instant) {
-        for number in self.tenants.numbers() {
-            if let Some(tenant) = self.tenants.by_number_mut(number) {
-                let waiting = std::mem::take(&mut tenant.waiting);
-                self.refuse_all(number, waiting, Refusal::Unavailable, now);
-            }
+        for number in std::mem::take(&mut self.turn) {
+            self.refuse_waiting(number, Refusal::Unavailable, now);
         }
         let tokens: Vec<u64> = self.under_way.keys().copied().collect();
         for token in tokens {
@@ -354,6 +256,7 @@ impl Carrier {
                 self.refuse_all(number, late, refusal, now);
             }
         }
+        self.forget_departed(now);
         self.notices.tick(now);
         self.pump();
     }
@@ -362,7 +265,8 @@ impl Carrier {
     fn arrived(&mut self, form: Form, message: &Message<'_>, now: Instant) {
         let number = match form {
             Form::Own => Some(message.sid),
-            Form::Shared => sender(message.subject).and_then(|id| self.tenants.number(id)),
+            Form::Shared => sender(message.subject)
+                .and_then(|id| self.tenants.number(id).or_else(|| self.admit(id))),
         };
         let tenant = number.and_then(|number| self.tenants.by_number_mut(number));
         let Some(tenant) = tenant.filter(|tenant| tenant.form == form) else {
@@ -376,10 +280,12 @@ impl Carrier {
         };
         let id = tenant.id.as_str();
         let reply = message.reply.filter(|reply| may_be_answered(form, id, reply));
-        let refusal = if tenant.is_active {
-            headers::rebuild(message.header, id, &mut self.header).map_err(Refusal::Header).err()
-        } else {
-            Some(Refusal::Suspended)
+        let refusal = match tenant.standing {
+            Standing::Active => headers::rebuild(message.header, id, &mut self.header)
+                .map_err(Refusal::Header)
+                .err(),
+            Standing::Suspended => Some(Refusal::Suspended),
+            Standing::Gone(_) => Some(Refusal::Unknown),
         };
         let length = self.header.len() + message.body.len();
         let cost = cost(reply, length);
@@ -544,6 +450,13 @@ impl Carrier {
         }
     }
 
+    fn refuse_waiting(&mut self, number: u64, why: Refusal, now: Instant) {
+        if let Some(tenant) = self.tenants.by_number_mut(number) {
+            let waiting = std::mem::take(&mut tenant.waiting);
+            self.refuse_all(number, waiting, why, now);
+        }
+    }
+
     fn refuse_all(&mut self, number: u64, events: VecDeque<Event>, why: Refusal, now: Instant) {
         let Some(tenant) = self.tenants.by_number(number) else { return };
         let (id, form) = (tenant.id.clone(), tenant.form);
@@ -559,16 +472,6 @@ impl Carrier {
         if let Some(reply) = reply {
             let answer = why.answer(&self.settings.stream);
             self.line(form).answer(reply, answer.as_bytes());
-        }
-    }
-
-    fn fresh_number(&self) -> Option<u64> {
-        loop {
-            let number = random().ok()?;
-            let is_taken = number == self.answers || number == self.shared_events;
-            if !is_taken && self.tenants.by_number(number).is_none() {
-                return Some(number);
-            }
         }
     }
 }

@@ -242,7 +242,7 @@ async fn handshake(
         false => Box::new(tcp),
     };
     let signature = URL_SAFE_NO_PAD.encode(login.key.sign_now(info.nonce.as_bytes()));
-    let mut connect = serde_json::json!({
+    let connect = serde_json::json!({
         "verbose": false,
         "pedantic": false,
         "tls_required": wants_tls,
@@ -254,11 +254,10 @@ async fn handshake(
         "headers": true,
         "no_responders": true,
         "sig": signature,
+        // The JWT names the key; an empty one is none.
+        "jwt": login.jwt.as_ref().map_or("", |jwt| jwt.as_str()),
+        "nkey": if login.jwt.is_some() { "" } else { login.key.public_key() },
     });
-    match &login.jwt {
-        Some(jwt) => connect["jwt"] = jwt.as_str().into(),
-        None => connect["nkey"] = login.key.public_key().into(),
-    }
     stream.write_all(format!("CONNECT {connect}\r\nPING\r\n").as_bytes()).await?;
     stream.flush().await?;
     loop {

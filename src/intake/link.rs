@@ -64,9 +64,8 @@ pub(crate) async fn keep(
     end: CancellationToken,
 ) {
     let connection = name(form);
-    let mut addresses = place.servers.addresses.iter().cycle();
     let (mut attempts, mut said) = (0_u32, None::<Instant>);
-    while let Some(address) = addresses.next() {
+    for address in place.servers.addresses.iter().cycle() {
         let attempt = dial(address, &place.servers, &place.login, connection);
         let Some(dialed) = end.run_until_cancelled(attempt).await else { return };
         let pause = match dialed {

@@ -37,13 +37,23 @@ pub(crate) fn cost(reply: Option<&[u8]>, bytes: usize) -> usize {
     OVERHEAD + reply.map_or(0, <[u8]>::len) + bytes
 }
 
+/// Whether a tenant's events are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// They are.
+    Active,
+    /// It is suspended or has expired.
+    Suspended,
+    /// It was removed then. A connection of its may be there yet.
+    Gone(Instant),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     pub(crate) form: Form,
-    /// Not suspended, and not expired.
-    pub(crate) is_active: bool,
+    pub(crate) standing: Standing,
     /// It has broken a connection, and is heard no more.
     pub(crate) is_barred: bool,
     pub(crate) waiting: VecDeque<Event>,
@@ -88,7 +98,7 @@ impl Tenants {
         let tenant = Tenant {
             id: id.clone(),
             form,
-            is_active: true,
+            standing: Standing::Active,
             is_barred: false,
             waiting: VecDeque::new(),
             is_in_turn: false,
@@ -104,10 +114,6 @@ impl Tenants {
         let tenant = self.by_number.remove(&number)?;
         self.by_id.remove(&tenant.id);
         Some(tenant)
-    }
-
-    pub(crate) fn numbers(&self) -> Vec<u64> {
-        self.by_number.keys().copied().collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Tenant)> {

@@ -122,14 +122,42 @@ fn shared_tenants_are_known_by_their_subject() {
     for subject in ["user.two.Events", "user..Events", "user.one.x.Events", "user.*.Events", "x"] {
         bench.receive(Form::Shared, &format!("MSG {subject} {sid} _INBOX_two.a 1\r\nx\r\n"));
     }
-    assert_eq!(bench.seen().0, ["one:x"]);
+    // One that another instance has admitted is taken, under what is its name by permission.
+    assert_eq!(bench.seen().0, ["one:x", "two:x"]);
     bench.acknowledge(1, ACK);
     assert_eq!(bench.seen().1, [("_INBOX_one.a".to_owned(), ACK.to_owned())]);
     // One with an account of its own has no business here.
     bench.add("three", Form::Own);
     bench.receive(Form::Shared, &format!("MSG user.three.Events {sid} 1\r\nx\r\n"));
     assert_eq!(bench.seen().0, [""; 0]);
+    assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 5);
+    // One that is gone is remembered, for as long as a connection of its may last.
+    let event = format!("MSG user.two.Events {sid} 1\r\nx\r\n");
+    let two = "two".parse().unwrap();
+    bench.carrier.remove(&two, bench.now);
+    bench.receive(Form::Shared, &event);
     assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 6);
+    assert!(!bench.carrier.ids().contains(&two));
+    bench.now += Duration::from_secs(60);
+    bench.carrier.tick(bench.now);
+    assert!(bench.carrier.tenants.number("two").is_some());
+    bench.add("two", Form::Shared);
+    bench.now += Settings::default().remembered;
+    bench.carrier.tick(bench.now);
+    assert!(bench.carrier.tenants.number("two").is_some(), "it has come again");
+    bench.carrier.remove(&two, bench.now);
+    bench.now += Settings::default().remembered * 2;
+    bench.carrier.tick(bench.now);
+    assert!(bench.carrier.tenants.number("two").is_none());
+    // A word about one that has not sent anything yet holds as well.
+    let five = "five".parse().unwrap();
+    bench.carrier.suspend(&five, bench.now);
+    bench.receive(Form::Shared, &event.replace("two", "five"));
+    bench.carrier.remove(&"four".parse().unwrap(), bench.now);
+    bench.receive(Form::Shared, &event.replace("two", "four"));
+    assert_eq!(bench.carrier.tally.refused(Refusal::Suspended), 1);
+    assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 7);
+    assert_eq!(bench.seen().0, [""; 0]);
 }
 
 #[test]

@@ -166,7 +166,7 @@ async fn forged_request_infos() {
         // These do not end as they should.
         format!("NATS/1.0\r\nNats-Request-Info: {info}\r\nA: b"),
         format!("NATS/1.0\r\nNats-Request-Info: {info}"),
-        format!("NATS/1.0\r\nA: b\r\n"),
+        "NATS/1.0\r\nA: b\r\n".to_owned(),
     ] {
         raw.publish("Events", block.as_bytes(), b"forged");
     }
@@ -226,7 +226,8 @@ async fn malformed_headers_end_nothing() {
         own.publish("Events", block, b"x");
         shared.publish("user.shared2.Events", block, b"x");
     }
-    (own.settled(), shared.settled());
+    own.settled();
+    shared.settled();
     let refused = || attack.intake.tally().refused(Refusal::Header(HeaderFault::Name));
     eventually_async("refusals", || async { (refused() == 18).then_some(()) }).await;
     // The sender is told, where it asked.

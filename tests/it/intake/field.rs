@@ -143,10 +143,8 @@ impl Field {
     /// An instance that has all tenants.
     pub(crate) async fn intake(&self, settings: Settings) -> Running {
         let intake = Intake::new(self.place(Form::Own), settings);
-        let running = intake.with_shared(self.place(Form::Shared)).start().expect("starts");
-        for (id, form) in &self.tenants {
-            running.tenants().add(id, *form).await;
-        }
+        let intake = intake.with_shared(self.place(Form::Shared));
+        let running = intake.start(&self.table()).expect("starts");
         // Both connections, and what both have asked for.
         eventually_async("the connections", || async { running.is_connected().then_some(()) })
             .await;
@@ -154,6 +152,11 @@ impl Field {
             running.tenants().add(id, *form).await;
         }
         running
+    }
+
+    /// All tenants, none of them suspended.
+    pub(crate) fn table(&self) -> Vec<(TenantId, Form, bool)> {
+        self.tenants.iter().map(|(id, form)| (id.clone(), *form, false)).collect()
     }
 
     /// How many events BB's stream has under each subject.

@@ -2,8 +2,8 @@
 //! stored.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nats_callout::intake::{Intake, Settings};
@@ -11,19 +11,25 @@ use nats_callout::policy::Form;
 use serde_json::Value;
 
 use super::field::{Field, is_stored};
-use crate::harness::{depth, eventually_async};
+use crate::harness::{PATIENCE, depth, eventually_async};
 
-/// Two tenants that send requests one after the other, and remember what was acknowledged.
+/// A tenant, what it sent, and what of that was acknowledged.
+type Sent = (&'static str, HashSet<String>, HashSet<String>);
+
+/// Tenants that send requests one after the other, and remember what was acknowledged.
 struct Load {
     acknowledged: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
+    /// What came in the place of an acknowledgement.
+    failed: Arc<Mutex<Vec<String>>>,
     end: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<(&'static str, HashSet<String>, HashSet<String>)>>,
+    tasks: Vec<tokio::task::JoinHandle<Sent>>,
 }
 
 impl Load {
-    async fn start(field: &Field) -> Self {
-        let (acknowledged, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    /// Each request is given up after `patience`.
+    async fn start(field: &Field, patience: Duration) -> Self {
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let failed = Arc::new(Mutex::new(Vec::new()));
         let end = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
         for (id, subject) in
@@ -38,18 +44,19 @@ impl Load {
                     sent.insert(body.clone());
                     let request = async_nats::Request::new()
                         .payload(body.clone().into())
-                        .timeout(Some(Duration::from_millis(500)));
-                    let answer = client.send_request(subject, request).await.ok();
-                    let answer: Option<Value> =
-                        answer.map(|answer| serde_json::from_slice(&answer.payload).expect("json"));
-                    match answer.filter(|answer| answer.get("error").is_none()) {
-                        Some(answer) => {
+                        .timeout(Some(patience));
+                    let answer = client.send_request(subject, request).await;
+                    let answer = answer.map(|answer| {
+                        serde_json::from_slice::<Value>(&answer.payload).expect("json")
+                    });
+                    match answer {
+                        Ok(answer) if answer.get("error").is_none() => {
                             is_stored(&answer);
                             sure.insert(body);
                             acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
-                        None => {
-                            failed.fetch_add(1, Ordering::Relaxed);
+                        other => {
+                            failed.lock().expect("no panic").push(format!("{body}: {other:?}"));
                         }
                     }
                 }
@@ -68,9 +75,9 @@ impl Load {
         .await;
     }
 
-    /// Everything that was acknowledged is stored, once, and nothing that was not sent; returns how
-    /// many requests had no acknowledgement.
-    async fn proven(self, field: &Field) -> u64 {
+    /// Everything that was acknowledged is stored, once, and nothing that was not sent; returns what
+    /// came in the place of acknowledgements.
+    async fn proven(self, field: &Field) -> Vec<String> {
         self.end.store(true, Ordering::Relaxed);
         for task in self.tasks {
             let (id, sent, sure) = task.await.expect("no panic");
@@ -81,7 +88,7 @@ impl Load {
             assert!(lost.is_empty(), "{id}: acknowledged and not stored: {lost:?}");
             assert!(distinct.is_subset(&sent));
         }
-        self.failed.load(Ordering::Relaxed)
+        std::mem::take(&mut self.failed.lock().expect("no panic"))
     }
 }
 
@@ -99,12 +106,9 @@ async fn a_killed_instance_loses_nothing_that_was_acknowledged() {
         let killed = {
             let _within = own.enter();
             let intake = Intake::new(field.place(Form::Own), Settings::default());
-            intake.with_shared(field.place(Form::Shared)).start().expect("starts")
+            intake.with_shared(field.place(Form::Shared)).start(&field.table()).expect("starts")
         };
-        for (id, form) in &field.tenants {
-            killed.tenants().add(id, *form).await;
-        }
-        let load = Load::start(&field).await;
+        let load = Load::start(&field, Duration::from_millis(500)).await;
         eventually_async("a share for both", || async {
             let begun = killed.tally().stored > 10 && lasting.tally().stored > 10;
             begun.then_some(())
@@ -132,7 +136,7 @@ impl Load {
 async fn a_stop_loses_nothing() {
     let field = Field::start(2, 1).await;
     let mut current = field.intake(Settings::default()).await;
-    let load = Load::start(&field).await;
+    let load = Load::start(&field, PATIENCE).await;
     for _ in 0..depth(4, 40) {
         load.goes_on(50).await;
         let next = field.intake(Settings::default()).await;
@@ -140,7 +144,7 @@ async fn a_stop_loses_nothing() {
         current.stop().await;
         current = next;
     }
-    assert_eq!(load.proven(&field).await, 0, "every request was acknowledged");
+    assert_eq!(load.proven(&field).await, [""; 0], "every request is acknowledged");
     current.stop().await;
 }
 
@@ -169,7 +173,7 @@ async fn a_stop_passes_on_what_waits() {
 async fn a_restart_of_the_server_loses_nothing_that_was_acknowledged() {
     let mut field = Field::start(2, 1).await;
     let intake = field.intake(Settings::default()).await;
-    let load = Load::start(&field).await;
+    let load = Load::start(&field, Duration::from_millis(500)).await;
     for _ in 0..depth(1, 10) {
         load.goes_on(100).await;
         field.server.restart();
