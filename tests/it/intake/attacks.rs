@@ -174,9 +174,12 @@ async fn forged_request_infos() {
     // Those that are whole come under the attacker's name, without that header.
     attack.landed(4).await;
     for message in attack.field.messages("own1").await {
-        let headers = message.headers.unwrap_or_default();
-        let mut names = headers.iter().map(|(name, _)| name.to_string().to_lowercase());
-        assert!(!names.any(|name| name.starts_with("nats-")), "{headers:?}");
+        for (name, values) in message.headers.unwrap_or_default().iter() {
+            let name = name.to_string().to_lowercase();
+            // 2.10 leaves its own about the intake there, where a value holds that name.
+            let by_the_server = values.iter().all(|value| value.as_str().contains("INTAKE"));
+            assert!(!name.starts_with("nats-") || by_the_server, "{name}: {values:?}");
+        }
     }
     attack.intake.stop().await;
 }
