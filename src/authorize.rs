@@ -24,8 +24,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
-use crate::placement::{AccountError, Placement};
-use crate::policy::{ConnectionContext, Decision, Policy};
+use crate::placement::{AccountError, Entrance, Placement};
+use crate::policy::{ConnectionContext, Decision, Form, Policy};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::replay::SpentKeys;
@@ -209,6 +209,7 @@ pub struct Authorizer {
     mint: Mint,
     responder: Responder,
     issuers: Vec<Arc<dyn Signer>>,
+    entrance: Option<Arc<dyn Entrance>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -240,7 +241,18 @@ impl Authorizer {
         let authenticators = Vec::new();
         let clock = Arc::new(SystemClock);
         let (issuers, spent) = (Vec::new(), SpentKeys::default());
-        Self { envelope, spent, authenticators, placement, policy, mint, responder, issuers, clock }
+        Self {
+            envelope,
+            spent,
+            authenticators,
+            placement,
+            policy,
+            mint,
+            responder,
+            issuers,
+            entrance: None,
+            clock,
+        }
     }
 
     /// Adds further issuers (config mode). A server takes users and answers of one issuer alone and
@@ -250,6 +262,13 @@ impl Authorizer {
     #[must_use]
     pub fn with_issuers(mut self, issuers: Vec<Arc<dyn Signer>>) -> Self {
         self.issuers = issuers;
+        self
+    }
+
+    /// Has users of own accounts wait until `entrance` has heard of their tenant.
+    #[must_use]
+    pub fn with_entrance(mut self, entrance: Arc<dyn Entrance>) -> Self {
+        self.entrance = Some(entrance);
         self
     }
 
@@ -366,6 +385,11 @@ impl Authorizer {
             Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
             Err(error) => return Err(error.into()),
         };
+        if form == Form::Own
+            && let Some(entrance) = &self.entrance
+        {
+            entrance.enters(&tenant.id).await;
+        }
         watch.note(Stage::Account);
         let connection = request.user_nkey();
         let now = self.clock.now();

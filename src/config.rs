@@ -27,7 +27,7 @@ use self::reader::Reader;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
-use crate::provision::streams::Limits;
+use crate::provision::streams::{Limits, StreamLimits};
 use crate::store::{self, Isolation, TenantId};
 
 /// The file's name where none is given.
@@ -127,6 +127,18 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The files of the service's logins in INTAKE and USERS.
+    #[must_use]
+    pub fn intake(&self) -> Option<[&Path; 2]> {
+        fn logins<A>(it: &Intake<A>) -> [&Path; 2] {
+            [&it.login, &it.users_login]
+        }
+        match self {
+            Self::Operator(mode) => mode.intake.as_ref().map(logins),
+            Self::Config(mode) => mode.intake.as_ref().map(logins),
+        }
+    }
+
     /// The mode's name, as `[nats] mode` has it.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -135,6 +147,17 @@ impl Mode {
             Self::Config(_) => "config",
         }
     }
+}
+
+/// `[intake]`: where tenants' events are taken in, and the service's logins there.
+#[derive(Debug, Clone)]
+pub struct Intake<A> {
+    /// The account INTAKE.
+    pub account: A,
+    /// The login in INTAKE: a creds file in operator mode, a user seed in config mode.
+    pub login: PathBuf,
+    /// The login in USERS, likewise.
+    pub users_login: PathBuf,
 }
 
 /// What only operator mode has.
@@ -160,6 +183,8 @@ pub struct OperatorMode {
     pub events_account: Option<AccountId>,
     /// The account ANSWERS, which passes BB's requests to tenants' own accounts.
     pub answers_account: AccountId,
+    /// Where tenants' events are taken in; an older deployment has none, and BB takes them itself.
+    pub intake: Option<Intake<AccountId>>,
     /// Under which name notifications reach an own account.
     pub notifications: Notifications,
 }
@@ -179,6 +204,8 @@ pub struct ConfigMode {
     pub accounts: Vec<String>,
     /// Accounts that are given to one tenant each.
     pub dedicated: BTreeMap<String, TenantId>,
+    /// Where tenants' events are taken in; an older deployment has none, and BB takes them itself.
+    pub intake: Option<Intake<String>>,
 }
 
 /// The name under which notifications reach a tenant's own account.
@@ -399,6 +426,7 @@ impl Config {
         let Some(mode) = mode.filter(|_| problems.is_empty()) else {
             return Err(ConfigError::Invalid(problems));
         };
+        let bb = StreamLimits { pooled: mode.intake().is_none(), ..bb };
         let config = Self {
             file: absolute,
             folder,
@@ -435,8 +463,9 @@ impl Config {
             KeyLocation::Secret(files) => Some(files),
             _ => None,
         });
+        let intake = self.mode.intake().into_iter().flatten();
         let files = logins.into_iter().chain(lists).chain(secrets.flatten());
-        files.map(PathBuf::as_path).collect()
+        files.map(PathBuf::as_path).chain(intake).collect()
     }
 
     /// Every file of secrets that others than the service can get at.

@@ -6,6 +6,7 @@ pub(crate) mod generations;
 mod health;
 mod hindrances;
 mod http;
+mod intake;
 pub(crate) mod isolation;
 pub(crate) mod logins;
 mod metrics;
@@ -16,6 +17,7 @@ mod told;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -27,6 +29,7 @@ use self::connect::{Login, connect};
 use self::health::{Chain, Health, Phase};
 use self::hindrances::Hindrances;
 use self::http::Observed;
+use self::intake::{Following, Heard};
 pub use self::isolation::Violation;
 use self::isolation::{Denials, Isolation};
 use self::logins::Logins;
@@ -43,6 +46,7 @@ use crate::config::exposure::Exposure;
 use crate::config::{Config, Mode};
 use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
+use crate::intake::Running;
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
 use crate::peers::Peers;
@@ -74,7 +78,7 @@ pub enum DaemonError {
     Targets(#[from] TargetError),
     /// `[operator] users_account` names an account of the system.
     #[error(
-        "[operator] users_account: {0} is one of SYS, AUTH, BB and EVENTS; name the account USERS"
+        "[operator] users_account: {0} is one of SYS, AUTH, BB, EVENTS and INTAKE; name the account USERS"
     )]
     Users(AccountId),
     /// Password hashing could not be set up.
@@ -107,6 +111,11 @@ pub enum DaemonError {
     /// Others than the service are in AUTH, or can be: all that was found.
     #[error("{}", .0.iter().map(|it| format!("{it}; {}", it.remedy())).collect::<Vec<_>>().join("\n"))]
     Isolation(Vec<Violation>),
+    /// Tenants' events cannot be taken from these servers.
+    #[error(
+        "[nats] url: tenants' events are taken over nats:// or tls:// alone; name such an address too"
+    )]
+    Intake,
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,
@@ -205,8 +214,18 @@ pub async fn run(
     };
     let Parts { placement, mint, responder, own, issuers } = parts;
 
-    let authorizer = Authorizer::new(envelope, placement, policies.clone(), mint, responder)
+    let intake = intake::start(config)?;
+    let taking = intake.as_ref().map(|running| Following {
+        tenants: running.tenants(),
+        store: store.clone(),
+        placement: placement.clone(),
+        clock: Arc::clone(&clock),
+    });
+    let mut authorizer = Authorizer::new(envelope, placement, policies.clone(), mint, responder)
         .with_issuers(issuers);
+    if let Some(running) = &intake {
+        authorizer = authorizer.with_entrance(Arc::new(Heard(running.tenants())));
+    }
     let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };
@@ -249,12 +268,19 @@ pub async fn run(
         isolated,
         hindrances: Arc::clone(&hindrances),
         policies: Arc::clone(&policies),
+        intake: intake.as_ref().map(Running::gauge),
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     tasks.spawn(hindrances.watch(store.clone(), stop.clone()));
     observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
 
     let (effects, signals) = mpsc::unbounded_channel();
+    let mut listeners = vec![effects];
+    if let Some(following) = taking {
+        let (changed, signals) = mpsc::unbounded_channel();
+        listeners.push(changed);
+        tasks.spawn(following.run(signals, stop.clone()));
+    }
     let revoker = Revoker {
         provisioning: store.clone(),
         coordination: store.clone(),
@@ -266,7 +292,7 @@ pub async fn run(
     };
     let decisions = running.decisions();
     tasks.spawn(revoker.run(signals, servers.arrivals(), decisions, stop.clone()));
-    Instance::with_effects(id.clone(), store.clone(), cache, Some(effects))
+    Instance::with_effects(id.clone(), store.clone(), cache, listeners)
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
     let telling = generations::tell(
@@ -280,7 +306,9 @@ pub async fn run(
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&policies).watch(stop.clone()));
     tasks.spawn(logins::rehash(logins.lane, store.clone(), logins.rehashes, stop.clone()));
-    if streams::ensure(&connections.main, &config.streams, &shutdown).await {
+    if streams::ensure(&connections.main, &config.streams, &shutdown).await
+        && is_taking(intake.as_ref(), &shutdown).await
+    {
         observed.health.enter(Phase::Ready);
         if let Some(events) = told.events {
             tasks.spawn(events.run(stop.clone()));
@@ -293,11 +321,25 @@ pub async fn run(
     observed.health.enter(Phase::Stopping);
     tracing::info!("stopping: no new requests are taken, those at hand are answered");
     running.stop().await;
+    if let Some(intake) = intake {
+        intake.stop().await;
+    }
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     connections.drain().await;
     Ok(())
+}
+
+/// Waits until tenants' events are taken; `false` if `shutdown` came first.
+async fn is_taking(intake: Option<&Running>, shutdown: &CancellationToken) -> bool {
+    let Some(intake) = intake else { return true };
+    let connected = async {
+        while !intake.is_connected() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    shutdown.run_until_cancelled(connected).await.is_some()
 }
 
 /// The connections to the account AUTH.

@@ -44,7 +44,7 @@ pub struct Instance {
     coordination: Arc<dyn Coordination>,
     cache: Arc<Cached>,
     /// Who acts upon changes.
-    effects: Option<mpsc::UnboundedSender<Signal>>,
+    effects: Vec<mpsc::UnboundedSender<Signal>>,
     /// Held from the reading of changes until they are forgotten, so that whoever finds nothing
     /// to read knows that everything before is forgotten.
     forgetting: tokio::sync::Mutex<()>,
@@ -54,17 +54,17 @@ impl Instance {
     /// An instance with an id of its own.
     #[must_use]
     pub fn new(id: String, coordination: Arc<dyn Coordination>, cache: Arc<Cached>) -> Arc<Self> {
-        Self::with_effects(id, coordination, cache, None)
+        Self::with_effects(id, coordination, cache, Vec::new())
     }
 
     /// [`Self::new`] that passes on what changes mean for connections and servers, once they are
-    /// forgotten: to a [`Revoker`](crate::provision::revoke::Revoker).
+    /// forgotten: to a [`Revoker`](crate::provision::revoke::Revoker), say.
     #[must_use]
     pub fn with_effects(
         id: String,
         coordination: Arc<dyn Coordination>,
         cache: Arc<Cached>,
-        effects: Option<mpsc::UnboundedSender<Signal>>,
+        effects: Vec<mpsc::UnboundedSender<Signal>>,
     ) -> Arc<Self> {
         let forgetting = tokio::sync::Mutex::default();
         Arc::new(Self { id, coordination, cache, effects, forgetting })
@@ -108,9 +108,9 @@ impl Instance {
                 }
                 self.cache.confirm(asked);
                 if news.changes.contains(&Change::Everything) {
-                    self.pass_on(Signal::Unknown);
+                    self.pass_on(&Signal::Unknown);
                 } else if news != News::default() {
-                    self.pass_on(Signal::News(news));
+                    self.pass_on(&Signal::News(news));
                 }
                 Ok(())
             }
@@ -121,10 +121,10 @@ impl Instance {
         }
     }
 
-    fn pass_on(&self, signal: Signal) {
-        if let Some(effects) = &self.effects {
+    fn pass_on(&self, signal: &Signal) {
+        for effects in &self.effects {
             // Nobody listens any more once the service stops.
-            let _ = effects.send(signal);
+            let _ = effects.send(signal.clone());
         }
     }
 

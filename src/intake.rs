@@ -195,17 +195,22 @@ impl Running {
         self.tenants.clone()
     }
 
-    /// How many events had which end.
+    /// What there is to be seen of it while it runs.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        lock(&self.tenants.0).tally()
+    pub fn gauge(&self) -> Gauge {
+        Gauge { carrier: Arc::clone(&self.tenants.0), has_shared: self.has_shared }
     }
 
-    /// Whether both connections are there: what the tenants send is taken.
+    /// [`Gauge::tally`]
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.gauge().tally()
+    }
+
+    /// [`Gauge::is_connected`]
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        let mut carrier = lock(&self.tenants.0);
-        carrier.line(Form::Own).is_up() && (!self.has_shared || carrier.line(Form::Shared).is_up())
+        self.gauge().is_connected()
     }
 
     /// Takes no new events, passes on and answers those that are here, and returns when all is said.
@@ -254,6 +259,28 @@ impl Running {
     }
 }
 
+/// What there is to be seen of an intake.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    carrier: Arc<Mutex<Carrier>>,
+    has_shared: bool,
+}
+
+impl Gauge {
+    /// How many events had which end.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        lock(&self.carrier).tally()
+    }
+
+    /// Whether both connections are there: what the tenants send is taken.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let mut carrier = lock(&self.carrier);
+        carrier.line(Form::Own).is_up() && (!self.has_shared || carrier.line(Form::Shared).is_up())
+    }
+}
+
 /// Whose events are taken. A tenant with an account of its own is added before its first user is let
 /// in; nobody hears it before. In USERS nobody can send who has no grant, and what a grant allows is
 /// taken of a tenant that is new to this instance, too; not of one that is suspended or was removed.
@@ -273,6 +300,24 @@ impl Tenants {
             // Without randomness nobody tells, and the log says so.
             let _ = told.await;
         }
+    }
+
+    /// Takes on a tenant with an account of its own, one of whose users is about to be let in, if it
+    /// is new here. The future is ready when the server knows, and at once where there is no
+    /// connection.
+    pub fn expect(&self, id: &TenantId) -> impl Future<Output = ()> + Send + use<> {
+        let (waiter, told) = oneshot::channel();
+        lock(&self.0).expect(id, waiter, Instant::now());
+        async move {
+            let _ = told.await;
+        }
+    }
+
+    /// Knows a tenant that is suspended or has expired: [`Self::add`], then [`Self::suspend`].
+    pub fn close(&self, id: &TenantId, form: Form) {
+        let (mut carrier, now) = (lock(&self.0), Instant::now());
+        carrier.add(id, form, oneshot::channel().0, now);
+        carrier.suspend(id, now);
     }
 
     /// Answers a tenant's events with an error from now on, those that wait included. What BB's
@@ -295,10 +340,9 @@ impl Tenants {
             self.remove(gone);
         }
         for (id, form, is_suspended) in all {
-            let (mut carrier, now) = (lock(&self.0), Instant::now());
-            carrier.add(id, *form, oneshot::channel().0, now);
-            if *is_suspended {
-                carrier.suspend(id, now);
+            match is_suspended {
+                true => self.close(id, *form),
+                false => drop(self.add(id, *form)),
             }
         }
     }

@@ -13,10 +13,10 @@ use futures_util::future::BoxFuture;
 
 use crate::keys::{AccountId, ServerId};
 use crate::policy::Form;
-use crate::store::{Isolation, StoreError, TenantRecord};
+use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
 
 /// Names of accounts that no user is ever placed in.
-const FORBIDDEN: [&str; 6] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS"];
+const FORBIDDEN: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
 
 /// Why a tenant's account cannot be used right now, which is no fault of the client's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,6 +60,12 @@ pub trait Accounts: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>>;
 }
 
+/// Hears of a tenant with an account of its own before one of its users is let in.
+pub trait Entrance: Debug + Send + Sync {
+    /// Returns once whatever its users send is taken, or that has taken too long.
+    fn enters<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, ()>;
+}
+
 /// The subjects of notifications in the account that tenants share in operator mode. From there
 /// they lead on to own accounts that answer, whose answers go to the reply subject of whoever
 /// published: so nobody but BB may.
@@ -93,7 +99,7 @@ pub struct ConfigTargets {
 pub enum TargetError {
     /// It belongs to the system.
     #[error(
-        "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS or $G"
+        "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS, INTAKE or $G"
     )]
     Forbidden(String),
     /// There is none.

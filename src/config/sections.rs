@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::units::seconds;
 use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
-    Guessing, Hashing, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
+    Guessing, Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
 };
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::lane::HashingLane;
@@ -23,7 +23,7 @@ use crate::store::{Isolation, TenantId};
 const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
 
 /// Accounts that no tenant may ever be placed in, by name.
-const RESERVED_ACCOUNTS: [&str; 6] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS"];
+const RESERVED_ACCOUNTS: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -134,6 +134,7 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         .unwrap_or(Notifications::Short);
     let credentials = reader.file("nats.credentials", "keys/auth.creds");
     let system_credentials = reader.file("nats.system_credentials", "keys/sys.creds");
+    let intake = intake(reader, remedy, id, ["credentials", "creds"]);
     Some(OperatorMode {
         credentials,
         system_credentials,
@@ -145,8 +146,23 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
         users_account: users_account?,
         events_account,
         answers_account: answers_account?,
+        intake,
         notifications,
     })
+}
+
+/// `[intake]`, which is there if it names the account.
+fn intake<A>(
+    reader: &mut Reader,
+    remedy: &'static str,
+    parse: impl Fn(&str) -> Result<A, String>,
+    [kind, end]: [&str; 2],
+) -> Option<Intake<A>> {
+    let account = reader.parsed("intake.account", remedy, parse)?;
+    let mut file = |name: &str, prefix: &str| {
+        reader.file(&format!("intake.{prefix}{kind}"), &format!("keys/{name}.{end}"))
+    };
+    Some(Intake { account, login: file("intake", ""), users_login: file("users", "users_") })
 }
 
 pub(super) fn config(reader: &mut Reader) -> ConfigMode {
@@ -170,6 +186,9 @@ pub(super) fn config(reader: &mut Reader) -> ConfigMode {
             reader.wrong("placement.accounts", what, targets);
         }
     }
+    let remedy = "write the name of the account INTAKE";
+    let name = |text: &str| account_name(text).map(str::to_owned);
+    let intake = intake(reader, remedy, name, ["nkey", "nk"]);
     let mut dedicated = BTreeMap::new();
     for (name, tenant) in reader.table("placement.dedicated").unwrap_or_default() {
         let key = "placement.dedicated";
@@ -195,6 +214,7 @@ pub(super) fn config(reader: &mut Reader) -> ConfigMode {
         issuer,
         accounts,
         dedicated,
+        intake,
     }
 }
 
@@ -238,6 +258,7 @@ pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
         bytes: reader.size("bb.max_bytes", 4 << 30, 1 << 20..=1 << 60),
         age: reader.duration("bb.max_age", seconds(7 * 86_400), seconds(1)..=seconds(315_360_000)),
         replicas: count(reader.count("bb.replicas", 1, 1..=5)),
+        pooled: true,
     }
 }
 

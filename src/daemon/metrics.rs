@@ -20,6 +20,7 @@ use crate::authn::jwt::Issuer;
 use crate::authn::lane::HashingLane;
 use crate::clock::UnixSeconds;
 use crate::events::changes::ChangeCounts;
+use crate::intake::Gauge;
 use crate::peers::Peers;
 use crate::provision::connections::Cluster;
 use crate::provision::delivery::Delivery;
@@ -51,6 +52,8 @@ pub(super) struct Sources {
     pub(super) isolated: Arc<AtomicBool>,
     pub(super) hindrances: Arc<Hindrances>,
     pub(super) policies: Arc<Policies>,
+    /// Where there is one.
+    pub(super) intake: Option<Gauge>,
     /// Operator mode.
     pub(super) delivery: Option<Arc<Delivery>>,
 }
@@ -171,6 +174,14 @@ impl Sources {
             gauge!("nats_callout_database_blocked", "role" => role.clone()).set(size(held.blocks));
             gauge!("nats_callout_database_notices", "role" => role).set(size(held.notices));
         }
+        if let Some(intake) = &self.intake {
+            let tally = intake.tally();
+            set("nats_callout_intake_connected", intake.is_connected());
+            counter!("nats_callout_intake_stored_total").absolute(tally.stored);
+            for (reason, count) in tally.by_reason() {
+                counter!("nats_callout_intake_refused_total", "reason" => reason).absolute(count);
+            }
+        }
         set("nats_callout_policies_broken", self.policies.are_broken());
         counter!("nats_callout_policy_reloads_total").absolute(self.policies.reloads());
         let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
@@ -207,6 +218,7 @@ fn describe() {
             "Sessions of the database that wait for this role's locks",
         ),
         ("nats_callout_database_notices", "Notices a second of a role that floods the database"),
+        ("nats_callout_intake_connected", "Whether tenants' events are taken in"),
         ("nats_callout_policies_broken", "Whether an edit of the policies was not taken"),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("nats_callout_auth_isolated", "Whether AUTH is the service's alone, by the last look"),
@@ -238,6 +250,8 @@ fn describe() {
         ),
         ("nats_callout_outbox_published_total", "Events of changes published by this instance"),
         ("nats_callout_events_dropped_total", "Decisions whose events could not be kept"),
+        ("nats_callout_intake_stored_total", "Tenants' events that BB's stream has stored"),
+        ("nats_callout_intake_refused_total", "Tenants' events that were not carried, by reason"),
         ("nats_callout_policy_reloads_total", "Edits of the policies that were taken"),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),
     ] {

@@ -145,6 +145,7 @@ pub(crate) fn account_issuer(
         operator: Arc::new(operator),
         user_signing,
         bb: mode.bb_account,
+        intake: mode.intake.as_ref().map(|intake| intake.account),
         reserved: [&reserved(mode)?[..], &[mode.users_account]].concat(),
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
@@ -158,7 +159,9 @@ pub(crate) fn account_issuer(
 fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
     let sys = keyfile::account_of_creds(&mode.system_credentials)?;
     let others = [mode.auth_account, mode.bb_account, mode.answers_account];
-    Ok(others.into_iter().chain(mode.events_account).chain([sys]).collect())
+    let newer =
+        mode.intake.as_ref().map(|intake| intake.account).into_iter().chain(mode.events_account);
+    Ok(others.into_iter().chain(newer).chain([sys]).collect())
 }
 
 /// Where connections of tenants' users may be.

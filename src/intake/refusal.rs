@@ -48,19 +48,22 @@ impl Refusal {
     /// How many reasons there are.
     const COUNT: usize = 8;
 
+    /// Their names in the log and in metrics, each in its place.
+    const CODES: [&'static str; Self::COUNT] = [
+        "busy",
+        "oversized",
+        "malformed",
+        "suspended",
+        "unknown",
+        "unavailable",
+        "unacknowledged",
+        "rejected",
+    ];
+
     /// Its name in the log and in metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Oversized => "oversized",
-            Self::Header(_) => "malformed",
-            Self::Suspended => "suspended",
-            Self::Unknown => "unknown",
-            Self::Unavailable => "unavailable",
-            Self::Unacknowledged => "unacknowledged",
-            Self::Rejected => "rejected",
-        }
+        Self::CODES.get(self.place()).copied().unwrap_or_default()
     }
 
     fn place(self) -> usize {
@@ -104,6 +107,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The reasons, each with how many were refused for it.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::CODES.into_iter().zip(self.refused)
+    }
+
     /// How many were refused for a reason.
     #[must_use]
     pub fn refused(&self, reason: Refusal) -> u64 {

@@ -146,6 +146,9 @@ pub struct Export {
     /// `Singleton` (the default), `Stream` or `Chunked`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_type: Option<String>,
+    /// How long a request may wait for its answer, in nanoseconds; two minutes without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_threshold: Option<u64>,
 }
 
 /// A subject that an account takes from another.

@@ -55,7 +55,9 @@ impl Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The account is the system's own.
-    #[error("{0} is one of SYS, AUTH, BB, EVENTS and USERS; correct the table tenant_accounts")]
+    #[error(
+        "{0} is one of SYS, AUTH, BB, EVENTS, INTAKE and USERS; correct the table tenant_accounts"
+    )]
     Reserved(AccountId),
     /// Signing failed.
     #[error(transparent)]
@@ -71,7 +73,9 @@ pub struct AccountIssuer {
     pub user_signing: Vec<AccountId>,
     /// The BB account.
     pub bb: AccountId,
-    /// The accounts of the system (SYS, AUTH, BB, EVENTS, USERS), of which no JWT is ever made here,
+    /// The account INTAKE; without one, as in older deployments, BB takes events itself.
+    pub intake: Option<AccountId>,
+    /// The accounts of the system (SYS, AUTH, BB, EVENTS, INTAKE, USERS), of which no JWT is ever made here,
     /// whatever the tenant table says.
     pub reserved: Vec<AccountId>,
     /// How notifications are named.
@@ -108,6 +112,8 @@ impl AccountIssuer {
             Standing::Closing(since) => (since, over(&tenant.limits, NO_LIMIT)),
             Standing::Closed(since) => (since.saturating_add(1), over(&tenant.limits, 0)),
         };
+        // Those of a deployment with an intake are younger than the same tenant's were before.
+        let issued_at = issued_at.saturating_add(i64::from(self.intake.is_some()));
         Claims {
             audience: None,
             expires: None,
@@ -121,27 +127,33 @@ impl AccountIssuer {
 
     fn open(&self, tenant: &TenantRecord) -> AccountBody {
         let full = |subject: &str| format!("user.{}.{subject}", tenant.id);
-        let import = |subject: &str, local: Option<&str>, kind| Import {
-            name: None,
-            subject: full(subject),
-            account: self.bb,
-            local_subject: local.map(str::to_owned),
-            kind,
+        let (taker, events) = match self.intake {
+            Some(intake) => (intake, format!("own.{}.Events", tenant.id)),
+            None => (self.bb, full("Events")),
         };
-        let notifications = match self.notifications {
-            Notifications::Short => Some("Notifications"),
-            Notifications::Full => None,
-        };
-        let mut imports = vec![
-            import("Events", Some("Events"), ExportType::Service),
-            import("Events", None, ExportType::Service),
-        ];
+        let mut imports: Vec<Import> = ["Events".to_owned(), full("Events")]
+            .into_iter()
+            .map(|local| Import {
+                name: None,
+                local_subject: (local != events).then_some(local),
+                subject: events.clone(),
+                account: taker,
+                kind: ExportType::Service,
+            })
+            .collect();
         let mut exports = Vec::new();
         // Notifications come one way or the other: with both, each would come twice.
         if tenant.answers {
             exports.push(service(self.notified(&tenant.id)));
         } else {
-            imports.push(import("Notifications", notifications, ExportType::Stream));
+            let (subject, local) = (full("Notifications"), self.notified(&tenant.id));
+            imports.push(Import {
+                name: None,
+                local_subject: (local != subject).then_some(local),
+                subject,
+                account: self.bb,
+                kind: ExportType::Stream,
+            });
         }
         AccountBody { imports, exports, limits: limits(&tenant.limits), ..AccountBody::default() }
     }
@@ -221,7 +233,14 @@ impl AccountIssuer {
 }
 
 fn service(subject: String) -> Export {
-    Export { name: None, subject, kind: ExportType::Service, token_req: false, response_type: None }
+    Export {
+        name: None,
+        subject,
+        kind: ExportType::Service,
+        token_req: false,
+        response_type: None,
+        response_threshold: None,
+    }
 }
 
 fn over(of: &Limits, conn: i64) -> AccountBody {
@@ -257,6 +276,7 @@ mod tests {
             operator: Arc::new(operator),
             user_signing: vec![random_account_id().unwrap()],
             bb: random_account_id().unwrap(),
+            intake: None,
             reserved: Vec::new(),
             notifications: Notifications::Short,
             default_isolation,

@@ -72,7 +72,7 @@ enum RevokeError {
 }
 
 /// News for a [`Revoker`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Signal {
     /// What was committed.
     News(News),

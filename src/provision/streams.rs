@@ -20,7 +20,8 @@ use self::events::EventLimits;
 const BB: &str = "JS.bb.API";
 const AUTH: &str = "$JS.API";
 
-/// Where shared tenants' events arrive, under a subject that nothing but USERS leads into.
+/// Where shared tenants' events arrive where there is no intake, under a subject that nothing but
+/// USERS leads into.
 pub const POOLED_EVENTS: &str = "PooledEvents";
 
 /// All tenants' events, as `user.<id>.Events`.
@@ -29,9 +30,13 @@ pub const RECEIVED_EVENTS: &str = "ReceivedEvents";
 /// The durable consumer of [`RECEIVED_EVENTS`].
 pub const PROCESS_EVENTS: &str = "ProcessEvents";
 
-/// The least that the server takes. A `Nats-Msg-Id` is compared over all tenants, so that within
-/// the window one of them suppresses another's event.
-const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+/// For how long a message id is known. The intake puts the tenant before it, so that it counts for
+/// that tenant alone.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// Without an intake ids are compared over all tenants, so that one of them suppresses another's
+/// event: the least that the server takes.
+const POOLED_DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,6 +66,9 @@ pub struct StreamLimits {
     pub age: Duration,
     /// Copies in a cluster.
     pub replicas: u64,
+    /// Whether events of shared tenants come by [`POOLED_EVENTS`], as they did before there was an
+    /// intake.
+    pub pooled: bool,
 }
 
 /// Why the streams are not as they should be.
@@ -206,27 +214,35 @@ fn merged(parts: [Value; 2]) -> Map<String, Value> {
     settings
 }
 
-/// The streams of the tenants' events.
-fn tenants(limits: &StreamLimits) -> [Stream; 2] {
+/// The streams of the tenants' events. Those of an older deployment keep their sources until they
+/// are read empty and taken away.
+fn tenants(limits: &StreamLimits) -> Vec<Stream> {
+    let window = if limits.pooled { POOLED_DUPLICATE_WINDOW } else { DUPLICATE_WINDOW };
+    // The server takes none that is longer than events are kept.
+    let window = if limits.age.is_zero() { window } else { window.min(limits.age) };
     let stream = |name, own: Value| {
         let shared = json!({
             "max_msgs_per_subject": limits.messages_per_tenant,
             "max_msg_size": limits.message_size,
             "max_bytes": limits.bytes,
             "max_age": nanoseconds(limits.age),
-            "duplicate_window": nanoseconds(DUPLICATE_WINDOW),
+            "duplicate_window": nanoseconds(window),
             "num_replicas": limits.replicas,
             "discard": "old",
         });
         Stream { api: BB, name, settings: merged([shared, own]) }
     };
+    if !limits.pooled {
+        let own = json!({ "subjects": ["user.*.Events"], "no_ack": false });
+        return vec![stream(RECEIVED_EVENTS, own)];
+    }
     let source = json!({
         "name": POOLED_EVENTS,
         "subject_transforms": [
             { "src": "pool.user.*.Events", "dest": "user.{{wildcard(1)}}.Events" }
         ],
     });
-    [
+    vec![
         stream(POOLED_EVENTS, json!({ "subjects": ["pool.user.*.Events"], "no_ack": true })),
         stream(
             RECEIVED_EVENTS,

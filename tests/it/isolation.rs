@@ -163,6 +163,7 @@ fn an_export_that_carries_requests() {
                     kind: ExportType::Stream,
                     token_req: false,
                     response_type: None,
+                    response_threshold: None,
                 });
             })
         });

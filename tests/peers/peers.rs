@@ -167,6 +167,7 @@ fn accounts_cross_to_nats_token_and_back() {
             kind: ExportType::Stream,
             token_req: false,
             response_type: None,
+            response_threshold: None,
         }],
         limits: AccountLimits { mem_storage: 1 << 20, disk_storage: 1 << 30, ..Default::default() },
         signing_keys: vec![account_id(), account_id()],

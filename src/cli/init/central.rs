@@ -1,10 +1,10 @@
-//! Config mode: the logins of AUTH, SYS, BB and EVENTS, and the configuration with its accounts and
+//! Config mode: the logins of AUTH, SYS, BB, INTAKE, USERS and EVENTS, and the configuration with its accounts and
 //! the `auth_callout` block.
 
 use super::cluster::{nodes, replicas};
 use super::server::{head, quote};
 use super::stage::Stage;
-use super::topology::{Account, Share, bb_permissions};
+use super::topology::{Account, Share, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};
 use crate::keys::{KeyKind, SigningKey, XKey};
 use crate::protocol::claims::{ExportType, Permissions};
@@ -15,6 +15,8 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
     let auth = key(stage, "auth", KeyKind::User)?;
     let sys = key(stage, "sys", KeyKind::User)?;
     let bb = key(stage, "bb", KeyKind::User)?;
+    let intake = key(stage, "intake", KeyKind::User)?;
+    let users = key(stage, "users", KeyKind::User)?;
     let events = key(stage, "events", KeyKind::User)?;
     let issuer = key(stage, "issuer", KeyKind::Account)?;
     let (xkey, seed) = XKey::generate()?;
@@ -26,8 +28,10 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
             Account::Auth => Some(auth.public_key()),
             Account::Sys => Some(sys.public_key()),
             Account::Bb => Some(bb.public_key()),
+            Account::Intake => Some(intake.public_key()),
+            Account::Users => Some(users.public_key()),
             Account::Events => Some(events.public_key()),
-            Account::Users | Account::Answers => None,
+            Account::Answers => None,
         };
         accounts.push_str(&block(account, account.share(replicas(deployment)), user));
     }
@@ -35,7 +39,8 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
         "\n\
          # SYS: server events and requests. AUTH: nats-callout alone, which sees passwords.\n\
          # BB: the application behind the tenants. USERS: the tenants, kept apart by permissions.\n\
-         # EVENTS: where the service's events are read, without JetStream and leaf nodes of its own.\n\
+         # INTAKE: where tenants' events are taken in. EVENTS: where the service's own are read. These two\n\
+         # and USERS have neither JetStream nor leaf nodes, by which tenants would reach each other.\n\
          accounts {{\n{accounts}}}\n\
          system_account: SYS\n\
          \n\
@@ -47,7 +52,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
              timeout: 2\n    \
              auth_callout {{\n        \
                  issuer: {issuer}\n        \
-                 auth_users: [ {auth}, {sys}, {bb}, {events} ]\n        \
+                 auth_users: [ {auth}, {sys}, {bb}, {intake}, {users}, {events} ]\n        \
                  account: AUTH\n        \
                  xkey: {xkey}\n    \
              }}\n\
@@ -56,6 +61,8 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
         auth = auth.public_key(),
         sys = sys.public_key(),
         bb = bb.public_key(),
+        intake = intake.public_key(),
+        users = users.public_key(),
         events = events.public_key(),
         xkey = xkey.public_key(),
     );
@@ -85,6 +92,8 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
     if let Some(nkey) = user {
         match account {
             Account::Bb => text.push_str(&bb_user(nkey)),
+            Account::Intake => text.push_str(&intake_user(nkey)),
+            Account::Users => text.push_str(&users_user(nkey)),
             Account::Events => text.push_str(&reader(nkey)),
             _ => text.push_str(&format!("        users: [ {{ nkey: {nkey} }} ]\n")),
         }
@@ -95,7 +104,9 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
         .map(|offer| {
             let to = offer.to.map(|to| format!(", accounts: [{}]", to.name())).unwrap_or_default();
             let answers = if offer.many_answers { ", response_type: stream" } else { "" };
-            format!("{{ {}: {}{answers}{to} }}", word(offer.kind), quote(&offer.subject))
+            let within = offer.within.map(|it| format!(", threshold: \"{}s\"", it.as_secs()));
+            let within = within.unwrap_or_default();
+            format!("{{ {}: {}{answers}{within}{to} }}", word(offer.kind), quote(&offer.subject))
         })
         .collect();
     let imports: Vec<String> = account
@@ -128,7 +139,17 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
 
 fn bb_user(nkey: &str) -> String {
     let Permissions { publish, subscribe, .. } = bb_permissions();
-    user(nkey, "", "deny", [&publish.deny, &subscribe.deny])
+    user(nkey, "", [("deny", &publish.deny), ("deny", &subscribe.deny)])
+}
+
+fn intake_user(nkey: &str) -> String {
+    let Permissions { publish, subscribe, .. } = intake_permissions();
+    user(nkey, "", [("allow", &publish.allow), ("allow", &subscribe.allow)])
+}
+
+fn users_user(nkey: &str) -> String {
+    let Permissions { publish, subscribe, .. } = users_permissions();
+    user(nkey, "", [("deny", &publish.deny), ("allow", &subscribe.allow)])
 }
 
 fn reader(nkey: &str) -> String {
@@ -136,11 +157,11 @@ fn reader(nkey: &str) -> String {
     let Permissions { publish, subscribe, .. } = readers::permissions(&requests);
     let connections = readers::CONNECTIONS.join(", ");
     let connections = format!(", allowed_connection_types: [ {connections} ]");
-    user(nkey, &connections, "allow", [&publish.allow, &subscribe.allow])
+    user(nkey, &connections, [("allow", &publish.allow), ("allow", &subscribe.allow)])
 }
 
 /// A user who may, or may not, publish and subscribe these.
-fn user(nkey: &str, more: &str, how: &str, [publish, subscribe]: [&[String]; 2]) -> String {
+fn user(nkey: &str, more: &str, [publish, subscribe]: [(&str, &[String]); 2]) -> String {
     let list = |subjects: &[String]| {
         subjects
             .iter()
@@ -150,12 +171,14 @@ fn user(nkey: &str, more: &str, how: &str, [publish, subscribe]: [&[String]; 2])
     format!(
         "        users: [\n            \
              {{ nkey: {nkey}{more}, permissions: {{\n                \
-                 publish: {{ {how}: [\n{}                ] }}\n                \
-                 subscribe: {{ {how}: [\n{}                ] }}\n            \
+                 publish: {{ {}: [\n{}                ] }}\n                \
+                 subscribe: {{ {}: [\n{}                ] }}\n            \
              }} }}\n        \
          ]\n",
-        list(publish),
-        list(subscribe),
+        publish.0,
+        list(publish.1),
+        subscribe.0,
+        list(subscribe.1),
     )
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use super::cluster::{nodes, replicas};
 use super::server::{head, quote_path};
 use super::stage::Stage;
-use super::topology::{Account, bb_permissions};
+use super::topology::{Account, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
@@ -23,6 +23,7 @@ struct Accounts {
     auth: SigningKey,
     bb: SigningKey,
     users: SigningKey,
+    intake: SigningKey,
     events: SigningKey,
     answers: SigningKey,
 }
@@ -34,6 +35,7 @@ impl Accounts {
             Account::Auth => &self.auth,
             Account::Bb => &self.bb,
             Account::Users => &self.users,
+            Account::Intake => &self.intake,
             Account::Events => &self.events,
             Account::Answers => &self.answers,
         }
@@ -62,6 +64,7 @@ pub(super) fn write(
         auth: identity(stage, "auth", KeyKind::Account)?,
         bb: identity(stage, "bb", KeyKind::Account)?,
         users: identity(stage, "users", KeyKind::Account)?,
+        intake: identity(stage, "intake", KeyKind::Account)?,
         events: identity(stage, "events", KeyKind::Account)?,
         answers: identity(stage, "answers", KeyKind::Account)?,
     };
@@ -77,6 +80,9 @@ pub(super) fn write(
     let service_user = login(stage, "auth", &accounts.auth, anything(), now)?;
     login(stage, "sys", &accounts.sys, anything(), now)?;
     login(stage, "bb", &accounts.bb, UserBody::new(bb_permissions()), now)?;
+    let intake = UserBody::new(intake_permissions());
+    login(stage, "intake", &accounts.intake, intake, now)?;
+    login(stage, "users", &accounts.users, UserBody::new(users_permissions()), now)?;
     let reader = reader(&readers::requests(&readers::NEW));
     login(stage, "events", &accounts.events, reader, now)?;
 
@@ -102,7 +108,7 @@ pub(super) fn write(
                 body.authorization = authorization(service_user, *xkey.public_key());
             }
             Account::Users => body.signing_keys = user_signing.public.to_vec(),
-            Account::Sys | Account::Bb | Account::Events | Account::Answers => {}
+            Account::Sys | Account::Bb | Account::Intake | Account::Events | Account::Answers => {}
         }
         let id = accounts.id(account)?;
         let token = Claims {
@@ -205,6 +211,7 @@ fn account_body(
         kind: offer.kind,
         token_req: false,
         response_type: offer.many_answers.then(|| "Stream".to_owned()),
+        response_threshold: offer.within.and_then(|it| u64::try_from(it.as_nanos()).ok()),
     });
     let imports = account.takes().into_iter().map(|take| {
         Ok(Import {

@@ -37,6 +37,12 @@ pub(super) fn operator(
          # (user.<tenant id>.Notifications).\n\
          # notifications = \"short\"\n\
          \n\
+         [intake]\n\
+         # Where tenants' events are taken in, and the service's logins there and in USERS.\n\
+         account = \"{intake}\"\n\
+         credentials = \"keys/intake.creds\"\n\
+         users_credentials = \"keys/users.creds\"\n\
+         \n\
          [tenants]\n\
          # account: an account for each tenant. shared: the account USERS, for very many tenants.\n\
          # isolation = \"account\"\n\
@@ -46,6 +52,7 @@ pub(super) fn operator(
         auth = id(Account::Auth)?,
         bb = id(Account::Bb)?,
         users = id(Account::Users)?,
+        intake = id(Account::Intake)?,
         events = id(Account::Events)?,
         answers = id(Account::Answers)?,
         tail = tail(deployment),
@@ -72,6 +79,12 @@ pub(super) fn config(deployment: &Deployment) -> String {
          accounts = [\"USERS\"]\n\
          # Accounts that are given to one tenant each.\n\
          # dedicated = {{ ALICE = \"42\" }}\n\
+         \n\
+         [intake]\n\
+         # Where tenants' events are taken in, and the service's logins there and in USERS.\n\
+         account = \"INTAKE\"\n\
+         nkey = \"keys/intake.nk\"\n\
+         users_nkey = \"keys/users.nk\"\n\
          \n\
          {tail}",
         url = quote(&urls(deployment)),
@@ -102,14 +115,14 @@ const CALLOUT: &str = "# Under the server's own authorization timeout of 2 s.\n\
 fn tail(deployment: &Deployment) -> String {
     format!(
         "[bb]\n\
-         # What BB's streams PooledEvents and ReceivedEvents may hold, each; of BB's own share of\n\
-         # JetStream storage in nats-server.conf. A tenant that floods loses its own oldest events\n\
-         # alone, while messages_per_tenant times message_size is well below max_bytes.\n\
+         # What BB's stream ReceivedEvents may hold, of BB's own share of JetStream storage in\n\
+         # nats-server.conf. A tenant that floods loses its own oldest events alone, while\n\
+         # messages_per_tenant times message_size is well below max_bytes.\n\
          # messages_per_tenant = 10000\n\
          # message_size = \"64KB\"\n\
          # max_bytes = \"4GB\"\n\
          # max_age = \"7d\"\n\
-         # Copies of both in a cluster.\n\
+         # Copies in a cluster.\n\
          {replicas}\n\
          \n\
          [events]\n\

@@ -121,7 +121,7 @@ fn operator_mode_is_signed_as_it_should_be() {
     let creds = fs::read_to_string(folder.join("keys/bb.creds")).unwrap();
     let (login, issuer): (Claims<UserBody>, AccountId) = decode(creds.lines().nth(1).unwrap());
     assert_eq!(issuer, mode.bb_account);
-    assert!(login.body.permissions.subscribe.deny.contains(&"pool.>".to_owned()));
+    assert!(login.body.permissions.subscribe.deny.contains(&"user.*.Events".to_owned()));
     let denied = &login.body.permissions.publish.deny;
     assert!(denied.contains(&"$JS.API.STREAM.DELETE.ReceivedEvents".to_owned()));
 }

@@ -1,9 +1,10 @@
 //! Which account offers which subjects to which other: written once, as JWTs in operator mode and
 //! as text in config mode.
 //!
-//! Events of shared tenants reach BB as a *stream* on `pool.>`, where no acknowledgement goes back
-//! to a reply subject of the publisher's choice; those of own accounts are a *service*, whose
-//! acknowledgement belongs to the tenant. BB's requests on notifications go to USERS, and on to
+//! Tenants' events are taken in by the service ([`intake`](crate::intake)): those of own accounts come
+//! to INTAKE, on a subject for each tenant, those of shared tenants are heard in USERS; and INTAKE
+//! alone hands on to BB. Neither account has JetStream or leaf nodes, since either sends messages
+//! under subjects of its user's choice. BB's requests on notifications go to USERS, and on to
 //! ANSWERS, which passes them to the own accounts of those tenants that answer: so what grows with
 //! these tenants is the JWT of ANSWERS, which no other depends on.
 //!
@@ -12,14 +13,17 @@
 //! AUTH's own JetStream goes by subjects. EVENTS has neither, and takes what it needs to read the
 //! service's events.
 
+use std::time::Duration;
+
 use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
 use crate::provision::streams::readers::{self, Request};
-use crate::provision::streams::{POOLED_EVENTS, PROCESS_EVENTS, RECEIVED_EVENTS};
+use crate::provision::streams::{PROCESS_EVENTS, RECEIVED_EVENTS};
 
-/// The streams in BB that the service makes and BB's own login may not touch.
-const PROTECTED_STREAMS: [&str; 2] = [POOLED_EVENTS, RECEIVED_EVENTS];
+/// How long an event may wait for its acknowledgement: longer than the intake waits. A server keeps
+/// what is not answered for that long.
+pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(super) enum Account {
     Auth,
     Bb,
     Users,
+    /// Where tenants' events are taken in.
+    Intake,
     /// Where the service's events are read.
     Events,
     /// Operator mode alone: the service adds a tenant's account by writing its JWT.
@@ -36,11 +42,11 @@ pub(super) enum Account {
 
 impl Account {
     /// Those of config mode.
-    pub(super) const CONFIG: [Self; 5] =
-        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Events];
+    pub(super) const CONFIG: [Self; 6] =
+        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Intake, Self::Events];
     /// Those of operator mode.
-    pub(super) const OPERATOR: [Self; 6] =
-        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Events, Self::Answers];
+    pub(super) const OPERATOR: [Self; 7] =
+        [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Intake, Self::Events, Self::Answers];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -48,6 +54,7 @@ impl Account {
             Self::Auth => "AUTH",
             Self::Bb => "BB",
             Self::Users => "USERS",
+            Self::Intake => "INTAKE",
             Self::Events => "EVENTS",
             Self::Answers => "ANSWERS",
         }
@@ -55,14 +62,14 @@ impl Account {
 
     /// Whether leaf nodes may be bound to the account.
     pub(super) fn has_leaf_nodes(self) -> bool {
-        self != Self::Events
+        !matches!(self, Self::Users | Self::Intake | Self::Events)
     }
 
     /// What the account may store, on top of the tenants' sum: AUTH the service's own events, BB
     /// the tenants' events and what it keeps itself. Servers count every copy.
     pub(super) fn share(self, replicas: usize) -> Share {
         let once = match self {
-            Self::Sys | Self::Users | Self::Events | Self::Answers => {
+            Self::Sys | Self::Users | Self::Intake | Self::Events | Self::Answers => {
                 Share { memory: 0, storage: 0 }
             }
             Self::Auth => Share { memory: 64 << 20, storage: 4 << 30 },
@@ -77,6 +84,7 @@ impl Account {
             kind,
             subject: subject.to_owned(),
             many_answers: false,
+            within: None,
             to,
         };
         match self {
@@ -87,11 +95,12 @@ impl Account {
                     kind: Service,
                     subject,
                     many_answers,
+                    within: None,
                     to: Some(Self::Events),
                 })
                 .collect(),
             Self::Bb => vec![
-                offer(Service, "user.*.Events", None),
+                offer(Service, "user.*.Events", Some(Self::Intake)),
                 offer(Stream, "user.*.Notifications", None),
             ]
             .into_iter()
@@ -101,10 +110,11 @@ impl Account {
                     .map(|subject| offer(Service, &subject, Some(Self::Auth))),
             )
             .collect(),
-            Self::Users => vec![
-                offer(Stream, "user.*.Events", Some(Self::Bb)),
-                offer(Service, "user.*.Notifications", Some(Self::Bb)),
-            ],
+            Self::Users => vec![offer(Service, "user.*.Notifications", Some(Self::Bb))],
+            Self::Intake => vec![Offer {
+                within: Some(ACKNOWLEDGED_WITHIN),
+                ..offer(Service, "own.*.Events", None)
+            }],
             Self::Answers => vec![offer(Service, NOTIFICATIONS, Some(Self::Users))],
         }
     }
@@ -126,10 +136,10 @@ impl Account {
                     Some(take(Service, Self::Bb, subject, Some(&local)))
                 })
                 .collect(),
-            Self::Bb => vec![
-                take(Stream, Self::Users, "user.*.Events", Some("pool.user.*.Events")),
-                take(Service, Self::Users, "user.*.Notifications", None),
-            ],
+            Self::Bb => vec![take(Service, Self::Users, "user.*.Notifications", None)],
+            Self::Intake => {
+                vec![take(Service, Self::Bb, "user.*.Events", Some("bb.*.Events"))]
+            }
             Self::Events => readers::requests(&readers::NEW)
                 .into_iter()
                 .map(|Request { subject, local, .. }| Take {
@@ -146,9 +156,9 @@ impl Account {
 /// The requests of BB's JetStream API by which the service makes its streams there, from AUTH, and
 /// keeps them as configured. None of them deletes anything.
 fn kept_streams() -> Vec<String> {
-    let streams = ["INFO", "CREATE", "UPDATE"].into_iter().flat_map(|action| {
-        PROTECTED_STREAMS.iter().map(move |stream| format!("$JS.API.STREAM.{action}.{stream}"))
-    });
+    let streams = ["INFO", "CREATE", "UPDATE"]
+        .into_iter()
+        .map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
     let consumers = ["INFO", "CREATE"]
         .into_iter()
         .map(|action| format!("$JS.API.CONSUMER.{action}.{RECEIVED_EVENTS}.{PROCESS_EVENTS}"));
@@ -169,6 +179,8 @@ pub(super) struct Offer {
     pub(super) subject: String,
     /// Whether a request may be answered more than once.
     pub(super) many_answers: bool,
+    /// How long an answer is awaited; the server's two minutes without it.
+    pub(super) within: Option<Duration>,
     pub(super) to: Option<Account>,
 }
 
@@ -181,19 +193,42 @@ pub(super) struct Take {
     pub(super) local: Option<String>,
 }
 
-/// What BB's own login may not do: read the pool (whose reply subjects tenants choose), or touch
-/// the streams that the service keeps and the subjects that feed them. It binds the login alone, and
-/// not what its consumers and streams do.
+/// What BB's own login may not do: answer tenants' events in its stream's place, or touch the stream
+/// that the service keeps. It binds the login alone, and not what its consumers and streams do.
 pub(super) fn bb_permissions() -> Permissions {
-    let mut publish = vec!["pool.>".to_owned()];
-    for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
-        publish.extend(
-            PROTECTED_STREAMS.iter().map(|stream| format!("$JS.API.STREAM.{action}.{stream}")),
-        );
-    }
+    let kept = ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"];
+    let publish = kept.map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
     Permissions {
-        publish: Permission { allow: Vec::new(), deny: publish },
-        subscribe: Permission { allow: Vec::new(), deny: vec!["pool.>".to_owned()] },
+        publish: Permission { allow: Vec::new(), deny: publish.to_vec() },
+        subscribe: Permission { allow: Vec::new(), deny: vec!["user.*.Events".to_owned()] },
+        responses: None,
+    }
+}
+
+/// What the service's login in INTAKE may do: take events in, hand them on, and pass on what it is
+/// answered.
+pub(super) fn intake_permissions() -> Permissions {
+    let list = |subjects: [&str; 2]| Permission {
+        allow: subjects.map(str::to_owned).to_vec(),
+        deny: Vec::new(),
+    };
+    Permissions {
+        publish: list(["bb.*.Events", "_R_.>"]),
+        subscribe: list(["own.*.Events", "_INBOX.>"]),
+        responses: None,
+    }
+}
+
+/// What its login in USERS may do: hear events, and answer below the inbox of whoever has sent one
+/// (`_INBOX_<id>.>`, for which there is no pattern).
+pub(super) fn users_permissions() -> Permissions {
+    let list = |subjects: &[&str]| subjects.iter().map(|it| (*it).to_owned()).collect();
+    Permissions {
+        publish: Permission {
+            allow: Vec::new(),
+            deny: list(&["user.>", "_R_.>", "$SYS.>", "$JS.>"]),
+        },
+        subscribe: Permission { allow: list(&["user.*.Events"]), deny: Vec::new() },
         responses: None,
     }
 }

@@ -166,6 +166,7 @@ fn export(request: &Request) -> Export {
         kind: ExportType::Service,
         token_req: false,
         response_type: request.many_answers.then(|| "Stream".to_owned()),
+        response_threshold: None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::super::QUEUE_GROUP;
 use super::super::line::Waiter;
 use super::super::refusal::Refusal;
@@ -34,6 +36,24 @@ impl Carrier {
             self.own.ping(vec![waiter]);
         } else {
             self.confirm(form, waiter);
+        }
+    }
+
+    /// Has `waiter` told once the server knows of a tenant with an account of its own, which may be
+    /// new here; at once where there is no connection. Whether its events are taken stays as it is.
+    pub(crate) fn expect(&mut self, id: &TenantId, waiter: Waiter, now: Instant) {
+        let number = self.tenants.number(id.as_str());
+        let known = number.and_then(|number| self.tenants.by_number(number));
+        let is_known = known.is_some_and(|tenant| tenant.form == Form::Own);
+        match (is_known, self.own.is_up()) {
+            (true, true) => self.confirm(Form::Own, waiter),
+            (false, true) => self.add(id, Form::Own, waiter, now),
+            (is_known, false) => {
+                if !is_known {
+                    self.add(id, Form::Own, oneshot::channel().0, now);
+                }
+                let _ = waiter.send(());
+            }
         }
     }
 

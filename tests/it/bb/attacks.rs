@@ -5,7 +5,6 @@
 mod powers;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_nats::{HeaderMap, Request, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -54,7 +53,7 @@ impl Field {
     fn targets(&self) -> Vec<String> {
         let mut targets: Vec<String> = [
             "$JS.API.STREAM.PURGE.ReceivedEvents",
-            "$JS.API.STREAM.DELETE.PooledEvents",
+            "$JS.API.STREAM.DELETE.ReceivedEvents",
             "JS.bb.API.STREAM.INFO.ReceivedEvents",
             "$JS.API.CONSUMER.DELETE.ReceivedEvents.ProcessEvents",
             "$SYS.REQ.CLAIMS.UPDATE",
@@ -70,7 +69,8 @@ impl Field {
             targets.extend([
                 format!("user.{id}.Notifications"),
                 format!("user.{id}.Events"),
-                format!("pool.user.{id}.Events"),
+                format!("own.{id}.Events"),
+                format!("bb.{id}.Events"),
                 format!("_INBOX_{id}.x"),
             ]);
         }
@@ -107,11 +107,6 @@ impl Field {
             assert_eq!(events[&format!("user.{}.Events", victim.id)], 1, "{events:?}");
         }
         assert!(events.keys().all(|subject| own.contains(subject)), "{events:?}");
-        let pooled = self.events("PooledEvents").await;
-        for subject in pooled.keys() {
-            let plain = subject.strip_prefix("pool.").expect("a pooled event");
-            assert!(own.iter().any(|own| own == plain), "{pooled:?}");
-        }
     }
 }
 
@@ -227,31 +222,29 @@ async fn answer_with(
     }
 }
 
-/// The reply that a shared tenant chose is kept from BB, which might answer it by habit.
-async fn bb_never_sees_the_pool(field: &Field) {
+/// Whoever hears an event may answer it: BB's login must not, in its stream's place.
+async fn bb_hears_no_event_beside_its_stream(field: &Field) {
     let bb = &field.backend.connected;
     let mut ears = Vec::new();
-    for subject in [">", "*.>", "*.user.*.Events", "*.user.>"] {
+    for subject in [">", "*.>", "user.>", "*.*.Events"] {
         ears.push(bb.client.subscribe(subject).await.expect("is sent"));
     }
     ears.push(bb.client.queue_subscribe(">", "q".to_owned()).await.expect("is sent"));
-    for subject in ["pool.>", "pool.user.*.Events", "pool.user.v-shared.Events"] {
+    for subject in ["user.*.Events", "user.v-shared.Events"] {
         ears.push(bb.client.subscribe(subject).await.expect("is sent"));
         bb.violation(&["subscription", &format!("\"{subject}\"")]).await;
     }
     field.backend.settled().await;
-    let attacker = field.attackers.last().expect("a shared one");
-    let reply = "user.v-shared.Notifications";
-    let client = &attacker.connected.client;
-    let subject = attacker.subject("Events");
-    client.publish_with_reply(subject, reply, "see me".into()).await.expect("is sent");
-    attacker.settled().await;
-    field.backend.holds("PooledEvents", 2).await;
+    for attacker in &field.attackers {
+        let before = field.backend.messages("ReceivedEvents").await;
+        attacker.event("see me").await;
+        field.backend.holds("ReceivedEvents", before + 1).await;
+    }
     field.backend.settled().await;
     for ear in &mut ears {
         while let Some(Some(message)) = ear.next().now_or_never() {
             let mode = field.deployment.mode;
-            assert!(!message.subject.starts_with("pool."), "{mode:?}: {message:?}");
+            assert!(!message.subject.ends_with(".Events"), "{mode:?}: {message:?}");
         }
     }
 }
@@ -259,7 +252,7 @@ async fn bb_never_sees_the_pool(field: &Field) {
 /// On one field, since each leaves the victims as they were.
 async fn what_leaves_a_victim_unharmed(mode: Mode) {
     let mut field = Field::start(mode).await;
-    bb_never_sees_the_pool(&field).await;
+    bb_hears_no_event_beside_its_stream(&field).await;
     no_reply_subject_reaches_another_tenant(&mut field).await;
     if mode == Mode::Operator {
         a_shared_tenant_publishes_no_notifications_not_even_its_own(&mut field).await;
@@ -278,26 +271,28 @@ async fn no_reply_no_answer_and_no_power_of_bb_reaches_another_tenant_in_config_
     what_leaves_a_victim_unharmed(Mode::Config).await;
 }
 
-/// The same id from two tenants: beyond the window of 100 ms nothing is suppressed.
+/// The same id from several tenants: each has its own, and the second event with it is no other one.
 #[tokio::test(flavor = "multi_thread")]
 async fn message_ids_of_others_suppress_nothing() {
     let field = Field::start(Mode::Operator).await;
-    let mut events = field.victims.len() as u64;
     for app in field.attackers.iter().chain(&field.victims) {
-        let id = headers(&[("Nats-Msg-Id", "order-1")]);
-        let client = &app.connected.client;
-        client
-            .publish_with_headers(app.subject("Events"), id, app.id.clone().into())
-            .await
-            .expect("is sent");
-        // The window begins when the event is there, which may take a way through the pool.
-        events += 1;
-        field.backend.holds("ReceivedEvents", events).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        for again in [false, true] {
+            let id = headers(&[("Nats-Msg-Id", "order-1")]);
+            let event = Request::new().headers(id).payload(app.id.clone().into());
+            let client = &app.connected.client;
+            let answer =
+                client.send_request(app.subject("Events"), event).await.expect("an answer");
+            let answer: Value = serde_json::from_slice(&answer.payload).expect("json");
+            assert_eq!(answer["stream"], "ReceivedEvents", "{answer}");
+            assert_eq!(answer["duplicate"].as_bool().unwrap_or(false), again, "{answer}");
+        }
     }
+    let events = field.events("ReceivedEvents").await;
     for victim in &field.victims {
-        let events = field.events("ReceivedEvents").await;
         assert_eq!(events[&format!("user.{}.Events", victim.id)], 2, "{events:?}");
+    }
+    for attacker in &field.attackers {
+        assert_eq!(events[&format!("user.{}.Events", attacker.id)], 1, "{events:?}");
     }
 }
 

@@ -8,8 +8,7 @@ use crate::harness::eventually_async;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::Service;
 
-/// Waits until the last event of a subject is `text`: those of shared tenants come by way of the
-/// pool.
+/// Waits until the last event of a subject is `text`: they come by way of the intake.
 async fn arrived(backend: &Backend, subject: &str, text: &str) {
     let request = serde_json::json!({ "last_by_subj": subject });
     eventually_async(&format!("{text} on {subject}"), || async {

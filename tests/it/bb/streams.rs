@@ -26,25 +26,19 @@ fn settings(info: &Value) -> Value {
 async fn there_when_ready(mode: Mode) {
     let deployment = Deployment::start(mode);
     let backend = Backend::connect(&deployment).await;
-    let expected = |subject: &str, no_ack: bool| {
-        json!({
-            "subjects": [subject],
-            "no_ack": no_ack,
-            "duplicate_window": 100_000_000_u64,
-            "max_msgs_per_subject": 10_000,
-            "max_msg_size": 65_536,
-            "max_bytes": 4_u64 << 30,
-            "max_age": 7 * 86_400 * 1_000_000_000_u64,
-            "discard": "old",
-        })
-    };
-    let pooled = backend.stream("PooledEvents").await;
-    assert_eq!(settings(&pooled), expected("pool.user.*.Events", true));
     let received = backend.stream("ReceivedEvents").await;
-    assert_eq!(settings(&received), expected("user.*.Events", false));
-    let source = &received["config"]["sources"][0];
-    assert_eq!(source["name"], "PooledEvents");
-    assert_eq!(source["subject_transforms"][0]["dest"], "user.{{wildcard(1)}}.Events");
+    let expected = json!({
+        "subjects": ["user.*.Events"],
+        "no_ack": false,
+        "duplicate_window": 120_000_000_000_u64,
+        "max_msgs_per_subject": 10_000,
+        "max_msg_size": 65_536,
+        "max_bytes": 4_u64 << 30,
+        "max_age": 7 * 86_400 * 1_000_000_000_u64,
+        "discard": "old",
+    });
+    assert_eq!(settings(&received), expected);
+    assert!(received["config"].get("sources").is_none(), "{received}");
     let consumer = backend
         .connected
         .jetstream("$JS.API.CONSUMER.INFO.ReceivedEvents.ProcessEvents", &json!({}))

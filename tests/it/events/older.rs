@@ -68,6 +68,7 @@ fn older_tokens(init: &Initialised, mut conf: String) -> String {
             kind,
             token_req: false,
             response_type: None,
+            response_threshold: None,
         };
         body.exports = offered().into_iter().map(|it| export(it, ExportType::Service)).collect();
         body.exports.push(export(MIRRORS.to_owned(), ExportType::Stream));

@@ -64,6 +64,7 @@ fn account() -> AccountBody {
         kind,
         token_req: false,
         response_type: None,
+        response_threshold: None,
     };
     AccountBody {
         imports: vec![

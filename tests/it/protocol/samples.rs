@@ -128,14 +128,17 @@ pub(super) fn accounts() -> impl Strategy<Value = Claims<AccountBody>> {
             kind,
         },
     );
-    let export = (option::of(text()), text(), direction(), any::<bool>(), option::of(text()))
-        .prop_map(|(name, subject, kind, token_req, response_type)| Export {
+    let answers = (option::of(text()), option::of(any::<u64>()));
+    let export = (option::of(text()), text(), direction(), any::<bool>(), answers).prop_map(
+        |(name, subject, kind, token_req, (response_type, response_threshold))| Export {
             name,
             subject,
             kind,
             token_req,
             response_type,
-        });
+            response_threshold,
+        },
+    );
     let xkey = Just(()).prop_map(|()| *XKey::generate().expect("a key").0.public_key());
     let authorization = (vec(user(), 0..3), vec(text(), 0..3), option::of(xkey)).prop_map(
         |(auth_users, allowed_accounts, xkey)| ExternalAuthorization {

@@ -22,12 +22,13 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
         json!({ "subjects": ["s.>"], "republish": { "src": ">", "dest": format!("user.{victim}.Notifications") } }),
         json!({ "subjects": ["t.>"], "subject_transform": { "src": "t.>", "dest": format!("user.{victim}.>") } }),
         json!({ "subjects": [format!("user.{victim}.>")] }),
-        json!({ "subjects": ["pool.>"] }),
+        json!({ "subjects": ["own.>"] }),
+        json!({ "subjects": ["bb.>"] }),
         json!({ "subjects": ["_R_.>"] }),
         json!({ "mirror": { "name": "ReceivedEvents" } }),
         json!({ "mirror": { "name": "ReceivedEvents",
             "external": { "api": "JS.bb.API", "deliver": "mirror.x" } } }),
-        json!({ "sources": [{ "name": "PooledEvents",
+        json!({ "sources": [{ "name": "ReceivedEvents",
             "external": { "api": "$JS.API", "deliver": "user.x" } }] }),
         json!({ "sources": [{ "name": "AUTH_EVENTS",
             "external": { "api": "JS.auth.API", "deliver": "mirror.auth" } }] }),
@@ -42,7 +43,7 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
         for deliver in [
             format!("user.{victim}.Events"),
             format!("user.{victim}.Notifications"),
-            format!("pool.user.{victim}.Events"),
+            format!("own.{victim}.Events"),
         ] {
             let durable = format!("C{}", deliver.replace('.', "_"));
             let body = json!({ "stream_name": name, "config": {
@@ -74,7 +75,7 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
         (messages("OWN").await.0 > 0).then_some(())
     })
     .await;
-    for at in 6..=9 {
+    for at in 7..=10 {
         let (messages, info) = messages(&format!("S{at}")).await;
         assert_eq!(messages, 0, "S{at}: {info}");
     }
@@ -103,18 +104,13 @@ async fn ask(connected: &Connected, subject: &str, body: &Value) -> Value {
 /// BB reads the streams that the service keeps, and does nothing else to them.
 pub(super) async fn bb_may_not_touch_the_streams(field: &mut Field) {
     let bb = field.backend.connected.clone();
-    let mut subjects = vec!["pool.user.v-shared.Events".to_owned()];
-    for stream in ["PooledEvents", "ReceivedEvents"] {
-        for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
-            subjects.push(format!("$JS.API.STREAM.{action}.{stream}"));
-        }
-    }
-    for subject in subjects {
+    for action in ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"] {
+        let subject = format!("$JS.API.STREAM.{action}.ReceivedEvents");
         bb.client.publish(subject.clone(), "{}".into()).await.expect("is sent");
         bb.violation(&["publish", &format!("\"{subject}\"")]).await;
     }
     // Another stream that takes the events before they are stored.
-    for subject in ["user.*.Events", "pool.user.*.Events", "user.>", "pool.>", ">"] {
+    for subject in ["user.*.Events", "user.>", ">"] {
         let config = json!({ "name": "OTHER", "subjects": [subject] });
         let answer = ask(&bb, "$JS.API.STREAM.CREATE.OTHER", &config).await;
         assert!(answer.get("error").is_some(), "{subject}: {answer}");

@@ -1,0 +1,222 @@
+//! The intake as the configuration has it, and the tenants that it takes events of, as the tenant
+//! table has them: those that there are at the start, what changes, and ends by the clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::DaemonError;
+use crate::authn::random::NoRandomness;
+use crate::clock::{Clock, UnixSeconds};
+use crate::config::{Config, Mode, Nats};
+use crate::intake::{self, Address, Intake, Login, Place, Running, Servers, Settings};
+use crate::keyfile::{self, KeyFileError};
+use crate::placement::{Entrance, Placement};
+use crate::provision::revoke::Signal;
+use crate::provision::streams::RECEIVED_EVENTS;
+use crate::store::{Change, ProvisioningStore, Status, StoreError, TenantId, TenantRecord};
+
+/// How long a login waits at most until its tenant's events are taken.
+const ENTRANCE: Duration = Duration::from_millis(250);
+
+/// Between two attempts to read the tenant table.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest time between two looks for tenants that have ended.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Starts to take events, where the configuration says so. Until tenants are read, those with
+/// accounts of their own have nobody who hears them.
+pub(super) fn start(config: &Config) -> Result<Option<Running>, DaemonError> {
+    let Some([own, users]) = config.mode.intake() else { return Ok(None) };
+    let place = |file: &Path| {
+        Ok::<_, DaemonError>(Place {
+            servers: servers(&config.nats)?,
+            login: login(&config.mode, file)?,
+        })
+    };
+    let settings = Settings {
+        stream: RECEIVED_EVENTS.to_owned(),
+        max_message: usize::try_from(config.streams.bb.message_size).unwrap_or(usize::MAX),
+        remembered: config.callout.ttl,
+        ..Settings::default()
+    };
+    let intake = Intake::new(place(own)?, settings).with_shared(place(users)?);
+    let running = intake.start(&[]).map_err(|intake::NoRandomness| NoRandomness)?;
+    Ok(Some(running))
+}
+
+fn servers(nats: &Nats) -> Result<Servers, DaemonError> {
+    let addresses: Vec<Address> = nats.urls.iter().filter_map(|url| url.parse().ok()).collect();
+    if addresses.is_empty() {
+        return Err(DaemonError::Intake);
+    }
+    Ok(Servers { addresses, ca: nats.tls.ca.clone(), identity: nats.tls.identity.clone() })
+}
+
+fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
+    let text = keyfile::read_secret(file)?;
+    let login = match mode {
+        Mode::Operator(_) => Login::creds(&text),
+        Mode::Config(_) => Login::nkey(text.trim()),
+    };
+    login.map_err(|error| KeyFileError::Unusable {
+        path: file.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+/// Lets nobody in whose tenant's events nobody would hear.
+#[derive(Debug)]
+pub(super) struct Heard(pub(super) intake::Tenants);
+
+impl Entrance for Heard {
+    fn enters<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, ()> {
+        let heard = self.0.expect(tenant);
+        Box::pin(async move {
+            if tokio::time::timeout(ENTRANCE, heard).await.is_err() {
+                tracing::warn!(
+                    %tenant,
+                    "let somebody in although the server has not said that the tenant's events are \
+                     heard"
+                );
+            }
+        })
+    }
+}
+
+/// Follows the tenant table.
+pub(super) struct Following {
+    pub(super) tenants: intake::Tenants,
+    pub(super) store: Arc<dyn ProvisioningStore>,
+    pub(super) placement: Placement,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What has to be read.
+#[derive(Debug)]
+enum Unread {
+    All,
+    Some(BTreeSet<TenantId>),
+}
+
+impl Following {
+    /// Follows what `signals` tell until `stop`.
+    pub(super) async fn run(
+        self,
+        mut signals: mpsc::UnboundedReceiver<Signal>,
+        stop: CancellationToken,
+    ) {
+        let mut ends = BTreeMap::new();
+        let mut unread = Unread::All;
+        loop {
+            let reading = self.read(&unread, &mut ends);
+            let Some(read) = stop.run_until_cancelled(reading).await else { return };
+            let pause = match read {
+                Ok(()) => {
+                    unread = Unread::Some(BTreeSet::new());
+                    self.until_next(&ends)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read whose events are taken; trying again");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                signal = signals.recv() => match signal {
+                    Some(signal) => unread.note(signal),
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+            while let Ok(signal) = signals.try_recv() {
+                unread.note(signal);
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        unread: &Unread,
+        ends: &mut BTreeMap<TenantId, UnixSeconds>,
+    ) -> Result<(), StoreError> {
+        match unread {
+            Unread::All => {
+                let all = self.store.tenants().await?;
+                let now = self.clock.now();
+                *ends = all.iter().filter_map(|it| Some((it.id.clone(), it.expires_at?))).collect();
+                let placed = all.iter().filter_map(|it| {
+                    let form = self.placement.form(it)?;
+                    Some((it.id.clone(), form, is_over(it, now)))
+                });
+                self.tenants.replace(&placed.collect::<Vec<_>>());
+            }
+            Unread::Some(ids) => {
+                for id in ids {
+                    let tenant = self.store.tenant(id).await?;
+                    self.take(id, tenant.as_ref(), ends);
+                }
+            }
+        }
+        let now = self.clock.now();
+        ends.retain(|tenant, end| {
+            let is_to_come = *end > now;
+            if !is_to_come {
+                self.tenants.suspend(tenant);
+            }
+            is_to_come
+        });
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        id: &TenantId,
+        tenant: Option<&TenantRecord>,
+        ends: &mut BTreeMap<TenantId, UnixSeconds>,
+    ) {
+        ends.remove(id);
+        let placed = tenant.and_then(|tenant| Some((tenant, self.placement.form(tenant)?)));
+        let Some((tenant, form)) = placed else { return self.tenants.remove(id) };
+        if let Some(end) = tenant.expires_at {
+            ends.insert(id.clone(), end);
+        }
+        if is_over(tenant, self.clock.now()) {
+            self.tenants.close(id, form);
+        } else {
+            drop(self.tenants.add(id, form));
+        }
+    }
+
+    fn until_next(&self, ends: &BTreeMap<TenantId, UnixSeconds>) -> Duration {
+        let now = self.clock.now();
+        let next = ends.values().map(|end| end.saturating_sub(now)).min();
+        let next = next.and_then(|seconds| u64::try_from(seconds).ok());
+        next.map_or(LOOK, |seconds| Duration::from_secs(seconds.max(1)).min(LOOK))
+    }
+}
+
+impl Unread {
+    fn note(&mut self, signal: Signal) {
+        match (signal, self) {
+            (_, Self::All) => {}
+            (Signal::Unknown, this) => *this = Self::All,
+            (Signal::News(news), Self::Some(ids)) => {
+                ids.extend(news.changes.into_iter().filter_map(|change| match change {
+                    Change::Tenant(id) => id.parse().ok(),
+                    _ => None,
+                }));
+            }
+        }
+    }
+}
+
+fn is_over(tenant: &TenantRecord, now: UnixSeconds) -> bool {
+    tenant.status == Status::Suspended || tenant.expires_at.is_some_and(|end| end <= now)
+}
