@@ -25,7 +25,7 @@ use crate::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{AccountError, Entrance, Placement};
-use crate::policy::{ConnectionContext, Decision, Form, Policy};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Policy};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::replay::SpentKeys;
@@ -373,6 +373,12 @@ impl Authorizer {
         let Some(form) = self.placement.form(tenant) else {
             return Ok(Answer::Deny(DenyReason::Placement));
         };
+        // Permissions do not hold a leaf node to its tenant's own subjects.
+        if form == Form::Shared
+            && ConnectionType::of(request.client()) == Some(ConnectionType::Leafnode)
+        {
+            return Ok(Answer::Deny(DenyReason::ConnectionType));
+        }
         let now = self.clock.now();
         let context = ConnectionContext { form, client: request.client(), now };
         let grant = match self.policy.decide(&principal, &context) {

@@ -46,11 +46,12 @@ use crate::config::exposure::Exposure;
 use crate::config::{Config, Mode};
 use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
-use crate::intake::Running;
+use crate::intake::{Gauge, Running};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::AccountId;
 use crate::peers::Peers;
 use crate::placement::TargetError;
+use crate::policy::Form;
 use crate::policy::rules::PolicyError;
 use crate::protocol::envelope::Envelope;
 use crate::provision::connections::Cluster;
@@ -60,6 +61,9 @@ use crate::provision::streams::{self, readers};
 use crate::service::{AuthCallout, ServiceError, Settings};
 use crate::store::Store;
 use crate::store::cache::{CacheOptions, Cached};
+
+/// How long readiness waits for the events of shared tenants.
+const ALL_TAKEN: Duration = Duration::from_secs(5);
 
 /// Why the service cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -215,6 +219,13 @@ pub async fn run(
     let Parts { placement, mint, responder, own, issuers } = parts;
 
     let intake = intake::start(config)?;
+    if intake.is_none() {
+        tracing::warn!(
+            "there is no [intake] in the configuration: BB takes events itself, and a tenant with \
+             JetStream or leaf nodes can send them under another tenant's name; see \"Taking events \
+             in\" in deploy/README.md"
+        );
+    }
     let taking = intake.as_ref().map(|running| Following {
         tenants: running.tenants(),
         store: store.clone(),
@@ -331,15 +342,26 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits until tenants' events are taken; `false` if `shutdown` came first.
+/// Waits until tenants' events are taken; `false` if `shutdown` came first. USERS is not waited for
+/// forever: while a deployment of before is brought over, it admits nobody yet.
 async fn is_taking(intake: Option<&Running>, shutdown: &CancellationToken) -> bool {
-    let Some(intake) = intake else { return true };
-    let connected = async {
-        while !intake.is_connected() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    let Some(intake) = intake.map(Running::gauge) else { return true };
+    let until = |is_there: fn(&Gauge) -> bool| {
+        let intake = intake.clone();
+        async move {
+            while !is_there(&intake) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
     };
-    shutdown.run_until_cancelled(connected).await.is_some()
+    let taking = async {
+        until(|intake| intake.takes(Form::Own)).await;
+        let all = tokio::time::timeout(ALL_TAKEN, until(Gauge::is_connected)).await;
+        if all.is_err() {
+            tracing::warn!("events of shared tenants are not taken: there is no login to USERS");
+        }
+    };
+    shutdown.run_until_cancelled(taking).await.is_some()
 }
 
 /// The connections to the account AUTH.

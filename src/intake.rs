@@ -273,11 +273,16 @@ impl Gauge {
         lock(&self.carrier).tally()
     }
 
-    /// Whether both connections are there: what the tenants send is taken.
+    /// Whether what tenants of this form send is taken: the connection is there.
+    #[must_use]
+    pub fn takes(&self, form: Form) -> bool {
+        lock(&self.carrier).line(form).is_up()
+    }
+
+    /// Whether all connections are there.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        let mut carrier = lock(&self.carrier);
-        carrier.line(Form::Own).is_up() && (!self.has_shared || carrier.line(Form::Shared).is_up())
+        self.takes(Form::Own) && (!self.has_shared || self.takes(Form::Shared))
     }
 }
 

@@ -8,6 +8,7 @@ mod http;
 mod issuers;
 mod jetstream;
 mod policies;
+mod powerless;
 mod reader;
 mod rows;
 mod servers;
@@ -169,7 +170,7 @@ async fn check(config: &Config, findings: &mut Findings) {
             let found = servers::check(config, &keys, system, findings).await;
             websocket::check(config, &found, findings);
             jetstream::check(config, system, &found, table.as_ref(), findings).await;
-            reader::account(config, system, found.len(), findings).await;
+            powerless::check(config, system, found.len(), findings).await;
         }
         None => findings.skip("servers", "not without the login to SYS"),
     }

@@ -7,7 +7,7 @@ pub(super) mod operator;
 mod server;
 mod service;
 mod stage;
-mod topology;
+pub(super) mod topology;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,10 @@
 
 mod files;
 mod instances;
+mod intake;
 mod journal;
 mod list;
+mod logins;
 mod plan;
 mod reader;
 mod rotate;
@@ -43,6 +45,23 @@ pub(super) enum KeysCommand {
     /// takes and to nobody anything else, and takes what it had of AUTH from BB. No login fails, and it
     /// may be run again.
     Reader(ReaderArgs),
+    /// Bring a deployment of before to taking tenants' events in
+    ///
+    /// In operator mode, makes the account INTAKE and the service's logins there and in USERS, and
+    /// changes nothing for anybody. Restart the instances then, and run it with --switch: from then on BB
+    /// hears events by the intake alone. In config mode --switch is the last step of those in
+    /// deploy/README.md. It may be run again.
+    Intake(IntakeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct IntakeArgs {
+    /// Have events come by the intake alone, once all instances take them in
+    #[arg(long)]
+    switch: bool,
+    /// The folder of the offline keys [default: `offline` beside the keys in use]
+    #[arg(long, value_name = "DIR")]
+    offline: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +96,7 @@ pub(super) async fn run(command: KeysCommand, context: &Context) -> anyhow::Resu
         KeysCommand::List => list::run(context).await,
         KeysCommand::Rotate(args) => rotate(&args, context).await,
         KeysCommand::Reader(args) => reader::run(&args, context).await,
+        KeysCommand::Intake(args) => intake::run(&args, context).await,
     }
 }
 

@@ -154,6 +154,12 @@ impl Reader<'_> {
                 "connections" => {
                     let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, connection_type);
+                    if form == Form::Shared
+                        && value.iter().flatten().any(|it| *it == ConnectionType::Leafnode)
+                    {
+                        let (what, remedy) = not_shared(name);
+                        self.problem(at, &shown, what, remedy);
+                    }
                     rule.admission.connections = value.map(|value| Lined { value, line });
                 }
                 "allow_from" => {
@@ -302,6 +308,10 @@ fn not_shared(key: &str) -> (&'static str, &'static str) {
             "the reply subject is the requester's to choose, so that an answer would reach any \
              tenant of the account",
             "remove it, and publish _R_.> for answers",
+        ),
+        "connections" => (
+            "who has a leaf node sends under any name, so that an event would be another tenant's",
+            "leave `leafnode` out; a tenant with leaf nodes has the isolation `account`",
         ),
         _ => (
             "JetStream's subjects are the same for all tenants of the account",

@@ -178,6 +178,30 @@ async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsErro
     Ok(())
 }
 
+/// How many events BB's stream has yet to read of [`POOLED_EVENTS`], by what its leader knows; `None`
+/// where it reads nothing of it.
+pub async fn left_in_pool(client: &Client) -> Result<Option<u64>, StreamsError> {
+    let info = request(client, &format!("{BB}.STREAM.INFO.{RECEIVED_EVENTS}"), &json!({})).await?;
+    if info.pointer("/config/sources").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        return Ok(None);
+    }
+    let sources = info.get("sources").and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(Some(sources.iter().filter_map(|source| source.get("lag")?.as_u64()).sum()))
+}
+
+/// Has BB's stream read nothing of [`POOLED_EVENTS`] any more.
+pub async fn forget_pool(client: &Client) -> Result<(), StreamsError> {
+    let subject = format!("{BB}.STREAM.INFO.{RECEIVED_EVENTS}");
+    let info = request(client, &subject, &json!({})).await?;
+    let Some(Value::Object(config)) = info.get("config") else {
+        return Err(StreamsError::Malformed(subject));
+    };
+    let mut config = config.clone();
+    config.remove("sources");
+    let subject = format!("{BB}.STREAM.UPDATE.{RECEIVED_EVENTS}");
+    request(client, &subject, &Value::Object(config)).await.map(drop)
+}
+
 /// What is missing of the service's own event streams and their consumers, in words.
 pub async fn faults(client: &Client, limits: &EventLimits) -> Vec<String> {
     let mut faults = Vec::new();

@@ -7,6 +7,7 @@
 pub(crate) mod answers;
 mod attacks;
 mod flood;
+mod older;
 mod scenario;
 mod streams;
 
@@ -183,6 +184,13 @@ impl App {
         let client = &self.connected.client;
         client.publish(self.subject("Events"), text.to_owned().into()).await.expect("publishes");
         self.settled().await;
+    }
+
+    /// Publishes an event as a request; JetStream's answer.
+    async fn asked(&self, text: &str) -> Value {
+        let request = self.connected.client.request(self.subject("Events"), text.to_owned().into());
+        let answer = request.await.unwrap_or_else(|error| panic!("{}: {error}", self.id));
+        serde_json::from_slice(&answer.payload).expect("json")
     }
 
     /// Returns once the server has seen everything that was sent: an own account asks its

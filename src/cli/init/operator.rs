@@ -101,7 +101,7 @@ pub(super) fn write(
 
     let mut preload = String::new();
     for account in Account::OPERATOR {
-        let mut body = account_body(account, replicas(deployment), &accounts)?;
+        let mut body = account_body(account, replicas(deployment), |account| accounts.id(account))?;
         match account {
             Account::Auth => {
                 body.signing_keys = response_signing.public.to_vec();
@@ -195,10 +195,11 @@ pub(in crate::cli) fn creds(
     ))
 }
 
-fn account_body(
+/// What an account is, among those with these ids.
+pub(in crate::cli) fn account_body(
     account: Account,
     replicas: usize,
-    accounts: &Accounts,
+    id: impl Fn(Account) -> anyhow::Result<AccountId>,
 ) -> anyhow::Result<AccountBody> {
     let share = account.share(replicas);
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -216,7 +217,7 @@ fn account_body(
     let imports = account.takes().into_iter().map(|take| {
         Ok(Import {
             name: None,
-            account: accounts.id(take.from)?,
+            account: id(take.from)?,
             subject: take.subject,
             local_subject: take.local,
             kind: take.kind,

@@ -126,20 +126,27 @@ fn operator_mode_is_signed_as_it_should_be() {
     assert!(denied.contains(&"$JS.API.STREAM.DELETE.ReceivedEvents".to_owned()));
 }
 
+/// The accounts that a server begins with.
+fn preloaded(folder: &Path) -> Vec<Claims<AccountBody>> {
+    let conf = fs::read_to_string(folder.join("nats-server.conf")).unwrap();
+    let (_, accounts) = conf.split_once("resolver_preload {").unwrap();
+    let (accounts, _) = accounts.split_once("\n}").unwrap();
+    let tokens = accounts.lines().filter_map(|line| line.trim().split_once(": "));
+    tokens.map(|(_, token)| decode::<_, OperatorId>(token).0).collect()
+}
+
+fn account_named<'a>(accounts: &'a [Claims<AccountBody>], name: &str) -> &'a Claims<AccountBody> {
+    accounts.iter().find(|account| account.name.as_deref() == Some(name)).unwrap()
+}
+
 /// An account with JetStream, or with leaf nodes, could send anything under the subjects that it takes
 /// of AUTH.
 #[test]
 fn nothing_of_auth_is_taken_where_there_is_jetstream() {
     let parent = tempfile::tempdir().unwrap();
     let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
-    let conf = fs::read_to_string(folder.join("nats-server.conf")).unwrap();
-    let (_, accounts) = conf.split_once("resolver_preload {").unwrap();
-    let (accounts, _) = accounts.split_once("\n}").unwrap();
-    let tokens = accounts.lines().filter_map(|line| line.trim().split_once(": "));
-    let accounts: Vec<Claims<AccountBody>> =
-        tokens.map(|(_, token)| decode::<_, OperatorId>(token).0).collect();
-    let named =
-        |name: &str| accounts.iter().find(|account| account.name.as_deref() == Some(name)).unwrap();
+    let accounts = preloaded(&folder);
+    let named = |name: &str| account_named(&accounts, name);
     let auth = named("AUTH");
     for export in &auth.body.exports {
         assert!(!export.subject.contains('*'), "{export:?}");
@@ -168,6 +175,40 @@ fn nothing_of_auth_is_taken_where_there_is_jetstream() {
     assert_eq!((subscribe.allow, responses), (vec!["_INBOX_events.>".to_owned()], None));
 }
 
+/// Whose event it is would be the sender's to say, if it reached BB otherwise, or if INTAKE or USERS had
+/// JetStream or leaf nodes.
+#[test]
+fn events_reach_bb_by_the_intake_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
+    let accounts = preloaded(&folder);
+    let named = |name: &str| account_named(&accounts, name);
+    let (intake, users, bb) = (named("INTAKE"), named("USERS"), named("BB"));
+    for account in [intake, users] {
+        let limits = &account.body.limits;
+        assert_eq!((limits.leaf, limits.mem_storage, limits.disk_storage), (0, 0, 0));
+    }
+    let export = &intake.body.exports[0];
+    assert_eq!((export.subject.as_str(), intake.body.exports.len()), ("own.*.Events", 1));
+    assert_eq!(export.response_threshold, Some(5_000_000_000));
+    for Claims { name, body, .. } in &accounts {
+        let takes = body.imports.iter().any(|it| it.subject.contains("Events"));
+        assert_eq!(takes, name.as_deref() == Some("INTAKE"), "{name:?}");
+    }
+    assert!(users.body.exports.iter().all(|it| it.subject == "user.*.Notifications"));
+    assert!(bb.body.exports.iter().any(|it| it.subject == "user.*.Events"));
+
+    for (name, account, listens) in [
+        ("intake", intake, &["own.*.Events", "_INBOX.>"][..]),
+        ("users", users, &["user.*.Events"]),
+    ] {
+        let creds = fs::read_to_string(folder.join(format!("keys/{name}.creds"))).unwrap();
+        let (login, issuer): (Claims<UserBody>, AccountId) = decode(creds.lines().nth(1).unwrap());
+        assert_eq!(issuer.as_str(), account.subject);
+        assert_eq!(login.body.permissions.subscribe.allow, listens);
+    }
+}
+
 #[test]
 fn config_mode_is_read_back() {
     let parent = tempfile::tempdir().unwrap();
@@ -186,8 +227,10 @@ fn config_mode_is_read_back() {
             "keys/auth.nk",
             "keys/bb.nk",
             "keys/events.nk",
+            "keys/intake.nk",
             "keys/issuer.nk",
             "keys/sys.nk",
+            "keys/users.nk",
             "keys/xkey.nk",
             "nats-callout.toml",
             "nats-server.conf"
@@ -220,7 +263,7 @@ fn keys_are_for_their_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
     let files = tree(&folder);
-    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 10);
+    assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 11);
     assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
 }
 

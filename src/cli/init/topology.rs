@@ -27,7 +27,7 @@ pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// An account that `init` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Account {
+pub(in crate::cli) enum Account {
     Sys,
     Auth,
     Bb,
@@ -48,7 +48,7 @@ impl Account {
     pub(super) const OPERATOR: [Self; 7] =
         [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Intake, Self::Events, Self::Answers];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         match self {
             Self::Sys => "SYS",
             Self::Auth => "AUTH",
@@ -195,7 +195,7 @@ pub(super) struct Take {
 
 /// What BB's own login may not do: answer tenants' events in its stream's place, or touch the stream
 /// that the service keeps. It binds the login alone, and not what its consumers and streams do.
-pub(super) fn bb_permissions() -> Permissions {
+pub(in crate::cli) fn bb_permissions() -> Permissions {
     let kept = ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"];
     let publish = kept.map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
     Permissions {
@@ -207,7 +207,7 @@ pub(super) fn bb_permissions() -> Permissions {
 
 /// What the service's login in INTAKE may do: take events in, hand them on, and pass on what it is
 /// answered.
-pub(super) fn intake_permissions() -> Permissions {
+pub(in crate::cli) fn intake_permissions() -> Permissions {
     let list = |subjects: [&str; 2]| Permission {
         allow: subjects.map(str::to_owned).to_vec(),
         deny: Vec::new(),
@@ -221,7 +221,7 @@ pub(super) fn intake_permissions() -> Permissions {
 
 /// What its login in USERS may do: hear events, and answer below the inbox of whoever has sent one
 /// (`_INBOX_<id>.>`, for which there is no pattern).
-pub(super) fn users_permissions() -> Permissions {
+pub(in crate::cli) fn users_permissions() -> Permissions {
     let list = |subjects: &[&str]| subjects.iter().map(|it| (*it).to_owned()).collect();
     Permissions {
         publish: Permission {

@@ -219,6 +219,25 @@ pub(super) fn add_events_account(config: &Config, account: &str) -> anyhow::Resu
     replace(&config.file, &changed)
 }
 
+/// Writes a section into the configuration, which has none of that name.
+pub(super) fn add_section(
+    config: &Config,
+    name: &str,
+    keys: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let text = fs::read_to_string(&config.file)
+        .with_context(|| format!("cannot read {}", config.file.display()))?;
+    let mut section = format!("\n[{name}]\n");
+    for (key, value) in keys {
+        section.push_str(&format!("{key} = {}\n", toml::Value::String((*value).to_owned())));
+    }
+    let there = DeTable::parse(&text).is_ok_and(|parsed| parsed.get_ref().contains_key(name));
+    if there {
+        bail!("complete [{name}] of {} to be:{section}", config.file.display());
+    }
+    replace(&config.file, &(text + &section))
+}
+
 /// Replaces words in the configurations of servers beside the service's own; gives those files that
 /// were changed.
 pub(super) fn change_confs(

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::super::init::operator;
 use super::super::{Context, Usage, load};
 use super::servers::Servers;
-use super::{ReaderArgs, files, rotate};
+use super::{ReaderArgs, files, logins, rotate};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
 use crate::keyfile;
@@ -47,7 +47,7 @@ pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<
     let account: AccountId = identity.public()?;
     let tokens = change_accounts(&servers, mode, &operator, account, &requests).await?;
     let login = folder.join("events.creds");
-    write_login(&login, &identity, &requests)?;
+    logins::write(&login, "events", &identity, operator::reader(&requests))?;
     let confs = write_confs(&config, mode, account, &tokens)?;
 
     let pushed: Vec<&String> = tokens.keys().collect();
@@ -152,7 +152,11 @@ fn set(body: &mut Map<String, Value>, key: &str, value: Value) -> bool {
 }
 
 /// Keeps of a list what passes; says whether that changed anything.
-fn keep(body: &mut Map<String, Value>, key: &str, passes: impl Fn(&Value) -> bool) -> bool {
+pub(super) fn keep(
+    body: &mut Map<String, Value>,
+    key: &str,
+    passes: impl Fn(&Value) -> bool,
+) -> bool {
     let Some(list) = body.get_mut(key).and_then(Value::as_array_mut) else { return false };
     let before = list.len();
     list.retain(passes);
@@ -181,18 +185,6 @@ fn import(request: &Request, auth: AccountId) -> Import {
     }
 }
 
-/// Writes the login with what it may read now; who has it already keeps its key.
-fn write_login(file: &Path, identity: &SigningKey, requests: &[Request]) -> anyhow::Result<()> {
-    let seed = match file.exists() {
-        true => keyfile::seed_of_creds(file)?,
-        false => SigningKey::generate(KeyKind::User)?.1,
-    };
-    let user = SigningKey::from_seed(&seed, KeyKind::User)?;
-    let body = operator::reader(requests);
-    let creds = operator::creds("events", (&user, &seed), identity, body, SystemClock.now())?;
-    files::replace(file, &creds)
-}
-
 /// Writes new tokens into the configurations of servers beside the service's own, and the account
 /// EVENTS behind AUTH where it is not there.
 fn write_confs(
@@ -201,11 +193,7 @@ fn write_confs(
     events: AccountId,
     tokens: &BTreeMap<String, String>,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let mut words = Vec::new();
-    for (account, token) in tokens {
-        let old = files::tokens_in_confs(config, account).into_iter();
-        words.extend(old.filter(|old| old != token).map(|old| (old, token.clone())));
-    }
+    let mut words = conf_words(config, tokens);
     if files::tokens_in_confs(config, events.as_str()).is_empty()
         && let Some(token) = tokens.get(events.as_str())
     {
@@ -214,4 +202,16 @@ fn write_confs(
         words.push((format!("    # AUTH\n    {auth}: "), line));
     }
     files::change_confs(config, &words)
+}
+
+/// What has to be replaced in the configurations of servers for these accounts' new tokens.
+pub(super) fn conf_words(
+    config: &Config,
+    tokens: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let words = tokens.iter().flat_map(|(account, token)| {
+        let old = files::tokens_in_confs(config, account).into_iter();
+        old.filter(move |old| old != token).map(|old| (old, token.clone()))
+    });
+    words.collect()
 }

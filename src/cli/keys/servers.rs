@@ -132,6 +132,12 @@ impl Servers {
         Ok(answers.iter().filter_map(read).collect())
     }
 
+    /// How many clients in an account call themselves so.
+    pub(super) async fn named(&self, account: &AccountId, name: &str) -> anyhow::Result<usize> {
+        let found = self.cluster.occupants(account.as_str()).await?;
+        Ok(found.clients.iter().filter(|client| client.name == name).count())
+    }
+
     /// All accounts that servers hold.
     pub(super) async fn accounts(&self) -> anyhow::Result<Vec<AccountId>> {
         Ok(resolver::all_held(&self.cluster).await?)

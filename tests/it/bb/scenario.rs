@@ -52,12 +52,6 @@ async fn notifications_arrive(backend: &Backend, apps: &[App]) {
     }
 }
 
-/// The answer of JetStream to an event that is published as a request, if any.
-async fn acknowledged(app: &App) -> Option<serde_json::Value> {
-    let request = app.connected.client.request(app.subject("Events"), "asked".into()).await;
-    request.ok().map(|answer| serde_json::from_slice(&answer.payload).expect("json"))
-}
-
 /// Nothing that was sent has been refused.
 fn no_errors(connected: &Connected) {
     assert_eq!(connected.errors(), [""; 0]);
@@ -79,9 +73,9 @@ async fn both_isolations_side_by_side_in_operator_mode() {
     events_arrive(&backend, &apps).await;
     notifications_arrive(&backend, &apps).await;
 
-    // An own account gets the stream's word for it; a shared one publishes and hears nothing.
-    for app in &apps[..2] {
-        let ack = acknowledged(app).await.expect("an acknowledgement");
+    // Everybody gets the stream's word for it.
+    for app in &apps {
+        let ack = app.asked("asked").await;
         assert_eq!(ack["stream"], "ReceivedEvents", "{ack}");
         assert_eq!(backend.next_event().await.1, "asked");
     }
@@ -121,18 +115,25 @@ async fn shared_tenants_in_config_mode() {
     }
 }
 
-/// No acknowledgement goes to what a shared tenant publishes, whatever reply it names.
+/// A shared tenant's event is acknowledged on a reply below its own inbox, and on no other: the reply is
+/// the publisher's to choose.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_tenant_has_no_acknowledgement() {
+async fn a_shared_tenants_acknowledgement_goes_to_its_own_inbox_alone() {
     let deployment = Deployment::start(Mode::Config);
     let backend = Backend::connect(&deployment).await;
     let app = App::add(&deployment, "one", Isolation::Shared, &[]).await;
     let client = &app.connected.client;
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribes");
-    let subject = app.subject("Events");
-    client.publish_with_reply(subject, inbox, "asked".into()).await.expect("publishes");
+    let mut elsewhere = client.subscribe("user.one.answers").await.expect("subscribes");
+    for (at, reply) in ["user.one.answers", "_INBOX_two.x", "_INBOX_one.*"].into_iter().enumerate()
+    {
+        let subject = app.subject("Events");
+        client.publish_with_reply(subject, reply, format!("{at}").into()).await.expect("publishes");
+        assert_eq!(backend.next_event().await.1, at.to_string());
+    }
+    // The answers come in the order of the events.
+    let answer = app.asked("asked").await;
+    assert_eq!((&answer["stream"], &answer["seq"]), (&"ReceivedEvents".into(), &4.into()));
     assert_eq!(backend.next_event().await.1, "asked");
     app.connected.round_trip(&app.subject("echo")).await;
-    silent(&mut answers);
+    silent(&mut elsewhere);
 }

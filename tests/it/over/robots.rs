@@ -144,8 +144,11 @@ async fn silent(backend: &Backend, robots: &Robots, witness: &Robots, ear: &mut 
 /// What BB hears from now on.
 async fn listen(backend: &Backend) -> Subscriber {
     let client = &backend.connected.client;
-    let ear = client.subscribe("user.*.Events").await.expect("subscribes");
-    backend.connected.round_trip(&client.new_inbox()).await;
+    let inbox = client.new_inbox();
+    let ear = client.subscribe(inbox.clone()).await.expect("subscribes");
+    let consumer = json!({ "stream_name": "ReceivedEvents", "config": {
+        "deliver_subject": inbox, "deliver_policy": "new", "ack_policy": "none" } });
+    backend.connected.jetstream("$JS.API.CONSUMER.CREATE.ReceivedEvents", &consumer).await;
     ear
 }
 

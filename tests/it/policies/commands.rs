@@ -161,7 +161,8 @@ fn every_mistake_of_every_file_at_once() {
                       allowed_connection_types = [\"MQTT\"]\npayload = 1\nsrc = []\ndata = 1\nallow_from = []\n\
                       [shared]\npublish = [\"_R_.>\", \"orders.>\", \"user.{{tenant.id}}{{user.name}}.>\", \"user.*.x\"]\n\
                       subscribe = [\"_R_.>\", \"_INBOX.>\", \"user.{{tenant.id}}.ok\"]\npresets = [\"read bucket a\"]\n\
-                      responses = { max = 1, expires = 1 }\njetstream_publish = [\"$JS.API.>\"]\ndeny_publish = [\"orders.>\"]\n",
+                      responses = { max = 1, expires = 1 }\njetstream_publish = [\"$JS.API.>\"]\ndeny_publish = [\"orders.>\"]\n\
+                      connections = [\"nats\", \"leafnode\"]\n",
         ),
         ("three.toml", "[account]\npublish = [\n"),
         ("four.toml", "publish = []\n[acount]\n[account]\n"),
@@ -195,6 +196,7 @@ fn every_mistake_of_every_file_at_once() {
         "two.toml:12: [shared] presets: JetStream's subjects are the same for all tenants",
         "two.toml:13: [shared] responses: the reply subject is the requester's to choose",
         "two.toml:14: [shared] jetstream_publish: JetStream's subjects are the same",
+        "two.toml:16: [shared] connections: who has a leaf node sends under any name",
         "three.toml:",
         "four.toml:1: publish: a key outside of any section",
         "four.toml:2: [acount]: unknown section; did you mean [account]?",

@@ -41,7 +41,7 @@ async fn limits(mode: Mode) {
         &[
             ("here.toml", &policy("allow_from = [\"127.0.0.0/8\", \"::1\"]")),
             ("elsewhere.toml", &policy("allow_from = [\"192.0.2.0/24\", \"2001:db8::/32\"]")),
-            ("mqtt.toml", &policy("connections = [\"mqtt\", \"leafnode\"]")),
+            ("mqtt.toml", &policy("connections = [\"mqtt\"]")),
             ("closed.toml", &policy(&closed)),
             ("open.toml", &policy(&open)),
             ("short.toml", &policy("ttl = 120")),

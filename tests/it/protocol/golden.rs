@@ -44,7 +44,6 @@ const UNMODELLED: &[(&str, &[&str])] = &[
             "/nats/limits/disallow_bearer",
             "/nats/limits/tiered_limits",
             "/nats/imports/0/share",
-            "/nats/exports/0/response_threshold",
             "/nats/exports/0/service_latency",
             "/nats/exports/0/account_token_position",
             "/nats/exports/0/advertise",

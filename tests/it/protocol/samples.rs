@@ -128,7 +128,7 @@ pub(super) fn accounts() -> impl Strategy<Value = Claims<AccountBody>> {
             kind,
         },
     );
-    let answers = (option::of(text()), option::of(any::<u64>()));
+    let answers = (option::of(text()), option::of(1..i64::MAX as u64));
     let export = (option::of(text()), text(), direction(), any::<bool>(), answers).prop_map(
         |(name, subject, kind, token_req, (response_type, response_threshold))| Export {
             name,

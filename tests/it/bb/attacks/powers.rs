@@ -44,6 +44,9 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
             format!("user.{victim}.Events"),
             format!("user.{victim}.Notifications"),
             format!("own.{victim}.Events"),
+            // Where its own events go, which a consumer sends under the stored subject.
+            "Events".to_owned(),
+            "user.a-admin.Events".to_owned(),
         ] {
             let durable = format!("C{}", deliver.replace('.', "_"));
             let body = json!({ "stream_name": name, "config": {
@@ -52,7 +55,9 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
             ask(&admin, &subject, &body).await;
         }
     }
-    for subject in ["r.x", "s.x", "t.Events", "t.Notifications", "Notifications"] {
+    let stored = [format!("user.{victim}.Events"), format!("user.{victim}.x")];
+    let subjects = ["r.x", "s.x", "t.Events", "t.Notifications", "own.x", "bb.x", "Notifications"];
+    for subject in subjects.map(str::to_owned).into_iter().chain(stored) {
         admin.client.publish(subject, "forged".into()).await.expect("is sent");
     }
     for target in field.targets() {

@@ -1,0 +1,151 @@
+//! The accounts that may have neither JetStream nor leaf nodes, since either sends messages under
+//! subjects of its user's choice: EVENTS, by which more of AUTH would be reached, and INTAKE and those
+//! that tenants share, by which an event would come under another tenant's name.
+
+use serde::Deserialize;
+
+use super::super::system::{self, Expect};
+use super::callout::Watched;
+use super::{Findings, State, reader, servers};
+use crate::config::{Config, Mode};
+use crate::keys::{AccountId, OperatorId};
+use crate::protocol::claims::AccountBody;
+use crate::provision::streams::readers;
+
+const INTAKE: &str = "intake";
+
+/// What there is to do where the service takes no events in.
+pub(crate) const INTAKE_REMEDY: &str = "see \"Taking events in\" in deploy/README.md";
+
+/// One of the accounts.
+struct Account {
+    name: String,
+    /// In operator mode.
+    id: Option<AccountId>,
+    check: &'static str,
+    /// What it would be good for.
+    harm: &'static str,
+    remedy: &'static str,
+}
+
+/// What an account can have, as a server knows it.
+struct Powers {
+    jetstream: bool,
+    leafnodes: bool,
+}
+
+/// What a server of config mode says of it.
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    jetstream_enabled: bool,
+    #[serde(default)]
+    leafnode_connections: u64,
+}
+
+/// Looks at the accounts on every server.
+pub(super) async fn check(
+    config: &Config,
+    system: &Watched,
+    count: usize,
+    findings: &mut Findings,
+) {
+    if config.mode.intake().is_none() {
+        findings.fail(
+            INTAKE,
+            "there is no [intake]: BB takes events itself, and a tenant with JetStream or leaf nodes \
+             can send them under another tenant's name",
+            INTAKE_REMEDY,
+        );
+    }
+    if let Mode::Operator(mode) = &config.mode
+        && mode.events_account.is_none()
+    {
+        findings.fail(reader::CHECK, "there is no [operator] events_account", readers::REMEDY);
+    }
+    for account in accounts(config) {
+        look(&account, system, Expect::Servers(count), findings).await;
+    }
+}
+
+fn accounts(config: &Config) -> Vec<Account> {
+    let events = |name: &str, id| Account {
+        name: name.to_owned(),
+        id,
+        check: reader::CHECK,
+        harm: "by which a reader reaches more of AUTH",
+        remedy: readers::REMEDY,
+    };
+    let taking = |name: &str, id| Account {
+        name: name.to_owned(),
+        id,
+        check: INTAKE,
+        harm: "by which events come under other tenants' names",
+        remedy: INTAKE_REMEDY,
+    };
+    match &config.mode {
+        Mode::Operator(mode) => {
+            let reading = mode.events_account.map(|id| events("EVENTS", Some(id)));
+            let intake = mode.intake.as_ref().map(|intake| {
+                [taking("INTAKE", Some(intake.account)), taking("USERS", Some(mode.users_account))]
+            });
+            reading.into_iter().chain(intake.into_iter().flatten()).collect()
+        }
+        Mode::Config(mode) => {
+            let intake = mode.intake.as_ref().map(|intake| {
+                let shared = mode.accounts.iter().map(|name| taking(name, None));
+                [taking(&intake.account, None)].into_iter().chain(shared).collect::<Vec<_>>()
+            });
+            [events("EVENTS", None)].into_iter().chain(intake.into_iter().flatten()).collect()
+        }
+    }
+}
+
+async fn look(account: &Account, system: &Watched, expect: Expect, findings: &mut Findings) {
+    let Account { name, check, harm, remedy, .. } = account;
+    let found = match &account.id {
+        Some(id) => servers::look_up(system, id, expect).await.map(|found| {
+            let powers = |(body, _): &(AccountBody, OperatorId)| Powers {
+                jetstream: body.limits.mem_storage != 0 || body.limits.disk_storage != 0,
+                leafnodes: body.limits.leaf != 0,
+            };
+            found.iter().map(powers).collect()
+        }),
+        None => named(name, system, expect).await,
+    };
+    let found: Vec<Powers> = match found {
+        Ok(found) => found,
+        Err(error) => return findings.fail(check, format!("{error:#}"), "see nats-server's log"),
+    };
+    if found.is_empty() {
+        return findings.fail(check, format!("no server knows the account {name}"), *remedy);
+    }
+    let before = findings.count(State::Fail);
+    for (what, has) in [
+        ("has JetStream", found.iter().any(|powers| powers.jetstream)),
+        ("can have leaf nodes", found.iter().any(|powers| powers.leafnodes)),
+    ] {
+        if has {
+            findings.fail(
+                check,
+                format!("the account {name} {what}, {harm}"),
+                "take that away from it",
+            );
+        }
+    }
+    if findings.count(State::Fail) == before {
+        findings.ok(check, format!("the account {name} has neither JetStream nor leaf nodes"));
+    }
+}
+
+/// No server tells the limit of a named account's leaf nodes, but whether it has any.
+async fn named(name: &str, system: &Watched, expect: Expect) -> anyhow::Result<Vec<Powers>> {
+    let subject = format!("$SYS.REQ.ACCOUNT.{name}.INFO");
+    let answers =
+        system::ask::<Info>(&system.client, &subject, &serde_json::json!({}), expect).await?;
+    let powers = |info: Info| Powers {
+        jetstream: info.jetstream_enabled,
+        leafnodes: info.leafnode_connections > 0,
+    };
+    Ok(answers.into_iter().filter_map(|answer| answer.data).map(powers).collect())
+}
