@@ -218,7 +218,7 @@ pub async fn run(
     };
     let Parts { placement, mint, responder, own, issuers } = parts;
 
-    let intake = intake::start(config)?;
+    let intake = intake::start(config, &id)?;
     if intake.is_none() {
         tracing::warn!(
             "there is no [intake] in the configuration: BB takes events itself, and a tenant with \
@@ -259,9 +259,14 @@ pub async fn run(
     let running = callout.start(connections.main.clone()).await?;
 
     let peers = Peers::default();
-    let login = isolation::own_login(config)?;
-    let watching =
-        peers.start(id.clone(), connections.main.clone(), cluster.clone(), login, stop.clone());
+    let watching = peers.start(
+        id.clone(),
+        connections.main.clone(),
+        cluster.clone(),
+        isolation::own_login(config)?,
+        intake::logins(config)?,
+        stop.clone(),
+    );
     tasks.spawn(watching.await?);
     let changes = ChangeEvents::new(store.clone(), told.publisher, id.clone());
     let hindrances = Arc::new(Hindrances::default());

@@ -130,13 +130,21 @@ pub struct Intake {
     own: Place,
     shared: Option<Place>,
     settings: Settings,
+    instance: String,
 }
 
 impl Intake {
     /// One that takes events of tenants with accounts of their own, by a login in INTAKE.
     #[must_use]
     pub fn new(own: Place, settings: Settings) -> Self {
-        Self { own, shared: None, settings }
+        Self { own, shared: None, settings, instance: String::new() }
+    }
+
+    /// Names its connections after an instance, by which they are found if that hangs.
+    #[must_use]
+    pub fn named(mut self, instance: &str) -> Self {
+        self.instance = format!(" {instance}");
+        self
     }
 
     /// Takes events of shared tenants too, by a login in USERS.
@@ -157,7 +165,8 @@ impl Intake {
         let has_shared = places.iter().flatten().count() > 1;
         for (form, place) in places.into_iter().flatten() {
             let (carrier, end) = (Arc::clone(&carrier), end.clone());
-            tasks.spawn(async move { link::keep(form, place, &carrier, end).await });
+            let name = format!("{}{}", name(form), self.instance);
+            tasks.spawn(async move { link::keep(form, &name, place, &carrier, end).await });
         }
         tasks.spawn(tick(Arc::clone(&carrier), end.clone()));
         Ok(Running { tenants: Tenants(carrier), has_shared, drain, tasks, end })
@@ -170,8 +179,8 @@ async fn tick(carrier: Arc<Mutex<Carrier>>, end: CancellationToken) {
     }
 }
 
-/// The name of a connection in the log and in connz.
-fn name(form: Form) -> &'static str {
+/// How a connection's name in the log and in connz begins.
+pub(crate) fn name(form: Form) -> &'static str {
     match form {
         Form::Own => "nats-callout intake",
         Form::Shared => "nats-callout intake of shared tenants",

@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::ServerId;
-use crate::provision::connections::{Closing, Cluster, ConnectionId, Resident};
+use crate::provision::connections::{Closing, Cluster, ConnectionId, Occupant, Resident};
 
 /// Where instances say that they are alive.
 pub const ALIVE_SUBJECT: &str = "_CALLOUT.alive";
@@ -71,17 +71,19 @@ impl Peers {
     }
 
     /// Begins to speak and to listen on `client`, the connection with the callout's subscription,
-    /// until `stop`. All instances log in as `own`. The future that is returned does the work.
+    /// until `stop`. All instances log in as `own`, and take events as `intake`, by connections that are
+    /// named after them. The future that is returned does the work.
     pub async fn start(
         &self,
         instance: String,
         client: Client,
         cluster: Cluster,
         own: Resident,
+        intake: Vec<Resident>,
         stop: CancellationToken,
     ) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
         let beats = client.subscribe(ALIVE_SUBJECT).await?;
-        let watch = Watch { instance, client, cluster, own, peers: self.clone() };
+        let watch = Watch { instance, client, cluster, own, intake, peers: self.clone() };
         Ok(async move {
             // Beside each other: whoever waits for a server's answer must not fall silent.
             let work = async { tokio::join!(watch.speak_on(), watch.listen(beats)) };
@@ -96,6 +98,7 @@ struct Watch {
     client: Client,
     cluster: Cluster,
     own: Resident,
+    intake: Vec<Resident>,
     peers: Peers,
 }
 
@@ -122,6 +125,7 @@ impl Watch {
                 _ = turns.tick() => {
                     for (peer, connection) in roll.silent(Instant::now()) {
                         self.close(&peer, connection).await;
+                        self.close_intake(&peer).await;
                     }
                     self.peers.0.alive.store(roll.len(), Relaxed);
                 }
@@ -136,6 +140,23 @@ impl Watch {
         let Ok(words) = serde_json::to_vec(&alive) else { return };
         // Without a connection the silence says it.
         let _ = self.client.publish(ALIVE_SUBJECT, words.into()).await;
+    }
+
+    /// Closes what a silent instance takes events by: it is a member of that queue group too.
+    async fn close_intake(&self, peer: &str) {
+        for login in &self.intake {
+            let Ok((clients, _)) = self.cluster.clients_in(&login.account).await else { continue };
+            let its = |client: &Occupant| {
+                client.user == login.user && client.name.split(' ').next_back() == Some(peer)
+            };
+            for client in clients.into_iter().filter(its) {
+                if let Closing::Closed = self.cluster.close_one(client.id, login).await {
+                    self.peers.0.closed.fetch_add(1, Relaxed);
+                    let account = login.account.as_str();
+                    tracing::warn!(peer, account, "an instance is silent; its intake was closed");
+                }
+            }
+        }
     }
 
     async fn close(&self, peer: &str, connection: ConnectionId) {

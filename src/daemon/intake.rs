@@ -16,7 +16,9 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
 use crate::intake::{self, Address, Intake, Login, Place, Running, Servers, Settings};
 use crate::keyfile::{self, KeyFileError};
+use crate::keys::KeyKind;
 use crate::placement::{Entrance, Placement};
+use crate::provision::connections::Resident;
 use crate::provision::revoke::Signal;
 use crate::provision::streams::RECEIVED_EVENTS;
 use crate::store::{Change, ProvisioningStore, Status, StoreError, TenantId, TenantRecord};
@@ -32,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Starts to take events, where the configuration says so. Until tenants are read, those with
 /// accounts of their own have nobody who hears them.
-pub(super) fn start(config: &Config) -> Result<Option<Running>, DaemonError> {
+pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, DaemonError> {
     let Some([own, users]) = config.mode.intake() else { return Ok(None) };
     let place = |file: &Path| {
         Ok::<_, DaemonError>(Place {
@@ -46,9 +48,29 @@ pub(super) fn start(config: &Config) -> Result<Option<Running>, DaemonError> {
         remembered: config.callout.ttl,
         ..Settings::default()
     };
-    let intake = Intake::new(place(own)?, settings).with_shared(place(users)?);
+    let intake = Intake::new(place(own)?, settings).with_shared(place(users)?).named(instance);
     let running = intake.start(&[]).map_err(|intake::NoRandomness| NoRandomness)?;
     Ok(Some(running))
+}
+
+/// The service's logins in INTAKE and in USERS, the same for all instances.
+pub(super) fn logins(config: &Config) -> Result<Vec<Resident>, KeyFileError> {
+    let key = |file: &Path| {
+        Ok::<_, KeyFileError>(keyfile::signing_key(file, KeyKind::User)?.public_key().to_owned())
+    };
+    let residents = match &config.mode {
+        Mode::Operator(mode) => mode.intake.as_ref().map(|intake| {
+            [(intake.account, &intake.login), (mode.users_account, &intake.users_login)]
+                .map(|(account, file)| (account.to_string(), keyfile::user_of_creds(file)))
+        }),
+        Mode::Config(mode) => mode.intake.as_ref().map(|intake| {
+            let users = mode.accounts.first().cloned().unwrap_or_default();
+            [(intake.account.clone(), &intake.login), (users, &intake.users_login)]
+                .map(|(account, file)| (account, key(file)))
+        }),
+    };
+    let residents = residents.into_iter().flatten();
+    residents.map(|(account, user)| Ok(Resident { account, user: user? })).collect()
 }
 
 fn servers(nats: &Nats) -> Result<Servers, DaemonError> {

@@ -8,10 +8,10 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
+use super::Place;
 use super::carrier::Carrier;
 use super::dial::{CHUNK, DialError, Dialed, dial};
 use super::wire::{self, WireError};
-use super::{Place, name};
 use crate::policy::Form;
 
 /// A server that comes back has tenants within milliseconds: so a connection is tried at once, then
@@ -59,11 +59,11 @@ pub(crate) fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
 /// Keeps the connection of `form` until `end`.
 pub(crate) async fn keep(
     form: Form,
+    connection: &str,
     place: Place,
     carrier: &Mutex<Carrier>,
     end: CancellationToken,
 ) {
-    let connection = name(form);
     let (mut attempts, mut said) = (0_u32, None::<Instant>);
     for address in place.servers.addresses.iter().cycle() {
         let attempt = dial(address, &place.servers, &place.login, connection);

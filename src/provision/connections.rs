@@ -184,7 +184,7 @@ impl Cluster {
     }
 
     /// All clients of an account, and the servers that did not answer.
-    pub(super) async fn clients_in(
+    pub(crate) async fn clients_in(
         &self,
         account: &str,
     ) -> Result<(Vec<Occupant>, BTreeSet<String>), ClusterError> {

@@ -7,6 +7,7 @@
 pub(crate) mod answers;
 mod attacks;
 mod flood;
+mod frozen;
 mod older;
 mod scenario;
 mod streams;

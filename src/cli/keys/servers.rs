@@ -132,10 +132,10 @@ impl Servers {
         Ok(answers.iter().filter_map(read).collect())
     }
 
-    /// How many clients in an account call themselves so.
+    /// How many clients in an account have a name that begins so.
     pub(super) async fn named(&self, account: &AccountId, name: &str) -> anyhow::Result<usize> {
         let found = self.cluster.occupants(account.as_str()).await?;
-        Ok(found.clients.iter().filter(|client| client.name == name).count())
+        Ok(found.clients.iter().filter(|client| client.name.starts_with(name)).count())
     }
 
     /// All accounts that servers hold.
