@@ -11,6 +11,7 @@ pub(crate) mod isolation;
 pub(crate) mod logins;
 mod metrics;
 mod mode;
+pub(crate) mod old_servers;
 mod policies;
 mod told;
 
@@ -115,6 +116,9 @@ pub enum DaemonError {
     /// Others than the service are in AUTH, or can be: all that was found.
     #[error("{}", .0.iter().map(|it| format!("{it}; {}", it.remedy())).collect::<Vec<_>>().join("\n"))]
     Isolation(Vec<Violation>),
+    /// Servers on which tenants can use every account's JetStream.
+    #[error("{}", .0.join("\n"))]
+    OldServers(Vec<String>),
     /// Tenants' events cannot be taken from these servers.
     #[error(
         "[nats] url: tenants' events are taken over nats:// or tls:// alone; name such an address too"
@@ -200,6 +204,14 @@ pub async fn run(
             tracing::warn!("{fault}; {}", readers::REMEDY);
         }
     }
+    let cluster = Cluster::new(system.clone());
+    match old_servers::faults(config, &cluster).await {
+        Ok(faults) if faults.is_empty() => {}
+        Ok(faults) => return Err(DaemonError::OldServers(faults)),
+        Err(error) => tracing::warn!(%error, "the servers' versions are not known yet"),
+    }
+    let arrivals = servers.arrivals();
+    tasks.spawn(old_servers::watch(config.clone(), cluster, arrivals, stop.clone()));
     let isolated = Arc::new(AtomicBool::new(true));
     tasks.spawn(isolation.watch(Arc::clone(&isolated), stop.clone()));
     let id = nats_id(&connections.main);

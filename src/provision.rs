@@ -4,7 +4,8 @@
 //! server that asks for it ([`lookup`]), its end ([`resolver`]), and the way by which BB's requests
 //! reach those that answer ([`answers`]). In both modes: what changes mean to those who are
 //! connected ([`revoke`]), the connections that they close ([`connections`]), who else is in an
-//! account ([`occupants`]), and the streams of BB ([`streams`]).
+//! account ([`occupants`]), the streams of BB ([`streams`]), and which servers keep accounts apart
+//! ([`versions`]).
 
 pub mod account;
 pub mod answers;
@@ -16,6 +17,7 @@ pub mod resolver;
 pub mod revoke;
 pub mod servers;
 pub mod streams;
+pub mod versions;
 
 /// Reads what a server or another holder of the system account may have answered, as every reader
 /// of answers would.

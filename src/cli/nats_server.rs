@@ -12,12 +12,11 @@ use tokio::process::Command;
 
 use self::pinned::RELEASE;
 use super::output::note;
+use crate::provision::versions;
+pub(super) use crate::provision::versions::Version;
 
 const BY_HAND: &str = "install nats-server (https://github.com/nats-io/nats-server/releases) and put it on PATH, or \
      name it with --nats-server";
-
-/// A release.
-pub(super) type Version = (u32, u32, u32);
 
 /// A program of at least the version `least`.
 pub(super) async fn find(named: Option<&Path>, least: Version) -> anyhow::Result<PathBuf> {
@@ -72,9 +71,7 @@ async fn version(program: &Path) -> anyhow::Result<Version> {
 
 /// Reads `nats-server: v2.15.1`, with or without a suffix such as `-RC.1`.
 pub(super) fn parse_version(text: &str) -> Option<Version> {
-    let number = text.trim().strip_prefix("nats-server:")?.trim().trim_start_matches('v');
-    let mut parts = number.split(['.', '-', '+']).map(str::parse::<u32>);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
+    versions::parse(text.trim().strip_prefix("nats-server:")?.trim().trim_start_matches('v'))
 }
 
 async fn fetched() -> anyhow::Result<PathBuf> {

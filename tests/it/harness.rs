@@ -103,7 +103,7 @@ fn what_the_tests_need_is_there() {
         loudly(&format!("{what}: {:.0?}", begun.elapsed()));
     };
     std::thread::scope(|scope| {
-        for version in [servers::version(), "2.10.26", "2.11.11"] {
+        for version in [servers::version(), "2.10.26", "2.11.11", "2.12.8"] {
             scope.spawn(move || {
                 fetch(format!("nats-server {version}"), &|| drop(servers::binary(version)));
             });

@@ -3,6 +3,7 @@
 
 mod beats;
 mod streams;
+mod versions;
 
 use std::fs;
 

@@ -8,10 +8,13 @@ use super::files::Keys;
 use super::{Findings, State};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::{Config, Mode, OperatorMode};
+use crate::daemon::old_servers;
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, OperatorBody};
 use crate::protocol::jwt::Parsed;
 use crate::protocol::request::CLOCK_LEEWAY;
+use crate::provision::connections::Cluster;
+use crate::provision::versions;
 
 const SERVERS: &str = "servers";
 const VERSION: &str = "version";
@@ -51,7 +54,19 @@ pub(super) async fn check(
     let names: Vec<&str> = servers.iter().map(|(server, _)| server.name.as_str()).collect();
     findings.ok(SERVERS, format!("{} answer: {}", servers.len(), names.join(", ")));
     let operator = matches!(config.mode, Mode::Operator(_));
+    match old_servers::faults(config, &Cluster::new(system.client.clone())).await {
+        Ok(faults) => {
+            for fault in faults {
+                findings.fail(VERSION, fault, "serve does not begin before that");
+            }
+        }
+        Err(error) => findings.fail(VERSION, error.to_string(), "see nats-server's log"),
+    }
     for (server, varz) in &servers {
+        if !operator && versions::shares_jetstream(&varz.version) {
+            let what = format!("{}: {}", server.name, old_servers::BB);
+            findings.warn(VERSION, what, versions::REMEDY);
+        }
         let (state, what) = judge_version(&varz.version, operator);
         let remedy = (state != State::Ok).then(|| "install a newer nats-server".to_owned());
         findings.add(VERSION, state, format!("{}: {what}", server.name), remedy);

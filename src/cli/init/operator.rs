@@ -130,7 +130,7 @@ pub(super) fn write(
         &sentinel(&accounts.auth, now)?,
     );
     for node in nodes(deployment)? {
-        stage.file(&node.file, &(head(deployment, &node, "2.11.2") + &rest))?;
+        stage.file(&node.file, &(head(deployment, &node, "2.11.15, 2.12.6 or 2.14.0") + &rest))?;
     }
     stage.file("nats-callout.toml", &service::operator(deployment, |account| accounts.id(account))?)
 }

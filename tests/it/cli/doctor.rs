@@ -361,10 +361,10 @@ fn what_lets_in_more_than_it_seems_to() {
 
 #[test]
 fn old_servers() {
-    let deployment = Deployment::start_with(Mode::Operator, "2.11.11");
+    let deployment = Deployment::start_with(Mode::Operator, "2.12.8");
     let findings = Findings::of(&deployment);
     findings.fail_only(&[]);
-    findings.has("version", "warn", &["2.11.11", "no_auth_user"]);
+    findings.has("version", "warn", &["2.12.8", "no_auth_user"]);
     drop(deployment);
 
     let deployment = Deployment::start_with(Mode::Config, "2.10.26");

