@@ -300,7 +300,12 @@ pub async fn run(
         delivery: own.as_ref().map(|own| Arc::clone(&own.delivery)),
     });
     tasks.spawn(hindrances.watch(store.clone(), stop.clone()));
-    observed.health.attach(Chain { main: connections.main.clone(), system, store: store.clone() });
+    observed.health.attach(Chain {
+        main: connections.main.clone(),
+        system,
+        intake: intake.as_ref().map(Running::gauge),
+        store: store.clone(),
+    });
 
     let (effects, signals) = mpsc::unbounded_channel();
     let mut listeners = vec![effects];

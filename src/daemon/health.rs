@@ -9,6 +9,8 @@ use async_nats::Client;
 use async_nats::connection::State;
 use tokio::sync::Mutex;
 
+use crate::intake::Gauge;
+use crate::policy::Form;
 use crate::service;
 use crate::store::Store;
 
@@ -40,6 +42,9 @@ pub(super) struct Report {
     pub(super) nats: Part,
     /// The connection to the system account, over which accounts are pushed and logins closed.
     pub(super) system: Part,
+    /// Events of tenants with accounts of their own are taken in. (Of shared ones nobody is, while a
+    /// deployment of before is brought over.)
+    pub(super) intake: Part,
     /// The database answers and has its tables.
     pub(super) database: Part,
 }
@@ -49,6 +54,8 @@ pub(super) struct Report {
 pub(super) struct Chain {
     pub(super) main: Client,
     pub(super) system: Client,
+    /// Where there is one.
+    pub(super) intake: Option<Gauge>,
     pub(super) store: Arc<dyn Store>,
 }
 
@@ -107,11 +114,16 @@ impl Health {
 }
 
 impl Report {
-    const WELL: Self = Self { nats: Ok(()), system: Ok(()), database: Ok(()) };
+    const WELL: Self = Self { nats: Ok(()), system: Ok(()), intake: Ok(()), database: Ok(()) };
 
     /// The parts by name.
-    pub(super) fn parts(&self) -> [(&'static str, Part); 3] {
-        [("nats", self.nats), ("system", self.system), ("database", self.database)]
+    pub(super) fn parts(&self) -> [(&'static str, Part); 4] {
+        [
+            ("nats", self.nats),
+            ("system", self.system),
+            ("intake", self.intake),
+            ("database", self.database),
+        ]
     }
 
     fn log_changes(&self, before: &Self) {
@@ -128,7 +140,11 @@ impl Report {
 impl Chain {
     async fn probe(&self) -> Report {
         let (nats, database) = tokio::join!(self.round_trip(), self.ping());
-        Report { nats, system: connected(&self.system), database }
+        let intake = match &self.intake {
+            Some(intake) if !intake.takes(Form::Own) => Err("not connected"),
+            _ => Ok(()),
+        };
+        Report { nats, system: connected(&self.system), intake, database }
     }
 
     async fn round_trip(&self) -> Part {

@@ -62,7 +62,7 @@ fn decisions(mode: Mode) {
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
     let (status, report) = readiness(http);
     assert_eq!(status, 200, "{report}");
-    for part in ["service", "nats", "system", "database"] {
+    for part in ["service", "nats", "system", "intake", "database"] {
         assert_eq!(report["parts"][part], "ok", "{report}");
     }
     let metrics = answer(http, "/metrics");

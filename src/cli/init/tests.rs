@@ -192,7 +192,7 @@ fn events_reach_bb_by_the_intake_alone() {
     assert_eq!((export.subject.as_str(), intake.body.exports.len()), ("own.*.Events", 1));
     assert_eq!(export.response_threshold, Some(5_000_000_000));
     for Claims { name, body, .. } in &accounts {
-        let takes = body.imports.iter().any(|it| it.subject.contains("Events"));
+        let takes = body.imports.iter().any(|it| it.subject.ends_with(".Events"));
         assert_eq!(takes, name.as_deref() == Some("INTAKE"), "{name:?}");
     }
     assert!(users.body.exports.iter().all(|it| it.subject == "user.*.Notifications"));
