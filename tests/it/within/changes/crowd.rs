@@ -67,6 +67,11 @@ impl Held {
         Ok(())
     }
 
+    /// Says without being asked that it is there: whoever is silent for long is closed.
+    pub(crate) fn keep(&mut self) {
+        self.write("PONG\r\n");
+    }
+
     /// Whether the server still answers.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.seen.clear();

@@ -73,7 +73,7 @@ on_both_databases! {
         let anna = init.user_add("one", "anna", &["--kind", "bb"]);
         let mut annas = connect_all(&cluster.nodes, &[&anna], 3);
         let mut others = connect_all(&cluster.nodes, &[&admin], 2);
-        init.sql(&format!(
+        let changes = format!(
             "BEGIN;\n\
              UPDATE users SET status = 'suspended' WHERE name = 'anna';\n\
              INSERT INTO tokens (user_name, token_hash) \
@@ -81,7 +81,15 @@ on_both_databases! {
              SELECT 'one', substr('{zeros}' || i, length(CAST(i AS TEXT)) + 1) FROM n;\n\
              COMMIT;",
             zeros = "0".repeat(64)
-        ));
+        );
+        std::thread::scope(|scope| {
+            // It takes a minute where the machine has other work.
+            let changing = scope.spawn(|| init.sql(&changes));
+            while !changing.is_finished() {
+                annas.iter_mut().chain(&mut others).for_each(Held::keep);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
         let took = all_closed(&mut annas, Instant::now());
         loudly(&format!("suspended in front of 66,000 changes: closed after {took:?}"));
         assert!(took < AT_MOST, "{took:?}");
