@@ -29,6 +29,9 @@ const ENTRANCE: Duration = Duration::from_millis(250);
 /// Between two attempts to read the tenant table.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// So many tenants are read faster with all others than one by one.
+const MANY: usize = 1_000;
+
 /// The longest time between two looks for tenants that have ended.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -226,7 +229,7 @@ impl Following {
 
 impl Unread {
     fn note(&mut self, signal: Signal) {
-        match (signal, self) {
+        match (signal, &mut *self) {
             (_, Self::All) => {}
             (Signal::Unknown, this) => *this = Self::All,
             (Signal::News(news), Self::Some(ids)) => {
@@ -234,6 +237,9 @@ impl Unread {
                     Change::Tenant(id) => id.parse().ok(),
                     _ => None,
                 }));
+                if ids.len() > MANY {
+                    *self = Self::All;
+                }
             }
         }
     }
