@@ -265,7 +265,7 @@ impl Authorizer {
         self
     }
 
-    /// Has users of own accounts wait until `entrance` has heard of their tenant.
+    /// Has whoever is to be let in wait until `entrance` has heard of the tenant.
     #[must_use]
     pub fn with_entrance(mut self, entrance: Arc<dyn Entrance>) -> Self {
         self.entrance = Some(entrance);
@@ -391,10 +391,8 @@ impl Authorizer {
             Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
             Err(error) => return Err(error.into()),
         };
-        if form == Form::Own
-            && let Some(entrance) = &self.entrance
-        {
-            entrance.enters(&tenant.id).await;
+        if let Some(entrance) = &self.entrance {
+            entrance.enters(&tenant.id, form).await;
         }
         watch.note(Stage::Account);
         let connection = request.user_nkey();

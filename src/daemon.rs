@@ -16,6 +16,7 @@ mod policies;
 mod told;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use self::connect::{Login, connect};
 use self::health::{Chain, Health, Phase};
 use self::hindrances::Hindrances;
 use self::http::Observed;
+pub(crate) use self::intake::logins as intake_logins;
 use self::intake::{Following, Heard};
 pub use self::isolation::Violation;
 use self::isolation::{Denials, Isolation};
@@ -116,6 +118,21 @@ pub enum DaemonError {
     /// Others than the service are in AUTH, or can be: all that was found.
     #[error("{}", .0.iter().map(|it| format!("{it}; {}", it.remedy())).collect::<Vec<_>>().join("\n"))]
     Isolation(Vec<Violation>),
+    /// Files hold logins, but in other accounts than they are for.
+    #[error(
+        "{}",
+        .0.iter()
+            .map(|(file, account)| {
+                let file = file.display();
+                format!(
+                    "{file}: is no login in the account {account}, so that tenants' events would be lost; \
+                     restore the one that `init` wrote"
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    )]
+    Misplaced(Vec<(PathBuf, String)>),
     /// Servers on which tenants can use every account's JetStream.
     #[error("{}", .0.join("\n"))]
     OldServers(Vec<String>),
@@ -231,6 +248,7 @@ pub async fn run(
     let Parts { placement, mint, responder, own, issuers } = parts;
 
     let intake = intake::start(config, &id)?;
+    let (connected_system, id_of_intake) = (system.clone(), id.clone());
     if intake.is_none() {
         tracing::warn!(
             "there is no [intake] in the configuration: BB takes events itself, and a tenant with \
@@ -342,6 +360,13 @@ pub async fn run(
     if streams::ensure(&connections.main, &config.streams, &shutdown).await
         && is_taking(intake.as_ref(), &shutdown).await
     {
+        if let Some(intake) = &intake {
+            let cluster = Cluster::new(connected_system);
+            let found = intake::misplaced(config, &intake.gauge(), &cluster, &id_of_intake).await?;
+            if !found.is_empty() {
+                return Err(DaemonError::Misplaced(found));
+            }
+        }
         observed.health.enter(Phase::Ready);
         if let Some(events) = told.events {
             tasks.spawn(events.run(stop.clone()));

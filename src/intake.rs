@@ -327,6 +327,12 @@ impl Tenants {
         }
     }
 
+    /// Whether a tenant's events are refused, since it is suspended, has expired or was removed.
+    #[must_use]
+    pub fn is_over(&self, id: &TenantId) -> bool {
+        lock(&self.0).is_over(id)
+    }
+
     /// Knows a tenant that is suspended or has expired: [`Self::add`], then [`Self::suspend`].
     pub fn close(&self, id: &TenantId, form: Form) {
         let (mut carrier, now) = (lock(&self.0), Instant::now());

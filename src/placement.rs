@@ -60,10 +60,10 @@ pub trait Accounts: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>>;
 }
 
-/// Hears of a tenant with an account of its own before one of its users is let in.
+/// Hears of a tenant before one of its users is let in.
 pub trait Entrance: Debug + Send + Sync {
     /// Returns once whatever its users send is taken, or that has taken too long.
-    fn enters<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, ()>;
+    fn enters<'a>(&'a self, tenant: &'a TenantId, form: Form) -> BoxFuture<'a, ()>;
 }
 
 /// The subjects of notifications in the account that tenants share in operator mode. From there

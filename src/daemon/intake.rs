@@ -2,7 +2,7 @@
 //! table has them: those that there are at the start, what changes, and ends by the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +14,21 @@ use super::DaemonError;
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
-use crate::intake::{self, Address, Intake, Login, Place, Running, Servers, Settings};
+use crate::intake::{self, Address, Gauge, Intake, Login, Place, Running, Servers, Settings};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::placement::{Entrance, Placement};
-use crate::provision::connections::Resident;
+use crate::policy::Form;
+use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
 use crate::provision::streams::RECEIVED_EVENTS;
 use crate::store::{Change, ProvisioningStore, Status, StoreError, TenantId, TenantRecord};
 
 /// How long a login waits at most until its tenant's events are taken.
 const ENTRANCE: Duration = Duration::from_millis(250);
+
+/// Between two looks whether it has come to that.
+const STEP: Duration = Duration::from_millis(5);
 
 /// Between two attempts to read the tenant table.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -57,7 +61,7 @@ pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, 
 }
 
 /// The service's logins in INTAKE and in USERS, the same for all instances.
-pub(super) fn logins(config: &Config) -> Result<Vec<Resident>, KeyFileError> {
+pub(crate) fn logins(config: &Config) -> Result<Vec<Resident>, KeyFileError> {
     let key = |file: &Path| {
         Ok::<_, KeyFileError>(keyfile::signing_key(file, KeyKind::User)?.public_key().to_owned())
     };
@@ -76,6 +80,29 @@ pub(super) fn logins(config: &Config) -> Result<Vec<Resident>, KeyFileError> {
     residents.map(|(account, user)| Ok(Resident { account, user: user? })).collect()
 }
 
+/// Whether the connections of this instance are in the accounts that they are for: the files whose login
+/// is another one's, and these accounts. What is not connected is passed by.
+pub(super) async fn misplaced(
+    config: &Config,
+    taking: &Gauge,
+    cluster: &Cluster,
+    instance: &str,
+) -> Result<Vec<(PathBuf, String)>, DaemonError> {
+    let Some(files) = config.mode.intake() else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for ((login, file), form) in
+        logins(config)?.into_iter().zip(files).zip([Form::Own, Form::Shared])
+    {
+        let Ok((clients, silent)) = cluster.clients_in(&login.account).await else { continue };
+        let name = format!("{} {instance}", intake::name(form));
+        let is_there = clients.iter().any(|client| client.name == name);
+        if taking.takes(form) && !is_there && silent.is_empty() {
+            found.push((file.to_owned(), login.account));
+        }
+    }
+    Ok(found)
+}
+
 fn servers(nats: &Nats) -> Result<Servers, DaemonError> {
     let addresses: Vec<Address> = nats.urls.iter().filter_map(|url| url.parse().ok()).collect();
     if addresses.is_empty() {
@@ -90,7 +117,7 @@ fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
         Mode::Operator(_) => Login::creds(&text),
         Mode::Config(_) => Login::nkey(text.trim()),
     };
-    login.map_err(|error| KeyFileError::Unusable {
+    login.map(|login| login.from_file(file)).map_err(|error| KeyFileError::Unusable {
         path: file.to_owned(),
         problem: error.to_string(),
     })
@@ -101,8 +128,17 @@ fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
 pub(super) struct Heard(pub(super) intake::Tenants);
 
 impl Entrance for Heard {
-    fn enters<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, ()> {
-        let heard = self.0.expect(tenant);
+    fn enters<'a>(&'a self, tenant: &'a TenantId, form: Form) -> BoxFuture<'a, ()> {
+        let heard = async move {
+            // It goes on, or has come again, by a row that has been read here and is yet to be read
+            // for the intake.
+            while self.0.is_over(tenant) {
+                tokio::time::sleep(STEP).await;
+            }
+            if form == Form::Own {
+                self.0.expect(tenant).await;
+            }
+        };
         Box::pin(async move {
             if tokio::time::timeout(ENTRANCE, heard).await.is_err() {
                 tracing::warn!(

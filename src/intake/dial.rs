@@ -2,7 +2,7 @@
 //! PONG.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +130,8 @@ pub struct Servers {
 pub struct Login {
     key: SigningKey,
     jwt: Option<Zeroizing<String>>,
+    /// Where it is from, for the log.
+    source: String,
 }
 
 /// Why a text is no login.
@@ -146,7 +148,8 @@ pub enum LoginError {
 impl Login {
     /// With a user seed.
     pub fn nkey(seed: &str) -> Result<Self, LoginError> {
-        Ok(Self { key: SigningKey::from_seed(seed, KeyKind::User)?, jwt: None })
+        let key = SigningKey::from_seed(seed, KeyKind::User)?;
+        Ok(Self { key, jwt: None, source: String::new() })
     }
 
     /// With the text of a creds file.
@@ -157,7 +160,18 @@ impl Login {
         };
         let jwt = behind("BEGIN NATS USER JWT", "user JWT")?.to_owned();
         let key = SigningKey::from_seed(behind("BEGIN USER NKEY SEED", "seed")?, KeyKind::User)?;
-        Ok(Self { key, jwt: Some(Zeroizing::new(jwt)) })
+        Ok(Self { key, jwt: Some(Zeroizing::new(jwt)), source: String::new() })
+    }
+
+    /// Says where it is from, a file, for the log.
+    #[must_use]
+    pub fn from_file(mut self, file: &Path) -> Self {
+        self.source = file.display().to_string();
+        self
+    }
+
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 }
 

@@ -84,8 +84,8 @@ pub(crate) async fn keep(
                 attempts = attempts.saturating_add(1);
                 if said.is_none_or(|said| said.elapsed() > BETWEEN_LINES) {
                     said = Some(Instant::now());
-                    tracing::warn!(connection, server = %address, %error,
-                        "cannot connect to NATS; trying again");
+                    tracing::warn!(connection, server = %address, login = place.login.source(), %error,
+                        "cannot connect to NATS, so that no events are taken; trying again");
                 }
                 match error {
                     DialError::Refused(_) | DialError::Tls(_) => REFUSED_PAUSE,

@@ -8,6 +8,7 @@ pub(crate) mod answers;
 mod attacks;
 mod flood;
 mod frozen;
+mod logins;
 mod older;
 mod scenario;
 mod streams;

@@ -8,8 +8,10 @@ use super::super::system::{self, Expect};
 use super::callout::Watched;
 use super::{Findings, State, reader, servers};
 use crate::config::{Config, Mode};
+use crate::daemon::intake_logins;
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::AccountBody;
+use crate::provision::connections::Cluster;
 use crate::provision::streams::readers;
 
 const INTAKE: &str = "intake";
@@ -66,6 +68,41 @@ pub(super) async fn check(
     for account in accounts(config) {
         look(&account, system, Expect::Servers(count), findings).await;
     }
+    if let Err(error) = taken(config, &Cluster::new(system.client.clone()), findings).await {
+        findings.fail(
+            INTAKE,
+            format!("{error:#}"),
+            "restore the file from a backup, or see nats-server's log",
+        );
+    }
+}
+
+/// Whether the instances that run are where they take events.
+async fn taken(config: &Config, cluster: &Cluster, findings: &mut Findings) -> anyhow::Result<()> {
+    let named = async |account: &str, name: &str| {
+        let (clients, _) = cluster.clients_in(account).await?;
+        anyhow::Ok(clients.iter().filter(|client| client.name.starts_with(name)).count())
+    };
+    let auth = match &config.mode {
+        Mode::Operator(mode) => mode.auth_account.to_string(),
+        Mode::Config(mode) => mode.auth_account.clone(),
+    };
+    let running = named(&auth, "nats-callout main").await?;
+    let files = config.mode.intake().into_iter().flatten();
+    for (resident, file) in intake_logins(config)?.into_iter().zip(files) {
+        let taking = named(&resident.account, "nats-callout intake").await?;
+        let what = format!("{taking} of {running} instances take events, by {}", file.display());
+        match taking < running {
+            true => findings.fail(
+                INTAKE,
+                what,
+                "see the log of the others: is that file a login there?",
+            ),
+            false if running > 0 => findings.ok(INTAKE, what),
+            false => {}
+        }
+    }
+    Ok(())
 }
 
 fn accounts(config: &Config) -> Vec<Account> {

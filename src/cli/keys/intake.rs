@@ -74,6 +74,11 @@ pub(super) async fn run(args: &IntakeArgs, context: &Context) -> anyhow::Result<
         return Err(Usage(what).into());
     }
     let offline = Offline { folder: offline };
+    if mode.intake.is_some() && !offline.file("users-intake").exists() {
+        return context.output.print(&json!({}), || {
+            "events come by the intake since `init`: there is nothing to do".to_owned()
+        });
+    }
     let _lock = files::lock(&folder)?;
     let servers = Servers::connect(&config).await?;
     let first = mode.operator_signing.first().context("no operator key")?;

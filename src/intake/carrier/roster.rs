@@ -57,6 +57,13 @@ impl Carrier {
         }
     }
 
+    /// Whether a tenant is known and its events are refused.
+    pub(crate) fn is_over(&self, id: &TenantId) -> bool {
+        let number = self.tenants.number(id.as_str());
+        let known = number.and_then(|number| self.tenants.by_number(number));
+        known.is_some_and(|tenant| tenant.standing != Standing::Active)
+    }
+
     /// Has `waiter` told once the server knows every subscription.
     fn confirm(&mut self, form: Form, waiter: Waiter) {
         let line = self.line(form);
