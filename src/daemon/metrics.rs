@@ -251,7 +251,10 @@ fn describe() {
         ("nats_callout_outbox_published_total", "Events of changes published by this instance"),
         ("nats_callout_events_dropped_total", "Decisions whose events could not be kept"),
         ("nats_callout_intake_stored_total", "Tenants' events that BB's stream has stored"),
-        ("nats_callout_intake_refused_total", "Tenants' events that were not carried, by reason"),
+        (
+            "nats_callout_intake_refused_total",
+            "Tenants' events that were not acknowledged, by reason",
+        ),
         ("nats_callout_policy_reloads_total", "Edits of the policies that were taken"),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),
     ] {

@@ -14,6 +14,10 @@ const MESSAGE_ID: &[u8] = b"Nats-Msg-Id";
 /// The beginning of the server's own names, in whatever case.
 const RESERVED: &[u8] = b"nats-";
 
+/// The header that a server adds to a message that comes from another account. To a block without an
+/// empty line at its end it is glued, so that it stands in the last value.
+const ADDED: &[u8] = b"Nats-Request-Info";
+
 /// The most headers of one event.
 pub const MAX_HEADERS: usize = 64;
 
@@ -122,6 +126,9 @@ fn header(line: &[u8]) -> Result<(&[u8], &[u8]), HeaderFault> {
         return Err(HeaderFault::Name);
     }
     let value = value.strip_prefix(b":").unwrap_or_default();
+    if value.windows(ADDED.len()).any(|part| part == ADDED) {
+        return Err(HeaderFault::Unterminated);
+    }
     let text = std::str::from_utf8(value).map_err(|_| HeaderFault::Value)?;
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return Err(HeaderFault::Value);
@@ -158,6 +165,12 @@ mod tests {
         let expected = "NATS/1.0\r\nce-id: a b\r\nX: 1\r\nX: 2\r\nNats-Msg-Id: 42:order-1\r\n\
                         empty: \r\nName: Fünf \u{1f600}\r\n\r\n";
         assert_eq!(rebuilt(block.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_server_glues_to_the_last_value_is_no_value() {
+        let block = b"NATS/1.0\r\nX: aNats-Request-Info: {\"acc\":\"A\"}\r\n\r\n";
+        assert_eq!(rebuilt(block), Err(HeaderFault::Unterminated));
     }
 
     #[test]

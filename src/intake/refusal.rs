@@ -145,7 +145,7 @@ impl Notices {
             Entry::Vacant(_) if is_full => {}
             Entry::Vacant(new) => {
                 new.insert(Notice { said: now, more: 0 });
-                tracing::warn!(tenant, reason, "an event was not carried: {refusal}");
+                tracing::warn!(tenant, reason, "an event was not acknowledged: {refusal}");
             }
         }
     }
@@ -159,7 +159,7 @@ impl Notices {
             let more = std::mem::take(&mut notice.more);
             notice.said = now;
             if more > 0 {
-                tracing::warn!(tenant = %tenant, reason, more, "more events were not carried");
+                tracing::warn!(tenant = %tenant, reason, more, "more events were not acknowledged");
             }
             more > 0
         });
