@@ -22,7 +22,7 @@ use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::policy::subject::Pattern;
 use crate::provision::connections::{Cluster, ClusterError, Resident};
-use crate::provision::occupants::{Kept, Occupants};
+use crate::provision::occupants::{Consumer, Kept, Occupants};
 use crate::provision::streams::events;
 use crate::service::{self, CALLOUT_SUBJECT};
 
@@ -41,6 +41,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(15);
+
+/// Where the streams of events delivered to for the mirrors that earlier versions had in BB.
+const MIRRORED: &str = "mirror.auth";
 
 /// Counts the refusals of the probe on one connection: see [`Denials::note`].
 #[derive(Debug, Clone, Default)]
@@ -329,13 +332,23 @@ fn judge_stream((name, kept): (String, Kept)) -> Vec<Violation> {
         let problem = format!("is another than the service makes; it {}", kept.what_it_does());
         found.push(Violation::Stream { name: name.clone(), problem });
     }
-    let foreign = kept.consumers.into_iter().filter(|(_, consumer)| !events::is_harmless(consumer));
+    let foreign = kept.consumers.into_iter().filter(|(_, consumer)| !is_harmless(consumer));
     found.extend(foreign.map(|(consumer, settings)| Violation::Consumer {
         stream: name.clone(),
         name: consumer,
         delivers: settings.deliver_subject,
     }));
     found
+}
+
+/// Whether a consumer of the streams of events may be there: it waits to be asked, which takes a login in
+/// AUTH or an export of its requests, or is one that a server has made for a mirror in BB, of the
+/// kind that servers make and with nowhere to deliver to but BB. (That AUTH still serves mirrors is
+/// told by its exports.)
+fn is_harmless(consumer: &Consumer) -> bool {
+    let Some(subject) = consumer.deliver_subject.as_deref() else { return !consumer.direct };
+    let mirrored = subject.strip_prefix(MIRRORED).is_some_and(|rest| rest.starts_with('.'));
+    consumer.direct && mirrored
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{AUTH, Stream, merged, nanoseconds};
-use crate::provision::occupants::Consumer;
 
 /// What was changed in the tenant table.
 pub const AUTH_EVENTS: &str = "AUTH_EVENTS";
@@ -26,9 +25,6 @@ const SUBJECTS: [(&str, [&str; 2]); 2] = [
     (AUTH_EVENTS, ["auth.tenant.*", "auth.user.*"]),
     (AUTH_DECISIONS, ["auth.decision.*", "auth.connection.*"]),
 ];
-
-/// Where the streams delivered to for the mirrors that earlier versions had in BB.
-const MIRRORED: &str = "mirror.auth";
 
 /// What the streams may hold, and who reads them. The oldest events make room for new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +53,6 @@ pub struct EventStreamLimits {
 /// What a stream of the service's in AUTH listens to; `None` if it has none of that name there.
 pub(crate) fn subjects(name: &str) -> Option<[&'static str; 2]> {
     SUBJECTS.into_iter().find(|(own, _)| *own == name).map(|(_, subjects)| subjects)
-}
-
-/// Whether a consumer of these streams may be there: it waits to be asked, which takes a login in
-/// AUTH or an export of its requests, or is one that a server has made for a mirror in BB, of the
-/// kind that servers make and with nowhere to deliver to but BB. (That AUTH still serves mirrors is
-/// told by its exports.)
-pub(crate) fn is_harmless(consumer: &Consumer) -> bool {
-    let Some(subject) = consumer.deliver_subject.as_deref() else { return !consumer.direct };
-    let mirrored = subject.strip_prefix(MIRRORED).is_some_and(|rest| rest.starts_with('.'));
-    consumer.direct && mirrored
 }
 
 impl EventLimits {
