@@ -283,6 +283,9 @@ async fn listen(
                 while let Ok(Some(notice)) = listener.try_recv().await {
                     heard.notify_one();
                     notices.note(notice.process_id());
+                    // What has been read already is given without a pause: a flood of it would keep
+                    // others from their turn.
+                    tokio::task::yield_now().await;
                 }
                 tracing::warn!("the database closed the connection that listens for changes");
                 lost.store(true, Ordering::Release);
