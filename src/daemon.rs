@@ -2,6 +2,7 @@
 //! program `nats-callout` runs this; so can any application, beside its own work.
 
 mod connect;
+mod error;
 pub(crate) mod generations;
 mod health;
 mod hindrances;
@@ -15,11 +16,8 @@ pub(crate) mod old_servers;
 mod policies;
 mod told;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use async_nats::Client;
 use tokio::sync::mpsc;
@@ -27,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::connect::with_tls;
-use self::connect::{Login, connect};
+use self::connect::{Login, connect, connect_all};
+pub use self::error::DaemonError;
 use self::health::{Chain, Health, Phase};
 use self::hindrances::Hindrances;
 use self::http::Observed;
@@ -41,116 +40,22 @@ use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
 use self::policies::Policies;
 use self::told::Told;
-use crate::authn::hashing::HashingError;
-use crate::authn::random::NoRandomness;
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
-use crate::config::exposure::Exposure;
 use crate::config::{Config, Mode};
 use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
-use crate::intake::{Gauge, Running};
-use crate::keyfile::{self, KeyFileError};
-use crate::keys::AccountId;
+use crate::intake::Running;
+use crate::keyfile;
 use crate::peers::Peers;
-use crate::placement::TargetError;
-use crate::policy::Form;
-use crate::policy::rules::PolicyError;
 use crate::protocol::envelope::Envelope;
 use crate::provision::connections::Cluster;
 use crate::provision::revoke::Revoker;
 use crate::provision::servers::Servers;
 use crate::provision::streams::{self, readers};
-use crate::service::{AuthCallout, ServiceError, Settings};
+use crate::service::{AuthCallout, Settings};
 use crate::store::Store;
 use crate::store::cache::{CacheOptions, Cached};
-
-/// How long readiness waits for the events of shared tenants.
-const ALL_TAKEN: Duration = Duration::from_secs(5);
-
-/// Why the service cannot start. Every text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// Key files are missing, unusable, or readable by others: all of them at once.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Keys(Vec<KeyFileError>),
-    /// Others can change files that the service goes by: all that was found.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Exposed(Vec<Exposure>),
-    /// A policy is malformed.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// `[placement]` names an account that must not be a target.
-    #[error("[placement]: {0}")]
-    Targets(#[from] TargetError),
-    /// `[operator] users_account` names an account of the system.
-    #[error(
-        "[operator] users_account: {0} is one of SYS, AUTH, BB, EVENTS and INTAKE; name the account USERS"
-    )]
-    Users(AccountId),
-    /// Password hashing could not be set up.
-    #[error(transparent)]
-    Hashing(#[from] HashingError),
-    /// The operating system gave no random bytes.
-    #[error(transparent)]
-    Randomness(#[from] NoRandomness),
-    /// The service could not begin on its connection.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    /// A subscription was not taken.
-    #[error("cannot subscribe: {0}")]
-    Subscribe(#[from] async_nats::SubscribeError),
-    /// Health and metrics cannot be served where the configuration says.
-    #[error(
-        "cannot serve health and metrics on {listen}: {source}; another program or instance may \
-         listen there: choose another address in [http] listen or NATS_CALLOUT_HTTP_LISTEN, or \
-         \"\" to serve none"
-    )]
-    Http {
-        /// The address.
-        listen: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The metrics could not be set up.
-    #[error("metrics: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    /// Others than the service are in AUTH, or can be: all that was found.
-    #[error("{}", .0.iter().map(|it| format!("{it}; {}", it.remedy())).collect::<Vec<_>>().join("\n"))]
-    Isolation(Vec<Violation>),
-    /// Files hold logins, but in other accounts than they are for.
-    #[error(
-        "{}",
-        .0.iter()
-            .map(|(file, account)| {
-                let file = file.display();
-                format!(
-                    "{file}: is no login in the account {account}, so that tenants' events would be lost; \
-                     restore the one that `init` wrote"
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("\n")
-    )]
-    Misplaced(Vec<(PathBuf, String)>),
-    /// Servers on which tenants can use every account's JetStream.
-    #[error("{}", .0.join("\n"))]
-    OldServers(Vec<String>),
-    /// Tenants' events cannot be taken from these servers.
-    #[error(
-        "[nats] url: tenants' events are taken over nats:// or tls:// alone; name such an address too"
-    )]
-    Intake,
-    /// It was told to stop before it had begun.
-    #[error("stopped before it was ready")]
-    Stopped,
-}
-
-impl From<KeyFileError> for DaemonError {
-    fn from(error: KeyFileError) -> Self {
-        Self::Keys(vec![error])
-    }
-}
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
 /// to itself has come back and the streams of events are there, and stops without losing a request.
@@ -248,7 +153,6 @@ pub async fn run(
     let Parts { placement, mint, responder, own, issuers } = parts;
 
     let intake = intake::start(config, &id)?;
-    let (connected_system, id_of_intake) = (system.clone(), id.clone());
     if intake.is_none() {
         tracing::warn!(
             "there is no [intake] in the configuration: BB takes events itself, and a tenant with \
@@ -335,7 +239,7 @@ pub async fn run(
     let revoker = Revoker {
         provisioning: store.clone(),
         coordination: store.clone(),
-        cluster,
+        cluster: cluster.clone(),
         places: places(config)?,
         own,
         ttl: config.callout.ttl,
@@ -357,22 +261,27 @@ pub async fn run(
     tasks.spawn(log.write(store.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&policies).watch(stop.clone()));
     tasks.spawn(logins::rehash(logins.lane, store.clone(), logins.rehashes, stop.clone()));
-    if streams::ensure(&connections.main, &config.streams, &shutdown).await
-        && is_taking(intake.as_ref(), &shutdown).await
-    {
-        if let Some(intake) = &intake {
-            let cluster = Cluster::new(connected_system);
-            let found = intake::misplaced(config, &intake.gauge(), &cluster, &id_of_intake).await?;
-            if !found.is_empty() {
-                return Err(DaemonError::Misplaced(found));
+    let is_settled = async {
+        let has_streams = streams::ensure(&connections.main, &config.streams, &shutdown).await;
+        match intake.as_ref().map(Running::gauge).filter(|_| has_streams) {
+            Some(taking) => intake::settled(config, &taking, &cluster, &id, &shutdown).await,
+            None => Ok(has_streams),
+        }
+    };
+    match is_settled.await {
+        Ok(true) => {
+            observed.health.enter(Phase::Ready);
+            if let Some(events) = told.events {
+                tasks.spawn(events.run(stop.clone()));
             }
+            tasks.spawn(changes.run(stop.clone()));
+            ready();
         }
-        observed.health.enter(Phase::Ready);
-        if let Some(events) = told.events {
-            tasks.spawn(events.run(stop.clone()));
+        Ok(false) => {}
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
         }
-        tasks.spawn(changes.run(stop.clone()));
-        ready();
     }
 
     shutdown.cancelled().await;
@@ -387,84 +296,6 @@ pub async fn run(
     tasks.wait().await;
     connections.drain().await;
     Ok(())
-}
-
-/// Waits until tenants' events are taken; `false` if `shutdown` came first. USERS is not waited for
-/// forever: while a deployment of before is brought over, it admits nobody yet.
-async fn is_taking(intake: Option<&Running>, shutdown: &CancellationToken) -> bool {
-    let Some(intake) = intake.map(Running::gauge) else { return true };
-    let until = |is_there: fn(&Gauge) -> bool| {
-        let intake = intake.clone();
-        async move {
-            while !is_there(&intake) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    };
-    let taking = async {
-        until(|intake| intake.takes(Form::Own)).await;
-        let all = tokio::time::timeout(ALL_TAKEN, until(Gauge::is_connected)).await;
-        if all.is_err() {
-            tracing::warn!("events of shared tenants are not taken: there is no login to USERS");
-        }
-    };
-    shutdown.run_until_cancelled(taking).await.is_some()
-}
-
-/// The connections to the account AUTH.
-struct Connections {
-    main: Client,
-    /// What was refused on the main one.
-    denials: Denials,
-    replies: Vec<Client>,
-    loading: Client,
-    /// Its own: an event must not wait behind replies, nor they behind events.
-    events: Client,
-}
-
-impl Connections {
-    /// All connections, by their names in the log.
-    fn named(&self, system: &Client) -> Vec<(String, Client)> {
-        let replies = self.replies.iter().enumerate();
-        let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
-        let others = [
-            ("main", &self.main),
-            ("loading", &self.loading),
-            ("events", &self.events),
-            ("system", system),
-        ];
-        let others = others.map(|(name, client)| (name.to_owned(), client));
-        others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
-    }
-
-    async fn drain(&self) {
-        for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
-            if let Err(error) = client.drain().await {
-                tracing::debug!(%error, "a connection was closed already");
-            }
-        }
-    }
-}
-
-async fn connect_all(
-    config: &Config,
-    shutdown: &CancellationToken,
-) -> Result<Connections, DaemonError> {
-    let login = match &config.mode {
-        Mode::Operator(mode) => Login::Credentials(mode.credentials.clone()),
-        Mode::Config(mode) => Login::Nkey(mode.nkey.clone()),
-    };
-    let denials = Denials::default();
-    let main = connect("main", &config.nats, &login, &denials, shutdown).await?;
-    let mut replies = Vec::new();
-    for _ in 1..config.nats.connections {
-        let none = Denials::default();
-        replies.push(connect("replies", &config.nats, &login, &none, shutdown).await?);
-    }
-    let none = Denials::default();
-    let loading = connect("loading", &config.nats, &login, &none, shutdown).await?;
-    let events = connect("events", &config.nats, &login, &none, shutdown).await?;
-    Ok(Connections { main, denials, replies, loading, events })
 }
 
 /// An id that no other instance has: the connection's inbox is random.

@@ -50,7 +50,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::carrier::Carrier;
@@ -169,6 +169,7 @@ impl Intake {
             tasks.spawn(async move { link::keep(form, &name, place, &carrier, end).await });
         }
         tasks.spawn(tick(Arc::clone(&carrier), end.clone()));
+        let end = end.drop_guard();
         Ok(Running { tenants: Tenants(carrier), has_shared, drain, tasks, end })
     }
 }
@@ -187,14 +188,14 @@ pub(crate) fn name(form: Form) -> &'static str {
     }
 }
 
-/// A started intake. Dropping it does not stop it: [`Running::stop`] does.
+/// A started intake. Dropping it ends it at once; [`Running::stop`] loses nothing.
 #[derive(Debug)]
 pub struct Running {
     tenants: Tenants,
     has_shared: bool,
     drain: Duration,
     tasks: TaskTracker,
-    end: CancellationToken,
+    end: DropGuard,
 }
 
 impl Running {
@@ -246,7 +247,7 @@ impl Running {
             carrier.line(Form::Shared).ping(vec![shared]);
         })
         .await;
-        self.end.cancel();
+        drop(self.end);
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::DaemonError;
 use super::isolation::Denials;
 use crate::causes::chain;
-use crate::config::Nats;
+use crate::config::{Config, Mode, Nats};
 use crate::keyfile::{self, KeyFileError};
 
 /// Between two attempts of a first connect.
@@ -127,4 +127,61 @@ fn options(name: &str, login: &Login, denials: Denials) -> Result<ConnectOptions
                 }
             }
         }))
+}
+
+/// The connections to the account AUTH.
+pub(super) struct Connections {
+    pub(super) main: Client,
+    /// What was refused on the main one.
+    pub(super) denials: Denials,
+    pub(super) replies: Vec<Client>,
+    pub(super) loading: Client,
+    /// Its own: an event must not wait behind replies, nor they behind events.
+    pub(super) events: Client,
+}
+
+impl Connections {
+    /// All connections, by their names in the log.
+    pub(super) fn named(&self, system: &Client) -> Vec<(String, Client)> {
+        let replies = self.replies.iter().enumerate();
+        let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
+        let others = [
+            ("main", &self.main),
+            ("loading", &self.loading),
+            ("events", &self.events),
+            ("system", system),
+        ];
+        let others = others.map(|(name, client)| (name.to_owned(), client));
+        others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
+    }
+
+    pub(super) async fn drain(&self) {
+        for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
+            if let Err(error) = client.drain().await {
+                tracing::debug!(%error, "a connection was closed already");
+            }
+        }
+    }
+}
+
+/// Makes them.
+pub(super) async fn connect_all(
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<Connections, DaemonError> {
+    let login = match &config.mode {
+        Mode::Operator(mode) => Login::Credentials(mode.credentials.clone()),
+        Mode::Config(mode) => Login::Nkey(mode.nkey.clone()),
+    };
+    let denials = Denials::default();
+    let main = connect("main", &config.nats, &login, &denials, shutdown).await?;
+    let mut replies = Vec::new();
+    for _ in 1..config.nats.connections {
+        let none = Denials::default();
+        replies.push(connect("replies", &config.nats, &login, &none, shutdown).await?);
+    }
+    let none = Denials::default();
+    let loading = connect("loading", &config.nats, &login, &none, shutdown).await?;
+    let events = connect("events", &config.nats, &login, &none, shutdown).await?;
+    Ok(Connections { main, denials, replies, loading, events })
 }

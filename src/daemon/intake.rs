@@ -22,12 +22,15 @@ use crate::policy::Form;
 use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
 use crate::provision::streams::RECEIVED_EVENTS;
-use crate::store::{Change, ProvisioningStore, Status, StoreError, TenantId, TenantRecord};
+use crate::store::{Change, ProvisioningStore, StoreError, TenantId, TenantRecord};
+
+/// How long readiness waits for the events of shared tenants.
+const ALL_TAKEN: Duration = Duration::from_secs(5);
 
 /// How long a login waits at most until its tenant's events are taken.
 const ENTRANCE: Duration = Duration::from_millis(250);
 
-/// Between two looks whether it has come to that.
+/// Between two looks at what others do.
 const STEP: Duration = Duration::from_millis(5);
 
 /// Between two attempts to read the tenant table.
@@ -80,9 +83,37 @@ pub(crate) fn logins(config: &Config) -> Result<Vec<Resident>, KeyFileError> {
     residents.map(|(account, user)| Ok(Resident { account, user: user? })).collect()
 }
 
+/// Waits until tenants' events are taken, by connections that are where they belong; `false` if
+/// `shutdown` came first. USERS is not waited for forever: while a deployment of before is brought over,
+/// it admits nobody yet.
+pub(super) async fn settled(
+    config: &Config,
+    taking: &Gauge,
+    cluster: &Cluster,
+    instance: &str,
+    shutdown: &CancellationToken,
+) -> Result<bool, DaemonError> {
+    let until = async |is_there: fn(&Gauge) -> bool| {
+        while !is_there(taking) {
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    let taken = async {
+        until(|taking| taking.takes(Form::Own)).await;
+        if tokio::time::timeout(ALL_TAKEN, until(Gauge::is_connected)).await.is_err() {
+            tracing::warn!("events of shared tenants are not taken: there is no login to USERS");
+        }
+    };
+    if shutdown.run_until_cancelled(taken).await.is_none() {
+        return Ok(false);
+    }
+    let found = misplaced(config, taking, cluster, instance).await?;
+    if found.is_empty() { Ok(true) } else { Err(DaemonError::Misplaced(found)) }
+}
+
 /// Whether the connections of this instance are in the accounts that they are for: the files whose login
 /// is another one's, and these accounts. What is not connected is passed by.
-pub(super) async fn misplaced(
+async fn misplaced(
     config: &Config,
     taking: &Gauge,
     cluster: &Cluster,
@@ -214,7 +245,7 @@ impl Following {
                 *ends = all.iter().filter_map(|it| Some((it.id.clone(), it.expires_at?))).collect();
                 let placed = all.iter().filter_map(|it| {
                     let form = self.placement.form(it)?;
-                    Some((it.id.clone(), form, is_over(it, now)))
+                    Some((it.id.clone(), form, it.is_over(now)))
                 });
                 self.tenants.replace(&placed.collect::<Vec<_>>());
             }
@@ -248,7 +279,7 @@ impl Following {
         if let Some(end) = tenant.expires_at {
             ends.insert(id.clone(), end);
         }
-        if is_over(tenant, self.clock.now()) {
+        if tenant.is_over(self.clock.now()) {
             self.tenants.close(id, form);
         } else {
             drop(self.tenants.add(id, form));
@@ -279,8 +310,4 @@ impl Unread {
             }
         }
     }
-}
-
-fn is_over(tenant: &TenantRecord, now: UnixSeconds) -> bool {
-    tenant.status == Status::Suspended || tenant.expires_at.is_some_and(|end| end <= now)
 }

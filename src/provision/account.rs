@@ -14,7 +14,7 @@ use crate::protocol::claims::{
     AccountBody, AccountDeletion, AccountLimits, Export, ExportType, Import, NO_LIMIT,
 };
 use crate::protocol::jwt::{Claims, JwtError};
-use crate::store::{Isolation, Limits, Status, TenantId, TenantRecord};
+use crate::store::{Isolation, Limits, TenantId, TenantRecord};
 
 /// The one name under which notifications arrive in a tenant's own account; a server silently
 /// drops a second import of the same stream.
@@ -89,12 +89,12 @@ impl AccountIssuer {
     #[must_use]
     pub fn standing(&self, tenant: &TenantRecord, now: UnixSeconds) -> Standing {
         let isolation = tenant.isolation.unwrap_or(self.default_isolation);
-        let ended = tenant.expires_at.filter(|end| *end <= now);
-        let placed = tenant.status == Status::Active && isolation == Isolation::Account;
-        match ended {
-            None if placed => Standing::Open,
-            ended => Standing::Closed(ended.unwrap_or_default().max(tenant.updated_at)),
+        if isolation == Isolation::Account && !tenant.is_over(now) {
+            return Standing::Open;
         }
+        // An end to come is nobody's.
+        let ended = tenant.expires_at.filter(|end| *end <= now);
+        Standing::Closed(ended.unwrap_or_default().max(tenant.updated_at))
     }
 
     /// The claims of a tenant's account. The same row and standing give the same claims, so that a
@@ -267,6 +267,7 @@ fn limits(limits: &Limits) -> AccountLimits {
 mod tests {
     use super::*;
     use crate::keys::{KeyKind, SigningKey, random_account_id};
+    use crate::store::Status;
 
     const NOW: UnixSeconds = 1_000;
 

@@ -282,6 +282,12 @@ impl TenantRecord {
             updated_at: 0,
         }
     }
+
+    /// Whether it is suspended, or has ended.
+    #[must_use]
+    pub fn is_over(&self, now: UnixSeconds) -> bool {
+        self.status == Status::Suspended || self.expires_at.is_some_and(|end| end <= now)
+    }
 }
 
 impl UserRecord {
