@@ -2,22 +2,22 @@
 //! BB, and what its sender is told. Everything is a short step under one lock, so a suspension holds
 //! from the step that makes it, and nothing waits for anything but its turn.
 
+mod ends;
+mod lines;
 mod roster;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::sync::Notify;
 
 use super::headers;
-use super::line::{Line, Waiter};
+use super::line::Line;
 use super::refusal::{Notices, Refusal, Tally};
 use super::tenants::{Event, Standing, Tenant, Tenants, cost};
 use super::wire::{self, Frame, Message};
-use super::{NoRandomness, QUEUE_GROUP, Settings};
+use super::{NoRandomness, Settings};
 use crate::policy::Form;
 use crate::store::TenantId;
 
@@ -32,17 +32,6 @@ struct UnderWay {
     reply: Option<Box<[u8]>>,
     cost: usize,
     arrived: Instant,
-}
-
-/// What BB's stream answers.
-#[derive(Debug, Deserialize)]
-struct Acknowledgement<'a> {
-    #[serde(default, borrow)]
-    stream: Option<&'a str>,
-    #[serde(default)]
-    seq: u64,
-    #[serde(default)]
-    error: Option<IgnoredAny>,
 }
 
 /// See the module.
@@ -152,82 +141,6 @@ impl Carrier {
             ),
             // A server's limits are taken as it says them at the login.
             Frame::Info(_) | Frame::Ok => {}
-        }
-    }
-
-    /// A connection is there.
-    pub(crate) fn up(&mut self, form: Form, max_payload: usize) {
-        self.line(form).up(max_payload);
-        if !self.is_stopping {
-            match form {
-                Form::Own => {
-                    self.gone.clear();
-                    let out = self.own.out();
-                    wire::subscribe(out, &format!("{}*", self.inbox), None, self.answers);
-                    for (number, tenant) in self.tenants.iter() {
-                        if tenant.form == Form::Own && !tenant.is_barred {
-                            wire::subscribe(out, &tenant.subject(), Some(QUEUE_GROUP), number);
-                        }
-                    }
-                    if self.shared.is_up() {
-                        self.subscribe_shared();
-                    }
-                }
-                Form::Shared if self.own.is_up() => self.subscribe_shared(),
-                Form::Shared => {}
-            }
-        }
-        self.line(form).begun();
-        self.pump();
-    }
-
-    /// A connection is gone. While nothing can be passed on, other instances take the shared
-    /// tenants' events.
-    pub(crate) fn down(&mut self, form: Form, now: Instant) {
-        self.line(form).down();
-        if form == Form::Shared {
-            return;
-        }
-        if self.shared.is_up() {
-            wire::unsubscribe(self.shared.out(), self.shared_events);
-        }
-        let tokens: Vec<u64> = self.under_way.keys().copied().collect();
-        for token in tokens {
-            self.end(token, Err(Refusal::Unacknowledged), now);
-        }
-    }
-
-    fn subscribe_shared(&mut self) {
-        let group = Some(QUEUE_GROUP);
-        wire::subscribe(self.shared.out(), SHARED_EVENTS, group, self.shared_events);
-        // Whoever asks from now on waits for this one too.
-        self.shared.ping(Vec::new());
-    }
-
-    /// Takes no new events; `waiters` are told when the last of them has come.
-    pub(crate) fn stop(&mut self, waiters: [Waiter; 2]) {
-        self.is_stopping = true;
-        for (number, tenant) in self.tenants.iter() {
-            if tenant.form == Form::Own && self.own.is_up() {
-                wire::unsubscribe(self.own.out(), number);
-            }
-        }
-        if self.shared.is_up() {
-            wire::unsubscribe(self.shared.out(), self.shared_events);
-        }
-        let [own, shared] = waiters;
-        self.own.ping(vec![own]);
-        self.shared.ping(vec![shared]);
-    }
-
-    /// Refuses what is still here.
-    pub(crate) fn give_up(&mut self, now: Instant) {
-        for number in std::mem::take(&mut self.turn) {
-            self.refuse_waiting(number, Refusal::Unavailable, now);
-        }
-        let tokens: Vec<u64> = self.under_way.keys().copied().collect();
-        for token in tokens {
-            self.end(token, Err(Refusal::Unacknowledged), now);
         }
     }
 
@@ -383,95 +296,6 @@ impl Carrier {
             let (header, body) =
                 event.bytes.split_at_checked(event.header).unwrap_or((&[], &event.bytes));
             self.send(number, event.reply, header, body, cost, event.arrived);
-        }
-    }
-
-    /// What BB's stream says of an event that it was sent.
-    fn answered(&mut self, message: &Message<'_>, now: Instant) {
-        let subject = message.subject.strip_prefix(self.inbox.as_bytes());
-        let token = subject.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
-        let Some(token) = token else { return };
-        let end = match serde_json::from_slice::<Acknowledgement<'_>>(message.body) {
-            Ok(Acknowledgement { error: Some(_), .. }) => Ok((false, message.body)),
-            Ok(Acknowledgement { stream: Some(stream), seq: 1.., error: None })
-                if stream == self.settings.stream =>
-            {
-                Ok((true, message.body))
-            }
-            // Nobody is there.
-            Err(_) if message.body.is_empty() && !message.header.is_empty() => {
-                Err(Refusal::Unavailable)
-            }
-            _ => Err(Refusal::Unacknowledged),
-        };
-        self.end(token, end, now);
-        self.pump();
-    }
-
-    /// The end of an event that was sent: whether it is stored, with BB's word for it, or why nobody
-    /// knows.
-    fn end(&mut self, token: u64, end: Result<(bool, &[u8]), Refusal>, now: Instant) {
-        let Some(UnderWay { tenant: number, form, reply, cost, .. }) =
-            self.under_way.remove(&token)
-        else {
-            return;
-        };
-        self.sent = self.sent.saturating_sub(cost);
-        self.release(number, cost);
-        let mut id = None;
-        if let Some(tenant) = self.tenants.by_number_mut(number) {
-            tenant.sent = tenant.sent.saturating_sub(cost);
-            id = Some(tenant.id.clone());
-        }
-        let id = id.as_ref().map_or("", TenantId::as_str);
-        match end {
-            Err(refusal) => self.refuse(id, form, reply.as_deref(), refusal, now),
-            Ok((is_stored, word)) => {
-                if is_stored {
-                    self.tally.stored += 1;
-                } else {
-                    self.tally.refuse(Refusal::Rejected);
-                    self.notices.note(id, Refusal::Rejected, now);
-                }
-                if let Some(reply) = reply {
-                    self.line(form).answer(&reply, word);
-                }
-            }
-        }
-    }
-
-    fn release(&mut self, number: u64, cost: usize) {
-        self.held = self.held.saturating_sub(cost);
-        if let Some(tenant) = self.tenants.by_number_mut(number) {
-            tenant.held = tenant.held.saturating_sub(cost);
-        }
-        if self.held == 0 {
-            self.idle.notify_waiters();
-        }
-    }
-
-    fn refuse_waiting(&mut self, number: u64, why: Refusal, now: Instant) {
-        if let Some(tenant) = self.tenants.by_number_mut(number) {
-            let waiting = std::mem::take(&mut tenant.waiting);
-            self.refuse_all(number, waiting, why, now);
-        }
-    }
-
-    fn refuse_all(&mut self, number: u64, events: VecDeque<Event>, why: Refusal, now: Instant) {
-        let Some(tenant) = self.tenants.by_number(number) else { return };
-        let (id, form) = (tenant.id.clone(), tenant.form);
-        for event in events {
-            self.release(number, event.cost());
-            self.refuse(id.as_str(), form, event.reply.as_deref(), why, now);
-        }
-    }
-
-    fn refuse(&mut self, id: &str, form: Form, reply: Option<&[u8]>, why: Refusal, now: Instant) {
-        self.tally.refuse(why);
-        self.notices.note(id, why, now);
-        if let Some(reply) = reply {
-            let answer = why.answer(&self.settings.stream);
-            self.line(form).answer(reply, answer.as_bytes());
         }
     }
 }
