@@ -54,7 +54,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::carrier::Carrier;
-pub use self::dial::{Address, InvalidAddress, Login, LoginError, Servers};
+pub use self::dial::{Address, InvalidAddress, Login, Servers};
 pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
 use self::link::lock;
 pub use self::refusal::{Refusal, Tally};

@@ -102,24 +102,32 @@ pub fn user_of_creds(path: &Path) -> Result<String, KeyFileError> {
     claims_of_creds(path).map(|(claims, _)| claims.subject)
 }
 
+/// Whether a creds file's user is signed by the account's identity, and not by a signing key of it.
+pub fn is_signed_by_identity(path: &Path) -> Result<bool, KeyFileError> {
+    claims_of_creds(path).map(|(claims, _)| claims.body.issuer_account.is_none())
+}
+
 /// The seed of a creds file's user.
 pub fn seed_of_creds(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
-    let creds = read_secret(path)?;
-    let mut lines = creds.lines().skip_while(|line| !line.contains("BEGIN USER NKEY SEED"));
-    let seed = lines.nth(1).map(|line| Zeroizing::new(line.trim().to_owned()));
-    let problem = || "is no creds file: it has no user's seed".to_owned();
-    seed.ok_or_else(|| KeyFileError::Unusable { path: path.to_owned(), problem: problem() })
+    creds(path).map(|(_, seed)| seed)
+}
+
+/// What a creds file holds: the user JWT, and the seed.
+pub fn creds(path: &Path) -> Result<(Zeroizing<String>, Zeroizing<String>), KeyFileError> {
+    let text = read_secret(path)?;
+    let behind = |mark: &str, what: &str| {
+        let mut lines = text.lines().skip_while(|line| !line.contains(mark));
+        let line = lines.nth(1).map(|line| Zeroizing::new(line.trim().to_owned()));
+        let problem = || format!("is no creds file: it has no {what}");
+        line.ok_or_else(|| KeyFileError::Unusable { path: path.to_owned(), problem: problem() })
+    };
+    Ok((behind("BEGIN NATS USER JWT", "user JWT")?, behind("BEGIN USER NKEY SEED", "user's seed")?))
 }
 
 fn claims_of_creds(path: &Path) -> Result<(Claims<UserBody>, AccountId), KeyFileError> {
-    let creds = read_secret(path)?;
+    let (token, _) = creds(path)?;
     let problem = |problem: String| KeyFileError::Unusable { path: path.to_owned(), problem };
-    let token = creds
-        .lines()
-        .skip_while(|line| !line.contains("BEGIN NATS USER JWT"))
-        .nth(1)
-        .ok_or_else(|| problem("is no creds file: it has no user JWT".to_owned()))?;
-    Parsed::<UserBody>::parse(token.trim())
+    Parsed::<UserBody>::parse(&token)
         .and_then(Parsed::verify::<AccountId>)
         .map_err(|error| problem(format!("is no creds file: {error}")))
 }

@@ -7,6 +7,7 @@ mod intake;
 mod journal;
 mod list;
 mod logins;
+mod offline;
 mod plan;
 mod reader;
 mod rotate;

@@ -143,10 +143,12 @@ fn servers(nats: &Nats) -> Result<Servers, DaemonError> {
 }
 
 fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
-    let text = keyfile::read_secret(file)?;
     let login = match mode {
-        Mode::Operator(_) => Login::creds(&text),
-        Mode::Config(_) => Login::nkey(text.trim()),
+        Mode::Operator(_) => {
+            let (jwt, seed) = keyfile::creds(file)?;
+            Login::jwt(jwt, &seed)
+        }
+        Mode::Config(_) => Login::nkey(keyfile::read_secret(file)?.trim()),
     };
     login.map(|login| login.from_file(file)).map_err(|error| KeyFileError::Unusable {
         path: file.to_owned(),

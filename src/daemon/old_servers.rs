@@ -22,7 +22,7 @@ pub(crate) async fn faults(
         Mode::Config(mode) => {
             let mut having = Vec::new();
             for account in mode.dedicated.keys() {
-                if cluster.has_jetstream(account).await? {
+                if cluster.occupants(account).await?.jetstream {
                     having.push(account.as_str());
                 }
             }

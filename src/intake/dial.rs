@@ -134,33 +134,16 @@ pub struct Login {
     source: String,
 }
 
-/// Why a text is no login.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// It holds no user seed.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// It is no creds file.
-    #[error("is no creds file: it has no {0}")]
-    Incomplete(&'static str),
-}
-
 impl Login {
     /// With a user seed.
-    pub fn nkey(seed: &str) -> Result<Self, LoginError> {
+    pub fn nkey(seed: &str) -> Result<Self, KeyError> {
         let key = SigningKey::from_seed(seed, KeyKind::User)?;
         Ok(Self { key, jwt: None, source: String::new() })
     }
 
-    /// With the text of a creds file.
-    pub fn creds(text: &str) -> Result<Self, LoginError> {
-        let behind = |mark, what| {
-            let mut lines = text.lines().skip_while(|line| !line.contains(mark));
-            lines.nth(1).map(str::trim).ok_or(LoginError::Incomplete(what))
-        };
-        let jwt = behind("BEGIN NATS USER JWT", "user JWT")?.to_owned();
-        let key = SigningKey::from_seed(behind("BEGIN USER NKEY SEED", "seed")?, KeyKind::User)?;
-        Ok(Self { key, jwt: Some(Zeroizing::new(jwt)), source: String::new() })
+    /// With a user JWT that names the seed's key.
+    pub fn jwt(jwt: Zeroizing<String>, seed: &str) -> Result<Self, KeyError> {
+        Ok(Self { jwt: Some(jwt), ..Self::nkey(seed)? })
     }
 
     /// Says where it is from, a file, for the log.
@@ -360,15 +343,8 @@ mod tests {
     #[test]
     fn logins_are_checked_and_not_shown() {
         let (_, seed) = SigningKey::generate(KeyKind::User).unwrap();
-        let creds = format!(
-            "-----BEGIN NATS USER JWT-----\neyJ.x.y\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-            *seed
-        );
-        let login = Login::creds(&creds).unwrap();
-        assert_eq!(login.jwt.as_deref().map(String::as_str), Some("eyJ.x.y"));
+        let login = Login::jwt(Zeroizing::new("eyJ.x.y".to_owned()), &seed).unwrap();
         assert!(Login::nkey(&seed).unwrap().jwt.is_none());
-        assert!(Login::creds(&seed).unwrap_err().to_string().contains("no user JWT"));
         let (_, account) = SigningKey::generate(KeyKind::Account).unwrap();
         assert!(Login::nkey(&account).is_err());
         let shown = format!("{login:?}");

@@ -151,6 +151,15 @@ pub struct Export {
     pub response_threshold: Option<u64>,
 }
 
+impl Export {
+    /// One that every account may take; a request has one answer.
+    #[must_use]
+    pub fn new(subject: String, kind: ExportType) -> Self {
+        let (token_req, response_type, response_threshold) = (false, None, None);
+        Self { name: None, subject, kind, token_req, response_type, response_threshold }
+    }
+}
+
 /// A subject that an account takes from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {

@@ -144,7 +144,7 @@ impl AccountIssuer {
         let mut exports = Vec::new();
         // Notifications come one way or the other: with both, each would come twice.
         if tenant.answers {
-            exports.push(service(self.notified(&tenant.id)));
+            exports.push(Export::new(self.notified(&tenant.id), ExportType::Service));
         } else {
             let (subject, local) = (full("Notifications"), self.notified(&tenant.id));
             imports.push(Import {
@@ -194,7 +194,7 @@ impl AccountIssuer {
             subject: account.to_string(),
             body: AccountBody {
                 imports: tenants.iter().map(import).collect(),
-                exports: vec![service(NOTIFICATIONS.to_owned())],
+                exports: vec![Export::new(NOTIFICATIONS.to_owned(), ExportType::Service)],
                 ..AccountBody::default()
             },
         }
@@ -229,17 +229,6 @@ impl AccountIssuer {
             ..Claims::default()
         };
         Ok(claims.encode(&*self.operator).await?)
-    }
-}
-
-fn service(subject: String) -> Export {
-    Export {
-        name: None,
-        subject,
-        kind: ExportType::Service,
-        token_req: false,
-        response_type: None,
-        response_threshold: None,
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Occupants {
     pub clients: Vec<Occupant>,
     /// Its leaf nodes, counted by server.
     pub leafnodes: BTreeMap<String, u64>,
+    /// Whether any server knows the account.
+    pub is_known: bool,
+    /// Whether it has JetStream.
+    pub jetstream: bool,
     /// The subjects that it offers to other accounts.
     pub exports: BTreeSet<String>,
     /// The `auth_users` of its JWT (operator mode): users that its callout is not asked about.
@@ -51,6 +55,8 @@ impl Cluster {
             if info.leafnode_connections > 0 {
                 found.leafnodes.insert(server, info.leafnode_connections);
             }
+            found.is_known = true;
+            found.jetstream |= info.jetstream_enabled;
             found.exports.extend(info.exports.into_iter().map(|export| export.subject));
             let claims =
                 Parsed::<AccountBody>::parse(&info.jwt).and_then(Parsed::verify::<OperatorId>);
@@ -143,9 +149,9 @@ pub struct Consumer {
 }
 
 #[derive(Deserialize)]
-struct Answer<T> {
+pub(super) struct Answer<T> {
     #[serde(default = "Option::default")]
-    data: Option<T>,
+    pub(super) data: Option<T>,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +162,8 @@ struct Times {
 
 #[derive(Deserialize)]
 struct Info {
+    #[serde(default)]
+    jetstream_enabled: bool,
     #[serde(default)]
     leafnode_connections: u64,
     #[serde(default)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::connections::{Cluster, ClusterError};
+use super::occupants::Answer;
 
 /// Major, minor, patch.
 pub type Version = (u32, u32, u32);
@@ -40,32 +41,12 @@ impl Cluster {
         let old = found.filter(|varz| shares_jetstream(&varz.version));
         Ok(old.map(|varz| (varz.server_name, varz.version)).collect())
     }
-
-    /// Whether an account has JetStream on any server.
-    pub async fn has_jetstream(&self, account: &str) -> Result<bool, ClusterError> {
-        let subject = format!("$SYS.REQ.ACCOUNT.{account}.INFO");
-        let answers = self.ask_all::<Answer<Info>>(&subject, b"").await?;
-        let mut found = answers.by_server.into_values().filter_map(|answer| answer.data);
-        Ok(found.any(|info| info.jetstream_enabled))
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer<T> {
-    #[serde(default = "Option::default")]
-    data: Option<T>,
 }
 
 #[derive(Deserialize)]
 struct Varz {
     server_name: String,
     version: String,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    jetstream_enabled: bool,
 }
 
 #[cfg(test)]

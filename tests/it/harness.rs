@@ -5,6 +5,7 @@
 //! value is dropped; a test that fails shows the logs of what it started. With `KEEP_DEPLOYMENTS`
 //! in the environment the directories stay, and their names are printed.
 
+pub(crate) mod accounts;
 pub(crate) mod choice;
 pub(crate) mod client;
 pub(crate) mod clients;

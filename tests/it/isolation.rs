@@ -9,14 +9,14 @@ use std::fs;
 
 use async_nats::ConnectOptions;
 use nats_callout::keyfile;
-use nats_callout::keys::{KeyKind, OperatorId, SigningKey, UserNkey};
+use nats_callout::keys::{KeyKind, SigningKey, UserNkey};
 use nats_callout::protocol::claims::{AccountBody, Export, ExportType, Permissions, UserBody};
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::protocol::jwt::Claims;
 
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::servers::{self, NatsServer};
-use crate::harness::{eventually, http};
+use crate::harness::{accounts, eventually, http};
 
 /// A deployment that is only begun: its server runs with a changed configuration.
 fn changed(mode: Mode, change: impl Fn(&Initialised, &str) -> String) -> (NatsServer, Initialised) {
@@ -56,14 +56,7 @@ fn with_spy(text: &str) -> String {
 
 /// The account AUTH of operator mode, changed and signed again.
 fn with_auth(init: &Initialised, text: &str, change: impl Fn(&mut AccountBody)) -> String {
-    let (_, rest) = text.split_once("# AUTH\n").unwrap();
-    let token = rest.lines().next().unwrap().split_once(": ").unwrap().1;
-    let (mut claims, _): (Claims<AccountBody>, OperatorId) =
-        Parsed::<AccountBody>::parse(token).unwrap().verify().unwrap();
-    change(&mut claims.body);
-    let key = init.dir().join("keys/operator-signing.nk");
-    let key = keyfile::signing_key(&key, KeyKind::Operator).unwrap();
-    text.replace(token, &claims.encode_now(&key).unwrap())
+    accounts::with(init, text, "AUTH", change)
 }
 
 /// A number among the metrics of the instance that `serve` started.
@@ -158,14 +151,7 @@ fn an_export_that_carries_requests() {
     for subject in ["$SYS.>", "$SYS.REQ.USER.AUTH"] {
         let (_server, init) = changed(Mode::Operator, |init, text| {
             with_auth(init, text, |body| {
-                body.exports.push(Export {
-                    name: None,
-                    subject: subject.to_owned(),
-                    kind: ExportType::Stream,
-                    token_req: false,
-                    response_type: None,
-                    response_threshold: None,
-                });
+                body.exports.push(Export::new(subject.to_owned(), ExportType::Stream));
             })
         });
         refused(&init, &["AUTH exports requests", subject]);

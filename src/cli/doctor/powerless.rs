@@ -2,9 +2,7 @@
 //! subjects of its user's choice: EVENTS, by which more of AUTH would be reached, and INTAKE and those
 //! that tenants share, by which an event would come under another tenant's name.
 
-use serde::Deserialize;
-
-use super::super::system::{self, Expect};
+use super::super::system::Expect;
 use super::callout::Watched;
 use super::{Findings, State, reader, servers};
 use crate::config::{Config, Mode};
@@ -36,15 +34,6 @@ struct Powers {
     leafnodes: bool,
 }
 
-/// What a server of config mode says of it.
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    jetstream_enabled: bool,
-    #[serde(default)]
-    leafnode_connections: u64,
-}
-
 /// Looks at the accounts on every server.
 pub(super) async fn check(
     config: &Config,
@@ -65,10 +54,11 @@ pub(super) async fn check(
     {
         findings.fail(reader::CHECK, "there is no [operator] events_account", readers::REMEDY);
     }
+    let cluster = Cluster::new(system.client.clone());
     for account in accounts(config) {
-        look(&account, system, Expect::Servers(count), findings).await;
+        look(&account, (system, Expect::Servers(count)), &cluster, findings).await;
     }
-    if let Err(error) = taken(config, &Cluster::new(system.client.clone()), findings).await {
+    if let Err(error) = taken(config, &cluster, findings).await {
         findings.fail(
             INTAKE,
             format!("{error:#}"),
@@ -138,7 +128,12 @@ fn accounts(config: &Config) -> Vec<Account> {
     }
 }
 
-async fn look(account: &Account, system: &Watched, expect: Expect, findings: &mut Findings) {
+async fn look(
+    account: &Account,
+    (system, expect): (&Watched, Expect),
+    cluster: &Cluster,
+    findings: &mut Findings,
+) {
     let Account { name, check, harm, remedy, .. } = account;
     let found = match &account.id {
         Some(id) => servers::look_up(system, id, expect).await.map(|found| {
@@ -148,7 +143,12 @@ async fn look(account: &Account, system: &Watched, expect: Expect, findings: &mu
             };
             found.iter().map(powers).collect()
         }),
-        None => named(name, system, expect).await,
+        // No server tells the limit of a named account's leaf nodes, but whether it has any.
+        None => cluster.occupants(name).await.map_err(Into::into).map(|found| {
+            let leafnodes = !found.leafnodes.is_empty();
+            let powers = Powers { jetstream: found.jetstream, leafnodes };
+            found.is_known.then_some(powers).into_iter().collect()
+        }),
     };
     let found: Vec<Powers> = match found {
         Ok(found) => found,
@@ -173,16 +173,4 @@ async fn look(account: &Account, system: &Watched, expect: Expect, findings: &mu
     if findings.count(State::Fail) == before {
         findings.ok(check, format!("the account {name} has neither JetStream nor leaf nodes"));
     }
-}
-
-/// No server tells the limit of a named account's leaf nodes, but whether it has any.
-async fn named(name: &str, system: &Watched, expect: Expect) -> anyhow::Result<Vec<Powers>> {
-    let subject = format!("$SYS.REQ.ACCOUNT.{name}.INFO");
-    let answers =
-        system::ask::<Info>(&system.client, &subject, &serde_json::json!({}), expect).await?;
-    let powers = |info: Info| Powers {
-        jetstream: info.jetstream_enabled,
-        leafnodes: info.leafnode_connections > 0,
-    };
-    Ok(answers.into_iter().filter_map(|answer| answer.data).map(powers).collect())
 }

@@ -207,12 +207,9 @@ pub(in crate::cli) fn account_body(
     // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
     // one would need an account JWT of this operator, and those are made by the service alone.
     let exports = account.offers().into_iter().map(|offer| Export {
-        name: None,
-        subject: offer.subject,
-        kind: offer.kind,
-        token_req: false,
         response_type: offer.many_answers.then(|| "Stream".to_owned()),
         response_threshold: offer.within.and_then(|it| u64::try_from(it.as_nanos()).ok()),
+        ..Export::new(offer.subject, offer.kind)
     });
     let imports = account.takes().into_iter().map(|take| {
         Ok(Import {

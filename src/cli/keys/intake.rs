@@ -3,10 +3,10 @@
 //! `--switch` has each tenant's events come that way and no other. Each step can be done again, so that
 //! it may be stopped at any point.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::super::init::operator;
@@ -14,13 +14,14 @@ use super::super::init::topology::{
     Account, bb_permissions, intake_permissions, users_permissions,
 };
 use super::super::{Context, Usage, load, purge};
+use super::offline::Hands;
 use super::reader::{conf_words, keep};
 use super::servers::{Servers, relist};
-use super::{IntakeArgs, files, logins, rotate};
+use super::{IntakeArgs, files, logins};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
 use crate::keyfile;
-use crate::keys::{AccountId, KeyKind, SigningKey};
+use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, UserBody};
 use crate::protocol::jwt::Claims;
 use crate::provision::streams::{self, POOLED_EVENTS};
@@ -38,54 +39,22 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The files of the keys that only this needs.
-struct Offline {
-    folder: PathBuf,
-}
-
-impl Offline {
-    fn key(&self, name: &str) -> anyhow::Result<SigningKey> {
-        Ok(keyfile::signing_key(&self.file(name), KeyKind::Account)?)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.nk"))
-    }
-
-    /// One that is made where there is none.
-    fn made(&self, name: &str) -> anyhow::Result<SigningKey> {
-        if !self.file(name).exists() {
-            let (_, seed) = SigningKey::generate(KeyKind::Account)?;
-            files::replace(&self.file(name), &format!("{}\n", *seed))?;
-        }
-        self.key(name)
-    }
-}
-
 pub(super) async fn run(args: &IntakeArgs, context: &Context) -> anyhow::Result<()> {
     let config = load(&context.config.file, Files::MustExist)?;
     let Mode::Operator(mode) = &config.mode else {
         return by_hand(args, context, &config).await;
     };
-    let folder = rotate::folder(&config)?;
-    let offline = args.offline.clone().unwrap_or_else(|| folder.join("offline"));
-    if !offline.is_dir() {
-        let what = format!("{} is no folder; name it with --offline", offline.display());
-        return Err(Usage(what).into());
-    }
-    let offline = Offline { folder: offline };
-    if mode.intake.is_some() && !offline.file("users-intake").exists() {
+    if let Some(intake) = &mode.intake
+        && keyfile::is_signed_by_identity(&intake.users_login)?
+    {
         return context.output.print(&json!({}), || {
             "events come by the intake since `init`: there is nothing to do".to_owned()
         });
     }
-    let _lock = files::lock(&folder)?;
-    let servers = Servers::connect(&config).await?;
-    let first = mode.operator_signing.first().context("no operator key")?;
-    let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+    let hands = Hands::on(&config, mode, args.offline.as_deref()).await?;
     match args.switch {
-        false => prepare(context, &config, mode, &offline, &folder, &servers, &operator).await,
-        true => switch(context, &config, mode, &offline, &folder, &servers, &operator).await,
+        false => prepare(context, &hands).await,
+        true => switch(context, &hands).await,
     }
 }
 
@@ -105,16 +74,9 @@ async fn by_hand(args: &IntakeArgs, context: &Context, config: &Config) -> anyho
 }
 
 /// Makes the account, the logins, and what the configurations say of them.
-async fn prepare(
-    context: &Context,
-    config: &Config,
-    mode: &OperatorMode,
-    offline: &Offline,
-    folder: &Path,
-    servers: &Servers,
-    operator: &SigningKey,
-) -> anyhow::Result<()> {
-    let identity = offline.made("intake")?;
+async fn prepare(context: &Context, hands: &Hands<'_>) -> anyhow::Result<()> {
+    let Hands { config, mode, folder, servers, operator, .. } = hands;
+    let identity = hands.key_or_new("intake")?;
     let account: AccountId = identity.public()?;
     match &mode.intake {
         None => files::add_section(
@@ -127,7 +89,7 @@ async fn prepare(
             ],
         )?,
         Some(intake) if intake.account != account => {
-            bail!("{} is not the identity of [intake] account", offline.file("intake").display());
+            bail!("{} is not the identity of [intake] account", hands.file("intake").display());
         }
         Some(_) => {}
     }
@@ -148,7 +110,7 @@ async fn prepare(
         UserBody::new(intake_permissions()),
     )?;
     // Servers learn of this key with the switch, and admit nobody by it before.
-    let users = offline.made("users-intake")?;
+    let users = hands.key_or_new("users-intake")?;
     let body =
         UserBody { issuer_account: Some(mode.users_account), ..UserBody::new(users_permissions()) };
     logins::write(&folder.join("users.creds"), "users", &users, body)?;
@@ -168,15 +130,8 @@ async fn prepare(
 }
 
 /// Has events come by the intake alone.
-async fn switch(
-    context: &Context,
-    config: &Config,
-    mode: &OperatorMode,
-    offline: &Offline,
-    folder: &Path,
-    servers: &Servers,
-    operator: &SigningKey,
-) -> anyhow::Result<()> {
+async fn switch(context: &Context, hands: &Hands<'_>) -> anyhow::Result<()> {
+    let Hands { config, mode, folder, servers, operator, .. } = hands;
     let Some(intake) = &mode.intake else {
         bail!("there is no [intake] yet; run this without --switch first");
     };
@@ -192,7 +147,7 @@ async fn switch(
         );
     }
     let (bb, users) = (mode.bb_account, mode.users_account);
-    let key = offline.key("users-intake")?;
+    let key = hands.key("users-intake")?;
     let begun = Instant::now();
     // From here on shared tenants' events reach BB no more, until an instance has logged in to USERS.
     let mut tokens = servers
@@ -220,7 +175,7 @@ async fn switch(
 
     let accounts = push_all(context, config, mode, servers).await?;
     let body = UserBody::new(bb_permissions());
-    logins::write(&folder.join("bb.creds"), "bb", &offline.key("bb")?, body)?;
+    logins::write(&folder.join("bb.creds"), "bb", &hands.key("bb")?, body)?;
     let confs = files::change_confs(config, &conf_words(config, &tokens))?;
     empty(servers).await?;
     context.output.print(

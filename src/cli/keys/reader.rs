@@ -4,19 +4,18 @@
 //! again, so that it may be stopped at any point.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::super::init::operator;
 use super::super::{Context, Usage, load};
-use super::servers::Servers;
-use super::{ReaderArgs, files, logins, rotate};
+use super::offline::Hands;
+use super::{ReaderArgs, files, logins};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
-use crate::keyfile;
-use crate::keys::{AccountId, KeyKind, SigningKey};
+use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import};
 use crate::protocol::jwt::Claims;
 use crate::provision::streams::readers::{self, Request};
@@ -30,23 +29,13 @@ pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<
         ))
         .into());
     };
-    let folder = rotate::folder(&config)?;
-    let offline = args.offline.clone().unwrap_or_else(|| folder.join("offline"));
-    if !offline.is_dir() {
-        return Err(
-            Usage(format!("{} is no folder; name it with --offline", offline.display())).into()
-        );
-    }
-    let _lock = files::lock(&folder)?;
-    let servers = Servers::connect(&config).await?;
-    let first = mode.operator_signing.first().context("no operator key")?;
-    let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+    let hands = Hands::on(&config, mode, args.offline.as_deref()).await?;
     let requests = readers::requests(&config.streams.events.consumers());
 
-    let identity = identity(&config, mode, &offline)?;
+    let identity = identity(&hands)?;
     let account: AccountId = identity.public()?;
-    let tokens = change_accounts(&servers, mode, &operator, account, &requests).await?;
-    let login = folder.join("events.creds");
+    let tokens = change_accounts(&hands, account, &requests).await?;
+    let login = hands.folder.join("events.creds");
     logins::write(&login, "events", &identity, operator::reader(&requests))?;
     let confs = write_confs(&config, mode, account, &tokens)?;
 
@@ -68,16 +57,15 @@ pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<
 }
 
 /// The identity of EVENTS, which is made where the configuration names none.
-fn identity(config: &Config, mode: &OperatorMode, offline: &Path) -> anyhow::Result<SigningKey> {
-    let file = offline.join("events.nk");
-    if mode.events_account.is_none() && !file.exists() {
-        let (_, seed) = SigningKey::generate(KeyKind::Account)?;
-        files::replace(&file, &format!("{}\n", *seed))?;
-    }
-    let key = keyfile::signing_key(&file, KeyKind::Account)?;
-    match mode.events_account {
-        None => files::add_events_account(config, key.public_key())?,
+fn identity(hands: &Hands<'_>) -> anyhow::Result<SigningKey> {
+    let key = match hands.mode.events_account {
+        None => hands.key_or_new("events")?,
+        Some(_) => hands.key("events")?,
+    };
+    match hands.mode.events_account {
+        None => files::add_events_account(hands.config, key.public_key())?,
         Some(account) if account.as_str() != key.public_key() => {
+            let file = hands.file("events");
             bail!("{} is not the identity of [operator] events_account", file.display());
         }
         Some(_) => {}
@@ -88,12 +76,11 @@ fn identity(config: &Config, mode: &OperatorMode, offline: &Path) -> anyhow::Res
 /// Has every server hold EVENTS, AUTH and BB as they should be; gives the new tokens of those that
 /// were others.
 async fn change_accounts(
-    servers: &Servers,
-    mode: &OperatorMode,
-    operator: &SigningKey,
+    hands: &Hands<'_>,
     events: AccountId,
     requests: &[Request],
 ) -> anyhow::Result<BTreeMap<String, String>> {
+    let Hands { mode, servers, operator, .. } = hands;
     let (auth, bb) = (mode.auth_account, mode.bb_account);
     let imports: Vec<Import> = requests.iter().map(|request| import(request, auth)).collect();
     let exports: Vec<Export> = requests.iter().map(export).collect();
@@ -165,12 +152,8 @@ pub(super) fn keep(
 
 fn export(request: &Request) -> Export {
     Export {
-        name: None,
-        subject: request.subject.clone(),
-        kind: ExportType::Service,
-        token_req: false,
         response_type: request.many_answers.then(|| "Stream".to_owned()),
-        response_threshold: None,
+        ..Export::new(request.subject.clone(), ExportType::Service)
     }
 }
 

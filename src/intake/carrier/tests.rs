@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::super::QUEUE_GROUP;
 use super::super::tenants::OVERHEAD;
 use super::super::wire::parse;
 use super::*;

@@ -1,22 +1,14 @@
 //! A deployment whose BB takes events itself, as `init` wrote it before there was an intake: it goes on
 //! as it is, is told what to change, and is brought over with every event, once.
 
-use nats_callout::keyfile;
-use nats_callout::keys::{AccountId, KeyKind, OperatorId};
-use nats_callout::protocol::claims::{AccountBody, Export, ExportType, Import, NO_LIMIT};
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::keys::AccountId;
+use nats_callout::protocol::claims::{Export, ExportType, Import, NO_LIMIT};
 use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation};
 use crate::harness::choice::lacks;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::servers;
-
-/// The id and the token of an account in the configuration.
-fn account<'a>(conf: &'a str, name: &str) -> (&'a str, &'a str) {
-    let (_, rest) = conf.split_once(&format!("    # {name}\n")).expect("the account");
-    rest.lines().next().expect("a line").trim().split_once(": ").expect("a token")
-}
+use crate::harness::{accounts, servers};
 
 /// Makes the form of before out of what `init` writes now, which it keeps beside.
 fn older(init: &Initialised) {
@@ -65,31 +57,16 @@ fn older_blocks(init: &Initialised) {
 }
 
 fn older_tokens(init: &Initialised) {
-    let keys = init.dir().join("keys");
-    let operator = keys.join("operator-signing.nk");
-    let operator = keyfile::signing_key(&operator, KeyKind::Operator).expect("a key");
-    let mut conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
-    let users: AccountId = account(&conf, "USERS").0.parse().expect("an id");
-    let mut change = |name: &str, change: &dyn Fn(&mut AccountBody)| {
-        let (_, token) = account(&conf, name);
-        let (mut claims, _): (Claims<AccountBody>, OperatorId) =
-            Parsed::<AccountBody>::parse(token).expect("a JWT").verify().expect("a signature");
-        change(&mut claims.body);
-        let newer = claims.encode_now(&operator).expect("a JWT");
-        conf = conf.replace(token, &newer);
-    };
-    change("USERS", &|body| {
+    let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
+    let id = |name: &str| -> AccountId { accounts::named(&conf, name).0.parse().expect("an id") };
+    let (users, bb) = (id("USERS"), id("BB"));
+    let made = ["INFO", "CREATE", "UPDATE"].map(|it| format!("STREAM.{it}.PooledEvents"));
+    let conf = accounts::without(&conf, "INTAKE");
+    let conf = accounts::with(init, &conf, "USERS", |body| {
         body.limits.leaf = NO_LIMIT;
-        body.exports.push(Export {
-            name: None,
-            subject: "user.*.Events".to_owned(),
-            kind: ExportType::Stream,
-            token_req: false,
-            response_type: None,
-            response_threshold: None,
-        });
+        body.exports.push(Export::new("user.*.Events".to_owned(), ExportType::Stream));
     });
-    change("BB", &|body| {
+    let conf = accounts::with(init, &conf, "BB", |body| {
         body.imports.push(Import {
             name: None,
             subject: "user.*.Events".to_owned(),
@@ -97,38 +74,21 @@ fn older_tokens(init: &Initialised) {
             local_subject: Some("pool.user.*.Events".to_owned()),
             kind: ExportType::Stream,
         });
-        let made = ["INFO", "CREATE", "UPDATE"]
-            .map(|action| format!("$JS.API.STREAM.{action}.PooledEvents"));
-        body.exports.extend(made.map(|subject| Export {
+        let subjects = made.iter().map(|request| format!("$JS.API.{request}"));
+        body.exports.extend(subjects.map(|it| Export::new(it, ExportType::Service)));
+    });
+    let conf = accounts::with(init, &conf, "AUTH", |body| {
+        body.imports.extend(made.iter().map(|request| Import {
             name: None,
-            subject,
+            subject: format!("$JS.API.{request}"),
+            account: bb,
+            local_subject: Some(format!("JS.bb.API.{request}")),
             kind: ExportType::Service,
-            token_req: false,
-            response_type: None,
-            response_threshold: None,
         }));
     });
-    let bb: AccountId = account(&conf, "BB").0.parse().expect("an id");
-    let (_, token) = account(&conf, "AUTH");
-    let (mut claims, _): (Claims<AccountBody>, OperatorId) =
-        Parsed::<AccountBody>::parse(token).expect("a JWT").verify().expect("a signature");
-    for action in ["INFO", "CREATE", "UPDATE"] {
-        claims.body.imports.push(Import {
-            name: None,
-            subject: format!("$JS.API.STREAM.{action}.PooledEvents"),
-            account: bb,
-            local_subject: Some(format!("JS.bb.API.STREAM.{action}.PooledEvents")),
-            kind: ExportType::Service,
-        });
-    }
-    let newer = claims.encode_now(&operator).expect("a JWT");
-    conf = conf.replace(token, &newer);
-
-    let (id, token) = account(&conf, "INTAKE");
-    let conf = conf.replace(&format!("    # INTAKE\n    {id}: {token}\n"), "");
     std::fs::write(init.server_conf(), conf).expect("a configuration");
     for file in ["intake.creds", "users.creds", "offline/intake.nk"] {
-        std::fs::remove_file(keys.join(file)).expect("a file");
+        std::fs::remove_file(init.dir().join("keys").join(file)).expect("a file");
     }
 }
 
@@ -213,8 +173,7 @@ async fn a_deployment_of_before_is_brought_over_without_a_lost_or_doubled_event(
     let account = deployment.sql("SELECT account FROM tenant_accounts WHERE tenant_id = 'robot'");
     let path = deployment.dir().join("accounts").join(format!("{account}.jwt"));
     let jwt = std::fs::read_to_string(&path).expect("the account");
-    let (claims, _): (Claims<AccountBody>, OperatorId) =
-        Parsed::<AccountBody>::parse(&jwt).expect("a JWT").verify().expect("a signature");
+    let claims = accounts::read(&jwt);
     assert!(claims.body.imports.iter().any(|it| it.subject == "own.robot.Events"), "{claims:?}");
 }
 

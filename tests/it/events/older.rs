@@ -2,17 +2,15 @@
 //! EVENTS: it goes on as it is, is told what to change, and reads on behind what it has read.
 
 use async_nats::Request;
-use nats_callout::keyfile;
-use nats_callout::keys::{AccountId, KeyKind, OperatorId};
-use nats_callout::protocol::claims::{AccountBody, Export, ExportType, Import};
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::keys::AccountId;
+use nats_callout::protocol::claims::{Export, ExportType, Import};
 use serde_json::{Value, json};
 
 use super::{CONSUMERS, holds, login, published, pull, read};
 use crate::harness::choice::{lacks, modes};
 use crate::harness::client::{self, Connected};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::servers;
+use crate::harness::{accounts, servers};
 
 /// What AUTH offered to BB for a mirror of each stream.
 fn offered() -> Vec<String> {
@@ -36,44 +34,28 @@ fn older(init: &Initialised) {
     let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
     std::fs::write(init.dir().join("newer.txt"), &conf).expect("a copy");
     let conf = match init.mode {
-        Mode::Operator => older_tokens(init, conf),
+        Mode::Operator => older_tokens(init, &conf),
         Mode::Config => older_blocks(&conf),
     };
     std::fs::write(init.server_conf(), conf).expect("a configuration");
 }
 
-/// The id and the token of an account in the configuration.
-fn account<'a>(conf: &'a str, name: &str) -> (&'a str, &'a str) {
-    let (_, rest) = conf.split_once(&format!("    # {name}\n")).expect("the account");
-    rest.lines().next().expect("a line").trim().split_once(": ").expect("a token")
-}
-
-fn older_tokens(init: &Initialised, mut conf: String) -> String {
-    let keys = init.dir().join("keys");
-    let operator = keys.join("operator-signing.nk");
-    let operator = keyfile::signing_key(&operator, KeyKind::Operator).expect("a key");
-    let auth: AccountId = account(&conf, "AUTH").0.parse().expect("an id");
-    let mut change = |name: &str, change: &dyn Fn(&mut AccountBody)| {
-        let (_, token) = account(&conf, name);
-        let (mut claims, _): (Claims<AccountBody>, OperatorId) =
-            Parsed::<AccountBody>::parse(token).expect("a JWT").verify().expect("a signature");
-        change(&mut claims.body);
-        let newer = claims.encode_now(&operator).expect("a JWT");
-        conf = conf.replace(token, &newer);
-    };
-    change("AUTH", &|body| {
-        let export = |subject: String, kind| Export {
-            name: None,
-            subject,
-            kind,
-            token_req: false,
-            response_type: None,
-            response_threshold: None,
-        };
-        body.exports = offered().into_iter().map(|it| export(it, ExportType::Service)).collect();
-        body.exports.push(export(MIRRORS.to_owned(), ExportType::Stream));
+fn older_tokens(init: &Initialised, conf: &str) -> String {
+    let (id, _) = accounts::named(conf, "EVENTS");
+    let auth: AccountId = accounts::named(conf, "AUTH").0.parse().expect("an id");
+    let toml = std::fs::read_to_string(init.config()).expect("a configuration");
+    let without = toml.replace(&format!("events_account = \"{id}\"\n"), "");
+    assert_ne!(without, toml);
+    std::fs::write(init.config(), without).expect("a configuration");
+    for file in ["events.creds", "offline/events.nk"] {
+        std::fs::remove_file(init.dir().join("keys").join(file)).expect("a file");
+    }
+    let conf = accounts::with(init, conf, "AUTH", |body| {
+        let exports = offered().into_iter().map(|it| Export::new(it, ExportType::Service));
+        body.exports = exports.collect();
+        body.exports.push(Export::new(MIRRORS.to_owned(), ExportType::Stream));
     });
-    change("BB", &|body| {
+    let conf = accounts::with(init, &conf, "BB", |body| {
         let import = |subject: String, kind| Import {
             name: None,
             local_subject: local(&subject),
@@ -85,16 +67,7 @@ fn older_tokens(init: &Initialised, mut conf: String) -> String {
         body.imports.extend(taken);
         body.imports.push(import(MIRRORS.to_owned(), ExportType::Stream));
     });
-    let (id, token) = account(&conf, "EVENTS");
-    let line = format!("    # EVENTS\n    {id}: {token}\n");
-    let toml = std::fs::read_to_string(init.config()).expect("a configuration");
-    let without = toml.replace(&format!("events_account = \"{id}\"\n"), "");
-    assert_ne!(without, toml);
-    std::fs::write(init.config(), without).expect("a configuration");
-    for file in ["events.creds", "offline/events.nk"] {
-        std::fs::remove_file(keys.join(file)).expect("a file");
-    }
-    conf.replace(&line, "")
+    accounts::without(&conf, "EVENTS")
 }
 
 fn older_blocks(conf: &str) -> String {
