@@ -131,17 +131,15 @@ impl HashingLane {
     const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
 
     /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
-    /// waiting jobs (at least 1). It hashes a few times, for the [dummy](Self::verify) and the
-    /// [`Pace`] of this machine.
+    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify) and the [`Pace`] of
+    /// this machine.
     pub fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
         let mut memory = Memory::default();
-        let pace = Pace::measure(&mut memory, Self::DEFAULT_DEADLINE)?;
-        let begun = Instant::now();
         let unguessable = random::text(random::BASE62, 32)?;
-        let dummy = hashing::hash_in(&mut memory, &unguessable)?;
+        let (pace, dummy) = Pace::measure(&mut memory, &unguessable, Self::DEFAULT_DEADLINE)?;
         let counters = Counters::default();
         for duty in [Duty::Others, Duty::Guesses] {
-            counters.note_cost(duty, begun.elapsed());
+            counters.note_cost(duty, pace.current());
         }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,16 +1,14 @@
 //! How long a stored hash takes on this machine, from its parameters: what is slow must not be
 //! verified where others wait.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::pbkdf2;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::stored::Stored;
 use super::{CURRENT_MEMORY, CURRENT_PASSES, HashingError, Memory, Unusable, hash_in};
 use crate::store::PasswordHash;
-
-/// So many hashes are timed, and the fastest counts: whatever else runs only makes them slower.
-const TIMED: usize = 2;
 
 /// The part of the time for a decision that an ordinary hash may take.
 const ORDINARY_PART: u32 = 4;
@@ -24,15 +22,24 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Times hashes of the current scheme here, for decisions that may take as long as `deadline`.
-    pub fn measure(memory: &mut Memory, deadline: Duration) -> Result<Self, HashingError> {
-        let mut current = Duration::MAX;
-        for _ in 0..TIMED {
-            let begun = Instant::now();
-            hash_in(memory, "")?;
-            current = current.min(begun.elapsed());
-        }
-        Ok(Self { current, deadline })
+    /// Hashes `password` by the current scheme, and takes the pace of this machine from the processor's
+    /// time for that, which does not depend on what else runs. A decision may take as long as
+    /// `deadline`.
+    pub fn measure(
+        memory: &mut Memory,
+        password: &str,
+        deadline: Duration,
+    ) -> Result<(Self, PasswordHash), HashingError> {
+        let begun = processor_time();
+        let hash = hash_in(memory, password)?;
+        let current = processor_time().saturating_sub(begun);
+        Ok((Self { current, deadline }, hash))
+    }
+
+    /// What a hash of the current scheme takes here.
+    #[must_use]
+    pub fn current(&self) -> Duration {
+        self.current
     }
 
     /// The same machine with another deadline.
@@ -65,6 +72,12 @@ impl Pace {
     pub fn is_too_slow(&self, time: Duration) -> bool {
         time > self.deadline
     }
+}
+
+/// How long this thread has had a processor.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// What verifying it is, in hashes of the current scheme: measured on an x86-64 server of 2026, where one
@@ -160,7 +173,8 @@ mod tests {
     #[test]
     fn this_machine_is_timed_and_what_is_unusable_takes_no_time() {
         let deadline = Duration::from_secs(1);
-        let pace = Pace::measure(&mut Memory::default(), deadline).unwrap();
+        let (pace, hash) = Pace::measure(&mut Memory::default(), "a password", deadline).unwrap();
+        assert_eq!(pace.time_of(&hash), Ok(pace.current));
         assert!(pace.current > Duration::from_millis(1) && pace.current < Duration::MAX);
         assert_eq!(pace.ordinary(), Duration::from_millis(250));
         let unusable = PasswordHash::new("$1$old$old");

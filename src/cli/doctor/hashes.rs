@@ -102,8 +102,8 @@ impl Sorted {
 pub(super) async fn check(config: &Config, findings: &mut Findings) {
     let deadline = config.callout.deadline;
     let sorted = async {
-        let measure = move || Pace::measure(&mut Memory::default(), deadline);
-        let pace = tokio::task::spawn_blocking(measure).await??;
+        let measure = move || Pace::measure(&mut Memory::default(), "", deadline);
+        let (pace, _) = tokio::task::spawn_blocking(measure).await??;
         let database = database::open(config).await?;
         anyhow::Ok((pace, sort(&*database.provisioning, &pace).await?))
     };
