@@ -178,6 +178,7 @@ impl Sources {
             let tally = intake.tally();
             set("nats_callout_intake_connected", intake.is_connected());
             counter!("nats_callout_intake_stored_total").absolute(tally.stored);
+            counter!("nats_callout_intake_connections_lost_total").absolute(tally.lost);
             for (reason, count) in tally.by_reason() {
                 counter!("nats_callout_intake_refused_total", "reason" => reason).absolute(count);
             }
@@ -254,6 +255,10 @@ fn describe() {
         (
             "nats_callout_intake_refused_total",
             "Tenants' events that were not acknowledged, by reason",
+        ),
+        (
+            "nats_callout_intake_connections_lost_total",
+            "Connections of the intake that were lost and made again",
         ),
         ("nats_callout_policy_reloads_total", "Edits of the policies that were taken"),
         ("nats_callout_accounts_pushed_total", "Account JWTs pushed to the servers"),

@@ -117,6 +117,11 @@ impl Carrier {
         self.tally
     }
 
+    /// Counts a connection that ended without having been told to.
+    pub(crate) fn note_lost(&mut self) {
+        self.tally.lost += 1;
+    }
+
     pub(crate) fn idle(&self) -> Arc<Notify> {
         Arc::clone(&self.idle)
     }

@@ -76,6 +76,7 @@ pub(crate) async fn keep(
                 let lost = end.run_until_cancelled(serve(form, dialed, carrier)).await;
                 lock(carrier).down(form, Instant::now());
                 let Some(lost) = lost else { return };
+                lock(carrier).note_lost();
                 tracing::warn!(connection, server = %address, error = %lost,
                     "connection to NATS lost; reconnecting");
                 continue;

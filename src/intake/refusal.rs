@@ -98,11 +98,13 @@ impl Refusal {
     }
 }
 
-/// How many events had which end.
+/// How many events had which end, and how often what carries them broke.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Stored by BB's stream.
     pub stored: u64,
+    /// Connections that were lost and made again.
+    pub lost: u64,
     refused: [u64; Refusal::COUNT],
 }
 

@@ -58,6 +58,7 @@ impl Attack {
         assert_eq!(names, ["user.own1.Events", "user.own2.Events", "user.shared1.Events"]);
         let victim = self.field.login("own2").await.client;
         is_stored(&event(&victim, "user.own2.Events", "afterwards").await);
+        assert_eq!(self.intake.tally().lost, 0, "a connection was ended");
     }
 }
 

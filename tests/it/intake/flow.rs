@@ -210,9 +210,12 @@ async fn over_tls_and_again_after_a_restart() {
     let intake = field.intake(Settings::default()).await;
     let client = field.login("own1").await.client;
     is_stored(&event(&client, "Events", "encrypted").await);
+    assert_eq!(intake.tally().lost, 0);
     field.server.restart();
-    eventually_async("the connections again", || async { intake.is_connected().then_some(()) })
-        .await;
+    eventually_async("both connections again", || async {
+        (intake.tally().lost == 2 && intake.is_connected()).then_some(())
+    })
+    .await;
     // Whoever connects next finds the subscriptions.
     intake.tenants().add(&"own1".parse().expect("an id"), Form::Own).await;
     intake.tenants().add(&"shared1".parse().expect("an id"), Form::Shared).await;
