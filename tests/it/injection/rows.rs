@@ -6,6 +6,7 @@
 use serde_json::json;
 
 use super::session::{Login, Session};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::{postgres, servers};
 
@@ -412,11 +413,8 @@ fn unchecked_rows_reach_nobody(mode: Mode, isolation: &str) {
 }
 
 #[test]
-fn rows_that_no_database_would_take_reach_nobody_in_operator_mode() {
-    unchecked_rows_reach_nobody(Mode::Operator, "account");
-}
-
-#[test]
-fn rows_that_no_database_would_take_reach_nobody_in_config_mode() {
-    unchecked_rows_reach_nobody(Mode::Config, "shared");
+fn rows_that_no_database_would_take_reach_nobody() {
+    for mode in either_mode() {
+        unchecked_rows_reach_nobody(mode, isolations(mode)[0]);
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Fleet, Steps};
 use crate::cli::keys::{files, generations};
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::turn::measured_under_load;
 use crate::harness::{depth, eventually, raw, service};
@@ -78,11 +79,8 @@ fn killed_again_and_again(mode: Mode) {
 }
 
 #[test]
-fn a_rotation_that_is_killed_again_and_again_ends_well_in_operator_mode() {
-    killed_again_and_again(Mode::Operator);
-}
-
-#[test]
-fn a_rotation_that_is_killed_again_and_again_ends_well_in_config_mode() {
-    killed_again_and_again(Mode::Config);
+fn a_rotation_that_is_killed_again_and_again_ends_well() {
+    for mode in either_mode() {
+        killed_again_and_again(mode);
+    }
 }
