@@ -1,4 +1,4 @@
-//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events`, each with
+//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events|beside`, each with
 //! `--help`. It uses the harness of the tests beside it.
 
 #![allow(
@@ -15,6 +15,8 @@
     reason = "the harness of the tests is larger than this needs"
 )]
 
+#[path = "load/beside.rs"]
+mod beside;
 #[path = "load/events.rs"]
 mod events;
 #[path = "intake/field.rs"]
@@ -24,6 +26,8 @@ mod guessing;
 mod harness;
 #[path = "login/states.rs"]
 mod states;
+#[path = "load/steady.rs"]
+mod steady;
 #[path = "load/tenants.rs"]
 mod tenants;
 #[path = "load/users.rs"]
@@ -47,6 +51,7 @@ enum What {
     Users(users::Args),
     Guessing(guessing::Args),
     Events(events::Args),
+    Beside(beside::Args),
 }
 
 fn main() {
@@ -58,6 +63,9 @@ fn main() {
         What::Guessing(args) => guessing::run(&args),
         What::Events(args) => {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(events::run(&args));
+        }
+        What::Beside(args) => {
+            tokio::runtime::Runtime::new().expect("a runtime").block_on(beside::run(&args));
         }
     }
 }

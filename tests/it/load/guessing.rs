@@ -17,6 +17,7 @@ use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::http;
 use crate::states::{PASSWORD, States};
+use crate::steady::{Times, steady};
 use nats_callout::authn::hashing;
 use nats_callout::authn::token::Token;
 use serde_json::{Value, json};
@@ -43,9 +44,6 @@ pub(crate) struct Args {
 
 /// How long each account is guessed before its owner logs in.
 const TURN: Duration = Duration::from_secs(3);
-
-/// Logins a second of each kind that is timed.
-const PACE: Duration = Duration::from_millis(20);
 
 /// A client's patience: nats-server's time-out for a login, and that of most clients.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -81,22 +79,6 @@ enum Attempts {
     /// Unknown ones, which cost no hash.
     Tokens(u32),
     Passwords(u32),
-}
-
-/// Times of logins of one kind, and how many failed.
-#[derive(Debug, Default)]
-struct Times {
-    admitted: Vec<Duration>,
-    failed: usize,
-}
-
-impl Times {
-    fn at(&mut self, share: f64) -> f64 {
-        self.admitted.sort_unstable();
-        let Some(last) = self.admitted.len().checked_sub(1) else { return f64::NAN };
-        let index = ((last as f64) * share).round() as usize;
-        self.admitted[index].as_secs_f64() * 1e3
-    }
 }
 
 async fn attacked(args: &Args, mode: Mode, attempts: Attempts) {
@@ -183,7 +165,7 @@ async fn attacked(args: &Args, mode: Mode, attempts: Attempts) {
         known.at(0.5),
         known.at(0.99),
         token.failed + known.failed,
-        token.failed + known.failed + token.admitted.len() + known.admitted.len(),
+        token.count() + known.count(),
         times.admitted.len(),
         times.at(0.5),
         times.at(1.0),
@@ -191,25 +173,6 @@ async fn attacked(args: &Args, mode: Mode, attempts: Attempts) {
         metric("guesses_delayed_total"),
         metric("guesses_dropped_total"),
     );
-}
-
-/// Logs in again and again, at a steady pace, whether or not the last one is in yet.
-async fn steady(port: u16, from: Ipv4Addr, credentials: Value, stop: Arc<AtomicBool>) -> Times {
-    let mut ticks = tokio::time::interval(PACE);
-    let mut logins = Vec::new();
-    while !stop.load(Relaxed) {
-        ticks.tick().await;
-        let credentials = credentials.clone();
-        logins.push(tokio::spawn(async move { login(from, port, &credentials).await }));
-    }
-    let mut times = Times::default();
-    for login in logins {
-        match login.await.expect("no panic") {
-            (Ended::Admitted, took) => times.admitted.push(took),
-            _ => times.failed += 1,
-        }
-    }
-    times
 }
 
 /// The time of each kind of refusal, one after the other in every round.
