@@ -27,6 +27,8 @@ pub struct Occupants {
     pub jetstream: bool,
     /// The subjects that it offers to other accounts.
     pub exports: BTreeSet<String>,
+    /// What it takes of other accounts: their ids or names, and subjects.
+    pub imports: BTreeSet<(String, String)>,
     /// The `auth_users` of its JWT (operator mode): users that its callout is not asked about.
     pub auth_users: BTreeSet<String>,
     /// Its streams, by name.
@@ -58,6 +60,8 @@ impl Cluster {
             found.is_known = true;
             found.jetstream |= info.jetstream_enabled;
             found.exports.extend(info.exports.into_iter().map(|export| export.subject));
+            let imports = info.imports.into_iter().map(|import| (import.account, import.subject));
+            found.imports.extend(imports);
             let claims =
                 Parsed::<AccountBody>::parse(&info.jwt).and_then(Parsed::verify::<OperatorId>);
             if let Ok((claims, _)) = claims {
@@ -169,11 +173,21 @@ struct Info {
     #[serde(default)]
     exports: Vec<Exported>,
     #[serde(default)]
+    imports: Vec<Imported>,
+    #[serde(default)]
     jwt: String,
 }
 
 #[derive(Deserialize)]
 struct Exported {
+    #[serde(default)]
+    subject: String,
+}
+
+#[derive(Deserialize)]
+struct Imported {
+    #[serde(default)]
+    account: String,
     #[serde(default)]
     subject: String,
 }

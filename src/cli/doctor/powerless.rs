@@ -38,6 +38,7 @@ struct Powers {
 pub(super) async fn check(
     config: &Config,
     system: &Watched,
+    cluster: &Cluster,
     count: usize,
     findings: &mut Findings,
 ) {
@@ -54,11 +55,10 @@ pub(super) async fn check(
     {
         findings.fail(reader::CHECK, "there is no [operator] events_account", readers::REMEDY);
     }
-    let cluster = Cluster::new(system.client.clone());
     for account in accounts(config) {
-        look(&account, (system, Expect::Servers(count)), &cluster, findings).await;
+        look(&account, (system, Expect::Servers(count)), cluster, findings).await;
     }
-    if let Err(error) = taken(config, &cluster, findings).await {
+    if let Err(error) = taken(config, cluster, findings).await {
         findings.fail(
             INTAKE,
             format!("{error:#}"),

@@ -1,5 +1,7 @@
 //! `doctor` finds nothing wrong with what `init` wrote, and names whatever is broken in it.
 
+mod dedicated;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
