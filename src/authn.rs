@@ -81,13 +81,15 @@ pub enum DenyReason {
     Placement,
     /// The grant is larger than a message to the server may be.
     TooLarge,
+    /// The tenant has as many connections as it may.
+    Connections,
     /// A custom authenticator's own reason.
     Refused,
 }
 
 impl DenyReason {
     /// All of them, in their order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoCredentials,
         Self::UnsupportedCredentials,
         Self::UnknownUser,
@@ -111,6 +113,7 @@ impl DenyReason {
         Self::Time,
         Self::Placement,
         Self::TooLarge,
+        Self::Connections,
         Self::Refused,
     ];
 
@@ -141,6 +144,7 @@ impl DenyReason {
             Self::Time => "time",
             Self::Placement => "placement",
             Self::TooLarge => "too_large",
+            Self::Connections => "connections",
             Self::Refused => "refused",
         }
     }

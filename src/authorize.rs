@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
-use crate::placement::{AccountError, Entrance, Placement};
+use crate::placement::{AccountError, Arrival, Entrance, Placement};
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Policy};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
@@ -209,7 +209,7 @@ pub struct Authorizer {
     mint: Mint,
     responder: Responder,
     issuers: Vec<Arc<dyn Signer>>,
-    entrance: Option<Arc<dyn Entrance>>,
+    entrances: Vec<Arc<dyn Entrance>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -250,7 +250,7 @@ impl Authorizer {
             mint,
             responder,
             issuers,
-            entrance: None,
+            entrances: Vec::new(),
             clock,
         }
     }
@@ -265,10 +265,10 @@ impl Authorizer {
         self
     }
 
-    /// Has whoever is to be let in wait until `entrance` has heard of the tenant.
+    /// Appends an entrance, which whoever is to be let in has to pass.
     #[must_use]
     pub fn with_entrance(mut self, entrance: Arc<dyn Entrance>) -> Self {
-        self.entrance = Some(entrance);
+        self.entrances.push(entrance);
         self
     }
 
@@ -391,8 +391,11 @@ impl Authorizer {
             Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
             Err(error) => return Err(error.into()),
         };
-        if let Some(entrance) = &self.entrance {
-            entrance.enters(&tenant.id, form).await;
+        let (server, cid) = (request.server(), request.client().id);
+        for entrance in &self.entrances {
+            if let Err(reason) = entrance.enters(Arrival { tenant, form, server, cid }).await {
+                return Ok(Answer::Deny(reason));
+            }
         }
         watch.note(Stage::Account);
         let connection = request.user_nkey();

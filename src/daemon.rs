@@ -14,6 +14,7 @@ mod metrics;
 mod mode;
 pub(crate) mod old_servers;
 mod policies;
+mod room;
 mod told;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
 pub(crate) use self::mode::{account_issuer, places};
 use self::policies::Policies;
+use self::room::{Counts, Room};
 use self::told::Told;
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
@@ -171,6 +173,14 @@ pub async fn run(
     if let Some(running) = &intake {
         authorizer = authorizer.with_entrance(Arc::new(Heard(running.tenants())));
     }
+    let room = Room {
+        cluster: cluster.clone(),
+        store: store.clone(),
+        places: places(config)?,
+        own_is_counted: matches!(config.mode, Mode::Operator(_)),
+        counts: Counts::default(),
+    };
+    let authorizer = authorizer.with_entrance(Arc::new(room));
     let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&clock) };

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 
+use crate::authn::DenyReason;
 use crate::keys::{AccountId, ServerId};
 use crate::policy::Form;
-use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
+use crate::store::{Isolation, StoreError, TenantRecord};
 
 /// Names of accounts that no user is ever placed in.
 const FORBIDDEN: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
@@ -60,10 +61,23 @@ pub trait Accounts: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>>;
 }
 
-/// Hears of a tenant before one of its users is let in.
+/// Somebody who is about to be let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The tenant.
+    pub tenant: &'a TenantRecord,
+    /// How the tenant is kept apart.
+    pub form: Form,
+    /// The server.
+    pub server: &'a ServerId,
+    /// The connection's number there.
+    pub cid: u64,
+}
+
+/// Hears of everybody before they are let in, and may have something against it.
 pub trait Entrance: Debug + Send + Sync {
-    /// Returns once whatever its users send is taken, or that has taken too long.
-    fn enters<'a>(&'a self, tenant: &'a TenantId, form: Form) -> BoxFuture<'a, ()>;
+    /// Returns once there is nothing to wait for any more, with the reason of a refusal.
+    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), DenyReason>>;
 }
 
 /// The subjects of notifications in the account that tenants share in operator mode. From there

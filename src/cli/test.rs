@@ -232,7 +232,9 @@ async fn conclude(
         (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
             let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
             let alive = alive.map_err(explain)?;
-            unexplained(context, id, user, alive.len(), took)
+            let tenant = context.database.provisioning.tenant(id).await.map_err(explain)?;
+            let most = tenant.and_then(|tenant| tenant.limits.connections);
+            unexplained(context, id, user, alive.len(), took, most)
         }
         _ => Err(anyhow!(error).context(format!(
             "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
@@ -296,6 +298,7 @@ fn unexplained(
     user: &str,
     alive: usize,
     took: std::time::Duration,
+    most: Option<u64>,
 ) -> anyhow::Result<()> {
     let (reason, message) = if alive == 0 {
         (
@@ -314,11 +317,15 @@ fn unexplained(
             ),
         )
     } else {
+        let limit = most.map_or_else(String::new, |most| {
+            format!(" (the tenant has {most} connections already, which is its max_connections?)")
+        });
         (
             "unexplained",
-            "the table and the policy allow it, and the service or the server refused it; see \
-             their logs and `nats-callout doctor`"
-                .to_owned(),
+            format!(
+                "the table and the policy allow it, and the service or the server refused it{limit}; \
+                 see their logs and `nats-callout doctor`"
+            ),
         )
     };
     Refused { tenant: id, user, reason, message: &message }.print(context)?;

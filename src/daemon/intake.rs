@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
+use crate::authn::DenyReason;
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
 use crate::intake::{self, Address, Gauge, Intake, Login, Place, Running, Servers, Settings};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
-use crate::placement::{Entrance, Placement};
+use crate::placement::{Arrival, Entrance, Placement};
 use crate::policy::Form;
 use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
@@ -161,14 +162,15 @@ fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
 pub(super) struct Heard(pub(super) intake::Tenants);
 
 impl Entrance for Heard {
-    fn enters<'a>(&'a self, tenant: &'a TenantId, form: Form) -> BoxFuture<'a, ()> {
+    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), DenyReason>> {
+        let tenant = &arrival.tenant.id;
         let heard = async move {
             // It goes on, or has come again, by a row that has been read here and is yet to be read
             // for the intake.
             while self.0.is_over(tenant) {
                 tokio::time::sleep(STEP).await;
             }
-            if form == Form::Own {
+            if arrival.form == Form::Own {
                 self.0.expect(tenant).await;
             }
         };
@@ -180,6 +182,7 @@ impl Entrance for Heard {
                      heard"
                 );
             }
+            Ok(())
         })
     }
 }

@@ -9,6 +9,7 @@ mod alike;
 mod cluster;
 mod isolation;
 mod refusal;
+mod room;
 pub(crate) mod states;
 mod survival;
 mod too_large;

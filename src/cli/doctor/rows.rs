@@ -1,41 +1,13 @@
-//! Rows that do not do what they seem to, and those that a killed command has left.
+//! Rows that a killed command has left.
 
 use super::super::bench;
 use super::super::database::explain;
 use super::super::test;
 use super::Findings;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Mode};
-use crate::store::{Isolation, ProvisioningStore, TenantRecord, TokenListing};
+use crate::store::{ProvisioningStore, TenantRecord, TokenListing};
 
-const LIMITS: &str = "connection limits";
 const LEFT: &str = "leftovers";
-
-/// As many as a line names.
-const NAMED: usize = 5;
-
-/// What `max_connections` means to servers is a limit of an account: of the tenant's own.
-pub(super) fn limits(config: &Config, tenants: &[TenantRecord], findings: &mut Findings) {
-    let shares = |tenant: &&TenantRecord| {
-        let isolation = tenant.isolation.unwrap_or(config.isolation);
-        matches!(config.mode, Mode::Config(_)) || isolation == Isolation::Shared
-    };
-    let limited = tenants.iter().filter(|tenant| tenant.limits.connections.is_some());
-    let ids: Vec<&str> = limited.filter(shares).map(|tenant| tenant.id.as_str()).collect();
-    if ids.is_empty() {
-        return;
-    }
-    findings.warn(
-        LIMITS,
-        format!(
-            "max_connections limits nothing for {}: servers count the connections of an account, \
-             and these tenants have none of their own",
-            few(&ids)
-        ),
-        "clear the column, or give the tenant an account of its own (operator mode, isolation \
-         `account`)",
-    );
-}
 
 /// What `test` and `bench` add, and remove again unless they are killed. It has ended by itself, and
 /// logs nobody in.
@@ -60,13 +32,5 @@ pub(super) async fn left(
     for command in commands {
         let what = "a `test` or `bench` that was killed has left rows, which log nobody in";
         findings.warn(LEFT, what, format!("run `{command}`"));
-    }
-}
-
-fn few(ids: &[&str]) -> String {
-    let named = ids.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    match ids.len().checked_sub(NAMED) {
-        None | Some(0) => named,
-        Some(more) => format!("{named} and {more} more"),
     }
 }

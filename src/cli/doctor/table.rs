@@ -127,7 +127,6 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
             findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
             check_mode(config, findings);
             check_rows(&*database.provisioning, findings).await;
-            rows::limits(config, &tenants, findings);
             rows::left(&*database.provisioning, &tenants, findings).await;
             if !config.database.url.is_sqlite() {
                 check_sessions(&*database.coordination, findings).await;

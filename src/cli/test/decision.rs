@@ -211,6 +211,9 @@ pub(in super::super) fn words(reason: DenyReason, tenant: &str, user: &str) -> S
             "what {user} would be granted is larger than a message to nats-server may be; shorten \
              its lists or its policy, or raise max_payload in nats-server.conf"
         ),
+        DenyReason::Connections => {
+            format!("{tenant} has as many connections as tenants.max_connections allows")
+        }
         DenyReason::UnsupportedCredentials => {
             "it is neither a password nor a token of this service, nor a JWT".to_owned()
         }

@@ -1,0 +1,133 @@
+//! A tenant that shares its account has as many connections as it may, on all servers together, and is
+//! not told that they are too many when they are not.
+
+use super::admitted;
+use crate::harness::choice::{either_mode, modes};
+use crate::harness::client::{self, Login};
+use crate::harness::cluster::Cluster;
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::raw::{self, Verdict};
+use crate::harness::{eventually, eventually_async, http};
+
+/// A tenant without an account of its own, which may have so many connections.
+fn crowd(init: &Initialised, mode: Mode, most: u32) -> Login {
+    let isolation: &[&str] = if mode == Mode::Operator { &["--isolation", "shared"] } else { &[] };
+    let login = init.tenant_add("crowd", isolation);
+    init.sql(&format!("UPDATE tenants SET max_connections = {most} WHERE id = 'crowd';"));
+    login
+}
+
+async fn on_all_servers_together(mode: Mode) {
+    let cluster = Cluster::start(mode, 3);
+    let admin = crowd(&cluster.init, mode, 2);
+    let worker = cluster.init.user_add("crowd", "worker", &["--publish", "a"]);
+    let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
+    let connect = async |node: usize, login: &Login| {
+        client::connect(&urls[node], login, "_INBOX_crowd").await
+    };
+    let first = connect(0, &admin).await.expect("the first");
+    let _second = connect(1, &worker).await.expect("the second");
+    for login in [&admin, &worker] {
+        client::refused(&urls[2], login).await;
+    }
+    let log = cluster.service.log();
+    for words in [
+        "refused reason=\"connections\"",
+        "as many connections as it may tenant=crowd connections=2 max_connections=2",
+    ] {
+        assert!(log.contains(words), "{log}");
+    }
+    let said = cluster.init.cli(&["test", "crowd"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(
+        said.stderr.contains("2 connections already, which is its max_connections?"),
+        "{said:?}"
+    );
+
+    drop(first);
+    let _third =
+        eventually_async("the place of the first", || async { connect(2, &admin).await.ok() })
+            .await;
+    client::refused(&urls[0], &worker).await;
+    cluster.init.sql("UPDATE tenants SET max_connections = NULL WHERE id = 'crowd';");
+    let _fourth = eventually_async("no limit", || async { connect(0, &worker).await.ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_count_on_all_servers_together() {
+    for mode in either_mode() {
+        on_all_servers_together(mode).await;
+    }
+}
+
+/// One instance lets in exactly as many, however many come at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_at_once_are_no_more() {
+    for mode in modes() {
+        let deployment = Deployment::start(mode);
+        let login = crowd(&deployment, mode, 3);
+        let tasks: Vec<_> = (0..12)
+            .map(|_| {
+                let (url, login) = (deployment.server.url(), login.clone());
+                tokio::spawn(async move { client::connect(&url, &login, "_INBOX_crowd").await })
+            })
+            .collect();
+        let mut inside = Vec::new();
+        for task in tasks {
+            inside.extend(task.await.expect("no panic"));
+        }
+        assert_eq!(inside.len(), 3, "{mode:?}\n{}", deployment.service.log());
+        let none = "UPDATE tenants SET max_connections = 0 WHERE id = 'crowd';";
+        deployment.sql(none);
+        drop(inside);
+        let refused = |login: &Login| {
+            let verdict = raw::connect(deployment.server.port(), &login.connect_fields()).0;
+            matches!(verdict, Verdict::Refused(_))
+        };
+        eventually("nobody of it", || refused(&login).then_some(()));
+        // Of others nobody asks.
+        let other = deployment.tenant_add("other", &[]);
+        admitted(&deployment, &other, "other").await;
+    }
+}
+
+/// A limit is not worth a login: whoever comes while a server hangs is let in, and the log says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_cannot_be_counted_is_let_in() {
+    for mode in either_mode() {
+        let cluster = Cluster::start(mode, 3);
+        let login = crowd(&cluster.init, mode, 1);
+        let url = cluster.nodes[0].url();
+        let connect = async || client::connect(&url, &login, "_INBOX_crowd").await;
+        let _first = connect().await.expect("the first");
+        client::refused(&url, &login).await;
+        cluster.nodes[2].freeze();
+        let _second = eventually_async("the second", || async { connect().await.ok() }).await;
+        let log = cluster.service.log();
+        let says = |line: &str| line.contains("without a count") && line.contains("crowd");
+        assert!(log.lines().any(says), "{log}");
+        cluster.nodes[2].thaw();
+        eventually_async("counts again", || async { connect().await.err() }).await;
+    }
+}
+
+/// Who was let in a moment ago and is gone takes nobody's place.
+#[test]
+fn one_that_comes_and_goes_is_always_let_in() {
+    for mode in either_mode() {
+        let deployment = Deployment::start(mode);
+        let login = crowd(&deployment, mode, 1).connect_fields();
+        let connections = || {
+            let page = http::get(&format!("127.0.0.1:{}", deployment.init.monitor), "/varz");
+            let page: serde_json::Value =
+                serde_json::from_str(&page.expect("an answer").body).expect("json");
+            page["connections"].as_u64().expect("a count")
+        };
+        let before = connections();
+        for round in 0..10 {
+            let verdict = raw::connect(deployment.server.port(), &login).0;
+            assert_eq!(verdict, Verdict::Admitted, "round {round}\n{}", deployment.service.log());
+            eventually("its end", || (connections() <= before).then_some(()));
+        }
+    }
+}
