@@ -318,7 +318,7 @@ fn unexplained(
         )
     } else {
         let limit = most.map_or_else(String::new, |most| {
-            format!(" (the tenant has {most} connections already, which is its max_connections?)")
+            format!(" (has the tenant reached its max_connections, {most}?)")
         });
         (
             "unexplained",

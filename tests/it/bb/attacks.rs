@@ -301,8 +301,8 @@ async fn message_ids_of_others_suppress_nothing() {
 /// life of one second would be gone by then, and a schedule would have run.
 async fn two_seconds_pass(backend: &Backend) {
     if servers::is(servers::version(), "2.10") {
-        // No message has a life there, nor a schedule.
-        return tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        // No message has a life there, nor a schedule: nothing is still to come.
+        return;
     }
     let bb = &backend.connected;
     let stream = json!({ "name": "CLOCK", "subjects": ["clock"], "storage": "file",
