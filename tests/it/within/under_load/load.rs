@@ -25,8 +25,8 @@ const LEFT: Duration = Duration::from_millis(1);
 pub(crate) enum Ended {
     Admitted,
     Refused(String),
-    /// The server went away.
-    Broken,
+    /// The server went away, or closed without a word: where, when and how.
+    Broken(String),
 }
 
 /// One login.
@@ -46,6 +46,16 @@ impl Attempt {
 /// Those that were not admitted.
 pub(crate) fn failed(attempts: &[Attempt]) -> Vec<&Attempt> {
     attempts.iter().filter(|attempt| !attempt.is_admitted()).collect()
+}
+
+/// How those were closed that got no answer.
+pub(crate) fn broken(attempts: &[Attempt]) -> Vec<&str> {
+    let all = attempts.iter();
+    all.filter_map(|attempt| match &attempt.ended {
+        Ended::Broken(how) => Some(how.as_str()),
+        _ => None,
+    })
+    .collect()
 }
 
 #[derive(Debug)]
@@ -198,7 +208,10 @@ impl Shared {
                 Ended::Admitted
             }
             Ok((Verdict::Refused(words), _)) => Ended::Refused(words),
-            Err(_) => Ended::Broken,
+            Err(error) => {
+                let at = jiff::Timestamp::now();
+                Ended::Broken(format!("port {port}, {at}: {error}"))
+            }
         };
         let attempt = Attempt { begun, took: begun.elapsed(), ended };
         self.attempts.lock().expect("no thread panics").push(attempt);

@@ -14,7 +14,7 @@ use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::depth;
 use crate::harness::service::Service;
 use crate::harness::turn::alone;
-use crate::within::under_load::load::{Attempt, Ended, Load};
+use crate::within::under_load::load::{self, Attempt, Ended, Load};
 
 /// Within which every instance has to know of a change.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
@@ -107,8 +107,8 @@ fn disturb(instances: &mut [Service], stop: &AtomicBool) {
 }
 
 fn judge(attempts: &[Attempt], history: &[Forbidden]) {
-    let broken = attempts.iter().filter(|attempt| matches!(attempt.ended, Ended::Broken)).count();
-    assert_eq!(broken, 0, "the server closes nothing without a word");
+    let broken = load::broken(attempts);
+    assert!(broken.is_empty(), "the server closes nothing without a word: {broken:?}");
     let mut refusals = 0;
     for period in history {
         // One that ended later may have been granted when it was allowed again.
