@@ -19,6 +19,7 @@ use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
+use crate::provision::versions;
 
 /// The last patience with a service that does not end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -119,12 +120,14 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
     let _lock = Lock::take(&folder)?;
     stop_leftover(&folder).await;
 
-    let least = match config.mode {
-        Mode::Operator(_) => (2, 11, 2),
-        Mode::Config(_) => (2, 10, 0),
+    let (serves, needed): (fn(_) -> _, _) = match config.mode {
+        Mode::Operator(_) => {
+            (|version| !versions::shares_jetstream(version), versions::OPERATOR_MODE)
+        }
+        Mode::Config(_) => (versions::serves_config_mode, versions::CONFIG_MODE),
     };
     let program = tokio::select! {
-        found = nats_server::find(args.nats_server.as_deref(), least) => found?,
+        found = nats_server::find(args.nats_server.as_deref(), serves, needed) => found?,
         () = stop.cancelled() => return Ok(()),
     };
     let listen = check_ports(&config)?;

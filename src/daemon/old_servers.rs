@@ -1,14 +1,14 @@
-//! Whether the servers keep accounts' JetStream apart, where anybody but the operator has any.
+//! Whether the servers keep tenants apart ([`versions`]).
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::provision::connections::{Cluster, ClusterError};
-use crate::provision::versions::REMEDY;
+use crate::provision::versions::{self, REMEDY, text};
 
-/// What is wrong with which servers: all in operator mode, where tenants have JetStream by their rows; in
-/// config mode those where a tenant's own account has it.
+/// What is wrong with which servers. Those that share JetStream: all in operator mode, where tenants have it by
+/// their rows; in config mode those where a tenant's own account has it.
 pub(crate) async fn faults(
     config: &Config,
     cluster: &Cluster,
@@ -18,7 +18,7 @@ pub(crate) async fn faults(
         return Ok(Vec::new());
     }
     let whose = match &config.mode {
-        Mode::Operator(_) => "tenants with accounts of their own".to_owned(),
+        Mode::Operator(_) => Some("tenants with accounts of their own".to_owned()),
         Mode::Config(mode) => {
             let mut having = Vec::new();
             for account in mode.dedicated.keys() {
@@ -26,26 +26,30 @@ pub(crate) async fn faults(
                     having.push(account.as_str());
                 }
             }
-            if having.is_empty() {
-                for (server, version) in old {
-                    tracing::warn!(server, version, "{BB}; {REMEDY}");
-                }
-                return Ok(Vec::new());
-            }
-            format!("the tenants of {}", having.join(", "))
+            (!having.is_empty()).then(|| format!("the tenants of {}", having.join(", ")))
         }
     };
-    let fault = |(server, version)| {
-        format!(
-            "on server {server} ({version}) {whose} can use every account's JetStream, AUTH's and BB's \
-             included; {REMEDY}"
-        )
-    };
-    Ok(old.into_iter().map(fault).collect())
+    let mut faults = Vec::new();
+    for (server, version) in old {
+        let on = format!("on server {server} ({})", text(version));
+        if let Some(whose) = &whose {
+            faults.push(format!(
+                "{on} {whose} can use every account's JetStream, AUTH's and BB's included; {REMEDY}"
+            ));
+        } else if versions::traces_anywhere(version) {
+            faults.push(format!(
+                "{on} a tenant can send what the server writes to every subject of its account, other \
+                 tenants' Notifications included, by the header Nats-Trace-Dest; {REMEDY}"
+            ));
+        } else {
+            tracing::warn!("{on} {BB}; {REMEDY}");
+        }
+    }
+    Ok(faults)
 }
 
 /// What is left where tenants have no JetStream.
-pub(crate) const BB: &str = "BB's login can use every account's JetStream on this server, AUTH's included: nobody may have it \
+pub(crate) const BB: &str = "BB's login can use every account's JetStream, AUTH's included: nobody may have it \
      who may not have the service's keys";
 
 /// Says so of servers that come, until `stop`.

@@ -188,7 +188,7 @@ fn up_says_which_port_is_taken_and_that_there_is_no_server() {
     );
     let old = servers::binary("2.10.26");
     let old = old.to_str().unwrap();
-    refused(&up(&["--nats-server", old], None), 1, &["2.10.26", "2.11.2"]);
+    refused(&up(&["--nats-server", old], None), 1, &["2.10.26", "2.11.15"]);
     refused(
         &up(&[], Some("/no/such/path")),
         1,

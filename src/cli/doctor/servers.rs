@@ -1,7 +1,6 @@
 //! The servers: their versions and clocks, and, in operator mode, whether the operator, the account
 //! AUTH and the account USERS are those that the service's keys belong to, on every one of them.
 
-use super::super::nats_server::parse_version;
 use super::super::system::{self, Expect, Named, Varz};
 use super::callout::Watched;
 use super::files::Keys;
@@ -25,8 +24,6 @@ const RESOLVER: &str = "resolver";
 
 /// A difference that whole seconds and the way of the answer cannot explain.
 const SKEW_SEEN: UnixSeconds = 2;
-
-type Version = (u32, u32, u32);
 
 pub(super) async fn check(
     config: &Config,
@@ -63,11 +60,13 @@ pub(super) async fn check(
         Err(error) => findings.fail(VERSION, error.to_string(), "see nats-server's log"),
     }
     for (server, varz) in &servers {
-        if !operator && versions::shares_jetstream(&varz.version) {
-            let what = format!("{}: {}", server.name, old_servers::BB);
+        let is_old =
+            |version| versions::shares_jetstream(version) && versions::serves_config_mode(version);
+        if !operator && versions::parse(&varz.version).is_some_and(is_old) {
+            let what = format!("on server {} {}", server.name, old_servers::BB);
             findings.warn(VERSION, what, versions::REMEDY);
         }
-        let (state, what) = judge_version(&varz.version, operator);
+        let (state, what) = judge_version(&varz.version);
         let remedy = (state != State::Ok).then(|| "install a newer nats-server".to_owned());
         findings.add(VERSION, state, format!("{}: {what}", server.name), remedy);
         clock(server, varz, before, after, findings);
@@ -90,18 +89,12 @@ pub(super) async fn check(
 }
 
 /// What is to be said of a server's version.
-fn judge_version(version: &str, operator: bool) -> (State, String) {
-    let Some(parsed) = parse_version(&format!("nats-server: v{version}")) else {
+fn judge_version(version: &str) -> (State, String) {
+    let Some(parsed) = versions::parse(version) else {
         return (State::Warn, format!("{version} is no version that is known here"));
     };
-    let least: Version = if operator { (2, 11, 2) } else { (2, 10, 0) };
-    if parsed < least {
-        let why = if operator { "default_sentinel" } else { "auth callout" };
-        let (major, minor, patch) = least;
-        return (
-            State::Fail,
-            format!("{version} has no {why}; {major}.{minor}.{patch} or later is needed"),
-        );
+    if parsed < (2, 10, 0) {
+        return (State::Fail, format!("{version} has no auth callout; 2.10.0 or later is needed"));
     }
     let mut bugs = Vec::new();
     if parsed == (2, 12, 6) {
@@ -369,25 +362,22 @@ mod tests {
 
     #[test]
     fn versions() {
-        for (version, operator, state) in [
-            ("2.15.1", true, State::Ok),
-            ("2.12.14", true, State::Ok),
-            ("2.14.4", true, State::Ok),
-            ("2.14.3", true, State::Warn),
-            ("2.12.13", true, State::Warn),
-            ("2.12.6", true, State::Warn),
-            ("2.11.2", true, State::Warn),
-            ("2.11.1", true, State::Fail),
-            ("2.11.1", false, State::Warn),
-            ("2.10.26", false, State::Warn),
-            ("2.9.25", false, State::Fail),
-            ("2.16.0-RC.1", true, State::Ok),
-            ("unknown", true, State::Warn),
+        for (version, state) in [
+            ("2.15.1", State::Ok),
+            ("2.12.14", State::Ok),
+            ("2.14.4", State::Ok),
+            ("2.14.3", State::Warn),
+            ("2.12.13", State::Warn),
+            ("2.12.6", State::Warn),
+            ("2.10.26", State::Warn),
+            ("2.9.25", State::Fail),
+            ("2.16.0-RC.1", State::Ok),
+            ("unknown", State::Warn),
         ] {
-            let (found, what) = judge_version(version, operator);
+            let (found, what) = judge_version(version);
             assert_eq!(found, state, "{version}: {what}");
         }
-        assert!(judge_version("2.12.6", false).1.contains("MQTT"));
+        assert!(judge_version("2.12.6").1.contains("MQTT"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{Deployment, service};
 use crate::keys::{KeyKind, SigningKey, XKey};
 use crate::protocol::claims::{ExportType, Permissions};
 use crate::provision::streams::readers;
+use crate::provision::versions;
 
 /// Writes everything that config mode needs.
 pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()> {
@@ -67,7 +68,7 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
         xkey = xkey.public_key(),
     );
     for node in nodes(deployment)? {
-        stage.file(&node.file, &(head(deployment, &node, "2.10") + &rest))?;
+        stage.file(&node.file, &(head(deployment, &node, versions::CONFIG_MODE) + &rest))?;
     }
     stage.file("nats-callout.toml", &service::config(deployment))
 }

@@ -16,6 +16,7 @@ use crate::protocol::claims::{
 };
 use crate::protocol::jwt::Claims;
 use crate::provision::streams::readers::{self, Request};
+use crate::provision::versions;
 
 /// The identities of the accounts, whose seeds go to `keys/offline`.
 struct Accounts {
@@ -130,7 +131,7 @@ pub(super) fn write(
         &sentinel(&accounts.auth, now)?,
     );
     for node in nodes(deployment)? {
-        stage.file(&node.file, &(head(deployment, &node, "2.11.15, 2.12.6 or 2.14.0") + &rest))?;
+        stage.file(&node.file, &(head(deployment, &node, versions::OPERATOR_MODE) + &rest))?;
     }
     stage.file("nats-callout.toml", &service::operator(deployment, |account| accounts.id(account))?)
 }

@@ -17,12 +17,12 @@ pub(super) fn quote_path(path: &Path) -> String {
 }
 
 /// Everything but the accounts.
-pub(super) fn head(deployment: &Deployment, node: &Node, least_version: &str) -> String {
+pub(super) fn head(deployment: &Deployment, node: &Node, versions: &str) -> String {
     let shares = Account::CONFIG.map(|account| account.share(replicas(deployment)));
     let own_memory: u64 = shares.iter().map(|share| share.memory).sum();
     let own_storage: u64 = shares.iter().map(|share| share.storage).sum();
     let mut text = format!(
-        "# nats-server ({least_version} or later) with auth callout to nats-callout.\n\
+        "# nats-server ({versions}) with auth callout to nats-callout.\n\
          # Run it with: nats-server -c {conf}\n\
          \n\
          # Unique in a cluster.\n\

@@ -7,11 +7,11 @@
 use super::deployment::Mode;
 use super::{loudly, servers};
 
-/// Whether the server under test lacks a mode, which is said: 2.10 knows no `default_sentinel`.
+/// Whether the server under test lacks a mode, which is said.
 pub(crate) fn lacks(mode: Mode) -> bool {
-    let version = servers::version();
-    let lacks = mode == Mode::Operator && servers::is(version, "2.10");
+    let lacks = mode == Mode::Operator && !servers::has_operator_mode();
     if lacks {
+        let version = servers::version();
         loudly(&format!("SKIPPED: operator mode, which nats-server {version} cannot serve"));
     }
     lacks
@@ -30,7 +30,7 @@ pub(crate) fn either_mode() -> impl Iterator<Item = Mode> {
         Ok("operator") => Some(Mode::Operator),
         Ok("config") => Some(Mode::Config),
         Ok(other) => panic!("TEST_MODE={other}: write operator, config or both"),
-        Err(_) if servers::is(servers::version(), "2.10") => Some(Mode::Config),
+        Err(_) if !servers::has_operator_mode() => Some(Mode::Config),
         Err(_) if (sum(&test()) / 2).is_multiple_of(2) => Some(Mode::Operator),
         Err(_) => Some(Mode::Config),
     };

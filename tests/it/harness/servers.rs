@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use async_nats::RequestErrorKind;
+
 use super::clients::go;
 use super::process::Process;
 use super::{eventually, loudly, target_dir};
@@ -36,6 +38,35 @@ pub(crate) fn version() -> &'static str {
 /// Whether the server under test is of this line, such as `2.10`.
 pub(crate) fn is(version: &str, line: &str) -> bool {
     version.strip_prefix(line).is_some_and(|patch| patch.starts_with('.'))
+}
+
+/// Whether the server under test serves operator mode: not where one tenant with JetStream uses any
+/// other's, nor without `default_sentinel`.
+pub(crate) fn has_operator_mode() -> bool {
+    let numbers: Vec<u32> = version().split('.').map(|it| it.parse().expect("a number")).collect();
+    match numbers[..] {
+        [2, 10, _] => false,
+        [2, 11, patch] => patch >= 15,
+        [2, 12, patch] => patch >= 6,
+        _ => true,
+    }
+}
+
+/// The version of somebody's own leaf node: of the server under test, if it can log in in all ways.
+pub(crate) fn of_leaf_nodes() -> &'static str {
+    if is(version(), "2.10") { NEWEST_WHEEL } else { version() }
+}
+
+/// Whether the server under test says of a subject that an import leads away that nobody listens:
+/// where it does not, up to 2.10.25, a request waits until its time is over.
+pub(crate) fn says_nobody_listens() -> bool {
+    let patch = version().strip_prefix("2.10.");
+    patch.is_none_or(|patch| patch.parse::<u32>().expect("a number") > 25)
+}
+
+/// How a request ends there to which nobody listens.
+pub(crate) fn nobody_listens() -> RequestErrorKind {
+    if says_nobody_listens() { RequestErrorKind::NoResponders } else { RequestErrorKind::TimedOut }
 }
 
 /// The program of a version. Safe between threads and between processes: each fetches into a

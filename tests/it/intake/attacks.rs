@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::field::{Field, Raw, event, is_stored};
 use crate::harness::client::Connected;
-use crate::harness::eventually_async;
+use crate::harness::{eventually_async, servers};
 
 /// `own1` attacks; `own2` and `shared1` have sent one event each.
 struct Attack {
@@ -329,8 +329,7 @@ async fn lines_of_the_protocol_in_a_restored_subject() {
     // The connection breaks once, and then the attacker is heard no more, whatever it does.
     eventually_async("nobody to listen", || async {
         let answer = client.request("Events", "x".into()).await;
-        let nobody = async_nats::RequestErrorKind::NoResponders;
-        answer.err().filter(|error| error.kind() == nobody)
+        answer.err().filter(|error| error.kind() == servers::nobody_listens())
     })
     .await;
     attack.intake.tenants().add(&"own1".parse().expect("an id"), Form::Own).await;

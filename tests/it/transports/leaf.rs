@@ -31,7 +31,8 @@ impl Leaf {
              leafnodes {{ reconnect: 1, remotes: [ {{ {remote} }} ] }}\n"
         );
         std::fs::write(&conf, text).expect("a configuration");
-        let server = NatsServer::start(servers::version(), &conf, port, None).expect("a leaf");
+        let version = servers::of_leaf_nodes();
+        let server = NatsServer::start(version, &conf, port, None).expect("a leaf");
         Self { server, _folder: folder }
     }
 
