@@ -50,7 +50,14 @@ enum NoCount {
 
 /// By tenant; of those that have a limit, and have had a login lately.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<Count>>>>);
+pub(super) struct Counts(Mutex<Lately>);
+
+#[derive(Debug, Default)]
+struct Lately {
+    counts: HashMap<TenantId, Arc<tokio::sync::Mutex<Count>>>,
+    /// When those of long ago were forgotten.
+    swept: Option<Instant>,
+}
 
 /// What one tenant has.
 #[derive(Debug, Default)]
@@ -80,17 +87,18 @@ impl Count {
 
 impl Counts {
     fn of(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<Count>> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !counts.contains_key(tenant) {
+        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.swept.is_none_or(|swept| swept.elapsed() > KNOWN_FOR) {
+            lately.swept = Some(Instant::now());
             // Whoever has it just now is not forgotten.
-            counts.retain(|_, count| {
+            lately.counts.retain(|_, count| {
                 Arc::strong_count(count) > 1
                     || count.try_lock().is_ok_and(|count| {
                         count.looked.is_some_and(|looked| looked.elapsed() < KNOWN_FOR)
                     })
             });
         }
-        Arc::clone(counts.entry(tenant.clone()).or_default())
+        Arc::clone(lately.counts.entry(tenant.clone()).or_default())
     }
 }
 
