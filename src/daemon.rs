@@ -173,12 +173,17 @@ pub async fn run(
     if let Some(running) = &intake {
         authorizer = authorizer.with_entrance(Arc::new(Heard(running.tenants())));
     }
+    let counts = Arc::<Counts>::default();
+    let (others, hearing) = (&connections.main, Arc::clone(&counts));
+    tasks.spawn(room::follow(hearing, others, id.clone(), stop.clone()).await?);
     let room = Room {
         cluster: cluster.clone(),
         store: store.clone(),
         places: places(config)?,
         own_is_counted: matches!(config.mode, Mode::Operator(_)),
-        counts: Counts::default(),
+        counts: Arc::clone(&counts),
+        others: connections.main.clone(),
+        instance: id.clone(),
     };
     let authorizer = authorizer.with_entrance(Arc::new(room));
     let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);
@@ -223,6 +228,7 @@ pub async fn run(
         connections: connections.named(&system),
         cluster: cluster.clone(),
         peers,
+        counts,
         changes: changes.counts(),
         dropped: told.dropped,
         isolated,

@@ -150,6 +150,24 @@ pub trait CredentialStore: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
 }
 
+/// Of rows those that can be read. One that cannot is named in the log, and hurts its owner alone.
+pub fn readable<T>(rows: Vec<Result<T, StoreError>>) -> Vec<T> {
+    rows.into_iter()
+        .filter_map(|row| row.inspect_err(|error| tracing::error!("{error}")).ok())
+        .collect()
+}
+
+/// A row, or none where it cannot be read, which is named in the log.
+pub fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match row {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!("{error}");
+            Ok(None)
+        }
+        row => row,
+    }
+}
+
 /// Writes tenants, users and tokens, and lists them.
 pub trait ProvisioningStore: Debug + Send + Sync {
     /// Adds a tenant together with its first user, both or neither.
@@ -211,13 +229,13 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// Removes a tenant with its users and their tokens.
     fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// All tenants, by id.
-    fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+    /// All tenants, by id. A row that cannot be read is an error of its own ([`readable`]).
+    fn tenants(&self) -> BoxFuture<'_, Result<Vec<Result<TenantRecord, StoreError>>, StoreError>>;
 
-    /// The tenants with `answers` that have an account of their own, by id.
+    /// The tenants with `answers` that have an account of their own, by id; those whose row can be read.
     fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
-    /// The tenants that have an account, by id.
+    /// The tenants that have an account, by id; those whose row can be read.
     fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
     /// One tenant.

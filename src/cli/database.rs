@@ -8,7 +8,9 @@ use anyhow::{Context as _, anyhow};
 
 use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
-use crate::store::{Coordination, CredentialStore, ProvisioningStore, Store, StoreError};
+use crate::store::{
+    Coordination, CredentialStore, ProvisioningStore, Store, StoreError, TenantRecord,
+};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,6 +65,12 @@ async fn connect(config: &Config, options: &StoreOptions) -> anyhow::Result<Arc<
     open::open(config.database.url.expose(), options)
         .await
         .with_context(|| format!("cannot open [database] url of {}", config.file.display()))
+}
+
+/// All tenants; a row that cannot be read is an error.
+pub(super) async fn tenants(store: &dyn ProvisioningStore) -> anyhow::Result<Vec<TenantRecord>> {
+    let rows = store.tenants().await.map_err(explain)?;
+    rows.into_iter().collect::<Result<_, _>>().map_err(explain)
 }
 
 /// The error, with what to do about it.

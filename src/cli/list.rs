@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::Context;
-use super::database::explain;
+use super::database::{self, explain};
 use super::output::{table, time};
 use super::show::tenant_json;
 use crate::config::units::format_size;
@@ -15,7 +15,7 @@ const PARALLEL: usize = 4;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     let store = &context.database.provisioning;
-    let tenants = store.tenants().await.map_err(explain)?;
+    let tenants = database::tenants(&**store).await?;
     let rows: Vec<(TenantRecord, Vec<UserRecord>)> = stream::iter(tenants)
         .map(|tenant| async move {
             let users = store.users(&tenant.id).await?;

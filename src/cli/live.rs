@@ -72,6 +72,11 @@ impl Live {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.before.ids.len()).unwrap_or(u64::MAX)
+    }
+
     /// Waits until the change counts everywhere, closes what it no longer allows, and says how
     /// many distinct connections have ended with it, whoever closed them.
     pub(super) async fn close(&self, context: &Context) -> Option<usize> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::database::explain;
+use super::database::{self, explain};
 use super::env_file::Login;
 use super::live::{self, Live};
 use super::output::note;
@@ -308,7 +308,7 @@ async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()>
             return Ok(());
         }
     };
-    let mut tenants = context.database.provisioning.tenants().await.map_err(explain)?;
+    let mut tenants = database::tenants(&*context.database.provisioning).await?;
     if tenants.iter().any(|tenant| tenant.id == new.id) {
         return Ok(());
     }

@@ -23,7 +23,7 @@ use crate::policy::Form;
 use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
 use crate::provision::streams::RECEIVED_EVENTS;
-use crate::store::{Change, ProvisioningStore, StoreError, TenantId, TenantRecord};
+use crate::store::{self, Change, ProvisioningStore, StoreError, TenantId, TenantRecord};
 
 /// How long readiness waits for the events of shared tenants.
 const ALL_TAKEN: Duration = Duration::from_secs(5);
@@ -245,7 +245,7 @@ impl Following {
     ) -> Result<(), StoreError> {
         match unread {
             Unread::All => {
-                let all = self.store.tenants().await?;
+                let all = store::readable(self.store.tenants().await?);
                 let now = self.clock.now();
                 *ends = all.iter().filter_map(|it| Some((it.id.clone(), it.expires_at?))).collect();
                 let placed = all.iter().filter_map(|it| {
@@ -256,7 +256,7 @@ impl Following {
             }
             Unread::Some(ids) => {
                 for id in ids {
-                    let tenant = self.store.tenant(id).await?;
+                    let tenant = store::if_readable(self.store.tenant(id).await)?;
                     self.take(id, tenant.as_ref(), ends);
                 }
             }

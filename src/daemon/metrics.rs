@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::{
 use super::health::{Health, Phase};
 use super::hindrances::{Held, Hindrances};
 use super::policies::Policies;
+use super::room::Counts;
 use crate::authn::guessing::Guessing;
 use crate::authn::jwt::Issuer;
 use crate::authn::lane::HashingLane;
@@ -45,6 +46,7 @@ pub(super) struct Sources {
     pub(super) connections: Vec<(String, Client)>,
     pub(super) cluster: Cluster,
     pub(super) peers: Peers,
+    pub(super) counts: Arc<Counts>,
     pub(super) changes: Arc<ChangeCounts>,
     /// Decisions that could not be kept.
     pub(super) dropped: Arc<AtomicU64>,
@@ -163,6 +165,7 @@ impl Sources {
                 .absolute(connects);
         }
         counter!("nats_callout_connections_closed_total").absolute(self.cluster.closed());
+        counter!("nats_callout_connections_uncounted_total").absolute(self.counts.uncounted());
         gauge!("nats_callout_instances").set(size(self.peers.alive()));
         counter!("nats_callout_instances_closed_total").absolute(self.peers.closed());
         counter!("nats_callout_outbox_published_total").absolute(self.changes.published());
@@ -245,6 +248,10 @@ fn describe() {
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),
         ("nats_callout_nats_connects_total", "How often this connection was made"),
         ("nats_callout_connections_closed_total", "Connections of clients closed by changes"),
+        (
+            "nats_callout_connections_uncounted_total",
+            "Clients let in while servers did not say how many connections their tenant has",
+        ),
         (
             "nats_callout_instances_closed_total",
             "Connections of instances that had fallen silent, closed by this one",

@@ -1,12 +1,25 @@
 //! How many connections a tenant has where servers do not count them: they know the limits of accounts,
-//! and this tenant shares one, or has one that the servers' configuration makes.
+//! and this tenant shares one, or has one that the servers' configuration makes. START with
+//! [`Room::has_room`].
+//!
+//! The servers say who is in (a look). Who was let in since then counts as well, by this instance or by
+//! another, which tells of it. Whoever comes while a tenant is full waits for a look that begins after
+//! that; all who wait take the same one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+mod known;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use async_nats::{Client, SubscribeError};
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use self::known::{KNOWN_FOR, Known};
 use crate::authn::DenyReason;
 use crate::placement::{Arrival, Entrance};
 use crate::policy::Form;
@@ -14,17 +27,21 @@ use crate::provision::connections::{Cluster, ClusterError, ConnectionId, Selecti
 use crate::provision::revoke::Places;
 use crate::store::{ProvisioningStore, StoreError, TenantId};
 
-/// How long it is good for what servers have said.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
+/// Where an instance tells the others whom it lets in ([`Entered`], JSON).
+const SUBJECT: &str = "_CALLOUT.room";
 
-/// From a grant until its connection is in the server's list, at most.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+/// How long a look may take. A server that hangs takes a second of the first.
+const LOOK: Duration = Duration::from_millis(1_200);
 
-/// Between two looks at what was under way.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(25);
 
-/// How long a look may take.
-const LOOK: Duration = Duration::from_millis(700);
+/// How often a tenant is seen to be full before somebody is refused: a server may not have noticed yet who has
+/// gone.
+const SEEN_FULL: usize = 3;
+
+/// Of how many that were let in and are not listed yet a look asks whether they are there.
+const ASKED_FOR: usize = 64;
 
 /// Lets in as many of a tenant as its `max_connections` says, as long as the servers can be asked.
 #[derive(Debug)]
@@ -34,7 +51,10 @@ pub(super) struct Room {
     pub(super) places: Places,
     /// Whether servers count the connections of a tenant's own account.
     pub(super) own_is_counted: bool,
-    pub(super) counts: Counts,
+    pub(super) counts: Arc<Counts>,
+    /// A connection in AUTH, and the name of this instance there.
+    pub(super) others: Client,
+    pub(super) instance: String,
 }
 
 /// Why the connections cannot be counted.
@@ -44,17 +64,22 @@ enum NoCount {
     Store(#[from] StoreError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    #[error("servers or the database are slow")]
+    #[error("servers or the database do not answer in time")]
     Slow,
+    #[error("there was no answer a moment ago")]
+    InVain,
 }
 
 /// By tenant; of those that have a limit, and have had a login lately.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<Lately>);
+pub(super) struct Counts {
+    lately: Mutex<Lately>,
+    uncounted: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Lately {
-    counts: HashMap<TenantId, Arc<tokio::sync::Mutex<Count>>>,
+    counts: HashMap<TenantId, Arc<Count>>,
     /// When those of long ago were forgotten.
     swept: Option<Instant>,
 }
@@ -62,97 +87,180 @@ struct Lately {
 /// What one tenant has.
 #[derive(Debug, Default)]
 struct Count {
-    /// When servers were asked.
-    looked: Option<Instant>,
-    /// What they listed.
-    listed: BTreeSet<ConnectionId>,
-    /// When they could not be asked.
-    in_vain: Option<Instant>,
-    /// Who was let in here lately.
-    granted: BTreeMap<ConnectionId, Instant>,
+    /// One look at a time.
+    look: tokio::sync::Mutex<()>,
+    known: Mutex<Known>,
 }
 
 impl Count {
-    /// How many there are if all are there that were let in since this time.
-    fn with_granted(&self, since: Option<Instant>) -> u64 {
-        let granted = self.granted.iter().filter(|(_, at)| Some(**at) >= since);
-        let unlisted = granted.filter(|(id, _)| !self.listed.contains(*id)).count();
-        u64::try_from(self.listed.len() + unlisted).unwrap_or(u64::MAX)
-    }
-
-    fn grant(&mut self, id: ConnectionId) {
-        self.granted.insert(id, Instant::now());
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Counts {
-    fn of(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<Count>> {
-        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// How many were let in while nobody could say how many there are.
+    pub(super) fn uncounted(&self) -> u64 {
+        self.uncounted.load(Relaxed)
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Count> {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.swept.is_none_or(|swept| swept.elapsed() > KNOWN_FOR) {
             lately.swept = Some(Instant::now());
             // Whoever has it just now is not forgotten.
-            lately.counts.retain(|_, count| {
-                Arc::strong_count(count) > 1
-                    || count.try_lock().is_ok_and(|count| {
-                        count.looked.is_some_and(|looked| looked.elapsed() < KNOWN_FOR)
-                    })
-            });
+            let is_used = |count: &Arc<Count>| Arc::strong_count(count) > 1;
+            lately.counts.retain(|_, count| is_used(count) || count.known().is_of_use());
         }
         Arc::clone(lately.counts.entry(tenant.clone()).or_default())
     }
 }
 
+/// What an instance tells of one whom it lets in.
+#[derive(Serialize, Deserialize)]
+struct Entered<'a> {
+    instance: &'a str,
+    tenant: &'a str,
+    server: &'a str,
+    cid: u64,
+}
+
+/// Hears whom other instances let in, until `stop`.
+pub(super) async fn follow(
+    counts: Arc<Counts>,
+    others: &Client,
+    instance: String,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
+    let mut told = others.subscribe(SUBJECT).await?;
+    Ok(async move {
+        while let Some(Some(message)) = stop.run_until_cancelled(told.next()).await {
+            let Ok(entered) = serde_json::from_slice::<Entered<'_>>(&message.payload) else {
+                tracing::warn!("what an instance says of whom it lets in cannot be read");
+                continue;
+            };
+            if entered.instance != instance
+                && let Ok(tenant) = entered.tenant.parse()
+            {
+                let server = entered.server.to_owned();
+                counts.of(&tenant).known().enters(ConnectionId { server, cid: entered.cid });
+            }
+        }
+    })
+}
+
 impl Room {
-    async fn has_room(&self, tenant: &TenantId, most: u64, id: ConnectionId) -> bool {
+    async fn has_room(&self, tenant: &TenantId, most: u64, id: &ConnectionId) -> bool {
+        let arrived = Instant::now();
         let count = self.counts.of(tenant);
-        // One look at a time.
-        let mut count = count.lock().await;
-        if count.in_vain.is_some_and(|at| at.elapsed() < KNOWN_FOR) {
-            // Nobody waits behind the others for the next attempt.
-            return true;
-        }
-        let known = count.looked.filter(|looked| looked.elapsed() < KNOWN_FOR);
-        if known.is_some() && count.with_granted(known) < most {
-            count.grant(id);
-            return true;
-        }
-        loop {
-            let begun = Instant::now();
-            let look = tokio::time::timeout(LOOK, self.look(tenant)).await;
-            let listed = match look.unwrap_or(Err(NoCount::Slow)) {
-                Ok(listed) => listed,
+        let _one_at_a_time = count.look.lock().await;
+        let mut answer = count.known().answer(most, arrived);
+        if answer.is_none() {
+            answer = match self.look_again(tenant, most, &count).await {
+                Ok(has_room) => Some(has_room),
                 Err(error) => {
-                    tracing::warn!(%tenant, %error,
-                        "let somebody in without a count of the tenant's connections");
-                    count.in_vain = Some(Instant::now());
-                    return true;
+                    let has_room = count.known().guess(most);
+                    self.say_uncounted(tenant, id, has_room, &error);
+                    return has_room && self.let_in(tenant, id, &count).await;
                 }
             };
-            (count.looked, count.listed) = (Some(begun), listed);
-            // Whoever was let in before that and is not listed is gone.
-            count.granted.retain(|_, at| at.elapsed() < UNDER_WAY);
-            if count.with_granted(None) < most {
-                count.grant(id);
-                return true;
+        }
+        if answer == Some(true) {
+            return self.let_in(tenant, id, &count).await;
+        }
+        let connections = count.known().count();
+        tracing::info!(%tenant, connections, max_connections = most, server = id.server,
+            cid = id.cid, "the tenant has as many connections as it may");
+        false
+    }
+
+    /// Notes that somebody is let in, here and at the others: `true`.
+    async fn let_in(&self, tenant: &TenantId, id: &ConnectionId, count: &Count) -> bool {
+        count.known().enters(id.clone());
+        let (instance, tenant) = (self.instance.as_str(), tenant.as_str());
+        let entered = Entered { instance, tenant, server: &id.server, cid: id.cid };
+        if let Ok(entered) = serde_json::to_vec(&entered) {
+            // Before the answer, so that they know it before the client is in. Without a connection they learn
+            // it by their next look.
+            let _ = self.others.publish(SUBJECT, entered.into()).await;
+            let _ = self.others.flush().await;
+        }
+        true
+    }
+
+    fn say_uncounted(&self, tenant: &TenantId, id: &ConnectionId, in_: bool, error: &NoCount) {
+        let (server, cid) = (&id.server, id.cid);
+        if in_ {
+            self.counts.uncounted.fetch_add(1, Relaxed);
+            tracing::warn!(%tenant, server, cid, %error,
+                "let somebody in without a count of the tenant's connections");
+        } else {
+            tracing::warn!(%tenant, server, cid, %error,
+                "the tenant had as many connections as it may when they were counted last");
+        }
+    }
+
+    /// Whether there is room, by the servers.
+    async fn look_again(
+        &self,
+        tenant: &TenantId,
+        most: u64,
+        count: &Count,
+    ) -> Result<bool, NoCount> {
+        if count.known().asked_in_vain() {
+            // Nobody waits behind the others for the next attempt.
+            return Err(NoCount::InVain);
+        }
+        let mut seen_full = 0;
+        loop {
+            let begun = Instant::now();
+            let look = tokio::time::timeout(LOOK, self.look(tenant, most, count)).await;
+            match look.unwrap_or(Err(NoCount::Slow)) {
+                Ok((listed, gone)) => count.known().learn(begun, listed, &gone),
+                Err(error) => {
+                    count.known().learn_nothing();
+                    return Err(error);
+                }
             }
-            if u64::try_from(count.listed.len()).unwrap_or(u64::MAX) >= most {
-                tracing::info!(%tenant, connections = count.listed.len(), max_connections = most,
-                    server = id.server, cid = id.cid, "the tenant has as many connections as it may");
-                return false;
+            {
+                let known = count.known();
+                if known.count() < most {
+                    return Ok(true);
+                }
+                // Those who were let in just now will be listed soon, or have gone.
+                seen_full += usize::from(known.is_full(most));
             }
-            // Those who were let in just now will be listed soon, or were and are gone.
+            if seen_full == SEEN_FULL {
+                return Ok(false);
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The tenant's connections, on all servers that answer.
-    async fn look(&self, tenant: &TenantId) -> Result<BTreeSet<ConnectionId>, NoCount> {
+    /// The tenant's connections on all servers that answer, and which of those that were let in have gone.
+    async fn look(
+        &self,
+        tenant: &TenantId,
+        most: u64,
+        count: &Count,
+    ) -> Result<(BTreeSet<ConnectionId>, Vec<ConnectionId>), NoCount> {
         let users = self.store.users(tenant).await?;
         let names = users.iter().map(|user| user.name.as_str());
         let mut selection = Selection::default();
         self.places.select_tenant(tenant, names, Duration::ZERO, &mut selection);
         let found = self.cluster.find(&selection, Instant::now()).await?;
-        Ok(found.ids.into_keys().collect())
+        let listed: BTreeSet<_> = found.ids.into_keys().collect();
+        let mut unlisted = count.known().unlisted(&listed);
+        if u64::try_from(listed.len() + unlisted.len()).unwrap_or(u64::MAX) < most {
+            return Ok((listed, Vec::new()));
+        }
+        unlisted.truncate(ASKED_FOR);
+        let asked = unlisted.into_iter().map(|id| async {
+            let is_there = self.cluster.is_there(&id).await;
+            (!is_there).then_some(id)
+        });
+        let gone = join_all(asked).await.into_iter().flatten().collect();
+        Ok((listed, gone))
     }
 }
 
@@ -165,7 +273,7 @@ impl Entrance for Room {
             }
             let server = arrival.server.to_string();
             let id = ConnectionId { server, cid: arrival.cid };
-            match self.has_room(&arrival.tenant.id, most, id).await {
+            match self.has_room(&arrival.tenant.id, most, &id).await {
                 true => Ok(()),
                 false => Err(DenyReason::Connections),
             }

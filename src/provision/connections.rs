@@ -257,6 +257,11 @@ impl Cluster {
         }
     }
 
+    /// Whether its server has this connection, in whatever account, or none yet.
+    pub(crate) async fn is_there(&self, id: &ConnectionId) -> bool {
+        self.resident(id).await.is_some()
+    }
+
     /// Whose connection it is, by its server; `None` if it has no such client.
     async fn resident(&self, id: &ConnectionId) -> Option<Resident> {
         let subject = format!("$SYS.REQ.SERVER.{}.CONNZ", id.server);

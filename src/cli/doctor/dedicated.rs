@@ -18,11 +18,13 @@ pub(super) async fn check(
 ) {
     let Mode::Config(mode) = &config.mode else { return };
     for (account, tenant) in &mode.dedicated {
-        if let Some(table) = table {
+        let intake = mode.intake.as_ref().map(|intake| intake.account.as_str());
+        // Whoever is placed in one that no server knows cannot log in.
+        if takes_events(cluster, account, tenant, intake, findings).await
+            && let Some(table) = table
+        {
             is_given(account, tenant, table, findings);
         }
-        let intake = mode.intake.as_ref().map(|intake| intake.account.as_str());
-        takes_events(cluster, account, tenant, intake, findings).await;
     }
 }
 
@@ -47,23 +49,27 @@ fn is_given(account: &str, tenant: &TenantId, table: &Table, findings: &mut Find
     }
 }
 
-/// Whether what its apps publish comes to the intake.
+/// Whether what its apps publish comes to the intake; `false` if servers do not know the account.
 async fn takes_events(
     cluster: &Cluster,
     account: &str,
     tenant: &TenantId,
     intake: Option<&str>,
     findings: &mut Findings,
-) {
+) -> bool {
     let found = match cluster.occupants(account).await {
         Ok(found) => found,
-        Err(error) => return findings.fail(CHECK, error.to_string(), "see nats-server's log"),
+        Err(error) => {
+            findings.fail(CHECK, error.to_string(), "see nats-server's log");
+            return false;
+        }
     };
     if !found.is_known {
         let what = format!("no server knows the account {account} of the tenant {tenant}");
-        return findings.fail(CHECK, what, "write it into nats-server.conf, and reload the server");
+        findings.fail(CHECK, what, "write it into nats-server.conf, and reload the server");
+        return false;
     }
-    let Some(intake) = intake else { return };
+    let Some(intake) = intake else { return true };
     let subject = format!("own.{tenant}.Events");
     if found.imports.contains(&(intake.to_owned(), subject.clone())) {
         findings.ok(CHECK, format!("the account {account} of the tenant {tenant} takes {subject}"));
@@ -77,4 +83,5 @@ async fn takes_events(
             INTAKE_REMEDY,
         );
     }
+    true
 }

@@ -7,6 +7,7 @@ use super::callout::Watched;
 use super::{Findings, State, reader, servers};
 use crate::config::{Config, Mode};
 use crate::daemon::intake_logins;
+use crate::keyfile;
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::AccountBody;
 use crate::provision::connections::Cluster;
@@ -69,18 +70,30 @@ pub(super) async fn check(
 
 /// Whether the instances that run are where they take events.
 async fn taken(config: &Config, cluster: &Cluster, findings: &mut Findings) -> anyhow::Result<()> {
-    let named = async |account: &str, name: &str| {
+    let named = async |account: &str, name: &str, user: Option<&str>| {
         let (clients, _) = cluster.clients_in(account).await?;
-        anyhow::Ok(clients.iter().filter(|client| client.name.starts_with(name)).count())
+        let named = clients.iter().filter(|client| client.name.starts_with(name));
+        anyhow::Ok(named.filter(|client| user.is_none_or(|user| client.user == user)).count())
     };
     let auth = match &config.mode {
         Mode::Operator(mode) => mode.auth_account.to_string(),
         Mode::Config(mode) => mode.auth_account.clone(),
     };
-    let running = named(&auth, "nats-callout main").await?;
+    let running = named(&auth, "nats-callout main", None).await?;
     let files = config.mode.intake().into_iter().flatten();
     for (resident, file) in intake_logins(config)?.into_iter().zip(files) {
-        let taking = named(&resident.account, "nats-callout intake").await?;
+        if matches!(config.mode, Mode::Operator(_)) {
+            let account = keyfile::account_of_creds(file)?.to_string();
+            if account != resident.account {
+                findings.fail(
+                    INTAKE,
+                    format!("{}: is no login in the account {}", file.display(), resident.account),
+                    "restore the one that `init` wrote; no instance begins with this one",
+                );
+                continue;
+            }
+        }
+        let taking = named(&resident.account, "nats-callout intake", Some(&resident.user)).await?;
         let what = format!("{taking} of {running} instances take events, by {}", file.display());
         match taking < running {
             true => findings.fail(

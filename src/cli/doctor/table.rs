@@ -107,7 +107,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
     let read = async {
         let version = database::schema_version(config).await?;
         let database = database::open(config).await?;
-        let tenants = database.provisioning.tenants().await.map_err(database::explain)?;
+        let tenants = database::tenants(&*database.provisioning).await?;
         let mut alive = 0;
         // On a busy machine a heartbeat may be late.
         for _ in 0..LOOKS {

@@ -18,7 +18,7 @@ use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::provision::account::Standing;
 use crate::provision::connections::Selection;
-use crate::store::{TenantId, TenantRecord};
+use crate::store::{self, TenantId, TenantRecord};
 
 /// Accounts pushed at a time, and between two looks at what else has come.
 const PUSHES_AT_ONCE: usize = 8;
@@ -237,7 +237,7 @@ impl Revoker {
         }
         let some: Vec<TenantId> = queue.seen.iter().take(PUSHES_IN_A_ROW).cloned().collect();
         for id in some {
-            match self.provisioning.tenant(&id).await? {
+            match store::if_readable(self.provisioning.tenant(&id).await)? {
                 Some(tenant) => queue.expect(&tenant, own.issuer.standing(&tenant, now)),
                 None => drop(queue.ends.remove(&id)),
             }

@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
     HashListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status,
-    StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
+    StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries, readable,
 };
 
 /// The last second that the databases can write down: the end of the year 9999.
@@ -229,24 +229,24 @@ impl<B: Backend> ProvisioningStore for B {
         self.write(change_one(statement, "tenant", id.as_str()), Durability::Lasting)
     }
 
-    fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+    fn tenants(&self) -> BoxFuture<'_, Result<Vec<Result<TenantRecord, StoreError>>, StoreError>> {
         Box::pin(async move {
             let rows = self.select(Statement::new(queries::TENANTS)).await?;
-            rows.iter().map(row::tenant).collect()
+            Ok(rows.iter().map(row::tenant).collect())
         })
     }
 
     fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         Box::pin(async move {
             let rows = self.select(Statement::new(queries::ANSWERING)).await?;
-            rows.iter().map(row::tenant).collect()
+            Ok(readable(rows.iter().map(row::tenant).collect()))
         })
     }
 
     fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         Box::pin(async move {
             let rows = self.select(Statement::new(queries::WITH_ACCOUNT)).await?;
-            rows.iter().map(row::tenant).collect()
+            Ok(readable(rows.iter().map(row::tenant).collect()))
         })
     }
 

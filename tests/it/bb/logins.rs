@@ -19,6 +19,12 @@ fn is_refused(mode: Mode, file: &str, other: &str) {
     let words = format!("keys/{file}: is no login in the account ");
     assert!(log.contains(&words), "no {words:?} in {log}");
     assert!(!log.contains("nats-callout: ready"), "{log}");
+    // In config mode the server alone knows.
+    if mode == Mode::Operator {
+        let doctor = init.cli(&["doctor"]);
+        let says = |line: &str| line.starts_with("FAIL intake") && line.contains(&words);
+        assert!(doctor.status == 1 && doctor.stdout.lines().any(says), "{doctor:?}");
+    }
 }
 
 #[test]

@@ -150,6 +150,11 @@ fn refuses(mode: Mode) {
             "tenant_expired",
         ),
         (
+            "UPDATE tenants SET max_connections = 0",
+            "UPDATE tenants SET max_connections = NULL",
+            "connections",
+        ),
+        (
             "UPDATE users SET policy = 'none-such' WHERE name = 'alice'",
             "UPDATE users SET policy = NULL WHERE name = 'alice'",
             "policy",

@@ -25,6 +25,14 @@ pub(crate) fn try_connect(port: u16, credentials: &Value) -> io::Result<(Verdict
     answer(port, |_| credentials.clone())
 }
 
+/// Sends these CONNECT options, and closes before there is an answer.
+pub(crate) fn hang_up(port: u16, credentials: &Value) {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a server");
+    let mut info = String::new();
+    BufReader::new(&stream).read_line(&mut info).expect("an INFO");
+    stream.write_all(format!("CONNECT {credentials}\r\nPING\r\n").as_bytes()).expect("is sent");
+}
+
 /// [`connect`] with CONNECT options that answer the server's INFO: its nonce, signed.
 pub(crate) fn connect_signed(port: u16, sign: impl FnOnce(&str) -> Value) -> Verdict {
     let sign = |info: &Value| sign(info["nonce"].as_str().expect("a nonce"));

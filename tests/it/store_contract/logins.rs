@@ -251,7 +251,8 @@ async fn lists_are_in_order(db: &dyn Database) {
         store.add_tenant(&tenant(id), &user(id, id)).await.unwrap();
         store.add_user(&user(id, &format!("0{id}"))).await.unwrap();
     }
-    let ids: Vec<_> = store.tenants().await.unwrap().iter().map(|t| t.id.to_string()).collect();
+    let ids: Vec<_> =
+        store.tenants().await.unwrap().into_iter().map(|t| t.unwrap().id.to_string()).collect();
     assert_eq!(ids, ["C", "a", "b"]);
     let names: Vec<_> =
         store.users(&"a".parse().unwrap()).await.unwrap().into_iter().map(|u| u.name).collect();

@@ -9,7 +9,10 @@ use std::process::{Command, Output, Stdio};
 use nats_callout::store::Store as _;
 use nats_callout::store::open::StoreOptions;
 use nats_callout::store::sqlite::SqliteStore;
-use nats_callout::store::{Coordination as _, CredentialStore as _, Freshness, StoreError};
+use nats_callout::store::{
+    Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, StoreError,
+    readable,
+};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::harness::deployment::{Initialised, Mode, Table};
@@ -150,6 +153,16 @@ async fn a_corrupt_row_is_an_error_of_its_own() {
     assert!(store.user("alice", Freshness::Fresh).await.unwrap().is_some());
     let carol = store.user("carol", Freshness::Fresh).await.unwrap().unwrap();
     assert_eq!(carol.user.expires_at, Some(0), "a time that cannot be read is long past");
+    db.run(
+        "INSERT INTO tenants (id, name) VALUES ('43', 'x');
+         PRAGMA ignore_check_constraints = 1;
+         UPDATE tenants SET max_connections = -1 WHERE id = '42';",
+    )
+    .await;
+    let rows = store.tenants().await.unwrap();
+    assert!(matches!(&rows[0], Err(StoreError::Corrupt { key, .. }) if key == "42"), "{rows:?}");
+    let ids: Vec<_> = readable(rows).into_iter().map(|tenant| tenant.id.to_string()).collect();
+    assert_eq!(ids, ["43"], "the others are read");
 }
 
 /// Root may do anything, so another user tries; where that is impossible, this is skipped.

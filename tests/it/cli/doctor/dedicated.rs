@@ -17,6 +17,8 @@ fn what_an_account_of_its_own_lacks_is_named() {
     findings.has(CHECK, "warn", &["ALICE", "alice, who is not in the table"]);
     findings.has(CHECK, "fail", &["ALICE does not take own.alice.Events of INTAKE"]);
     findings.has(CHECK, "fail", &["no server knows the account BOB of the tenant bob"]);
+    let text = deployment.cli(&["doctor"]).stdout;
+    assert!(!text.contains("BOB is for the tenant"), "nobody is to be placed there yet: {text}");
 
     let import = "ALICE { imports: [ \
                   { service: { account: INTAKE, subject: \"own.alice.Events\" }, to: \"Events\" } ] }\n    \
