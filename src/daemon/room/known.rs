@@ -8,8 +8,8 @@ use crate::provision::connections::ConnectionId;
 /// How long it is good for what servers have said.
 pub(super) const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// From a grant until its connection is in the server's list, at most.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+/// From a grant until its connection is in the server's list, or the server has let it go, at most.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// For how long it is kept what servers have said last, while they say no more.
 const KEPT_FOR: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl Known {
     ) {
         (self.looked, self.guessed_from, self.in_vain) = (Some(begun), None, None);
         self.listed = listed;
-        // Whoever was let in before that and is not listed is gone as well.
+        // Whoever was let in long ago and is not listed is gone as well.
         self.entered.retain(|id, at| at.elapsed() < UNDER_WAY && !gone.contains(id));
     }
 
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(known.count(), 2, "the second is under way");
         known.learn(Instant::now(), [id(1)].into(), &[id(2)]);
         assert_eq!(known.count(), 1, "its server does not know it");
-        known.entered.insert(id(3), ago(600));
+        known.entered.insert(id(3), ago(5_100));
         known.learn(Instant::now(), [id(1)].into(), &[]);
         assert_eq!(known.count(), 1, "it was let in long ago");
     }
