@@ -239,7 +239,8 @@ async fn conclude(
         (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
             let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
             let alive = alive.map_err(explain)?;
-            if is_full(context, id).await? {
+            let is_answer = !alive.is_empty() && took < AT_ONCE;
+            if is_answer && is_full(context, id).await.unwrap_or(false) {
                 return refused(context, id, user, DenyReason::Connections);
             }
             unexplained(context, id, user, alive.len(), took)

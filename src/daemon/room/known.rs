@@ -93,10 +93,10 @@ impl Known {
         self.count() < most
     }
 
-    /// Whether it has to be kept for the next login.
+    /// Whether a next login could need it.
     pub(super) fn is_of_use(&self) -> bool {
         let lately = |at: Option<Instant>, span| at.is_some_and(|at: Instant| at.elapsed() < span);
-        lately(self.looked, KNOWN_FOR)
+        lately(self.looked, KEPT_FOR)
             || lately(self.in_vain, KEPT_FOR)
             || self.entered.values().any(|at| at.elapsed() < UNDER_WAY)
     }
