@@ -71,6 +71,8 @@ struct Queue {
     ended: BTreeSet<TenantId>,
     /// Those whose connections are to be closed for the last time, in the order of the times.
     closing: VecDeque<(Instant, TenantId)>,
+    /// The time that counts of each: whoever goes on meanwhile, and is over again, gets another one.
+    due: HashMap<TenantId, Instant>,
     /// Those whose connections are closed.
     closed: BTreeSet<TenantId>,
     /// Until when what waits behind everything else is left alone.
@@ -106,6 +108,31 @@ impl Queue {
             }
             _ => drop(self.ends.remove(&tenant.id)),
         }
+    }
+
+    /// Closes the connections of one who is over, at this time, or at one that was said before.
+    fn close_at(&mut self, at: Instant, id: TenantId) {
+        if self.due.contains_key(&id) {
+            return;
+        }
+        self.due.insert(id.clone(), at);
+        if self.closing.back().is_some_and(|(last, _)| at < *last) {
+            self.closing.push_front((at, id));
+        } else {
+            self.closing.push_back((at, id));
+        }
+    }
+
+    /// The next one whose time has come.
+    fn next_closing(&mut self) -> Option<TenantId> {
+        while self.has_closing() {
+            let (at, id) = self.closing.pop_front()?;
+            if self.due.get(&id) == Some(&at) {
+                self.due.remove(&id);
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Moves on what time has come for.
@@ -202,7 +229,7 @@ impl Revoker {
             match queue.changed.remove(&id) {
                 // What is over for long is no matter of haste.
                 Some(Change::Old) if self.is_over(&id).await => {
-                    queue.closing.push_front((Instant::now(), id));
+                    queue.close_at(Instant::now(), id);
                 }
                 _ => new.push(id),
             }
@@ -231,7 +258,7 @@ impl Revoker {
                 let standing = own.issuer.standing(tenant, now);
                 queue.expect(tenant, standing);
                 if standing != Standing::Open {
-                    queue.closing.push_back((Instant::now(), tenant.id.clone()));
+                    queue.close_at(Instant::now(), tenant.id.clone());
                 }
             }
         }
@@ -266,7 +293,9 @@ impl Revoker {
                     let Some((tenant, standing)) = pushed else { continue };
                     queue.expect(&tenant, standing);
                     if matches!(standing, Standing::Closing(_)) {
-                        queue.closing.push_back((Instant::now() + CLOSED, id));
+                        queue.close_at(Instant::now() + CLOSED, id);
+                    } else if standing == Standing::Open {
+                        queue.due.remove(&id);
                     }
                 }
                 Err(error) => {
@@ -305,10 +334,7 @@ impl Revoker {
         let Some(own) = &self.own else { return };
         let mut selection = Selection::default();
         for _ in 0..CLOSED_AT_ONCE {
-            if !queue.has_closing() {
-                break;
-            }
-            let Some((_, id)) = queue.closing.pop_front() else { break };
+            let Some(id) = queue.next_closing() else { break };
             let Ok(Some((tenant, account))) = self.own_account(&id).await else {
                 // Pushing says why, and tries again.
                 queue.closed.insert(id);
@@ -328,4 +354,25 @@ impl Revoker {
 
 fn first(of: &mut BTreeSet<TenantId>, count: usize) -> Vec<TenantId> {
     std::iter::from_fn(|| of.pop_first()).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_and_is_over_again_has_its_time_anew() {
+        let mut queue = Queue::default();
+        let [one, two]: [TenantId; 2] = ["one", "two"].map(|id| id.parse().expect("an id"));
+        let now = Instant::now();
+        queue.close_at(now, one.clone());
+        queue.close_at(now, two.clone());
+        // It goes on, and is over again.
+        queue.due.remove(&one);
+        queue.close_at(now + CLOSED, one.clone());
+        queue.close_at(now, one);
+        assert_eq!(queue.next_closing(), Some(two));
+        assert_eq!(queue.next_closing(), None);
+        assert_eq!(queue.closing.len(), 1);
+    }
 }
