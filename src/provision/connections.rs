@@ -258,7 +258,7 @@ impl Cluster {
     }
 
     /// Whether its server has this connection, in whatever account, or none yet.
-    pub(crate) async fn is_there(&self, id: &ConnectionId) -> bool {
+    pub async fn is_there(&self, id: &ConnectionId) -> bool {
         self.resident(id).await.is_some()
     }
 
