@@ -154,24 +154,25 @@ impl Room {
         let arrived = Instant::now();
         let count = self.counts.of(tenant);
         let _one_at_a_time = count.look.lock().await;
-        let mut answer = count.known().answer(most, arrived);
-        if answer.is_none() {
-            answer = match self.look_again(tenant, most, &count).await {
-                Ok(has_room) => Some(has_room),
-                Err(error) => {
-                    let has_room = count.known().guess(most);
-                    self.say_uncounted(tenant, id, has_room, &error);
-                    return has_room && self.let_in(tenant, id, &count).await;
-                }
-            };
+        let known = count.known().answer(most, arrived);
+        let has_room = match known {
+            Some(has_room) => Ok(has_room),
+            None => self.look_again(tenant, most, &count).await,
+        };
+        match has_room {
+            Ok(true) => self.let_in(tenant, id, &count).await,
+            Ok(false) => {
+                let connections = count.known().count();
+                tracing::info!(%tenant, connections, max_connections = most, server = id.server,
+                    cid = id.cid, "the tenant has as many connections as it may");
+                false
+            }
+            Err(error) => {
+                let has_room = count.known().guess(most);
+                self.say_uncounted(tenant, id, has_room, &error);
+                has_room && self.let_in(tenant, id, &count).await
+            }
         }
-        if answer == Some(true) {
-            return self.let_in(tenant, id, &count).await;
-        }
-        let connections = count.known().count();
-        tracing::info!(%tenant, connections, max_connections = most, server = id.server,
-            cid = id.cid, "the tenant has as many connections as it may");
-        false
     }
 
     /// Notes that somebody is let in, here and at the others: `true`.
@@ -188,9 +189,9 @@ impl Room {
         true
     }
 
-    fn say_uncounted(&self, tenant: &TenantId, id: &ConnectionId, in_: bool, error: &NoCount) {
+    fn say_uncounted(&self, tenant: &TenantId, id: &ConnectionId, has_room: bool, error: &NoCount) {
         let (server, cid) = (&id.server, id.cid);
-        if in_ {
+        if has_room {
             self.counts.uncounted.fetch_add(1, Relaxed);
             tracing::warn!(%tenant, server, cid, %error,
                 "let somebody in without a count of the tenant's connections");
