@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
-use crate::placement::{AccountError, Arrival, Entrance, Placement};
+use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Policy};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
@@ -131,6 +131,9 @@ pub enum Abort {
     /// The tenant's account cannot be used.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// Whether the tenant has room for one more connection cannot be said.
+    #[error("the tenant's connections cannot be counted: {0}")]
+    Uncounted(String),
     /// The grant was not fit to be minted.
     #[error("nothing minted: {0}")]
     Mint(MintError),
@@ -153,13 +156,14 @@ pub enum Abort {
 
 impl Abort {
     /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 11] = [
+    pub const CODES: [&str; 12] = [
         "envelope",
         "request",
         "authentication",
         "overloaded",
         "throttled",
         "account",
+        "uncounted",
         "mint",
         "response",
         "audit",
@@ -177,6 +181,7 @@ impl Abort {
             Self::Authentication(AuthnError::Throttled) => "throttled",
             Self::Authentication(_) => "authentication",
             Self::Account(_) => "account",
+            Self::Uncounted(_) => "uncounted",
             Self::Mint(_) => "mint",
             Self::Response(_) | Self::Seal(_) => "response",
             Self::Audit(_) => "audit",
@@ -393,8 +398,11 @@ impl Authorizer {
         };
         let (server, cid) = (request.server(), request.client().id);
         for entrance in &self.entrances {
-            if let Err(reason) = entrance.enters(Arrival { tenant, form, server, cid }).await {
-                return Ok(Answer::Deny(reason));
+            let arrival = Arrival { tenant, form, server, cid, deadline };
+            match entrance.enters(arrival).await {
+                Ok(()) => {}
+                Err(Objection::Refusal(reason)) => return Ok(Answer::Deny(reason)),
+                Err(Objection::Uncounted(why)) => return Err(Abort::Uncounted(why)),
             }
         }
         watch.note(Stage::Account);

@@ -175,7 +175,7 @@ pub async fn run(
     }
     let counts = Arc::<Counts>::default();
     let (others, hearing) = (&connections.main, Arc::clone(&counts));
-    tasks.spawn(room::follow(hearing, others, id.clone(), stop.clone()).await?);
+    tasks.spawn(room::follow(hearing, others, stop.clone()).await?);
     let room = Room {
         cluster: cluster.clone(),
         store: store.clone(),
@@ -183,7 +183,6 @@ pub async fn run(
         own_is_counted: matches!(config.mode, Mode::Operator(_)),
         counts: Arc::clone(&counts),
         others: connections.main.clone(),
-        instance: id.clone(),
     };
     let authorizer = authorizer.with_entrance(Arc::new(room));
     let authorizer = logins.chain.into_iter().fold(authorizer, Authorizer::with_authenticator);

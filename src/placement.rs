@@ -72,12 +72,24 @@ pub struct Arrival<'a> {
     pub server: &'a ServerId,
     /// The connection's number there.
     pub cid: u64,
+    /// When an answer is of no use any more.
+    pub deadline: Instant,
+}
+
+/// What is against somebody who is about to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// A refusal.
+    Refusal(DenyReason),
+    /// Nobody can say at the moment how many connections the tenant has, and why: no fault of the
+    /// client's, which gets no answer.
+    Uncounted(String),
 }
 
 /// Hears of everybody before they are let in, and may have something against it.
 pub trait Entrance: Debug + Send + Sync {
-    /// Returns once there is nothing to wait for any more, with the reason of a refusal.
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), DenyReason>>;
+    /// Returns once there is nothing to wait for any more, before the arrival's deadline.
+    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>>;
 }
 
 /// The subjects of notifications in the account that tenants share in operator mode. From there

@@ -11,14 +11,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
-use crate::authn::DenyReason;
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
 use crate::intake::{self, Address, Gauge, Intake, Login, Place, Running, Servers, Settings};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
-use crate::placement::{Arrival, Entrance, Placement};
+use crate::placement::{Arrival, Entrance, Objection, Placement};
 use crate::policy::Form;
 use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
@@ -162,7 +161,7 @@ fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
 pub(super) struct Heard(pub(super) intake::Tenants);
 
 impl Entrance for Heard {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), DenyReason>> {
+    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
         let tenant = &arrival.tenant.id;
         let heard = async move {
             // It goes on, or has come again, by a row that has been read here and is yet to be read

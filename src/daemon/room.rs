@@ -3,8 +3,10 @@
 //! [`Room::has_room`].
 //!
 //! The servers say who is in (a look). Who was let in since then counts as well, by this instance or by
-//! another, which tells of it. Whoever comes while a tenant is full waits for a look that begins after
-//! that; all who wait take the same one.
+//! another: each says so before it lets somebody in, and waits until it hears its own words, after those of
+//! others that came first. Whoever comes while a tenant is full waits for a look that begins after
+//! that; all who wait take the same one. While nobody can say who is in, as many come in as there was room
+//! for; the others wait for a look while there is time, and then have no answer.
 
 mod known;
 
@@ -17,17 +19,19 @@ use async_nats::{Client, SubscribeError};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::known::{KNOWN_FOR, Known};
 use crate::authn::DenyReason;
-use crate::placement::{Arrival, Entrance};
+use crate::placement::{Arrival, Entrance, Objection};
 use crate::policy::Form;
 use crate::provision::connections::{Cluster, ClusterError, ConnectionId, Selection};
 use crate::provision::revoke::Places;
 use crate::store::{ProvisioningStore, StoreError, TenantId};
 
-/// Where an instance tells the others whom it lets in ([`Entered`], JSON).
+/// Where an instance tells all whom it is about to let in, itself included ([`Entered`], JSON). Whose word
+/// comes first has the place.
 const SUBJECT: &str = "_CALLOUT.room";
 
 /// How long a look may take. A server that hangs takes a second of the first.
@@ -43,7 +47,16 @@ const SEEN_FULL: usize = 3;
 /// Of how many that were let in and are not listed yet a look asks whether they are there.
 const ASKED_FOR: usize = 64;
 
-/// Lets in as many of a tenant as its `max_connections` says, as long as the servers can be asked.
+/// How many of a tenant wait while there is no answer: others need the service too.
+const WAITING: usize = 64;
+
+/// How long an instance waits for its own words.
+const ECHO: Duration = Duration::from_millis(500);
+
+/// What it takes to answer once it is known.
+const ANSWER: Duration = Duration::from_millis(50);
+
+/// Lets in as many of a tenant as its `max_connections` says.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) cluster: Cluster,
@@ -52,9 +65,8 @@ pub(super) struct Room {
     /// Whether servers count the connections of a tenant's own account.
     pub(super) own_is_counted: bool,
     pub(super) counts: Arc<Counts>,
-    /// A connection in AUTH, and the name of this instance there.
+    /// A connection in AUTH.
     pub(super) others: Client,
-    pub(super) instance: String,
 }
 
 /// Why the connections cannot be counted.
@@ -68,6 +80,8 @@ enum NoCount {
     Slow,
     #[error("there was no answer a moment ago")]
     InVain,
+    #[error("servers do not list yet who was let in last")]
+    Unlisted,
 }
 
 /// By tenant; of those that have a limit, and have had a login lately.
@@ -90,6 +104,8 @@ struct Count {
     /// One look at a time.
     look: tokio::sync::Mutex<()>,
     known: Mutex<Known>,
+    /// Each time that something is heard.
+    heard: Notify,
 }
 
 impl Count {
@@ -116,20 +132,21 @@ impl Counts {
     }
 }
 
-/// What an instance tells of one whom it lets in.
+/// What an instance tells of one whom it is about to let in.
 #[derive(Serialize, Deserialize)]
 struct Entered<'a> {
-    instance: &'a str,
     tenant: &'a str,
     server: &'a str,
     cid: u64,
+    /// That it is not let in after all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
-/// Hears whom other instances let in, until `stop`.
+/// Hears whom instances let in, this one too, until `stop`.
 pub(super) async fn follow(
     counts: Arc<Counts>,
     others: &Client,
-    instance: String,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
     let mut told = others.subscribe(SUBJECT).await?;
@@ -139,103 +156,170 @@ pub(super) async fn follow(
                 tracing::warn!("what an instance says of whom it lets in cannot be read");
                 continue;
             };
-            if entered.instance != instance
-                && let Ok(tenant) = entered.tenant.parse()
-            {
-                let server = entered.server.to_owned();
-                counts.of(&tenant).known().enters(ConnectionId { server, cid: entered.cid });
+            let Ok(tenant) = entered.tenant.parse() else { continue };
+            let id = ConnectionId { server: entered.server.to_owned(), cid: entered.cid };
+            let count = counts.of(&tenant);
+            match entered.left {
+                false => count.known().hears(id),
+                true => count.known().leaves(&id),
             }
+            count.heard.notify_waiters();
         }
     })
 }
 
 impl Room {
-    async fn has_room(&self, tenant: &TenantId, most: u64, id: &ConnectionId) -> bool {
-        let arrived = Instant::now();
+    async fn admit(
+        &self,
+        tenant: &TenantId,
+        most: u64,
+        id: &ConnectionId,
+        until: Instant,
+    ) -> Result<(), Objection> {
         let count = self.counts.of(tenant);
-        let _one_at_a_time = count.look.lock().await;
-        let known = count.known().answer(most, arrived);
-        let has_room = match known {
-            Some(has_room) => Ok(has_room),
-            None => self.look_again(tenant, most, &count).await,
+        let arrived = Instant::now();
+        let admitted = loop {
+            match self.takes_a_place(tenant, most, id, (arrived, until), &count).await {
+                Ok(true) if !self.keeps_its_place(tenant, most, id, &count).await => {}
+                taken => break taken,
+            }
         };
-        match has_room {
-            Ok(true) => self.let_in(tenant, id, &count).await,
+        match admitted {
+            Ok(true) => Ok(()),
             Ok(false) => {
                 let connections = count.known().count();
                 tracing::info!(%tenant, connections, max_connections = most, server = id.server,
                     cid = id.cid, "the tenant has as many connections as it may");
-                false
+                Err(Objection::Refusal(DenyReason::Connections))
             }
             Err(error) => {
-                let has_room = count.known().guess(most);
-                self.say_uncounted(tenant, id, has_room, &error);
-                has_room && self.let_in(tenant, id, &count).await
+                tracing::warn!(%tenant, server = id.server, cid = id.cid, %error,
+                    "no answer: the tenant's connections cannot be counted, and there was no room for \
+                     more when they were last");
+                Err(Objection::Uncounted(error.to_string()))
             }
         }
     }
 
-    /// Notes that somebody is let in, here and at the others: `true`.
-    async fn let_in(&self, tenant: &TenantId, id: &ConnectionId, count: &Count) -> bool {
-        count.known().enters(id.clone());
-        let (instance, tenant) = (self.instance.as_str(), tenant.as_str());
-        let entered = Entered { instance, tenant, server: &id.server, cid: id.cid };
-        if let Ok(entered) = serde_json::to_vec(&entered) {
-            // Before the answer, so that they know it before the client is in. Without a connection they learn
-            // it by their next look.
-            let _ = self.others.publish(SUBJECT, entered.into()).await;
-            let _ = self.others.flush().await;
+    /// Whether nobody else has been heard of first, where there was one place left. Without a connection to
+    /// tell others they learn it by their next look.
+    async fn keeps_its_place(
+        &self,
+        tenant: &TenantId,
+        most: u64,
+        id: &ConnectionId,
+        count: &Count,
+    ) -> bool {
+        self.tell(tenant, id, false).await;
+        let heard = async {
+            loop {
+                let notified = count.heard.notified();
+                if count.known().has_heard_of(id) {
+                    break;
+                }
+                notified.await;
+            }
+        };
+        let is_heard = tokio::time::timeout(ECHO, heard).await.is_ok();
+        if is_heard && !count.known().is_within(id, most) {
+            count.known().leaves(id);
+            self.tell(tenant, id, true).await;
+            return false;
         }
         true
     }
 
-    fn say_uncounted(&self, tenant: &TenantId, id: &ConnectionId, has_room: bool, error: &NoCount) {
-        let (server, cid) = (&id.server, id.cid);
-        if has_room {
-            self.counts.uncounted.fetch_add(1, Relaxed);
-            tracing::warn!(%tenant, server, cid, %error,
-                "let somebody in without a count of the tenant's connections");
-        } else {
-            tracing::warn!(%tenant, server, cid, %error,
-                "the tenant had as many connections as it may when they were counted last");
+    async fn tell(&self, tenant: &TenantId, id: &ConnectionId, left: bool) {
+        let entered = Entered { tenant: tenant.as_str(), server: &id.server, cid: id.cid, left };
+        if let Ok(entered) = serde_json::to_vec(&entered) {
+            let _ = self.others.publish(SUBJECT, entered.into()).await;
+            let _ = self.others.flush().await;
         }
     }
 
-    /// Whether there is room, by the servers.
-    async fn look_again(
+    /// Whether there is a place, which is then taken. Looks again and again while nobody can say it.
+    async fn takes_a_place(
         &self,
         tenant: &TenantId,
         most: u64,
-        count: &Count,
+        id: &ConnectionId,
+        (arrived, until): (Instant, Instant),
+        count: &Arc<Count>,
     ) -> Result<bool, NoCount> {
         if count.known().asked_in_vain() {
-            // Nobody waits behind the others for the next attempt.
-            return Err(NoCount::InVain);
+            if self.enters_uncounted(tenant, most, id, count, &NoCount::InVain) {
+                return Ok(true);
+            }
+            if Arc::strong_count(count) > WAITING {
+                return Err(NoCount::InVain);
+            }
         }
-        let mut seen_full = 0;
+        let turn = tokio::time::timeout_at(until.into(), count.look.lock());
+        let _one_at_a_time = turn.await.map_err(|_| NoCount::Slow)?;
+        {
+            let mut known = count.known();
+            if let Some(has_room) = known.answer(most, arrived) {
+                if has_room {
+                    known.enters(id.clone());
+                }
+                return Ok(has_room);
+            }
+        }
+        let (mut seen_full, mut error) = (0, NoCount::Slow);
         loop {
-            let begun = Instant::now();
-            let look = tokio::time::timeout(LOOK, self.look(tenant, most, count)).await;
-            match look.unwrap_or(Err(NoCount::Slow)) {
-                Ok((listed, gone)) => count.known().learn(begun, listed, &gone),
-                Err(error) => {
-                    count.known().learn_nothing();
-                    return Err(error);
-                }
-            }
+            if count.known().asked_in_vain()
+                && self.enters_uncounted(tenant, most, id, count, &error)
             {
-                let known = count.known();
-                if known.count() < most {
-                    return Ok(true);
-                }
-                // Those who were let in just now will be listed soon, or have gone.
-                seen_full += usize::from(known.is_full(most));
+                return Ok(true);
             }
-            if seen_full == SEEN_FULL {
-                return Ok(false);
+            let begun = Instant::now();
+            if begun >= until {
+                return Err(error);
+            }
+            let end = until.min(begun + LOOK);
+            let look = tokio::time::timeout_at(end.into(), self.look(tenant, most, count));
+            match look.await.unwrap_or(Err(NoCount::Slow)) {
+                Ok((listed, gone)) => {
+                    let mut known = count.known();
+                    known.learn(begun, listed, &gone);
+                    if known.count() < most {
+                        known.enters(id.clone());
+                        return Ok(true);
+                    }
+                    seen_full += usize::from(known.is_full(most));
+                    if seen_full == SEEN_FULL {
+                        return Ok(false);
+                    }
+                    // They will be listed soon, or have gone.
+                    error = NoCount::Unlisted;
+                }
+                Err(failed) => {
+                    count.known().learn_nothing();
+                    error = failed;
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Whether one more may come in while nobody can say how many there are, which is then told.
+    fn enters_uncounted(
+        &self,
+        tenant: &TenantId,
+        most: u64,
+        id: &ConnectionId,
+        count: &Count,
+        error: &NoCount,
+    ) -> bool {
+        let mut known = count.known();
+        let may_enter = known.guess(most);
+        if may_enter {
+            known.enters(id.clone());
+            self.counts.uncounted.fetch_add(1, Relaxed);
+            tracing::warn!(%tenant, server = id.server, cid = id.cid, %error,
+                "let somebody in without a count of the tenant's connections");
+        }
+        may_enter
     }
 
     /// The tenant's connections on all servers that answer, and which of those that were let in have gone.
@@ -266,18 +350,15 @@ impl Room {
 }
 
 impl Entrance for Room {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), DenyReason>> {
+    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
         Box::pin(async move {
             let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
             if arrival.form == Form::Own && self.own_is_counted {
                 return Ok(());
             }
-            let server = arrival.server.to_string();
-            let id = ConnectionId { server, cid: arrival.cid };
-            match self.has_room(&arrival.tenant.id, most, &id).await {
-                true => Ok(()),
-                false => Err(DenyReason::Connections),
-            }
+            let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };
+            let until = arrival.deadline.checked_sub(ANSWER).unwrap_or(arrival.deadline);
+            self.admit(&arrival.tenant.id, most, &id, until).await
         })
     }
 }

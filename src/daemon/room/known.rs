@@ -20,17 +20,65 @@ pub(super) struct Known {
     looked: Option<Instant>,
     /// What they listed.
     listed: BTreeSet<ConnectionId>,
-    /// When they could not be asked.
-    in_vain: Option<Instant>,
-    /// From when on it was counted without them.
-    guessed_from: Option<Instant>,
-    /// Who was let in since they were asked, or just before.
-    entered: BTreeMap<ConnectionId, Instant>,
+    /// While they cannot be asked.
+    blind: Option<Blind>,
+    /// Whether it is known, or is given up to know, who is there besides.
+    is_counted: bool,
+    /// Who took a place since they were asked, or just before.
+    entered: BTreeMap<ConnectionId, Entry>,
+    /// How many have been heard of.
+    heard: u64,
+}
+
+/// One who took a place.
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    /// Its number among those that have been heard of.
+    heard: Option<u64>,
+}
+
+/// That servers cannot be asked.
+#[derive(Debug, Clone, Copy)]
+struct Blind {
+    /// Since when, or when it was counted from nothing last.
+    since: Instant,
+    /// When it was seen last.
+    seen: Instant,
 }
 
 impl Known {
+    /// Takes a place, which is its own once all instances have heard of it.
     pub(super) fn enters(&mut self, id: ConnectionId) {
-        self.entered.entry(id).or_insert_with(Instant::now);
+        self.entered.entry(id).or_insert_with(|| Entry { at: Instant::now(), heard: None });
+    }
+
+    /// What all instances are told comes to them in one order.
+    pub(super) fn hears(&mut self, id: ConnectionId) {
+        let entry = self.entered.entry(id);
+        let entry = entry.or_insert_with(|| Entry { at: Instant::now(), heard: None });
+        if entry.heard.is_none() {
+            entry.heard = Some(self.heard);
+            self.heard += 1;
+        }
+    }
+
+    pub(super) fn leaves(&mut self, id: &ConnectionId) {
+        self.entered.remove(id);
+    }
+
+    pub(super) fn has_heard_of(&self, id: &ConnectionId) -> bool {
+        self.entered.get(id).is_none_or(|entry| entry.heard.is_some())
+    }
+
+    /// Whether its place is one of so many, those who were heard of before it going first.
+    pub(super) fn is_within(&self, id: &ConnectionId, most: u64) -> bool {
+        let mine = self.entered.get(id).and_then(|entry| entry.heard).unwrap_or(u64::MAX);
+        let first = self.entered.iter().filter(|(other, entry)| {
+            entry.heard.is_some_and(|heard| heard < mine) && !self.listed.contains(*other)
+        });
+        let listed = self.listed.iter().filter(|other| *other != id);
+        u64::try_from(first.count() + listed.count()).unwrap_or(u64::MAX) < most
     }
 
     /// Who was let in and is not in this list.
@@ -66,39 +114,43 @@ impl Known {
         listed: BTreeSet<ConnectionId>,
         gone: &[ConnectionId],
     ) {
-        (self.looked, self.guessed_from, self.in_vain) = (Some(begun), None, None);
+        (self.looked, self.blind, self.is_counted) = (Some(begun), None, true);
         self.listed = listed;
         // Whoever was let in long ago and is not listed is gone as well.
-        self.entered.retain(|id, at| at.elapsed() < UNDER_WAY && !gone.contains(id));
+        self.entered.retain(|id, entry| entry.at.elapsed() < UNDER_WAY && !gone.contains(id));
     }
 
     pub(super) fn learn_nothing(&mut self) {
-        self.in_vain = Some(Instant::now());
+        let seen = Instant::now();
+        // What nobody has asked about for long may have been well meanwhile.
+        let before = self.blind.filter(|blind| blind.seen.elapsed() < KEPT_FOR);
+        self.blind = Some(Blind { since: before.map_or(seen, |blind| blind.since), seen });
     }
 
     pub(super) fn asked_in_vain(&self) -> bool {
-        self.in_vain.is_some_and(|at| at.elapsed() < KNOWN_FOR)
+        self.blind.is_some_and(|blind| blind.seen.elapsed() < KNOWN_FOR)
     }
 
-    /// Whether there may be room, while servers do not say. What they said last holds for a while, together
-    /// with all who were let in since then; after that it is counted from nothing, so that nobody waits for
-    /// a place of one who may have gone long ago.
+    /// Whether somebody may come in while servers do not say how many there are. What they said last holds
+    /// for a while, together with all who were let in since then; after that it is counted from nothing, so
+    /// that nobody waits for a place of one who may have gone long ago.
     pub(super) fn guess(&mut self, most: u64) -> bool {
-        let from = self.guessed_from.or(self.looked);
-        if from.is_none_or(|from| from.elapsed() >= KEPT_FOR) {
-            self.guessed_from = Some(Instant::now());
+        let Some(blind) = &mut self.blind else { return false };
+        if blind.since.elapsed() >= KEPT_FOR {
+            blind.since = Instant::now();
+            self.is_counted = true;
             self.listed.clear();
             self.entered.clear();
         }
-        self.count() < most
+        self.is_counted && self.count() < most
     }
 
     /// Whether a next login could need it.
     pub(super) fn is_of_use(&self) -> bool {
         let lately = |at: Option<Instant>, span| at.is_some_and(|at: Instant| at.elapsed() < span);
         lately(self.looked, KEPT_FOR)
-            || lately(self.in_vain, KEPT_FOR)
-            || self.entered.values().any(|at| at.elapsed() < UNDER_WAY)
+            || lately(self.blind.map(|blind| blind.seen), KEPT_FOR)
+            || self.entered.values().any(|entry| entry.at.elapsed() < UNDER_WAY)
     }
 }
 
@@ -145,36 +197,79 @@ mod tests {
         assert_eq!(known.count(), 2, "the second is under way");
         known.learn(Instant::now(), [id(1)].into(), &[id(2)]);
         assert_eq!(known.count(), 1, "its server does not know it");
-        known.entered.insert(id(3), ago(5_100));
+        known.entered.insert(id(3), Entry { at: ago(5_100), heard: None });
         known.learn(Instant::now(), [id(1)].into(), &[]);
         assert_eq!(known.count(), 1, "it was let in long ago");
+    }
+
+    /// Two instances that take the last place at the same time.
+    #[test]
+    fn who_was_heard_of_first_has_the_place() {
+        let (mut here, mut there) = (looked(0, &[1]), looked(0, &[1]));
+        here.enters(id(2));
+        there.enters(id(3));
+        assert!(!here.has_heard_of(&id(2)));
+        for known in [&mut here, &mut there] {
+            known.hears(id(3));
+            known.hears(id(2));
+            assert!(known.has_heard_of(&id(2)) && known.has_heard_of(&id(3)));
+            known.hears(id(3));
+            assert!(known.is_within(&id(3), 2) && !known.is_within(&id(2), 2));
+            assert!(known.is_within(&id(2), 3));
+            assert_eq!(known.count(), 3);
+            known.leaves(&id(2));
+            assert_eq!(known.count(), 2);
+            known.learn(Instant::now(), [id(1), id(3)].into(), &[]);
+            assert!(known.is_within(&id(3), 2), "it is listed already");
+        }
+    }
+
+    fn come(known: &mut Known, from: u64) -> usize {
+        let come = (from..from + 100).filter(|&cid| {
+            let has_room = known.guess(3);
+            if has_room {
+                known.enters(id(cid));
+            }
+            has_room
+        });
+        come.count()
+    }
+
+    fn blind(since: u64, seen: u64) -> Option<Blind> {
+        Some(Blind { since: ago(since), seen: ago(seen) })
     }
 
     /// What a flood lets in while nobody can be asked.
     #[test]
     fn without_servers_as_many_come_in_as_there_was_room_for() {
         let mut known = looked(2_000, &[1]);
+        assert_eq!(come(&mut known, 10), 0, "they can be asked");
         known.learn_nothing();
         assert!(known.asked_in_vain());
-        let come = |known: &mut Known, from: u64| {
-            let come = (from..from + 100).filter(|&cid| {
-                let has_room = known.guess(3);
-                if has_room {
-                    known.enters(id(cid));
-                }
-                has_room
-            });
-            come.count()
-        };
         assert_eq!(come(&mut known, 10), 2);
-        known.looked = Some(ago(10_100));
+        known.blind = blind(10_100, 100);
         assert_eq!(come(&mut known, 200), 3, "from nothing, after a while");
         assert_eq!(come(&mut known, 400), 0);
-        known.guessed_from = Some(ago(10_100));
+        known.blind = blind(10_100, 100);
+        known.learn_nothing();
         assert_eq!(come(&mut known, 600), 3);
         known.learn(Instant::now(), [id(1)].into(), &[]);
-        assert!(!known.asked_in_vain() && known.guessed_from.is_none());
+        assert!(!known.asked_in_vain() && known.blind.is_none());
+    }
+
+    /// A tenant that was full and quiet for long gets no more by a moment without an answer.
+    #[test]
+    fn the_while_begins_when_servers_cannot_be_asked() {
+        let mut known = looked(20_000, &[1, 2, 3]);
+        known.learn_nothing();
+        assert_eq!(come(&mut known, 10), 0);
+        known.blind = blind(60_000, 10_100);
+        known.learn_nothing();
+        assert_eq!(come(&mut known, 10), 0, "nobody asked in between");
         let mut new = Known::default();
-        assert_eq!(come(&mut new, 0), 3, "of whom nothing is known");
+        new.learn_nothing();
+        assert_eq!(come(&mut new, 10), 0, "of whom nothing is known");
+        new.blind = blind(10_100, 100);
+        assert_eq!(come(&mut new, 10), 3);
     }
 }

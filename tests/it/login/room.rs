@@ -1,13 +1,16 @@
 //! A tenant that shares its account has as many connections as it may, on all servers together, and is
 //! not told that they are too many when they are not.
 
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
+
 use super::admitted;
 use crate::harness::choice::{either_mode, modes};
-use crate::harness::client::{self, Login};
+use crate::harness::client::{self, Connected, Login};
 use crate::harness::cluster::Cluster;
-use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{eventually, eventually_async, http};
+use crate::harness::{eventually, eventually_async, http, postgres};
 
 /// A tenant without an account of its own, which may have so many connections.
 fn crowd(init: &Initialised, mode: Mode, most: u32) -> Login {
@@ -57,22 +60,28 @@ async fn connections_count_on_all_servers_together() {
     }
 }
 
+/// Those of so many who come at once that are let in.
+async fn burst(deployment: &Deployment, login: &Login, many: usize) -> Vec<Connected> {
+    let tasks: Vec<_> = (0..many)
+        .map(|_| {
+            let (url, login) = (deployment.server.url(), login.clone());
+            tokio::spawn(async move { client::connect(&url, &login, "_INBOX_crowd").await })
+        })
+        .collect();
+    let mut inside = Vec::new();
+    for task in tasks {
+        inside.extend(task.await.expect("no panic"));
+    }
+    inside
+}
+
 /// One instance lets in exactly as many, however many come at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_come_at_once_are_no_more() {
     for mode in modes() {
         let deployment = Deployment::start(mode);
         let login = crowd(&deployment, mode, 3);
-        let tasks: Vec<_> = (0..12)
-            .map(|_| {
-                let (url, login) = (deployment.server.url(), login.clone());
-                tokio::spawn(async move { client::connect(&url, &login, "_INBOX_crowd").await })
-            })
-            .collect();
-        let mut inside = Vec::new();
-        for task in tasks {
-            inside.extend(task.await.expect("no panic"));
-        }
+        let inside = burst(&deployment, &login, 12).await;
         assert_eq!(inside.len(), 3, "{mode:?}\n{}", deployment.service.log());
         let none = "UPDATE tenants SET max_connections = 0 WHERE id = 'crowd';";
         deployment.sql(none);
@@ -107,6 +116,19 @@ async fn two_instances_count_together() {
             let url = deployment.server.url();
             let one = async || client::connect(&url, &login, "_INBOX_crowd").await.ok();
             eventually_async("a place", one).await;
+        }
+        // Of those who come at once two may have the last place, where one instance hears of one first and
+        // the other of the other.
+        deployment.sql("UPDATE tenants SET max_connections = 12 WHERE id = 'crowd';");
+        for round in 0..3 {
+            // Once the change is known, and those of before have gone.
+            let bursts = eventually_async("a burst", async || {
+                let inside = burst(&deployment, &login, 40).await;
+                (inside.len() >= 12).then_some(inside)
+            });
+            let inside = bursts.await;
+            assert!(inside.len() <= 13, "{mode:?}, {round}: {}", inside.len());
+            drop(inside);
         }
     }
 }
@@ -152,17 +174,63 @@ fn one_that_comes_and_goes_is_always_let_in() {
     for mode in either_mode() {
         let deployment = Deployment::start(mode);
         let login = crowd(&deployment, mode, 1).connect_fields();
-        let connections = || {
-            let page = http::get(&format!("127.0.0.1:{}", deployment.init.monitor), "/varz");
-            let page: serde_json::Value =
-                serde_json::from_str(&page.expect("an answer").body).expect("json");
-            page["connections"].as_u64().expect("a count")
-        };
+        let connections = || connections(&deployment);
         let before = connections();
         for round in 0..10 {
             let verdict = raw::connect(deployment.server.port(), &login).0;
             assert_eq!(verdict, Verdict::Admitted, "round {round}\n{}", deployment.service.log());
             eventually("its end", || (connections() <= before).then_some(()));
         }
+    }
+}
+
+/// How many connections the server has.
+fn connections(deployment: &Deployment) -> u64 {
+    let page = http::get(&format!("127.0.0.1:{}", deployment.init.monitor), "/varz");
+    let page: serde_json::Value =
+        serde_json::from_str(&page.expect("an answer").body).expect("json");
+    page["connections"].as_u64().expect("a count")
+}
+
+/// Who comes to a tenant that was full, while nobody can say whether it still is, has no answer rather than
+/// a refusal, and is let in as soon as it can be said.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_for_want_of_a_count() {
+    for mode in either_mode() {
+        let deployment = Deployment::start_on(mode, || Table::Postgres(postgres::database()));
+        let Table::Postgres(database) = &deployment.table else { unreachable!("PostgreSQL") };
+        let login = crowd(&deployment, mode, 1);
+        let (url, port) = (deployment.server.url(), deployment.server.port());
+        let before = connections(&deployment);
+        let first = client::connect(&url, &login, "_INBOX_crowd").await.expect("the first");
+        client::refused(&url, &login).await;
+        drop(first);
+        eventually("its end", || (connections(&deployment) <= before).then_some(()));
+
+        // Whom a tenant has, a count asks the table.
+        let options: PgConnectOptions = database.url().parse().expect("a URL");
+        let mut holder = options.connect().await.expect("connects");
+        let lock = "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
+        holder.execute(lock).await.expect("a lock");
+        let verdict = raw::connect(port, &login.connect_fields()).0;
+        assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+        let log = deployment.service.log();
+        let said = "no answer: the tenant's connections cannot be counted";
+        assert!(log.contains(said), "{mode:?}\n{log}");
+        holder.execute("ROLLBACK").await.expect("the end of the lock");
+        eventually("a login", || {
+            let verdict = raw::connect(port, &login.connect_fields()).0;
+            (verdict == Verdict::Admitted).then_some(())
+        });
+        let log = deployment.service.log();
+        let refusals = log.lines().filter(|line| line.contains("refused reason=\"connections\""));
+        assert_eq!(refusals.count(), 1, "{mode:?}\n{log}");
+        let metrics = http::get(deployment.http(), "/metrics").expect("metrics").body;
+        let uncounted = |line: &str| {
+            line.starts_with("nats_callout_decisions_total{")
+                && line.contains("\"uncounted\"")
+                && !line.ends_with(" 0")
+        };
+        assert!(metrics.lines().any(uncounted), "{mode:?}\n{metrics}");
     }
 }
