@@ -1,6 +1,8 @@
 //! Broken input: each gets an error that names what, where and what to do, with the exit status of
 //! the contract, and nothing half-written stays behind.
 
+mod passwords;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -296,56 +298,6 @@ fn up_runs_no_program_but_the_one_that_it_knows() {
     assert!(said.contains("nats-server-2.15.1 is not the nats-server that was fetched"), "{said}");
     assert!(said.contains("holds another program than the one that it should"), "{said}");
     assert!(!ran.exists(), "neither the one of the cache nor the one of the wheel was run");
-}
-
-/// A URL after an option, with a password in it.
-fn gives_a_password(line: &str) -> bool {
-    ["--database", "--server", "--url", "-s"].iter().any(|option| {
-        let Some((_, rest)) = line.split_once(&format!("{option} ")) else { return false };
-        let url =
-            rest.trim_start_matches(['\'', '"']).split_whitespace().next().unwrap_or_default();
-        let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
-        login.is_some_and(|(login, _)| login.contains(':'))
-    })
-}
-
-#[test]
-fn a_password_is_left_to_the_environment() {
-    const URL: &str = "postgres://me:s3cret@db.example.com/tenants";
-    let parent = tempfile::tempdir().unwrap();
-    let init = |args: &[&str]| {
-        let mut command = service::program();
-        command.arg("init").args(args).current_dir(parent.path());
-        command
-    };
-    let output = init(&["--dir", "a"]).env("NATS_CALLOUT_DATABASE_URL", URL).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("warning"), "{output:?}");
-    let toml = fs::read_to_string(parent.path().join("a/nats-callout.toml")).unwrap();
-    assert!(toml.contains(URL), "{toml}");
-
-    let output = init(&["--dir", "b", "--database", URL]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("command line holds a password"), "{said}");
-    assert!(said.contains("NATS_CALLOUT_DATABASE_URL") && !said.contains("s3cret"), "{said}");
-
-    let output = init(&["--help"]).env("NATS_CALLOUT_DATABASE_URL", URL).output().unwrap();
-    let help = String::from_utf8_lossy(&output.stdout);
-    assert!(help.contains("NATS_CALLOUT_DATABASE_URL") && !help.contains("s3cret"), "{help}");
-
-    assert!(gives_a_password("init --database 'postgres://me:pw@h/d'"));
-    for document in [
-        include_str!("../../README.md"),
-        include_str!("../../SECURITY.md"),
-        include_str!("../../deploy/README.md"),
-        include_str!("../../deploy/compose.yaml"),
-        include_str!("../../docs/testing.md"),
-        include_str!("../../src/cli/demo.rs"),
-    ] {
-        let found: Vec<&str> = document.lines().filter(|line| gives_a_password(line)).collect();
-        assert!(found.is_empty(), "passwords on command lines: {found:#?}");
-    }
 }
 
 /// A database that cannot be opened is not written down, and that of a deployment stays its own.

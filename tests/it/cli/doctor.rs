@@ -1,6 +1,7 @@
 //! `doctor` finds nothing wrong with what `init` wrote, and names whatever is broken in it.
 
 mod dedicated;
+mod websocket;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +14,7 @@ use super::document;
 use crate::harness::choice::on_both_databases;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
-use crate::harness::{eventually, http, ports, postgres, servers};
+use crate::harness::{eventually, http, postgres, servers};
 
 /// What doctor found.
 struct Findings(Vec<(String, String, String)>);
@@ -330,30 +331,6 @@ async fn a_stranger_in_auth() {
     findings.fail_only(&["AUTH isolation"]);
     findings.has("AUTH isolation", "fail", &["spy"]);
     drop(spy);
-}
-
-#[test]
-fn what_lets_in_more_than_it_seems_to() {
-    let port = ports::free();
-    let jwt = servers::is(servers::version(), "2.10");
-    let cookie = if jwt { "jwt_cookie" } else { "token_cookie" };
-    let block = |origin: &str| {
-        format!(
-            "websocket {{ listen: \"127.0.0.1:{port}\", no_tls: true\n{cookie}: t\n{origin} }}\n"
-        )
-    };
-    let mut deployment = changed(Mode::Config, |text| format!("{text}\n{}", block("")));
-    let none = |findings: &Findings, check: &str| findings.0.iter().all(|(name, ..)| name != check);
-    let findings = Findings::of(&deployment);
-    findings.fail_only(&[]);
-    findings.has("WebSocket origins", "warn", &["web page", cookie, "same_origin: true"]);
-
-    let conf = deployment.server_conf();
-    let text = fs::read_to_string(&conf).unwrap();
-    fs::write(&conf, text.replace(&block(""), &block("same_origin: true"))).unwrap();
-    deployment.server.restart();
-    let findings = Findings::of(&deployment);
-    assert!(none(&findings, "WebSocket origins"), "{:#?}", findings.0);
 }
 
 #[test]
