@@ -29,9 +29,10 @@ struct Account {
     remedy: &'static str,
 }
 
-/// What an account can have, as a server knows it.
+/// What an account has, as a server tells it.
 struct Powers {
     jetstream: bool,
+    /// In operator mode, whether it may have any; in config mode, whether it has.
     leafnodes: bool,
 }
 
@@ -171,9 +172,10 @@ async fn look(
         return findings.fail(check, format!("no server knows the account {name}"), *remedy);
     }
     let before = findings.count(State::Fail);
+    let leafnodes = if account.id.is_some() { "can have leaf nodes" } else { "has leaf nodes" };
     for (what, has) in [
         ("has JetStream", found.iter().any(|powers| powers.jetstream)),
-        ("can have leaf nodes", found.iter().any(|powers| powers.leafnodes)),
+        (leafnodes, found.iter().any(|powers| powers.leafnodes)),
     ] {
         if has {
             findings.fail(
@@ -184,6 +186,7 @@ async fn look(
         }
     }
     if findings.count(State::Fail) == before {
-        findings.ok(check, format!("the account {name} has neither JetStream nor leaf nodes"));
+        let now = if account.id.is_some() { "" } else { " now" };
+        findings.ok(check, format!("the account {name} has neither JetStream nor leaf nodes{now}"));
     }
 }
