@@ -15,6 +15,7 @@ mod mode;
 pub(crate) mod old_servers;
 mod policies;
 mod room;
+pub(crate) mod takers;
 mod told;
 
 use std::sync::Arc;
@@ -133,6 +134,10 @@ pub async fn run(
         Ok(faults) if faults.is_empty() => {}
         Ok(faults) => return Err(DaemonError::OldServers(faults)),
         Err(error) => tracing::warn!(%error, "the servers' versions are not known yet"),
+    }
+    match takers::faults(config, &cluster).await {
+        Ok(faults) => faults.iter().for_each(|it| tracing::warn!("{it}; {}", takers::REMEDY)),
+        Err(error) => tracing::warn!(%error, "what accounts take of INTAKE is not known yet"),
     }
     let arrivals = servers.arrivals();
     tasks.spawn(old_servers::watch(config.clone(), cluster, arrivals, stop.clone()));

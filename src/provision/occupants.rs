@@ -86,7 +86,28 @@ impl Cluster {
         }
         Ok(found)
     }
+
+    /// What accounts take of `account`: their names, and the subjects. Accounts that no server has
+    /// loaded are not looked at: those of a configuration file all are.
+    pub async fn takers(&self, account: &str) -> Result<BTreeSet<(String, String)>, ClusterError> {
+        let answers = self.ask_all::<Answer<Accounts>>(ACCOUNTS, b"").await?;
+        let known = answers.by_server.into_values().filter_map(|answer| answer.data);
+        let known: BTreeSet<String> = known.flat_map(|found| found.accounts).collect();
+        let mut taken = BTreeSet::new();
+        for name in known {
+            let question = json!({ "account": name }).to_string();
+            let answers = self.ask_all::<Answer<Accounts>>(ACCOUNTS, question.as_bytes()).await?;
+            let found = answers.by_server.into_values().filter_map(|answer| answer.data);
+            let imports = found.filter_map(|found| found.account_detail).flat_map(|it| it.imports);
+            let of_it = imports.filter(|import| import.account == account);
+            taken.extend(of_it.map(|import| (name.clone(), import.subject)));
+        }
+        Ok(taken)
+    }
 }
+
+/// Asks for the names of all accounts, or for what one of them is, whatever its name.
+const ACCOUNTS: &str = "$SYS.REQ.SERVER.PING.ACCOUNTZ";
 
 /// A stream, as far as it takes to know what it does.
 #[derive(Debug, Default, Deserialize)]
@@ -162,6 +183,14 @@ pub(super) struct Answer<T> {
 struct Times {
     #[serde(default)]
     auth_timeout: f64,
+}
+
+#[derive(Deserialize)]
+struct Accounts {
+    #[serde(default)]
+    accounts: Vec<String>,
+    #[serde(default)]
+    account_detail: Option<Info>,
 }
 
 #[derive(Deserialize)]

@@ -1,10 +1,11 @@
 //! Config mode: the accounts that the configuration gives to one tenant each, and nothing makes but
-//! whoever writes nats-server.conf.
+//! whoever writes nats-server.conf; and whether any account sends events as another tenant.
 
 use super::Findings;
 use super::powerless::INTAKE_REMEDY;
 use super::table::Table;
 use crate::config::{Config, Mode};
+use crate::daemon::takers;
 use crate::provision::connections::Cluster;
 use crate::store::TenantId;
 
@@ -25,6 +26,13 @@ pub(super) async fn check(
         {
             is_given(account, tenant, table, findings);
         }
+    }
+    let Some(intake) = &mode.intake else { return };
+    match takers::faults(config, cluster).await {
+        Ok(faults) if faults.is_empty() => findings
+            .ok(CHECK, format!("no account takes another tenant's events of {}", intake.account)),
+        Ok(faults) => faults.into_iter().for_each(|it| findings.fail(CHECK, it, takers::REMEDY)),
+        Err(error) => findings.fail(CHECK, error.to_string(), "see nats-server's log"),
     }
 }
 
@@ -70,7 +78,7 @@ async fn takes_events(
         return false;
     }
     let Some(intake) = intake else { return true };
-    let subject = format!("own.{tenant}.Events");
+    let subject = takers::own_subject(tenant.as_str());
     if found.imports.contains(&(intake.to_owned(), subject.clone())) {
         findings.ok(CHECK, format!("the account {account} of the tenant {tenant} takes {subject}"));
     } else {
