@@ -2,6 +2,7 @@
 //! without an error, and all of it goes on when the tenant does.
 
 mod clients;
+mod dedicated;
 mod robots;
 mod servers;
 

@@ -36,13 +36,7 @@ impl Robots {
         let login = deployment.tenant_add(id, &args);
         let admin = client::connect(&deployment.url(), &login, "_INBOX").await.expect("connects");
         let mut robots = Self { id, login, kinds: vec![DELIVERED, ANSWERED] };
-        create(&admin, json!({ "name": "BEATS", "subjects": ["beat"] })).await;
-        admin.jetstream("beat", &json!(robots.text(DELIVERED))).await;
-        let consumer = json!({ "stream_name": "BEATS", "config": {
-            "durable_name": "ROBOT", "deliver_subject": "Events", "ack_policy": "explicit",
-            "ack_wait": AGAIN.as_nanos() as u64, "max_deliver": -1,
-        } });
-        admin.jetstream("$JS.API.CONSUMER.DURABLE.CREATE.BEATS.ROBOT", &consumer).await;
+        deliver_to_events(&admin, &robots.text(DELIVERED)).await;
         create(
             &admin,
             json!({ "name": "ANSWERS", "subjects": ["Notifications"],
@@ -116,12 +110,23 @@ impl Robots {
     }
 }
 
+/// Has an account deliver this text to `Events`, again and again.
+pub(super) async fn deliver_to_events(admin: &Connected, text: &str) {
+    create(admin, json!({ "name": "BEATS", "subjects": ["beat"] })).await;
+    admin.jetstream("beat", &json!(text)).await;
+    let consumer = json!({ "stream_name": "BEATS", "config": {
+        "durable_name": "ROBOT", "deliver_subject": "Events", "ack_policy": "explicit",
+        "ack_wait": AGAIN.as_nanos() as u64, "max_deliver": -1,
+    } });
+    admin.jetstream("$JS.API.CONSUMER.DURABLE.CREATE.BEATS.ROBOT", &consumer).await;
+}
+
 async fn create(admin: &Connected, config: Value) {
     let subject = format!("$JS.API.STREAM.CREATE.{}", config["name"].as_str().expect("a name"));
     admin.jetstream(&subject, &config).await;
 }
 
-async fn next(ear: &mut Subscriber) -> Message {
+pub(super) async fn next(ear: &mut Subscriber) -> Message {
     let message = tokio::time::timeout(PATIENCE, ear.next()).await;
     message.expect("an event").expect("the connection is open")
 }
@@ -142,7 +147,7 @@ async fn silent(backend: &Backend, robots: &Robots, witness: &Robots, ear: &mut 
 }
 
 /// What BB hears from now on.
-async fn listen(backend: &Backend) -> Subscriber {
+pub(super) async fn listen(backend: &Backend) -> Subscriber {
     let client = &backend.connected.client;
     let inbox = client.new_inbox();
     let ear = client.subscribe(inbox.clone()).await.expect("subscribes");
