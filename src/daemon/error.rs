@@ -30,7 +30,7 @@ pub enum DaemonError {
     Targets(#[from] TargetError),
     /// `[operator] users_account` names an account of the system.
     #[error(
-        "[operator] users_account: {0} is one of SYS, AUTH, BB, EVENTS and INTAKE; name the account USERS"
+        "[operator] users_account: {0} is one of SYS, AUTH, BB, ANSWERS, EVENTS and INTAKE; name the account USERS"
     )]
     Users(AccountId),
     /// Password hashing could not be set up.

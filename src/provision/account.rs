@@ -56,7 +56,7 @@ impl Standing {
 pub enum IssueError {
     /// The account is the system's own.
     #[error(
-        "{0} is one of SYS, AUTH, BB, EVENTS, INTAKE and USERS; correct the table tenant_accounts"
+        "{0} is one of SYS, AUTH, BB, ANSWERS, EVENTS, INTAKE and USERS; correct the table tenant_accounts"
     )]
     Reserved(AccountId),
     /// Signing failed.
@@ -75,8 +75,8 @@ pub struct AccountIssuer {
     pub bb: AccountId,
     /// The account INTAKE; without one, as in older deployments, BB takes events itself.
     pub intake: Option<AccountId>,
-    /// The accounts of the system (SYS, AUTH, BB, EVENTS, INTAKE, USERS), of which no JWT is ever made here,
-    /// whatever the tenant table says.
+    /// The accounts of the system (SYS, AUTH, BB, ANSWERS, EVENTS, INTAKE, USERS), of which no JWT is ever
+    /// made from a tenant's row, whatever the tenant table says.
     pub reserved: Vec<AccountId>,
     /// How notifications are named.
     pub notifications: Notifications,

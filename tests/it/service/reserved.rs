@@ -24,7 +24,8 @@ fn a_row_that_names_an_account_of_the_system_gets_nobody_in() {
     let good = deployment.tenant_add("good", &["--storage", "1MB"]).connect_fields();
     let port = deployment.server.port();
     let resolver = deployment.dir().join("accounts");
-    let evil = ["sys.nk", "auth.nk", "bb.nk", "users.nk", "events.nk", "intake.nk"].map(|key| {
+    let keys = ["sys.nk", "auth.nk", "bb.nk", "users.nk", "answers.nk", "events.nk", "intake.nk"];
+    let evil = keys.map(|key| {
         let account = id(&deployment, key);
         let tenant = format!("evil-{}", &key[..key.len() - 3]);
         let login = deployment.tenant_add(&tenant, &["--storage", "1MB"]).connect_fields();
@@ -42,7 +43,8 @@ fn a_row_that_names_an_account_of_the_system_gets_nobody_in() {
             let (deployment, stored) = (&deployment, &stored);
             scope.spawn(move || {
                 let said = format!(
-                    "{account} is one of SYS, AUTH, BB, EVENTS, INTAKE and USERS; correct the table"
+                    "{account} is one of SYS, AUTH, BB, ANSWERS, EVENTS, INTAKE and USERS; correct the \
+                     table"
                 );
                 eventually(&format!("a word about {key}"), || {
                     let verdict = raw::connect(port, login).0;
