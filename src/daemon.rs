@@ -135,10 +135,9 @@ pub async fn run(
         Ok(faults) => return Err(DaemonError::OldServers(faults)),
         Err(error) => tracing::warn!(%error, "the servers' versions are not known yet"),
     }
-    match takers::faults(config, &cluster).await {
-        Ok(faults) => faults.iter().for_each(|it| tracing::warn!("{it}; {}", takers::REMEDY)),
-        Err(error) => tracing::warn!(%error, "what accounts take of INTAKE is not known yet"),
-    }
+    // Of each account there is a question, and nobody waits for the answers.
+    let saying = takers::say(config.clone(), cluster.clone());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(saying));
     let arrivals = servers.arrivals();
     tasks.spawn(old_servers::watch(config.clone(), cluster, arrivals, stop.clone()));
     let isolated = Arc::new(AtomicBool::new(true));
