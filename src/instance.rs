@@ -27,6 +27,8 @@ pub const SYNC_SUBJECT: &str = "_CALLOUT.sync";
 /// How long cached records answer after changes were last read: with what a decision takes, well
 /// under the second within which a change has to be known.
 pub const CONFIRMED_WITHIN: Duration = Duration::from_millis(500);
+// Promised in SECURITY.md.
+const _: () = assert!(CONFIRMED_WITHIN.as_millis() <= 500);
 
 /// How often an instance notes that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);

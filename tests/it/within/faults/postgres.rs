@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::{Deployment, Holder, Mode, observe};
+use super::{Deployment, Holder, Mode, observe, observe_blind};
 use crate::harness::deployment::Table;
 use crate::harness::postgres::{self, PostgresServer};
 use crate::harness::turn::alone;
@@ -26,29 +26,47 @@ impl Own {
         Self { deployment, server: Mutex::new(server), url }
     }
 
+    fn act(&self, what: fn(&mut PostgresServer)) {
+        what(&mut self.server.lock().expect("no panic"));
+    }
+
     fn observe(&self, name: &str, begin: fn(&mut PostgresServer), end: fn(&mut PostgresServer)) {
-        let act = |what: fn(&mut PostgresServer)| what(&mut self.server.lock().expect("no panic"));
-        observe(&format!("PostgreSQL: {name}"), &self.deployment, || act(begin), |()| act(end));
+        let name = format!("PostgreSQL: {name}");
+        observe(&name, &self.deployment, || self.act(begin), |()| self.act(end));
+    }
+
+    fn blind(&self, name: &str, begin: fn(&mut PostgresServer), end: fn(&mut PostgresServer)) {
+        let name = format!("PostgreSQL: {name}");
+        observe_blind(&name, &self.deployment, || self.act(begin), |()| self.act(end));
+    }
+
+    fn lock(&self, tables: &str) -> Holder {
+        let lock = format!("BEGIN; LOCK TABLE {tables}; SELECT 'locked';\n");
+        Holder::start(postgres::shell(&self.url), &lock)
     }
 
     fn locked(&self, table: &str) {
         let name = format!("PostgreSQL: table `{table}` locked");
-        let lock = format!("BEGIN; LOCK TABLE {table}; SELECT 'locked';\n");
-        let begin = || Holder::start(postgres::shell(&self.url), &lock);
-        observe(&name, &self.deployment, begin, drop);
+        observe(&name, &self.deployment, || self.lock(table), drop);
+    }
+
+    /// Where changes alone cannot be read, everybody is asked for anew.
+    fn both_locked(&self) {
+        let name = "PostgreSQL: tables `changes` and `users` locked";
+        observe_blind(name, &self.deployment, || self.lock("changes, users"), drop);
     }
 }
 
 fn stopped(own: &Own) {
-    own.observe("stopped", PostgresServer::stop, PostgresServer::restart);
+    own.blind("stopped", PostgresServer::stop, PostgresServer::restart);
 }
 
 fn killed(own: &Own) {
-    own.observe("killed", PostgresServer::kill9, PostgresServer::restart);
+    own.blind("killed", PostgresServer::kill9, PostgresServer::restart);
 }
 
 fn frozen(own: &Own) {
-    own.observe("frozen (SIGSTOP)", |server| server.freeze(), |server| server.thaw());
+    own.blind("frozen (SIGSTOP)", |server| server.freeze(), |server| server.thaw());
 }
 
 fn restarted(own: &Own) {
@@ -77,7 +95,7 @@ fn without_a_free_connection(own: &Own) {
     let end = |server: &mut PostgresServer| {
         server.psql(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1"));
     };
-    own.observe("out of connections", begin, end);
+    own.blind("out of connections", begin, end);
 }
 
 #[test]
@@ -96,6 +114,7 @@ fn a_server_that_is_stopped_killed_frozen_restarted_read_only_full_or_locked() {
             without_a_free_connection(&owns[1]);
             owns[1].locked("users");
             owns[1].locked("changes");
+            owns[1].both_locked();
         });
     });
 }
