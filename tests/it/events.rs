@@ -146,6 +146,14 @@ pub(crate) async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Sto
     }
 }
 
+/// Has a stream take no message that is longer than so many bytes; -1 is any length.
+async fn max_message_size(auth: &Connected, stream: &str, bytes: i64) {
+    let info = auth.jetstream(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await;
+    let mut config = info["config"].clone();
+    config["max_msg_size"] = json!(bytes);
+    auth.jetstream(&format!("$JS.API.STREAM.UPDATE.{stream}"), &config).await;
+}
+
 /// Waits until nothing waits to be published.
 pub(crate) async fn published(init: &Initialised) {
     eventually_async("an empty outbox", || async {

@@ -18,9 +18,9 @@ use nats_callout::store::open::{StoreOptions, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Stored, holds, login, read, stored};
+use super::{Stored, holds, login, max_message_size, read, stored};
 use crate::harness::choice::either_mode;
-use crate::harness::client::{Connected, Login, connect, connect_with, refused};
+use crate::harness::client::{Login, connect, connect_with, refused};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::issuer::seconds_from_now;
 use crate::harness::servers::{self, NatsServer};
@@ -205,14 +205,6 @@ async fn a_closed_connection_is_told_once() {
     }
 }
 
-async fn max_message_size(auth: &Connected, bytes: i64) {
-    let stream = "AUTH_DECISIONS";
-    let info = auth.jetstream(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await;
-    let mut config = info["config"].clone();
-    config["max_msg_size"] = json!(bytes);
-    auth.jetstream(&format!("$JS.API.STREAM.UPDATE.{stream}"), &config).await;
-}
-
 /// A server and a service with these settings; the bindings end in the reverse order.
 fn configured(mode: Mode, settings: &[(&str, &str)]) -> (Initialised, NatsServer, Service) {
     let init = Initialised::new(mode);
@@ -238,7 +230,7 @@ async fn a_grant_waits_for_its_event() {
     connect(&url, &one, "_INBOX_one").await.expect("logs in");
     holds(&auth, "AUTH_DECISIONS", 1).await;
 
-    max_message_size(&auth, 10).await;
+    max_message_size(&auth, "AUTH_DECISIONS", 10).await;
     let start = Instant::now();
     refused(&url, &one).await;
     assert!(start.elapsed() > Duration::from_millis(1_500), "{:?}", start.elapsed());
@@ -251,7 +243,7 @@ async fn a_grant_waits_for_its_event() {
         service.log().contains("reason=\"unsupported_credentials\"").then_some(())
     });
 
-    max_message_size(&auth, -1).await;
+    max_message_size(&auth, "AUTH_DECISIONS", -1).await;
     connect(&url, &one, "_INBOX_one").await.expect("logs in");
     let events = holds(&auth, "AUTH_DECISIONS", 3).await;
     let granted = events.iter().filter(|it| it.subject == "auth.decision.granted").count();
@@ -319,7 +311,7 @@ async fn a_full_queue_drops_and_counts() {
     let dropped = log.dropped();
     let dropped = || dropped.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(dropped(), 2);
-    max_message_size(&auth, 10).await;
+    max_message_size(&auth, "AUTH_DECISIONS", 10).await;
     let stop = CancellationToken::new();
     let mut ear = auth.client.subscribe("auth.decision.*").await.expect("subscribes");
     auth.round_trip("settled").await;
@@ -329,7 +321,7 @@ async fn a_full_queue_drops_and_counts() {
         tokio::time::timeout(PATIENCE, ear.next()).await.expect("an attempt").expect("a message");
     }
     holds(&auth, "AUTH_DECISIONS", 0).await;
-    max_message_size(&auth, -1).await;
+    max_message_size(&auth, "AUTH_DECISIONS", -1).await;
     let events = holds(&auth, "AUTH_DECISIONS", 3).await;
     let mut users: Vec<&str> =
         events.iter().map(|it| it.event["subject"].as_str().unwrap()).collect();

@@ -1,11 +1,12 @@
-//! Rows of the outbox that are too large to be read and published: everybody else's events go on.
+//! Rows of the outbox that are too large to be read and published, or that the stream refuses: everybody
+//! else's events go on.
 
 use serde_json::json;
 
-use super::{holds, login, published};
-use crate::harness::choice::on_both_databases;
+use super::{holds, login, max_message_size, published};
+use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::depth;
+use crate::harness::{depth, eventually};
 
 on_both_databases! {
     /// Rows of 20 MB each, as a release that knew no lengths could leave them: all together they are
@@ -38,6 +39,42 @@ on_both_databases! {
         assert_eq!((honest.len(), bad.len()), (1, rows));
         assert_eq!(honest[0].event["data"]["name"], "x");
         assert!(bad.iter().all(|it| it.event["data"] == json!({ "omitted": true })));
+        published(&deployment).await;
+    }
+}
+
+/// An event that the stream refuses waits, with those of its tenant behind it, though it would take these;
+/// it is told, and comes in its order once the stream takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_refused_holds_up_its_own_tenant_alone() {
+    for mode in either_mode() {
+        let deployment = Deployment::start(mode);
+        let auth = login(&deployment, mode, "auth").await;
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('wordy', 'x')");
+        holds(&auth, "AUTH_EVENTS", 1).await;
+        published(&deployment).await;
+        max_message_size(&auth, "AUTH_EVENTS", 2_000).await;
+        let subjects: Vec<String> = (0..300).map(|at| format!("orders.{at}")).collect();
+        let list = json!(subjects);
+        deployment.sql(&format!(
+            "INSERT INTO users (tenant_id, name, kind, publish) VALUES ('wordy', 'u', 'service', '{list}')"
+        ));
+        eventually("a line about the event", || {
+            let log = deployment.service.log();
+            let says = |line: &str| line.contains("an event is refused") && line.contains("wordy");
+            log.lines().any(says).then_some(())
+        });
+        deployment.sql("UPDATE tenants SET name = 'y' WHERE id = 'wordy'");
+        deployment.sql("INSERT INTO tenants (id, name) VALUES ('honest', 'x')");
+        let events = holds(&auth, "AUTH_EVENTS", 2).await;
+        assert_eq!(events[1].event["organizationid"], "honest");
+        let waiting = "SELECT type FROM outbox WHERE tenant_id = 'wordy' ORDER BY type DESC";
+        assert_eq!(deployment.sql(waiting), "auth.user.created\nauth.tenant.updated");
+
+        max_message_size(&auth, "AUTH_EVENTS", -1).await;
+        let events = holds(&auth, "AUTH_EVENTS", 4).await;
+        assert_eq!(events[2].event["data"]["publish"], list);
+        assert_eq!(events[3].event["data"]["name"], "y");
         published(&deployment).await;
     }
 }
