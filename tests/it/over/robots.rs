@@ -157,7 +157,7 @@ pub(super) async fn listen(backend: &Backend) -> Subscriber {
     ear
 }
 
-/// The three robots of a tenant that is suspended, expired and moved, and of one that goes on.
+/// The three robots of a tenant that is suspended, expired, moved and removed, and of one that goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_account_does_by_itself_ends_with_its_tenant() {
     let deployment = Deployment::start(Mode::Operator);
@@ -193,12 +193,18 @@ async fn what_an_account_does_by_itself_ends_with_its_tenant() {
     let after = robots.data(&deployment).await;
     assert_eq!(after[0]["messages"], before[0]["messages"], "{before:?} {after:?}");
     assert!(after[1]["messages"].as_u64() > before[1]["messages"].as_u64(), "{after:?}");
+
+    deployment.cli(&["tenant", "remove", "robots", "--yes"]).success();
+    quiet(&mut listen(&backend).await, &robots).await;
+    silent(&backend, &robots, &witness, &mut listen(&backend).await).await;
 }
 
 /// Waits until a tenant is heard no more.
 async fn quiet(ear: &mut Subscriber, robots: &Robots) {
-    let mut last = Instant::now();
+    let begun = Instant::now();
+    let mut last = begun;
     while last.elapsed() < 4 * AGAIN {
+        assert!(begun.elapsed() < PATIENCE, "{} is heard without an end", robots.id);
         if let Ok(Some(message)) = tokio::time::timeout(AGAIN, ear.next()).await
             && robots.said(&message)
         {
