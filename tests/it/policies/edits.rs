@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{deployment, user, with_files};
 use crate::harness::choice::either_mode;
-use crate::harness::client::{self, Login};
+use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::{eventually, http};
 
@@ -26,7 +26,7 @@ pub(crate) fn subject(mode: Mode, number: usize) -> String {
 }
 
 /// The value of a metric.
-fn metric(deployment: &Deployment, name: &str) -> u64 {
+pub(crate) fn metric(deployment: &Deployment, name: &str) -> u64 {
     let body = http::get(deployment.http(), "/metrics").expect("an answer").body;
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {body}")).parse().unwrap()
@@ -48,6 +48,11 @@ pub(crate) fn taken(deployment: &Deployment, edit: impl FnOnce()) {
 /// The user's next login may use this version's subject, and no other's.
 async fn has(deployment: &Deployment, login: &Login, number: usize) {
     let connected = client::connect(&deployment.url(), login, "_INBOX_shop").await.unwrap();
+    may_use(&connected, deployment, number).await;
+}
+
+/// This connection may use this version's subject, and not the next one's.
+async fn may_use(connected: &Connected, deployment: &Deployment, number: usize) {
     connected.round_trip(&subject(deployment.mode, number)).await;
     assert_eq!(connected.errors(), [""; 0]);
     let other = subject(deployment.mode, number + 1);
@@ -71,8 +76,11 @@ async fn edited(mode: Mode) {
     };
     has(&deployment, &alice, 1).await;
 
+    let held = client::connect(&deployment.url(), &alice, "_INBOX_shop").await.unwrap();
     taken(&deployment, || write("live.toml", &version(2)));
     has(&deployment, &alice, 2).await;
+    // Who was connected before has what it had, and not what the next login has.
+    may_use(&held, &deployment, 1).await;
 
     // Mistakes in two files: both are said, once, and the old set stays.
     write("live.toml", &version(3).replace("subscribe", "subscrib"));
