@@ -98,7 +98,12 @@ impl Bench {
     }
 
     fn sealed() -> Self {
-        let xkey = XKey::generate().unwrap().0;
+        Self::sealed_by(&XKey::generate().unwrap().1)
+    }
+
+    /// One that holds this curve key.
+    fn sealed_by(seed: &str) -> Self {
+        let xkey = XKey::from_seed(seed).unwrap();
         Self::new(Some(xkey), Arc::new(Alice), Arc::new(PolicySet::shipped().unwrap()))
     }
 
@@ -193,6 +198,16 @@ impl Bench {
         self.authorizer
             .authorize(CalloutMessage { payload, server_xkey, deadline, max_reply: usize::MAX })
             .await
+    }
+
+    /// What the server reads in an answer.
+    fn opened(&self, outcome: &Outcome) -> Value {
+        let Outcome::Reply(reply) = outcome else { panic!("{outcome:?}") };
+        let answer = match &self.service_xkey {
+            None => reply.payload.clone(),
+            Some(sender) => self.server_xkey.open(&reply.payload, sender).unwrap(),
+        };
+        payload(std::str::from_utf8(&answer).unwrap())
     }
 
     /// A request with nothing wrong is granted: what else is refused was refused for its attack.

@@ -493,12 +493,25 @@ async fn a_token_with_any_byte_changed_gets_no_answer() {
     assert!(is_grant(&bench.decide(&whole).await), "none of them has spent the connection's key");
 }
 
+/// Once by each instance: another one, or the same after a restart, has not seen it, and its answer is
+/// good for the same server and the same connection.
 #[tokio::test]
 async fn the_same_request_is_answered_once() {
-    for bench in [Bench::plain(), Bench::sealed()] {
+    let (_, seed) = XKey::generate().unwrap();
+    let sealed = [Bench::sealed_by(&seed), Bench::sealed_by(&seed)];
+    for [bench, another] in [[Bench::plain(), Bench::plain()], sealed] {
         let token = sign(&bench.request(), &bench.server);
         let first = bench.send(&token);
-        assert!(is_grant(&bench.decide(&first).await));
+        let mut named = Vec::new();
+        for instance in [&bench, &another] {
+            let outcome = instance.decide(&first).await;
+            assert!(is_grant(&outcome), "{outcome:?}");
+            let answer = bench.opened(&outcome);
+            named.push([answer["sub"].clone(), answer["aud"].clone()]);
+        }
+        let request = super::payload(&token);
+        let expected = [request["nats"]["user_nkey"].clone(), request["iss"].clone()];
+        assert_eq!(named, [expected.clone(), expected]);
         let copy = "one about the connection key";
         let mut attacks = vec![
             ("the same bytes".to_owned(), copy, first.clone()),
