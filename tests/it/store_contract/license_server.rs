@@ -291,6 +291,7 @@ async fn what_it_can_do_within_its_tenants() {
     it_gives_and_takes_tokens_of_its_users(&server).await;
     a_tenant_is_handed_over(&server).await;
     its_accidents_end_by_themselves(&server).await;
+    it_may_do_without_bounds_of_its_own(&server).await;
     an_upgrade_leaves_it_what_may_be_its_own(&server).await;
 }
 
@@ -470,4 +471,19 @@ async fn its_accidents_end_by_themselves(server: &PostgresServer) {
     assert_eq!(psql(&license_server, settings).unwrap(), "10s|30s|2s\n");
     let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'license_server'";
     assert_eq!(database.psql(limit), "10\n");
+}
+
+/// What is not promised: it may set the time-outs anew, and give its tenants more of JetStream than there
+/// is.
+async fn it_may_do_without_bounds_of_its_own(server: &PostgresServer) {
+    let database = server.database();
+    let (_store, license_server) = set_up(&database).await;
+    let anew = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0;
+        SET lock_timeout = 0; SELECT current_setting('idle_in_transaction_session_timeout'),
+        current_setting('statement_timeout'), current_setting('lock_timeout')";
+    assert_eq!(psql(&license_server, anew).unwrap(), "0|0|0\n");
+    let filling = "INSERT INTO tenants (id, name, js_memory, js_storage)
+        SELECT 'filling-' || n, 'x', 1::BIGINT << 40, 1::BIGINT << 50 FROM generate_series(1, 3) AS n;
+        SELECT sum(js_memory)::BIGINT >> 40, sum(js_storage)::BIGINT >> 50 FROM tenants";
+    assert_eq!(psql(&license_server, filling).unwrap(), "3|3\n");
 }
