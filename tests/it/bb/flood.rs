@@ -1,12 +1,17 @@
-//! A tenant that floods loses its own oldest events; the others' stay.
+//! A tenant that floods loses its own oldest events; the others' stay. A connection that the server
+//! closes is counted, and made again.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation};
+use crate::events;
+use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
-use crate::harness::eventually_async;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::Service;
+use crate::harness::{eventually, eventually_async};
+use crate::intake::field::is_stored;
+use crate::policies::edits::metric;
 
 /// Waits until the last event of a subject is `text`: they come by way of the intake.
 async fn arrived(backend: &Backend, subject: &str, text: &str) {
@@ -89,4 +94,50 @@ async fn a_flood_pushes_out_no_one_elses_events_in_operator_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_pushes_out_no_one_elses_events_in_config_mode() {
     flood(Mode::Config).await;
+}
+
+/// Closes the intake's connection that takes events of this mode's tenants, as a server does with one that
+/// does not read fast enough.
+async fn close_intake(deployment: &Deployment) {
+    let system = events::login(deployment, deployment.mode, "sys").await;
+    let server = format!("$SYS.REQ.SERVER.{}", system.client.server_info().server_id);
+    let found = system.jetstream(&format!("{server}.CONNZ"), &json!({})).await;
+    let takes_events = |it: &&Value| {
+        let name = it["name"].as_str().unwrap_or_default();
+        let is_of_shared = name.starts_with("nats-callout intake of shared tenants ");
+        name.starts_with("nats-callout intake ")
+            && is_of_shared == (deployment.mode == Mode::Config)
+    };
+    let connections = found["data"]["connections"].as_array().expect("a list");
+    let intake = connections.iter().find(takes_events).unwrap_or_else(|| panic!("{found}"));
+    system.jetstream(&format!("{server}.KICK"), &json!({ "cid": intake["cid"] })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_closed_is_counted_and_the_next_event_is_stored() {
+    for mode in either_mode() {
+        let deployment = Deployment::start(mode);
+        let backend = Backend::connect(&deployment).await;
+        let isolation = match mode {
+            Mode::Operator => Isolation::Own,
+            Mode::Config => Isolation::Shared,
+        };
+        let app = App::add(&deployment, "one", isolation, &[]).await;
+        is_stored(&app.asked("before").await);
+        let lost = || metric(&deployment, "nats_callout_intake_connections_lost_total");
+        let before = lost();
+        close_intake(&deployment).await;
+        eventually("the count of it", || (lost() > before).then_some(()));
+        eventually_async("an event that is stored", || async {
+            let client = &app.connected.client;
+            let answer = client.request(app.subject("Events"), "after".into()).await.ok()?;
+            let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
+            answer["error"].is_null().then_some(())
+        })
+        .await;
+        for text in ["before", "after"] {
+            assert_eq!(backend.next_event().await.1, text);
+        }
+        assert_eq!(lost(), before + 1, "one was closed");
+    }
 }
