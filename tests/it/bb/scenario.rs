@@ -1,11 +1,16 @@
 //! Scenario A: a tenant's `Events` arrive as `user.<id>.Events`, BB's `user.<id>.Notifications`
 //! arrive at that tenant alone, plain texts and CloudEvents alike; BB asks and is answered.
 
+use std::collections::BTreeSet;
+
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 
 use super::{App, Backend, Isolation, answer, next, silent};
+use crate::harness::PATIENCE;
 use crate::harness::client::Connected;
 use crate::harness::deployment::{Deployment, Mode};
+use crate::intake::field::is_stored;
 
 fn cloud_event(tenant: &str) -> String {
     json!({
@@ -76,7 +81,7 @@ async fn both_isolations_side_by_side_in_operator_mode() {
     // Everybody gets the stream's word for it.
     for app in &apps {
         let ack = app.asked("asked").await;
-        assert_eq!(ack["stream"], "ReceivedEvents", "{ack}");
+        is_stored(&ack);
         assert_eq!(backend.next_event().await.1, "asked");
     }
     // Both names of the event lead to BB from an own account.
@@ -136,4 +141,67 @@ async fn a_shared_tenants_acknowledgement_goes_to_its_own_inbox_alone() {
     assert_eq!(backend.next_event().await.1, "asked");
     app.connected.round_trip(&app.subject("echo")).await;
     silent(&mut elsewhere);
+}
+
+/// Of the reply subject of BB's request to another a shared tenant knows all but the last six characters, by
+/// the requests that it gets itself. A guess that is wrong reaches nobody; one that is right is an answer,
+/// which is why BB puts a random number into each request.
+#[tokio::test(flavor = "multi_thread")]
+async fn six_characters_of_a_pending_reply_are_unknown_to_a_shared_tenant() {
+    let deployment = Deployment::start(Mode::Config);
+    let backend = Backend::connect(&deployment).await;
+    let client = &backend.connected.client;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("subscribes");
+    let (mut apps, mut replies) = (Vec::new(), Vec::new());
+    for id in ["one", "two"] {
+        let app = App::add(&deployment, id, Isolation::Shared, &[]).await;
+        let mut questions = app.notifications().await;
+        let mut seen = Vec::new();
+        for _ in 0..10 {
+            let subject = format!("user.{id}.Notifications");
+            let asking = client.publish_with_reply(subject, inbox.clone(), "question".into());
+            asking.await.expect("publishes");
+            let question = tokio::time::timeout(PATIENCE, questions.next()).await;
+            let question = question.expect("a question").expect("the connection is open");
+            seen.push(question.reply.expect("where it is answered").to_string());
+        }
+        apps.push(app);
+        replies.push(seen);
+    }
+    let known = replies[1][0].split_at(replies[1][0].len() - 6).0;
+    assert!(known.starts_with("_R_."), "{replies:?}");
+    let unknown: BTreeSet<&str> = replies
+        .iter()
+        .flatten()
+        .map(|reply| reply.strip_prefix(known).unwrap_or_else(|| panic!("{reply}, not {known}")))
+        .collect();
+    assert!(unknown.len() == 20 && unknown.iter().all(|it| it.len() == 6), "{unknown:?}");
+
+    let mut ears = vec![client.subscribe(">").await.expect("subscribes")];
+    for app in &apps {
+        let of_app = &app.connected.client;
+        for own in [app.subject(">"), format!("_INBOX_{}.>", app.id)] {
+            ears.push(of_app.subscribe(own).await.expect("subscribes"));
+        }
+        app.settled().await;
+    }
+    backend.settled().await;
+    let guesser = &apps[1].connected;
+    let guess = ["guess0", "guess1"].into_iter().find(|it| !unknown.contains(it)).expect("another");
+    for (reply, text) in [(format!("{known}{guess}"), "wrong"), (replies[0][0].clone(), "right")] {
+        guesser.client.publish(reply, text.into()).await.expect("is sent");
+    }
+    // By then the wrong one has been and gone.
+    assert_eq!(next(&mut answers).await.1, "right");
+    apps[0].settled().await;
+    apps[1].settled().await;
+    backend.settled().await;
+    silent(&mut answers);
+    no_errors(guesser);
+    for ear in &mut ears {
+        while let Some(Some(message)) = ear.next().now_or_never() {
+            assert_ne!(message.payload, "wrong", "{message:?}");
+        }
+    }
 }
