@@ -1,12 +1,14 @@
 //! The streams and the consumer: made before the service is ready, kept as configured, never
 //! emptied.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::service::Service;
-use crate::harness::{eventually, ports, servers};
+use crate::harness::{depth, eventually, eventually_async, loudly, ports, servers};
 
 /// The settings that the service owns, as JetStream reports them.
 fn settings(info: &Value) -> Value {
@@ -155,4 +157,79 @@ fn without_room_the_service_says_so_and_is_not_ready() {
     server.stop();
     server.restart();
     service.wait_until_ready().unwrap_or_else(|log| panic!("{log}"));
+}
+
+/// Three events, and then a stream of BB's own that republishes a message to the request that deletes
+/// BB's stream of events.
+async fn deleted_by_republishing(version: &'static str) -> (Deployment, Backend, App) {
+    let deployment = Deployment::start_with(Mode::Operator, version);
+    let backend = Backend::connect(&deployment).await;
+    let app = App::add(&deployment, "one", Isolation::Own, &[]).await;
+    for at in 1..=3 {
+        assert_eq!(app.asked("old").await["seq"], at);
+    }
+    let bb = &backend.connected;
+    let republish = json!({ "src": "gone", "dest": "$JS.API.STREAM.DELETE.ReceivedEvents" });
+    let config = json!({ "name": "GONE", "subjects": ["gone"], "republish": republish });
+    bb.jetstream("$JS.API.STREAM.CREATE.GONE", &config).await;
+    // Without a body, as such a request has to be.
+    bb.client.request("gone", "".into()).await.expect("is stored");
+    (deployment, backend, app)
+}
+
+/// On a server that republishes whatever it is told to: the service makes the stream again, and its
+/// consumer. By itself it looks once a minute, and at once when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_bb_deletes_by_republishing_is_made_again_and_empty() {
+    let (mut deployment, backend, app) = deleted_by_republishing("2.12.8").await;
+    eventually_async("its end", || async {
+        let info =
+            backend.connected.client.request("$JS.API.STREAM.INFO.ReceivedEvents", "".into());
+        let info: Value = serde_json::from_slice(&info.await.ok()?.payload).ok()?;
+        (info["state"]["messages"] != 3).then_some(())
+    })
+    .await;
+    if depth(true, false) {
+        deployment.service.restart();
+    }
+    let begun = Instant::now();
+    loop {
+        let request = app.connected.client.request("Events", "new".into());
+        let answer = request.await.map(|answer| answer.payload).unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if answer["seq"].as_u64() > Some(0) {
+            break;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(90),
+            "{answer}\n{}",
+            deployment.service.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The consumer comes after the stream.
+    eventually_async("the consumer", || async {
+        let asked = "$JS.API.CONSUMER.INFO.ReceivedEvents.ProcessEvents";
+        let info = backend.connected.client.request(asked, "".into()).await.ok()?;
+        let info: Value = serde_json::from_slice(&info.payload).ok()?;
+        info.get("config").is_some().then_some(())
+    })
+    .await;
+    assert_eq!(backend.next_event().await, ("user.one.Events".to_owned(), "new".to_owned()));
+}
+
+/// From 2.15.3 on servers send nothing of the kind to JetStream.
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_servers_do_not_let_bb_delete_it_by_republishing() {
+    let version = servers::version();
+    let numbers = version.split('.').map(|it| it.parse::<u32>().expect("a number"));
+    if numbers.lt([2, 15, 3]) {
+        loudly(&format!("SKIPPED: what nats-server {version} does not prevent"));
+        return;
+    }
+    let (deployment, _backend, app) = deleted_by_republishing(version).await;
+    eventually("the server's word", || {
+        deployment.server.log().contains("suppressing republish").then_some(())
+    });
+    assert_eq!(app.asked("new").await["seq"], 4);
 }
