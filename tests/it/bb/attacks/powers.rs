@@ -15,49 +15,36 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
     let mut field = Field::start(Mode::Operator).await;
     let login = field.deployment.tenant_add("a-admin", &["--memory", "8MB", "--storage", "64MB"]);
     let admin = client::connect(&field.deployment.url(), &login, "_INBOX").await.expect("connects");
-    let victim = field.victims[0].id.clone();
-
-    let streams = [
-        json!({ "subjects": ["r.>"], "republish": { "src": "r.>", "dest": format!("user.{victim}.Events") } }),
-        json!({ "subjects": ["s.>"], "republish": { "src": ">", "dest": format!("user.{victim}.Notifications") } }),
-        json!({ "subjects": ["t.>"], "subject_transform": { "src": "t.>", "dest": format!("user.{victim}.>") } }),
-        json!({ "subjects": [format!("user.{victim}.>")] }),
-        json!({ "subjects": ["own.>"] }),
-        json!({ "subjects": ["bb.>"] }),
-        json!({ "subjects": ["_R_.>"] }),
-        json!({ "mirror": { "name": "ReceivedEvents" } }),
-        json!({ "mirror": { "name": "ReceivedEvents",
-            "external": { "api": "JS.bb.API", "deliver": "mirror.x" } } }),
-        json!({ "sources": [{ "name": "ReceivedEvents",
-            "external": { "api": "$JS.API", "deliver": "user.x" } }] }),
-        json!({ "sources": [{ "name": "AUTH_EVENTS",
-            "external": { "api": "JS.auth.API", "deliver": "mirror.auth" } }] }),
-    ];
+    let streams = streams(&field.victims);
+    let mut names = Vec::new();
     for (at, config) in streams.iter().enumerate() {
-        let name = format!("S{at}");
+        // Those that copy are told apart by their names.
+        let kind = if config.get("subjects").is_some() { "S" } else { "COPY" };
+        let name = format!("{kind}{at}");
         let mut config = config.clone();
         config["name"] = json!(name);
         config["max_bytes"] = json!(1 << 20);
-        // Some of them the server refuses, which is as well.
-        ask(&admin, &format!("$JS.API.STREAM.CREATE.{name}"), &config).await;
-        for deliver in [
-            format!("user.{victim}.Events"),
-            format!("user.{victim}.Notifications"),
-            format!("own.{victim}.Events"),
-            // Where its own events go, which a consumer sends under the stored subject.
-            "Events".to_owned(),
-            "user.a-admin.Events".to_owned(),
-        ] {
+        // Of copies the server refuses some, which is as well.
+        let made = ask(&admin, &format!("$JS.API.STREAM.CREATE.{name}"), &config).await;
+        assert!(kind == "COPY" || made["config"]["name"] == name, "{config}: {made}");
+        // Where its own events go too, which a consumer sends under the stored subject.
+        let own = ["Events", "user.a-admin.Events"].map(str::to_owned);
+        for deliver in field.victims.iter().flat_map(subjects).chain(own) {
             let durable = format!("C{}", deliver.replace('.', "_"));
             let body = json!({ "stream_name": name, "config": {
                 "durable_name": durable, "deliver_subject": deliver, "ack_policy": "none" } });
             let subject = format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.{durable}");
             ask(&admin, &subject, &body).await;
         }
+        names.push(name);
     }
-    let stored = [format!("user.{victim}.Events"), format!("user.{victim}.x")];
-    let subjects = ["r.x", "s.x", "t.Events", "t.Notifications", "own.x", "bb.x", "Notifications"];
-    for subject in subjects.map(str::to_owned).into_iter().chain(stored) {
+    let mut stored = ["own.x", "bb.x", "Notifications"].map(str::to_owned).to_vec();
+    for (at, victim) in field.victims.iter().enumerate() {
+        stored.extend(["r", "s"].map(|kind| format!("{kind}{at}.x")));
+        stored.extend(["Events", "Notifications"].map(|name| format!("t{at}.{name}")));
+        stored.extend(["Events", "x"].map(|name| format!("user.{}.{name}", victim.id)));
+    }
+    for subject in stored {
         admin.client.publish(subject, "forged".into()).await.expect("is sent");
     }
     for target in field.targets() {
@@ -66,24 +53,8 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
         admin.client.publish_with_reply(events, target, "own".into()).await.expect("is sent");
     }
     admin.round_trip("done").await;
-    // A mirror of what is its own, made after all of those, has been given it: so would they have.
-    let kept = json!({ "name": "KEPT", "subjects": ["kept"], "max_bytes": 1 << 20 });
-    admin.jetstream("$JS.API.STREAM.CREATE.KEPT", &kept).await;
-    admin.jetstream("kept", &json!("own")).await;
-    let own = json!({ "name": "OWN", "mirror": { "name": "KEPT" }, "max_bytes": 1 << 20 });
-    admin.jetstream("$JS.API.STREAM.CREATE.OWN", &own).await;
-    let messages = async |name: &str| {
-        let info = ask(&admin, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await;
-        (info["state"]["messages"].as_u64().unwrap_or_default(), info)
-    };
-    eventually_async("the own mirror's message", || async {
-        (messages("OWN").await.0 > 0).then_some(())
-    })
-    .await;
-    for at in 7..=10 {
-        let (messages, info) = messages(&format!("S{at}")).await;
-        assert_eq!(messages, 0, "S{at}: {info}");
-    }
+    names.retain(|name| name.starts_with("COPY"));
+    hold_nothing(&admin, &names).await;
     // Its own events are its to forge; they come under its name.
     let attackers = field.attackers.len();
     field.attackers.push(App {
@@ -95,8 +66,70 @@ async fn nothing_made_in_an_own_account_leads_out_of_it() {
     field.unharmed().await;
 }
 
+/// What might lead to these, and copy what is theirs, AUTH's or BB's.
+fn streams(victims: &[App]) -> Vec<Value> {
+    let mut streams = vec![
+        json!({ "subjects": ["own.>"] }),
+        json!({ "subjects": ["bb.>"] }),
+        json!({ "subjects": ["_R_.>"] }),
+        json!({ "mirror": { "name": "ReceivedEvents" } }),
+        json!({ "mirror": { "name": "ReceivedEvents",
+            "external": { "api": "JS.bb.API", "deliver": "mirror.x" } } }),
+        json!({ "sources": [{ "name": "ReceivedEvents",
+            "external": { "api": "$JS.API", "deliver": "user.x" } }] }),
+        json!({ "sources": [{ "name": "AUTH_EVENTS",
+            "external": { "api": "JS.auth.API", "deliver": "mirror.auth" } }] }),
+    ];
+    for (at, App { id, .. }) in victims.iter().enumerate() {
+        let [r, s, t] = [format!("r{at}.x"), format!("s{at}.*"), format!("t{at}.>")];
+        streams.extend([
+            json!({ "subjects": [r], "republish": { "src": r, "dest": format!("user.{id}.Events") } }),
+            json!({ "subjects": [s],
+                "republish": { "src": s, "dest": format!("user.{id}.Notifications") } }),
+            json!({ "subjects": [t],
+                "subject_transform": { "src": t, "dest": format!("user.{id}.>") } }),
+            json!({ "subjects": [format!("user.{id}.>")] }),
+        ]);
+    }
+    streams
+}
+
+/// The subjects of a victim that something might be sent to.
+pub(super) fn subjects(victim: &App) -> [String; 4] {
+    let id = &victim.id;
+    [
+        format!("user.{id}.Events"),
+        format!("user.{id}.Notifications"),
+        format!("own.{id}.Events"),
+        format!("bb.{id}.Events"),
+    ]
+}
+
+/// None of these streams has got anything, when one that copies what is its own has: that is made after
+/// all of those.
+pub(super) async fn hold_nothing(admin: &Connected, names: &[String]) {
+    let mine = json!({ "name": "MINE", "subjects": ["mine"], "max_bytes": 1 << 20 });
+    admin.jetstream("$JS.API.STREAM.CREATE.MINE", &mine).await;
+    admin.jetstream("mine", &json!("own")).await;
+    let own = json!({ "name": "OWN", "mirror": { "name": "MINE" }, "max_bytes": 1 << 20 });
+    admin.jetstream("$JS.API.STREAM.CREATE.OWN", &own).await;
+    let messages = async |name: &str| {
+        let info = ask(admin, &format!("$JS.API.STREAM.INFO.{name}"), &json!({})).await;
+        (info["state"]["messages"].as_u64().unwrap_or_default(), info)
+    };
+    eventually_async("the own mirror's message", || async {
+        (messages("OWN").await.0 > 0).then_some(())
+    })
+    .await;
+    assert!(!names.is_empty());
+    for name in names {
+        let (messages, info) = messages(name).await;
+        assert_eq!(messages, 0, "{name}: {info}");
+    }
+}
+
 /// A request to JetStream whose answer may be an error, or none.
-async fn ask(connected: &Connected, subject: &str, body: &Value) -> Value {
+pub(super) async fn ask(connected: &Connected, subject: &str, body: &Value) -> Value {
     let request = async_nats::Request::new()
         .payload(body.to_string().into())
         .timeout(Some(Duration::from_secs(2)));
