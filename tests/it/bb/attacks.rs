@@ -2,6 +2,7 @@
 //! event: reply subjects, headers, queues, and in an account of its own everything that JetStream
 //! can be told to do there.
 
+mod features;
 mod powers;
 
 use std::collections::BTreeMap;
@@ -27,9 +28,12 @@ struct Field {
 
 impl Field {
     async fn start(mode: Mode) -> Self {
-        let deployment = Deployment::start(mode);
+        Self::on(Deployment::start(mode)).await
+    }
+
+    async fn on(deployment: Deployment) -> Self {
         let backend = Backend::connect(&deployment).await;
-        let kinds: &[(&str, Isolation)] = match mode {
+        let kinds: &[(&str, Isolation)] = match deployment.mode {
             Mode::Operator => &[("own", Isolation::Own), ("shared", Isolation::Shared)],
             Mode::Config => &[("shared", Isolation::Shared)],
         };
