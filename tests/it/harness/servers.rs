@@ -69,6 +69,11 @@ pub(crate) fn nobody_listens() -> RequestErrorKind {
     if says_nobody_listens() { RequestErrorKind::NoResponders } else { RequestErrorKind::TimedOut }
 }
 
+/// Whether a server takes the password of MQTT for a JWT where it has a sentinel, as in operator mode.
+pub(crate) fn takes_mqtt_passwords_for_jwts(version: &str) -> bool {
+    is(version, "2.11") || version == "2.12.6"
+}
+
 /// The program of a version. Safe between threads and between processes: each fetches into a
 /// folder of its own, and the first rename wins.
 pub(crate) fn binary(version: &'static str) -> PathBuf {
