@@ -128,14 +128,71 @@ fn frame(reader: &mut impl io::Read) -> io::Result<String> {
 
 /// Logs in over MQTT 3.1.1; whether that is admitted.
 pub(crate) fn mqtt(port: u16, client_id: &str, user: &str, password: &str) -> bool {
-    let field = |text: &str| {
-        let length = u16::try_from(text.len()).expect("a short text").to_be_bytes();
-        [&length, text.as_bytes()].concat()
-    };
-    // Level 4; user, password and a clean session; no need to keep it alive.
-    let head = [field("MQTT"), vec![4, 0xc2, 0, 0]].concat();
-    let body = [head, field(client_id), field(user), field(password)].concat();
-    let mut packet = vec![0x10];
+    Mqtt::connect(port, client_id, (user, password), None).is_some()
+}
+
+/// A connection over MQTT 3.1.1.
+pub(crate) struct Mqtt {
+    stream: TcpStream,
+}
+
+impl Mqtt {
+    /// Logs in, with a will of this topic and text that is to be retained; `None` if that is refused.
+    pub(crate) fn connect(
+        port: u16,
+        client_id: &str,
+        (user, password): (&str, &str),
+        will: Option<(&str, &str)>,
+    ) -> Option<Self> {
+        // User, password and a clean session; a will of QoS 1.
+        let flags = 0xc2 | will.map_or(0, |_| 0x2c);
+        // Level 4; no need to keep it alive.
+        let mut body = [field("MQTT"), vec![4, flags, 0, 0], field(client_id)].concat();
+        if let Some((topic, text)) = will {
+            body.extend([field(topic), field(text)].concat());
+        }
+        body.extend([field(user), field(password)].concat());
+        let mut stream = open(port).expect("a server");
+        stream.write_all(&packet(0x10, &body)).expect("is sent");
+        let mut answer = [0; 4];
+        // Where it closes without a word it is refused too.
+        let admitted =
+            stream.read_exact(&mut answer).is_ok_and(|()| answer[0] == 0x20 && answer[3] == 0);
+        admitted.then_some(Self { stream })
+    }
+
+    /// Publishes a text that is to be retained, with QoS 0 and 1; whether the server has taken it,
+    /// and not closed the connection.
+    pub(crate) fn publish(&mut self, topic: &str, text: &str) -> bool {
+        let at_most_once = [field(topic), text.into()].concat();
+        let at_least_once = [field(topic), vec![0, 1], text.into()].concat();
+        let ping = [0xc0, 0];
+        let all = [&packet(0x31, &at_most_once), &packet(0x33, &at_least_once), &ping[..]].concat();
+        self.stream.write_all(&all).is_ok() && self.pong().is_ok()
+    }
+
+    /// Reads up to the answer to a ping.
+    fn pong(&mut self) -> io::Result<()> {
+        loop {
+            let mut head = [0; 2];
+            self.stream.read_exact(&mut head)?;
+            if head[0] == 0xd0 {
+                return Ok(());
+            }
+            self.stream.read_exact(&mut vec![0; usize::from(head[1])])?;
+        }
+    }
+}
+
+/// A text as MQTT has it.
+fn field(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a short text").to_be_bytes();
+    [&length, text.as_bytes()].concat()
+}
+
+/// A packet of MQTT's.
+fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![kind];
     let mut left = body.len();
     while left > 0 {
         let more = if left > 127 { 0x80 } else { 0 };
@@ -143,9 +200,5 @@ pub(crate) fn mqtt(port: u16, client_id: &str, user: &str, password: &str) -> bo
         left /= 128;
     }
     packet.extend(body);
-    let mut stream = open(port).expect("a server");
-    stream.write_all(&packet).expect("is sent");
-    let mut answer = [0; 4];
-    // Where it closes without a word it is refused too.
-    stream.read_exact(&mut answer).is_ok_and(|()| answer[0] == 0x20 && answer[3] == 0)
+    packet
 }
