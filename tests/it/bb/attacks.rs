@@ -1,8 +1,9 @@
 //! What a tenant can choose reaches no other tenant's subjects, and no stream but as its own
 //! event: reply subjects, headers, queues, and in an account of its own everything that JetStream
-//! and MQTT can be told to do there.
+//! and MQTT can be told to do there. BB reaches a tenant by notifications alone.
 
 mod features;
+mod from_bb;
 mod mqtt;
 mod powers;
 
