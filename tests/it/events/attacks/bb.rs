@@ -1,7 +1,7 @@
 //! BB, which has an account of its own with JetStream: its login does what it likes there, and its
 //! streams and consumers send what the login may not.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Request};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::events::{Stored, holds, login, published, stored};
 use crate::harness::choice::lacks;
 use crate::harness::client::{self, Connected};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::{PATIENCE, depth, servers};
+use crate::harness::{PATIENCE, accounts, depth, servers};
 
 /// Where something might lead from BB into AUTH.
 fn destinations() -> Vec<String> {
@@ -132,6 +132,29 @@ async fn forge_by_copies(bb: &Connected) {
     }
 }
 
+/// In AUTH's name, by a header of the server's own that is there twice.
+async fn forge_by_request_infos(bb: &Connected, auth: &str) {
+    let info = json!({ "acc": auth, "svc": auth, "user": MARK }).to_string();
+    let forged = json!({ "name": "FORGED3", "subjects": [MARK] }).to_string();
+    for (request, body) in [
+        ("STREAM.CREATE.FORGED3", forged.as_str()),
+        ("CONSUMER.DELETE.AUTH_EVENTS.events", ""),
+        ("STREAM.PURGE.AUTH_EVENTS", ""),
+        ("STREAM.DELETE.AUTH_DECISIONS", ""),
+    ] {
+        for count in 1..=3 {
+            let mut headers = HeaderMap::new();
+            for _ in 0..count {
+                headers.append("Nats-Request-Info", info.as_str());
+            }
+            let subject = format!("$JS.API.{request}");
+            let question = Request::new().headers(headers).payload(body.to_owned().into());
+            // What it is answered does not matter, but that it has been done.
+            let _ = bb.client.send_request(subject, question).await.expect("JetStream answers");
+        }
+    }
+}
+
 /// What is stored in AUTH, in words.
 fn lines(of: &[Stored]) -> Vec<(String, String)> {
     of.iter().map(|it| (it.subject.clone(), it.line())).collect()
@@ -151,6 +174,15 @@ async fn bb_reaches_nothing(mode: Mode, version: &'static str) {
     holds(auth, "AUTH_DECISIONS", 1).await;
 
     forge_by_itself(&bb).await;
+    // There that leads anywhere, and `serve` says so.
+    if !servers::is(version, "2.10") {
+        let conf = std::fs::read_to_string(deployment.server_conf()).expect("a configuration");
+        let id = match mode {
+            Mode::Operator => accounts::named(&conf, "AUTH").0,
+            Mode::Config => "AUTH",
+        };
+        forge_by_request_infos(&bb, id).await;
+    }
     forge_by_copies(&bb).await;
     for (at, (name, body)) in messages().iter().enumerate() {
         forge_by_consumers(&bb, at, name, body).await;
