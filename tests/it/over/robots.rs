@@ -7,12 +7,12 @@ use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::read;
+use super::{account_of, read};
 use crate::bb::Backend;
 use crate::bb::answers::account_jwt;
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::{PATIENCE, eventually, eventually_async, loudly, servers};
+use crate::harness::{PATIENCE, eventually, eventually_async, http, loudly, servers};
 
 /// What each robot says.
 const SCHEDULED: &str = "scheduled";
@@ -194,9 +194,21 @@ async fn what_an_account_does_by_itself_ends_with_its_tenant() {
     assert_eq!(after[0]["messages"], before[0]["messages"], "{before:?} {after:?}");
     assert!(after[1]["messages"].as_u64() > before[1]["messages"].as_u64(), "{after:?}");
 
+    // The intake hears nobody who was removed; of the account itself the server tells.
+    let account = account_of(&deployment, "robots");
+    assert!(has_streams(&deployment, &account));
     deployment.cli(&["tenant", "remove", "robots", "--yes"]).success();
+    eventually("the end of its streams", || (!has_streams(&deployment, &account)).then_some(()));
     quiet(&mut listen(&backend).await, &robots).await;
     silent(&backend, &robots, &witness, &mut listen(&backend).await).await;
+}
+
+/// Whether the server runs JetStream for an account.
+fn has_streams(deployment: &Deployment, account: &str) -> bool {
+    let monitor = format!("127.0.0.1:{}", deployment.monitor);
+    let found = http::get(&monitor, "/jsz?accounts=true").expect("an answer").body;
+    assert!(found.contains("account_details"), "{found}");
+    found.contains(account)
 }
 
 /// Waits until a tenant is heard no more.
