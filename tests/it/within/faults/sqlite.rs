@@ -4,7 +4,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::Command;
 
-use super::{Deployment, Holder, Mode, observe, observe_blind};
+use super::{Deployment, Holder, Mode, observe};
 use crate::harness::deployment::Table;
 use crate::harness::loudly;
 use crate::harness::turn::measured;
@@ -70,7 +70,7 @@ fn flipped_bytes(deployment: &Deployment) {
         before
     };
     let restore = |before: Vec<u8>| overwrite(&database, &before[4096..]);
-    observe_blind("SQLite: flipped bytes", deployment, flip, restore);
+    observe("SQLite: flipped bytes", deployment, flip, restore);
 }
 
 fn overwrite(database: &Path, bytes: &[u8]) {
