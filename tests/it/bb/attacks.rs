@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation, next, silent};
 use crate::harness::PATIENCE;
+use crate::harness::client::Connected;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::servers;
 use crate::intake::field::is_stored;
@@ -91,6 +92,14 @@ impl Field {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
         let info = self.backend.connected.jetstream(&subject, &request).await;
         serde_json::from_value(info["state"]["subjects"].clone()).unwrap_or_default()
+    }
+
+    /// [`Self::unharmed`], with one more attacker, the admin of an own account: its own events are its to
+    /// forge, and come under its name.
+    async fn unharmed_by(&mut self, id: &str, admin: Connected) {
+        let (id, isolation) = (id.to_owned(), Isolation::Own);
+        self.attackers.push(App { id, isolation, connected: admin });
+        self.unharmed().await;
     }
 
     /// Every victim has heard nothing, and has in BB just the event it published.

@@ -329,12 +329,7 @@ async fn no_feature_leads_out_of_an_own_account(mode: Mode) {
     if let Some(keeper) = keeper {
         keeper.unharmed().await;
     }
-    field.attackers.push(App {
-        id: "alice".to_owned(),
-        isolation: Isolation::Own,
-        connected: alice,
-    });
-    field.unharmed().await;
+    field.unharmed_by("alice", alice).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

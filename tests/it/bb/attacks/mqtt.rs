@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::features::{Keeper, with_alice};
+use super::next;
 use super::powers::subjects;
-use super::{App, Isolation, next};
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::Mode;
 use crate::harness::{loudly, servers};
@@ -78,12 +78,7 @@ async fn mqtt_leads_nowhere(mode: Mode) {
     if let Some(keeper) = keeper {
         keeper.unharmed().await;
     }
-    field.attackers.push(App {
-        id: "alice".to_owned(),
-        isolation: Isolation::Own,
-        connected: alice,
-    });
-    field.unharmed().await;
+    field.unharmed_by("alice", alice).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
