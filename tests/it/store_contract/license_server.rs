@@ -288,6 +288,7 @@ async fn what_it_can_do_within_its_tenants() {
     let server = PostgresServer::start();
     it_grants_no_account_and_no_interface_of_the_servers(&server).await;
     it_takes_no_identity_over(&server).await;
+    it_reaches_nobody_with_a_policy_of_ones_own(&server).await;
     it_gives_and_takes_tokens_of_its_users(&server).await;
     a_tenant_is_handed_over(&server).await;
     its_accidents_end_by_themselves(&server).await;
@@ -376,6 +377,40 @@ async fn it_takes_no_identity_over(server: &PostgresServer) {
     assert_eq!(database.psql(ROWS), before);
     let own = "SELECT certificate FROM users WHERE certificate IS NOT NULL";
     assert_eq!(psql(&license_server, own).unwrap(), "bob@x.example\n");
+}
+
+/// A policy of the operator's own may be as good as an admin's, whatever its name: whoever has it, by
+/// himself or by his tenant, is out of its reach.
+async fn it_reaches_nobody_with_a_policy_of_ones_own(server: &PostgresServer) {
+    let database = server.database();
+    let (_store, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    database.psql(
+        "INSERT INTO tenants (id, name, made_by, policy) VALUES ('44', 'x', 'license_server', 'own');
+         INSERT INTO users (tenant_id, name) VALUES ('44', 'carol');
+         UPDATE users SET policy = 'own' WHERE name = 'bob'",
+    );
+    refuses(
+        &license_server,
+        &[
+            "INSERT INTO users (tenant_id, name) VALUES ('44', 'eve')",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('carol', repeat('d', 64))",
+            "INSERT INTO tokens (user_name, token_hash) VALUES ('bob', repeat('d', 64))",
+        ],
+    )
+    .await;
+    has_no_effect(
+        &database,
+        &license_server,
+        &[
+            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name IN ('bob', 'carol')",
+            "UPDATE users SET nkey = 'U' || repeat('B', 55) WHERE name = 'carol'",
+            "DELETE FROM users WHERE name IN ('bob', 'carol')",
+            "DELETE FROM tokens",
+        ],
+    )
+    .await;
+    assert_eq!(psql(&license_server, "SELECT name FROM users").unwrap(), "metrics\n");
 }
 
 async fn it_gives_and_takes_tokens_of_its_users(server: &PostgresServer) {
