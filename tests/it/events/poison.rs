@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{holds, login, max_message_size, published};
 use crate::harness::choice::{either_mode, on_both_databases};
-use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::{depth, eventually};
+use crate::harness::deployment::{Deployment, Mode, Table};
+use crate::harness::{depth, eventually, postgres};
 
 on_both_databases! {
     /// Rows of 20 MB each, as a release that knew no lengths could leave them: all together they are
@@ -41,6 +41,27 @@ on_both_databases! {
         assert!(bad.iter().all(|it| it.event["data"] == json!({ "omitted": true })));
         published(&deployment).await;
     }
+}
+
+/// Where so many rows are not read in the time that a statement has, fewer are, until they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_read_slowly_are_read_a_few_at_a_time() {
+    let deployment = Deployment::start_on(Mode::Operator, || Table::Postgres(postgres::database()));
+    let Table::Postgres(database) = &deployment.table else { unreachable!("PostgreSQL") };
+    let auth = login(&deployment, Mode::Operator, "auth").await;
+    // All of them take four seconds.
+    database.psql(
+        "CREATE FUNCTION slowly(data TEXT) RETURNS TEXT LANGUAGE plpgsql STABLE AS
+           $$ BEGIN PERFORM pg_sleep(0.01); RETURN data; END $$;
+         CREATE OR REPLACE VIEW outbox_records AS
+           SELECT seq, id, type, tenant_id, subject,
+             to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS at,
+             slowly(data::TEXT) AS data FROM outbox;
+         INSERT INTO outbox (type, tenant_id, subject, data)
+           SELECT 'auth.user.updated', 'slow', n, '{}' FROM generate_series(1, 400) AS c (n)",
+    );
+    holds(&auth, "AUTH_EVENTS", 400).await;
+    published(&deployment).await;
 }
 
 /// An event that the stream refuses waits, with those of its tenant behind it, though it would take these;
