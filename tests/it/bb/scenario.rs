@@ -177,6 +177,14 @@ async fn six_characters_of_a_pending_reply_are_unknown_to_a_shared_tenant() {
         .map(|reply| reply.strip_prefix(known).unwrap_or_else(|| panic!("{reply}, not {known}")))
         .collect();
     assert!(unknown.len() == 20 && unknown.iter().all(|it| it.len() == 6), "{unknown:?}");
+    let words = include_str!("../../../SECURITY.md").split_whitespace();
+    let told = words.collect::<Vec<_>>().join(" ");
+    for words in [
+        "a shared tenant knows all but six characters",
+        "BB puts a random number into each request",
+    ] {
+        assert!(told.contains(words), "no {words:?} in SECURITY.md");
+    }
 
     let mut ears = vec![client.subscribe(">").await.expect("subscribes")];
     for app in &apps {
