@@ -180,7 +180,7 @@ impl Room {
         let arrived = Instant::now();
         let admitted = loop {
             match self.takes_a_place(tenant, most, id, (arrived, until), &count).await {
-                Ok(true) if !self.keeps_its_place(tenant, most, id, &count).await => {}
+                Ok(true) if !self.keeps_its_place(tenant, most, id, until, &count).await => {}
                 taken => break taken,
             }
         };
@@ -208,10 +208,11 @@ impl Room {
         tenant: &TenantId,
         most: u64,
         id: &ConnectionId,
+        until: Instant,
         count: &Count,
     ) -> bool {
-        self.tell(tenant, id, false).await;
         let heard = async {
+            self.tell(tenant, id, false).await;
             loop {
                 let notified = count.heard.notified();
                 if count.known().has_heard_of(id) {
@@ -220,7 +221,8 @@ impl Room {
                 notified.await;
             }
         };
-        let is_heard = tokio::time::timeout(ECHO, heard).await.is_ok();
+        let end = until.min(Instant::now() + ECHO);
+        let is_heard = tokio::time::timeout_at(end.into(), heard).await.is_ok();
         if is_heard && !count.known().is_within(id, most) {
             count.known().leaves(id);
             self.tell(tenant, id, true).await;
