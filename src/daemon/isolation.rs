@@ -266,7 +266,7 @@ impl Isolation {
         for client in occupants.clients {
             if client.user == self.own.user {
                 report.own += 1;
-            } else if client.age < login {
+            } else if client.age < login && !client.is_active {
                 report.waiting += 1;
             } else {
                 report.violations.push(Violation::Stranger {

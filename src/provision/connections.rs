@@ -141,6 +141,8 @@ pub struct Occupant {
     pub host: String,
     /// For how long it has been connected, by the server's own clock.
     pub age: Duration,
+    /// Whether it has subscribed or published, which takes a login that was answered.
+    pub is_active: bool,
 }
 
 /// The connections that were found or closed.
@@ -393,6 +395,10 @@ struct Listed {
     ip: String,
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    subscriptions: u64,
+    #[serde(default)]
+    in_msgs: u64,
 }
 
 impl Page {
@@ -405,6 +411,7 @@ impl Page {
             user: listed.authorized_user,
             name: listed.name,
             host: listed.ip,
+            is_active: listed.subscriptions > 0 || listed.in_msgs > 0,
         })
         .collect()
     }

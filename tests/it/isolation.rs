@@ -6,6 +6,7 @@ mod streams;
 mod versions;
 
 use std::fs;
+use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use nats_callout::keyfile;
@@ -59,6 +60,18 @@ fn with_auth(init: &Initialised, text: &str, change: impl Fn(&mut AccountBody)) 
     accounts::with(init, text, "AUTH", change)
 }
 
+/// Somebody is always in AUTH, and nobody for longer than a login may take.
+async fn come_and_go(spy: ConnectOptions, url: String) {
+    let mut last = None;
+    loop {
+        let client = spy.clone().connect(&url).await.unwrap();
+        let listens = client.subscribe("$SYS.REQ.USER.AUTH").await.unwrap();
+        client.flush().await.unwrap();
+        drop(last.replace((client, listens)));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// A number among the metrics of the instance that `serve` started.
 fn isolated(init: &Initialised) -> Option<bool> {
     let body = http::get(init.http(), "/metrics")?.body;
@@ -107,8 +120,9 @@ async fn a_stranger(mode: Mode) {
         fs::remove_dir_all(deployment.dir().join("accounts")).unwrap();
     }
     deployment.server.restart();
-    let spy = spy.name("a spy").connect(deployment.url()).await.unwrap();
-    // Not before it has been there for longer than a login takes, as for those who look later.
+    let spying = spy.name("a spy");
+    let spy = spying.clone().connect(deployment.url()).await.unwrap();
+    // It does nothing: not before it has been there for longer than a login takes.
     eventually("the instance that runs to say so", || (!isolated(&deployment)?).then_some(()));
     let log = deployment.service.log();
     assert!(log.contains("another than the service") && log.contains(&name), "{log}");
@@ -120,7 +134,10 @@ async fn a_stranger(mode: Mode) {
     deployment.service.stop();
     refused(&deployment, &["another than the service", &name, "give AUTH no user"]);
 
+    let coming = tokio::spawn(come_and_go(spying, deployment.url()));
     spy.drain().await.unwrap();
+    refused(&deployment, &["another than the service", &name]);
+    coming.abort();
     match mode {
         Mode::Operator => refused(&deployment, &["bypass the callout", &name, "auth_users"]),
         Mode::Config => drop(eventually("a start once it has left", || deployment.serve().ok())),
