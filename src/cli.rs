@@ -33,6 +33,7 @@ mod user;
 mod watchdog;
 mod when;
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,6 +118,20 @@ struct Context {
     database: Database,
     output: Output,
     clock: SystemClock,
+}
+
+/// Reads the command line. What is wrong with it is said without the secrets that stand in it.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let text = error.render().to_string();
+        if error.use_stderr()
+            && let Cow::Owned(text) = without_secrets(&text)
+        {
+            let _ = write!(std::io::stderr().lock(), "{text}");
+            return ExitCode::from(2);
+        }
+        error.exit()
+    })
 }
 
 /// Runs the command and says how it ended. The runtime is this function's own: a caller that awaits

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use nats_callout::cli::{self, Cli};
+use nats_callout::cli;
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse())
+    cli::parse().map_or_else(|code| code, cli::run)
 }

@@ -192,7 +192,7 @@ async fn forget(
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
     check_name(&args.name)?;
     let id = match &args.id {
-        Some(id) => parse_id(id)?,
+        Some(id) => check_name(id).and_then(|()| parse_id(id))?,
         None => args.name.parse().map_err(|error| {
             Usage(format!(
                 "the name `{}` cannot be the id too: {error}; name one with --id",

@@ -14,6 +14,7 @@ use crate::config::Mode;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::provision::connections::Selection;
+use crate::redact::is_secret;
 use crate::store::{Isolation, NewUser, Status, StoreError, TenantId, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
@@ -97,18 +98,28 @@ pub(super) struct PasswdArgs {
     env_file: bool,
 }
 
+/// What is kept, and printed, as it is.
+fn not_secret(text: &str) -> Result<&str, String> {
+    if is_secret(text) { Err("it has the form of a secret".to_owned()) } else { Ok(text) }
+}
+
 fn nkey(text: &str) -> Result<UserNkey, String> {
-    text.parse().map_err(|error: crate::keys::KeyError| error.to_string())
+    let hint = |what| format!("{what}; give the public half of the nkey, which begins with U");
+    not_secret(text)
+        .map_err(hint)?
+        .parse()
+        .map_err(|error: crate::keys::KeyError| error.to_string())
 }
 
 fn certificate(text: &str) -> Result<String, String> {
-    name::check(text).map_err(|error| error.to_string())?;
+    name::check(not_secret(text)?).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
 fn subject(text: &str) -> Result<String, String> {
-    let pattern: Pattern =
-        text.parse().map_err(|error: SubjectError| format!("`{text}` is no subject: {error}"))?;
+    let pattern: Pattern = not_secret(text)?
+        .parse()
+        .map_err(|error: SubjectError| format!("`{text}` is no subject: {error}"))?;
     Ok(pattern.as_str().to_owned())
 }
 
@@ -313,6 +324,8 @@ pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
         "has a control character"
     } else if name.trim() != name {
         "begins or ends with a space"
+    } else if is_secret(name) {
+        "has the form of a secret, and names are printed"
     } else {
         return Ok(());
     };

@@ -13,6 +13,7 @@ use crate::config::Mode;
 use crate::config::units::format_size;
 use crate::policy::subject::Pattern;
 use crate::policy::{Form, Grant};
+use crate::redact::without_secrets;
 use crate::store::{TenantId, TenantRecord};
 
 /// A login that was refused.
@@ -26,6 +27,8 @@ pub(super) struct Refused<'a> {
 impl Refused<'_> {
     pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
         let Self { tenant, user, reason, message } = self;
+        // What was asked for may be a secret that stands in a wrong place.
+        let (user, message) = (without_secrets(user), without_secrets(message));
         context.output.print(
             &json!({
                 "tenant": { "id": tenant.as_str() },

@@ -1,7 +1,8 @@
-//! Passwords that nobody else of the machine is to read.
+//! Passwords and other secrets that nobody else of the machine is to read.
 
 use std::fs;
 
+use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::{ports, service};
 
 /// A URL after an option, with a password in it.
@@ -72,4 +73,55 @@ fn a_password_is_left_to_the_environment() {
         let found: Vec<&str> = document.lines().filter(|line| gives_a_password(line)).collect();
         assert!(found.is_empty(), "passwords on command lines: {found:#?}");
     }
+}
+
+/// Seeds, tokens, JWTs and hashes where something else belongs are refused, and not repeated.
+#[test]
+fn a_secret_in_a_wrong_place_is_refused_without_repeating_it() {
+    let init = Initialised::new(Mode::Config);
+    init.tenant_add("one", &[]);
+    let rows = || init.sql("SELECT * FROM tenants;\nSELECT * FROM users;\nSELECT * FROM tokens;");
+    let before = rows();
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    let token = init.cli(&["token", "add", "one", "one"]).stdout;
+    let token = token.split_whitespace().find(|word| word.starts_with("nct_")).unwrap();
+    let hash = before.split('|').find(|column| column.starts_with("$argon2id$")).unwrap();
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.MEUCIQDc1lWQ0b8mJbX5nY8wzP0b";
+    let before = rows();
+    for secret in [seed.as_str(), token, hash, jwt] {
+        let truncated = &secret[..secret.len() - 1];
+        for args in [
+            &[secret][..],
+            &["user", secret],
+            &["user", "add", "one", secret],
+            &["user", "add", "one", "app", "--nkey", secret],
+            &["user", "add", "one", "app", "--nkey", truncated],
+            &["user", "add", "one", "app", "--certificate", secret],
+            &["user", "add", "one", "app", "--publish", secret],
+            &["user", "add", "one", "app", "--kind", secret],
+            &["user", "add", "one", "app", secret],
+            &["user", "passwd", "one", secret],
+            &["tenant", "add", secret],
+            &["tenant", "add", "two", "--id", secret],
+            &["tenant", "add", "two", "--isolation", secret],
+            &["tenant", "add", "two", "--expires", secret],
+            &["tenant", "add", "two", "--memory", secret],
+            &["tenant", "suspend", secret],
+            &["token", "add", "one", "one", "--label", secret],
+            &["token", "remove", secret, "--yes"],
+            &["show", secret],
+            &["test", "one", secret],
+            &["policy", "explain", secret],
+        ] {
+            let output = init.cli(args);
+            assert_ne!(output.status, 0, "{args:?}");
+            let said = format!("{}{}", output.stdout, output.stderr);
+            let is_kept = !said.contains(&truncated[..truncated.len() - 1]);
+            assert!(is_kept, "{args:?} says {said}");
+        }
+    }
+    let asked = init.cli(&["user", "add", "one", "app", "--nkey", &seed]);
+    assert_eq!(asked.status, 2, "{asked:?}");
+    assert!(asked.stderr.contains("give the public half of the nkey"), "{asked:?}");
+    assert_eq!(rows(), before);
 }
