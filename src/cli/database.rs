@@ -53,6 +53,11 @@ pub(super) async fn schema_version(config: &Config) -> anyhow::Result<i64> {
     store.ping().await.map_err(explain)
 }
 
+/// Where to look who holds others up in the database, if it can tell.
+pub(super) fn sessions(config: &Config) -> Option<Arc<dyn Coordination>> {
+    open::sessions(config.database.url.expose(), &StoreOptions::default())
+}
+
 /// Opens the database for the service.
 pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let timeout = config.database.timeout;

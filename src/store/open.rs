@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+use super::Coordination;
 use super::Store;
 #[cfg(feature = "postgres")]
 use super::postgres::{self, PostgresStore};
@@ -71,6 +73,18 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, O
         "postgres" | "postgresql" => Ok(Arc::new(PostgresStore::open(url, options).await?)),
         _ => Err(OpenError::Unknown),
     }
+}
+
+/// For a look at who holds others up ([`Coordination::hindrances`]), which may hold up [`open`] as well;
+/// `None` where the database cannot tell.
+#[cfg(feature = "cli")]
+pub(crate) fn sessions(url: &str, options: &StoreOptions) -> Option<Arc<dyn Coordination>> {
+    #[cfg(feature = "postgres")]
+    if url.starts_with("postgres") {
+        return Some(Arc::new(PostgresStore::unopened(url, options)?));
+    }
+    let _ = (url, options);
+    None
 }
 
 /// Whether [`open`] can make sense of `url`, or why not. No reason holds a password.

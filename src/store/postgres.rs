@@ -38,6 +38,12 @@ impl PostgresStore {
         open::open(url, options).await
     }
 
+    /// A store of which nothing is known but where it is: its tables may be locked, or not there.
+    #[cfg(feature = "cli")]
+    pub(super) fn unopened(url: &str, options: &StoreOptions) -> Option<Self> {
+        open::unopened(url, options).ok().map(|(_, store)| store)
+    }
+
     /// Which database it is.
     #[must_use]
     pub fn place(&self) -> &Place {

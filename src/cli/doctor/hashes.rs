@@ -112,7 +112,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
         Err(error) => findings.fail(
             CHECK,
             format!("they cannot be read: {error:#}"),
-            "mend the row that it names, or the database",
+            "mend the row that it names, if it does, or run doctor again once the database answers",
         ),
     }
 }

@@ -2,20 +2,23 @@
 
 use super::super::database;
 use super::super::settle::HEARTBEAT_SECONDS;
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::{Findings, rows};
 use crate::config::Config;
-use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, TenantRecord};
+use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, StoreError, TenantRecord};
 
 const DATABASE: &str = "database";
 const INSTANCES: &str = "instances";
 const ROWS: &str = "rows";
 const LOCKS: &str = "locks";
 
-/// How long it is listened who holds others up.
-const LISTEN: Duration = Duration::from_secs(1);
+/// How often, and at what distance, it is looked who holds others up: while this waits for a lock itself,
+/// and for longer than the second by which notices are counted.
+const GLANCES: u32 = 6;
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// How often, and at what distance, a heartbeat is looked for.
 const LOOKS: u32 = 3;
@@ -40,33 +43,38 @@ fn check_mode(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Who holds others up, as far as a short look can tell.
-async fn check_sessions(coordination: &dyn Coordination, findings: &mut Findings) {
-    let look = async {
-        coordination.wait_for_news().await;
-        tokio::time::sleep(LISTEN).await;
-        coordination.hindrances().await
-    };
-    let found = match look.await {
-        Ok(found) => found,
-        Err(error) => return findings.warn(LOCKS, error.to_string(), "look again"),
-    };
-    if found.is_empty() {
+/// Who holds others up in two looks on end, as far as a short time can tell: everybody waits for a moment
+/// now and then.
+async fn holders(coordination: &dyn Coordination) -> Result<Vec<Hindrance>, StoreError> {
+    coordination.wait_for_news().await;
+    let (mut before, mut holders) = (Vec::new(), BTreeMap::new());
+    for _ in 0..GLANCES {
+        tokio::time::sleep(GLANCE).await;
+        let found = coordination.hindrances().await?;
+        let sessions = found.iter().map(|held| held.session).collect();
+        let again = found.into_iter().filter(|held| before.contains(&held.session));
+        holders.extend(again.map(|held| (held.session, held)));
+        before = sessions;
+    }
+    Ok(holders.into_values().collect())
+}
+
+fn report_holders(holders: Vec<Hindrance>, findings: &mut Findings) {
+    if holders.is_empty() {
         findings.ok(LOCKS, "nobody waits for another's, nobody floods the notices");
     }
-    for Hindrance { role, session, blocks, notices } in found {
+    for Hindrance { role, session, blocks, notices } in holders {
         let end =
             format!("end it with `SELECT pg_terminate_backend({session})`, and see why it did");
-        if blocks > 0 {
-            let what = format!("{blocks} sessions wait for the role {role} (session {session})");
-            findings.fail(LOCKS, what, end);
+        let what = if blocks > 0 {
+            format!("{blocks} sessions wait for the role {role} (session {session})")
         } else {
-            let what = format!(
+            format!(
                 "the role {role} (session {session}) sends {notices} notices a second: a queue that \
                  is full lets nobody commit"
-            );
-            findings.fail(LOCKS, what, end);
-        }
+            )
+        };
+        findings.fail(LOCKS, what, end);
     }
 }
 
@@ -104,7 +112,28 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
         findings.skip(INSTANCES, "not without the database");
         return None;
     }
-    let read = async {
+    // Whoever holds others up holds this up as well.
+    let looking = async {
+        match database::sessions(config) {
+            Some(sessions) => Some(holders(&*sessions).await),
+            None => None,
+        }
+    };
+    let (held, table) = tokio::join!(looking, read(config, findings));
+    match held {
+        Some(Ok(held)) => report_holders(held, findings),
+        // That the database does not answer is said above.
+        Some(Err(error)) if table.is_some() => {
+            findings.warn(LOCKS, error.to_string(), "look again");
+        }
+        Some(Err(_)) | None => {}
+    }
+    table
+}
+
+/// What the table holds, and whether an instance works on it.
+async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
+    let reading = async {
         let version = database::schema_version(config).await?;
         let database = database::open(config).await?;
         let tenants = database::tenants(&*database.provisioning).await?;
@@ -112,8 +141,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
         // On a busy machine a heartbeat may be late.
         for _ in 0..LOOKS {
             let found = database.coordination.instances(HEARTBEAT_SECONDS).await;
-            let found = found.map_err(database::explain)?;
-            alive = found.len();
+            alive = found.map_err(database::explain)?.len();
             if alive > 0 {
                 break;
             }
@@ -121,31 +149,27 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
         }
         anyhow::Ok((version, database, tenants, alive))
     };
-    match read.await {
-        Ok((version, database, tenants, instances)) => {
-            let count = tenants.len();
-            findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
-            check_mode(config, findings);
-            check_rows(&*database.provisioning, findings).await;
-            rows::left(&*database.provisioning, &tenants, findings).await;
-            if !config.database.url.is_sqlite() {
-                check_sessions(&*database.coordination, findings).await;
-            }
-            if instances == 0 {
-                findings.fail(
-                    INSTANCES,
-                    "no instance of the service has noted within 3 s that it is alive",
-                    "start `nats-callout serve`, on this database",
-                );
-            } else {
-                findings.ok(INSTANCES, format!("{instances} alive"));
-            }
-            Some(Table { tenants, instances })
-        }
+    let (version, database, tenants, instances) = match reading.await {
+        Ok(read) => read,
         Err(error) => {
             findings.fail(DATABASE, format!("{error:#}"), "the tenants are not known without it");
             findings.skip(INSTANCES, "not without the database");
-            None
+            return None;
         }
+    };
+    let count = tenants.len();
+    findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
+    check_mode(config, findings);
+    check_rows(&*database.provisioning, findings).await;
+    rows::left(&*database.provisioning, &tenants, findings).await;
+    if instances == 0 {
+        findings.fail(
+            INSTANCES,
+            "no instance of the service has noted within 3 s that it is alive",
+            "start `nats-callout serve`, on this database",
+        );
+    } else {
+        findings.ok(INSTANCES, format!("{instances} alive"));
     }
+    Some(Table { tenants, instances })
 }

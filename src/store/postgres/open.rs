@@ -116,7 +116,7 @@ pub enum OpenError {
     },
     /// Somebody holds locks that bringing the schema up to date needs.
     #[error("database {place}: its tables could not be brought up to date within {} s, since others \
-        lock them; end their transactions and try again", .waited.as_secs_f32())]
+        lock them; `nats-callout doctor` names them: end their transactions and try again", .waited.as_secs_f32())]
     Locked {
         /// The database.
         place: Place,
@@ -326,7 +326,17 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
 }
 
 pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
-    let mut connect = parse(url).map_err(OpenError::Url)?;
+    let (connect, store) = unopened(url, options).map_err(OpenError::Url)?;
+    prepare(&connect, &store.place, options.open_timeout).await?;
+    Ok(store)
+}
+
+/// How to connect, and what works on the tables once they are there.
+pub(super) fn unopened(
+    url: &str,
+    options: &StoreOptions,
+) -> Result<(PgConnectOptions, PostgresStore), String> {
+    let mut connect = parse(url)?;
     if connect.get_application_name().is_none() {
         connect = connect.application_name("nats-callout");
     }
@@ -338,16 +348,15 @@ pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresSt
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
     ]);
-    let place = Place::of(&connect);
-    prepare(&connect, &place, options.open_timeout).await?;
     let reading = limited(&connect, options.read_timeout);
     let writing = limited(&connect, options.write_timeout);
-    Ok(PostgresStore {
-        place,
+    let store = PostgresStore {
+        place: Place::of(&connect),
         feed: Feed::new(reading.clone(), options.read_timeout),
         readers: Pool::new(reading, options.readers, options.read_timeout),
         writers: Pool::new(writing, options.readers, options.write_timeout),
-    })
+    };
+    Ok((connect, store))
 }
 
 #[cfg(test)]

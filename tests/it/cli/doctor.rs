@@ -374,7 +374,7 @@ async fn who_holds_others_up_and_which_rows_are_too_long() {
     found.has("locks", "ok", &["nobody waits"]);
     let role = format!("seller_{}", database.name());
     database.psql(&format!(
-        "CREATE ROLE {role} LOGIN PASSWORD 's'; GRANT SELECT, DELETE ON tokens TO {role};
+        "CREATE ROLE {role} LOGIN PASSWORD 's'; GRANT SELECT, DELETE ON tenants, users, tokens TO {role};
          ALTER TABLE users DISABLE TRIGGER users_bound;
          UPDATE users SET publish = '[\"{}a\"]';
          ALTER TABLE users ENABLE TRIGGER users_bound",
@@ -404,6 +404,19 @@ async fn who_holds_others_up_and_which_rows_are_too_long() {
     holder.execute("ROLLBACK").await.unwrap();
     waiting.await.unwrap().unwrap();
     eventually("nobody blocks", || metric("blocked").filter(|count| *count == 0.0));
+    // Nobody needs to wait but doctor itself.
+    for lock in [
+        "BEGIN; LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE",
+        "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE",
+    ] {
+        holder.execute(lock).await.unwrap();
+        Findings::of(&deployment).has(
+            "locks",
+            "fail",
+            &[&role, "wait for", "pg_terminate_backend"],
+        );
+        holder.execute("ROLLBACK").await.unwrap();
+    }
     let flood = "DO $$ BEGIN FOR n IN 1..10000 LOOP PERFORM pg_notify('nats_callout', n::TEXT); \
         END LOOP; END $$";
     let flooding = tokio::spawn(async move {
