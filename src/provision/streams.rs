@@ -202,6 +202,23 @@ pub async fn forget_pool(client: &Client) -> Result<(), StreamsError> {
     request(client, &subject, &Value::Object(config)).await.map(drop)
 }
 
+/// What keeps BB from reading events by [`PROCESS_EVENTS`], which is BB's own to change, in words.
+pub async fn reader_fault(client: &Client) -> Option<String> {
+    let what = format!("BB's consumer {PROCESS_EVENTS} of {RECEIVED_EVENTS}");
+    let consumer = Consumer { api: BB, stream: RECEIVED_EVENTS, name: PROCESS_EVENTS };
+    match consumer_info(client, &consumer).await {
+        Ok(info) if info.get("paused") == Some(&Value::Bool(true)) => {
+            let until = info.pointer("/config/pause_until").and_then(Value::as_str);
+            Some(format!("{what} is paused until {}", until.unwrap_or("an unknown time")))
+        }
+        Ok(_) => None,
+        Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND | STREAM_NOT_FOUND, .. }) => {
+            Some(format!("{what} is not there"))
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 /// What is missing of the service's own event streams and their consumers, in words.
 pub async fn faults(client: &Client, limits: &EventLimits) -> Vec<String> {
     let mut faults = Vec::new();
@@ -327,7 +344,7 @@ fn account(api: &str) -> &'static str {
 async fn ensure_consumer(client: &Client, consumer: Consumer<'_>) -> Result<(), StreamsError> {
     match consumer_info(client, &consumer).await {
         Err(StreamsError::Refused { code: CONSUMER_NOT_FOUND, .. }) => {}
-        other => return other,
+        other => return other.map(drop),
     }
     let Consumer { api, stream, name } = consumer;
     let body = json!({
@@ -344,15 +361,15 @@ async fn ensure_consumer(client: &Client, consumer: Consumer<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Whether the consumer is there, and what it has to be.
-async fn consumer_info(client: &Client, consumer: &Consumer<'_>) -> Result<(), StreamsError> {
+/// What the server says of the consumer, which is there and what it has to be.
+async fn consumer_info(client: &Client, consumer: &Consumer<'_>) -> Result<Value, StreamsError> {
     let target = format!("{}.{}", consumer.stream, consumer.name);
     let subject = format!("{}.CONSUMER.INFO.{target}", consumer.api);
     let info = request(client, &subject, &json!({})).await?;
     let setting = |key: &str| info.pointer(&format!("/config/{key}"));
     let what = match (setting("deliver_subject"), setting("ack_policy").and_then(Value::as_str)) {
         (Some(subject), _) => format!("the deliver subject {subject}"),
-        (None, Some("explicit")) => return Ok(()),
+        (None, Some("explicit")) => return Ok(info),
         (None, other) => format!("the ack policy {other:?}"),
     };
     Err(StreamsError::OtherConsumer { target, what })

@@ -12,6 +12,7 @@ use crate::provision::streams;
 
 const STREAMS: &str = "JetStream";
 const EVENTS: &str = "events";
+const BB: &str = "BB";
 const LIMITS: &str = "JetStream limits";
 
 pub(super) async fn check(
@@ -50,8 +51,17 @@ pub(super) async fn check(
     ceiling(config, servers, own, table, findings);
 }
 
-/// The streams of the service's own events and their consumers, which it makes before it is ready.
+/// The streams of the service's own events and their consumers, which it makes before it is ready, and the
+/// consumer by which BB reads tenants' events.
 pub(super) async fn events(config: &Config, auth: &Watched, alive: usize, findings: &mut Findings) {
+    if let Some(what) = streams::reader_fault(&auth.client).await {
+        findings.warn(
+            BB,
+            what,
+            "resume it with BB's login (`nats consumer resume`); one that is gone is made anew by \
+             `nats-callout serve` when it starts",
+        );
+    }
     let faults = streams::faults(&auth.client, &config.streams.events).await;
     if faults.is_empty() {
         return findings.ok(EVENTS, "the streams and their consumers are in AUTH");

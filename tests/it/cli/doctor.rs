@@ -7,11 +7,12 @@ mod websocket;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use super::document;
+use crate::bb::Backend;
 use crate::harness::choice::on_both_databases;
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
@@ -361,6 +362,34 @@ fn every_server_of_a_cluster() {
     cluster.nodes[2].stop();
     let findings = Findings::of(&cluster.init);
     findings.has("servers", "ok", &["2 answer"]);
+}
+
+/// BB's consumer is BB's own, and doctor says where it gives nothing out.
+async fn bb_pauses_its_consumer(mode: Mode) {
+    let deployment = Deployment::start(mode);
+    let backend = Backend::connect(&deployment).await;
+    let ask = async |what: &str, body: Value| {
+        let subject = format!("$JS.API.CONSUMER.{what}.ReceivedEvents.ProcessEvents");
+        backend.connected.jetstream(&subject, &body).await
+    };
+    let paused = ask("PAUSE", json!({ "pause_until": "2100-01-01T00:00:00Z" })).await;
+    assert_eq!(paused["paused"], true, "{paused}");
+    let found = Findings::of(&deployment);
+    found.has("BB", "warn", &["ProcessEvents", "paused until 2100-01-01", "resume"]);
+    found.fail_only(&[]);
+    ask("PAUSE", json!({})).await;
+    let found = Findings::of(&deployment);
+    assert!(!found.0.iter().any(|(check, ..)| check == "BB"), "{:#?}", found.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_pauses_its_consumer_in_operator_mode() {
+    bb_pauses_its_consumer(Mode::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bb_pauses_its_consumer_in_config_mode() {
+    bb_pauses_its_consumer(Mode::Config).await;
 }
 
 /// Who holds others up is named, by doctor and in the metrics, and rows from before a rule are counted.
