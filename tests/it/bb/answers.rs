@@ -113,6 +113,14 @@ async fn an_own_account_answers_where_it_may() {
         }
     }
     unanswered(&backend, "mute").await;
+    // The server counts what a second subscription is given as an answer that was given.
+    let second = two.notifications().await;
+    two.settled().await;
+    unanswered(&backend, "two").await;
+    two.connected.violation(&["publish", "_r_."]).await;
+    drop(second);
+    two.settled().await;
+    assert_eq!(answer(&backend, "two").await, "answer of two");
     for app in [&one, &two, &mute] {
         notified(&deployment, &backend, app).await;
     }
