@@ -64,6 +64,19 @@ fn dashboard_and_alerts_name_metrics_that_there_are() {
     assert!(unseen.is_empty(), "the dashboard does not show {unseen:?}");
 }
 
+#[test]
+fn every_alert_is_explained() {
+    let alerts = read("prometheus/alerts.yaml");
+    let alerts: BTreeSet<&str> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let page = read("README.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `NatsCallout"));
+    let names = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`'));
+    let explained: BTreeSet<&str> = names.filter(|name| name.starts_with("NatsCallout")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(alerts, explained);
+}
+
 /// A command in a YAML file, written as a list over one or more lines.
 fn command_of(yaml: &str, service: &str) -> Vec<String> {
     let (_, service) = yaml.split_once(&format!("\n  {service}:\n")).expect("the service");
