@@ -366,7 +366,7 @@ fn every_server_of_a_cluster() {
 
 /// BB's consumer is BB's own, and doctor says where it gives nothing out.
 async fn bb_pauses_its_consumer(mode: Mode) {
-    let deployment = Deployment::start(mode);
+    let mut deployment = Deployment::start(mode);
     let backend = Backend::connect(&deployment).await;
     let ask = async |what: &str, body: Value| {
         let subject = format!("$JS.API.CONSUMER.{what}.ReceivedEvents.ProcessEvents");
@@ -380,6 +380,10 @@ async fn bb_pauses_its_consumer(mode: Mode) {
     ask("PAUSE", json!({})).await;
     let found = Findings::of(&deployment);
     assert!(!found.0.iter().any(|(check, ..)| check == "BB"), "{:#?}", found.0);
+    // A service that runs makes it anew.
+    deployment.service.stop();
+    assert_eq!(ask("DELETE", json!({})).await["success"], true);
+    Findings::of(&deployment).has("BB", "warn", &["ProcessEvents", "is not there", "serve"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
