@@ -19,7 +19,7 @@ use async_nats::{Client, SubscribeError};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use self::known::{KNOWN_FOR, Known};
@@ -34,15 +34,12 @@ use crate::store::{ProvisioningStore, StoreError, TenantId};
 /// comes first has the place.
 const SUBJECT: &str = "_CALLOUT.room";
 
-/// How long a look may take. A server that hangs takes a second of the first.
-const LOOK: Duration = Duration::from_millis(1_200);
+/// How long a look may take: longer than a login, since a server that begins to hang may cost it three seconds.
+/// Whoever has no time left goes without it.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
-
-/// How often a tenant is seen to be full before somebody is refused: a server may not have noticed yet who has
-/// gone.
-const SEEN_FULL: usize = 3;
 
 /// Of how many that were let in and are not listed yet a look asks whether they are there.
 const ASKED_FOR: usize = 64;
@@ -57,7 +54,7 @@ const ECHO: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_millis(50);
 
 /// Lets in as many of a tenant as its `max_connections` says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Room {
     pub(super) cluster: Cluster,
     pub(super) store: Arc<dyn ProvisioningStore>,
@@ -101,8 +98,8 @@ struct Lately {
 /// What one tenant has.
 #[derive(Debug, Default)]
 struct Count {
-    /// One look at a time.
-    look: tokio::sync::Mutex<()>,
+    /// One look at a time, and when the last one ended.
+    look: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
     /// Each time that something is heard.
     heard: Notify,
@@ -256,52 +253,71 @@ impl Room {
                 return Err(NoCount::InVain);
             }
         }
-        let turn = tokio::time::timeout_at(until.into(), count.look.lock());
-        let _one_at_a_time = turn.await.map_err(|_| NoCount::Slow)?;
-        {
+        let has_place = || {
             let mut known = count.known();
-            if let Some(has_room) = known.answer(most, arrived) {
-                if has_room {
-                    known.enters(id.clone());
-                }
-                return Ok(has_room);
+            let has_room = known.answer(most, arrived)?;
+            if has_room {
+                known.enters(id.clone());
             }
-        }
-        let (mut seen_full, mut error) = (0, NoCount::Slow);
+            Some(has_room)
+        };
+        let mut error = NoCount::Slow;
         loop {
             if count.known().asked_in_vain()
                 && self.enters_uncounted(tenant, most, id, count, &error)
             {
                 return Ok(true);
             }
-            let begun = Instant::now();
-            if begun >= until {
+            if Instant::now() >= until {
                 return Err(error);
             }
-            let end = until.min(begun + LOOK);
-            let look = tokio::time::timeout_at(end.into(), self.look(tenant, most, count));
-            match look.await.unwrap_or(Err(NoCount::Slow)) {
-                Ok((listed, gone)) => {
-                    let mut known = count.known();
-                    known.learn(begun, listed, &gone);
-                    if known.count() < most {
-                        known.enters(id.clone());
-                        return Ok(true);
-                    }
-                    seen_full += usize::from(known.is_full(most));
-                    if seen_full == SEEN_FULL {
-                        return Ok(false);
+            let turn = Arc::clone(&count.look).lock_owned();
+            let Ok(turn) = tokio::time::timeout_at(until.into(), turn).await else {
+                count.known().learn_nothing();
+                continue;
+            };
+            if let Some(has_room) = has_place() {
+                return Ok(has_room);
+            }
+            let look = self.clone().looks(tenant.clone(), most, Arc::clone(count), turn);
+            match tokio::time::timeout_at(until.into(), tokio::spawn(look)).await {
+                Ok(Ok(Ok(()))) => {
+                    if let Some(has_room) = has_place() {
+                        return Ok(has_room);
                     }
                     // They will be listed soon, or have gone.
                     error = NoCount::Unlisted;
                 }
-                Err(failed) => {
+                Ok(Ok(Err(failed))) => error = failed,
+                Ok(Err(_)) | Err(_) => {
                     count.known().learn_nothing();
-                    error = failed;
+                    error = NoCount::Slow;
                 }
             }
-            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Looks, and goes on when whoever asked has no more time: what it learns is of use to the next.
+    async fn looks(
+        self,
+        tenant: TenantId,
+        most: u64,
+        count: Arc<Count>,
+        mut turn: OwnedMutexGuard<Option<Instant>>,
+    ) -> Result<(), NoCount> {
+        if let Some(ended) = *turn {
+            tokio::time::sleep_until((ended + PAUSE).into()).await;
+        }
+        let begun = Instant::now();
+        let look = tokio::time::timeout(LOOK, self.look(&tenant, most, &count)).await;
+        let look = look.unwrap_or(Err(NoCount::Slow));
+        *turn = Some(Instant::now());
+        let mut known = count.known();
+        let learnt = look.map(|(listed, gone)| known.learn(begun, listed, &gone));
+        if learnt.is_err() {
+            known.learn_nothing();
+        }
+        learnt
     }
 
     /// Whether one more may come in while nobody can say how many there are, which is then told.
@@ -337,16 +353,19 @@ impl Room {
         self.places.select_tenant(tenant, names, Duration::ZERO, &mut selection);
         let found = self.cluster.find(&selection, Instant::now()).await?;
         let listed: BTreeSet<_> = found.ids.into_keys().collect();
-        let mut unlisted = count.known().unlisted(&listed);
+        let unlisted = count.known().unlisted(&listed);
         if u64::try_from(listed.len() + unlisted.len()).unwrap_or(u64::MAX) < most {
             return Ok((listed, Vec::new()));
         }
+        // Whoever is on a server that hangs will come to another one.
+        let (mut gone, mut unlisted): (Vec<_>, Vec<_>) =
+            unlisted.into_iter().partition(|id| found.silent.contains(&id.server));
         unlisted.truncate(ASKED_FOR);
         let asked = unlisted.into_iter().map(|id| async {
             let is_there = self.cluster.is_there(&id).await;
             (!is_there).then_some(id)
         });
-        let gone = join_all(asked).await.into_iter().flatten().collect();
+        gone.extend(join_all(asked).await.into_iter().flatten());
         Ok((listed, gone))
     }
 }

@@ -1,12 +1,16 @@
 //! What is known of one tenant's connections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::provision::connections::ConnectionId;
 
 /// How long it is good for what servers have said.
 pub(super) const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// How often a tenant is seen to be full before somebody is refused: a server may not have noticed yet who has
+/// gone.
+const SEEN_FULL: usize = 3;
 
 /// From a grant until its connection is in the server's list, or the server has let it go, at most.
 const UNDER_WAY: Duration = Duration::from_secs(5);
@@ -16,9 +20,9 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// When servers were asked.
-    looked: Option<Instant>,
-    /// What they listed.
+    /// When servers were asked, and how many they listed; so many times of late, the last one at the end.
+    looks: VecDeque<(Instant, usize)>,
+    /// What they listed the last time.
     listed: BTreeSet<ConnectionId>,
     /// While they cannot be asked.
     blind: Option<Blind>,
@@ -92,19 +96,17 @@ impl Known {
         u64::try_from(self.listed.len() + unlisted).unwrap_or(u64::MAX)
     }
 
-    /// Whether so many are listed: of those who were let in since then some may have gone again.
-    pub(super) fn is_full(&self, most: u64) -> bool {
-        u64::try_from(self.listed.len()).unwrap_or(u64::MAX) >= most
-    }
-
-    /// Whether there is room for one who arrived at this time, if that is known: that there is none is for
-    /// those alone who arrived before it was looked.
+    /// Whether there is room for one who arrived at this time, if that is known. That there is room is known for a
+    /// while; that there is none, once servers were asked often enough since then, and listed as many each time:
+    /// of those who were let in since they were asked some may have gone again.
     pub(super) fn answer(&self, most: u64, arrived: Instant) -> Option<bool> {
-        let looked = self.looked?;
+        let &(looked, _) = self.looks.back()?;
         if self.count() < most {
-            return (looked.elapsed() < KNOWN_FOR).then_some(true);
+            return (looked >= arrived || looked.elapsed() < KNOWN_FOR).then_some(true);
         }
-        (self.is_full(most) && looked >= arrived).then_some(false)
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let full = |&&(looked, listed): &&(Instant, usize)| looked >= arrived && listed >= most;
+        (self.looks.iter().filter(full).count() >= SEEN_FULL).then_some(false)
     }
 
     /// Takes in what servers say to a question that `begun` then.
@@ -114,7 +116,11 @@ impl Known {
         listed: BTreeSet<ConnectionId>,
         gone: &[ConnectionId],
     ) {
-        (self.looked, self.blind, self.is_counted) = (Some(begun), None, true);
+        (self.blind, self.is_counted) = (None, true);
+        self.looks.push_back((begun, listed.len()));
+        if self.looks.len() > SEEN_FULL {
+            self.looks.pop_front();
+        }
         self.listed = listed;
         // Whoever was let in long ago and is not listed is gone as well.
         self.entered.retain(|id, entry| entry.at.elapsed() < UNDER_WAY && !gone.contains(id));
@@ -148,7 +154,7 @@ impl Known {
     /// Whether a next login could need it.
     pub(super) fn is_of_use(&self) -> bool {
         let lately = |at: Option<Instant>, span| at.is_some_and(|at: Instant| at.elapsed() < span);
-        lately(self.looked, KEPT_FOR)
+        lately(self.looks.back().map(|&(looked, _)| looked), KEPT_FOR)
             || lately(self.blind.map(|blind| blind.seen), KEPT_FOR)
             || self.entered.values().any(|entry| entry.at.elapsed() < UNDER_WAY)
     }
@@ -181,10 +187,14 @@ mod tests {
         assert_eq!(known.answer(3, Instant::now()), Some(true), "it is listed");
         known.enters(id(3));
         assert_eq!(known.answer(3, ago(200)), None, "the third may have gone");
-        known.learn(ago(50), [id(1), id(2), id(3)].into(), &[]);
+        for millis in [50, 40, 30] {
+            assert_eq!(known.answer(3, ago(200)), None, "a server may not know yet who has gone");
+            known.learn(ago(millis), [id(1), id(2), id(3)].into(), &[]);
+        }
         assert_eq!(known.answer(3, ago(200)), Some(false));
-        assert_eq!(known.answer(3, Instant::now()), None, "somebody may have gone");
+        assert_eq!(known.answer(3, ago(45)), None, "who came since then has been seen full twice");
         assert_eq!(looked(1_100, &[]).answer(3, Instant::now()), None);
+        assert_eq!(looked(1_100, &[]).answer(3, ago(1_200)), Some(true), "it took long");
     }
 
     #[test]

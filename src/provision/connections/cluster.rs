@@ -20,6 +20,9 @@ use crate::audit::{Kick, Observer};
 /// How long servers have to say that they are there. A server that is healthy takes milliseconds.
 const ROLL_CALL: Duration = Duration::from_secs(1);
 
+/// How long those have that did not say so when they were called last.
+const ROLL_CALL_AGAIN: Duration = Duration::from_millis(300);
+
 /// For how long a roll call holds. A server that has died lets every one of them take its time
 /// until its peers give it up.
 const PRESENCE: Duration = Duration::from_secs(2);
@@ -45,6 +48,7 @@ pub enum ClusterError {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     system: Client,
+    /// Who was there when the roll was called last, and until when that holds.
     present: Arc<Mutex<Option<(Instant, Present)>>>,
     closed: Arc<AtomicU64>,
     /// Who is told of closed connections.
@@ -112,19 +116,21 @@ impl Cluster {
 
     /// Calls the roll anew before the next question.
     pub fn call_anew(&self) {
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut known = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((until, _)) = &mut *known {
+            *until = Instant::now();
+        }
     }
 
     /// The servers there are.
     async fn roll(&self) -> Result<Present, ClusterError> {
         let known = self.present.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, present)) = known
-            && at.elapsed() < PRESENCE
-        {
-            return Ok(present);
-        }
-        let enough = |answers: &BTreeMap<String, Presence>| answers.len() >= expected(answers);
-        let present = self.broadcast("$SYS.REQ.SERVER.PING", b"", ROLL_CALL, enough).await?;
+        let before = match known {
+            Some((until, present)) if Instant::now() < until => return Ok(present),
+            known => known.map(|(_, present)| present).unwrap_or_default(),
+        };
+        let patience = |answers: &BTreeMap<String, Presence>| before.patience(answers);
+        let present = self.broadcast("$SYS.REQ.SERVER.PING", b"", patience).await?;
         if present.is_empty() {
             return Err(ClusterError::Nobody);
         }
@@ -140,7 +146,7 @@ impl Cluster {
             tracing::warn!(present = servers.len(), expected, "not all servers answer");
         }
         let present = Present { servers, absent };
-        let known = Some((Instant::now(), present.clone()));
+        let known = Some((Instant::now() + PRESENCE, present.clone()));
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(present)
     }
@@ -151,12 +157,9 @@ impl Cluster {
         &self,
         servers: BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
-        let count = servers.len();
         let (routes, leafs) = futures_util::future::try_join(
-            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", ANSWER, |found| {
-                found.len() >= count
-            }),
-            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", ANSWER, |found| found.len() >= count),
+            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", |found| until_all(&servers, found)),
+            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", |found| until_all(&servers, found)),
         )
         .await?;
         let (routes, leafs): (BTreeMap<String, Routes>, BTreeMap<String, Leafs>) = (routes, leafs);
@@ -177,15 +180,18 @@ impl Cluster {
         subject: &str,
         question: Payload<'_>,
     ) -> Result<Answers<T>, ClusterError> {
-        let Present { servers: mut silent, absent } = self.roll().await?;
-        let count = silent.len();
-        let enough = |answers: &BTreeMap<String, T>| answers.len() >= count;
-        let by_server: BTreeMap<String, T> =
-            self.broadcast(subject, question, ANSWER, enough).await?;
+        let Present { servers, mut absent } = self.roll().await?;
+        let patience = |answers: &BTreeMap<String, T>| until_all(&servers, answers);
+        let by_server = self.broadcast(subject, question, patience).await?;
+        let mut silent = servers;
         silent.retain(|server| !by_server.contains_key(server));
+        if !silent.is_empty() {
+            self.call_anew();
+        }
         for server in &silent {
             tracing::warn!(%server, subject, "server does not answer");
         }
+        absent.retain(|server| !by_server.contains_key(server));
         silent.extend(absent);
         Ok(Answers { by_server, silent })
     }
@@ -237,15 +243,15 @@ impl Cluster {
         }
     }
 
+    /// Asks all servers, and waits for so long as `patience` has left, by the answers so far.
     async fn broadcast<T: DeserializeOwned>(
         &self,
         subject: &str,
         question: Payload<'_>,
-        patience: Duration,
-        mut enough: impl FnMut(&BTreeMap<String, T>) -> bool,
+        patience: impl Fn(&BTreeMap<String, T>) -> Duration,
     ) -> Result<BTreeMap<String, T>, ClusterError> {
         let failed = |error: &dyn std::fmt::Display| ClusterError::Connection(error.to_string());
-        let until = Instant::now() + patience;
+        let begun = Instant::now();
         let inbox = self.system.new_inbox();
         let mut replies =
             self.system.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
@@ -255,10 +261,13 @@ impl Cluster {
             .await
             .map_err(|error| failed(&error))?;
         let mut answers = BTreeMap::new();
-        while !enough(&answers) {
-            let Ok(Some(reply)) = tokio::time::timeout_at(until, replies.next()).await else {
+        loop {
+            let patience = patience(&answers);
+            if patience.is_zero() {
                 break;
-            };
+            }
+            let reply = tokio::time::timeout_at(begun + patience, replies.next());
+            let Ok(Some(reply)) = reply.await else { break };
             if let Ok(from) = serde_json::from_slice::<From>(&reply.payload)
                 && let Ok(answer) = serde_json::from_slice(&reply.payload)
             {
@@ -266,6 +275,29 @@ impl Cluster {
             }
         }
         Ok(answers)
+    }
+}
+
+impl Present {
+    /// How long the others have to answer the next roll call, in all, when these have answered: for those that
+    /// were silent at this one nobody waits that long again.
+    fn patience(&self, answers: &BTreeMap<String, Presence>) -> Duration {
+        let missing = expected(answers).saturating_sub(answers.len());
+        let known = missing <= self.absent.len()
+            && self.servers.iter().all(|server| answers.contains_key(server));
+        match missing {
+            0 => Duration::ZERO,
+            _ if known => ROLL_CALL_AGAIN,
+            _ => ROLL_CALL,
+        }
+    }
+}
+
+/// How long servers have to answer a question, in all, when these have answered.
+fn until_all<T>(servers: &BTreeSet<String>, answers: &BTreeMap<String, T>) -> Duration {
+    match servers.iter().all(|server| answers.contains_key(server)) {
+        true => Duration::ZERO,
+        false => ANSWER,
     }
 }
 
@@ -426,6 +458,25 @@ mod tests {
         assert_eq!(missed(&later, Some(&["a", "b", "c"])), [UNNAMED], "c has stood there too long");
         let all = say(2, &[("a", 1), ("b", 300)]);
         assert_eq!(missed(&all, None), [""; 0], "all of them answer");
+    }
+
+    #[test]
+    fn who_was_silent_before_has_less_time() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let before = Present { servers: names(&["a", "b"]), absent: names(&["c"]) };
+        let patience = |counted, answered: &[&str]| {
+            let answered: Vec<_> = answered.iter().map(|&name| (name, 300)).collect();
+            before.patience(&say(counted, &answered))
+        };
+        assert_eq!(patience(3, &["a", "b", "c"]), Duration::ZERO);
+        assert_eq!(patience(2, &["a", "b"]), Duration::ZERO, "c was given up");
+        assert_eq!(patience(3, &["a", "b"]), ROLL_CALL_AGAIN);
+        assert_eq!(patience(3, &["a", "c"]), ROLL_CALL, "b was there");
+        assert_eq!(patience(3, &["a"]), ROLL_CALL);
+        assert_eq!(patience(4, &["a", "b"]), ROLL_CALL, "one more is there than was known");
+        assert_eq!(patience(1, &[]), ROLL_CALL, "nobody has answered");
+        let first = Present::default().patience(&say(2, &[("a", 300)]));
+        assert_eq!(first, ROLL_CALL, "nobody was called before");
     }
 
     #[test]

@@ -85,7 +85,14 @@ pub(crate) async fn connect_with(
 /// Logs in and panics unless the server says "authorization violation".
 pub(crate) async fn refused(url: &str, login: &Login) {
     match connect(url, login, "_INBOX").await {
-        Ok(_) => panic!("{login:?} was admitted"),
+        Ok(connected) => {
+            assert!(!connected.is_in().await, "{login:?} was admitted");
+            let errors = connected.errors();
+            assert!(
+                errors.iter().any(|error| error.contains("authorization violation")),
+                "{errors:?}"
+            );
+        }
         Err(error) => {
             assert_eq!(error.kind(), ConnectErrorKind::AuthorizationViolation, "{error}");
         }
@@ -112,6 +119,19 @@ impl Connected {
             })
         })
         .await;
+    }
+
+    /// Whether the server has let it in, by its answer to a request, or by its word that this one may not ask:
+    /// for async-nats the first PING of a server, about a second after the connection, ends a login too.
+    pub(crate) async fn is_in(&self) -> bool {
+        let word = eventually_async("a server's word", || async {
+            let errors = self.errors();
+            errors.first().map(|error| error.to_lowercase().contains("permissions violation"))
+        });
+        tokio::select! {
+            is_in = word => is_in,
+            () = self.settled() => true,
+        }
     }
 
     /// Every error that the server reported.

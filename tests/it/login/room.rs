@@ -20,14 +20,17 @@ fn crowd(init: &Initialised, mode: Mode, most: u32) -> Login {
     login
 }
 
+async fn come(url: &str, login: &Login) -> Option<Connected> {
+    let connected = client::connect(url, login, "_INBOX_crowd").await.ok()?;
+    connected.is_in().await.then_some(connected)
+}
+
 async fn on_all_servers_together(mode: Mode) {
     let cluster = Cluster::start(mode, 3);
     let admin = crowd(&cluster.init, mode, 2);
     let worker = cluster.init.user_add("crowd", "worker", &["--publish", "a"]);
     let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
-    let connect = async |node: usize, login: &Login| {
-        client::connect(&urls[node], login, "_INBOX_crowd").await
-    };
+    let connect = async |node: usize, login: &Login| come(&urls[node], login).await;
     let first = connect(0, &admin).await.expect("the first");
     let _second = connect(1, &worker).await.expect("the second");
     for login in [&admin, &worker] {
@@ -46,11 +49,10 @@ async fn on_all_servers_together(mode: Mode) {
 
     drop(first);
     let _third =
-        eventually_async("the place of the first", || async { connect(2, &admin).await.ok() })
-            .await;
+        eventually_async("the place of the first", async || connect(2, &admin).await).await;
     client::refused(&urls[0], &worker).await;
     cluster.init.sql("UPDATE tenants SET max_connections = NULL WHERE id = 'crowd';");
-    let _fourth = eventually_async("no limit", || async { connect(0, &worker).await.ok() }).await;
+    let _fourth = eventually_async("no limit", async || connect(0, &worker).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +67,7 @@ async fn burst(deployment: &Deployment, login: &Login, many: usize) -> Vec<Conne
     let tasks: Vec<_> = (0..many)
         .map(|_| {
             let (url, login) = (deployment.server.url(), login.clone());
-            tokio::spawn(async move { client::connect(&url, &login, "_INBOX_crowd").await })
+            tokio::spawn(async move { come(&url, &login).await })
         })
         .collect();
     let mut inside = Vec::new();
@@ -107,15 +109,12 @@ async fn two_instances_count_together() {
         for round in 0..3 {
             let mut inside = Vec::new();
             for _ in 0..7 {
-                inside.extend(
-                    client::connect(&deployment.server.url(), &login, "_INBOX_crowd").await,
-                );
+                inside.extend(come(&deployment.server.url(), &login).await);
             }
             assert_eq!(inside.len(), 3, "{mode:?}, round {round}\n{}", deployment.service.log());
             drop(inside);
             let url = deployment.server.url();
-            let one = async || client::connect(&url, &login, "_INBOX_crowd").await.ok();
-            eventually_async("a place", one).await;
+            eventually_async("a place", async || come(&url, &login).await).await;
         }
         // Of those who come at once two may have the last place, where one instance hears of one first and
         // the other of the other.
@@ -156,12 +155,12 @@ async fn who_is_on_a_server_that_hangs_is_not_counted() {
         let cluster = Cluster::start(mode, 3);
         let login = crowd(&cluster.init, mode, 1);
         let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
-        let connect =
-            async |node: usize| client::connect(&urls[node], &login, "_INBOX_crowd").await;
-        let _first = connect(2).await.expect("the first");
+        let _first = come(&urls[2], &login).await.expect("the first");
         client::refused(&urls[0], &login).await;
         cluster.nodes[2].freeze();
-        let _second = eventually_async("the second", || async { connect(0).await.ok() }).await;
+        let _second = eventually_async("the second", async || come(&urls[0], &login).await).await;
+        let log = cluster.service.log();
+        assert!(!log.contains("without a count"), "{mode:?}\n{log}");
         client::refused(&urls[1], &login).await;
         cluster.nodes[2].thaw();
         client::refused(&urls[2], &login).await;
@@ -202,7 +201,7 @@ async fn nobody_is_refused_for_want_of_a_count() {
         let login = crowd(&deployment, mode, 1);
         let (url, port) = (deployment.server.url(), deployment.server.port());
         let before = connections(&deployment);
-        let first = client::connect(&url, &login, "_INBOX_crowd").await.expect("the first");
+        let first = come(&url, &login).await.expect("the first");
         client::refused(&url, &login).await;
         drop(first);
         eventually("its end", || (connections(&deployment) <= before).then_some(()));
