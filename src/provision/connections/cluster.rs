@@ -157,9 +157,10 @@ impl Cluster {
         &self,
         servers: BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
+        let asked = Present { servers, ..Present::default() };
         let (routes, leafs) = futures_util::future::try_join(
-            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", |found| until_all(&servers, found)),
-            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", |found| until_all(&servers, found)),
+            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", |found| asked.until_all(found)),
+            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", |found| asked.until_all(found)),
         )
         .await?;
         let (routes, leafs): (BTreeMap<String, Routes>, BTreeMap<String, Leafs>) = (routes, leafs);
@@ -167,7 +168,7 @@ impl Cluster {
             routes.contains_key(server)
                 && leafs.get(server).is_some_and(|one| one.data.leafnodes == 0)
         };
-        if !servers.iter().all(heard) {
+        if !asked.servers.iter().all(heard) {
             return Ok(None);
         }
         let routes = routes.into_values().flat_map(|one| one.data.routes);
@@ -180,10 +181,10 @@ impl Cluster {
         subject: &str,
         question: Payload<'_>,
     ) -> Result<Answers<T>, ClusterError> {
-        let Present { servers, mut absent } = self.roll().await?;
-        let patience = |answers: &BTreeMap<String, T>| until_all(&servers, answers);
+        let present = self.roll().await?;
+        let patience = |answers: &BTreeMap<String, T>| present.until_all(answers);
         let by_server = self.broadcast(subject, question, patience).await?;
-        let mut silent = servers;
+        let Present { servers: mut silent, mut absent } = present;
         silent.retain(|server| !by_server.contains_key(server));
         if !silent.is_empty() {
             self.call_anew();
@@ -291,13 +292,15 @@ impl Present {
             _ => ROLL_CALL,
         }
     }
-}
 
-/// How long servers have to answer a question, in all, when these have answered.
-fn until_all<T>(servers: &BTreeSet<String>, answers: &BTreeMap<String, T>) -> Duration {
-    match servers.iter().all(|server| answers.contains_key(server)) {
-        true => Duration::ZERO,
-        false => ANSWER,
+    /// How long they have to answer a question, in all, when these have answered: one that began since the roll
+    /// was called stands for one that has ended.
+    fn until_all<T>(&self, answers: &BTreeMap<String, T>) -> Duration {
+        let present = answers.keys().filter(|server| !self.absent.contains(*server));
+        match present.count() >= self.servers.len() {
+            true => Duration::ZERO,
+            false => ANSWER,
+        }
     }
 }
 
@@ -477,6 +480,13 @@ mod tests {
         assert_eq!(patience(1, &[]), ROLL_CALL, "nobody has answered");
         let first = Present::default().patience(&say(2, &[("a", 300)]));
         assert_eq!(first, ROLL_CALL, "nobody was called before");
+        let until_all = |answered: &[&str]| {
+            before.until_all(&answered.iter().map(|&name| (name.to_owned(), ())).collect())
+        };
+        assert_eq!(until_all(&["a", "c"]), ANSWER, "c is back, and b was there");
+        for all in [["a", "b"], ["a", "d"]] {
+            assert_eq!(until_all(&all), Duration::ZERO, "{all:?}");
+        }
     }
 
     #[test]
