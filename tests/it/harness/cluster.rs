@@ -211,7 +211,13 @@ async fn three_nodes_become_one_cluster() {
     let nodes = start_nodes(&conf, port, monitor, 3);
     let stream = serde_json::json!({"name": "S", "subjects": ["s"], "num_replicas": 3});
     let first = connect(&nodes[0].url(), &Login::Nothing, "_INBOX").await.expect("connects");
-    first.jetstream("$JS.API.STREAM.CREATE.S", &stream).await;
+    // A server may take another, which it has just found, for one that is away.
+    eventually_async("a stream on all three", || async {
+        let asked = first.client.request("$JS.API.STREAM.CREATE.S", stream.to_string().into());
+        let answer: serde_json::Value = serde_json::from_slice(&asked.await.ok()?.payload).ok()?;
+        answer.get("error").is_none().then_some(())
+    })
+    .await;
     let last = connect(&nodes[2].url(), &Login::Nothing, "_INBOX").await.expect("connects");
     eventually_async("an acknowledgement", || async {
         last.client.request("s", "x".into()).await.ok()
