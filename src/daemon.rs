@@ -181,7 +181,7 @@ pub async fn run(
     let (others, hearing) = (&connections.main, Arc::clone(&counts));
     tasks.spawn(room::follow(hearing, others, stop.clone()).await?);
     let room = Room {
-        cluster: cluster.clone(),
+        cluster: cluster.clone().with_patience(room::PATIENCE),
         store: store.clone(),
         places: places(config)?,
         own_is_counted: matches!(config.mode, Mode::Operator(_)),

@@ -60,6 +60,7 @@ pub(super) async fn watch(
     stop: CancellationToken,
 ) {
     while let Some(Ok(())) = stop.run_until_cancelled(arrivals.changed()).await {
+        cluster.call_anew();
         let Some(found) = stop.run_until_cancelled(faults(&config, &cluster)).await else { return };
         match found {
             Ok(faults) => faults.iter().for_each(|fault| tracing::error!("{fault}")),

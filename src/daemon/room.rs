@@ -34,8 +34,14 @@ use crate::store::{ProvisioningStore, StoreError, TenantId};
 /// comes first has the place.
 const SUBJECT: &str = "_CALLOUT.room";
 
-/// How long a look may take: longer than a login, since a server that begins to hang may cost it three seconds.
-/// Whoever has no time left goes without it.
+/// How long a server has to say who is there. One that is healthy takes milliseconds, and whoever waits has less
+/// than two seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// From when on a look that lasts is one in vain.
+const SLOW: Duration = Duration::from_millis(1_200);
+
+/// How long a look may last: longer than a login, since servers may begin to hang while it goes on.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Between two looks.
@@ -77,8 +83,8 @@ enum NoCount {
     Slow,
     #[error("there was no answer a moment ago")]
     InVain,
-    #[error("servers do not list yet who was let in last")]
-    Unlisted,
+    #[error("servers were not asked often enough in time, or do not list yet who was let in last")]
+    Unsure,
 }
 
 /// By tenant; of those that have a limit, and have had a login lately.
@@ -190,9 +196,9 @@ impl Room {
                 Err(Objection::Refusal(DenyReason::Connections))
             }
             Err(error) => {
-                tracing::warn!(%tenant, server = id.server, cid = id.cid, %error,
-                    "no answer: the tenant's connections cannot be counted, and there was no room for \
-                     more when they were last");
+                tracing::warn!(reason = "uncounted", %tenant, server = id.server, cid = id.cid, %error,
+                    "no answer: the tenant's connections cannot be counted, and it is not known that \
+                     there is room for more");
                 Err(Objection::Uncounted(error.to_string()))
             }
         }
@@ -245,14 +251,8 @@ impl Room {
         (arrived, until): (Instant, Instant),
         count: &Arc<Count>,
     ) -> Result<bool, NoCount> {
-        if count.known().asked_in_vain() {
-            if self.enters_uncounted(tenant, most, id, count, &NoCount::InVain) {
-                return Ok(true);
-            }
-            if Arc::strong_count(count) > WAITING {
-                return Err(NoCount::InVain);
-            }
-        }
+        let is_crowded = Arc::strong_count(count) > WAITING;
+        let mut error = NoCount::InVain;
         let has_place = || {
             let mut known = count.known();
             let has_room = known.answer(most, arrived)?;
@@ -261,38 +261,29 @@ impl Room {
             }
             Some(has_room)
         };
-        let mut error = NoCount::Slow;
         loop {
-            if count.known().asked_in_vain()
-                && self.enters_uncounted(tenant, most, id, count, &error)
-            {
+            if let Some(has_room) = has_place() {
+                return Ok(has_room);
+            }
+            let in_vain = count.known().asked_in_vain();
+            if in_vain && self.enters_uncounted(tenant, most, id, count, &error) {
                 return Ok(true);
             }
-            if Instant::now() >= until {
+            if in_vain && is_crowded || Instant::now() >= until {
                 return Err(error);
             }
+            error = NoCount::Slow;
             let turn = Arc::clone(&count.look).lock_owned();
-            let Ok(turn) = tokio::time::timeout_at(until.into(), turn).await else {
-                count.known().learn_nothing();
-                continue;
-            };
+            let Ok(turn) = tokio::time::timeout_at(until.into(), turn).await else { continue };
             if let Some(has_room) = has_place() {
                 return Ok(has_room);
             }
             let look = self.clone().looks(tenant.clone(), most, Arc::clone(count), turn);
-            match tokio::time::timeout_at(until.into(), tokio::spawn(look)).await {
-                Ok(Ok(Ok(()))) => {
-                    if let Some(has_room) = has_place() {
-                        return Ok(has_room);
-                    }
-                    // They will be listed soon, or have gone.
-                    error = NoCount::Unlisted;
-                }
+            let learnt = tokio::time::timeout_at(until.into(), tokio::spawn(look)).await;
+            match learnt {
+                Ok(Ok(Ok(()))) => error = NoCount::Unsure,
                 Ok(Ok(Err(failed))) => error = failed,
-                Ok(Err(_)) | Err(_) => {
-                    count.known().learn_nothing();
-                    error = NoCount::Slow;
-                }
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }
@@ -309,7 +300,15 @@ impl Room {
             tokio::time::sleep_until((ended + PAUSE).into()).await;
         }
         let begun = Instant::now();
-        let look = tokio::time::timeout(LOOK, self.look(&tenant, most, &count)).await;
+        let look = tokio::time::timeout(LOOK, self.look(&tenant, most, &count));
+        tokio::pin!(look);
+        let look = match tokio::time::timeout(SLOW, &mut look).await {
+            Ok(look) => look,
+            Err(_) => {
+                count.known().learn_nothing();
+                look.await
+            }
+        };
         let look = look.unwrap_or(Err(NoCount::Slow));
         *turn = Some(Instant::now());
         let mut known = count.known();

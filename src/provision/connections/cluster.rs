@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Request, RequestErrorKind};
@@ -27,7 +27,7 @@ const ROLL_CALL_AGAIN: Duration = Duration::from_millis(300);
 /// until its peers give it up.
 const PRESENCE: Duration = Duration::from_secs(2);
 
-/// How long a server has to answer a question.
+/// How long a server has to answer a question, where nobody says otherwise.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Accounts asked about at once: their ids have to fit into one message.
@@ -48,8 +48,10 @@ pub enum ClusterError {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     system: Client,
-    /// Who was there when the roll was called last, and until when that holds.
-    present: Arc<Mutex<Option<(Instant, Present)>>>,
+    /// Who was there when the roll was called last.
+    present: Arc<Mutex<Present>>,
+    /// How long a server has to answer a question.
+    patience: Duration,
     closed: Arc<AtomicU64>,
     /// Who is told of closed connections.
     observer: Option<Arc<dyn Observer>>,
@@ -61,6 +63,10 @@ struct Present {
     servers: BTreeSet<String>,
     /// Those that these know of and that do not answer.
     absent: BTreeSet<String>,
+    /// How many more these count than there are, whether they are missed or not.
+    missing: usize,
+    /// Until when this holds, on which connection.
+    until: Option<(Instant, u64)>,
 }
 
 /// Which accounts have connections, on which server.
@@ -87,7 +93,15 @@ impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
     pub fn new(system: Client) -> Self {
-        Self { system, present: Arc::default(), closed: Arc::default(), observer: None }
+        let (present, closed) = (Arc::default(), Arc::default());
+        Self { system, present, patience: ANSWER, closed, observer: None }
+    }
+
+    /// Waits for a server's answer for so long at most.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Tells `observer` of every connection that is closed.
@@ -116,39 +130,55 @@ impl Cluster {
 
     /// Calls the roll anew before the next question.
     pub fn call_anew(&self) {
-        let mut known = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((until, _)) = &mut *known {
-            *until = Instant::now();
-        }
+        self.present().until = None;
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The servers there are.
     async fn roll(&self) -> Result<Present, ClusterError> {
-        let known = self.present.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let before = match known {
-            Some((until, present)) if Instant::now() < until => return Ok(present),
-            known => known.map(|(_, present)| present).unwrap_or_default(),
-        };
+        let before = self.present().clone();
+        // A connection that was made anew may lead to another server, or to the same one started again.
+        let connection = self.system.statistics().connects.load(Relaxed);
+        let holds = |&(until, on): &(Instant, u64)| Instant::now() < until && on == connection;
+        if before.until.as_ref().is_some_and(holds) {
+            return Ok(before);
+        }
         let patience = |answers: &BTreeMap<String, Presence>| before.patience(answers);
         let present = self.broadcast("$SYS.REQ.SERVER.PING", b"", patience).await?;
         if present.is_empty() {
             return Err(ClusterError::Nobody);
         }
         let expected = expected(&present);
+        let missing = expected.saturating_sub(present.len());
         let gateways = present.values().any(|one| !one.statsz.gateways.is_empty());
-        let linked = match present.len() < expected && !gateways {
+        let linked = match missing > 0 && !gateways {
             true => self.linked(present.keys().cloned().collect()).await?,
             false => None,
         };
         let absent = absent(&present, linked);
         let servers: BTreeSet<String> = present.into_keys().collect();
-        if !absent.is_empty() {
-            tracing::warn!(present = servers.len(), expected, "not all servers answer");
+        if !absent.is_subset(&before.absent) {
+            tracing::warn!(present = servers.len(), expected, ?absent, "not all servers answer");
         }
-        let present = Present { servers, absent };
-        let known = Some((Instant::now() + PRESENCE, present.clone()));
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        let until = Some((Instant::now() + PRESENCE, connection));
+        let present = Present { servers, absent, missing, until };
+        *self.present() = present.clone();
         Ok(present)
+    }
+
+    /// Notes that servers have not answered: they have to be there at the next roll call.
+    fn note_silent(&self, silent: &BTreeSet<String>) {
+        let mut present = self.present();
+        present.until = None;
+        for server in silent {
+            if present.servers.remove(server) {
+                present.absent.insert(server.clone());
+                present.missing += 1;
+            }
+        }
     }
 
     /// The servers to which these have routes; `None` where others may be linked otherwise, or one
@@ -157,10 +187,9 @@ impl Cluster {
         &self,
         servers: BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
-        let asked = Present { servers, ..Present::default() };
         let (routes, leafs) = futures_util::future::try_join(
-            self.broadcast("$SYS.REQ.SERVER.PING.ROUTEZ", b"", |found| asked.until_all(found)),
-            self.broadcast("$SYS.REQ.SERVER.PING.LEAFZ", b"", |found| asked.until_all(found)),
+            self.ask_these(&servers, "$SYS.REQ.SERVER.PING.ROUTEZ", b""),
+            self.ask_these(&servers, "$SYS.REQ.SERVER.PING.LEAFZ", b""),
         )
         .await?;
         let (routes, leafs): (BTreeMap<String, Routes>, BTreeMap<String, Leafs>) = (routes, leafs);
@@ -168,7 +197,7 @@ impl Cluster {
             routes.contains_key(server)
                 && leafs.get(server).is_some_and(|one| one.data.leafnodes == 0)
         };
-        if !asked.servers.iter().all(heard) {
+        if !servers.iter().all(heard) {
             return Ok(None);
         }
         let routes = routes.into_values().flat_map(|one| one.data.routes);
@@ -181,13 +210,12 @@ impl Cluster {
         subject: &str,
         question: Payload<'_>,
     ) -> Result<Answers<T>, ClusterError> {
-        let present = self.roll().await?;
-        let patience = |answers: &BTreeMap<String, T>| present.until_all(answers);
-        let by_server = self.broadcast(subject, question, patience).await?;
-        let Present { servers: mut silent, mut absent } = present;
+        let Present { servers, mut absent, .. } = self.roll().await?;
+        let by_server = self.ask_these(&servers, subject, question).await?;
+        let mut silent = servers;
         silent.retain(|server| !by_server.contains_key(server));
         if !silent.is_empty() {
-            self.call_anew();
+            self.note_silent(&silent);
         }
         for server in &silent {
             tracing::warn!(%server, subject, "server does not answer");
@@ -195,6 +223,20 @@ impl Cluster {
         absent.retain(|server| !by_server.contains_key(server));
         silent.extend(absent);
         Ok(Answers { by_server, silent })
+    }
+
+    /// Asks all servers, and waits for these.
+    async fn ask_these<T: DeserializeOwned>(
+        &self,
+        servers: &BTreeSet<String>,
+        subject: &str,
+        question: Payload<'_>,
+    ) -> Result<BTreeMap<String, T>, ClusterError> {
+        let patience = |answers: &BTreeMap<String, T>| {
+            let all = servers.iter().all(|server| answers.contains_key(server));
+            if all { Duration::ZERO } else { self.patience }
+        };
+        self.broadcast(subject, question, patience).await
     }
 
     /// Which of the accounts have connections where. Makes no server load an account.
@@ -226,7 +268,8 @@ impl Cluster {
         subject: &str,
         question: &Value,
     ) -> Option<T> {
-        let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER));
+        let request = Request::new().payload(question.to_string().into());
+        let request = request.timeout(Some(self.patience));
         match self.system.send_request(subject.to_owned(), request).await {
             Ok(answer) => match serde_json::from_slice(&answer.payload) {
                 Ok(answer) => Some(answer),
@@ -284,22 +327,12 @@ impl Present {
     /// were silent at this one nobody waits that long again.
     fn patience(&self, answers: &BTreeMap<String, Presence>) -> Duration {
         let missing = expected(answers).saturating_sub(answers.len());
-        let known = missing <= self.absent.len()
+        let known = missing <= self.missing
             && self.servers.iter().all(|server| answers.contains_key(server));
         match missing {
             0 => Duration::ZERO,
             _ if known => ROLL_CALL_AGAIN,
             _ => ROLL_CALL,
-        }
-    }
-
-    /// How long they have to answer a question, in all, when these have answered: one that began since the roll
-    /// was called stands for one that has ended.
-    fn until_all<T>(&self, answers: &BTreeMap<String, T>) -> Duration {
-        let present = answers.keys().filter(|server| !self.absent.contains(*server));
-        match present.count() >= self.servers.len() {
-            true => Duration::ZERO,
-            false => ANSWER,
         }
     }
 }
@@ -466,7 +499,8 @@ mod tests {
     #[test]
     fn who_was_silent_before_has_less_time() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let before = Present { servers: names(&["a", "b"]), absent: names(&["c"]) };
+        let servers = names(&["a", "b"]);
+        let before = Present { servers, missing: 1, ..Present::default() };
         let patience = |counted, answered: &[&str]| {
             let answered: Vec<_> = answered.iter().map(|&name| (name, 300)).collect();
             before.patience(&say(counted, &answered))
@@ -480,13 +514,6 @@ mod tests {
         assert_eq!(patience(1, &[]), ROLL_CALL, "nobody has answered");
         let first = Present::default().patience(&say(2, &[("a", 300)]));
         assert_eq!(first, ROLL_CALL, "nobody was called before");
-        let until_all = |answered: &[&str]| {
-            before.until_all(&answered.iter().map(|&name| (name.to_owned(), ())).collect())
-        };
-        assert_eq!(until_all(&["a", "c"]), ANSWER, "c is back, and b was there");
-        for all in [["a", "b"], ["a", "d"]] {
-            assert_eq!(until_all(&all), Duration::ZERO, "{all:?}");
-        }
     }
 
     #[test]

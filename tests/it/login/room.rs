@@ -10,13 +10,17 @@ use crate::harness::client::{self, Connected, Login};
 use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{eventually, eventually_async, http, postgres};
+use crate::harness::{depth, eventually, eventually_async, http, postgres};
 
 /// A tenant without an account of its own, which may have so many connections.
 fn crowd(init: &Initialised, mode: Mode, most: u32) -> Login {
+    limited(init, mode, "crowd", most)
+}
+
+fn limited(init: &Initialised, mode: Mode, id: &str, most: u32) -> Login {
     let isolation: &[&str] = if mode == Mode::Operator { &["--isolation", "shared"] } else { &[] };
-    let login = init.tenant_add("crowd", isolation);
-    init.sql(&format!("UPDATE tenants SET max_connections = {most} WHERE id = 'crowd';"));
+    let login = init.tenant_add(id, isolation);
+    init.sql(&format!("UPDATE tenants SET max_connections = {most} WHERE id = '{id}';"));
     login
 }
 
@@ -62,11 +66,14 @@ async fn connections_count_on_all_servers_together() {
     }
 }
 
-/// Those of so many who come at once that are let in.
-async fn burst(deployment: &Deployment, login: &Login, many: usize) -> Vec<Connected> {
-    let tasks: Vec<_> = (0..many)
-        .map(|_| {
-            let (url, login) = (deployment.server.url(), login.clone());
+/// Those of so many who come at once, to one of these after the other, that are let in.
+async fn burst(urls: &[String], login: &Login, many: usize) -> Vec<Connected> {
+    let tasks: Vec<_> = urls
+        .iter()
+        .cycle()
+        .take(many)
+        .map(|url| {
+            let (url, login) = (url.clone(), login.clone());
             tokio::spawn(async move { come(&url, &login).await })
         })
         .collect();
@@ -83,7 +90,7 @@ async fn those_who_come_at_once_are_no_more() {
     for mode in modes() {
         let deployment = Deployment::start(mode);
         let login = crowd(&deployment, mode, 3);
-        let inside = burst(&deployment, &login, 12).await;
+        let inside = burst(&[deployment.server.url()], &login, 12).await;
         assert_eq!(inside.len(), 3, "{mode:?}\n{}", deployment.service.log());
         let none = "UPDATE tenants SET max_connections = 0 WHERE id = 'crowd';";
         deployment.sql(none);
@@ -122,7 +129,7 @@ async fn two_instances_count_together() {
         for round in 0..3 {
             // Once the change is known, and those of before have gone.
             let bursts = eventually_async("a burst", async || {
-                let inside = burst(&deployment, &login, 40).await;
+                let inside = burst(&[deployment.server.url()], &login, 40).await;
                 (inside.len() >= 12).then_some(inside)
             });
             let inside = bursts.await;
@@ -148,22 +155,49 @@ fn who_hangs_up_is_not_counted() {
     }
 }
 
-/// Whoever is on a server that hangs will come to another one, and is not counted there.
+/// Whoever is on a server that hangs will come to another one, and is not counted there, however many come
+/// and however short a time the server has been hanging.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_on_a_server_that_hangs_is_not_counted() {
     for mode in either_mode() {
         let cluster = Cluster::start(mode, 3);
-        let login = crowd(&cluster.init, mode, 1);
+        let login = crowd(&cluster.init, mode, 3);
         let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
-        let _first = come(&urls[2], &login).await.expect("the first");
+        let before = burst(&urls[2..], &login, 3).await;
+        assert_eq!(before.len(), 3, "{mode:?}\n{}", cluster.service.log());
         client::refused(&urls[0], &login).await;
         cluster.nodes[2].freeze();
-        let _second = eventually_async("the second", async || come(&urls[0], &login).await).await;
+        let mut inside = Vec::new();
+        while inside.len() < 3 {
+            inside.extend(burst(&urls[..2], &login, 8).await);
+        }
         let log = cluster.service.log();
+        assert_eq!(inside.len(), 3, "{mode:?}\n{log}");
         assert!(!log.contains("without a count"), "{mode:?}\n{log}");
         client::refused(&urls[1], &login).await;
         cluster.nodes[2].thaw();
         client::refused(&urls[2], &login).await;
+    }
+}
+
+/// Those on the other servers count as well while one is killed and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_a_server_starts_is_counted() {
+    for mode in either_mode() {
+        let mut cluster = Cluster::start(mode, 3);
+        let _another = cluster.another_service(1);
+        let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
+        for round in 0..depth(2, 8) {
+            let login = limited(&cluster.init, mode, &format!("crowd-{round}"), 3);
+            cluster.nodes[2].kill9();
+            let _first = come(&urls[0], &login).await.expect("the first");
+            cluster.restart(2);
+            let mut inside = Vec::new();
+            for url in urls.iter().cycle().take(12) {
+                inside.extend(come(url, &login).await);
+            }
+            assert_eq!(inside.len(), 2, "{mode:?}, {round}\n{}", cluster.service.log());
+        }
     }
 }
 
