@@ -190,7 +190,7 @@ async fn who_comes_while_a_server_starts_is_counted() {
         for round in 0..depth(2, 8) {
             let login = limited(&cluster.init, mode, &format!("crowd-{round}"), 3);
             cluster.nodes[2].kill9();
-            let _first = come(&urls[0], &login).await.expect("the first");
+            let _first = eventually_async("the first", async || come(&urls[0], &login).await).await;
             cluster.restart(2);
             let mut inside = Vec::new();
             for url in urls.iter().cycle().take(12) {
