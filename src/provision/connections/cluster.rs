@@ -1,6 +1,8 @@
 //! Questions to all servers, and to one: which there are, what they hold. Every wait is bounded,
 //! and a server that does not answer is named.
 
+mod presence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,20 +10,14 @@ use std::time::Duration;
 
 use async_nats::{Client, Request, RequestErrorKind};
 use futures_util::StreamExt as _;
-use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::presence::{Presence, Present, absent, expected};
 use super::{ConnectionId, Holder};
 use crate::audit::{Kick, Observer};
-
-/// How long servers have to say that they are there. A server that is healthy takes milliseconds.
-const ROLL_CALL: Duration = Duration::from_secs(1);
-
-/// How long those have that did not say so when they were called last.
-const ROLL_CALL_AGAIN: Duration = Duration::from_millis(300);
 
 /// For how long a roll call holds. A server that has died lets every one of them take its time
 /// until its peers give it up.
@@ -57,31 +53,12 @@ pub struct Cluster {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// The servers that are there.
-#[derive(Debug, Clone, Default)]
-struct Present {
-    servers: BTreeSet<String>,
-    /// Those that these know of and that do not answer.
-    absent: BTreeSet<String>,
-    /// How many more these count than there are, whether they are missed or not.
-    missing: usize,
-    /// Until when this holds, on which connection.
-    until: Option<(Instant, u64)>,
-}
-
 /// Which accounts have connections, on which server.
 #[derive(Default)]
 pub(super) struct Inhabited {
     pub(super) accounts: BTreeMap<String, BTreeSet<String>>,
     pub(super) silent: BTreeSet<String>,
 }
-
-/// For how long peers that have missed a server's last word count it, beside the one that has come
-/// back in its place (`checkRemoteServers` of the server's `events.go`).
-const COUNTED: SignedDuration = SignedDuration::from_mins(4);
-
-/// What a server is called of which nothing is known but that it is there.
-const UNNAMED: &str = "(name unknown)";
 
 /// Answers by server.
 pub(in crate::provision) struct Answers<T> {
@@ -153,7 +130,7 @@ impl Cluster {
         }
         let expected = expected(&present);
         let missing = expected.saturating_sub(present.len());
-        let gateways = present.values().any(|one| !one.statsz.gateways.is_empty());
+        let gateways = present.values().any(Presence::has_gateways);
         let linked = match missing > 0 && !gateways {
             true => self.linked(present.keys().cloned().collect()).await?,
             false => None,
@@ -169,7 +146,7 @@ impl Cluster {
         Ok(present)
     }
 
-    /// Notes that servers have not answered: they have to be there at the next roll call.
+    /// Notes that servers have not answered: the next roll call, which is at once, says whether they are there.
     fn note_silent(&self, silent: &BTreeSet<String>) {
         let mut present = self.present();
         present.until = None;
@@ -322,44 +299,6 @@ impl Cluster {
     }
 }
 
-impl Present {
-    /// How long the others have to answer the next roll call, in all, when these have answered: for those that
-    /// were silent at this one nobody waits that long again.
-    fn patience(&self, answers: &BTreeMap<String, Presence>) -> Duration {
-        let missing = expected(answers).saturating_sub(answers.len());
-        let known = missing <= self.missing
-            && self.servers.iter().all(|server| answers.contains_key(server));
-        match missing {
-            0 => Duration::ZERO,
-            _ if known => ROLL_CALL_AGAIN,
-            _ => ROLL_CALL,
-        }
-    }
-}
-
-/// How many servers there are: each says so.
-fn expected(present: &BTreeMap<String, Presence>) -> usize {
-    present.values().map(|one| one.statsz.active_servers).max().unwrap_or(1).max(1)
-}
-
-/// Those that are counted and do not answer, by the routes of those that do (`linked`, where they are
-/// known). One with a route hangs. One without has ended, or is cut off: it is missed unless a server
-/// that began since then explains it ([`COUNTED`]).
-fn absent(
-    present: &BTreeMap<String, Presence>,
-    linked: Option<BTreeSet<String>>,
-) -> BTreeSet<String> {
-    let young = present.values().filter(|one| one.is_young()).count();
-    let explained = linked.as_ref().map_or(0, |_| young);
-    let linked = linked.unwrap_or_default().into_iter();
-    let mut absent: BTreeSet<String> =
-        linked.filter(|server| !present.contains_key(server)).collect();
-    if present.len() + absent.len() + explained < expected(present) {
-        absent.insert(UNNAMED.to_owned());
-    }
-    absent
-}
-
 /// What is sent to servers: JSON, or a JWT.
 pub(in crate::provision) type Payload<'a> = &'a [u8];
 
@@ -380,37 +319,6 @@ struct From {
 #[derive(Deserialize)]
 struct FromServer {
     id: String,
-}
-
-#[derive(Deserialize)]
-struct Presence {
-    server: PresentServer,
-    #[serde(default)]
-    statsz: Statsz,
-}
-
-#[derive(Deserialize)]
-struct PresentServer {
-    #[serde(default)]
-    time: Timestamp,
-}
-
-impl Presence {
-    /// Whether it began so lately that its peers may count another in its place.
-    fn is_young(&self) -> bool {
-        let age = self.server.time.duration_since(self.statsz.start);
-        !age.is_negative() && age < COUNTED
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct Statsz {
-    #[serde(default)]
-    start: Timestamp,
-    #[serde(default)]
-    active_servers: usize,
-    #[serde(default)]
-    gateways: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -458,67 +366,4 @@ struct AccountStat {
     conns: i64,
     #[serde(default)]
     leafnodes: i64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What servers say that have run for so many seconds, and count so many of each other.
-    fn say(counted: usize, ages: &[(&str, i64)]) -> BTreeMap<String, Presence> {
-        let time: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
-        let say = |&(name, age): &(&str, i64)| {
-            let start = time - SignedDuration::from_secs(age);
-            let presence = json!({ "server": { "time": time },
-                "statsz": { "start": start, "active_servers": counted } });
-            (name.to_owned(), serde_json::from_value(presence).expect("a presence"))
-        };
-        ages.iter().map(say).collect()
-    }
-
-    fn missed(present: &BTreeMap<String, Presence>, linked: Option<&[&str]>) -> Vec<String> {
-        let linked = linked.map(|all| all.iter().map(|&one| one.to_owned()).collect());
-        absent(present, linked).into_iter().collect()
-    }
-
-    #[test]
-    fn who_does_not_answer_is_missed_unless_it_has_ended() {
-        let old = say(3, &[("a", 300), ("b", 300)]);
-        assert_eq!(missed(&old, Some(&["a", "b", "c"])), ["c"], "it hangs");
-        assert_eq!(missed(&old, Some(&["a", "b"])), [UNNAMED], "it is cut off");
-        assert_eq!(missed(&old, None), [UNNAMED], "nobody says who is linked");
-        let back = say(4, &[("a", 300), ("b", 300), ("c", 239)]);
-        assert_eq!(missed(&back, Some(&["a", "b", "c"])), [""; 0], "c stands in its own place");
-        assert_eq!(missed(&back, Some(&["a", "b", "c", "d"])), ["d"], "it hangs all the same");
-        let later = say(4, &[("a", 300), ("b", 300), ("c", 240)]);
-        assert_eq!(missed(&later, Some(&["a", "b", "c"])), [UNNAMED], "c has stood there too long");
-        let all = say(2, &[("a", 1), ("b", 300)]);
-        assert_eq!(missed(&all, None), [""; 0], "all of them answer");
-    }
-
-    #[test]
-    fn who_was_silent_before_has_less_time() {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let servers = names(&["a", "b"]);
-        let before = Present { servers, missing: 1, ..Present::default() };
-        let patience = |counted, answered: &[&str]| {
-            let answered: Vec<_> = answered.iter().map(|&name| (name, 300)).collect();
-            before.patience(&say(counted, &answered))
-        };
-        assert_eq!(patience(3, &["a", "b", "c"]), Duration::ZERO);
-        assert_eq!(patience(2, &["a", "b"]), Duration::ZERO, "c was given up");
-        assert_eq!(patience(3, &["a", "b"]), ROLL_CALL_AGAIN);
-        assert_eq!(patience(3, &["a", "c"]), ROLL_CALL, "b was there");
-        assert_eq!(patience(3, &["a"]), ROLL_CALL);
-        assert_eq!(patience(4, &["a", "b"]), ROLL_CALL, "one more is there than was known");
-        assert_eq!(patience(1, &[]), ROLL_CALL, "nobody has answered");
-        let first = Present::default().patience(&say(2, &[("a", 300)]));
-        assert_eq!(first, ROLL_CALL, "nobody was called before");
-    }
-
-    #[test]
-    fn a_start_in_the_future_explains_nothing() {
-        let skewed = say(2, &[("a", -5)]);
-        assert_eq!(missed(&skewed, Some(&["a"])), [UNNAMED]);
-    }
 }
