@@ -15,7 +15,7 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::clock::{Clock as _, SystemClock};
-use nats_callout::credentials::Credentials;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};

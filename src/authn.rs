@@ -24,7 +24,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixSeconds;
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::protocol::claims::ClientInfo;
 use crate::store::{LoginRecord, Status, StoreError};
 

@@ -7,6 +7,8 @@
 //!
 //! Each arrow consumes its input, and each type can only be made by the check that it stands for.
 
+mod gate;
+mod response;
 mod timings;
 
 use std::fmt;
@@ -16,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 
+pub use self::gate::{Gate, NotAudited};
+use self::response::AuthorizationResponse;
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
-use crate::audit::NotAudited;
 use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
@@ -30,7 +33,6 @@ use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::{RequestError, VerifiedRequest};
-use crate::protocol::response::AuthorizationResponse;
 
 /// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
 /// `Debug`.

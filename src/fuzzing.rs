@@ -15,7 +15,7 @@ use crate::authn::Principal;
 use crate::authn::hashing;
 use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::keys::{
     AccountId, KeyKind, OperatorId, ServerId, SigningKey, UserNkey, XKey, XPublicKey,
 };

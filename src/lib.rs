@@ -84,7 +84,6 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;
-pub mod credentials;
 #[cfg(feature = "cli")]
 pub mod daemon;
 pub mod events;

@@ -8,6 +8,7 @@ mod file;
 #[cfg(test)]
 mod isolation;
 mod preset;
+mod rule;
 pub mod rules;
 pub mod subject;
 pub mod table;

@@ -5,8 +5,8 @@
 //! what a server really does.
 
 pub mod claims;
+pub mod credentials;
 pub mod envelope;
 pub mod jwt;
 pub mod replay;
 pub mod request;
-pub mod response;

@@ -1,10 +1,10 @@
 //! Takes secrets out of texts that repeat what somebody has written: a token in the place of a name,
 //! a seed in the place of a file. What is known to be a secret has a type of its own, such as
-//! [`Secret`](crate::credentials::Secret); this is for what may be one.
+//! [`Secret`](crate::protocol::credentials::Secret); this is for what may be one.
 
 use std::borrow::Cow;
 
-use crate::authn::token;
+use crate::protocol::credentials::TOKEN_PREFIX;
 
 /// What stands in the place of a secret.
 const REDACTED: &str = "(redacted)";
@@ -26,7 +26,7 @@ pub(crate) fn is_secret(word: &str) -> bool {
     let base32 = |byte: u8| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte);
     let is_seed =
         |part: &str| part.len() >= SEED_LEAST && part.starts_with('S') && part.bytes().all(base32);
-    word.contains(token::PREFIX)
+    word.contains(TOKEN_PREFIX)
         || (word.starts_with("eyJ") && word.len() >= MADE_LEN)
         || word.split(['-', '_', '+']).any(is_seed)
         || (word.starts_with('$') && word.matches('$').count() > 2)
@@ -54,6 +54,15 @@ pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
 #[cfg(any(test, feature = "cli"))]
 pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
     without(text, may_be_secret)
+}
+
+/// The beginning of a name that a client claimed: it may be thousands of bytes long, or a secret in
+/// the wrong place.
+pub(crate) fn shortened(name: &str) -> &str {
+    if matches!(without_secrets(name), Cow::Owned(_)) {
+        return "(a secret)";
+    }
+    name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 fn without(text: &str, is_secret: fn(&str) -> bool) -> Cow<'_, str> {
@@ -131,5 +140,13 @@ mod tests {
             assert_eq!(without_likely_secrets(text), text);
             assert_eq!(without_secrets(text), text);
         }
+    }
+
+    #[test]
+    fn no_token_is_shown_for_a_name() {
+        assert_eq!(shortened("nct_0000000000000000000000000000000019Bvis"), "(a secret)");
+        assert_eq!(shortened("eyJhbGciOiJSUzI1NiJ9.e30.c2ln"), "(a secret)");
+        assert_eq!(shortened("eyJon"), "eyJon");
+        assert_eq!(shortened(&"x".repeat(100)), "x".repeat(64));
     }
 }

@@ -25,8 +25,10 @@ use tokio_util::task::TaskTracker;
 pub use self::load::{Load, LoadStats};
 use self::queue::{Pending, Queue};
 use self::replies::Replies;
-use crate::audit::{AuditLog, Gate, NotAudited, Observer};
-use crate::authorize::{Authorizer, CalloutMessage, Outcome, Reply, Verdict};
+use crate::audit::{AuditLog, Observer};
+use crate::authorize::{
+    Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict,
+};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
 
 /// The subject on which servers ask.

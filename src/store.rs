@@ -9,6 +9,8 @@ pub mod cache;
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod open;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod options;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, UnixSeconds};
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::keys::AccountId;
 use crate::protocol::claims::ClientInfo;
 use crate::store::{

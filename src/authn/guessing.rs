@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::failures::{Failures, Past, Undecided, WINDOW};
 use self::room::{Place, Room};
 use super::AuthnError;
-use crate::audit::shortened;
+use crate::redact::shortened;
 
 /// Accounts and sources whose failures are remembered, and familiar pairs of both, at most. Those
 /// that are seen often stay: names and addresses that are used once do not push them out.

@@ -35,7 +35,7 @@ pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::Clock;
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
 
 /// The word for the log.

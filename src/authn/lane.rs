@@ -21,7 +21,7 @@ use super::AuthnError;
 use super::guessing::Standing;
 use super::hashing::{self, HashingError, Memory, Pace, Verdict};
 use super::random;
-use crate::credentials::Secret;
+use crate::protocol::credentials::Secret;
 use crate::store::PasswordHash;
 
 /// What the lane has done and has waiting.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
 use crate::clock::Clock;
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::keys::{self, UserNkey};
 use crate::store::{CredentialStore, Identity};
 

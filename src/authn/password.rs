@@ -20,7 +20,7 @@ use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedPasswords};
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::Clock;
-use crate::credentials::{Credentials, Secret};
+use crate::protocol::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
 
 const MAX_PASSWORD_BYTES: usize = 4_096;

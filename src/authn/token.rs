@@ -17,13 +17,12 @@ use zeroize::Zeroizing;
 use super::random::{self, BASE62, NoRandomness};
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::Clock;
-use crate::credentials::{Credentials, Secret};
+use crate::protocol::credentials::{Credentials, Secret, TOKEN_PREFIX};
 use crate::store::{CredentialStore, Freshness, TokenHash};
 
-pub(crate) const PREFIX: &str = "nct_";
 const RANDOM_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 6;
-const BODY_LEN: usize = PREFIX.len() + RANDOM_LEN;
+const BODY_LEN: usize = TOKEN_PREFIX.len() + RANDOM_LEN;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
 /// The word for the log.
@@ -38,7 +37,7 @@ impl Token {
     pub fn generate() -> Result<Self, NoRandomness> {
         let random = random::text(BASE62, RANDOM_LEN)?;
         let mut text = Zeroizing::new(String::with_capacity(BODY_LEN + CHECKSUM_LEN));
-        text.push_str(PREFIX);
+        text.push_str(TOKEN_PREFIX);
         text.push_str(&random);
         let checksum = checksum(&text);
         text.extend(checksum.map(char::from));
@@ -49,7 +48,7 @@ impl Token {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (body, given) = text.split_at_checked(BODY_LEN)?;
-        let random = body.strip_prefix(PREFIX)?;
+        let random = body.strip_prefix(TOKEN_PREFIX)?;
         let well_formed = random.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && given.as_bytes() == checksum(body);
         well_formed.then(|| Self(Zeroizing::new(text.to_owned())))
@@ -101,7 +100,7 @@ impl TokenAuthenticator {
     }
 
     async fn authenticate_token(&self, sent: &Secret) -> Result<Authentication, AuthnError> {
-        if !sent.expose().starts_with(PREFIX) {
+        if !sent.expose().starts_with(TOKEN_PREFIX) {
             return Ok(Authentication::NotMine);
         }
         match Token::parse(sent.expose()) {

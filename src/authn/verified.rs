@@ -13,7 +13,7 @@ use moka::future::Cache;
 use super::AuthnError;
 use super::hashing::Verdict;
 use super::random::{self, NoRandomness};
-use crate::credentials::Secret;
+use crate::protocol::credentials::Secret;
 use crate::store::PasswordHash;
 
 /// How many verified passwords are kept, and for how long.

@@ -3,6 +3,7 @@
 
 mod central;
 mod cluster;
+mod conf;
 pub(super) mod operator;
 mod server;
 mod service;

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::lookup::find_tenant;
 use super::output::note;
-use super::user::find_tenant;
 use super::{Context, Usage, purge, settle, system};
 use crate::audit::Observer;
 use crate::clock::SystemClock;

@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::database::explain;
+use super::lookup::{find_tenant, parse_id, shares_account};
 use super::output::{table, time, time_json};
-use super::user::{find_tenant, shares_account};
-use super::{Context, tenant};
+use super::Context;
 use crate::config::Config;
 use crate::config::units::format_size;
 use crate::store::{StoreError, TenantRecord, UserKind, UserRecord};
@@ -20,7 +20,7 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
     let users = context.database.provisioning.users(&id).await.map_err(explain)?;
     match &args.user {

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::database::{self, explain};
 use super::env_file::Login;
+use super::issued::Issued;
 use super::live::{self, Live};
+use super::lookup::{check_name, find_tenant, parse_id};
 use super::output::note;
-use super::user::{Issued, check_name, find_tenant};
 use super::when::When;
 use super::{Context, Usage, ceiling, purge, secret};
 use crate::clock::UnixSeconds;
@@ -21,7 +22,7 @@ use crate::keys::AccountId;
 use crate::provision::connections::{Cluster, Selection};
 use crate::provision::resolver;
 use crate::store::{
-    Isolation, Limits, NewTenant, NewUser, Status, TenantId, TenantRecord, UserKind,
+    Isolation, Limits, NewTenant, NewUser, Status, TenantRecord, UserKind,
 };
 
 #[derive(Debug, Subcommand)]
@@ -343,9 +344,4 @@ pub(super) async fn create(
         policy: Some(ADMIN.to_owned()),
     };
     context.database.provisioning.add_tenant(tenant, &admin).await.map_err(explain)
-}
-
-/// The id of a tenant, as an argument.
-pub(super) fn parse_id(text: &str) -> anyhow::Result<TenantId> {
-    text.parse().map_err(|error| Usage(format!("`{text}`: {error}")).into())
 }

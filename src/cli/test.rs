@@ -12,12 +12,12 @@ use self::decision::{Decided, Granted, decide, offers_jwt, words};
 use self::report::{Admitted, Refused};
 use super::database::explain;
 use super::live::{self, Live};
+use super::lookup::{find_tenant, parse_id};
 use super::output::note;
 use super::settle::HEARTBEAT_SECONDS;
-use super::user::find_tenant;
-use super::{Context, secret, tenant, up};
+use super::{Context, secret, up};
 use crate::authn::DenyReason;
-use crate::credentials::{Credentials, Secret};
+use crate::protocol::credentials::{Credentials, Secret};
 use crate::policy::Form;
 use crate::store::{Freshness, LoginRecord, NewToken, TenantId, TokenHash, TokenListing};
 
@@ -67,7 +67,7 @@ pub(super) struct TestArgs {
 }
 
 pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()> {
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     find_tenant(context, &id).await?;
     let named = args.user.as_deref();
     let user = named.unwrap_or(id.as_str());

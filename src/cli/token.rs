@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::database::explain;
+use super::lookup::{check_name, find_tenant, parse_id};
 use super::output::{table, time, time_json};
-use super::user::{check_name, find_tenant};
 use super::when::When;
-use super::{Context, Usage, secret, settle, tenant};
+use super::{Context, Usage, secret, settle};
 use crate::store::{NewToken, StoreError};
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ pub(super) async fn run(command: TokenCommand, context: &Context) -> anyhow::Res
 }
 
 async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
-    let tenant = args.tenant.as_deref().map(tenant::parse_id).transpose()?;
+    let tenant = args.tenant.as_deref().map(parse_id).transpose()?;
     let store = &context.database.provisioning;
     if let Some(id) = &tenant {
         find_tenant(context, id).await?;
@@ -139,7 +139,7 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     if let Some(label) = &args.label {
         check_name(label)?;
     }

@@ -1,21 +1,21 @@
 //! `user`: adds, suspends, resumes and removes users, and replaces their passwords.
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::database::explain;
-use super::env_file::{self, Login};
+use super::env_file::Login;
+use super::issued::Issued;
 use super::live::{self, Live};
+use super::lookup::{check_name, find_tenant, parse_id, shares_account};
 use super::output::note;
-use super::{Context, Usage, secret, settle, tenant, url};
+use super::{Context, Usage, secret, settle};
 use crate::authn::certificate::name;
-use crate::config::Mode;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::provision::connections::Selection;
 use crate::redact::is_secret;
-use crate::store::{Isolation, NewUser, Status, StoreError, TenantId, TenantRecord, UserKind};
+use crate::store::{NewUser, Status, StoreError, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -134,7 +134,7 @@ pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Resu
 }
 
 async fn change(args: &NameArgs, fate: Fate, context: &Context) -> anyhow::Result<()> {
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
     let store = &context.database.provisioning;
     let user = args.user.as_str();
@@ -188,7 +188,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
     let password = match (has_password, args.password_stdin) {
         (false, _) => None,
@@ -248,7 +248,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn passwd(args: &PasswdArgs, context: &Context) -> anyhow::Result<()> {
-    let id = tenant::parse_id(&args.tenant)?;
+    let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
     let password = if args.password_stdin {
         secret::password_from_stdin()?
@@ -293,92 +293,5 @@ fn remark_on_lists(user: &NewUser, tenant: &TenantRecord, config: &crate::config
              (orders.* grants user.{id}.orders.*)",
             id = tenant.id
         ));
-    }
-}
-
-/// Whether the tenant's users are placed in an account together with others'.
-pub(super) fn shares_account(tenant: &TenantRecord, config: &crate::config::Config) -> bool {
-    match &config.mode {
-        Mode::Operator(_) => tenant.isolation.unwrap_or(config.isolation) == Isolation::Shared,
-        Mode::Config(mode) => tenant
-            .placement
-            .as_ref()
-            .is_none_or(|account| mode.dedicated.get(account) != Some(&tenant.id)),
-    }
-}
-
-/// The tenant, which has to exist.
-pub(super) async fn find_tenant(context: &Context, id: &TenantId) -> anyhow::Result<TenantRecord> {
-    let missing = crate::store::StoreError::Missing { what: "tenant", key: id.to_string() };
-    let found = context.database.provisioning.tenant(id).await.map_err(explain)?;
-    found.ok_or_else(|| explain(missing))
-}
-
-/// A display name or a login: printable, and at most 128 characters.
-pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
-    let problem = if name.is_empty() {
-        "is empty"
-    } else if name.chars().count() > 128 {
-        "has more than 128 characters"
-    } else if name.chars().any(char::is_control) {
-        "has a control character"
-    } else if name.trim() != name {
-        "begins or ends with a space"
-    } else if is_secret(name) {
-        "has the form of a secret, and names are printed"
-    } else {
-        return Ok(());
-    };
-    Err(Usage(format!("the name `{}` {problem}; choose another", name.escape_debug())).into())
-}
-
-/// A login that was made, to be shown once.
-pub(super) struct Issued<'a> {
-    pub(super) tenant: Value,
-    pub(super) tenant_id: &'a str,
-    pub(super) user: Value,
-    pub(super) login: Login,
-    /// Whether the person at the command line does not know the password yet.
-    pub(super) generated: bool,
-    pub(super) has_password: bool,
-    pub(super) headline: String,
-}
-
-impl Issued<'_> {
-    /// Shows the login and writes it to a file where asked to. The login is in the table already,
-    /// so it is shown even if the file cannot be written.
-    pub(super) fn report(self, context: &Context, env_file: bool) -> anyhow::Result<()> {
-        let path = env_file::path(&context.config.folder, self.tenant_id, &self.login.user);
-        let written = if env_file { Some(env_file::write(&path, &self.login)) } else { None };
-        let login_url = if self.has_password {
-            url::with_login(&self.login.url, &self.login.user, &self.login.password)
-        } else {
-            self.login.url.clone()
-        };
-        let saved = matches!(written, Some(Ok(()))).then_some(&path);
-        let mut json = json!({
-            "tenant": self.tenant,
-            "user": self.user,
-            "password": self.has_password.then_some(&self.login.password),
-            "url": login_url,
-        });
-        if let (Some(path), Some(object)) = (saved, json.as_object_mut()) {
-            object.insert("env_file".to_owned(), json!(path));
-        }
-        context.output.print(&json, || {
-            let mut text = self.headline;
-            if self.generated && self.has_password {
-                text.push_str(&format!(
-                    "\n\n  user      {}\n  password  {}\n  url       {login_url}\n\n\
-                     The password is shown this once.",
-                    self.login.user, self.login.password
-                ));
-            }
-            if let Some(path) = saved {
-                text.push_str(&format!("\nCredentials saved to {}", path.display()));
-            }
-            text
-        })?;
-        written.unwrap_or(Ok(())).context("the login was made, but not saved")
     }
 }

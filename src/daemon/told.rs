@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU64;
 
 use async_nats::Client;
 
-use crate::audit::{Gate, Observer};
+use crate::audit::Observer;
+use crate::authorize::Gate;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::events::decisions::{self, DecisionEvents};

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::cloud_event::CloudEvent;
 use super::publisher::{IN_FLIGHT, Publisher};
-use crate::audit::{Gate, Kick, NotAudited, Observer, shortened};
-use crate::authorize::{Connection, Outcome, Reply, Verdict};
+use crate::audit::{Kick, Observer};
+use crate::authorize::{Connection, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
 use crate::provision::streams::events::AUTH_DECISIONS;
+use crate::redact::shortened;
 use crate::store::{CredentialStore, Freshness, TenantId};
 
 /// After a failure, the first and the longest pause.

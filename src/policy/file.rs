@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::values::{Reader, Text, connection_type};
 use super::admission::{Admission, ConnectionType, Lined, parse_net};
-use super::rules::{Line, Permission, Rule, Rules};
+use super::rule::{Line, Permission, Rule, Rules};
 use super::template::Template;
 use super::times::Schedule;
 use super::{Form, preset};

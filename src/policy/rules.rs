@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::admission::{Admission, Lined};
+pub use super::rule::Permission;
+use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
-use super::template::{ExpandError, Template};
-use super::{ConnectionContext, Decision, Form, Grant, Policy, Responses, file};
+use super::template::ExpandError;
+use super::{ConnectionContext, Decision, Form, Grant, Policy, file};
 use crate::authn::{DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem, list};
@@ -39,51 +39,6 @@ pub enum PolicyError {
     /// Files have mistakes: all of them.
     #[error("{}", list(.0, "the policies"))]
     Invalid(Vec<Problem>),
-}
-
-/// What a line of a section gives or takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
-    /// To publish.
-    Publish,
-    /// To subscribe.
-    Subscribe,
-    /// Not to publish, although allowed.
-    DenyPublish,
-    /// Not to subscribe, although allowed.
-    DenySubscribe,
-}
-
-/// One template of a section.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) permission: Permission,
-    pub(super) template: Template,
-    /// For tenants with a JetStream limit above zero.
-    pub(super) only_with_jetstream: bool,
-    /// Counted from 1.
-    pub(super) line: usize,
-    /// The preset that it is part of.
-    pub(super) preset: Option<Box<str>>,
-}
-
-/// A section.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Rule {
-    pub(super) lines: Vec<Line>,
-    pub(super) responses: Option<Lined<Responses>>,
-    pub(super) ttl: Option<Lined<Duration>>,
-    pub(super) admission: Admission,
-    /// How many lines there are of publish, subscribe and the two denials.
-    counts: [usize; 4],
-}
-
-/// A file.
-#[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) path: PathBuf,
-    pub(super) account: Rule,
-    pub(super) shared: Rule,
 }
 
 /// Why a policy refuses a login, and which line of which file does.
@@ -293,19 +248,6 @@ impl Ruling<'_> {
             at: Some(Origin::Line(self.path.to_owned(), line.line)),
             what: error.to_string(),
         }
-    }
-}
-
-impl Rule {
-    /// Counts the lines, once they are all there.
-    pub(super) fn count(&mut self) {
-        self.counts = [
-            Permission::Publish,
-            Permission::Subscribe,
-            Permission::DenyPublish,
-            Permission::DenySubscribe,
-        ]
-        .map(|permission| self.lines.iter().filter(|it| it.permission == permission).count());
     }
 }
 

@@ -2,11 +2,11 @@
 //! anything about it again.
 
 use super::claims::{AuthorizationRequestBody, ClientInfo};
+use super::credentials::Credentials;
 use super::envelope::{Opened, Sealer};
 use super::jwt::{JwtError, Parsed};
 use super::replay::SpentKeys;
 use crate::clock::UnixSeconds;
-use crate::credentials::Credentials;
 use crate::keys::{KeyError, ServerId, UserNkey};
 
 /// The audience of every authorization request.

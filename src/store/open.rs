@@ -1,42 +1,15 @@
 //! Opens the tenant table that a URL names, in whichever database.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 #[cfg(feature = "cli")]
 use super::Coordination;
+pub use super::options::StoreOptions;
 use super::Store;
 #[cfg(feature = "postgres")]
 use super::postgres::{self, PostgresStore};
 #[cfg(feature = "sqlite")]
 use super::sqlite::{self, SqliteStore};
-
-/// How long a store waits, and with how many connections it reads.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// How long a read waits, for a connection and for the database: nearly as long as a login can
-    /// wait, so that a fault that passes costs nobody a login.
-    pub read_timeout: Duration,
-    /// How long a write waits for its turn and for locks. A login writes once in the life of a
-    /// tenant; a command can afford to wait longer.
-    pub write_timeout: Duration,
-    /// How long opening waits for others that are just creating or migrating the database.
-    pub open_timeout: Duration,
-    /// How many reads can run at the same time. On PostgreSQL as many writes, too; with the two
-    /// connections that follow changes, that is ten with the default.
-    pub readers: u32,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            read_timeout: Duration::from_millis(1_500),
-            write_timeout: Duration::from_millis(1_500),
-            open_timeout: Duration::from_secs(5),
-            readers: 4,
-        }
-    }
-}
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use self::feed::Feed;
 pub use self::open::OpenError;
 pub use self::place::Place;
 use self::pool::Pool;
-use super::open::StoreOptions;
+use super::options::StoreOptions;
 
 /// The tenant table in a PostgreSQL database.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use sqlx::sqlite::SqlitePool;
 use self::accounts::Keeping;
 use self::feed::Feed;
 pub use self::open::OpenError;
-use super::open::StoreOptions;
+use super::options::StoreOptions;
 
 /// The tenant table in an SQLite file.
 #[derive(Debug)]

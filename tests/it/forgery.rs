@@ -23,7 +23,7 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
 use nats_callout::clock::{Clock, UnixSeconds};
-use nats_callout::credentials::Credentials;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::keys::{KeyKind, SigningKey, XKey, XPublicKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};

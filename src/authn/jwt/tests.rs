@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
 use super::fuzzing::settings;
 use super::*;
-use crate::credentials::Secret;
+use crate::protocol::credentials::Secret;
 use crate::store::{Status, StoreError, TenantId, TenantRecord, UserKind};
 
 const ISS: &str = "https://license.example.com";

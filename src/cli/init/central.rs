@@ -2,7 +2,8 @@
 //! the `auth_callout` block.
 
 use super::cluster::{nodes, replicas};
-use super::server::{head, quote};
+use super::conf::quote;
+use super::server::head;
 use super::stage::Stage;
 use super::topology::{Account, Share, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};

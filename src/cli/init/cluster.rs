@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use super::server::quote;
+use super::conf::quote;
 use super::{Deployment, HostPort, Usage};
 use crate::authn::random;
 

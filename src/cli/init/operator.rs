@@ -4,7 +4,8 @@
 use anyhow::Context as _;
 
 use super::cluster::{nodes, replicas};
-use super::server::{head, quote_path};
+use super::conf::quote_path;
+use super::server::head;
 use super::stage::Stage;
 use super::topology::{Account, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};

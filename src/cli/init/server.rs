@@ -1,20 +1,10 @@
-//! The parts of `nats-server.conf` that both modes share, and the notation of its strings.
-
-use std::path::Path;
+//! The parts of `nats-server.conf` that both modes share.
 
 use super::Deployment;
 use super::cluster::{Node, replicas};
+use super::conf::{quote, quote_path};
 use super::topology::Account;
 use crate::config::units::format_size;
-
-/// A string of nats-server's configuration.
-pub(super) fn quote(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-pub(super) fn quote_path(path: &Path) -> String {
-    quote(&path.display().to_string())
-}
 
 /// Everything but the accounts.
 pub(super) fn head(deployment: &Deployment, node: &Node, versions: &str) -> String {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Context;
-use super::super::user::shares_account;
+use super::super::lookup::shares_account;
 use crate::authn::jwt::is_jwt;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
@@ -20,7 +20,7 @@ use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{Attempt, Authentication, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
-use crate::credentials::Credentials;
+use crate::protocol::credentials::Credentials;
 use crate::daemon::logins;
 use crate::placement::ConfigTargets;
 use crate::policy::rules::PolicySet;

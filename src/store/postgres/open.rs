@@ -17,7 +17,7 @@ use super::fault::{
 use super::feed::Feed;
 use super::pool::{Pool, late};
 use super::{Place, PostgresStore};
-use crate::store::open::StoreOptions;
+use crate::store::options::StoreOptions;
 use crate::store::{migrations, queries};
 
 /// The oldest release that the schema works on: PostgreSQL 14.

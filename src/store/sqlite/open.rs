@@ -18,7 +18,7 @@ use super::accounts::Keeping;
 use super::fault::{BUSY, CANTOPEN, CORRUPT, IOERR, LOCKED, NOTADB, READONLY, primary_code};
 use super::feed::Feed;
 use crate::store::migrations;
-use crate::store::open::StoreOptions;
+use crate::store::options::StoreOptions;
 
 /// Why a database file could not be opened.
 #[derive(Debug, thiserror::Error)]

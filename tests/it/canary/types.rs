@@ -7,7 +7,7 @@ use nats_callout::authn::password::Rehash;
 use nats_callout::authn::token::Token;
 use nats_callout::authorize::CalloutMessage;
 use nats_callout::config::{Config, Files};
-use nats_callout::credentials::{Credentials, Secret};
+use nats_callout::protocol::credentials::{Credentials, Secret};
 use nats_callout::keys::{KeyKind, ServerId, SigningKey, XKey};
 use nats_callout::protocol::claims::{AuthorizationRequestBody, ConnectOptions, ServerInfo};
 use nats_callout::protocol::envelope::Envelope;

@@ -11,7 +11,7 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::config::{Config, Files};
-use nats_callout::credentials::Credentials;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::daemon;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;

@@ -1,18 +1,18 @@
 //! The authorization response: a user JWT or one fixed refusal, never both.
 
-use super::claims::AuthorizationResponseBody;
-use super::jwt::{Claims, JwtError};
-use super::request::VerifiedRequest;
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, Signer};
 use crate::mint::UserJwt;
+use crate::protocol::claims::AuthorizationResponseBody;
+use crate::protocol::jwt::{Claims, JwtError};
+use crate::protocol::request::VerifiedRequest;
 
 /// What every refused client's server is told, whatever the reason: it logs the text as it is.
-pub const REFUSAL: &str = "access denied";
+const REFUSAL: &str = "access denied";
 
 /// What to answer.
 #[derive(Debug)]
-pub enum AuthorizationResponse {
+pub(super) enum AuthorizationResponse {
     /// The client may connect, as this JWT says.
     Granted(UserJwt),
     /// It may not.
@@ -22,7 +22,7 @@ pub enum AuthorizationResponse {
 impl AuthorizationResponse {
     /// Signs the response to `request`. `issuer_account` is the callout account's identity where
     /// `signer` is one of its signing keys (operator mode).
-    pub async fn encode(
+    pub(super) async fn encode(
         self,
         request: &VerifiedRequest,
         signer: &dyn Signer,

@@ -5,7 +5,10 @@ use std::fmt;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::protocol::claims::{AuthorizationRequestBody, ClientTls};
+use super::claims::{AuthorizationRequestBody, ClientTls};
+
+/// What an opaque token begins with, and nothing else that a client sends.
+pub(crate) const TOKEN_PREFIX: &str = "nct_";
 
 /// A password or token as the client sent it: never shown, wiped when dropped, compared in constant
 /// time.

@@ -1,0 +1,66 @@
+//! What a policy file says, once it is read: a rule for each form of isolation, line by line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Responses;
+use super::admission::{Admission, Lined};
+use super::template::Template;
+
+/// What a line of a section gives or takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// To publish.
+    Publish,
+    /// To subscribe.
+    Subscribe,
+    /// Not to publish, although allowed.
+    DenyPublish,
+    /// Not to subscribe, although allowed.
+    DenySubscribe,
+}
+
+/// One template of a section.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) permission: Permission,
+    pub(super) template: Template,
+    /// For tenants with a JetStream limit above zero.
+    pub(super) only_with_jetstream: bool,
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// The preset that it is part of.
+    pub(super) preset: Option<Box<str>>,
+}
+
+/// A section.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rule {
+    pub(super) lines: Vec<Line>,
+    pub(super) responses: Option<Lined<Responses>>,
+    pub(super) ttl: Option<Lined<Duration>>,
+    pub(super) admission: Admission,
+    /// How many lines there are of publish, subscribe and the two denials.
+    pub(super) counts: [usize; 4],
+}
+
+/// A file.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) path: PathBuf,
+    pub(super) account: Rule,
+    pub(super) shared: Rule,
+}
+
+impl Rule {
+    /// Counts the lines, once they are all there.
+    pub(super) fn count(&mut self) {
+        self.counts = [
+            Permission::Publish,
+            Permission::Subscribe,
+            Permission::DenyPublish,
+            Permission::DenySubscribe,
+        ]
+        .map(|permission| self.lines.iter().filter(|it| it.permission == permission).count());
+    }
+}
