@@ -123,8 +123,8 @@ fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
     let verified = VerifiedPasswords::new(Default::default()).unwrap();
     let password =
         PasswordAuthenticator::new(Arc::new(store), lane, verified, Arc::new(SystemClock));
-    let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap();
-    let mint = Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new());
+    let targets = ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default()).unwrap();
+    let mint = Mint::new(issuer.clone(), Duration::from_secs(900));
     Authorizer::new(
         Envelope::new(xkeys),
         Placement::Config(targets),

@@ -15,11 +15,11 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::clock::{Clock as _, SystemClock};
-use nats_callout::protocol::credentials::Credentials;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::rules::PolicySet;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::protocol::envelope::Envelope;
 use nats_callout::service::AuthCallout;
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
@@ -67,9 +67,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let issuer = Arc::new(SigningKey::from_seed(&key("issuer.nk")?, KeyKind::Account)?);
     let authorizer = Authorizer::new(
         Envelope::new(vec![XKey::from_seed(&key("xkey.nk")?)?]),
-        Placement::Config(ConfigTargets::new(vec!["USERS".to_owned()], Default::default())?),
+        Placement::Config(ConfigTargets::new(
+            "AUTH",
+            vec!["USERS".to_owned()],
+            Default::default(),
+        )?),
         Arc::new(PolicySet::shipped()?),
-        Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+        Mint::new(issuer.clone(), Duration::from_secs(900)),
         Responder { signer: issuer, issuer_account: None },
     )
     .with_authenticator(Arc::new(keys));

@@ -24,8 +24,8 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixSeconds;
-use crate::protocol::credentials::Credentials;
 use crate::protocol::claims::ClientInfo;
+use crate::protocol::credentials::Credentials;
 use crate::store::{LoginRecord, Status, StoreError};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server

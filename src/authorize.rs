@@ -24,15 +24,16 @@ use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
 use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
-use crate::protocol::credentials::Credentials;
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
-use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Policy};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Policy};
+use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::{RequestError, VerifiedRequest};
+use crate::store::Isolation;
 
 /// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
 /// `Debug`.
@@ -377,30 +378,27 @@ impl Authorizer {
         watch: &mut Stopwatch,
     ) -> Result<Answer, Abort> {
         let tenant = &principal.record().tenant;
-        let Some(form) = self.placement.form(tenant) else {
+        let Some(site) = self.placement.site(tenant) else {
             return Ok(Answer::Deny(DenyReason::Placement));
         };
+        let isolation = site.isolation;
         // Permissions do not hold a leaf node to its tenant's own subjects.
-        if form == Form::Shared
+        if isolation == Isolation::Shared
             && ConnectionType::of(request.client()) == Some(ConnectionType::Leafnode)
         {
             return Ok(Answer::Deny(DenyReason::ConnectionType));
         }
         let now = self.clock.now();
-        let context = ConnectionContext { form, client: request.client(), now };
+        let context = ConnectionContext { isolation, client: request.client(), now };
         let grant = match self.policy.decide(&principal, &context) {
             Decision::Permit(grant) => grant,
             Decision::Deny(reason) => return Ok(Answer::Deny(reason)),
         };
         watch.note(Stage::Policy);
-        let placed = match self.placement.place(tenant, request.server(), deadline).await {
-            Ok(Some(placed)) => placed,
-            Ok(None) => return Ok(Answer::Deny(DenyReason::Placement)),
-            Err(error) => return Err(error.into()),
-        };
+        let placed = site.ready(tenant, request.server(), deadline).await?;
         let (server, cid) = (request.server(), request.client().id);
         for entrance in &self.entrances {
-            let arrival = Arrival { tenant, form, server, cid, deadline };
+            let arrival = Arrival { tenant, isolation, server, cid, deadline };
             match entrance.enters(arrival).await {
                 Ok(()) => {}
                 Err(Objection::Refusal(reason)) => return Ok(Answer::Deny(reason)),

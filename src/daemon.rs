@@ -39,7 +39,7 @@ use self::isolation::{Denials, Isolation};
 use self::logins::Logins;
 use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
-pub(crate) use self::mode::{account_issuer, places};
+pub(crate) use self::mode::{account_issuer, isolation_of, places};
 use self::policies::Policies;
 use self::room::{Counts, Room};
 use self::told::Told;

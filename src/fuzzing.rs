@@ -15,22 +15,22 @@ use crate::authn::Principal;
 use crate::authn::hashing;
 use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
-use crate::protocol::credentials::Credentials;
 use crate::keys::{
     AccountId, KeyKind, OperatorId, ServerId, SigningKey, UserNkey, XKey, XPublicKey,
 };
 use crate::policy::rules::{PolicySet, Source};
 use crate::policy::subject::Pattern;
-use crate::policy::{ConnectionContext, Decision, Form, Grant, Policy as _};
+use crate::policy::{ConnectionContext, Decision, Grant, Policy as _};
 use crate::protocol::claims::{
     AccountBody, AuthorizationRequestBody, AuthorizationResponseBody, ClientInfo, OperatorBody,
     UserBody,
 };
+use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::jwt::{Body, IssuerKey, Parsed};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
-use crate::store::{LoginRecord, PasswordHash, TenantRecord, UserKind, UserRecord};
+use crate::store::{Isolation, LoginRecord, PasswordHash, TenantRecord, UserKind, UserRecord};
 
 /// A target: reads the input and panics where something does not hold.
 pub type Target = fn(&[u8]);
@@ -184,12 +184,12 @@ pub fn policy(input: &[u8]) {
         path: "bb.toml".into(),
         text: text.to_owned(),
     }]) {
-        for form in [Form::Own, Form::Shared] {
+        for isolation in [Isolation::Account, Isolation::Shared] {
             let record = record(UserRecord::new("alice", UserKind::Bb));
-            let Some(grant) = grant(&policies, record, form, &ClientInfo::default()) else {
+            let Some(grant) = grant(&policies, record, isolation, &ClientInfo::default()) else {
                 continue;
             };
-            assert!(form == Form::Own || grant.responses.is_none());
+            assert!(isolation == Isolation::Account || grant.responses.is_none());
             sound(&grant);
         }
     }
@@ -219,9 +219,9 @@ pub fn subject(input: &[u8]) {
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub fn row(input: &[u8]) {
     let (Some(record), Some(parties)) = (crate::store::read_row(input), parties()) else { return };
-    for form in [Form::Own, Form::Shared] {
-        let grant = grant(&parties.policies, record.clone(), form, &ClientInfo::default());
-        if let Some(grant) = grant.filter(|_| form == Form::Shared) {
+    for isolation in [Isolation::Account, Isolation::Shared] {
+        let grant = grant(&parties.policies, record.clone(), isolation, &ClientInfo::default());
+        if let Some(grant) = grant.filter(|_| isolation == Isolation::Shared) {
             assert!(record.tenant.id.as_str() == VICTIM || !reaches_the_victim(&grant));
         }
     }
@@ -288,11 +288,11 @@ fn record(user: UserRecord) -> Option<LoginRecord> {
 fn grant(
     policies: &PolicySet,
     record: impl Into<Option<LoginRecord>>,
-    form: Form,
+    isolation: Isolation,
     client: &ClientInfo,
 ) -> Option<Grant> {
     let principal = Principal::new(Arc::new(record.into()?), "fuzzing", None, 0).ok()?;
-    match policies.decide(&principal, &ConnectionContext { form, client, now: NOW }) {
+    match policies.decide(&principal, &ConnectionContext { isolation, client, now: NOW }) {
         Decision::Permit(grant) => Some(grant),
         Decision::Deny(_) => None,
     }
@@ -300,10 +300,12 @@ fn grant(
 
 /// Decides about a user of tenant 42 under shipped policies, in both forms.
 fn decide(policies: &PolicySet, user: UserRecord, client: &ClientInfo) {
-    for form in [Form::Own, Form::Shared] {
-        let Some(grant) = grant(policies, record(user.clone()), form, client) else { continue };
+    for isolation in [Isolation::Account, Isolation::Shared] {
+        let Some(grant) = grant(policies, record(user.clone()), isolation, client) else {
+            continue;
+        };
         sound(&grant);
-        assert!(form == Form::Own || !reaches_the_victim(&grant), "{grant:?}");
+        assert!(isolation == Isolation::Account || !reaches_the_victim(&grant), "{grant:?}");
     }
 }
 

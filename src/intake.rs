@@ -58,8 +58,7 @@ pub use self::dial::{Address, InvalidAddress, Login, Servers};
 pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
 use self::link::lock;
 pub use self::refusal::{Refusal, Tally};
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 /// The queue group of all instances: each event is taken by one of them.
 pub const QUEUE_GROUP: &str = "nats-callout";
@@ -156,17 +155,18 @@ impl Intake {
 
     /// Starts to connect, in tasks of its own on the current runtime. `all` are the tenants that
     /// there are, each of them suspended or not.
-    pub fn start(self, all: &[(TenantId, Form, bool)]) -> Result<Running, NoRandomness> {
+    pub fn start(self, all: &[(TenantId, Isolation, bool)]) -> Result<Running, NoRandomness> {
         let drain = self.settings.drain;
         let carrier = Arc::new(Mutex::new(Carrier::new(self.settings)?));
         Tenants(Arc::clone(&carrier)).replace(all);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let places = [Some((Form::Own, self.own)), self.shared.map(|it| (Form::Shared, it))];
+        let places =
+            [Some((Isolation::Account, self.own)), self.shared.map(|it| (Isolation::Shared, it))];
         let has_shared = places.iter().flatten().count() > 1;
-        for (form, place) in places.into_iter().flatten() {
+        for (isolation, place) in places.into_iter().flatten() {
             let (carrier, end) = (Arc::clone(&carrier), end.clone());
-            let name = format!("{}{}", name(form), self.instance);
-            tasks.spawn(async move { link::keep(form, &name, place, &carrier, end).await });
+            let name = format!("{}{}", name(isolation), self.instance);
+            tasks.spawn(async move { link::keep(isolation, &name, place, &carrier, end).await });
         }
         tasks.spawn(tick(Arc::clone(&carrier), end.clone()));
         let end = end.drop_guard();
@@ -181,10 +181,10 @@ async fn tick(carrier: Arc<Mutex<Carrier>>, end: CancellationToken) {
 }
 
 /// How a connection's name in the log and in connz begins.
-pub(crate) fn name(form: Form) -> &'static str {
-    match form {
-        Form::Own => "nats-callout intake",
-        Form::Shared => "nats-callout intake of shared tenants",
+pub(crate) fn name(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Account => "nats-callout intake",
+        Isolation::Shared => "nats-callout intake of shared tenants",
     }
 }
 
@@ -243,8 +243,8 @@ impl Running {
             lock(carrier).give_up(Instant::now());
         }
         self.round_trip(|carrier, [own, shared]| {
-            carrier.line(Form::Own).ping(vec![own]);
-            carrier.line(Form::Shared).ping(vec![shared]);
+            carrier.line(Isolation::Account).ping(vec![own]);
+            carrier.line(Isolation::Shared).ping(vec![shared]);
         })
         .await;
         drop(self.end);
@@ -285,14 +285,14 @@ impl Gauge {
 
     /// Whether what tenants of this form send is taken: the connection is there.
     #[must_use]
-    pub fn takes(&self, form: Form) -> bool {
-        lock(&self.carrier).line(form).is_up()
+    pub fn takes(&self, isolation: Isolation) -> bool {
+        lock(&self.carrier).line(isolation).is_up()
     }
 
     /// Whether all connections are there.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.takes(Form::Own) && (!self.has_shared || self.takes(Form::Shared))
+        self.takes(Isolation::Account) && (!self.has_shared || self.takes(Isolation::Shared))
     }
 }
 
@@ -308,9 +308,13 @@ impl Tenants {
     /// Takes a tenant's events from now on, from where `form` says: also of one that was suspended,
     /// or that has moved. The future is ready when the server knows, which may take as long as there
     /// is no connection; without it being awaited the same happens.
-    pub fn add(&self, id: &TenantId, form: Form) -> impl Future<Output = ()> + Send + use<> {
+    pub fn add(
+        &self,
+        id: &TenantId,
+        isolation: Isolation,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (waiter, told) = oneshot::channel();
-        lock(&self.0).add(id, form, waiter, Instant::now());
+        lock(&self.0).add(id, isolation, waiter, Instant::now());
         async move {
             // Without randomness nobody tells, and the log says so.
             let _ = told.await;
@@ -335,9 +339,9 @@ impl Tenants {
     }
 
     /// Knows a tenant that is suspended or has expired: [`Self::add`], then [`Self::suspend`].
-    pub fn close(&self, id: &TenantId, form: Form) {
+    pub fn close(&self, id: &TenantId, isolation: Isolation) {
         let (mut carrier, now) = (lock(&self.0), Instant::now());
-        carrier.add(id, form, oneshot::channel().0, now);
+        carrier.add(id, isolation, oneshot::channel().0, now);
         carrier.suspend(id, now);
     }
 
@@ -353,17 +357,17 @@ impl Tenants {
     }
 
     /// Makes these all there are, each of them suspended or not.
-    pub fn replace(&self, all: &[(TenantId, Form, bool)]) {
+    pub fn replace(&self, all: &[(TenantId, Isolation, bool)]) {
         let named: HashSet<&TenantId> = all.iter().map(|(id, ..)| id).collect();
         // Each in a step of its own: events go on in between.
         let known = lock(&self.0).ids();
         for gone in known.iter().filter(|id| !named.contains(id)) {
             self.remove(gone);
         }
-        for (id, form, is_suspended) in all {
+        for (id, isolation, is_suspended) in all {
             match is_suspended {
-                true => self.close(id, *form),
-                false => drop(self.add(id, *form)),
+                true => self.close(id, *isolation),
+                false => drop(self.add(id, *isolation)),
             }
         }
     }

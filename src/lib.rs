@@ -44,12 +44,12 @@
 //! let (issuer, _seed) = SigningKey::generate(KeyKind::Account)?;
 //! let (xkey, _seed) = XKey::generate()?;
 //! let issuer = Arc::new(issuer);
-//! let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default())?;
+//! let targets = ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default())?;
 //! let authorizer = Authorizer::new(
 //!     Envelope::new(vec![xkey]),
 //!     Placement::Config(targets),
 //!     Arc::new(PolicySet::shipped()?),
-//!     Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+//!     Mint::new(issuer.clone(), Duration::from_secs(900)),
 //!     Responder { signer: issuer, issuer_account: None },
 //! );
 //! // Nothing gets an answer that no server has sealed and signed.

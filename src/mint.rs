@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use crate::authn::Principal;
 use crate::clock::UnixSeconds;
-use crate::keys::{AccountId, Signer, UserNkey};
+use crate::keys::{Signer, UserNkey};
 use crate::placement::{NOTIFICATIONS, Placed, Target};
+use crate::policy::Grant;
 use crate::policy::subject::Pattern;
-use crate::policy::{Form, Grant};
 use crate::protocol::claims::{Permission, Permissions, ResponsePermission, UserBody};
 use crate::protocol::jwt::{Claims, JwtError};
+use crate::store::Isolation;
 
 /// How much a grant's life is shortened at random, so that what came together does not end
 /// together.
@@ -50,9 +51,6 @@ impl std::fmt::Debug for UserJwt {
 /// Why nothing was minted.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The account is one that no user is ever placed in.
-    #[error("account {0} is not for users")]
-    ForbiddenAccount(String),
     /// A response permission in a shared account would let a user write to other tenants.
     #[error("a response permission must not be granted in a shared account")]
     SharedResponses,
@@ -72,15 +70,13 @@ pub enum MintError {
 pub struct Mint {
     signer: Arc<dyn Signer>,
     ttl: Duration,
-    forbidden: Vec<AccountId>,
 }
 
 impl Mint {
-    /// A mint whose JWTs live at most `ttl`. `forbidden` are the identities of the accounts SYS,
-    /// AUTH and BB in operator mode.
+    /// A mint whose JWTs live at most `ttl`.
     #[must_use]
-    pub fn new(signer: Arc<dyn Signer>, ttl: Duration, forbidden: Vec<AccountId>) -> Self {
-        Self { signer, ttl, forbidden }
+    pub fn new(signer: Arc<dyn Signer>, ttl: Duration) -> Self {
+        Self { signer, ttl }
     }
 
     /// Makes the JWT of one connection, signed by `issuer` where the server expects that one.
@@ -93,19 +89,16 @@ impl Mint {
         placed: &Placed,
         now: UnixSeconds,
     ) -> Result<UserJwt, MintError> {
-        if placed.form == Form::Shared && grant.responses.is_some() {
+        if placed.isolation == Isolation::Shared && grant.responses.is_some() {
             return Err(MintError::SharedResponses);
         }
-        let (audience, issuer_account) = match &placed.target {
-            Target::Account(id) if self.forbidden.contains(id) => {
-                return Err(MintError::ForbiddenAccount(id.to_string()));
-            }
-            Target::Account(id) => (None, Some(*id)),
-            Target::Named(name) => (Some(name.clone()), None),
+        let (audience, issuer_account) = match placed.account.target() {
+            Target::Id(id) => (None, Some(*id)),
+            Target::Name(name) => (Some(name.clone()), None),
         };
         let expires = self.expiry(connection, principal, &grant, now)?;
         let mut permissions = permissions(grant);
-        if placed.form == Form::Shared && matches!(placed.target, Target::Account(_)) {
+        if placed.isolation == Isolation::Shared && issuer_account.is_some() {
             permissions.publish.deny.push(NOTIFICATIONS.to_owned());
         }
         let mut body = UserBody::new(permissions);
@@ -173,10 +166,11 @@ fn permission(allow: Vec<Pattern>, mut deny: Vec<Pattern>) -> Permission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{KeyKind, SigningKey};
+    use crate::keys::{AccountId, KeyKind, SigningKey};
+    use crate::placement::{SystemAccounts, TargetAccount};
     use crate::policy::Responses;
     use crate::protocol::jwt::Parsed;
-    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+    use crate::store::{Isolation, LoginRecord, TenantRecord, UserKind, UserRecord};
 
     const NOW: UnixSeconds = 1_800_000_000;
     const TTL: Duration = Duration::from_secs(900);
@@ -202,18 +196,18 @@ mod tests {
         Grant { publish, ..Grant::default() }
     }
 
-    fn placed(id: AccountId, form: Form) -> Placed {
-        Placed { target: Target::Account(id), form, loads: false }
+    fn placed(id: AccountId, isolation: Isolation) -> Placed {
+        let system = SystemAccounts::new(account(), account(), []);
+        Placed { account: system.target(id).unwrap(), isolation, loads: false }
     }
 
     async fn mint(
-        forbidden: Vec<AccountId>,
         principal: &Principal,
         grant: Grant,
         placed: &Placed,
     ) -> Result<(Claims<UserBody>, UserJwt), MintError> {
         let signer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
-        let mint = Mint::new(signer, TTL, forbidden);
+        let mint = Mint::new(signer, TTL);
         let jwt = mint.mint(None, &connection(), principal, grant, placed, NOW).await?;
         let parsed = Parsed::<UserBody>::parse(&jwt.token).unwrap();
         Ok((parsed.verify::<AccountId>().unwrap().0, jwt))
@@ -223,9 +217,8 @@ mod tests {
     async fn always_expires_within_the_jittered_life() {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..50 {
-            let placed = placed(account(), Form::Own);
-            let (claims, jwt) =
-                mint(vec![], &principal(None), grant(&["a"]), &placed).await.unwrap();
+            let placed = placed(account(), Isolation::Account);
+            let (claims, jwt) = mint(&principal(None), grant(&["a"]), &placed).await.unwrap();
             assert_eq!(claims.expires, Some(jwt.expires()));
             assert!((NOW + 719..=NOW + 900).contains(&jwt.expires()), "{}", jwt.expires());
             assert_eq!(claims.not_before, None);
@@ -236,33 +229,33 @@ mod tests {
 
     #[tokio::test]
     async fn never_outlives_the_principal() {
-        let placed = placed(account(), Form::Own);
+        let placed = placed(account(), Isolation::Account);
         let ends = principal(Some(NOW + 60));
-        let (claims, _) = mint(vec![], &ends, grant(&["a"]), &placed).await.unwrap();
+        let (claims, _) = mint(&ends, grant(&["a"]), &placed).await.unwrap();
         assert_eq!(claims.expires, Some(NOW + 60));
     }
 
     #[tokio::test]
     async fn never_outlives_the_grants_own_end() {
-        let placed = placed(account(), Form::Own);
+        let placed = placed(account(), Isolation::Account);
         for (until, ends, expected) in [
             (NOW + 30, None, NOW + 30),
             (NOW + 30, Some(NOW + 60), NOW + 30),
             (NOW + 30, Some(NOW + 20), NOW + 20),
         ] {
             let grant = Grant { until: Some(until), ..grant(&["a"]) };
-            let (claims, _) = mint(vec![], &principal(ends), grant, &placed).await.unwrap();
+            let (claims, _) = mint(&principal(ends), grant, &placed).await.unwrap();
             assert_eq!(claims.expires, Some(expected));
         }
         let over = Grant { until: Some(NOW), ..grant(&["a"]) };
-        let minted = mint(vec![], &principal(None), over, &placed).await;
+        let minted = mint(&principal(None), over, &placed).await;
         assert!(matches!(minted, Err(MintError::Closed)));
     }
 
     #[tokio::test]
     async fn an_empty_list_denies_everything() {
-        let placed = placed(account(), Form::Own);
-        let (claims, _) = mint(vec![], &principal(None), grant(&[]), &placed).await.unwrap();
+        let placed = placed(account(), Isolation::Account);
+        let (claims, _) = mint(&principal(None), grant(&[]), &placed).await.unwrap();
         let permissions = claims.body.permissions;
         assert_eq!(permissions.publish.deny, [">"]);
         assert_eq!(permissions.subscribe.deny, [">"]);
@@ -270,45 +263,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn never_mints_into_the_accounts_of_the_system() {
-        let system = account();
-        let placed = placed(system, Form::Own);
-        let minted = mint(vec![system], &principal(None), grant(&["a"]), &placed).await;
-        assert!(matches!(minted, Err(MintError::ForbiddenAccount(_))));
-    }
-
-    #[tokio::test]
     async fn no_response_permission_in_a_shared_account() {
         let responses = Some(Responses { max: 1, expires: Duration::from_secs(1) });
         let grant = Grant { responses, ..grant(&["a"]) };
-        let shared = placed(account(), Form::Shared);
-        let minted = mint(vec![], &principal(None), grant.clone(), &shared).await;
+        let shared = placed(account(), Isolation::Shared);
+        let minted = mint(&principal(None), grant.clone(), &shared).await;
         assert!(matches!(minted, Err(MintError::SharedResponses)));
-        let own = placed(account(), Form::Own);
-        let (claims, _) = mint(vec![], &principal(None), grant, &own).await.unwrap();
+        let own = placed(account(), Isolation::Account);
+        let (claims, _) = mint(&principal(None), grant, &own).await.unwrap();
         let expected = ResponsePermission { max: 1, ttl: 1_000_000_000 };
         assert_eq!(claims.body.permissions.responses, Some(expected));
     }
 
     #[tokio::test]
     async fn notifications_are_bbs_alone_to_publish_in_a_shared_account() {
-        let shared = placed(account(), Form::Shared);
-        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &shared).await.unwrap();
+        let shared = placed(account(), Isolation::Shared);
+        let (claims, _) = mint(&principal(None), grant(&["a"]), &shared).await.unwrap();
         assert_eq!(claims.body.permissions.publish.deny, [NOTIFICATIONS]);
-        let own = placed(account(), Form::Own);
-        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &own).await.unwrap();
+        let own = placed(account(), Isolation::Account);
+        let (claims, _) = mint(&principal(None), grant(&["a"]), &own).await.unwrap();
         assert!(claims.body.permissions.publish.deny.is_empty());
     }
 
     #[tokio::test]
     async fn places_by_name_in_config_mode_and_by_issuer_account_in_operator_mode() {
-        let named =
-            Placed { target: Target::Named("USERS".into()), form: Form::Shared, loads: false };
-        let (claims, _) = mint(vec![], &principal(None), grant(&["a"]), &named).await.unwrap();
+        let named = Placed {
+            account: TargetAccount::named("USERS", "AUTH").unwrap(),
+            isolation: Isolation::Shared,
+            loads: false,
+        };
+        let (claims, _) = mint(&principal(None), grant(&["a"]), &named).await.unwrap();
         assert_eq!((claims.audience.as_deref(), claims.body.issuer_account), (Some("USERS"), None));
         let id = account();
         let (claims, _) =
-            mint(vec![], &principal(None), grant(&["a"]), &placed(id, Form::Own)).await.unwrap();
+            mint(&principal(None), grant(&["a"]), &placed(id, Isolation::Account)).await.unwrap();
         assert_eq!((claims.audience, claims.body.issuer_account), (None, Some(id)));
         assert_eq!(claims.name.as_deref(), Some("alice"));
     }

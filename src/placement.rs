@@ -1,8 +1,10 @@
-//! Which account a tenant's users are placed in, and in which form of isolation.
+//! Which account a tenant's users are placed in, and how they are kept apart there.
 //!
 //! In operator mode a tenant has an account of its own, or shares `USERS`; in config mode it
 //! shares one of the accounts that the configuration lists as targets, or has one to itself if
 //! the configuration gives it one. Nothing is ever placed elsewhere.
+
+mod target;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -11,13 +13,11 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::target::Target;
+pub use self::target::{SystemAccounts, TargetAccount, TargetError};
 use crate::authn::DenyReason;
 use crate::keys::{AccountId, ServerId};
-use crate::policy::Form;
-use crate::store::{Isolation, StoreError, TenantRecord};
-
-/// Names of accounts that no user is ever placed in.
-const FORBIDDEN: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
+use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
 
 /// Why a tenant's account cannot be used right now, which is no fault of the client's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum AccountError {
     /// The account's JWT could not be signed.
     #[error("account JWT: {0}")]
     Signing(String),
+    /// The account is none that users may be placed in.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 /// A tenant's account that the server knows.
@@ -67,7 +70,7 @@ pub struct Arrival<'a> {
     /// The tenant.
     pub tenant: &'a TenantRecord,
     /// How the tenant is kept apart.
-    pub form: Form,
+    pub isolation: Isolation,
     /// The server.
     pub server: &'a ServerId,
     /// The connection's number there.
@@ -101,129 +104,148 @@ pub const NOTIFICATIONS: &str = "user.*.Notifications";
 #[derive(Debug, Clone)]
 pub enum Placement {
     /// Accounts are JWTs, made on the fly.
-    Operator {
-        /// Makes tenants' own accounts known.
-        accounts: Arc<dyn Accounts>,
-        /// The account that tenants share.
-        users: AccountId,
-        /// The isolation of tenants whose row names none.
-        default_isolation: Isolation,
-    },
+    Operator(OperatorTargets),
     /// Accounts are names in the server's configuration.
     Config(ConfigTargets),
 }
 
-/// The accounts that may be targets in config mode.
+/// The accounts of operator mode.
 #[derive(Debug, Clone)]
-pub struct ConfigTargets {
-    shared: Vec<String>,
-    dedicated: BTreeMap<String, String>,
+pub struct OperatorTargets {
+    accounts: Arc<dyn Accounts>,
+    users: TargetAccount,
+    default_isolation: Isolation,
+    system: SystemAccounts,
 }
 
-/// An account that must not be a target.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// It belongs to the system.
-    #[error(
-        "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS, INTAKE or $G"
-    )]
-    Forbidden(String),
-    /// There is none.
-    #[error("at least one shared target account is needed, such as USERS")]
-    Empty,
-    /// It is listed as shared and given to one tenant.
-    #[error("account {0} is listed both as shared and as dedicated to one tenant")]
-    Both(String),
+impl OperatorTargets {
+    /// Tenants have own accounts, which `accounts` makes known, or share the account `users`;
+    /// those whose row names no isolation have the default one.
+    pub fn new(
+        accounts: Arc<dyn Accounts>,
+        users: AccountId,
+        default_isolation: Isolation,
+        system: SystemAccounts,
+    ) -> Result<Self, TargetError> {
+        let users = system.target(users)?;
+        Ok(Self { accounts, users, default_isolation, system })
+    }
+}
+
+/// The accounts of config mode.
+#[derive(Debug, Clone)]
+pub struct ConfigTargets {
+    shared: Vec<(String, TargetAccount)>,
+    dedicated: BTreeMap<String, (TargetAccount, TenantId)>,
 }
 
 impl ConfigTargets {
-    /// The shared accounts, of which the first is the default, and those given to one tenant each
-    /// (account name to tenant id).
+    /// The shared accounts, of which the first is the default, and those given to one tenant each,
+    /// where the service is connected to the account `auth`.
     pub fn new(
+        auth: &str,
         shared: Vec<String>,
-        dedicated: BTreeMap<String, String>,
+        dedicated: BTreeMap<String, TenantId>,
     ) -> Result<Self, TargetError> {
         if shared.is_empty() {
             return Err(TargetError::Empty);
         }
-        for name in shared.iter().chain(dedicated.keys()) {
-            if FORBIDDEN.contains(&name.as_str()) {
-                return Err(TargetError::Forbidden(name.clone()));
-            }
+        if let Some(both) = shared.iter().find(|name| dedicated.contains_key(*name)) {
+            return Err(TargetError::Both(both.clone()));
         }
-        match shared.iter().find(|name| dedicated.contains_key(*name)) {
-            Some(both) => Err(TargetError::Both(both.clone())),
-            None => Ok(Self { shared, dedicated }),
-        }
+        let target = |name: String| Ok((TargetAccount::named(&name, auth)?, name));
+        let shared = shared.into_iter().map(target);
+        let dedicated = dedicated.into_iter().map(|(name, tenant)| {
+            let (account, name) = target(name)?;
+            Ok((name, (account, tenant)))
+        });
+        Ok(Self {
+            shared: shared
+                .map(|it| it.map(|(account, name)| (name, account)))
+                .collect::<Result<_, _>>()?,
+            dedicated: dedicated.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// The account's name and form for a tenant; `None` if its row names an account that is no
-    /// target of its.
-    fn place(&self, tenant: &TenantRecord) -> Option<(&str, Form)> {
+    /// How a tenant is kept apart; `None` if its row names an account that is no target of its.
+    #[must_use]
+    pub fn isolation(&self, tenant: &TenantRecord) -> Option<Isolation> {
+        self.place(tenant).map(|(isolation, _)| isolation)
+    }
+
+    fn place(&self, tenant: &TenantRecord) -> Option<(Isolation, &TargetAccount)> {
         let Some(name) = tenant.placement.as_deref() else {
-            return self.shared.first().map(|name| (name.as_str(), Form::Shared));
+            return self.shared.first().map(|(_, account)| (Isolation::Shared, account));
         };
-        if let Some(name) = self.shared.iter().find(|shared| *shared == name) {
-            return Some((name, Form::Shared));
+        if let Some((_, account)) = self.shared.iter().find(|(shared, _)| shared == name) {
+            return Some((Isolation::Shared, account));
         }
         self.dedicated
-            .get_key_value(name)
-            .filter(|(_, owner)| *owner == tenant.id.as_str())
-            .map(|(name, _)| (name.as_str(), Form::Own))
+            .get(name)
+            .filter(|(_, owner)| *owner == tenant.id)
+            .map(|(account, _)| (Isolation::Account, account))
     }
 }
 
-/// The account of one login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Operator mode: the account's identity.
-    Account(AccountId),
-    /// Config mode: the account's name.
-    Named(String),
+/// Where a tenant lives, worked out once for a login.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) isolation: Isolation,
+    account: Account<'a>,
+}
+
+#[derive(Debug)]
+enum Account<'a> {
+    /// It is there.
+    Known(&'a TargetAccount),
+    /// It is the tenant's own, and the server may have yet to learn of it.
+    Own(&'a OperatorTargets),
 }
 
 /// Where one login goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placed {
-    pub(crate) target: Target,
-    pub(crate) form: Form,
+    pub(crate) account: TargetAccount,
+    pub(crate) isolation: Isolation,
     /// Whether the server has yet to load the account.
     pub(crate) loads: bool,
 }
 
 impl Placement {
-    /// Which form of isolation a tenant has; `None` if it has no place.
-    pub(crate) fn form(&self, tenant: &TenantRecord) -> Option<Form> {
+    /// Where a tenant lives; `None` if it has no place.
+    pub(crate) fn site(&self, tenant: &TenantRecord) -> Option<Site<'_>> {
         match self {
-            Self::Operator { default_isolation, .. } => {
-                Some(match tenant.isolation.unwrap_or(*default_isolation) {
-                    Isolation::Account => Form::Own,
-                    Isolation::Shared => Form::Shared,
-                })
+            Self::Operator(targets) => {
+                let isolation = tenant.isolation.unwrap_or(targets.default_isolation);
+                let account = match isolation {
+                    Isolation::Account => Account::Own(targets),
+                    Isolation::Shared => Account::Known(&targets.users),
+                };
+                Some(Site { isolation, account })
             }
-            Self::Config(targets) => targets.place(tenant).map(|(_, form)| form),
+            Self::Config(targets) => {
+                let (isolation, account) = targets.place(tenant)?;
+                Some(Site { isolation, account: Account::Known(account) })
+            }
         }
     }
+}
 
-    /// Finds the tenant's place and waits until the server knows it. `Ok(None)` if it has none.
-    pub(crate) async fn place(
+impl Site<'_> {
+    /// Waits until the server knows the tenant's account.
+    pub(crate) async fn ready(
         &self,
         tenant: &TenantRecord,
         server: &ServerId,
         deadline: Instant,
-    ) -> Result<Option<Placed>, AccountError> {
-        let Some(form) = self.form(tenant) else { return Ok(None) };
-        let (target, loads) = match (self, form) {
-            (Self::Operator { accounts, .. }, Form::Own) => {
-                let ready = accounts.ready(tenant, server, deadline).await?;
-                (Target::Account(ready.id), ready.loads)
+    ) -> Result<Placed, AccountError> {
+        let (account, loads) = match &self.account {
+            Account::Known(account) => ((*account).clone(), false),
+            Account::Own(targets) => {
+                let ready = targets.accounts.ready(tenant, server, deadline).await?;
+                (targets.system.target(ready.id)?, ready.loads)
             }
-            (Self::Operator { users, .. }, Form::Shared) => (Target::Account(*users), false),
-            (Self::Config(targets), _) => match targets.place(tenant) {
-                Some((name, _)) => (Target::Named(name.to_owned()), false),
-                None => return Ok(None),
-            },
         };
-        Ok(Some(Placed { target, form, loads }))
+        Ok(Placed { account, isolation: self.isolation, loads })
     }
 }

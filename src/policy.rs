@@ -23,32 +23,13 @@ use self::subject::Pattern;
 use crate::authn::{DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::protocol::claims::ClientInfo;
-
-/// How the tenant of a user is kept apart from the others where the user is placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Form {
-    /// The account is the tenant's own.
-    Own,
-    /// The account is shared; permissions alone keep tenants apart.
-    Shared,
-}
-
-impl Form {
-    /// The form's name in a policy file.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Own => "account",
-            Self::Shared => "shared",
-        }
-    }
-}
+use crate::store::Isolation;
 
 /// What a policy may look at besides the principal.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionContext<'a> {
     /// How the tenant is kept apart.
-    pub form: Form,
+    pub isolation: Isolation,
     /// What the server knows of the client.
     pub client: &'a ClientInfo,
     /// The time of the decision.

@@ -26,9 +26,7 @@ pub use self::load::{Load, LoadStats};
 use self::queue::{Pending, Queue};
 use self::replies::Replies;
 use crate::audit::{AuditLog, Observer};
-use crate::authorize::{
-    Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict,
-};
+use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
 
 /// The subject on which servers ask.

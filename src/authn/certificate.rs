@@ -13,8 +13,8 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
 use crate::clock::{Clock, UnixSeconds};
-use crate::protocol::credentials::Credentials;
 use crate::protocol::claims::ClientTls;
+use crate::protocol::credentials::Credentials;
 use crate::protocol::request::CLOCK_LEEWAY;
 use crate::store::{CredentialStore, Identity};
 

@@ -11,9 +11,9 @@ use futures_util::future::{BoxFuture, ready};
 
 use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Principal};
 use crate::clock::{Clock, UnixSeconds};
-use crate::protocol::credentials::Credentials;
 use crate::keys::AccountId;
 use crate::protocol::claims::ClientInfo;
+use crate::protocol::credentials::Credentials;
 use crate::store::{
     CredentialStore, Freshness, Identity, LoginRecord, PasswordHash, StoreError, TenantId,
     TenantRecord, TokenHash, TokenRecord, UserKind, UserRecord,

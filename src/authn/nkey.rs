@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
 use crate::clock::Clock;
-use crate::protocol::credentials::Credentials;
 use crate::keys::{self, UserNkey};
+use crate::protocol::credentials::Credentials;
 use crate::store::{CredentialStore, Identity};
 
 /// The word for the log.

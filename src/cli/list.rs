@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Context;
 use super::database::{self, explain};
 use super::output::{table, time};
-use super::show::tenant_json;
+use super::show::{isolation, tenant_json};
 use crate::config::units::format_size;
 use crate::store::{TenantRecord, UserRecord};
 
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
                     tenant.id.to_string(),
                     tenant.name.clone(),
                     tenant.status.to_string(),
-                    tenant.isolation.unwrap_or(context.config.isolation).to_string(),
+                    isolation(tenant, &context.config).to_owned(),
                     format_size(tenant.limits.memory),
                     format_size(tenant.limits.storage),
                     tenant.expires_at.map_or_else(|| "never".to_owned(), time),

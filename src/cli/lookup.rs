@@ -2,24 +2,12 @@
 
 use super::database::explain;
 use super::{Context, Usage};
-use crate::config::{Config, Mode};
 use crate::redact::is_secret;
-use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
+use crate::store::{StoreError, TenantId, TenantRecord};
 
 /// The id of a tenant, as an argument.
 pub(super) fn parse_id(text: &str) -> anyhow::Result<TenantId> {
     text.parse().map_err(|error| Usage(format!("`{text}`: {error}")).into())
-}
-
-/// Whether the tenant's users are placed in an account together with others'.
-pub(super) fn shares_account(tenant: &TenantRecord, config: &Config) -> bool {
-    match &config.mode {
-        Mode::Operator(_) => tenant.isolation.unwrap_or(config.isolation) == Isolation::Shared,
-        Mode::Config(mode) => tenant
-            .placement
-            .as_ref()
-            .is_none_or(|account| mode.dedicated.get(account) != Some(&tenant.id)),
-    }
 }
 
 /// The tenant, which has to exist.

@@ -3,13 +3,14 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::database::explain;
-use super::lookup::{find_tenant, parse_id, shares_account};
-use super::output::{table, time, time_json};
 use super::Context;
+use super::database::explain;
+use super::lookup::{find_tenant, parse_id};
+use super::output::{table, time, time_json};
 use crate::config::Config;
 use crate::config::units::format_size;
-use crate::store::{StoreError, TenantRecord, UserKind, UserRecord};
+use crate::daemon::isolation_of;
+use crate::store::{Isolation, StoreError, TenantRecord, UserKind, UserRecord};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -86,7 +87,8 @@ fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> any
             ("created", time(user.created_at)),
             ("updated", time(user.updated_at)),
         ];
-        if user.kind == UserKind::Service && shares_account(tenant, &context.config) {
+        let isolation = isolation_of(&context.config, tenant);
+        if user.kind == UserKind::Service && isolation == Some(Isolation::Shared) {
             rows.push(("note", format!("the lists are taken below user.{}.", tenant.id)));
         }
         facts(&rows)
@@ -102,7 +104,7 @@ fn tenant_facts(tenant: &TenantRecord, config: &Config) -> Vec<(&'static str, St
         ("tenant", tenant.id.to_string()),
         ("name", tenant.name.clone()),
         ("status", tenant.status.to_string()),
-        ("isolation", tenant.isolation.unwrap_or(config.isolation).to_string()),
+        ("isolation", isolation(tenant, config).to_owned()),
         ("account", account(tenant).unwrap_or_else(|| "the default, or none yet".to_owned())),
         ("policy", tenant.policy.clone().unwrap_or_else(|| "the default".to_owned())),
         ("answers", if tenant.answers { "yes" } else { "no" }.to_owned()),
@@ -117,6 +119,11 @@ fn tenant_facts(tenant: &TenantRecord, config: &Config) -> Vec<(&'static str, St
     ]
 }
 
+/// How a tenant is kept apart, where its row names an account that it may have.
+pub(super) fn isolation(tenant: &TenantRecord, config: &Config) -> &'static str {
+    isolation_of(config, tenant).map_or("none", Isolation::as_str)
+}
+
 /// A tenant's row.
 pub(super) fn tenant_json(tenant: &TenantRecord, config: &Config) -> Value {
     let limits = &tenant.limits;
@@ -124,7 +131,7 @@ pub(super) fn tenant_json(tenant: &TenantRecord, config: &Config) -> Value {
         "id": tenant.id.as_str(),
         "name": tenant.name,
         "status": tenant.status.as_str(),
-        "isolation": tenant.isolation.unwrap_or(config.isolation).as_str(),
+        "isolation": isolation(tenant, config),
         "account": account(tenant),
         "policy": tenant.policy,
         "answers": tenant.answers,

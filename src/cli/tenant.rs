@@ -21,9 +21,7 @@ use crate::daemon;
 use crate::keys::AccountId;
 use crate::provision::connections::{Cluster, Selection};
 use crate::provision::resolver;
-use crate::store::{
-    Isolation, Limits, NewTenant, NewUser, Status, TenantRecord, UserKind,
-};
+use crate::store::{Isolation, Limits, NewTenant, NewUser, Status, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {

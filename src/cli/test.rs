@@ -18,8 +18,9 @@ use super::settle::HEARTBEAT_SECONDS;
 use super::{Context, secret, up};
 use crate::authn::DenyReason;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::policy::Form;
-use crate::store::{Freshness, LoginRecord, NewToken, TenantId, TokenHash, TokenListing};
+use crate::store::{
+    Freshness, Isolation, LoginRecord, NewToken, TenantId, TokenHash, TokenListing,
+};
 
 /// What is written beside the temporary token.
 const LABEL: &str = "nats-callout test";
@@ -209,7 +210,9 @@ async fn conclude(
     decided: Decided,
 ) -> anyhow::Result<()> {
     let prefix = match &decided {
-        Decided::Granted(granted) if granted.form == Form::Shared => format!("_INBOX_{id}"),
+        Decided::Granted(granted) if granted.isolation == Isolation::Shared => {
+            format!("_INBOX_{id}")
+        }
         _ => "_INBOX".to_owned(),
     };
     let (connected, took) = session::login(&context.config, credentials, prefix).await;

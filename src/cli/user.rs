@@ -7,15 +7,16 @@ use super::database::explain;
 use super::env_file::Login;
 use super::issued::Issued;
 use super::live::{self, Live};
-use super::lookup::{check_name, find_tenant, parse_id, shares_account};
+use super::lookup::{check_name, find_tenant, parse_id};
 use super::output::note;
 use super::{Context, Usage, secret, settle};
 use crate::authn::certificate::name;
+use crate::daemon::isolation_of;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::provision::connections::Selection;
 use crate::redact::is_secret;
-use crate::store::{NewUser, Status, StoreError, TenantRecord, UserKind};
+use crate::store::{Isolation, NewUser, Status, StoreError, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
@@ -287,7 +288,7 @@ fn remark_on_lists(user: &NewUser, tenant: &TenantRecord, config: &crate::config
              and --subscribe",
             user.name
         ));
-    } else if shares_account(tenant, config) {
+    } else if isolation_of(config, tenant) == Some(Isolation::Shared) {
         note(&format!(
             "note: tenant {id} shares an account, so the lists are taken below user.{id}. \
              (orders.* grants user.{id}.orders.*)",

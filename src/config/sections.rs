@@ -14,6 +14,7 @@ use super::{
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
+use crate::placement::TargetAccount;
 use crate::provision::streams::StreamLimits;
 use crate::provision::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
 use crate::provision::streams::readers;
@@ -21,9 +22,6 @@ use crate::store::{Isolation, TenantId};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
 const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
-
-/// Accounts that no tenant may ever be placed in, by name.
-const RESERVED_ACCOUNTS: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -225,10 +223,8 @@ fn account_name(name: &str) -> Result<&str, String> {
 
 fn target(name: &str, auth_account: &str) -> Result<(), String> {
     let name = account_name(name)?;
-    if name == auth_account || RESERVED_ACCOUNTS.iter().any(|it| it.eq_ignore_ascii_case(name)) {
-        return Err(format!("no tenant may be placed in the account `{name}`"));
-    }
-    Ok(())
+    let forbidden = |_| format!("no tenant may be placed in the account `{name}`");
+    TargetAccount::named(name, auth_account).map(drop).map_err(forbidden)
 }
 
 pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {

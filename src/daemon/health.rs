@@ -10,9 +10,8 @@ use async_nats::connection::State;
 use tokio::sync::Mutex;
 
 use crate::intake::Gauge;
-use crate::policy::Form;
 use crate::service;
-use crate::store::Store;
+use crate::store::{Isolation, Store};
 
 /// How long each part has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -141,7 +140,7 @@ impl Chain {
     async fn probe(&self) -> Report {
         let (nats, database) = tokio::join!(self.round_trip(), self.ping());
         let intake = match &self.intake {
-            Some(intake) if !intake.takes(Form::Own) => Err("not connected"),
+            Some(intake) if !intake.takes(Isolation::Account) => Err("not connected"),
             _ => Ok(()),
         };
         Report { nats, system: connected(&self.system), intake, database }

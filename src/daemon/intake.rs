@@ -18,11 +18,12 @@ use crate::intake::{self, Address, Gauge, Intake, Login, Place, Running, Servers
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::placement::{Arrival, Entrance, Objection, Placement};
-use crate::policy::Form;
 use crate::provision::connections::{Cluster, Resident};
 use crate::provision::revoke::Signal;
 use crate::provision::streams::RECEIVED_EVENTS;
-use crate::store::{self, Change, ProvisioningStore, StoreError, TenantId, TenantRecord};
+use crate::store::{
+    self, Change, Isolation, ProvisioningStore, StoreError, TenantId, TenantRecord,
+};
 
 /// How long readiness waits for the events of shared tenants.
 const ALL_TAKEN: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ pub(super) async fn settled(
         }
     };
     let taken = async {
-        until(|taking| taking.takes(Form::Own)).await;
+        until(|taking| taking.takes(Isolation::Account)).await;
         if tokio::time::timeout(ALL_TAKEN, until(Gauge::is_connected)).await.is_err() {
             tracing::warn!("events of shared tenants are not taken: there is no login to USERS");
         }
@@ -121,13 +122,13 @@ async fn misplaced(
 ) -> Result<Vec<(PathBuf, String)>, DaemonError> {
     let Some(files) = config.mode.intake() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for ((login, file), form) in
-        logins(config)?.into_iter().zip(files).zip([Form::Own, Form::Shared])
+    for ((login, file), isolation) in
+        logins(config)?.into_iter().zip(files).zip([Isolation::Account, Isolation::Shared])
     {
         let Ok((clients, silent)) = cluster.clients_in(&login.account).await else { continue };
-        let name = format!("{} {instance}", intake::name(form));
+        let name = format!("{} {instance}", intake::name(isolation));
         let is_there = clients.iter().any(|client| client.name == name);
-        if taking.takes(form) && !is_there && silent.is_empty() {
+        if taking.takes(isolation) && !is_there && silent.is_empty() {
             found.push((file.to_owned(), login.account));
         }
     }
@@ -169,7 +170,7 @@ impl Entrance for Heard {
             while self.0.is_over(tenant) {
                 tokio::time::sleep(STEP).await;
             }
-            if arrival.form == Form::Own {
+            if arrival.isolation == Isolation::Account {
                 self.0.expect(tenant).await;
             }
         };
@@ -248,8 +249,8 @@ impl Following {
                 let now = self.clock.now();
                 *ends = all.iter().filter_map(|it| Some((it.id.clone(), it.expires_at?))).collect();
                 let placed = all.iter().filter_map(|it| {
-                    let form = self.placement.form(it)?;
-                    Some((it.id.clone(), form, it.is_over(now)))
+                    let site = self.placement.site(it)?;
+                    Some((it.id.clone(), site.isolation, it.is_over(now)))
                 });
                 self.tenants.replace(&placed.collect::<Vec<_>>());
             }
@@ -278,15 +279,16 @@ impl Following {
         ends: &mut BTreeMap<TenantId, UnixSeconds>,
     ) {
         ends.remove(id);
-        let placed = tenant.and_then(|tenant| Some((tenant, self.placement.form(tenant)?)));
-        let Some((tenant, form)) = placed else { return self.tenants.remove(id) };
+        let placed =
+            tenant.and_then(|tenant| Some((tenant, self.placement.site(tenant)?.isolation)));
+        let Some((tenant, isolation)) = placed else { return self.tenants.remove(id) };
         if let Some(end) = tenant.expires_at {
             ends.insert(id.clone(), end);
         }
         if tenant.is_over(self.clock.now()) {
-            self.tenants.close(id, form);
+            self.tenants.close(id, isolation);
         } else {
-            drop(self.tenants.add(id, form));
+            drop(self.tenants.add(id, isolation));
         }
     }
 

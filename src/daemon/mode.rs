@@ -14,7 +14,7 @@ use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
 use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
 use crate::mint::Mint;
-use crate::placement::{ConfigTargets, Placement};
+use crate::placement::{ConfigTargets, OperatorTargets, Placement, SystemAccounts, TargetError};
 use crate::provision::account::{AccountIssuer, Notifications};
 use crate::provision::answers::Answers;
 use crate::provision::connections::Cluster;
@@ -23,7 +23,7 @@ use crate::provision::lookup;
 use crate::provision::revoke::{OwnAccounts, Places};
 use crate::provision::servers::Servers;
 use crate::store::cache::Cached;
-use crate::store::{Isolation, ProvisioningStore};
+use crate::store::{Isolation, ProvisioningStore, TenantRecord};
 
 /// What differs between the modes.
 pub(super) struct Parts {
@@ -84,8 +84,8 @@ pub(super) async fn operator_mode(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Parts, DaemonError> {
-    let not_for_users = reserved(mode)?;
-    if not_for_users.contains(&mode.users_account) {
+    let system_accounts = reserved(mode)?;
+    if system_accounts.target(mode.users_account).is_err() {
         return Err(DaemonError::Users(mode.users_account));
     }
     let issuer = account_issuer(mode, config.isolation, keys.accounts, keys.users.listed)?;
@@ -117,12 +117,13 @@ pub(super) async fn operator_mode(
     };
     tasks.spawn(answers.keep(stop.clone()));
     Ok(Parts {
-        placement: Placement::Operator {
-            accounts: delivery.clone(),
-            users: mode.users_account,
-            default_isolation: config.isolation,
-        },
-        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl, not_for_users),
+        placement: Placement::Operator(OperatorTargets::new(
+            delivery.clone(),
+            mode.users_account,
+            config.isolation,
+            system_accounts,
+        )?),
+        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl),
         responder: Responder {
             signer: Arc::new(keys.responses),
             issuer_account: Some(mode.auth_account),
@@ -146,7 +147,7 @@ pub(crate) fn account_issuer(
         user_signing,
         bb: mode.bb_account,
         intake: mode.intake.as_ref().map(|intake| intake.account),
-        reserved: [&reserved(mode)?[..], &[mode.users_account]].concat(),
+        reserved: [reserved(mode)?.ids(), &[mode.users_account]].concat(),
         notifications: match mode.notifications {
             config::Notifications::Short => Notifications::Short,
             config::Notifications::Full => Notifications::Full,
@@ -156,18 +157,34 @@ pub(crate) fn account_issuer(
 }
 
 /// The accounts that no tenant's user is ever in.
-fn reserved(mode: &OperatorMode) -> Result<Vec<AccountId>, KeyFileError> {
+fn reserved(mode: &OperatorMode) -> Result<SystemAccounts, KeyFileError> {
     let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-    let others = [mode.auth_account, mode.bb_account, mode.answers_account];
     let newer =
         mode.intake.as_ref().map(|intake| intake.account).into_iter().chain(mode.events_account);
-    Ok(others.into_iter().chain(newer).chain([sys]).collect())
+    let others = [mode.bb_account, mode.answers_account].into_iter().chain(newer);
+    Ok(SystemAccounts::new(sys, mode.auth_account, others))
+}
+
+/// The accounts that tenants' users are placed in in config mode.
+fn targets(mode: &ConfigMode) -> Result<ConfigTargets, TargetError> {
+    ConfigTargets::new(&mode.auth_account, mode.accounts.clone(), mode.dedicated.clone())
+}
+
+/// How a tenant is kept apart; `None` if it has no place, since its row names an account that is no
+/// target of its.
+pub(crate) fn isolation_of(config: &Config, tenant: &TenantRecord) -> Option<Isolation> {
+    match &config.mode {
+        Mode::Operator(_) => Some(tenant.isolation.unwrap_or(config.isolation)),
+        Mode::Config(mode) => targets(mode).ok()?.isolation(tenant),
+    }
 }
 
 /// Where connections of tenants' users may be.
 pub(crate) fn places(config: &Config) -> Result<Places, KeyFileError> {
     let (shared, reserved) = match &config.mode {
-        Mode::Operator(mode) => (vec![mode.users_account.to_string()], reserved(mode)?),
+        Mode::Operator(mode) => {
+            (vec![mode.users_account.to_string()], reserved(mode)?.ids().to_vec())
+        }
         Mode::Config(mode) => {
             (mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(), Vec::new())
         }
@@ -183,12 +200,9 @@ pub(super) fn config_mode(
     let others = issuer.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
     let issuers = others.collect();
     let issuer = Arc::new(issuer.signing);
-    let dedicated =
-        mode.dedicated.iter().map(|(account, tenant)| (account.clone(), tenant.to_string()));
-    let targets = ConfigTargets::new(mode.accounts.clone(), dedicated.collect())?;
     Ok(Parts {
-        placement: Placement::Config(targets),
-        mint: Mint::new(issuer.clone(), config.callout.ttl, Vec::new()),
+        placement: Placement::Config(targets(mode)?),
+        mint: Mint::new(issuer.clone(), config.callout.ttl),
         responder: Responder { signer: issuer, issuer_account: None },
         own: None,
         issuers,

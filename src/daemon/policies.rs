@@ -144,8 +144,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::policy::{ConnectionType, Form};
-    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+    use crate::policy::ConnectionType;
+    use crate::store::{Isolation, LoginRecord, TenantRecord, UserKind, UserRecord};
 
     fn write(folder: &Path, number: u32) {
         let text = format!(
@@ -164,7 +164,7 @@ mod tests {
         };
         let principal = Principal::new(Arc::new(record), "password", None, 0).unwrap();
         let client = ConnectionType::Nats.client();
-        let context = ConnectionContext { form: Form::Own, client: &client, now: 0 };
+        let context = ConnectionContext { isolation: Isolation::Account, client: &client, now: 0 };
         let Decision::Permit(grant) = policies.decide(&principal, &context) else {
             panic!("refused")
         };

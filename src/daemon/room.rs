@@ -25,10 +25,9 @@ use tokio_util::sync::CancellationToken;
 use self::known::{KNOWN_FOR, Known};
 use crate::authn::DenyReason;
 use crate::placement::{Arrival, Entrance, Objection};
-use crate::policy::Form;
 use crate::provision::connections::{Cluster, ClusterError, ConnectionId, Selection};
 use crate::provision::revoke::Places;
-use crate::store::{ProvisioningStore, StoreError, TenantId};
+use crate::store::{Isolation, ProvisioningStore, StoreError, TenantId};
 
 /// Where an instance tells all whom it is about to let in, itself included ([`Entered`], JSON). Whose word
 /// comes first has the place.
@@ -373,7 +372,7 @@ impl Entrance for Room {
     fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
         Box::pin(async move {
             let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
-            if arrival.form == Form::Own && self.own_is_counted {
+            if arrival.isolation == Isolation::Account && self.own_is_counted {
                 return Ok(());
             }
             let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };

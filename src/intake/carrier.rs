@@ -18,8 +18,7 @@ use super::refusal::{Notices, Refusal, Tally};
 use super::tenants::{Event, Standing, Tenant, Tenants, cost};
 use super::wire::{self, Frame, Message};
 use super::{NoRandomness, Settings};
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 /// The events of shared tenants, in USERS.
 const SHARED_EVENTS: &str = "user.*.Events";
@@ -28,7 +27,7 @@ const SHARED_EVENTS: &str = "user.*.Events";
 #[derive(Debug)]
 struct UnderWay {
     tenant: u64,
-    form: Form,
+    isolation: Isolation,
     reply: Option<Box<[u8]>>,
     cost: usize,
     arrived: Instant,
@@ -106,10 +105,10 @@ impl Carrier {
         ]
     }
 
-    pub(crate) fn line(&mut self, form: Form) -> &mut Line {
-        match form {
-            Form::Own => &mut self.own,
-            Form::Shared => &mut self.shared,
+    pub(crate) fn line(&mut self, isolation: Isolation) -> &mut Line {
+        match isolation {
+            Isolation::Account => &mut self.own,
+            Isolation::Shared => &mut self.shared,
         }
     }
 
@@ -131,17 +130,19 @@ impl Carrier {
     }
 
     /// What a server has sent on one of the connections.
-    pub(crate) fn take(&mut self, form: Form, frame: Frame<'_>, now: Instant) {
+    pub(crate) fn take(&mut self, isolation: Isolation, frame: Frame<'_>, now: Instant) {
         match frame {
-            Frame::Message(message) if form == Form::Own && message.sid == self.answers => {
+            Frame::Message(message)
+                if isolation == Isolation::Account && message.sid == self.answers =>
+            {
                 self.answered(&message, now);
             }
-            Frame::Message(message) => self.arrived(form, &message, now),
-            Frame::Ping => self.line(form).out().extend_from_slice(b"PONG\r\n"),
-            Frame::Pong => self.line(form).pong(),
+            Frame::Message(message) => self.arrived(isolation, &message, now),
+            Frame::Ping => self.line(isolation).out().extend_from_slice(b"PONG\r\n"),
+            Frame::Pong => self.line(isolation).pong(),
             Frame::Error(text) => tracing::warn!(
                 error = %String::from_utf8_lossy(text),
-                account = account(form),
+                account = account(isolation),
                 "the server does not take what the intake of events asks for"
             ),
             // A server's limits are taken as it says them at the login.
@@ -180,24 +181,26 @@ impl Carrier {
     }
 
     /// An event.
-    fn arrived(&mut self, form: Form, message: &Message<'_>, now: Instant) {
-        let number = match form {
-            Form::Own => Some(message.sid),
-            Form::Shared => sender(message.subject)
+    fn arrived(&mut self, isolation: Isolation, message: &Message<'_>, now: Instant) {
+        let number = match isolation {
+            Isolation::Account => Some(message.sid),
+            Isolation::Shared => sender(message.subject)
                 .and_then(|id| self.tenants.number(id).or_else(|| self.admit(id))),
         };
         let tenant = number.and_then(|number| self.tenants.by_number_mut(number));
-        let Some(tenant) = tenant.filter(|tenant| tenant.form == form) else {
-            let id = match form {
-                Form::Own => None,
-                Form::Shared => sender(message.subject).and_then(|id| id.parse::<TenantId>().ok()),
+        let Some(tenant) = tenant.filter(|tenant| tenant.isolation == isolation) else {
+            let id = match isolation {
+                Isolation::Account => None,
+                Isolation::Shared => {
+                    sender(message.subject).and_then(|id| id.parse::<TenantId>().ok())
+                }
             };
             let id = id.as_ref().map_or("", TenantId::as_str);
-            let reply = message.reply.filter(|reply| may_be_answered(form, id, reply));
-            return self.refuse(id, form, reply, Refusal::Unknown, now);
+            let reply = message.reply.filter(|reply| may_be_answered(isolation, id, reply));
+            return self.refuse(id, isolation, reply, Refusal::Unknown, now);
         };
         let id = tenant.id.as_str();
-        let reply = message.reply.filter(|reply| may_be_answered(form, id, reply));
+        let reply = message.reply.filter(|reply| may_be_answered(isolation, id, reply));
         let refusal = match tenant.standing {
             Standing::Active => headers::rebuild(message.header, id, &mut self.header)
                 .map_err(Refusal::Header)
@@ -222,7 +225,7 @@ impl Carrier {
         });
         if let Some(refusal) = refusal {
             let id = tenant.id.clone();
-            return self.refuse(id.as_str(), form, reply, refusal, now);
+            return self.refuse(id.as_str(), isolation, reply, refusal, now);
         }
         tenant.held += cost;
         self.held += cost;
@@ -269,7 +272,8 @@ impl Carrier {
             header,
             body,
         );
-        let under_way = UnderWay { tenant: number, form: tenant.form, reply, cost, arrived };
+        let under_way =
+            UnderWay { tenant: number, isolation: tenant.isolation, reply, cost, arrived };
         self.under_way.insert(self.token, under_way);
     }
 
@@ -323,10 +327,10 @@ fn sender(subject: &[u8]) -> Option<&str> {
 
 /// Whether the sender may have an answer there: in its own account the server has put its own
 /// subject in the place of the sender's; in USERS the sender may only name what is its own.
-fn may_be_answered(form: Form, id: &str, reply: &[u8]) -> bool {
-    let rest = match form {
-        Form::Own => reply.strip_prefix(b"_R_."),
-        Form::Shared => reply
+fn may_be_answered(isolation: Isolation, id: &str, reply: &[u8]) -> bool {
+    let rest = match isolation {
+        Isolation::Account => reply.strip_prefix(b"_R_."),
+        Isolation::Shared => reply
             .strip_prefix(b"_INBOX_")
             .and_then(|rest| rest.strip_prefix(id.as_bytes()))
             .and_then(|rest| rest.strip_prefix(b"."))
@@ -339,10 +343,10 @@ fn may_be_answered(form: Form, id: &str, reply: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.split(|&byte| byte == b'.').all(is_plain))
 }
 
-fn account(form: Form) -> &'static str {
-    match form {
-        Form::Own => "INTAKE",
-        Form::Shared => "USERS",
+fn account(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Account => "INTAKE",
+        Isolation::Shared => "USERS",
     }
 }
 

@@ -8,8 +8,7 @@ use tokio::sync::oneshot;
 use super::Settings;
 use super::carrier::Carrier;
 use super::wire::{self, Frame};
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 /// Reads frames of a connection in INTAKE, or in USERS if the first byte is `u`, where [names]
 /// stand for what the server was told. The tenant `42` has an account of its own, `43` has none.
@@ -19,33 +18,33 @@ pub(crate) fn read(input: &[u8]) {
     let Ok(mut carrier) = Carrier::new(Settings::default()) else { return };
     let now = Instant::now();
     let most = Settings::default().max_message;
-    for form in [Form::Own, Form::Shared] {
-        carrier.up(form, most);
+    for isolation in [Isolation::Account, Isolation::Shared] {
+        carrier.up(isolation, most);
     }
-    for (id, form) in [("42", Form::Own), ("43", Form::Shared)] {
+    for (id, isolation) in [("42", Isolation::Account), ("43", Isolation::Shared)] {
         let Ok(id) = id.parse() else { return };
-        carrier.add(&id, form, oneshot::channel().0, now);
+        carrier.add(&id, isolation, oneshot::channel().0, now);
     }
-    for form in [Form::Own, Form::Shared] {
-        carrier.line(form).take(Vec::new());
+    for isolation in [Isolation::Account, Isolation::Shared] {
+        carrier.line(isolation).take(Vec::new());
     }
-    let (form, input) = match input.strip_prefix(b"u") {
-        Some(rest) => (Form::Shared, rest),
-        None => (Form::Own, input),
+    let (isolation, input) = match input.strip_prefix(b"u") {
+        Some(rest) => (Isolation::Shared, rest),
+        None => (Isolation::Account, input),
     };
     let mut input = input.to_vec();
     for (name, meant) in carrier.names("42") {
         input = replaced(&input, name, meant.as_bytes());
     }
     let mut rest = input.as_slice();
-    while let Ok(Some((frame, length))) = wire::parse(rest, |sid| carrier.knows(form, sid)) {
-        carrier.take(form, frame, now);
+    while let Ok(Some((frame, length))) = wire::parse(rest, |sid| carrier.knows(isolation, sid)) {
+        carrier.take(isolation, frame, now);
         rest = rest.get(length..).unwrap_or_default();
     }
-    carrier.bar(form, rest);
+    carrier.bar(isolation, rest);
     carrier.tick(now);
-    for form in [Form::Own, Form::Shared] {
-        let written = carrier.line(form).take(Vec::new());
+    for isolation in [Isolation::Account, Isolation::Shared] {
+        let written = carrier.line(isolation).take(Vec::new());
         sound(&written);
     }
 }

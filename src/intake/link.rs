@@ -12,7 +12,7 @@ use super::Place;
 use super::carrier::Carrier;
 use super::dial::{CHUNK, DialError, Dialed, dial};
 use super::wire::{self, WireError};
-use crate::policy::Form;
+use crate::store::Isolation;
 
 /// A server that comes back has tenants within milliseconds: so a connection is tried at once, then
 /// this often, and more slowly only once the server has been away for some time.
@@ -58,7 +58,7 @@ pub(crate) fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
 
 /// Keeps the connection of `form` until `end`.
 pub(crate) async fn keep(
-    form: Form,
+    isolation: Isolation,
     connection: &str,
     place: Place,
     carrier: &Mutex<Carrier>,
@@ -72,9 +72,9 @@ pub(crate) async fn keep(
             Ok(dialed) => {
                 tracing::info!(connection, server = %address, "connected to NATS");
                 (attempts, said) = (0, None);
-                lock(carrier).up(form, dialed.max_payload);
-                let lost = end.run_until_cancelled(serve(form, dialed, carrier)).await;
-                lock(carrier).down(form, Instant::now());
+                lock(carrier).up(isolation, dialed.max_payload);
+                let lost = end.run_until_cancelled(serve(isolation, dialed, carrier)).await;
+                lock(carrier).down(isolation, Instant::now());
                 let Some(lost) = lost else { return };
                 lock(carrier).note_lost();
                 tracing::warn!(connection, server = %address, error = %lost,
@@ -102,11 +102,11 @@ pub(crate) async fn keep(
 }
 
 /// Reads and writes until the connection ends, and says why.
-async fn serve(form: Form, dialed: Dialed, carrier: &Mutex<Carrier>) -> Lost {
+async fn serve(isolation: Isolation, dialed: Dialed, carrier: &Mutex<Carrier>) -> Lost {
     let (reader, writer, read) = dialed.split();
     let ended = tokio::select! {
-        ended = read_all(form, reader, read, carrier) => ended,
-        ended = write_all(form, writer, carrier) => ended,
+        ended = read_all(isolation, reader, read, carrier) => ended,
+        ended = write_all(isolation, writer, carrier) => ended,
     };
     match ended {
         Ok(never) => match never {},
@@ -117,17 +117,17 @@ async fn serve(form: Form, dialed: Dialed, carrier: &Mutex<Carrier>) -> Lost {
 type Never = std::convert::Infallible;
 
 async fn read_all(
-    form: Form,
+    isolation: Isolation,
     mut reader: impl AsyncRead + Unpin,
     mut read: BytesMut,
     carrier: &Mutex<Carrier>,
 ) -> Result<Never, Lost> {
     let mut is_asked = false;
     loop {
-        let taken = take_all(form, &mut read, &mut lock(carrier));
+        let taken = take_all(isolation, &mut read, &mut lock(carrier));
         if let Err(lost) = taken {
             if matches!(lost, Lost::Wire(_)) {
-                bar(form, reader, read, carrier).await;
+                bar(isolation, reader, read, carrier).await;
             }
             return Err(lost);
         }
@@ -142,30 +142,30 @@ async fn read_all(
             Err(_) if is_asked => return Err(Lost::Silent),
             Err(_) => {
                 is_asked = true;
-                lock(carrier).line(form).ping(Vec::new());
+                lock(carrier).line(isolation).ping(Vec::new());
             }
         }
     }
 }
 
-fn take_all(form: Form, read: &mut BytesMut, carrier: &mut Carrier) -> Result<(), Lost> {
+fn take_all(isolation: Isolation, read: &mut BytesMut, carrier: &mut Carrier) -> Result<(), Lost> {
     let now = Instant::now();
-    while let Some((frame, length)) = wire::parse(read, |sid| carrier.knows(form, sid))? {
-        carrier.take(form, frame, now);
+    while let Some((frame, length)) = wire::parse(read, |sid| carrier.knows(isolation, sid))? {
+        carrier.take(isolation, frame, now);
         read.advance(length);
     }
-    if carrier.line(form).is_stuck() { Err(Lost::Stuck) } else { Ok(()) }
+    if carrier.line(isolation).is_stuck() { Err(Lost::Stuck) } else { Ok(()) }
 }
 
 /// Finds out who has broken the protocol, as far as that is soon to be seen.
 async fn bar(
-    form: Form,
+    isolation: Isolation,
     mut reader: impl AsyncRead + Unpin,
     mut read: BytesMut,
     carrier: &Mutex<Carrier>,
 ) {
     let search = async {
-        while !lock(carrier).bar(form, &read) && read.len() < MOST_SEARCHED {
+        while !lock(carrier).bar(isolation, &read) && read.len() < MOST_SEARCHED {
             read.reserve(CHUNK);
             if !matches!(reader.read_buf(&mut read).await, Ok(1..)) {
                 return;
@@ -177,14 +177,14 @@ async fn bar(
 }
 
 async fn write_all(
-    form: Form,
+    isolation: Isolation,
     mut writer: impl AsyncWrite + Unpin,
     carrier: &Mutex<Carrier>,
 ) -> Result<Never, Lost> {
-    let wake = std::sync::Arc::clone(&lock(carrier).line(form).wake);
+    let wake = std::sync::Arc::clone(&lock(carrier).line(isolation).wake);
     let mut written = Vec::new();
     loop {
-        written = lock(carrier).line(form).take(written);
+        written = lock(carrier).line(isolation).take(written);
         if written.is_empty() {
             wake.notified().await;
             continue;

@@ -9,8 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 /// What an event costs beside its bytes, in all bounds.
 pub(crate) const OVERHEAD: usize = 1 << 10;
@@ -52,7 +51,7 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
-    pub(crate) form: Form,
+    pub(crate) isolation: Isolation,
     pub(crate) standing: Standing,
     /// It has broken a connection, and is heard no more.
     pub(crate) is_barred: bool,
@@ -94,10 +93,10 @@ impl Tenants {
     }
 
     /// Takes one on; the number is nobody's so far.
-    pub(crate) fn insert(&mut self, number: u64, id: TenantId, form: Form) {
+    pub(crate) fn insert(&mut self, number: u64, id: TenantId, isolation: Isolation) {
         let tenant = Tenant {
             id: id.clone(),
-            form,
+            isolation,
             standing: Standing::Active,
             is_barred: false,
             waiting: VecDeque::new(),

@@ -78,9 +78,9 @@ mod tests {
     use super::*;
     use crate::authn::DenyReason;
     use crate::policy::rules::Source;
-    use crate::policy::{ConnectionType, Decision, Form, Policy as _};
+    use crate::policy::{ConnectionType, Decision, Policy as _};
     use crate::protocol::claims::ClientInfo;
-    use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
+    use crate::store::{Isolation, LoginRecord, TenantRecord, UserKind, UserRecord};
 
     const TEXT: &str = "[account]\npublish = [\n  \"a.{{user.name}}\",\n  \"a.alice\",\n]\n\
         presets = [\"write bucket b\"]\nttl = 60\nallow_from = [\"10.0.0.0/8\"]\n\
@@ -100,8 +100,8 @@ mod tests {
         };
         let principal = Principal::new(Arc::new(record), "password", None, 0).unwrap();
         let here = ClientInfo { host: "10.1.1.1".into(), ..ConnectionType::Nats.client() };
-        let context = |client, form, now| ConnectionContext { form, client, now };
-        let at = context(&here, Form::Own, 100);
+        let context = |client, isolation, now| ConnectionContext { isolation, client, now };
+        let at = context(&here, Isolation::Account, 100);
         let found = policies.explain(&principal, &at).unwrap();
         assert_eq!(policies.decide(&principal, &at), Decision::Permit(found.grant.clone()));
         let lines: Vec<_> =
@@ -116,13 +116,13 @@ mod tests {
         assert_eq!(found.grant.until, Some(3_600));
 
         let refused = |at| policies.explain(&principal, &at).unwrap_err();
-        let late = refused(context(&here, Form::Own, 3_600));
+        let late = refused(context(&here, Isolation::Account, 3_600));
         assert_eq!((late.reason, late.at), (DenyReason::Time, line(9)));
         let nowhere = ConnectionType::Nats.client();
-        let elsewhere = refused(context(&nowhere, Form::Own, 0));
+        let elsewhere = refused(context(&nowhere, Isolation::Account, 0));
         assert_eq!((elsewhere.reason, elsewhere.at), (DenyReason::Address, line(8)));
         let mqtt = ConnectionType::Mqtt.client();
-        let shared = refused(context(&mqtt, Form::Shared, 0));
+        let shared = refused(context(&mqtt, Isolation::Shared, 0));
         assert_eq!(shared.reason, DenyReason::ConnectionType);
         assert_eq!(shared.at, Some(Origin::File(path)));
     }

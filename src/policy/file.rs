@@ -12,12 +12,13 @@ use toml::de::{DeTable, DeValue};
 
 use self::values::{Reader, Text, connection_type};
 use super::admission::{Admission, ConnectionType, Lined, parse_net};
+use super::preset;
 use super::rule::{Line, Permission, Rule, Rules};
 use super::template::Template;
 use super::times::Schedule;
-use super::{Form, preset};
 use crate::problem::{Origin, Problem};
 use crate::spelling::nearest;
+use crate::store::Isolation;
 
 /// The keys of a section, in the order in which they are documented.
 const KEYS: [&str; 12] = [
@@ -69,10 +70,10 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Opt
         let name: &str = name.get_ref();
         match (name, value.get_ref()) {
             ("account", DeValue::Table(section)) => {
-                account = Some(reader.section(Form::Own, section));
+                account = Some(reader.section(Isolation::Account, section));
             }
             ("shared", DeValue::Table(section)) => {
-                shared = Some(reader.section(Form::Shared, section));
+                shared = Some(reader.section(Isolation::Shared, section));
             }
             (_, DeValue::Table(_)) => {
                 let remedy = match nearest(name, ["account", "shared"]) {
@@ -90,11 +91,11 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Opt
         }
     }
     if is_sound {
-        for (form, found) in [(Form::Own, &account), (Form::Shared, &shared)] {
+        for (isolation, found) in [(Isolation::Account, &account), (Isolation::Shared, &shared)] {
             if found.is_none() {
                 reader.problems.push(Problem {
                     at: Origin::File(path.to_owned()),
-                    key: format!("[{}]", form.as_str()),
+                    key: format!("[{}]", isolation.as_str()),
                     what: "missing".to_owned(),
                     remedy: "write it; an empty section grants nothing".to_owned(),
                 });
@@ -111,9 +112,9 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Opt
 }
 
 impl Reader<'_> {
-    fn section(&mut self, form: Form, section: &DeTable<'_>) -> Rule {
+    fn section(&mut self, isolation: Isolation, section: &DeTable<'_>) -> Rule {
         let mut rule = Rule::default();
-        if form == Form::Shared {
+        if isolation == Isolation::Shared {
             let value = SHARED_CONNECTIONS.to_vec();
             rule.admission.connections = Some(Lined { value, line: None });
         }
@@ -122,25 +123,27 @@ impl Reader<'_> {
         for (key, value) in section {
             let at = key.span().start;
             let name: &str = key.get_ref();
-            let shown = format!("[{}] {name}", form.as_str());
+            let shown = format!("[{}] {name}", isolation.as_str());
             match name {
-                "publish" => self.templates(&mut rule, form, Permission::Publish, &shown, value),
+                "publish" => {
+                    self.templates(&mut rule, isolation, Permission::Publish, &shown, value)
+                }
                 "subscribe" => {
-                    self.templates(&mut rule, form, Permission::Subscribe, &shown, value);
+                    self.templates(&mut rule, isolation, Permission::Subscribe, &shown, value);
                 }
                 "deny_publish" => {
-                    self.templates(&mut rule, form, Permission::DenyPublish, &shown, value);
+                    self.templates(&mut rule, isolation, Permission::DenyPublish, &shown, value);
                 }
                 "deny_subscribe" => {
-                    self.templates(&mut rule, form, Permission::DenySubscribe, &shown, value);
+                    self.templates(&mut rule, isolation, Permission::DenySubscribe, &shown, value);
                 }
-                "presets" | "jetstream_publish" | "responses" if form == Form::Shared => {
+                "presets" | "jetstream_publish" | "responses" if isolation == Isolation::Shared => {
                     let (what, remedy) = not_shared(name);
                     self.problem(at, &shown, what, remedy);
                 }
                 "jetstream_publish" => {
                     let known = rule.lines.len();
-                    self.templates(&mut rule, form, Permission::Publish, &shown, value);
+                    self.templates(&mut rule, isolation, Permission::Publish, &shown, value);
                     for line in rule.lines.iter_mut().skip(known) {
                         line.only_with_jetstream = true;
                     }
@@ -154,7 +157,7 @@ impl Reader<'_> {
                 "connections" => {
                     let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, connection_type);
-                    if form == Form::Shared
+                    if isolation == Isolation::Shared
                         && value.iter().flatten().any(|it| *it == ConnectionType::Leafnode)
                     {
                         let (what, remedy) = not_shared(name);
@@ -173,16 +176,16 @@ impl Reader<'_> {
                     let line = Some(self.line(at));
                     rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
                 }
-                _ => self.unknown(at, form, name),
+                _ => self.unknown(at, isolation, name),
             }
         }
-        self.times(&mut rule.admission, form, times, zone);
+        self.times(&mut rule.admission, isolation, times, zone);
         rule.count();
         rule
     }
 
-    fn unknown(&mut self, at: usize, form: Form, name: &str) {
-        let shown = format!("[{}] {name}", form.as_str());
+    fn unknown(&mut self, at: usize, isolation: Isolation, name: &str) {
+        let shown = format!("[{}] {name}", isolation.as_str());
         if let Some((_, instead)) = IGNORED.iter().find(|(ignored, _)| *ignored == name) {
             let what = "nats-server ignores this in the JWTs of an auth callout";
             return self.problem(at, &shown, what, *instead);
@@ -202,7 +205,7 @@ impl Reader<'_> {
     fn templates(
         &mut self,
         rule: &mut Rule,
-        form: Form,
+        isolation: Isolation,
         permission: Permission,
         key: &str,
         value: &Spanned<DeValue<'_>>,
@@ -215,7 +218,7 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            if form == Form::Shared && !stays(permission, text, &template) {
+            if isolation == Isolation::Shared && !stays(permission, text, &template) {
                 let what = format!("`{text}` leads out of the tenant's own subjects");
                 let remedy = match permission {
                     Permission::Publish => {
@@ -262,18 +265,18 @@ impl Reader<'_> {
     fn times(
         &mut self,
         admission: &mut Admission,
-        form: Form,
+        isolation: Isolation,
         times: Option<(Vec<Text<'_>>, usize)>,
         zone: Option<(usize, Option<TimeZone>)>,
     ) {
         let Some((texts, at)) = times else {
             if let Some((at, _)) = zone {
-                let key = format!("[{}] timezone", form.as_str());
+                let key = format!("[{}] timezone", isolation.as_str());
                 self.problem(at, &key, "without `times`", "write times as well, or remove it");
             }
             return;
         };
-        let key = format!("[{}] times", form.as_str());
+        let key = format!("[{}] times", isolation.as_str());
         let zone = zone.map_or(Some(TimeZone::UTC), |(_, zone)| zone).unwrap_or(TimeZone::UTC);
         let plain: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
         match Schedule::new(&plain, zone) {

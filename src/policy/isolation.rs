@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::rules::{PolicySet, Source};
 use super::subject::Pattern;
-use super::{ConnectionContext, ConnectionType, Decision, Form, Policy as _};
+use super::{ConnectionContext, ConnectionType, Decision, Policy as _};
 use crate::authn::{Claims, Principal};
-use crate::store::{Limits, LoginRecord, TenantRecord, UserKind, UserRecord};
+use crate::store::{Isolation, Limits, LoginRecord, TenantRecord, UserKind, UserRecord};
 
 /// What people, programs and attackers put where a name or a subject belongs.
 fn anything() -> impl Strategy<Value = String> {
@@ -81,7 +81,7 @@ fn granted(policies: &PolicySet, tenant: &str, (user, claims): (UserRecord, Clai
     let record = Arc::new(LoginRecord { tenant, user });
     let principal = Principal::new(record, "jwt", None, 0).unwrap().with_claims(claims);
     let client = ConnectionType::Nats.client();
-    let context = ConnectionContext { form: Form::Shared, client: &client, now: 0 };
+    let context = ConnectionContext { isolation: Isolation::Shared, client: &client, now: 0 };
     match policies.decide(&principal, &context) {
         Decision::Deny(_) => Subjects::default(),
         Decision::Permit(grant) => {

@@ -10,11 +10,11 @@ pub use super::rule::Permission;
 use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
 use super::template::ExpandError;
-use super::{ConnectionContext, Decision, Form, Grant, Policy, file};
+use super::{ConnectionContext, Decision, Grant, Policy, file};
 use crate::authn::{DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem, list};
-use crate::store::{LoginRecord, UserKind};
+use crate::store::{Isolation, LoginRecord, UserKind};
 
 const SHIPPED: [(&str, &str); 3] = [
     ("bb", include_str!("../../policies/bb.toml")),
@@ -148,9 +148,9 @@ impl PolicySet {
                 ),
             });
         };
-        let rule = match context.form {
-            Form::Own => &rules.account,
-            Form::Shared => &rules.shared,
+        let rule = match context.isolation {
+            Isolation::Account => &rules.account,
+            Isolation::Shared => &rules.shared,
         };
         match rule.admission.admit(context.client, context.now) {
             Ok(until) => Ok(Ruling { path: &rules.path, rule, until }),

@@ -11,12 +11,12 @@ use toml::Spanned;
 
 use super::rules::{PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
 use super::subject::Pattern;
-use super::{ConnectionContext, ConnectionType, Decision, Form, Grant, Policy as _};
+use super::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
 use crate::authn::{Claims, DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem};
 use crate::protocol::claims::ClientInfo;
-use crate::store::{Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
+use crate::store::{Isolation, Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
 
 const SHIPPED: [(&str, &str); 3] = [
     ("bb", include_str!("../../policies/bb.test.toml")),
@@ -176,7 +176,7 @@ fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, Polic
 /// The values of a case, parsed.
 struct Prepared {
     principal: Principal,
-    form: Form,
+    isolation: Isolation,
     client: ClientInfo,
     now: UnixSeconds,
     denied: Option<DenyReason>,
@@ -230,8 +230,9 @@ impl Reader<'_> {
         let before = self.problems.len();
         let case = spanned.get_ref();
         let at = Some(spanned.span().start);
-        let form = [Form::Own, Form::Shared].into_iter().find(|it| it.as_str() == case.form);
-        if form.is_none() {
+        let isolation =
+            [Isolation::Account, Isolation::Shared].into_iter().find(|it| it.as_str() == case.form);
+        if isolation.is_none() {
             let what = format!("`{}` is none", case.form);
             self.problem(at, "form", what, "write account or shared".to_owned());
         }
@@ -264,7 +265,7 @@ impl Reader<'_> {
         }
         let principal = case.principal(&self.source.name, tenant?, kind?)?;
         let client = ClientInfo { host: case.address.clone(), ..connection?.client() };
-        Some(Prepared { principal, form: form?, client, now: now?, denied, until })
+        Some(Prepared { principal, isolation: isolation?, client, now: now?, denied, until })
     }
 }
 
@@ -313,8 +314,8 @@ impl Case {
     }
 
     fn check(&self, prepared: &Prepared, policies: &PolicySet) -> Vec<Failure> {
-        let Prepared { principal, form, client, now, denied, until } = prepared;
-        let context = ConnectionContext { form: *form, client, now: *now };
+        let Prepared { principal, isolation, client, now, denied, until } = prepared;
+        let context = ConnectionContext { isolation: *isolation, client, now: *now };
         let failure =
             |expected: &str, seen: String| Failure { expected: expected.to_owned(), seen };
         match (policies.decide(principal, &context), denied) {

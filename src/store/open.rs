@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "cli")]
 use super::Coordination;
-pub use super::options::StoreOptions;
 use super::Store;
+pub use super::options::StoreOptions;
 #[cfg(feature = "postgres")]
 use super::postgres::{self, PostgresStore};
 #[cfg(feature = "sqlite")]

@@ -23,12 +23,12 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
 use nats_callout::clock::{Clock, UnixSeconds};
-use nats_callout::protocol::credentials::Credentials;
 use nats_callout::keys::{KeyKind, SigningKey, XKey, XPublicKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::Policy;
 use nats_callout::policy::rules::PolicySet;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::protocol::envelope::Envelope;
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use serde_json::{Value, json};
@@ -127,12 +127,13 @@ impl Bench {
             .as_ref()
             .map(|key| nkeys::XKey::from_public_key(key.public_key().as_str()).unwrap());
         let issuer = Arc::new(key(KeyKind::Account));
-        let targets = ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap();
+        let targets =
+            ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default()).unwrap();
         let authorizer = Authorizer::new(
             Envelope::new(xkey.into_iter().collect()),
             Placement::Config(targets),
             policy,
-            Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+            Mint::new(issuer.clone(), Duration::from_secs(900)),
             Responder { signer: issuer, issuer_account: None },
         )
         .with_authenticator(authenticator)

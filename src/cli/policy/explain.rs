@@ -12,17 +12,18 @@ use serde_json::{Value, json};
 use super::super::Context;
 use super::super::database::explain;
 use super::super::output::{table, time, time_json};
-use super::super::test::decision::{form, words};
+use super::super::test::decision::words;
 use crate::authn::{Claims, DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
+use crate::daemon::isolation_of;
 use crate::placement::NOTIFICATIONS;
 use crate::policy::explain::Explanation;
 use crate::policy::rules::{Permission, PolicySet};
-use crate::policy::{ConnectionContext, ConnectionType, Form};
+use crate::policy::{ConnectionContext, ConnectionType};
 use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
-use crate::store::{Freshness, LoginRecord};
+use crate::store::{Freshness, Isolation, LoginRecord};
 
 /// Paragraphs, wrapped to the terminal.
 const HOW: &str = "\
@@ -98,7 +99,7 @@ struct Login<'a> {
 }
 
 struct Granted {
-    form: Form,
+    isolation: Isolation,
     explanation: Explanation,
     ends: UnixSeconds,
 }
@@ -121,16 +122,16 @@ impl Login<'_> {
             Ok(principal) => principal.with_claims(self.claims()),
             Err(reason) => return refused(reason),
         };
-        let Some(form) = form(self.context, tenant)? else {
+        let Some(isolation) = isolation_of(&self.context.config, tenant) else {
             return refused(DenyReason::Placement);
         };
         let host = self.args.address.map(|address| address.to_string()).unwrap_or_default();
         let client = ClientInfo { host, ..self.args.connection_type.client() };
-        let connection = ConnectionContext { form, client: &client, now };
+        let connection = ConnectionContext { isolation, client: &client, now };
         Ok(match self.policies.explain(&principal, &connection) {
             Ok(explanation) => {
                 let ends = self.ends(&principal, &explanation, now);
-                Ok(Granted { form, explanation, ends })
+                Ok(Granted { isolation, explanation, ends })
             }
             Err(refusal) => {
                 let mut what = refusal.what;
@@ -192,7 +193,9 @@ impl Report<'_> {
             (word(permission), subject.to_owned(), "built in".to_owned())
         };
         // What the service adds when it makes the JWT.
-        if granted.form == Form::Shared && matches!(self.context.config.mode, Mode::Operator(_)) {
+        if granted.isolation == Isolation::Shared
+            && matches!(self.context.config.mode, Mode::Operator(_))
+        {
             rows.push(built_in(Permission::DenyPublish, NOTIFICATIONS));
         }
         if explanation.grant.publish.is_empty() {
@@ -238,7 +241,7 @@ impl Report<'_> {
                     json!({ "permission": permission, "subject": subject, "from": from })
                 });
                 json!({
-                    "isolation": granted.form.as_str(),
+                    "isolation": granted.isolation.as_str(),
                     "permissions": rows.collect::<Vec<_>>(),
                     "responses": grant.responses.map(|it| json!({
                         "max": it.max,
@@ -291,7 +294,7 @@ impl Report<'_> {
         format!(
             "{user} of tenant {tenant}, by the policy {policy} ({by}), section [{}]:\n\n{}\n\nThe \
              grant ends at {} at the latest; clients then log in again.",
-            granted.form.as_str(),
+            granted.isolation.as_str(),
             table(&["PERMISSION", "SUBJECT", "FROM"], rows),
             time(granted.ends)
         )

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use async_nats::ServerAddr;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -12,21 +11,19 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Context;
-use super::super::lookup::shares_account;
 use crate::authn::jwt::is_jwt;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{Attempt, Authentication, DenyReason, Principal};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Mode};
-use crate::protocol::credentials::Credentials;
-use crate::daemon::logins;
-use crate::placement::ConfigTargets;
+use crate::config::Config;
+use crate::daemon::{isolation_of, logins};
 use crate::policy::rules::PolicySet;
-use crate::policy::{ConnectionContext, ConnectionType, Decision, Form, Grant, Policy as _};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
 use crate::protocol::claims::ClientInfo;
-use crate::store::TenantRecord;
+use crate::protocol::credentials::Credentials;
+use crate::store::Isolation;
 
 /// How long one password hash may take here.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +44,7 @@ pub(super) enum Decided {
 pub(super) struct Granted {
     pub(super) principal: Principal,
     pub(super) grant: Grant,
-    pub(super) form: Form,
+    pub(super) isolation: Isolation,
 }
 
 /// Decides as the service does.
@@ -94,12 +91,14 @@ pub(super) fn offers_jwt(credentials: &Credentials) -> bool {
 
 fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow::Result<Decided> {
     let policy = PolicySet::configured(context.config.policies.as_deref())?;
-    let Some(form) = form(context, &principal.record().tenant)? else {
+    let Some(isolation) = isolation_of(&context.config, &principal.record().tenant) else {
         return Ok(Decided::Refused(DenyReason::Placement));
     };
-    let connection = ConnectionContext { form, client, now: SystemClock.now() };
+    let connection = ConnectionContext { isolation, client, now: SystemClock.now() };
     Ok(match policy.decide(&principal, &connection) {
-        Decision::Permit(grant) => Decided::Granted(Box::new(Granted { principal, grant, form })),
+        Decision::Permit(grant) => {
+            Decided::Granted(Box::new(Granted { principal, grant, isolation }))
+        }
         Decision::Deny(reason) => Decided::Refused(reason),
     })
 }
@@ -120,27 +119,6 @@ async fn own_address(config: &Config) -> Option<String> {
         }
     }
     None
-}
-
-/// How the tenant is kept apart; `None` if it has no place.
-pub(in super::super) fn form(
-    context: &Context,
-    tenant: &TenantRecord,
-) -> anyhow::Result<Option<Form>> {
-    match &context.config.mode {
-        Mode::Operator(_) if shares_account(tenant, &context.config) => Ok(Some(Form::Shared)),
-        Mode::Operator(_) => Ok(Some(Form::Own)),
-        Mode::Config(mode) => {
-            let dedicated = mode
-                .dedicated
-                .iter()
-                .map(|(account, tenant)| (account.clone(), tenant.to_string()))
-                .collect();
-            let targets =
-                ConfigTargets::new(mode.accounts.clone(), dedicated).context("[placement]")?;
-            Ok(crate::placement::Placement::Config(targets).form(tenant))
-        }
-    }
 }
 
 /// Why, and what to do about it.

@@ -11,10 +11,10 @@ use super::session::{JetStreamInfo, Lists, Permissions, Probed, Responses, UserI
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
 use crate::config::units::format_size;
+use crate::policy::Grant;
 use crate::policy::subject::Pattern;
-use crate::policy::{Form, Grant};
 use crate::redact::without_secrets;
-use crate::store::{TenantId, TenantRecord};
+use crate::store::{Isolation, TenantId, TenantRecord};
 
 /// A login that was refused.
 pub(super) struct Refused<'a> {
@@ -100,9 +100,9 @@ impl Admitted<'_> {
         if let Some(info) = &self.info {
             return info.account.clone();
         }
-        match (&self.context.config.mode, self.granted.form) {
-            (Mode::Operator(mode), Form::Shared) => mode.users_account.to_string(),
-            (Mode::Operator(_), Form::Own) => self
+        match (&self.context.config.mode, self.granted.isolation) {
+            (Mode::Operator(mode), Isolation::Shared) => mode.users_account.to_string(),
+            (Mode::Operator(_), Isolation::Account) => self
                 .tenant
                 .account
                 .map_or_else(|| "not known yet".to_owned(), |account| account.to_string()),
@@ -146,7 +146,7 @@ impl Admitted<'_> {
             "server": { "name": self.server.0, "version": self.server.1 },
             "milliseconds": (self.took.as_secs_f64() * 1e5).round() / 1e2,
             "account": self.account(),
-            "isolation": self.granted.form.as_str(),
+            "isolation": self.granted.isolation.as_str(),
             "permissions": {
                 "publish": lists(&permissions.publish),
                 "subscribe": lists(&permissions.subscribe),
@@ -172,9 +172,9 @@ impl Admitted<'_> {
         let list = |subjects: &[String]| {
             if subjects.is_empty() { "nothing".to_owned() } else { subjects.join(", ") }
         };
-        let own = match self.granted.form {
-            Form::Own => "the tenant's own",
-            Form::Shared => "shared with other tenants",
+        let own = match self.granted.isolation {
+            Isolation::Account => "the tenant's own",
+            Isolation::Shared => "shared with other tenants",
         };
         let mut rows = vec![
             ("account", format!("{} ({own})", self.account())),

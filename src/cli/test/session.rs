@@ -8,10 +8,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::protocol::credentials::Credentials;
 use crate::daemon::with_tls;
 use crate::policy::Grant;
 use crate::policy::subject::Pattern;
+use crate::protocol::credentials::Credentials;
 
 /// Where a connection asks who it is.
 const USER_INFO: &str = "$SYS.REQ.USER.INFO";

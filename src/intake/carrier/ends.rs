@@ -10,8 +10,7 @@ use super::super::refusal::Refusal;
 use super::super::tenants::Event;
 use super::super::wire::Message;
 use super::{Carrier, UnderWay};
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 /// What BB's stream answers.
 #[derive(Debug, Deserialize)]
@@ -50,7 +49,7 @@ impl Carrier {
     /// The end of an event that was sent: whether it is stored, with BB's word for it, or why nobody
     /// knows.
     pub(super) fn end(&mut self, token: u64, end: Result<(bool, &[u8]), Refusal>, now: Instant) {
-        let Some(UnderWay { tenant: number, form, reply, cost, .. }) =
+        let Some(UnderWay { tenant: number, isolation, reply, cost, .. }) =
             self.under_way.remove(&token)
         else {
             return;
@@ -64,7 +63,7 @@ impl Carrier {
         }
         let id = id.as_ref().map_or("", TenantId::as_str);
         match end {
-            Err(refusal) => self.refuse(id, form, reply.as_deref(), refusal, now),
+            Err(refusal) => self.refuse(id, isolation, reply.as_deref(), refusal, now),
             Ok((is_stored, word)) => {
                 if is_stored {
                     self.tally.stored += 1;
@@ -73,7 +72,7 @@ impl Carrier {
                     self.notices.note(id, Refusal::Rejected, now);
                 }
                 if let Some(reply) = reply {
-                    self.line(form).answer(&reply, word);
+                    self.line(isolation).answer(&reply, word);
                 }
             }
         }
@@ -104,17 +103,17 @@ impl Carrier {
         now: Instant,
     ) {
         let Some(tenant) = self.tenants.by_number(number) else { return };
-        let (id, form) = (tenant.id.clone(), tenant.form);
+        let (id, isolation) = (tenant.id.clone(), tenant.isolation);
         for event in events {
             self.release(number, event.cost());
-            self.refuse(id.as_str(), form, event.reply.as_deref(), why, now);
+            self.refuse(id.as_str(), isolation, event.reply.as_deref(), why, now);
         }
     }
 
     pub(super) fn refuse(
         &mut self,
         id: &str,
-        form: Form,
+        isolation: Isolation,
         reply: Option<&[u8]>,
         why: Refusal,
         now: Instant,
@@ -123,7 +122,7 @@ impl Carrier {
         self.notices.note(id, why, now);
         if let Some(reply) = reply {
             let answer = why.answer(&self.settings.stream);
-            self.line(form).answer(reply, answer.as_bytes());
+            self.line(isolation).answer(reply, answer.as_bytes());
         }
     }
 }

@@ -7,20 +7,20 @@ use super::super::line::Waiter;
 use super::super::refusal::Refusal;
 use super::super::wire;
 use super::{Carrier, SHARED_EVENTS};
-use crate::policy::Form;
+use crate::store::Isolation;
 
 impl Carrier {
     /// A connection is there.
-    pub(crate) fn up(&mut self, form: Form, max_payload: usize) {
-        self.line(form).up(max_payload);
+    pub(crate) fn up(&mut self, isolation: Isolation, max_payload: usize) {
+        self.line(isolation).up(max_payload);
         if !self.is_stopping {
-            match form {
-                Form::Own => {
+            match isolation {
+                Isolation::Account => {
                     self.gone.clear();
                     let out = self.own.out();
                     wire::subscribe(out, &format!("{}*", self.inbox), None, self.answers);
                     for (number, tenant) in self.tenants.iter() {
-                        if tenant.form == Form::Own && !tenant.is_barred {
+                        if tenant.isolation == Isolation::Account && !tenant.is_barred {
                             wire::subscribe(out, &tenant.subject(), Some(QUEUE_GROUP), number);
                         }
                     }
@@ -28,19 +28,19 @@ impl Carrier {
                         self.subscribe_shared();
                     }
                 }
-                Form::Shared if self.own.is_up() => self.subscribe_shared(),
-                Form::Shared => {}
+                Isolation::Shared if self.own.is_up() => self.subscribe_shared(),
+                Isolation::Shared => {}
             }
         }
-        self.line(form).begun();
+        self.line(isolation).begun();
         self.pump();
     }
 
     /// A connection is gone. While nothing can be passed on, other instances take the shared
     /// tenants' events.
-    pub(crate) fn down(&mut self, form: Form, now: Instant) {
-        self.line(form).down();
-        if form == Form::Shared {
+    pub(crate) fn down(&mut self, isolation: Isolation, now: Instant) {
+        self.line(isolation).down();
+        if isolation == Isolation::Shared {
             return;
         }
         if self.shared.is_up() {
@@ -63,7 +63,7 @@ impl Carrier {
     pub(crate) fn stop(&mut self, waiters: [Waiter; 2]) {
         self.is_stopping = true;
         for (number, tenant) in self.tenants.iter() {
-            if tenant.form == Form::Own && self.own.is_up() {
+            if tenant.isolation == Isolation::Account && self.own.is_up() {
                 wire::unsubscribe(self.own.out(), number);
             }
         }

@@ -10,17 +10,22 @@ use super::super::refusal::Refusal;
 use super::super::tenants::{Standing, Tenant};
 use super::super::wire;
 use super::{Carrier, random};
-use crate::policy::Form;
-use crate::store::TenantId;
+use crate::store::{Isolation, TenantId};
 
 impl Carrier {
     /// Takes a tenant's events from now on; `waiter` is told when the server knows.
-    pub(crate) fn add(&mut self, id: &TenantId, form: Form, waiter: Waiter, now: Instant) {
+    pub(crate) fn add(
+        &mut self,
+        id: &TenantId,
+        isolation: Isolation,
+        waiter: Waiter,
+        now: Instant,
+    ) {
         if let Some(number) = self.tenants.number(id.as_str()) {
             match self.tenants.by_number_mut(number) {
-                Some(tenant) if tenant.form == form => {
+                Some(tenant) if tenant.isolation == isolation => {
                     tenant.standing = Standing::Active;
-                    return self.confirm(form, waiter);
+                    return self.confirm(isolation, waiter);
                 }
                 _ => self.forget(number, now),
             }
@@ -29,13 +34,13 @@ impl Carrier {
             tracing::error!(tenant = %id, "no randomness: the tenant's events are not taken");
             return;
         };
-        self.tenants.insert(number, id.clone(), form);
-        if form == Form::Own && self.own.is_up() && !self.is_stopping {
+        self.tenants.insert(number, id.clone(), isolation);
+        if isolation == Isolation::Account && self.own.is_up() && !self.is_stopping {
             let subject = format!("own.{id}.Events");
             wire::subscribe(self.own.out(), &subject, Some(QUEUE_GROUP), number);
             self.own.ping(vec![waiter]);
         } else {
-            self.confirm(form, waiter);
+            self.confirm(isolation, waiter);
         }
     }
 
@@ -44,13 +49,13 @@ impl Carrier {
     pub(crate) fn expect(&mut self, id: &TenantId, waiter: Waiter, now: Instant) {
         let number = self.tenants.number(id.as_str());
         let known = number.and_then(|number| self.tenants.by_number(number));
-        let is_known = known.is_some_and(|tenant| tenant.form == Form::Own);
+        let is_known = known.is_some_and(|tenant| tenant.isolation == Isolation::Account);
         match (is_known, self.own.is_up()) {
-            (true, true) => self.confirm(Form::Own, waiter),
-            (false, true) => self.add(id, Form::Own, waiter, now),
+            (true, true) => self.confirm(Isolation::Account, waiter),
+            (false, true) => self.add(id, Isolation::Account, waiter, now),
             (is_known, false) => {
                 if !is_known {
-                    self.add(id, Form::Own, oneshot::channel().0, now);
+                    self.add(id, Isolation::Account, oneshot::channel().0, now);
                 }
                 let _ = waiter.send(());
             }
@@ -65,8 +70,8 @@ impl Carrier {
     }
 
     /// Has `waiter` told once the server knows every subscription.
-    fn confirm(&mut self, form: Form, waiter: Waiter) {
-        let line = self.line(form);
+    fn confirm(&mut self, isolation: Isolation, waiter: Waiter) {
+        let line = self.line(isolation);
         if line.is_up() && !line.awaits_pong() {
             let _ = waiter.send(());
         } else {
@@ -87,7 +92,7 @@ impl Carrier {
     pub(crate) fn remove(&mut self, id: &TenantId, now: Instant) {
         let Some(number) = self.known(id) else { return };
         match self.tenants.by_number_mut(number) {
-            Some(tenant) if tenant.form == Form::Shared => {
+            Some(tenant) if tenant.isolation == Isolation::Shared => {
                 tenant.standing = Standing::Gone(now);
                 self.departed.push_back((now, number));
                 self.refuse_waiting(number, Refusal::Unknown, now);
@@ -105,7 +110,7 @@ impl Carrier {
     fn forget(&mut self, number: u64, now: Instant) {
         self.refuse_waiting(number, Refusal::Unknown, now);
         let Some(tenant) = self.tenants.remove(number) else { return };
-        if tenant.form == Form::Own && self.own.is_up() {
+        if tenant.isolation == Isolation::Account && self.own.is_up() {
             self.gone.insert(number);
             wire::unsubscribe(self.own.out(), number);
         }
@@ -129,26 +134,29 @@ impl Carrier {
     pub(super) fn admit(&mut self, id: &str) -> Option<u64> {
         let id: TenantId = id.parse().ok()?;
         let number = self.fresh_number()?;
-        self.tenants.insert(number, id, Form::Shared);
+        self.tenants.insert(number, id, Isolation::Shared);
         Some(number)
     }
 
     /// Whether there is or was such a subscription on a connection.
-    pub(crate) fn knows(&self, form: Form, sid: u64) -> bool {
-        match form {
-            Form::Own => {
+    pub(crate) fn knows(&self, isolation: Isolation, sid: u64) -> bool {
+        match isolation {
+            Isolation::Account => {
                 sid == self.answers
-                    || self.tenants.by_number(sid).is_some_and(|tenant| tenant.form == form)
+                    || self
+                        .tenants
+                        .by_number(sid)
+                        .is_some_and(|tenant| tenant.isolation == isolation)
                     || self.gone.contains(&sid)
             }
-            Form::Shared => sid == self.shared_events,
+            Isolation::Shared => sid == self.shared_events,
         }
     }
 
     /// Hears a tenant no more whose message has broken the protocol, if it can be told from these
     /// bytes whose it was: `false` if it cannot yet. A sender can write anything but a number of a
     /// subscription, not even its own; so the first one is the server's, and tells.
-    pub(crate) fn bar(&mut self, form: Form, bytes: &[u8]) -> bool {
+    pub(crate) fn bar(&mut self, isolation: Isolation, bytes: &[u8]) -> bool {
         let is_digit = |byte: &u8| byte.is_ascii_digit();
         let tokens = bytes.split_inclusive(|byte| byte.is_ascii_whitespace());
         for token in tokens {
@@ -158,7 +166,7 @@ impl Carrier {
                 continue;
             }
             let sid = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            let Some(sid) = sid.filter(|sid| self.knows(form, *sid)) else { continue };
+            let Some(sid) = sid.filter(|sid| self.knows(isolation, *sid)) else { continue };
             if let Some(tenant) = self.tenants.by_number_mut(sid) {
                 tenant.is_barred = true;
                 tracing::error!(

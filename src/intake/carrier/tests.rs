@@ -19,48 +19,48 @@ impl Bench {
     /// Both connections are there.
     fn new(settings: Settings) -> Self {
         let mut carrier = Carrier::new(settings).unwrap();
-        carrier.up(Form::Own, 1 << 20);
-        carrier.up(Form::Shared, 1 << 20);
+        carrier.up(Isolation::Account, 1 << 20);
+        carrier.up(Isolation::Shared, 1 << 20);
         let mut bench = Self { carrier, now: Instant::now() };
-        bench.written(Form::Own);
-        bench.written(Form::Shared);
+        bench.written(Isolation::Account);
+        bench.written(Isolation::Shared);
         bench
     }
 
-    fn add(&mut self, id: &str, form: Form) -> u64 {
+    fn add(&mut self, id: &str, isolation: Isolation) -> u64 {
         let (waiter, _) = oneshot::channel();
-        self.carrier.add(&id.parse().unwrap(), form, waiter, self.now);
-        self.written(form);
+        self.carrier.add(&id.parse().unwrap(), isolation, waiter, self.now);
+        self.written(isolation);
         self.carrier.tenants.number(id).unwrap()
     }
 
-    fn written(&mut self, form: Form) -> String {
-        String::from_utf8(self.carrier.line(form).take(Vec::new())).unwrap()
+    fn written(&mut self, isolation: Isolation) -> String {
+        String::from_utf8(self.carrier.line(isolation).take(Vec::new())).unwrap()
     }
 
-    fn receive(&mut self, form: Form, bytes: &str) {
+    fn receive(&mut self, isolation: Isolation, bytes: &str) {
         let (frame, length) = parse(bytes.as_bytes(), |_| true).unwrap().unwrap();
         assert_eq!(length, bytes.len());
-        self.carrier.take(form, frame, self.now);
+        self.carrier.take(isolation, frame, self.now);
     }
 
     /// An own tenant's event with the reply `_R_.<body>`.
     fn event(&mut self, number: u64, body: &str) {
         let line = format!("MSG anything.at.all {number} _R_.{body} {}\r\n{body}\r\n", body.len());
-        self.receive(Form::Own, &line);
+        self.receive(Isolation::Account, &line);
     }
 
     fn acknowledge(&mut self, token: u64, word: &str) {
         let (inbox, sid) = (self.carrier.inbox.clone(), self.carrier.answers);
         let line = format!("MSG {inbox}{token} {sid} {}\r\n{word}\r\n", word.len());
-        self.receive(Form::Own, &line);
+        self.receive(Isolation::Account, &line);
     }
 
     /// The bodies of what was passed on, as `<id>:<body>`, and of what was answered.
     fn seen(&mut self) -> (Vec<String>, Vec<(String, String)>) {
         let (mut passed, mut answered) = (Vec::new(), Vec::new());
-        for form in [Form::Own, Form::Shared] {
-            let text = self.written(form);
+        for isolation in [Isolation::Account, Isolation::Shared] {
+            let text = self.written(isolation);
             let mut lines = text.split("\r\n");
             while let Some(line) = lines.next() {
                 let words: Vec<_> = line.split(' ').collect();
@@ -92,15 +92,15 @@ fn small() -> Settings {
 #[test]
 fn the_subscription_decides_whose_event_it_is() {
     let mut bench = Bench::new(Settings::default());
-    let (one, two) = (bench.add("one", Form::Own), bench.add("two", Form::Own));
+    let (one, two) = (bench.add("one", Isolation::Account), bench.add("two", Isolation::Account));
     for subject in ["own.two.Events", "user.two.Events", "bb.two.Events", "x"] {
-        bench.receive(Form::Own, &format!("MSG {subject} {one} _R_.x 1\r\nx\r\n"));
+        bench.receive(Isolation::Account, &format!("MSG {subject} {one} _R_.x 1\r\nx\r\n"));
     }
-    bench.receive(Form::Own, &format!("MSG own.one.Events {two} _R_.x 1\r\ny\r\n"));
+    bench.receive(Isolation::Account, &format!("MSG own.one.Events {two} _R_.x 1\r\ny\r\n"));
     assert_eq!(bench.seen().0, ["one:x", "one:x", "one:x", "one:x", "two:y"]);
     // A number of nobody's, and one of a tenant that is gone, though another has its id now.
     bench.carrier.remove(&"one".parse().unwrap(), bench.now);
-    let again = bench.add("one", Form::Own);
+    let again = bench.add("one", Isolation::Account);
     assert_ne!(one, again);
     bench.event(one, "late");
     bench.event(1, "lost");
@@ -110,39 +110,39 @@ fn the_subscription_decides_whose_event_it_is() {
     assert_eq!(answered.len(), 2);
     assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 2);
     // What is meant for the other connection is nobody's, too.
-    bench.receive(Form::Shared, &format!("MSG own.two.Events {two} _R_.x 1\r\ny\r\n"));
+    bench.receive(Isolation::Shared, &format!("MSG own.two.Events {two} _R_.x 1\r\ny\r\n"));
     assert_eq!(bench.seen(), (Vec::new(), Vec::new()));
 }
 
 #[test]
 fn shared_tenants_are_known_by_their_subject() {
     let mut bench = Bench::new(Settings::default());
-    bench.add("one", Form::Shared);
+    bench.add("one", Isolation::Shared);
     let sid = bench.carrier.shared_events;
-    bench.receive(Form::Shared, &format!("MSG user.one.Events {sid} _INBOX_one.a 1\r\nx\r\n"));
+    bench.receive(Isolation::Shared, &format!("MSG user.one.Events {sid} _INBOX_one.a 1\r\nx\r\n"));
     for subject in ["user.two.Events", "user..Events", "user.one.x.Events", "user.*.Events", "x"] {
-        bench.receive(Form::Shared, &format!("MSG {subject} {sid} _INBOX_two.a 1\r\nx\r\n"));
+        bench.receive(Isolation::Shared, &format!("MSG {subject} {sid} _INBOX_two.a 1\r\nx\r\n"));
     }
     // One that another instance has admitted is taken, under what is its name by permission.
     assert_eq!(bench.seen().0, ["one:x", "two:x"]);
     bench.acknowledge(1, ACK);
     assert_eq!(bench.seen().1, [("_INBOX_one.a".to_owned(), ACK.to_owned())]);
     // One with an account of its own has no business here.
-    bench.add("three", Form::Own);
-    bench.receive(Form::Shared, &format!("MSG user.three.Events {sid} 1\r\nx\r\n"));
+    bench.add("three", Isolation::Account);
+    bench.receive(Isolation::Shared, &format!("MSG user.three.Events {sid} 1\r\nx\r\n"));
     assert_eq!(bench.seen().0, [""; 0]);
     assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 5);
     // One that is gone is remembered, for as long as a connection of its may last.
     let event = format!("MSG user.two.Events {sid} 1\r\nx\r\n");
     let two = "two".parse().unwrap();
     bench.carrier.remove(&two, bench.now);
-    bench.receive(Form::Shared, &event);
+    bench.receive(Isolation::Shared, &event);
     assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 6);
     assert!(!bench.carrier.ids().contains(&two));
     bench.now += Duration::from_secs(60);
     bench.carrier.tick(bench.now);
     assert!(bench.carrier.tenants.number("two").is_some());
-    bench.add("two", Form::Shared);
+    bench.add("two", Isolation::Shared);
     bench.now += Settings::default().remembered;
     bench.carrier.tick(bench.now);
     assert!(bench.carrier.tenants.number("two").is_some(), "it has come again");
@@ -153,9 +153,9 @@ fn shared_tenants_are_known_by_their_subject() {
     // A word about one that has not sent anything yet holds as well.
     let five = "five".parse().unwrap();
     bench.carrier.suspend(&five, bench.now);
-    bench.receive(Form::Shared, &event.replace("two", "five"));
+    bench.receive(Isolation::Shared, &event.replace("two", "five"));
     bench.carrier.remove(&"four".parse().unwrap(), bench.now);
-    bench.receive(Form::Shared, &event.replace("two", "four"));
+    bench.receive(Isolation::Shared, &event.replace("two", "four"));
     assert_eq!(bench.carrier.tally.refused(Refusal::Suspended), 1);
     assert_eq!(bench.carrier.tally.refused(Refusal::Unknown), 7);
     assert_eq!(bench.seen().0, [""; 0]);
@@ -163,35 +163,35 @@ fn shared_tenants_are_known_by_their_subject() {
 
 #[test]
 fn answers_go_where_the_sender_may_have_them() {
-    for (form, reply, may) in [
-        (Form::Own, "_R_.abc.def", true),
-        (Form::Own, "_R_.", false),
-        (Form::Own, "_R_", false),
-        (Form::Own, "_R_.a..b", false),
-        (Form::Own, "_R_.*", false),
-        (Form::Own, "_INBOX_42.a", false),
-        (Form::Own, "$JS.ACK.a.b", false),
-        (Form::Own, "bb.43.Events", false),
-        (Form::Shared, "_INBOX_42.a.b", true),
-        (Form::Shared, "_INBOX_42.", false),
-        (Form::Shared, "_INBOX_42", false),
-        (Form::Shared, "_INBOX_42.>", false),
-        (Form::Shared, "_INBOX_42.*.a", false),
-        (Form::Shared, "_INBOX_420.a", false),
-        (Form::Shared, "_INBOX_43.a", false),
-        (Form::Shared, "_INBOX.a", false),
-        (Form::Shared, "user.42.Events", false),
-        (Form::Shared, "_R_.a", false),
+    for (isolation, reply, may) in [
+        (Isolation::Account, "_R_.abc.def", true),
+        (Isolation::Account, "_R_.", false),
+        (Isolation::Account, "_R_", false),
+        (Isolation::Account, "_R_.a..b", false),
+        (Isolation::Account, "_R_.*", false),
+        (Isolation::Account, "_INBOX_42.a", false),
+        (Isolation::Account, "$JS.ACK.a.b", false),
+        (Isolation::Account, "bb.43.Events", false),
+        (Isolation::Shared, "_INBOX_42.a.b", true),
+        (Isolation::Shared, "_INBOX_42.", false),
+        (Isolation::Shared, "_INBOX_42", false),
+        (Isolation::Shared, "_INBOX_42.>", false),
+        (Isolation::Shared, "_INBOX_42.*.a", false),
+        (Isolation::Shared, "_INBOX_420.a", false),
+        (Isolation::Shared, "_INBOX_43.a", false),
+        (Isolation::Shared, "_INBOX.a", false),
+        (Isolation::Shared, "user.42.Events", false),
+        (Isolation::Shared, "_R_.a", false),
     ] {
-        assert_eq!(may_be_answered(form, "42", reply.as_bytes()), may, "{reply}");
+        assert_eq!(may_be_answered(isolation, "42", reply.as_bytes()), may, "{reply}");
     }
-    assert!(!may_be_answered(Form::Shared, "", b"_INBOX_.a"));
+    assert!(!may_be_answered(Isolation::Shared, "", b"_INBOX_.a"));
 }
 
 #[test]
 fn an_answer_is_bbs_word_or_an_error() {
     let mut bench = Bench::new(Settings::default());
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     let words = [
         (ACK, true),
         (r#"{"stream":"ReceivedEvents","seq":7,"duplicate":true,"domain":"x"}"#, true),
@@ -218,7 +218,7 @@ fn an_answer_is_bbs_word_or_an_error() {
     bench.event(one, "x");
     let (inbox, sid) = (bench.carrier.inbox.clone(), bench.carrier.answers);
     let nobody = format!("HMSG {inbox}9 {sid} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n");
-    bench.receive(Form::Own, &nobody);
+    bench.receive(Isolation::Account, &nobody);
     assert!(bench.seen().1[0].1.contains("cannot be reached"));
     let tally = bench.carrier.tally;
     assert_eq!((tally.stored, tally.refused(Refusal::Rejected)), (2, 1));
@@ -230,7 +230,8 @@ fn an_answer_is_bbs_word_or_an_error() {
 #[test]
 fn a_flood_waits_in_turn_and_is_busy_beyond_its_bound() {
     let mut bench = Bench::new(small());
-    let (flood, calm) = (bench.add("flood", Form::Own), bench.add("calm", Form::Own));
+    let (flood, calm) =
+        (bench.add("flood", Isolation::Account), bench.add("calm", Isolation::Account));
     for at in 0..20 {
         bench.event(flood, &at.to_string());
     }
@@ -259,14 +260,14 @@ fn many_floods_leave_room_for_one_more() {
     let room = 64 * OVERHEAD;
     let mut bench = Bench::new(Settings { held: room, held_per_tenant: room, ..small() });
     for id in 0..5 {
-        let number = bench.add(&format!("flood-{id}"), Form::Own);
+        let number = bench.add(&format!("flood-{id}"), Isolation::Account);
         for _ in 0..100 {
             bench.event(number, "x");
         }
     }
     bench.seen();
     assert!(bench.carrier.held <= room);
-    let calm = bench.add("calm", Form::Own);
+    let calm = bench.add("calm", Isolation::Account);
     bench.event(calm, "calm");
     assert!(bench.seen().1.is_empty(), "it is not refused");
 }
@@ -274,7 +275,7 @@ fn many_floods_leave_room_for_one_more() {
 #[test]
 fn a_suspension_holds_at_once() {
     let mut bench = Bench::new(small());
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     for at in 0..4 {
         bench.event(one, &at.to_string());
     }
@@ -291,7 +292,7 @@ fn a_suspension_holds_at_once() {
         .collect();
     assert_eq!(refused, ["_R_.2", "_R_.3", "_R_.4"]);
     // Resumed, it goes on.
-    assert_eq!(bench.add("one", Form::Own), one);
+    assert_eq!(bench.add("one", Isolation::Account), one);
     bench.event(one, "5");
     assert_eq!(bench.seen().0, ["one:5"]);
     bench.acknowledge(2, ACK);
@@ -302,10 +303,10 @@ fn a_suspension_holds_at_once() {
 #[test]
 fn what_is_too_large_or_malformed_is_refused() {
     let mut bench = Bench::new(Settings { max_message: 100, ..Settings::default() });
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     let fits = "x".repeat(100);
-    bench.receive(Form::Own, &format!("MSG s {one} 100\r\n{fits}\r\n"));
-    bench.receive(Form::Own, &format!("MSG s {one} _R_.long 101\r\n{fits}x\r\n"));
+    bench.receive(Isolation::Account, &format!("MSG s {one} 100\r\n{fits}\r\n"));
+    bench.receive(Isolation::Account, &format!("MSG s {one} _R_.long 101\r\n{fits}x\r\n"));
     // The header counts, as it is made anew.
     let block = "NATS/1.0\r\nNats-Rollup: all\r\na: b\r\n\r\n";
     let sized = |length: usize| {
@@ -313,9 +314,9 @@ fn what_is_too_large_or_malformed_is_refused() {
         format!("HMSG s {one} _R_.h{length} {header} {}\r\n{block}{body}\r\n", header + length)
     };
     let made = "NATS/1.0\r\na: b\r\n\r\n".len();
-    bench.receive(Form::Own, &sized(100 - made));
-    bench.receive(Form::Own, &sized(101 - made));
-    bench.receive(Form::Own, &format!("HMSG s {one} _R_.odd 3 4\r\nabcx\r\n"));
+    bench.receive(Isolation::Account, &sized(100 - made));
+    bench.receive(Isolation::Account, &sized(101 - made));
+    bench.receive(Isolation::Account, &format!("HMSG s {one} _R_.odd 3 4\r\nabcx\r\n"));
     let replies: Vec<_> = bench.seen().1.into_iter().map(|(reply, _)| reply).collect();
     assert_eq!(
         replies,
@@ -329,11 +330,11 @@ fn what_is_too_large_or_malformed_is_refused() {
 #[test]
 fn nobody_waits_for_ever() {
     let mut bench = Bench::new(small());
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     for at in 0..4 {
         bench.event(one, &at.to_string());
     }
-    bench.receive(Form::Own, &format!("MSG s {one} 5\r\nplain\r\n"));
+    bench.receive(Isolation::Account, &format!("MSG s {one} 5\r\nplain\r\n"));
     bench.seen();
     bench.now += Duration::from_secs(5);
     bench.carrier.tick(bench.now);
@@ -353,19 +354,19 @@ fn nobody_waits_for_ever() {
 #[test]
 fn a_lost_connection_ends_what_is_under_way_and_keeps_what_waits() {
     let mut bench = Bench::new(small());
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     for at in 0..3 {
         bench.event(one, &at.to_string());
     }
     bench.seen();
-    bench.carrier.down(Form::Own, bench.now);
-    assert!(bench.written(Form::Shared).starts_with("UNSUB "), "others take the shared ones");
-    bench.carrier.up(Form::Own, 1 << 20);
-    let written = bench.written(Form::Own);
+    bench.carrier.down(Isolation::Account, bench.now);
+    assert!(bench.written(Isolation::Shared).starts_with("UNSUB "), "others take the shared ones");
+    bench.carrier.up(Isolation::Account, 1 << 20);
+    let written = bench.written(Isolation::Account);
     assert_eq!(written.matches("may be stored or not").count(), 2, "{written}");
     assert!(written.contains(&format!("SUB own.one.Events {QUEUE_GROUP} {one}\r\n")), "{written}");
     assert!(written.contains("PUB bb.one.Events "), "{written}");
-    assert!(bench.written(Form::Shared).starts_with("SUB user.*.Events "));
+    assert!(bench.written(Isolation::Shared).starts_with("SUB user.*.Events "));
     bench.acknowledge(3, ACK);
     assert_eq!(bench.seen().1, [("_R_.2".to_owned(), ACK.to_owned())]);
     assert!(bench.carrier.is_idle());
@@ -374,23 +375,23 @@ fn a_lost_connection_ends_what_is_under_way_and_keeps_what_waits() {
 #[test]
 fn a_stop_takes_what_is_on_its_way() {
     let mut bench = Bench::new(Settings::default());
-    let one = bench.add("one", Form::Own);
+    let one = bench.add("one", Isolation::Account);
     let (own, mut own_read) = oneshot::channel();
     let (shared, _) = oneshot::channel();
     bench.carrier.stop([own, shared]);
-    assert_eq!(bench.written(Form::Own), format!("UNSUB {one}\r\nPING\r\n"));
+    assert_eq!(bench.written(Isolation::Account), format!("UNSUB {one}\r\nPING\r\n"));
     bench.event(one, "last");
     assert_eq!(bench.seen().0, ["one:last"]);
     // The first two PONGs are those of the start and of the tenant.
-    bench.receive(Form::Own, "PONG\r\n");
-    bench.receive(Form::Own, "PONG\r\n");
-    bench.receive(Form::Own, "PONG\r\n");
+    bench.receive(Isolation::Account, "PONG\r\n");
+    bench.receive(Isolation::Account, "PONG\r\n");
+    bench.receive(Isolation::Account, "PONG\r\n");
     assert!(own_read.try_recv().is_ok());
     assert!(!bench.carrier.is_idle());
     // A connection that comes now takes nothing.
-    bench.carrier.down(Form::Own, bench.now);
-    bench.carrier.up(Form::Own, 1 << 20);
-    assert!(!bench.written(Form::Own).contains("SUB"));
+    bench.carrier.down(Isolation::Account, bench.now);
+    bench.carrier.up(Isolation::Account, 1 << 20);
+    assert!(!bench.written(Isolation::Account).contains("SUB"));
     assert!(bench.carrier.is_idle());
 }
 
@@ -398,35 +399,38 @@ fn a_stop_takes_what_is_on_its_way() {
 #[test]
 fn who_breaks_the_protocol_is_found_by_what_the_server_writes_behind_it() {
     let mut bench = Bench::new(Settings::default());
-    let (one, two) = (bench.add("one", Form::Own), bench.add("two", Form::Own));
-    let gone = bench.add("gone", Form::Own);
+    let (one, two) = (bench.add("one", Isolation::Account), bench.add("two", Isolation::Account));
+    let gone = bench.add("gone", Isolation::Account);
     bench.carrier.remove(&"gone".parse().unwrap(), bench.now);
-    for (form, sid, is_known) in [
-        (Form::Own, one, true),
-        (Form::Own, gone, true),
-        (Form::Own, bench.carrier.answers, true),
-        (Form::Own, bench.carrier.shared_events, false),
-        (Form::Own, 1, false),
-        (Form::Shared, bench.carrier.shared_events, true),
-        (Form::Shared, one, false),
+    for (isolation, sid, is_known) in [
+        (Isolation::Account, one, true),
+        (Isolation::Account, gone, true),
+        (Isolation::Account, bench.carrier.answers, true),
+        (Isolation::Account, bench.carrier.shared_events, false),
+        (Isolation::Account, 1, false),
+        (Isolation::Shared, bench.carrier.shared_events, true),
+        (Isolation::Shared, one, false),
     ] {
-        assert_eq!(bench.carrier.knows(form, sid), is_known);
+        assert_eq!(bench.carrier.knows(isolation, sid), is_known);
     }
     let broken = format!(
         "HMSG x\r\nMSG own.two.Events 1 6\r\nforged\r\nMSG y 1 {one} $JS.ACK.V 44 49\r\nNATS/1.0\r\n"
     );
     let cut = broken.find(" $JS").unwrap() - 1;
-    assert!(!bench.carrier.bar(Form::Own, &broken.as_bytes()[..cut]), "it has not come yet");
-    assert!(bench.carrier.bar(Form::Own, format!("{broken}MSG x {two} 1\r\n").as_bytes()));
-    bench.carrier.down(Form::Own, bench.now);
-    bench.carrier.up(Form::Own, 1 << 20);
+    assert!(
+        !bench.carrier.bar(Isolation::Account, &broken.as_bytes()[..cut]),
+        "it has not come yet"
+    );
+    assert!(bench.carrier.bar(Isolation::Account, format!("{broken}MSG x {two} 1\r\n").as_bytes()));
+    bench.carrier.down(Isolation::Account, bench.now);
+    bench.carrier.up(Isolation::Account, 1 << 20);
     // To log in again does not help.
     let (waiter, mut told) = oneshot::channel();
-    bench.carrier.add(&"one".parse().unwrap(), Form::Own, waiter, bench.now);
-    let written = bench.written(Form::Own);
+    bench.carrier.add(&"one".parse().unwrap(), Isolation::Account, waiter, bench.now);
+    let written = bench.written(Isolation::Account);
     assert!(!written.contains("own.one.Events") && written.contains("own.two.Events"), "{written}");
-    bench.receive(Form::Own, "PONG\r\n");
-    bench.receive(Form::Own, "PONG\r\n");
+    bench.receive(Isolation::Account, "PONG\r\n");
+    bench.receive(Isolation::Account, "PONG\r\n");
     assert!(told.try_recv().is_ok());
-    assert!(!bench.carrier.knows(Form::Own, gone), "no more on this connection");
+    assert!(!bench.carrier.knows(Isolation::Account, gone), "no more on this connection");
 }

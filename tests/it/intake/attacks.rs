@@ -4,7 +4,7 @@
 use async_nats::HeaderMap;
 use futures_util::{FutureExt as _, StreamExt as _};
 use nats_callout::intake::{HeaderFault, Refusal, Running, Settings};
-use nats_callout::policy::Form;
+use nats_callout::store::Isolation;
 use serde_json::{Value, json};
 
 use super::field::{Field, Raw, event, is_stored};
@@ -298,7 +298,7 @@ async fn what_goes_on_by_itself_ends_with_a_suspension() {
     let seen = refused();
     eventually_async("refusals", || async { (refused() > seen + 2).then_some(()) }).await;
     assert_eq!(stored().await, before);
-    attack.intake.tenants().add(&id, Form::Own).await;
+    attack.intake.tenants().add(&id, Isolation::Account).await;
     eventually_async("more", || async { (stored().await > before).then_some(()) }).await;
     attack.intake.stop().await;
 }
@@ -332,7 +332,7 @@ async fn lines_of_the_protocol_in_a_restored_subject() {
         answer.err().filter(|error| error.kind() == servers::nobody_listens())
     })
     .await;
-    attack.intake.tenants().add(&"own1".parse().expect("an id"), Form::Own).await;
+    attack.intake.tenants().add(&"own1".parse().expect("an id"), Isolation::Account).await;
     for (id, subject) in [("own2", "Events"), ("shared1", "user.shared1.Events")] {
         let victim = attack.field.login(id).await.client;
         eventually_async("an acknowledgement", || async {

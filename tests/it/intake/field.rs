@@ -9,8 +9,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Message};
 use futures_util::StreamExt as _;
 use nats_callout::intake::{Intake, Login, Place, Running, Servers, Settings};
-use nats_callout::policy::Form;
-use nats_callout::store::TenantId;
+use nats_callout::store::{Isolation, TenantId};
 use serde_json::{Value, json};
 
 use crate::harness::client::{self, Connected};
@@ -24,7 +23,7 @@ pub(crate) const MAX_PAYLOAD: usize = 256 << 10;
 pub(crate) struct Field {
     pub(crate) server: NatsServer,
     pub(crate) leaf_port: u16,
-    pub(crate) tenants: Vec<(TenantId, Form)>,
+    pub(crate) tenants: Vec<(TenantId, Isolation)>,
     seeds: [String; 2],
     ca: Option<std::path::PathBuf>,
     _dir: tempfile::TempDir,
@@ -101,9 +100,11 @@ impl Field {
         let conf = dir.path().join("nats.conf");
         std::fs::write(&conf, text).expect("a configuration");
         let server = NatsServer::start(servers::version(), &conf, port, None).expect("starts");
-        let tenant = |form| move |id: &String| (id.parse().expect("an id"), form);
-        let tenants =
-            own.iter().map(tenant(Form::Own)).chain(shared.iter().map(tenant(Form::Shared)));
+        let tenant = |isolation| move |id: &String| (id.parse().expect("an id"), isolation);
+        let tenants = own
+            .iter()
+            .map(tenant(Isolation::Account))
+            .chain(shared.iter().map(tenant(Isolation::Shared)));
         let tenants = tenants.collect();
         let field = Self { server, leaf_port, tenants, seeds, ca, _dir: dir };
         field.make_stream().await;
@@ -128,8 +129,8 @@ impl Field {
         client::connect_with(&self.server.url(), options, &inbox).await.expect("connects")
     }
 
-    pub(crate) fn place(&self, form: Form) -> Place {
-        let seed = &self.seeds[usize::from(form == Form::Shared)];
+    pub(crate) fn place(&self, isolation: Isolation) -> Place {
+        let seed = &self.seeds[usize::from(isolation == Isolation::Shared)];
         Place {
             servers: Servers {
                 addresses: vec![self.server.url().parse().expect("an address")],
@@ -142,21 +143,21 @@ impl Field {
 
     /// An instance that has all tenants.
     pub(crate) async fn intake(&self, settings: Settings) -> Running {
-        let intake = Intake::new(self.place(Form::Own), settings);
-        let intake = intake.with_shared(self.place(Form::Shared));
+        let intake = Intake::new(self.place(Isolation::Account), settings);
+        let intake = intake.with_shared(self.place(Isolation::Shared));
         let running = intake.start(&self.table()).expect("starts");
         // Both connections, and what both have asked for.
         eventually_async("the connections", || async { running.is_connected().then_some(()) })
             .await;
-        for (id, form) in &self.tenants {
-            running.tenants().add(id, *form).await;
+        for (id, isolation) in &self.tenants {
+            running.tenants().add(id, *isolation).await;
         }
         running
     }
 
     /// All tenants, none of them suspended.
-    pub(crate) fn table(&self) -> Vec<(TenantId, Form, bool)> {
-        self.tenants.iter().map(|(id, form)| (id.clone(), *form, false)).collect()
+    pub(crate) fn table(&self) -> Vec<(TenantId, Isolation, bool)> {
+        self.tenants.iter().map(|(id, isolation)| (id.clone(), *isolation, false)).collect()
     }
 
     /// How many events BB's stream has under each subject.

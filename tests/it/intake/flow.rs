@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, Request};
 use nats_callout::intake::{Refusal, Settings};
-use nats_callout::policy::Form;
+use nats_callout::store::Isolation;
 
 use super::field::{Field, MAX_PAYLOAD, ask, error, event, is_stored};
 use crate::harness::tls::Authority;
@@ -79,15 +79,15 @@ async fn a_message_id_counts_for_its_tenant_alone() {
     let field = Field::start(2, 2).await;
     let intake = field.intake(Settings::default()).await;
     let tenants = intake.tenants();
-    for (id, form) in &field.tenants {
+    for (id, isolation) in &field.tenants {
         let client = field.login(id.as_str()).await.client;
         let long = format!("user.{id}.Events");
-        let subject = if *form == Form::Own { "Events" } else { &long };
+        let subject = if *isolation == Isolation::Account { "Events" } else { &long };
         for turn in 0..3 {
             if turn == 2 {
                 // Another tenant of the same name soon after.
                 tenants.remove(id);
-                tenants.add(id, *form).await;
+                tenants.add(id, *isolation).await;
             }
             let mut headers = HeaderMap::new();
             headers.insert("Nats-Msg-Id", "order-1041");
@@ -140,22 +140,22 @@ async fn tenants_come_and_go_at_once() {
     let tenants = intake.tenants();
     for (id, subject) in [("own1", "Events"), ("shared1", "user.shared1.Events")] {
         let client = field.login(id).await.client;
-        let form = if id == "own1" { Form::Own } else { Form::Shared };
+        let isolation = if id == "own1" { Isolation::Account } else { Isolation::Shared };
         let tenant = id.parse().expect("an id");
         is_stored(&event(&client, subject, "before").await);
         tenants.suspend(&tenant);
         let answer = event(&client, subject, "suspended").await;
         assert_eq!(error(&answer), (403, "the tenant is suspended or has expired"));
-        tenants.add(&tenant, form).await;
+        tenants.add(&tenant, isolation).await;
         is_stored(&event(&client, subject, "resumed").await);
         tenants.remove(&tenant);
         // Where the server has heard of it, nobody listens.
         let refused = eventually_async("a refusal", || async {
             let answer = client.request(subject, "removed".into()).await;
-            match (form, answer) {
-                (Form::Own, Ok(_)) => None,
-                (Form::Own, Err(error)) => Some(error.kind().to_string()),
-                (Form::Shared, answer) => {
+            match (isolation, answer) {
+                (Isolation::Account, Ok(_)) => None,
+                (Isolation::Account, Err(error)) => Some(error.kind().to_string()),
+                (Isolation::Shared, answer) => {
                     let answer = answer.expect("an answer").payload;
                     let answer = serde_json::from_slice(&answer).expect("json");
                     Some(error(&answer).1.to_owned())
@@ -164,21 +164,24 @@ async fn tenants_come_and_go_at_once() {
         })
         .await;
         let nobody = servers::nobody_listens().to_string();
-        let expected = if form == Form::Own { &nobody } else { "the tenant is not known here" };
+        let expected =
+            if isolation == Isolation::Account { &nobody } else { "the tenant is not known here" };
         assert_eq!(refused, expected);
         assert_eq!(field.bodies(id).await, ["before", "resumed"]);
     }
     // A tenant's first event works as soon as it has been added.
     let client = field.login("own2").await.client;
     client.request("Events", "x".into()).await.expect_err("nobody");
-    tenants.add(&late.0, Form::Own).await;
+    tenants.add(&late.0, Isolation::Account).await;
     is_stored(&event(&client, "Events", "first").await);
     // What the table says is all there is.
-    tenants
-        .replace(&[("own1".parse().expect("an id"), Form::Own, false), (late.0, Form::Own, true)]);
+    tenants.replace(&[
+        ("own1".parse().expect("an id"), Isolation::Account, false),
+        (late.0, Isolation::Account, true),
+    ]);
     assert_eq!(error(&event(&client, "Events", "x").await).0, 403);
     let client = field.login("own1").await.client;
-    tenants.add(&"own1".parse().expect("an id"), Form::Own).await;
+    tenants.add(&"own1".parse().expect("an id"), Isolation::Account).await;
     is_stored(&event(&client, "Events", "x").await);
     assert_eq!(intake.tally().refused(Refusal::Suspended), 3);
     intake.stop().await;
@@ -232,8 +235,8 @@ async fn over_tls_and_again_after_a_restart() {
     })
     .await;
     // Whoever connects next finds the subscriptions.
-    intake.tenants().add(&"own1".parse().expect("an id"), Form::Own).await;
-    intake.tenants().add(&"shared1".parse().expect("an id"), Form::Shared).await;
+    intake.tenants().add(&"own1".parse().expect("an id"), Isolation::Account).await;
+    intake.tenants().add(&"shared1".parse().expect("an id"), Isolation::Shared).await;
     for (id, subject) in [("own1", "Events"), ("shared1", "user.shared1.Events")] {
         let client = field.login(id).await.client;
         is_stored(&event(&client, subject, "restarted").await);

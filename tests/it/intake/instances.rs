@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nats_callout::intake::{Intake, Settings};
-use nats_callout::policy::Form;
+use nats_callout::store::Isolation;
 use serde_json::Value;
 
 use super::field::{Field, is_stored};
@@ -105,8 +105,11 @@ async fn a_killed_instance_loses_nothing_that_was_acknowledged() {
             .expect("a runtime");
         let killed = {
             let _within = own.enter();
-            let intake = Intake::new(field.place(Form::Own), Settings::default());
-            intake.with_shared(field.place(Form::Shared)).start(&field.table()).expect("starts")
+            let intake = Intake::new(field.place(Isolation::Account), Settings::default());
+            intake
+                .with_shared(field.place(Isolation::Shared))
+                .start(&field.table())
+                .expect("starts")
         };
         let load = Load::start(&field, Duration::from_millis(500)).await;
         eventually_async("a share for both", || async {

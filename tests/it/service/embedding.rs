@@ -11,12 +11,12 @@ use nats_callout::authn::{
 };
 use nats_callout::authorize::{Authorizer, Responder};
 use nats_callout::config::{Config, Files};
-use nats_callout::protocol::credentials::Credentials;
 use nats_callout::daemon;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::rules::PolicySet;
+use nats_callout::protocol::credentials::Credentials;
 use nats_callout::protocol::envelope::Envelope;
 use nats_callout::service::{AuthCallout, Running};
 use nats_callout::store::open::{StoreOptions, open};
@@ -78,10 +78,10 @@ impl Embedded {
         let authorizer = Authorizer::new(
             Envelope::new(vec![XKey::from_seed(&key("xkey.nk")).expect("a curve seed")]),
             Placement::Config(
-                ConfigTargets::new(vec!["USERS".to_owned()], Default::default()).unwrap(),
+                ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default()).unwrap(),
             ),
             Arc::new(PolicySet::shipped().unwrap()),
-            Mint::new(issuer.clone(), Duration::from_secs(900), Vec::new()),
+            Mint::new(issuer.clone(), Duration::from_secs(900)),
             Responder { signer: issuer, issuer_account: None },
         )
         .with_authenticator(authenticator);
