@@ -36,12 +36,13 @@ impl Authenticator for ApiKeys {
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
         let answer = match attempt.credentials {
             Credentials::Token(token) if token.expose().starts_with("key-") => {
-                let record = self.0.get(token.expose()).ok_or(DenyReason::UnknownToken);
-                record
-                    .and_then(|record| {
+                match self.0.get(token.expose()) {
+                    None => Authentication::Refused(DenyReason::UnknownToken.into()),
+                    Some(record) => {
                         Principal::new(Arc::clone(record), "api-key", None, SystemClock.now())
-                    })
-                    .map_or_else(Authentication::Refused, Authentication::Accepted)
+                            .map_or_else(Authentication::Refused, Authentication::Accepted)
+                    }
+                }
             }
             _ => Authentication::NotMine,
         };

@@ -4,7 +4,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::authorize::{Outcome, Verdict};
+use crate::authn::Denied;
+use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 use crate::redact::shortened;
 
 /// Is shown every outcome, on the path of the request: it must not block.
@@ -31,8 +32,9 @@ pub struct Kick {
     pub host: String,
 }
 
-/// Writes outcomes to the log: grants at `debug`, refusals at `info`, requests that are not to be
-/// trusted at `warn`, faults of ours at `error`.
+/// Writes outcomes to the log, each in one line: grants at `debug`, refusals at `info`, requests that are
+/// not to be trusted at `warn`, faults of ours at `error`, and among them refusals because of a row or a
+/// policy that is wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditLog;
 
@@ -40,40 +42,71 @@ impl Observer for AuditLog {
     fn observe(&self, outcome: &Outcome, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match outcome {
-            Outcome::Reply(reply) => {
-                let (server, cid) = (&reply.connection.server, reply.connection.id);
-                let host = &reply.connection.host;
-                match &reply.verdict {
-                    Verdict::Granted { user, tenant, method, ttl } => tracing::debug!(
-                        ?user,
-                        ?tenant,
-                        method,
-                        ttl_s = ttl.as_secs(),
-                        ?server,
-                        cid,
-                        ?host,
-                        took_us,
-                        "granted"
-                    ),
-                    Verdict::Denied { reason, user } => tracing::info!(
-                        reason = reason.code(),
-                        user = ?user.as_deref().map(shortened),
-                        ?server,
-                        cid,
-                        ?host,
-                        took_us,
-                        "refused"
-                    ),
+            Outcome::Reply(Reply { verdict, connection, .. }) => {
+                let Connection { server, host, id: cid } = connection;
+                match verdict {
+                    Verdict::Granted { user, tenant, method, ttl, rule } => {
+                        let (policy, at) = rule.as_ref().map(|it| (&it.policy, &it.at)).unzip();
+                        tracing::debug!(
+                            ?user,
+                            ?tenant,
+                            method,
+                            ttl_s = ttl.as_secs(),
+                            policy,
+                            at = at.map(tracing::field::display),
+                            ?server,
+                            cid,
+                            ?host,
+                            took_us,
+                            "granted"
+                        );
+                    }
+                    Verdict::Denied { denied, user } => {
+                        let Denied { reason, login, at, detail } = denied;
+                        macro_rules! refused {
+                            ($level:ident) => {
+                                tracing::$level!(
+                                    reason = reason.code(),
+                                    user = user.as_deref().map(shortened),
+                                    tenant = login.as_ref().map(|it| it.tenant.id.as_str()),
+                                    ?server,
+                                    cid,
+                                    ?host,
+                                    at = at.as_ref().map(tracing::field::display),
+                                    detail,
+                                    took_us,
+                                    "refused"
+                                )
+                            };
+                        }
+                        if reason.is_ours() { refused!(error) } else { refused!(info) }
+                    }
                 }
             }
-            Outcome::Abort(abort) if abort.is_bad_request() => {
-                tracing::warn!(%abort, took_us, "no reply to a request that is not to be trusted");
-            }
-            Outcome::Abort(abort) if abort.is_guess() => {
-                tracing::debug!(%abort, took_us, "no reply to a guess");
-            }
-            Outcome::Abort(abort) => {
-                tracing::error!(%abort, took_us, "no reply; the client is let go after its time-out");
+            Outcome::NoReply(NoReply { fault, who }) => {
+                let connection = who.as_ref().map(|who| &who.connection);
+                macro_rules! no_reply {
+                    ($level:ident, $words:literal) => {
+                        tracing::$level!(
+                            reason = fault.code(),
+                            user = who.as_ref().and_then(|who| who.user.as_deref()).map(shortened),
+                            tenant = who.as_ref().and_then(|who| who.tenant.as_deref()),
+                            server = connection.map(|it| it.server.as_str()),
+                            cid = connection.map(|it| it.id),
+                            host = connection.map(|it| it.host.as_str()),
+                            %fault,
+                            took_us,
+                            $words
+                        )
+                    };
+                }
+                if fault.is_bad_request() {
+                    no_reply!(warn, "no reply to a request that is not to be trusted");
+                } else if fault.is_guess() {
+                    no_reply!(debug, "no reply to a guess");
+                } else {
+                    no_reply!(error, "no reply; the client is let go after its time-out");
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixSeconds;
+use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
 use crate::store::{LoginRecord, Status, StoreError};
@@ -148,6 +149,93 @@ impl DenyReason {
             Self::Refused => "refused",
         }
     }
+
+    /// Whether a row or a policy is wrong rather than what the client offers.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::UnusableHash | Self::Policy | Self::TooLarge)
+    }
+}
+
+/// A refusal, for the log and for who asks why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Denied {
+    /// The reason.
+    pub reason: DenyReason,
+    /// Whom it is about, where a row was found.
+    pub login: Option<Arc<LoginRecord>>,
+    /// The line of a policy that decided.
+    pub at: Option<Origin>,
+    /// What exactly is wrong. It holds no secret.
+    pub detail: Option<String>,
+}
+
+impl Denied {
+    /// The same, about the user of this row.
+    #[must_use]
+    pub fn of(mut self, login: &Arc<LoginRecord>) -> Self {
+        self.login = Some(Arc::clone(login));
+        self
+    }
+
+    /// The same, decided by this line of a policy.
+    #[must_use]
+    pub fn with_origin(mut self, at: Origin) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// The same, with what exactly is wrong.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+impl From<DenyReason> for Denied {
+    fn from(reason: DenyReason) -> Self {
+        Self { reason, login: None, at: None, detail: None }
+    }
+}
+
+/// Why an attempt comes to no principal.
+#[derive(Debug)]
+pub(crate) enum Rejected {
+    Denied(Denied),
+    /// No fault of the client's.
+    Fault(AuthnError),
+}
+
+impl<T: Into<Denied>> From<T> for Rejected {
+    fn from(denied: T) -> Self {
+        Self::Denied(denied.into())
+    }
+}
+
+impl From<AuthnError> for Rejected {
+    fn from(fault: AuthnError) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<StoreError> for Rejected {
+    fn from(fault: StoreError) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
+/// What is decided by cached rows, unless it is a refusal: none rests on a cached row, so that `fresh`
+/// decides then. Every authenticator that looks anybody up comes to its answer by this.
+async fn confirmed(
+    cached: impl Future<Output = Result<Principal, Rejected>>,
+    fresh: impl Future<Output = Result<Principal, Rejected>>,
+) -> Result<Principal, Rejected> {
+    match cached.await {
+        Err(Rejected::Denied(_)) => fresh.await,
+        decided => decided,
+    }
 }
 
 /// What the issuer of a verified JWT says of its user, as far as its rules hand it on: by claim, a
@@ -172,26 +260,27 @@ impl Principal {
         method: &'static str,
         credential_expires_at: Option<UnixSeconds>,
         now: UnixSeconds,
-    ) -> Result<Self, DenyReason> {
+    ) -> Result<Self, Denied> {
         let ended = |at: Option<UnixSeconds>| at.is_some_and(|at| at <= now);
         let (user, tenant) = (&record.user, &record.tenant);
-        if tenant.status == Status::Suspended {
-            Err(DenyReason::TenantSuspended)
+        let reason = if tenant.status == Status::Suspended {
+            DenyReason::TenantSuspended
         } else if user.status == Status::Suspended {
-            Err(DenyReason::UserSuspended)
+            DenyReason::UserSuspended
         } else if ended(tenant.expires_at) {
-            Err(DenyReason::TenantExpired)
+            DenyReason::TenantExpired
         } else if ended(user.expires_at) {
-            Err(DenyReason::UserExpired)
+            DenyReason::UserExpired
         } else if ended(credential_expires_at) {
-            Err(DenyReason::TokenExpired)
+            DenyReason::TokenExpired
         } else {
             let expires_at = [tenant.expires_at, user.expires_at, credential_expires_at]
                 .into_iter()
                 .flatten()
                 .min();
-            Ok(Self { record, method, expires_at, claims: Arc::default() })
-        }
+            return Ok(Self { record, method, expires_at, claims: Arc::default() });
+        };
+        Err(Denied::from(reason).of(&record))
     }
 
     /// Adds the claims of the JWT that was verified, for the policy.
@@ -210,6 +299,11 @@ impl Principal {
     /// The user and its tenant.
     #[must_use]
     pub fn record(&self) -> &LoginRecord {
+        &self.record
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn login(&self) -> &Arc<LoginRecord> {
         &self.record
     }
 
@@ -232,9 +326,20 @@ pub enum Authentication {
     /// Not a credential of this authenticator's kind: ask the next one.
     NotMine,
     /// Its kind, and refused.
-    Refused(DenyReason),
+    Refused(Denied),
     /// Its kind, and verified.
     Accepted(Principal),
+}
+
+impl Authentication {
+    /// The answer to a credential of the authenticator's kind.
+    fn of(decided: Result<Principal, Rejected>) -> Result<Self, AuthnError> {
+        match decided {
+            Ok(principal) => Ok(Self::Accepted(principal)),
+            Err(Rejected::Denied(denied)) => Ok(Self::Refused(denied)),
+            Err(Rejected::Fault(fault)) => Err(fault),
+        }
+    }
 }
 
 /// Authentication could not be carried out, which is no fault of the client's: no answer is sent.

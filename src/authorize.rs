@@ -1,13 +1,16 @@
 //! START HERE. The whole path of a request, top to bottom, with no NATS I/O in it:
 //!
 //! ```text
-//! CalloutMessage -> open -> verify -> Credentials -> authenticate -> Principal -> place -> policy
-//!   -> Grant -> mint -> UserJwt -> AuthorizationResponse -> seal -> Outcome
+//! CalloutMessage -> open -> verify -> VerifiedRequest -> authenticate -> Principal -> site -> policy
+//!   -> Grant -> ready -> entrances -> mint -> UserJwt -> respond -> seal -> Reply
 //! ```
 //!
-//! Each arrow consumes its input, and each type can only be made by the check that it stands for.
+//! A [`VerifiedRequest`], a [`TargetAccount`](crate::placement::TargetAccount) and a [`UserJwt`] are made
+//! by nothing but the check that they stand for. On the way a client may be refused ([`Denied`]), which
+//! is a reply as well, or there is a [`Fault`] and no reply.
 
 mod gate;
+mod outcome;
 mod response;
 mod timings;
 
@@ -19,21 +22,24 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 
 pub use self::gate::{Gate, NotAudited};
+pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
+use self::outcome::{Known, claimed};
 use self::response::AuthorizationResponse;
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
-use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use crate::authn::{
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
-use crate::policy::{ConnectionContext, ConnectionType, Decision, Policy};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Policy, RuleName};
 use crate::protocol::credentials::Credentials;
-use crate::protocol::envelope::{Envelope, EnvelopeError, SealError, Sealer};
-use crate::protocol::jwt::JwtError;
+use crate::protocol::envelope::{Envelope, Sealer};
 use crate::protocol::replay::SpentKeys;
-use crate::protocol::request::{RequestError, VerifiedRequest};
-use crate::store::Isolation;
+use crate::protocol::request::VerifiedRequest;
+use crate::store::{Isolation, LoginRecord};
 
 /// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
 /// `Debug`.
@@ -57,152 +63,6 @@ impl fmt::Debug for CalloutMessage<'_> {
             .field("deadline", &self.deadline)
             .field("max_reply", &self.max_reply)
             .finish()
-    }
-}
-
-/// What becomes of a request.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Exactly this is published as the reply.
-    Reply(Reply),
-    /// No reply: the request is not to be trusted, or a fault of ours must not look like a refusal.
-    Abort(Abort),
-}
-
-/// A signed and sealed answer.
-#[derive(Debug)]
-pub struct Reply {
-    /// The payload of the reply.
-    pub payload: Vec<u8>,
-    /// What it says, for the log and the metrics.
-    pub verdict: Verdict,
-    /// Whom it is about, for the log.
-    pub connection: Connection,
-    /// Whether the server will load an account because of it, while everything behind it on the
-    /// same connection waits.
-    pub loads_account: bool,
-    /// How long its stages took.
-    pub timings: Timings,
-}
-
-/// The client's connection, as its server names it.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// The server's name.
-    pub server: String,
-    /// The client's address.
-    pub host: String,
-    /// The connection id on that server.
-    pub id: u64,
-}
-
-/// What an answer says.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// The client may connect.
-    Granted {
-        /// The login name.
-        user: String,
-        /// Its tenant's id.
-        tenant: String,
-        /// How it was authenticated.
-        method: &'static str,
-        /// How long the grant lives.
-        ttl: Duration,
-    },
-    /// It may not.
-    Denied {
-        /// Why, for the log alone.
-        reason: DenyReason,
-        /// The name that the client claimed, if any.
-        user: Option<String>,
-    },
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Abort {
-    /// The envelope cannot be opened.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// The request is not to be trusted.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// Authentication could not be carried out.
-    #[error("authentication is impossible at the moment: {0}")]
-    Authentication(#[from] AuthnError),
-    /// The tenant's account cannot be used.
-    #[error(transparent)]
-    Account(#[from] AccountError),
-    /// Whether the tenant has room for one more connection cannot be said.
-    #[error("the tenant's connections cannot be counted: {0}")]
-    Uncounted(String),
-    /// The grant was not fit to be minted.
-    #[error("nothing minted: {0}")]
-    Mint(MintError),
-    /// The response could not be signed.
-    #[error("response: {0}")]
-    Response(#[from] JwtError),
-    /// The response could not be encrypted.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The grant was not recorded, and has to be first.
-    #[error(transparent)]
-    Audit(#[from] NotAudited),
-    /// The answer would come too late.
-    #[error("no decision before the deadline")]
-    Deadline,
-    /// An authenticator, a policy or something else on the way of the decision has panicked.
-    #[error("the decision panicked")]
-    Panicked,
-}
-
-impl Abort {
-    /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 12] = [
-        "envelope",
-        "request",
-        "authentication",
-        "overloaded",
-        "throttled",
-        "account",
-        "uncounted",
-        "mint",
-        "response",
-        "audit",
-        "deadline",
-        "panicked",
-    ];
-
-    /// The reason's code in metrics.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Envelope(_) => "envelope",
-            Self::Request(_) => "request",
-            Self::Authentication(AuthnError::Overloaded) => "overloaded",
-            Self::Authentication(AuthnError::Throttled) => "throttled",
-            Self::Authentication(_) => "authentication",
-            Self::Account(_) => "account",
-            Self::Uncounted(_) => "uncounted",
-            Self::Mint(_) => "mint",
-            Self::Response(_) | Self::Seal(_) => "response",
-            Self::Audit(_) => "audit",
-            Self::Deadline => "deadline",
-            Self::Panicked => "panicked",
-        }
-    }
-
-    /// Whether the request itself is bad, rather than something of ours.
-    #[must_use]
-    pub fn is_bad_request(&self) -> bool {
-        matches!(self, Self::Envelope(_) | Self::Request(_))
-    }
-
-    /// Whether it is a guess that was dropped, of which there may be thousands a second.
-    #[must_use]
-    pub fn is_guess(&self) -> bool {
-        matches!(self, Self::Authentication(AuthnError::Throttled))
     }
 }
 
@@ -230,10 +90,38 @@ pub struct Responder {
     pub issuer_account: Option<AccountId>,
 }
 
-/// What a decision comes to before it is signed.
-enum Answer {
-    Grant { jwt: UserJwt, principal: Principal, loads_account: bool },
-    Deny(DenyReason),
+/// What a grant comes to before it is signed into an answer.
+struct Granted {
+    jwt: UserJwt,
+    principal: Principal,
+    rule: Option<Arc<RuleName>>,
+    loads_account: bool,
+}
+
+/// Why there is no grant.
+enum NoGrant {
+    /// A refusal, which is an answer.
+    Denied(Denied),
+    /// No answer.
+    Fault(Fault),
+}
+
+impl<T: Into<Denied>> From<T> for NoGrant {
+    fn from(denied: T) -> Self {
+        Self::Denied(denied.into())
+    }
+}
+
+impl From<Fault> for NoGrant {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<AuthnError> for NoGrant {
+    fn from(fault: AuthnError) -> Self {
+        Self::Fault(fault.into())
+    }
 }
 
 impl Authorizer {
@@ -298,125 +186,155 @@ impl Authorizer {
     /// logged, and no client is told of it.
     pub async fn authorize(&self, message: CalloutMessage<'_>) -> Outcome {
         let deadline = tokio::time::Instant::from_std(message.deadline);
-        let decision = AssertUnwindSafe(self.decide(message)).catch_unwind();
-        match tokio::time::timeout_at(deadline, decision).await {
-            Ok(Ok(Ok(reply))) => Outcome::Reply(reply),
-            Ok(Ok(Err(abort))) => Outcome::Abort(abort),
-            Ok(Err(_)) => Outcome::Abort(Abort::Panicked),
-            Err(_) => Outcome::Abort(Abort::Deadline),
-        }
+        let known = Known::default();
+        let decision = AssertUnwindSafe(self.decide(message, &known)).catch_unwind();
+        let fault = match tokio::time::timeout_at(deadline, decision).await {
+            Ok(Ok(Ok(reply))) => return Outcome::Reply(reply),
+            Ok(Ok(Err(fault))) => fault,
+            Ok(Err(_)) => Fault::Panicked,
+            Err(_) => Fault::Deadline,
+        };
+        Outcome::NoReply(NoReply { fault, who: known.who() })
     }
 
-    async fn decide(&self, message: CalloutMessage<'_>) -> Result<Reply, Abort> {
+    async fn decide(&self, message: CalloutMessage<'_>, known: &Known) -> Result<Reply, Fault> {
         let mut watch = Stopwatch::start();
         let opened = self.envelope.open(message.payload, message.server_xkey)?;
         let (request, sealer) = VerifiedRequest::verify(opened, &self.spent, self.clock.now())?;
+        known.request(&request);
         watch.note(Stage::Verify);
-        let answer = match self.answer(&request, message.deadline, &mut watch).await {
+        let deadline = message.deadline;
+        let granted = match self.grant(&request, deadline, &mut watch, known).await {
             // The tenant was deleted in between; another may have its id by now, with this user.
-            Err(Abort::Account(AccountError::Gone)) => {
-                self.answer(&request, message.deadline, &mut watch).await?
+            Err(NoGrant::Fault(Fault::Account(AccountError::Gone))) => {
+                self.grant(&request, deadline, &mut watch, known).await
             }
-            answer => answer?,
+            granted => granted,
         };
-        let reply = self.respond(&request, &sealer, answer, &mut watch).await?;
-        let (bytes, most) = (reply.payload.len(), message.max_reply);
-        match &reply.verdict {
-            Verdict::Granted { user, .. } if bytes > most => {
-                tracing::warn!(
-                    user,
-                    bytes,
-                    max_payload = most,
-                    "a grant is larger than a message to nats-server may be: shorten the user's \
-                     lists or its policy, or raise max_payload"
-                );
-                let refusal = Answer::Deny(DenyReason::TooLarge);
-                self.respond(&request, &sealer, refusal, &mut watch).await
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(NoGrant::Denied(denied)) => {
+                return self.refuse(&request, &sealer, denied, &mut watch).await;
             }
-            _ => Ok(reply),
+            Err(NoGrant::Fault(fault)) => return Err(fault),
+        };
+        let login = Arc::clone(granted.principal.login());
+        let reply = self.admit(&request, &sealer, granted, &mut watch).await?;
+        let (bytes, most) = (reply.payload.len(), message.max_reply);
+        if bytes <= most {
+            return Ok(reply);
         }
-    }
-
-    async fn answer(
-        &self,
-        request: &VerifiedRequest,
-        deadline: Instant,
-        watch: &mut Stopwatch,
-    ) -> Result<Answer, Abort> {
-        let authenticated = self.authenticate(request, deadline).await?;
-        watch.note(Stage::Authenticate);
-        match authenticated {
-            Ok(principal) => self.grant(request, principal, deadline, watch).await,
-            Err(reason) => Ok(Answer::Deny(reason)),
-        }
+        let denied = Denied::from(DenyReason::TooLarge).of(&login).with_detail(format!(
+            "the grant takes {bytes} bytes, and a message to nats-server at most {most} (max_payload): \
+             shorten the user's lists or its policy, or raise max_payload"
+        ));
+        self.refuse(&request, &sealer, denied, &mut watch).await
     }
 
     async fn authenticate(
         &self,
         request: &VerifiedRequest,
         deadline: Instant,
-    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
+    ) -> Result<Principal, NoGrant> {
         let (credentials, client) = (request.credentials(), request.client());
         if matches!(credentials, Credentials::None) {
-            return Ok(Err(DenyReason::NoCredentials));
+            return Err(DenyReason::NoCredentials.into());
         }
         for authenticator in &self.authenticators {
             match authenticator.authenticate(Attempt { credentials, client, deadline }).await? {
                 Authentication::NotMine => {}
-                Authentication::Refused(reason) => return Ok(Err(reason)),
-                Authentication::Accepted(principal) => return Ok(Ok(principal)),
+                Authentication::Refused(denied) => return Err(denied.into()),
+                Authentication::Accepted(principal) => return Ok(principal),
             }
         }
-        Ok(Err(DenyReason::UnsupportedCredentials))
+        Err(DenyReason::UnsupportedCredentials.into())
     }
 
     async fn grant(
         &self,
         request: &VerifiedRequest,
-        principal: Principal,
         deadline: Instant,
         watch: &mut Stopwatch,
-    ) -> Result<Answer, Abort> {
-        let tenant = &principal.record().tenant;
-        let Some(site) = self.placement.site(tenant) else {
-            return Ok(Answer::Deny(DenyReason::Placement));
-        };
+        known: &Known,
+    ) -> Result<Granted, NoGrant> {
+        let authenticated = self.authenticate(request, deadline).await;
+        watch.note(Stage::Authenticate);
+        let principal = authenticated?;
+        let login = principal.login();
+        known.login(login);
+        let tenant = &login.tenant;
+        let denied = |reason| Denied::from(reason).of(login);
+        let site = self.placement.site(tenant).ok_or_else(|| denied(DenyReason::Placement))?;
         let isolation = site.isolation;
         // Permissions do not hold a leaf node to its tenant's own subjects.
         if isolation == Isolation::Shared
             && ConnectionType::of(request.client()) == Some(ConnectionType::Leafnode)
         {
-            return Ok(Answer::Deny(DenyReason::ConnectionType));
+            return Err(denied(DenyReason::ConnectionType).into());
         }
-        let now = self.clock.now();
-        let context = ConnectionContext { isolation, client: request.client(), now };
+        let context =
+            ConnectionContext { isolation, client: request.client(), now: self.clock.now() };
         let grant = match self.policy.decide(&principal, &context) {
             Decision::Permit(grant) => grant,
-            Decision::Deny(reason) => return Ok(Answer::Deny(reason)),
+            Decision::Deny(denied) => return Err(denied.of(login).into()),
         };
         watch.note(Stage::Policy);
-        let placed = site.ready(tenant, request.server(), deadline).await?;
-        let (server, cid) = (request.server(), request.client().id);
+        let server = request.server();
+        let placed = site.ready(tenant, server, deadline).await.map_err(Fault::from)?;
+        let cid = request.client().id;
         for entrance in &self.entrances {
             let arrival = Arrival { tenant, isolation, server, cid, deadline };
             match entrance.enters(arrival).await {
                 Ok(()) => {}
-                Err(Objection::Refusal(reason)) => return Ok(Answer::Deny(reason)),
-                Err(Objection::Uncounted(why)) => return Err(Abort::Uncounted(why)),
+                Err(Objection::Refusal(reason)) => return Err(denied(reason).into()),
+                Err(Objection::Uncounted(why)) => return Err(Fault::Uncounted(why).into()),
             }
         }
         watch.note(Stage::Account);
-        let connection = request.user_nkey();
-        let now = self.clock.now();
+        let rule = grant.rule.clone();
+        let (connection, now) = (request.user_nkey(), self.clock.now());
         let issuer = self.issuer_of(request);
         let minted = self.mint.mint(issuer, connection, &principal, grant, &placed, now).await;
         watch.note(Stage::Mint);
-        match minted {
-            Ok(jwt) => Ok(Answer::Grant { jwt, principal, loads_account: placed.loads }),
-            Err(MintError::Expired) => Ok(Answer::Deny(DenyReason::UserExpired)),
-            Err(MintError::Closed) => Ok(Answer::Deny(DenyReason::Time)),
-            Err(error) => Err(Abort::Mint(error)),
-        }
+        let jwt = minted.map_err(|error| match error {
+            MintError::Expired => denied(DenyReason::UserExpired).into(),
+            MintError::Closed => denied(DenyReason::Time).into(),
+            error => NoGrant::Fault(Fault::Mint(error)),
+        })?;
+        Ok(Granted { jwt, principal, rule, loads_account: placed.loads })
+    }
+
+    async fn admit(
+        &self,
+        request: &VerifiedRequest,
+        sealer: &Sealer,
+        granted: Granted,
+        watch: &mut Stopwatch,
+    ) -> Result<Reply, Fault> {
+        let Granted { jwt, principal, rule, loads_account } = granted;
+        let LoginRecord { user, tenant } = principal.record();
+        let verdict = Verdict::Granted {
+            user: user.name.clone(),
+            tenant: tenant.id.to_string(),
+            method: principal.method(),
+            ttl: Duration::from_secs(jwt.expires().abs_diff(self.clock.now())),
+            rule,
+        };
+        let response = AuthorizationResponse::Granted(jwt);
+        let reply = self.respond(request, sealer, response, verdict, watch).await?;
+        Ok(Reply { loads_account, ..reply })
+    }
+
+    async fn refuse(
+        &self,
+        request: &VerifiedRequest,
+        sealer: &Sealer,
+        denied: Denied,
+        watch: &mut Stopwatch,
+    ) -> Result<Reply, Fault> {
+        let found = || denied.login.as_ref().map(|login| login.user.name.clone());
+        let verdict = Verdict::Denied { user: claimed(request).or_else(found), denied };
+        self.respond(request, sealer, AuthorizationResponse::Refused, verdict, watch).await
     }
 
     /// The further issuer that the server expects, if it is one.
@@ -429,40 +347,17 @@ impl Authorizer {
         &self,
         request: &VerifiedRequest,
         sealer: &Sealer,
-        answer: Answer,
+        response: AuthorizationResponse,
+        verdict: Verdict,
         watch: &mut Stopwatch,
-    ) -> Result<Reply, Abort> {
-        let now = self.clock.now();
-        let (response, verdict, loads_account) = match answer {
-            Answer::Grant { jwt, principal, loads_account } => {
-                let record = principal.record();
-                let verdict = Verdict::Granted {
-                    user: record.user.name.clone(),
-                    tenant: record.tenant.id.to_string(),
-                    method: principal.method(),
-                    ttl: Duration::from_secs(jwt.expires().abs_diff(now)),
-                };
-                (AuthorizationResponse::Granted(jwt), verdict, loads_account)
-            }
-            Answer::Deny(reason) => {
-                let user = match request.credentials() {
-                    Credentials::Password { user, .. } => Some(user.clone()),
-                    _ => None,
-                };
-                (AuthorizationResponse::Refused, Verdict::Denied { reason, user }, false)
-            }
-        };
+    ) -> Result<Reply, Fault> {
         let Responder { signer, issuer_account } = &self.responder;
         let signer = self.issuer_of(request).unwrap_or(&**signer);
-        let token = response.encode(request, signer, *issuer_account, now).await?;
-        let client = request.client();
-        let connection = Connection {
-            server: request.server_name().to_owned(),
-            host: client.host.clone(),
-            id: client.id,
-        };
+        let token = response.encode(request, signer, *issuer_account, self.clock.now()).await?;
         let payload = sealer.seal(token)?;
         watch.note(Stage::Seal);
-        Ok(Reply { payload, verdict, connection, loads_account, timings: watch.timings() })
+        let connection = Connection::of(request);
+        let timings = watch.timings();
+        Ok(Reply { payload, verdict, connection, loads_account: false, timings })
     }
 }

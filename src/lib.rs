@@ -56,7 +56,7 @@
 //! let deadline = Instant::now() + Duration::from_secs(1);
 //! let max_reply = 1 << 20;
 //! let message = CalloutMessage { payload: b"eyJ...", server_xkey: None, deadline, max_reply };
-//! assert!(matches!(authorizer.authorize(message).await, Outcome::Abort(_)));
+//! assert!(matches!(authorizer.authorize(message).await, Outcome::NoReply(_)));
 //! # Ok(())
 //! # }
 //! ```

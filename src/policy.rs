@@ -16,12 +16,14 @@ mod template;
 mod times;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::admission::ConnectionType;
 use self::subject::Pattern;
-use crate::authn::{DenyReason, Principal};
+use crate::authn::{Denied, Principal};
 use crate::clock::UnixSeconds;
+use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::store::Isolation;
 
@@ -42,7 +44,7 @@ pub enum Decision {
     /// The principal may do this.
     Permit(Grant),
     /// The principal may not connect.
-    Deny(DenyReason),
+    Deny(Denied),
 }
 
 /// The right to answer the reply subject of a request that was received.
@@ -72,6 +74,17 @@ pub struct Grant {
     pub ttl: Option<Duration>,
     /// When it ends at the latest.
     pub until: Option<UnixSeconds>,
+    /// Which rule it comes from.
+    pub rule: Option<Arc<RuleName>>,
+}
+
+/// A rule of a policy, as the log names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleName {
+    /// The policy.
+    pub policy: String,
+    /// Where the rule begins.
+    pub at: Origin,
 }
 
 /// Decides what a principal may do. Called once for each login, and must not block.

@@ -388,12 +388,11 @@ async fn admitted(gate: &dyn Gate, reply: Reply, received: Instant, deadline: In
         return Outcome::Reply(reply);
     }
     let deadline = tokio::time::Instant::from_std(deadline);
-    match tokio::time::timeout_at(deadline, gate.admit(&reply, received.elapsed())).await {
-        Ok(Ok(())) => Outcome::Reply(reply),
-        Ok(Err(error)) => Outcome::Abort(error.into()),
-        Err(_) => {
-            Outcome::Abort(NotAudited("no acknowledgement before the deadline".into()).into())
-        }
+    let admitted = tokio::time::timeout_at(deadline, gate.admit(&reply, received.elapsed())).await;
+    let late = |_| Err(NotAudited("no acknowledgement before the deadline".into()));
+    match admitted.unwrap_or_else(late) {
+        Ok(()) => Outcome::Reply(reply),
+        Err(error) => Outcome::NoReply(reply.withheld(error.into())),
     }
 }
 

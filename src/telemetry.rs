@@ -9,7 +9,7 @@ use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_hist
 
 use crate::audit::Observer;
 use crate::authn::DenyReason;
-use crate::authorize::{Abort, Outcome, Stage, Verdict};
+use crate::authorize::{Fault, Outcome, Stage, Verdict};
 
 /// Decisions, by `outcome` (`granted`, `denied`, `aborted`) and `reason`.
 const DECISIONS: &str = "nats_callout_decisions_total";
@@ -46,7 +46,7 @@ impl DecisionMetrics {
         Self {
             granted: decisions("granted", ""),
             denied: DenyReason::ALL.map(|reason| decisions("denied", reason.code())),
-            aborted: Abort::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
+            aborted: Fault::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
             seconds: histogram!(DECISION_SECONDS),
             stages: Stage::ALL.map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name())),
         }
@@ -56,10 +56,10 @@ impl DecisionMetrics {
         match outcome {
             Outcome::Reply(reply) => match &reply.verdict {
                 Verdict::Granted { .. } => Some(&self.granted),
-                Verdict::Denied { reason, .. } => self.denied.get(*reason as usize),
+                Verdict::Denied { denied, .. } => self.denied.get(denied.reason as usize),
             },
-            Outcome::Abort(abort) => {
-                let code = abort.code();
+            Outcome::NoReply(no_reply) => {
+                let code = no_reply.fault.code();
                 self.aborted.iter().find(|(known, _)| *known == code).map(|(_, counter)| counter)
             }
         }
@@ -103,7 +103,7 @@ mod tests {
         for (place, reason) in DenyReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
         }
-        names.extend(Abort::CODES);
+        names.extend(Fault::CODES);
         names.sort_unstable();
         let count = names.len();
         names.dedup();

@@ -11,7 +11,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
-use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
+use super::{
+    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, holder,
+};
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientTls;
 use crate::protocol::credentials::Credentials;
@@ -43,11 +45,10 @@ impl CertificateAuthenticator {
         Self { store, clock }
     }
 
-    async fn authenticate_tls(&self, tls: &ClientTls) -> Result<Authentication, AuthnError> {
-        let unknown = Authentication::Refused(DenyReason::UnknownCertificate);
-        let Some(holder) = read(tls) else { return Ok(unknown) };
+    async fn authenticate_tls(&self, tls: &ClientTls) -> Result<Principal, Rejected> {
+        let holder = read(tls).ok_or(DenyReason::UnknownCertificate)?;
         if self.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
-            return Ok(unknown);
+            return Err(DenyReason::UnknownCertificate.into());
         }
         tracing::debug!(names = ?holder.names, "a certificate's names");
         let identity = |name: String| Identity::Certificate(name.into_boxed_str());
@@ -94,7 +95,9 @@ impl Authenticator for CertificateAuthenticator {
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
         async move {
             match attempt.credentials {
-                Credentials::Certificate(tls) => self.authenticate_tls(tls).await,
+                Credentials::Certificate(tls) => {
+                    Authentication::of(self.authenticate_tls(tls).await)
+                }
                 _ => Ok(Authentication::NotMine),
             }
         }

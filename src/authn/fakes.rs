@@ -213,7 +213,7 @@ pub(super) fn accepted(result: Result<Authentication, AuthnError>) -> Principal 
 
 pub(super) fn refused(result: Result<Authentication, AuthnError>) -> DenyReason {
     match result {
-        Ok(Authentication::Refused(reason)) => reason,
+        Ok(Authentication::Refused(denied)) => denied.reason,
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -33,7 +33,10 @@ pub use self::issuer::{Issuer, IssuerSettings, IssuerStatus, KeyLocation, Tenant
 pub use self::origin::{UrlError, check_url};
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
-use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use super::{
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
+    confirmed,
+};
 use crate::clock::Clock;
 use crate::protocol::credentials::Credentials;
 use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
@@ -75,14 +78,12 @@ impl JwtAuthenticator {
         if !is_jwt(sent) {
             return Ok(Authentication::NotMine);
         }
-        let token = match Unverified::parse(sent) {
-            Ok(token) => token,
-            Err(flaw) => return Ok(refuse(None, &flaw)),
+        let decided = async {
+            let token = Unverified::parse(sent).map_err(Denied::from)?;
+            let issuer = self.issuer_of(&token).ok_or(DenyReason::UnknownIssuer)?;
+            self.verify(issuer, token, None).await
         };
-        match self.issuer_of(&token) {
-            Some(issuer) => self.verify(issuer, token, None).await,
-            None => Ok(Authentication::Refused(DenyReason::UnknownIssuer)),
-        }
+        Authentication::of(decided.await)
     }
 
     /// A JWT in the password's place is its user's alone. What is no JWT of ours is a password.
@@ -92,7 +93,7 @@ impl JwtAuthenticator {
         }
         let Ok(token) = Unverified::parse(sent) else { return Ok(Authentication::NotMine) };
         match self.issuer_of(&token) {
-            Some(issuer) => self.verify(issuer, token, Some(user)).await,
+            Some(issuer) => Authentication::of(self.verify(issuer, token, Some(user)).await),
             None => Ok(Authentication::NotMine),
         }
     }
@@ -102,45 +103,31 @@ impl JwtAuthenticator {
         issuer: &Issuer,
         token: Unverified<'_>,
         user: Option<&str>,
-    ) -> Result<Authentication, AuthnError> {
-        let verified = match issuer.verify(token).await? {
-            Ok(verified) => verified,
-            Err(flaw) => return Ok(refuse(Some(issuer), &flaw)),
+    ) -> Result<Principal, Rejected> {
+        let identified = async {
+            let verified = issuer.verify(token).await?;
+            let identified = issuer.identify(&verified, self.clock.now())?;
+            match user {
+                Some(user) if user != identified.user => Err(Flaw::OtherUser.into()),
+                _ => Ok(identified),
+            }
         };
-        let identified = match issuer.identify(&verified, self.clock.now()) {
-            Ok(identified) => identified,
-            Err(flaw) => return Ok(refuse(Some(issuer), &flaw)),
-        };
-        if user.is_some_and(|user| user != identified.user) {
-            return Ok(refuse(Some(issuer), &Flaw::OtherUser));
-        }
-        self.admit(issuer, identified).await
+        let identified = identified.await.map_err(|unverified| issuer.rejects(unverified))?;
+        let find = |freshness| self.find(issuer, &identified, freshness);
+        let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
+        Ok(principal.with_claims(identified.claims))
     }
 
-    /// Accepts the user whom the JWT names. No refusal rests on a cached row.
-    async fn admit(
+    /// The user whom the JWT names.
+    async fn find(
         &self,
         issuer: &Issuer,
-        identified: Identified,
-    ) -> Result<Authentication, AuthnError> {
-        let users = &issuer.settings().users;
-        let mut refusal = DenyReason::UnknownUser;
-        for freshness in [Freshness::Cached, Freshness::Fresh] {
-            let decided = match self.record(users, &identified, freshness).await? {
-                Some(record) => {
-                    let ends = Some(identified.expires_at);
-                    Principal::new(record, METHOD, ends, self.clock.now())
-                }
-                None => Err(DenyReason::UnknownUser),
-            };
-            match decided {
-                Ok(principal) => {
-                    return Ok(Authentication::Accepted(principal.with_claims(identified.claims)));
-                }
-                Err(reason) => refusal = reason,
-            }
-        }
-        Ok(Authentication::Refused(refusal))
+        identified: &Identified,
+        freshness: Freshness,
+    ) -> Result<Principal, Rejected> {
+        let record = self.record(&issuer.settings().users, identified, freshness).await?;
+        let record = record.ok_or(DenyReason::UnknownUser)?;
+        Ok(Principal::new(record, METHOD, Some(identified.expires_at), self.clock.now())?)
     }
 
     /// The user's row, which always comes first and has to be of the tenant that the issuer names,
@@ -169,13 +156,6 @@ impl JwtAuthenticator {
         let user = UserRecord { policy: policy.clone(), ..UserRecord::new(login, *kind) };
         Ok(Some(Arc::new(LoginRecord { user, tenant: (*tenant).clone() })))
     }
-}
-
-/// The detail is for whoever looks for it: the log of outcomes has the reason's code.
-fn refuse(issuer: Option<&Issuer>, flaw: &Flaw) -> Authentication {
-    let issuer = issuer.map(|issuer| issuer.settings().name.as_str());
-    tracing::debug!(issuer, %flaw, "a JWT is refused");
-    Authentication::Refused(flaw.reason())
 }
 
 impl Authenticator for JwtAuthenticator {

@@ -9,7 +9,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, holder};
+use super::{
+    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, holder,
+};
 use crate::clock::Clock;
 use crate::keys::{self, UserNkey};
 use crate::protocol::credentials::Credentials;
@@ -48,12 +50,10 @@ impl NkeyAuthenticator {
         nkey: &str,
         signature: &str,
         nonce: &str,
-    ) -> Result<Authentication, AuthnError> {
-        let Ok(nkey) = nkey.parse::<UserNkey>() else {
-            return Ok(Authentication::Refused(DenyReason::UnknownNkey));
-        };
+    ) -> Result<Principal, Rejected> {
+        let nkey = nkey.parse::<UserNkey>().map_err(|_| DenyReason::UnknownNkey)?;
         if !is_signed(&nkey, nonce, signature) {
-            return Ok(Authentication::Refused(DenyReason::WrongSignature));
+            return Err(DenyReason::WrongSignature.into());
         }
         let identities = [Identity::Nkey(nkey)];
         holder::authenticate(&*self.store, &identities, |record| {
@@ -80,7 +80,7 @@ impl Authenticator for NkeyAuthenticator {
         async move {
             match attempt.credentials {
                 Credentials::Nkey { nkey, signature, nonce } => {
-                    self.authenticate_nkey(nkey, signature, nonce).await
+                    Authentication::of(self.authenticate_nkey(nkey, signature, nonce).await)
                 }
                 _ => Ok(Authentication::NotMine),
             }

@@ -1,10 +1,10 @@
 //! Logins with a user name and a password, or with one of the user's tokens in its place.
 //!
-//! Two rules hold throughout. No refusal rests on a cached row: what would refuse is read again.
-//! And every refusal of a password costs one hash, whether the user is unknown, suspended, expired
+//! Every refusal of a password costs one hash, whether the user is unknown, suspended, expired
 //! or without a password, or the password is wrong: the time taken tells nothing. A password that
 //! has been verified a short while ago needs none; all others pass [`Guessing`] before.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -18,7 +18,10 @@ use super::hashing::{self, Verdict};
 use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedPasswords};
-use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use super::{
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
+    confirmed,
+};
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
@@ -44,11 +47,33 @@ pub struct Rehash {
 /// Verifies user names and passwords.
 #[derive(Debug)]
 pub struct PasswordAuthenticator {
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
     tokens: TokenCheck,
     lane: Arc<HashingLane>,
     verified: VerifiedPasswords,
     guessing: Arc<Guessing>,
     rehash: Option<mpsc::Sender<Rehash>>,
+}
+
+/// A password that somebody offers.
+struct Offer<'a> {
+    user: &'a str,
+    password: &'a Secret,
+    guess: &'a GuessAttempt<'a>,
+    deadline: Instant,
+}
+
+/// What came of comparing it.
+#[derive(Default)]
+struct Compared {
+    /// The row that it was last compared with.
+    record: Option<Arc<LoginRecord>>,
+    verdict: Option<Verdict>,
+    /// Whether a hash was computed for it.
+    hashed: bool,
+    /// Whether there was another row before.
+    is_second: bool,
 }
 
 impl PasswordAuthenticator {
@@ -62,7 +87,8 @@ impl PasswordAuthenticator {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let guessing = Arc::new(Guessing::new(GuessingLimits::default()));
-        Self { tokens: TokenCheck { store, clock }, lane, verified, guessing, rehash: None }
+        let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
+        Self { store, clock, tokens, lane, verified, guessing, rehash: None }
     }
 
     /// Replaces what slows down who guesses.
@@ -85,7 +111,7 @@ impl PasswordAuthenticator {
         password: &Secret,
         host: &str,
         deadline: Instant,
-    ) -> Result<Authentication, AuthnError> {
+    ) -> Result<Principal, Rejected> {
         let hopeless = hopeless(user, password.expose());
         if hopeless.is_none()
             && let Some(token) = Token::parse(password.expose())
@@ -93,89 +119,98 @@ impl PasswordAuthenticator {
             return self.tokens.authenticate(&token, Some(user)).await;
         }
         let guess = self.guessing.attempt(user, host);
+        let offer = Offer { user, password, guess: &guess, deadline };
         let decide = async {
             match hopeless {
                 Some(reason) => {
-                    self.hash_nothing(&guess, deadline).await?;
-                    Ok(Err(reason))
+                    self.hash_nothing(&offer).await?;
+                    Err(reason.into())
                 }
-                None => self.decide_password(user, password, &guess, deadline).await,
+                None => self.decide(&offer).await,
             }
         };
-        let decision = tokio::select! {
-            decision = decide => decision,
-            () = guess.displaced() => Err(AuthnError::Throttled),
+        let decided = tokio::select! {
+            decided = decide => decided,
+            () = guess.displaced() => Err(AuthnError::Throttled.into()),
         };
-        match decision {
-            Err(AuthnError::Overloaded | AuthnError::Throttled) if guess.is_guess().await => {
+        match &decided {
+            Err(Rejected::Fault(AuthnError::Overloaded | AuthnError::Throttled))
+                if guess.is_guess().await =>
+            {
                 guess.dropped();
-                Err(AuthnError::Throttled)
+                return Err(AuthnError::Throttled.into());
             }
-            Err(error) => Err(error),
-            Ok(Ok(principal)) => {
-                guess.accepted().await;
-                Ok(Authentication::Accepted(principal))
-            }
-            Ok(Err(reason)) => {
-                guess.refused().await;
-                Ok(Authentication::Refused(reason))
-            }
+            Err(Rejected::Fault(_)) => {}
+            Err(Rejected::Denied(_)) => guess.refused().await,
+            Ok(_) => guess.accepted().await,
         }
+        decided
     }
 
-    async fn decide_password(
-        &self,
-        user: &str,
-        password: &Secret,
-        guess: &GuessAttempt<'_>,
-        deadline: Instant,
-    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
-        let mut record = self.find(user, Freshness::Cached).await?;
-        // Without a hash there is nothing to verify: better to read again before the work than
-        // to do it twice.
-        let read_again = hash_of(record.as_ref()).is_none();
-        if read_again {
-            record = self.find(user, Freshness::Fresh).await?;
+    async fn decide(&self, offer: &Offer<'_>) -> Result<Principal, Rejected> {
+        let mut known = Compared::default();
+        let cached = self.compare(offer, Freshness::Cached, &mut known).await;
+        let fresh = self.compare(offer, Freshness::Fresh, &mut known);
+        let mut decided = confirmed(ready(cached), fresh).await;
+        // Nor does a grant rest on a row that changed during the work, unless it was read again already.
+        if decided.is_ok()
+            && known.hashed
+            && !known.is_second
+            && self.find(offer.user, Freshness::Cached).await? != known.record
+        {
+            decided = self.compare(offer, Freshness::Fresh, &mut known).await;
         }
-        let (verdict, mut hashed) =
-            self.check(user, record.as_ref(), password, guess, deadline).await?;
-        let mut decision = self.decide(record.as_ref(), verdict);
-        // A refusal never rests on a cached row, nor a grant on one that changed during the work.
-        let outdated = match &decision {
-            Ok(_) => hashed && self.find(user, Freshness::Cached).await? != record,
-            Err(_) => !read_again,
-        };
-        if outdated {
-            let current = self.find(user, Freshness::Fresh).await?;
-            let verdict = if hash_of(current.as_ref()) == hash_of(record.as_ref()) {
-                verdict
-            } else if hash_of(current.as_ref()).is_none() {
-                Verdict::Mismatch
-            } else {
-                let (verdict, again) =
-                    self.check(user, current.as_ref(), password, guess, deadline).await?;
-                hashed |= again;
-                verdict
-            };
-            decision = self.decide(current.as_ref(), verdict);
-        }
-        if decision.is_err() && !hashed {
+        if matches!(decided, Err(Rejected::Denied(_))) && !known.hashed {
             // The password was known to be right, and the user may not log in; or another attempt
             // has just found it to be wrong.
-            self.hash_nothing(guess, deadline).await?;
+            self.hash_nothing(offer).await?;
         }
-        Ok(decision)
+        decided
+    }
+
+    /// Compares the password with a row's hash, unless it has been compared with the same before.
+    async fn compare(
+        &self,
+        offer: &Offer<'_>,
+        freshness: Freshness,
+        known: &mut Compared,
+    ) -> Result<Principal, Rejected> {
+        let record = self.find(offer.user, freshness).await?;
+        let hash = hash_of(record.as_ref());
+        // Without a hash there is nothing to verify: better to read again before the work than to do
+        // it twice.
+        if freshness == Freshness::Cached && hash.is_none() {
+            return Err(DenyReason::UnknownUser.into());
+        }
+        let verdict = match known.verdict {
+            Some(verdict) if hash == hash_of(known.record.as_ref()) => verdict,
+            Some(_) if hash.is_none() => Verdict::Mismatch,
+            _ => {
+                let (verdict, hashed) = self.check(offer, record.as_ref()).await?;
+                known.hashed |= hashed;
+                verdict
+            }
+        };
+        let is_second = known.verdict.is_some();
+        *known = Compared { record, verdict: Some(verdict), hashed: known.hashed, is_second };
+        let record = known.record.as_ref().ok_or(DenyReason::UnknownUser)?;
+        let reason = match verdict {
+            Verdict::Match => {
+                let now = self.clock.now();
+                return Ok(Principal::new(Arc::clone(record), METHOD, None, now)?);
+            }
+            Verdict::Mismatch => DenyReason::WrongPassword.into(),
+            Verdict::Unusable(why) => Denied::from(DenyReason::UnusableHash)
+                .with_detail(format!("the stored password hash cannot be used: {why}")),
+        };
+        Err(Denied::of(reason, record).into())
     }
 
     /// One hash for nothing.
-    async fn hash_nothing(
-        &self,
-        guess: &GuessAttempt<'_>,
-        deadline: Instant,
-    ) -> Result<(), AuthnError> {
-        let standing = guess.admit(deadline).await?;
+    async fn hash_nothing(&self, offer: &Offer<'_>) -> Result<(), AuthnError> {
+        let standing = offer.guess.admit(offer.deadline).await?;
         let empty = Secret::new(String::new());
-        self.lane.verify_as(standing, empty, None, deadline, || ()).await?;
+        self.lane.verify_as(standing, empty, None, offer.deadline, || ()).await?;
         Ok(())
     }
 
@@ -184,19 +219,17 @@ impl PasswordAuthenticator {
         user: &str,
         freshness: Freshness,
     ) -> Result<Option<Arc<LoginRecord>>, AuthnError> {
-        Ok(self.tokens.store.user(user, freshness).await?)
+        Ok(self.store.user(user, freshness).await?)
     }
 
     /// Compares the password with the record's hash: one hash, unless it is known to match. Says
     /// whether that hash was computed.
     async fn check(
         &self,
-        user: &str,
+        offer: &Offer<'_>,
         record: Option<&Arc<LoginRecord>>,
-        password: &Secret,
-        guess: &GuessAttempt<'_>,
-        deadline: Instant,
     ) -> Result<(Verdict, bool), AuthnError> {
+        let &Offer { user, password, guess, deadline } = offer;
         let hash = hash_of(record);
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
@@ -218,12 +251,7 @@ impl PasswordAuthenticator {
         {
             self.say_what_is_slow(record);
         }
-        let verdict = verified?;
-        if let (Verdict::Unusable(reason), Some(record)) = (verdict, record) {
-            let tenant = record.tenant.id.as_str();
-            tracing::error!(user, tenant, %reason, "the stored password hash cannot be used");
-        }
-        Ok((verdict, hashed.into_inner()))
+        Ok((verified?, hashed.into_inner()))
     }
 
     /// Of a hash that has run out of time. Whoever has the right password is let in at his next
@@ -239,21 +267,6 @@ impl PasswordAuthenticator {
                 "the stored password hash takes longer than a decision may: give the user a new one \
                  with `nats-callout user passwd`"
             );
-        }
-    }
-
-    fn decide(
-        &self,
-        record: Option<&Arc<LoginRecord>>,
-        verdict: Verdict,
-    ) -> Result<Principal, DenyReason> {
-        let record = record.ok_or(DenyReason::UnknownUser)?;
-        match verdict {
-            Verdict::Match => {
-                Principal::new(Arc::clone(record), METHOD, None, self.tokens.clock.now())
-            }
-            Verdict::Mismatch => Err(DenyReason::WrongPassword),
-            Verdict::Unusable(_) => Err(DenyReason::UnusableHash),
         }
     }
 
@@ -291,8 +304,8 @@ impl Authenticator for PasswordAuthenticator {
         async move {
             match attempt.credentials {
                 Credentials::Password { user, password } => {
-                    let host = &attempt.client.host;
-                    self.authenticate_user(user, password, host, attempt.deadline).await
+                    let (host, deadline) = (&attempt.client.host, attempt.deadline);
+                    Authentication::of(self.authenticate_user(user, password, host, deadline).await)
                 }
                 _ => Ok(Authentication::NotMine),
             }

@@ -15,7 +15,9 @@ use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
 use super::random::{self, BASE62, NoRandomness};
-use super::{Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal};
+use super::{
+    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, confirmed,
+};
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret, TOKEN_PREFIX};
 use crate::store::{CredentialStore, Freshness, TokenHash};
@@ -99,14 +101,9 @@ impl TokenAuthenticator {
         Self { tokens: TokenCheck { store, clock } }
     }
 
-    async fn authenticate_token(&self, sent: &Secret) -> Result<Authentication, AuthnError> {
-        if !sent.expose().starts_with(TOKEN_PREFIX) {
-            return Ok(Authentication::NotMine);
-        }
-        match Token::parse(sent.expose()) {
-            Some(token) => self.tokens.authenticate(&token, None).await,
-            None => Ok(Authentication::Refused(DenyReason::UnknownToken)),
-        }
+    async fn authenticate_token(&self, sent: &Secret) -> Result<Principal, Rejected> {
+        let token = Token::parse(sent.expose()).ok_or(DenyReason::UnknownToken)?;
+        self.tokens.authenticate(&token, None).await
     }
 }
 
@@ -117,7 +114,9 @@ impl Authenticator for TokenAuthenticator {
     ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
         async move {
             match attempt.credentials {
-                Credentials::Token(sent) => self.authenticate_token(sent).await,
+                Credentials::Token(sent) if sent.expose().starts_with(TOKEN_PREFIX) => {
+                    Authentication::of(self.authenticate_token(sent).await)
+                }
                 _ => Ok(Authentication::NotMine),
             }
         }
@@ -133,21 +132,15 @@ pub(super) struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Accepts the token's user, who must be `owner` where one is named. No refusal rests on a
-    /// cached row.
+    /// Accepts the token's user, who must be `owner` where one is named.
     pub(super) async fn authenticate(
         &self,
         token: &Token,
         owner: Option<&str>,
-    ) -> Result<Authentication, AuthnError> {
+    ) -> Result<Principal, Rejected> {
         let hash = token.hash();
-        if let Ok(principal) = self.decide(&hash, owner, Freshness::Cached).await? {
-            return Ok(Authentication::Accepted(principal));
-        }
-        Ok(match self.decide(&hash, owner, Freshness::Fresh).await? {
-            Ok(principal) => Authentication::Accepted(principal),
-            Err(reason) => Authentication::Refused(reason),
-        })
+        let decide = |freshness| self.decide(&hash, owner, freshness);
+        confirmed(decide(Freshness::Cached), decide(Freshness::Fresh)).await
     }
 
     async fn decide(
@@ -155,17 +148,14 @@ impl TokenCheck {
         hash: &TokenHash,
         owner: Option<&str>,
         freshness: Freshness,
-    ) -> Result<Result<Principal, DenyReason>, AuthnError> {
-        let Some(token) = self.store.token(hash, freshness).await? else {
-            return Ok(Err(DenyReason::UnknownToken));
-        };
+    ) -> Result<Principal, Rejected> {
+        let token = self.store.token(hash, freshness).await?.ok_or(DenyReason::UnknownToken)?;
         if owner.is_some_and(|owner| owner != token.user_name) {
-            return Ok(Err(DenyReason::UnknownToken));
+            return Err(DenyReason::UnknownToken.into());
         }
-        let Some(user) = self.store.user(&token.user_name, freshness).await? else {
-            return Ok(Err(DenyReason::UnknownUser));
-        };
-        Ok(Principal::new(user, METHOD, token.expires_at, self.clock.now()))
+        let user = self.store.user(&token.user_name, freshness).await?;
+        let user = user.ok_or(DenyReason::UnknownUser)?;
+        Ok(Principal::new(user, METHOD, token.expires_at, self.clock.now())?)
     }
 }
 

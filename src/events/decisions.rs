@@ -322,21 +322,25 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                 }
             };
             let (kind, subject, tenant) = match verdict {
-                Verdict::Granted { user, tenant, method, ttl } => {
+                Verdict::Granted { user, tenant, method, ttl, rule } => {
                     more(&mut data, "user", json!(user));
+                    if let Some(rule) = rule {
+                        more(&mut data, "policy", json!(rule.policy));
+                    }
                     more(&mut data, "method", json!(method));
                     more(&mut data, "ttl", json!(ttl.as_secs()));
                     ("auth.decision.granted", Some(user), Some(tenant))
                 }
-                Verdict::Denied { reason, user } => {
-                    more(&mut data, "reason", json!(reason.code()));
+                Verdict::Denied { denied, user } => {
+                    more(&mut data, "reason", json!(denied.reason.code()));
                     if let Some(user) = &user {
                         more(&mut data, "user", json!(user));
                     }
                     // An empty subject is none, nor are there control characters in one.
                     let subject =
                         user.filter(|user| !user.is_empty() && !user.chars().any(char::is_control));
-                    ("auth.decision.rejected", subject, None)
+                    let tenant = denied.login.map(|login| login.tenant.id.to_string());
+                    ("auth.decision.rejected", subject, tenant)
                 }
             };
             finish(id, kind, at, subject, tenant, &data)

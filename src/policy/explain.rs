@@ -1,10 +1,10 @@
 //! Where a grant comes from: the same decision as at a login, with the line of the policy file
 //! behind every permission.
 
-use super::rules::{Permission, PolicySet, Refusal};
+use super::rules::{Permission, PolicySet};
 use super::subject::Pattern;
 use super::{ConnectionContext, Grant};
-use crate::authn::Principal;
+use crate::authn::{Denied, Principal};
 use crate::problem::Origin;
 
 /// A grant with its reasons.
@@ -43,7 +43,7 @@ impl PolicySet {
         &self,
         principal: &Principal,
         context: &ConnectionContext<'_>,
-    ) -> Result<Explanation, Refusal> {
+    ) -> Result<Explanation, Denied> {
         let ruling = self.ruling(principal, context)?;
         let mut subjects = Vec::new();
         let origin = |line| Origin::Line(ruling.path.to_owned(), line);

@@ -5,6 +5,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
@@ -12,10 +13,10 @@ use toml::de::{DeTable, DeValue};
 
 use self::values::{Reader, Text, connection_type};
 use super::admission::{Admission, ConnectionType, Lined, parse_net};
-use super::preset;
 use super::rule::{Line, Permission, Rule, Rules};
 use super::template::Template;
 use super::times::Schedule;
+use super::{RuleName, preset};
 use crate::problem::{Origin, Problem};
 use crate::spelling::nearest;
 use crate::store::Isolation;
@@ -53,7 +54,12 @@ const IGNORED: [(&str, &str); 5] = [
 const SHARED_CONNECTIONS: [ConnectionType; 2] = [ConnectionType::Nats, ConnectionType::Websocket];
 
 /// Reads a file's text and notes its mistakes.
-pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Option<Rules> {
+pub(super) fn parse(
+    policy: &str,
+    path: &Path,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Rules> {
     let before = problems.len();
     let mut reader = Reader { path, text, problems };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -68,12 +74,17 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Opt
     for (name, value) in table.get_ref() {
         let at = name.span().start;
         let name: &str = name.get_ref();
+        let rule = |mut rule: Rule, line| {
+            let at = Origin::Line(path.to_owned(), line);
+            rule.name = Some(Arc::new(RuleName { policy: policy.to_owned(), at }));
+            Some(rule)
+        };
         match (name, value.get_ref()) {
             ("account", DeValue::Table(section)) => {
-                account = Some(reader.section(Isolation::Account, section));
+                account = rule(reader.section(Isolation::Account, section), reader.line(at));
             }
             ("shared", DeValue::Table(section)) => {
-                shared = Some(reader.section(Isolation::Shared, section));
+                shared = rule(reader.section(Isolation::Shared, section), reader.line(at));
             }
             (_, DeValue::Table(_)) => {
                 let remedy = match nearest(name, ["account", "shared"]) {

@@ -1,11 +1,12 @@
 //! What a policy file says, once it is read: a rule for each form of isolation, line by line.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Responses;
 use super::admission::{Admission, Lined};
 use super::template::Template;
+use super::{Responses, RuleName};
 
 /// What a line of a section gives or takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,7 @@ pub(super) struct Line {
 /// A section.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rule {
+    pub(super) name: Option<Arc<RuleName>>,
     pub(super) lines: Vec<Line>,
     pub(super) responses: Option<Lined<Responses>>,
     pub(super) ttl: Option<Lined<Duration>>,

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 pub use super::rule::Permission;
 use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
-use super::template::ExpandError;
 use super::{ConnectionContext, Decision, Grant, Policy, file};
-use crate::authn::{DenyReason, Principal};
+use crate::authn::{Denied, DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem, list};
 use crate::store::{Isolation, LoginRecord, UserKind};
@@ -39,17 +38,6 @@ pub enum PolicyError {
     /// Files have mistakes: all of them.
     #[error("{}", list(.0, "the policies"))]
     Invalid(Vec<Problem>),
-}
-
-/// Why a policy refuses a login, and which line of which file does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason.
-    pub reason: DenyReason,
-    /// The line, where one does.
-    pub at: Option<Origin>,
-    /// What is wrong, for the operator alone.
-    pub what: String,
 }
 
 /// All policies by name.
@@ -84,7 +72,7 @@ impl PolicySet {
             text: text.to_owned(),
         });
         for Source { name, path, text } in shipped.chain(sources) {
-            if let Some(rules) = file::parse(&path, &text, &mut problems) {
+            if let Some(rules) = file::parse(&name, &path, &text, &mut problems) {
                 policies.insert(name, rules);
             }
         }
@@ -136,17 +124,14 @@ impl PolicySet {
         &self,
         principal: &Principal,
         context: &ConnectionContext<'_>,
-    ) -> Result<Ruling<'_>, Refusal> {
+    ) -> Result<Ruling<'_>, Denied> {
         let name = Self::name_for(principal.record());
         let Some(rules) = self.policies.get(name) else {
-            return Err(Refusal {
-                reason: DenyReason::Policy,
-                at: None,
-                what: format!(
-                    "the row names the policy {name:?}, which does not exist; add its file \
-                     `<name>.toml` to the folder of policies, or change the column `policy`"
-                ),
-            });
+            let denied = Denied::from(DenyReason::Policy).of(principal.login());
+            return Err(denied.with_detail(format!(
+                "the row names the policy {name:?}, which does not exist; add its file \
+                 `<name>.toml` to the folder of policies, or change the column `policy`"
+            )));
         };
         let rule = match context.isolation {
             Isolation::Account => &rules.account,
@@ -154,14 +139,13 @@ impl PolicySet {
         };
         match rule.admission.admit(context.client, context.now) {
             Ok(until) => Ok(Ruling { path: &rules.path, rule, until }),
-            Err(refused) => Err(Refusal {
-                reason: refused.reason,
-                at: Some(match refused.line {
+            Err(refused) => {
+                let denied = Denied::from(refused.reason).of(principal.login());
+                Err(denied.with_detail(refused.what).with_origin(match refused.line {
                     Some(line) => Origin::Line(rules.path.clone(), line),
                     None => Origin::File(rules.path.clone()),
-                }),
-                what: refused.what,
-            }),
+                }))
+            }
         }
     }
 }
@@ -174,23 +158,11 @@ impl fmt::Debug for PolicySet {
 
 impl Policy for PolicySet {
     fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision {
-        let decided = self
-            .ruling(principal, context)
-            .and_then(|ruling| ruling.grant(principal, |_, _, _| {}));
-        let refusal = match decided {
-            Ok(grant) => return Decision::Permit(grant),
-            Err(refusal) => refusal,
-        };
-        let Refusal { reason, at, what } = refusal;
-        let record = principal.record();
-        let (user, tenant) = (&record.user.name, &record.tenant.id);
-        let at = at.map(|at| at.to_string()).unwrap_or_default();
-        if reason == DenyReason::Policy {
-            tracing::error!(?user, %tenant, at, "refused by the policy: {what}");
-        } else {
-            tracing::debug!(?user, %tenant, at, "refused by the policy: {what}");
+        let ruling = self.ruling(principal, context);
+        match ruling.and_then(|ruling| ruling.grant(principal, |_, _, _| {})) {
+            Ok(grant) => Decision::Permit(grant),
+            Err(denied) => Decision::Deny(denied),
         }
-        Decision::Deny(reason)
     }
 }
 
@@ -208,7 +180,7 @@ impl Ruling<'_> {
         &self,
         principal: &Principal,
         mut note: impl FnMut(Permission, &Pattern, &Line),
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<Grant, Denied> {
         let rule = self.rule;
         let mut lists = rule.counts.map(Vec::with_capacity);
         let [publish, subscribe, deny_publish, deny_subscribe] = &mut lists;
@@ -224,7 +196,12 @@ impl Ruling<'_> {
                 note(line.permission, &pattern, line);
                 into.push(pattern);
             });
-            filled.map_err(|error| self.unfilled(line, &error))?;
+            filled.map_err(|error| {
+                Denied::from(DenyReason::Policy)
+                    .of(principal.login())
+                    .with_detail(error.to_string())
+                    .with_origin(Origin::Line(self.path.to_owned(), line.line))
+            })?;
         }
         let [publish, subscribe, deny_publish, deny_subscribe] = lists.map(|mut list| {
             list.sort_unstable();
@@ -239,15 +216,8 @@ impl Ruling<'_> {
             responses: rule.responses.as_ref().map(|it| it.value),
             ttl: rule.ttl.as_ref().map(|it| it.value),
             until: self.until,
+            rule: rule.name.clone(),
         })
-    }
-
-    fn unfilled(&self, line: &Line, error: &ExpandError) -> Refusal {
-        Refusal {
-            reason: DenyReason::Policy,
-            at: Some(Origin::Line(self.path.to_owned(), line.line)),
-            what: error.to_string(),
-        }
     }
 }
 

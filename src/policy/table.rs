@@ -319,15 +319,14 @@ impl Case {
         let failure =
             |expected: &str, seen: String| Failure { expected: expected.to_owned(), seen };
         match (policies.decide(principal, &context), denied) {
-            (Decision::Deny(reason), Some(denied)) if reason == *denied => Vec::new(),
-            (Decision::Deny(reason), Some(denied)) => vec![failure(
+            (Decision::Deny(found), Some(denied)) if found.reason == *denied => Vec::new(),
+            (Decision::Deny(found), Some(denied)) => vec![failure(
                 &format!("denied = \"{}\"", denied.code()),
-                format!("refused: {}", reason.code()),
+                format!("refused: {}", found.reason.code()),
             )],
-            (Decision::Deny(reason), None) => {
-                let why = policies.explain(principal, &context).err();
-                let why = why.map(|it| format!(": {}", it.what)).unwrap_or_default();
-                vec![failure("a grant", format!("refused: {}{why}", reason.code()))]
+            (Decision::Deny(found), None) => {
+                let why = found.detail.map(|it| format!(": {it}")).unwrap_or_default();
+                vec![failure("a grant", format!("refused: {}{why}", found.reason.code()))]
             }
             (Decision::Permit(_), Some(denied)) => {
                 vec![failure(&format!("denied = \"{}\"", denied.code()), "a grant".to_owned())]

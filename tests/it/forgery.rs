@@ -70,7 +70,7 @@ impl Authenticator for Alice {
                     Principal::new(Arc::new(record), "password", None, NOW).unwrap(),
                 )
             }
-            _ => Authentication::Refused(DenyReason::WrongPassword),
+            _ => Authentication::Refused(DenyReason::WrongPassword.into()),
         };
         Box::pin(std::future::ready(Ok(answer)))
     }

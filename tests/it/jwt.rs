@@ -152,6 +152,8 @@ impl Bench {
         let is_one = |line: &str| tried.iter().any(|number| line.contains(number));
         let refused = log.lines().find(|line| line.contains(" refused reason=") && is_one(line));
         assert_eq!(refused, None, "a fault of ours must not look like a refusal");
+        let is_named = |line: &str| is_one(line) && line.contains("host=\"127.0.0.1\"");
+        assert!(log.lines().filter(is_told).any(is_named), "whose login it was");
     }
 }
 

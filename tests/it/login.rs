@@ -8,6 +8,7 @@ mod admission;
 mod alike;
 mod cluster;
 mod isolation;
+mod lines;
 mod refusal;
 mod room;
 pub(crate) mod states;

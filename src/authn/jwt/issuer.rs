@@ -9,11 +9,11 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::{Keeper, Pace};
+use super::keeper::{Keeper, NotVerified, Pace};
 use super::origin::{Origin, Source};
 use super::token::{Flaw, Unverified, Verified};
 use super::{MAX_USER_CHARS, claims};
-use crate::authn::{AuthnError, Claims};
+use crate::authn::{AuthnError, Claims, Denied, Rejected};
 use crate::clock::UnixSeconds;
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{TenantId, UserKind};
@@ -200,30 +200,31 @@ impl Issuer {
     }
 
     /// Verifies that it has signed the JWT.
-    pub(super) async fn verify(
-        &self,
-        token: Unverified<'_>,
-    ) -> Result<Result<Verified, Flaw>, AuthnError> {
-        let algorithm = match token.algorithm(&self.settings.algorithms) {
-            Ok(algorithm) => algorithm,
-            Err(flaw) => return Ok(Err(flaw)),
-        };
+    pub(super) async fn verify(&self, token: Unverified<'_>) -> Result<Verified, NotVerified> {
+        let algorithm = token.algorithm(&self.settings.algorithms)?;
         match &self.keys {
-            Keys::Secrets(secrets) => Ok(token.verify(secrets, algorithm)),
+            Keys::Secrets(secrets) => Ok(token.verify(secrets, algorithm)?),
             Keys::Kept(keeper) => {
-                let key = keeper.key(token.key_id(), algorithm).await.map_err(|unavailable| {
-                    AuthnError::Keys { issuer: self.settings.name.clone(), reason: unavailable.0 }
-                })?;
-                let mut key = match key {
-                    Ok(key) => key,
-                    Err(flaw) => return Ok(Err(flaw)),
-                };
+                let mut key = keeper.key(token.key_id(), algorithm).await?;
                 if !token.is_signed_by(key.decoding(), algorithm)
                     && let Some(another) = keeper.another(token.key_id(), algorithm).await
                 {
                     key = another;
                 }
-                Ok(token.verify([key.decoding()], algorithm))
+                Ok(token.verify([key.decoding()], algorithm)?)
+            }
+        }
+    }
+
+    /// What it means for a login that a JWT of this issuer is not verified.
+    pub(super) fn rejects(&self, why: NotVerified) -> Rejected {
+        let issuer = &self.settings.name;
+        match why {
+            NotVerified::Flaw(flaw) => {
+                Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}")).into()
+            }
+            NotVerified::Unavailable(reason) => {
+                AuthnError::Keys { issuer: issuer.clone(), reason }.into()
             }
         }
     }

@@ -64,9 +64,19 @@ impl Progress {
     }
 }
 
-/// The keys cannot be had, which is no fault of the client's.
+/// Why a JWT is not verified.
 #[derive(Debug)]
-pub(super) struct Unavailable(pub(super) Arc<str>);
+pub(super) enum NotVerified {
+    Flaw(Flaw),
+    /// The keys cannot be had, which is no fault of the client's.
+    Unavailable(Arc<str>),
+}
+
+impl From<Flaw> for NotVerified {
+    fn from(flaw: Flaw) -> Self {
+        Self::Flaw(flaw)
+    }
+}
 
 /// What is kept, and how it stands with the issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +113,7 @@ impl Keeper {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Result<Arc<Key>, Flaw>, Unavailable> {
+    ) -> Result<Arc<Key>, NotVerified> {
         let choose = |progress: &Progress| progress.choose(id, algorithm);
         let mut choice = choose(&self.progress.borrow());
         if matches!(choice, Choice::Unknown) {
@@ -111,14 +121,14 @@ impl Keeper {
             let progress = self.fetched(is_found).await?;
             choice = choose(&progress);
             if let (Choice::Unknown, Some(fault)) = (&choice, &progress.fault) {
-                return Err(Unavailable(Arc::clone(fault)));
+                return Err(NotVerified::Unavailable(Arc::clone(fault)));
             }
         }
-        Ok(match choice {
+        match choice {
             Choice::Key(key) => Ok(key),
-            Choice::Unknown | Choice::Unfit => Err(Flaw::NoKey),
-            Choice::Several => Err(Flaw::Ambiguous),
-        })
+            Choice::Unknown | Choice::Unfit => Err(Flaw::NoKey.into()),
+            Choice::Several => Err(Flaw::Ambiguous.into()),
+        }
     }
 
     /// The key that fits by now, where the one that did has not signed: the issuer may have put
@@ -135,13 +145,13 @@ impl Keeper {
     async fn fetched(
         &self,
         is_enough: impl Fn(&Progress) -> bool,
-    ) -> Result<Progress, Unavailable> {
-        let many = |_| Unavailable("too many logins wait for its keys".into());
+    ) -> Result<Progress, NotVerified> {
+        let many = |_| NotVerified::Unavailable("too many logins wait for its keys".into());
         let _place = self.waiting.try_acquire().map_err(many)?;
         let asked = self.ask();
         let mut progress = self.progress.subscribe();
         let is_over = |progress: &Progress| progress.began >= Some(asked) || is_enough(progress);
-        let closed = |_| Unavailable("nothing fetches its keys any more".into());
+        let closed = |_| NotVerified::Unavailable("nothing fetches its keys any more".into());
         Ok(progress.wait_for(is_over).await.map_err(closed)?.clone())
     }
 

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::authn::DenyReason;
+use crate::authn::{Denied, DenyReason};
 
 /// The longest JWT that is looked at. A connection's whole CONNECT line is at most 4 KiB unless
 /// nats-server's `max_control_line` says otherwise.
@@ -53,12 +53,13 @@ pub(super) enum Flaw {
     OtherUser,
 }
 
-impl Flaw {
-    pub(super) fn reason(self) -> DenyReason {
-        match self {
-            Self::Expired => DenyReason::TokenExpired,
+impl From<Flaw> for Denied {
+    fn from(flaw: Flaw) -> Self {
+        let reason = match flaw {
+            Flaw::Expired => DenyReason::TokenExpired,
             _ => DenyReason::InvalidToken,
-        }
+        };
+        Self::from(reason).with_detail(flaw.to_string())
     }
 }
 

@@ -120,7 +120,7 @@ impl Login<'_> {
         };
         let principal = match Principal::new(Arc::clone(self.record), "assumed", None, now) {
             Ok(principal) => principal.with_claims(self.claims()),
-            Err(reason) => return refused(reason),
+            Err(denied) => return refused(denied.reason),
         };
         let Some(isolation) = isolation_of(&self.context.config, tenant) else {
             return refused(DenyReason::Placement);
@@ -133,12 +133,12 @@ impl Login<'_> {
                 let ends = self.ends(&principal, &explanation, now);
                 Ok(Granted { isolation, explanation, ends })
             }
-            Err(refusal) => {
-                let mut what = refusal.what;
-                if refusal.reason == DenyReason::Address && self.args.address.is_none() {
+            Err(denied) => {
+                let mut what = denied.detail.unwrap_or_default();
+                if denied.reason == DenyReason::Address && self.args.address.is_none() {
                     what.push_str("; assume one with --address");
                 }
-                Err(Refused { reason: refusal.reason, what, at: refusal.at })
+                Err(Refused { reason: denied.reason, what, at: denied.at })
             }
         })
     }

@@ -72,7 +72,7 @@ pub(super) async fn decide(
     for authenticator in chain {
         match authenticator.authenticate(attempt).await? {
             Authentication::NotMine => {}
-            Authentication::Refused(reason) => return Ok(Decided::Refused(reason)),
+            Authentication::Refused(denied) => return Ok(Decided::Refused(denied.reason)),
             Authentication::Accepted(principal) => return grant(context, principal, &client),
         }
     }
@@ -99,7 +99,7 @@ fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow
         Decision::Permit(grant) => {
             Decided::Granted(Box::new(Granted { principal, grant, isolation }))
         }
-        Decision::Deny(reason) => Decided::Refused(reason),
+        Decision::Deny(denied) => Decided::Refused(denied.reason),
     })
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use nats_callout::audit::Observer;
 use nats_callout::authn::token::Token;
 use nats_callout::authn::{Attempt, Authentication, Authenticator, AuthnError};
-use nats_callout::authorize::{Abort, Outcome};
+use nats_callout::authorize::{Fault, NoReply, Outcome};
 use nkeys::KeyPair;
 use serde_json::json;
 
@@ -37,7 +37,10 @@ struct Seen(Mutex<Vec<String>>);
 
 impl Observer for Seen {
     fn observe(&self, outcome: &Outcome, _took: Duration) {
-        assert!(matches!(outcome, Outcome::Abort(Abort::Panicked)), "{outcome:?}");
+        let panicked = |it: &NoReply| matches!(it.fault, Fault::Panicked);
+        assert!(matches!(outcome, Outcome::NoReply(it) if panicked(it)), "{outcome:?}");
+        let Outcome::NoReply(NoReply { who: Some(who), .. }) = outcome else { panic!("nobody") };
+        assert!(who.connection.id > 0, "{who:?}");
         self.0.lock().unwrap().push(format!("{outcome:?} {outcome:#?}"));
     }
 }

@@ -75,9 +75,12 @@ async fn decided(mode: Mode) {
             "auth.decision.granted" => {
                 assert_eq!(event["organizationid"], "one");
                 assert!((600..=900).contains(&data["ttl"].as_u64().unwrap()), "{event}");
+                assert_eq!(data["policy"], "admin");
                 format!("granted {user} {}", data["method"].as_str().unwrap())
             }
             "auth.decision.rejected" => {
+                let tenant = if user == "one" { json!("one") } else { Value::Null };
+                assert_eq!(event["organizationid"], tenant, "{event}");
                 format!("rejected {user} {}", data["reason"].as_str().unwrap())
             }
             other => panic!("{other}"),
@@ -299,6 +302,7 @@ async fn a_full_queue_drops_and_counts() {
                 tenant: "one".to_owned(),
                 method: "password",
                 ttl: Duration::from_secs(9),
+                rule: None,
             },
             connection: Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 },
             loads_account: false,

@@ -390,7 +390,7 @@ async fn run(field: &Field, class: &Class, count: u64, seed: u64) -> Ends {
             };
             let outcome = bench.decide(&message).await;
             let (sum, allowed) = match &outcome {
-                Outcome::Abort(_) => (&mut ends.silent, true),
+                Outcome::NoReply(_) => (&mut ends.silent, true),
                 granted if is_grant(granted) => {
                     let asked = is_what_was_asked(&message, granted);
                     (&mut ends.granted, class.allowed == Allowed::WhatWasAsked && asked)

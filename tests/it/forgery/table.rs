@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use nats_callout::authorize::Outcome;
+use nats_callout::authorize::{NoReply, Outcome};
 use nats_callout::keys::{KeyKind, XKey};
 use serde_json::{Value, json};
 
@@ -24,9 +24,9 @@ async fn none_granted(bench: &Bench, attacks: Vec<Attack>) {
     bench.grants().await;
     for (name, rule, message) in attacks {
         match bench.decide(&message).await {
-            Outcome::Abort(abort) => {
-                assert!(abort.is_bad_request(), "{name}: {abort}");
-                let said = abort.to_string();
+            Outcome::NoReply(NoReply { fault, .. }) => {
+                assert!(fault.is_bad_request(), "{name}: {fault}");
+                let said = fault.to_string();
                 assert!(said.contains(rule), "{name}: {said:?} instead of {rule:?}");
             }
             Outcome::Reply(reply) => panic!("{name}: answered, {:?}", reply.verdict),
@@ -486,7 +486,7 @@ async fn a_token_with_any_byte_changed_gets_no_answer() {
         longer.insert(at, token[at]);
         for payload in [bit, cleared, shorter, longer] {
             let outcome = bench.decide(&Message { payload, header: None }).await;
-            assert!(matches!(outcome, Outcome::Abort(_)), "byte {at}");
+            assert!(matches!(outcome, Outcome::NoReply(_)), "byte {at}");
         }
     }
     let whole = Message { payload: token, header: None };

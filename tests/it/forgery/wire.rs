@@ -26,7 +26,7 @@ struct Told(UnboundedSender<String>);
 impl Observer for Told {
     fn observe(&self, outcome: &Outcome, _took: Duration) {
         let said = match outcome {
-            Outcome::Abort(abort) => abort.to_string(),
+            Outcome::NoReply(it) => it.fault.to_string(),
             Outcome::Reply(reply) => format!("{:?}", reply.verdict),
         };
         let _ = self.0.send(said);

@@ -48,7 +48,7 @@ impl Authenticator for Backwards {
                         Principal::new(record, "backwards", None, 0)
                             .map_or_else(Authentication::Refused, Authentication::Accepted)
                     }
-                    _ => Authentication::Refused(DenyReason::Refused),
+                    _ => Authentication::Refused(DenyReason::Refused.into()),
                 }
             }
             _ => Authentication::NotMine,

@@ -64,10 +64,10 @@ impl Case {
 
     async fn finds(&self, id: &str) -> Result<bool, String> {
         match self.keeper.key(Some(id), ALGORITHM).await {
-            Ok(Ok(_)) => Ok(true),
-            Ok(Err(Flaw::NoKey)) => Ok(false),
-            Ok(Err(other)) => panic!("{other}"),
-            Err(Unavailable(reason)) => Err(reason.to_string()),
+            Ok(_) => Ok(true),
+            Err(NotVerified::Flaw(Flaw::NoKey)) => Ok(false),
+            Err(NotVerified::Flaw(other)) => panic!("{other}"),
+            Err(NotVerified::Unavailable(reason)) => Err(reason.to_string()),
         }
     }
 

@@ -1,0 +1,236 @@
+//! What becomes of a request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::gate::NotAudited;
+use super::timings::Timings;
+use crate::authn::{AuthnError, Denied};
+use crate::mint::MintError;
+use crate::placement::AccountError;
+use crate::policy::RuleName;
+use crate::protocol::credentials::Credentials;
+use crate::protocol::envelope::{EnvelopeError, SealError};
+use crate::protocol::jwt::JwtError;
+use crate::protocol::request::{RequestError, VerifiedRequest};
+use crate::store::LoginRecord;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Exactly this is published as the reply.
+    Reply(Reply),
+    /// There is none: the request is not to be trusted, or a fault of ours must not look like a refusal.
+    NoReply(NoReply),
+}
+
+/// A signed and sealed answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The payload of the reply.
+    pub payload: Vec<u8>,
+    /// What it says, for the log and the metrics.
+    pub verdict: Verdict,
+    /// Whom it is about, for the log.
+    pub connection: Connection,
+    /// Whether the server will load an account because of it, while everything behind it on the
+    /// same connection waits.
+    pub loads_account: bool,
+    /// How long its stages took.
+    pub timings: Timings,
+}
+
+impl Reply {
+    /// No reply in the place of this one.
+    pub(crate) fn withheld(self, fault: Fault) -> NoReply {
+        let (user, tenant) = match self.verdict {
+            Verdict::Granted { user, tenant, .. } => (Some(user), Some(tenant)),
+            Verdict::Denied { user, denied } => {
+                (user, denied.login.map(|login| login.tenant.id.to_string()))
+            }
+        };
+        NoReply { fault, who: Some(Who { connection: self.connection, user, tenant }) }
+    }
+}
+
+/// The client's connection, as its server names it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The server's name.
+    pub server: String,
+    /// The client's address.
+    pub host: String,
+    /// The connection id on that server.
+    pub id: u64,
+}
+
+impl Connection {
+    pub(super) fn of(request: &VerifiedRequest) -> Self {
+        let client = request.client();
+        Self { server: request.server_name().to_owned(), host: client.host.clone(), id: client.id }
+    }
+}
+
+/// What an answer says.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The client may connect.
+    Granted {
+        /// The login name.
+        user: String,
+        /// Its tenant's id.
+        tenant: String,
+        /// How it was authenticated.
+        method: &'static str,
+        /// How long the grant lives.
+        ttl: Duration,
+        /// The rule that its permissions come from; none where a custom policy names none.
+        rule: Option<Arc<RuleName>>,
+    },
+    /// It may not.
+    Denied {
+        /// Why, for the log alone.
+        denied: Denied,
+        /// The name that the client claimed; else that of the row that was found, if one was.
+        user: Option<String>,
+    },
+}
+
+/// A client that is let go after its server's time-out.
+#[derive(Debug)]
+pub struct NoReply {
+    /// Why.
+    pub fault: Fault,
+    /// Who it is; none where the request could not be verified.
+    pub who: Option<Who>,
+}
+
+/// A client, as far as it is known.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// Its connection.
+    pub connection: Connection,
+    /// The name that it claimed; else that of the row that was found, if one was.
+    pub user: Option<String>,
+    /// The tenant's id, if a row was found.
+    pub tenant: Option<String>,
+}
+
+/// What has become known of a client on the way, however that ends.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    client: OnceLock<(Connection, Option<String>)>,
+    login: OnceLock<Arc<LoginRecord>>,
+}
+
+impl Known {
+    pub(super) fn request(&self, request: &VerifiedRequest) {
+        self.client.get_or_init(|| (Connection::of(request), claimed(request)));
+    }
+
+    pub(super) fn login(&self, login: &Arc<LoginRecord>) {
+        self.login.get_or_init(|| Arc::clone(login));
+    }
+
+    pub(super) fn who(self) -> Option<Who> {
+        let (connection, claimed) = self.client.into_inner()?;
+        let login = self.login.get();
+        let user = claimed.or_else(|| login.map(|login| login.user.name.clone()));
+        Some(Who { connection, user, tenant: login.map(|login| login.tenant.id.to_string()) })
+    }
+}
+
+/// The name that a client claims.
+pub(super) fn claimed(request: &VerifiedRequest) -> Option<String> {
+    match request.credentials() {
+        Credentials::Password { user, .. } => Some(user.clone()),
+        _ => None,
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The envelope cannot be opened.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The request is not to be trusted.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Authentication could not be carried out.
+    #[error("authentication is impossible at the moment: {0}")]
+    Authentication(#[from] AuthnError),
+    /// The tenant's account cannot be used.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// Whether the tenant has room for one more connection cannot be said.
+    #[error("the tenant's connections cannot be counted: {0}")]
+    Uncounted(String),
+    /// The grant was not fit to be minted.
+    #[error("nothing minted: {0}")]
+    Mint(MintError),
+    /// The response could not be signed.
+    #[error("response: {0}")]
+    Response(#[from] JwtError),
+    /// The response could not be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The grant was not recorded, and has to be first.
+    #[error(transparent)]
+    Audit(#[from] NotAudited),
+    /// The answer would come too late.
+    #[error("no decision before the deadline")]
+    Deadline,
+    /// An authenticator, a policy or something else on the way of the decision has panicked.
+    #[error("the decision panicked")]
+    Panicked,
+}
+
+impl Fault {
+    /// All that [`Self::code`] may be.
+    pub const CODES: [&str; 12] = [
+        "envelope",
+        "request",
+        "authentication",
+        "overloaded",
+        "throttled",
+        "account",
+        "uncounted",
+        "mint",
+        "response",
+        "audit",
+        "deadline",
+        "panicked",
+    ];
+
+    /// The reason's code in logs and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Envelope(_) => "envelope",
+            Self::Request(_) => "request",
+            Self::Authentication(AuthnError::Overloaded) => "overloaded",
+            Self::Authentication(AuthnError::Throttled) => "throttled",
+            Self::Authentication(_) => "authentication",
+            Self::Account(_) => "account",
+            Self::Uncounted(_) => "uncounted",
+            Self::Mint(_) => "mint",
+            Self::Response(_) | Self::Seal(_) => "response",
+            Self::Audit(_) => "audit",
+            Self::Deadline => "deadline",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// Whether the request itself is bad, rather than something of ours.
+    #[must_use]
+    pub fn is_bad_request(&self) -> bool {
+        matches!(self, Self::Envelope(_) | Self::Request(_))
+    }
+
+    /// Whether it is a guess that was dropped, of which there may be thousands a second.
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
+        matches!(self, Self::Authentication(AuthnError::Throttled))
+    }
+}

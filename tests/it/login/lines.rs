@@ -1,0 +1,66 @@
+//! Who is refused, or gets no answer, is in one line of the log at its default level: why, who, where,
+//! and what exactly is wrong.
+
+use serde_json::{Value, json};
+
+use super::Bench;
+use crate::harness::choice::either_mode;
+use crate::harness::eventually;
+use crate::harness::raw::{self, Verdict};
+
+/// The lines about a connection that was refused with these fields.
+fn lines_of(bench: &Bench, fields: &Value) -> Vec<String> {
+    let port = bench.deployment.server.port();
+    let (verdict, number) = raw::connect_numbered(port, fields);
+    assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+    let is_one = |line: &&str| line.contains(&format!(" cid={number} "));
+    eventually("its line", || {
+        let log = bench.deployment.service.log();
+        let lines: Vec<String> = log.lines().filter(is_one).map(str::to_owned).collect();
+        (!lines.is_empty()).then_some(lines)
+    })
+}
+
+fn each_has_its_line(bench: &Bench) {
+    let deployment = &bench.deployment;
+    let [one, two] = [&bench.one, &bench.two];
+    let user =
+        |tenant: &str| format!("user=\"{tenant}-app\" tenant=\"{tenant}\" server=\"nats-1\"");
+    let from = "host=\"127.0.0.1\"";
+    let wrong = json!({ "user": "one-app", "pass": "wrong" });
+    deployment.sql(
+        "UPDATE users SET status = 'suspended' WHERE name = 'two-app';
+         UPDATE users SET policy = 'nowhere' WHERE name = 'one-app';",
+    );
+    let port = deployment.server.port();
+    for fields in [one.user.connect_fields(), two.user.connect_fields()] {
+        eventually("the change", || {
+            (raw::connect(port, &fields).0 != Verdict::Admitted).then_some(())
+        });
+    }
+    let suspended = "reason=\"user_suspended\"";
+    let missing = "which does not exist; add its file `<name>.toml`";
+    for (fields, level, says) in [
+        (wrong, "INFO", ["reason=\"wrong_password\"", &user("one"), from]),
+        (json!({ "auth_token": two.token }), "INFO", [suspended, &user("two"), from]),
+        (one.user.connect_fields(), "ERROR", ["reason=\"policy\"", &user("one"), missing]),
+        (
+            json!({ "user": "nobody", "pass": "x" }),
+            "INFO",
+            ["reason=\"unknown_user\"", "user=\"nobody\" server=", from],
+        ),
+    ] {
+        let lines = lines_of(bench, &fields);
+        let [line] = &lines[..] else { panic!("one line: {lines:?}") };
+        for word in [level, " refused ", says[0], says[1], says[2]] {
+            assert!(line.contains(word), "no {word} in {line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_is_one_line_that_says_who_and_why() {
+    for mode in either_mode() {
+        each_has_its_line(&Bench::start(mode));
+    }
+}
