@@ -27,8 +27,8 @@ pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keyfile::{self, KeyFileError};
-use crate::provision::streams::{Limits, StreamLimits};
 use crate::store::{self, Isolation};
+use crate::streams::{Limits, StreamLimits};
 
 /// The file's name where none is given.
 pub const DEFAULT_FILE: &str = "nats-callout.toml";

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::connect::with_tls;
-use self::connect::{Login, connect, connect_all};
+pub(crate) use self::connect::{Login, with_tls};
+use self::connect::{connect, connect_all};
 pub use self::error::DaemonError;
 use self::health::{Chain, Health, Phase};
 use self::hindrances::Hindrances;
@@ -52,13 +52,12 @@ use crate::intake::Running;
 use crate::keyfile;
 use crate::peers::Peers;
 use crate::protocol::envelope::Envelope;
-use crate::provision::connections::Cluster;
-use crate::provision::revoke::Revoker;
-use crate::provision::servers::Servers;
-use crate::provision::streams::{self, readers};
+use crate::revoke::Revoker;
+use crate::servers::{Cluster, Servers};
 use crate::service::{AuthCallout, Settings};
 use crate::store::Store;
 use crate::store::cache::{CacheOptions, Cached};
+use crate::streams::{self, readers};
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
 /// to itself has come back and the streams of events are there, and stops without losing a request.
@@ -104,11 +103,8 @@ pub async fn run(
     }
 
     let connections = connect_all(config, &shutdown).await?;
-    let system = match &config.mode {
-        Mode::Operator(mode) => Login::Credentials(mode.system_credentials.clone()),
-        Mode::Config(mode) => Login::Nkey(mode.system_nkey.clone()),
-    };
-    let system = connect("system", &config.nats, &system, &Denials::default(), &shutdown).await?;
+    let none = Denials::default();
+    let system = connect("system", config, Login::System, &none, &shutdown).await?;
     let servers = Arc::new(Servers::default());
     tasks.spawn({
         let watching = Arc::clone(&servers).watch(system.clone(), stop.clone()).await?;

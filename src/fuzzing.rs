@@ -273,7 +273,9 @@ pub fn certificate(input: &[u8]) {
 
 /// What a server answered.
 pub fn answer(input: &[u8]) {
-    crate::provision::read_answer(input);
+    crate::servers::read_answer(input);
+    crate::connections::read_answer(input);
+    crate::accounts::answers::read_answer(input);
 }
 
 /// What a server sends to the intake of events.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Observer;
 use crate::authorize::{Outcome, Verdict};
 use crate::clock::{Clock, UnixSeconds};
-use crate::provision::revoke::Signal;
+use crate::revoke::Signal;
 use crate::service::Decisions;
 use crate::store::cache::Cached;
 use crate::store::{Change, Coordination, News, ProvisioningStore, StoreError};
@@ -60,7 +60,7 @@ impl Instance {
     }
 
     /// [`Self::new`] that passes on what changes mean for connections and servers, once they are
-    /// forgotten: to a [`Revoker`](crate::provision::revoke::Revoker), say.
+    /// forgotten: to a [`Revoker`](crate::revoke::Revoker), say.
     #[must_use]
     pub fn with_effects(
         id: String,

@@ -11,7 +11,7 @@
 //!    |               |                                   |   protocol    open, verify
 //!    |               |                                   |   authn       who is it? (store, cached)
 //!    |               |                                   |   policy      what may it do?
-//!    |               | <---- account JWT (first login)   |   placement   where? (provision)
+//!    |               | <---- account JWT (first login)   |   placement   where? (accounts)
 //!    |               | <---- user JWT, signed, sealed -- |   mint        for how long?
 //!    | <-- OK / -ERR |                                   | audit       one line for each outcome
 //!    |               |                                   | telemetry   and its metrics
@@ -74,6 +74,7 @@
 //! rustls provider has to install one of them as the default before it connects
 //! (`rustls::crypto::CryptoProvider::install_default`), or async-nats panics.
 
+pub mod accounts;
 pub mod audit;
 pub mod authn;
 pub mod authorize;
@@ -84,6 +85,7 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "cli")]
 pub mod config;
+pub mod connections;
 #[cfg(feature = "cli")]
 pub mod daemon;
 pub mod events;
@@ -100,9 +102,11 @@ pub mod placement;
 pub mod policy;
 pub mod problem;
 pub mod protocol;
-pub mod provision;
 mod redact;
+pub mod revoke;
+pub mod servers;
 pub mod service;
 mod spelling;
 pub mod store;
+pub mod streams;
 pub mod telemetry;

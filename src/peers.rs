@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::{Closing, ConnectionId, Occupant, Resident};
 use crate::keys::ServerId;
-use crate::provision::connections::{Closing, Cluster, ConnectionId, Occupant, Resident};
+use crate::servers::Cluster;
 
 /// Where instances say that they are alive.
 pub const ALIVE_SUBJECT: &str = "_CALLOUT.alive";

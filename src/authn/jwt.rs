@@ -8,7 +8,7 @@
 //!                                          origin
 //! ```
 //!
-//! Each arrow consumes its input, and [`token`] alone makes a [`token::Verified`]. Nothing that the
+//! Each arrow consumes its input, and `token` alone makes a `Verified`. Nothing that the
 //! JWT itself says of keys (`jku`, `x5u`, `jwk`, `x5c`) is read: an issuer's keys come from where
 //! the configuration says. [RFC 7519](https://www.rfc-editor.org/rfc/rfc7519),
 //! [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725).

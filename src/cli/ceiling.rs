@@ -4,9 +4,10 @@
 
 use anyhow::Context as _;
 
-use super::system::{self, Expect, Login, Maxima, Promised};
+use super::system::{self, Login, Maxima, Promised};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
+use crate::servers::Cluster;
 use crate::store::{Isolation, Limits, TenantRecord};
 
 /// What the sum has to fit into.
@@ -101,16 +102,14 @@ impl Ceiling {
 /// a cluster, and without JetStream.
 pub(super) async fn of_server(config: &Config) -> anyhow::Result<Option<Ceiling>> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
-    let client = system::connect(config, Login::System).await?;
-    // One is enough: of a cluster, each says so.
-    let one = Expect::Servers(1);
-    let servers = system::servers(&client, one).await?;
+    let cluster = Cluster::new(system::connect(config, Login::System).await?);
+    let servers = system::servers(&cluster).await?;
     let (_, varz) = servers.first().context("no server answers the system account")?;
     let alone = varz.cluster.name.is_empty();
     let Some(maxima) = varz.jetstream.config.filter(|_| alone) else { return Ok(None) };
     let mut own = Promised::default();
     for account in [mode.auth_account.as_str(), mode.bb_account.as_str()] {
-        for (_, promised) in system::promised(&client, account, one).await? {
+        for (_, promised) in system::promised(&cluster, account, 1).await? {
             own.memory = own.memory.saturating_add(promised.memory);
             own.storage = own.storage.saturating_add(promised.storage);
         }

@@ -23,7 +23,6 @@ use super::output::Output;
 use super::system::{self, Login};
 use crate::causes::chain;
 use crate::config::{Config, Files, Mode};
-use crate::provision::connections::Cluster;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,9 +171,8 @@ async fn check(config: &Config, findings: &mut Findings) {
             let found = servers::check(config, &keys, system, findings).await;
             websocket::check(config, &found, findings);
             jetstream::check(config, system, &found, table.as_ref(), findings).await;
-            let cluster = Cluster::new(system.client.clone());
-            powerless::check(config, system, &cluster, found.len(), findings).await;
-            dedicated::check(config, &cluster, table.as_ref(), findings).await;
+            powerless::check(config, system, found.len(), findings).await;
+            dedicated::check(config, &system.cluster, table.as_ref(), findings).await;
         }
         None => findings.skip("servers", "not without the login to SYS"),
     }

@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::lookup::find_tenant;
 use super::output::note;
 use super::{Context, Usage, purge, settle, system};
+use crate::accounts::resolver;
 use crate::audit::Observer;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mode};
+use crate::connections::{Connections, Selection};
 use crate::daemon;
 use crate::events::decisions::{self, DecisionEvents};
 use crate::events::publisher::Publisher;
-use crate::provision::connections::{Cluster, Connections, Selection};
-use crate::provision::resolver;
+use crate::servers::Cluster;
 use crate::store::{TenantId, TenantRecord, UserRecord};
 
 /// How long a server may take to read an answer that an instance has given.

@@ -12,8 +12,8 @@ use tokio::process::Command;
 
 use self::pinned::RELEASE;
 use super::output::note;
-use crate::provision::versions;
-pub(super) use crate::provision::versions::Version;
+use crate::servers::versions;
+pub(super) use crate::servers::versions::Version;
 
 const BY_HAND: &str = "install nats-server (https://github.com/nats-io/nats-server/releases) and put it on PATH, or \
      name it with --nats-server";

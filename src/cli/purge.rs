@@ -12,15 +12,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::accounts::account::AccountIssuer;
+use crate::accounts::resolver;
 use crate::config::{Config, OperatorMode};
 use crate::daemon::{self, with_tls};
 use crate::keyfile;
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
 use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
 use crate::protocol::jwt::Claims;
-use crate::provision::account::AccountIssuer;
-use crate::provision::connections::Cluster;
-use crate::provision::resolver;
+use crate::servers::Cluster;
 use crate::store::TenantRecord;
 
 /// How long the purging user lives.

@@ -10,13 +10,15 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::output::note;
-use crate::config::{Config, Mode};
-use crate::daemon::with_tls;
+use super::system::{self, Login};
+use crate::config::Config;
 use crate::instance::SYNC_SUBJECT;
-use crate::keyfile;
 
 /// An instance whose heartbeat is older is taken for dead.
 pub(super) const HEARTBEAT_SECONDS: u32 = 3;
+
+/// How long the server has to let the command in.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// How long instances have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,7 +54,8 @@ struct Answer {
 
 /// Returns when `awaited` is empty, or asking fails.
 async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    let client = options(config)?.connect(config.nats.urls.as_slice()).await?;
+    let options = system::options(config, Login::Auth)?.connection_timeout(CONNECT);
+    let client = options.connect(config.nats.urls.as_slice()).await?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     // Instances that are just connecting miss a first question, so it is repeated.
@@ -74,21 +77,4 @@ async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<
             }
         }
     }
-}
-
-/// The service's login in AUTH.
-fn options(config: &Config) -> anyhow::Result<async_nats::ConnectOptions> {
-    let options = match &config.mode {
-        Mode::Operator(mode) => {
-            let creds = keyfile::read_secret(&mode.credentials)?;
-            async_nats::ConnectOptions::with_credentials(&creds)
-                .with_context(|| format!("{} is no creds file", mode.credentials.display()))?
-        }
-        Mode::Config(mode) => {
-            let seed = keyfile::read_secret(&mode.nkey)?;
-            async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
-        }
-    };
-    let options = options.name("nats-callout command").connection_timeout(Duration::from_secs(1));
-    Ok(with_tls(&config.nats, options))
 }

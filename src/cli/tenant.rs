@@ -14,13 +14,14 @@ use super::lookup::{check_name, find_tenant, parse_id};
 use super::output::note;
 use super::when::When;
 use super::{Context, Usage, ceiling, purge, secret};
+use crate::accounts::resolver;
 use crate::clock::UnixSeconds;
 use crate::config::units::parse_size;
 use crate::config::{Mode, OperatorMode};
+use crate::connections::Selection;
 use crate::daemon;
 use crate::keys::AccountId;
-use crate::provision::connections::{Cluster, Selection};
-use crate::provision::resolver;
+use crate::servers::Cluster;
 use crate::store::{Isolation, Limits, NewTenant, NewUser, Status, TenantRecord, UserKind};
 
 #[derive(Debug, Subcommand)]

@@ -19,7 +19,7 @@ use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEFAULT_FILE, Files, Mode};
-use crate::provision::versions;
+use crate::servers::versions;
 
 /// The last patience with a service that does not end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);

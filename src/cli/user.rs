@@ -11,10 +11,10 @@ use super::lookup::{check_name, find_tenant, parse_id};
 use super::output::note;
 use super::{Context, Usage, secret, settle};
 use crate::authn::certificate::name;
+use crate::connections::Selection;
 use crate::daemon::isolation_of;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
-use crate::provision::connections::Selection;
 use crate::redact::is_secret;
 use crate::store::{Isolation, NewUser, Status, StoreError, TenantRecord, UserKind};
 

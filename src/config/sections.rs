@@ -15,10 +15,10 @@ use crate::authn::guessing::GuessingLimits;
 use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
-use crate::provision::streams::StreamLimits;
-use crate::provision::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
-use crate::provision::streams::readers;
 use crate::store::{Isolation, TenantId};
+use crate::streams::StreamLimits;
+use crate::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
+use crate::streams::readers;
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
 const SERVER_AUTH_TIMEOUT: Duration = seconds(2);

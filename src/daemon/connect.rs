@@ -1,7 +1,6 @@
 //! The service's connections to NATS: made as soon as a server is there, and made again within
 //! milliseconds when it is back, since clients race the service then.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event};
@@ -29,29 +28,59 @@ const LATE_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Commands that may wait in a connection.
 const CAPACITY: usize = 16 * 1024;
 
-/// How the service logs in.
-#[derive(Debug, Clone)]
-pub(super) enum Login {
-    /// With a creds file.
-    Credentials(PathBuf),
-    /// With a user seed.
-    Nkey(PathBuf),
+/// Which of the service's logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// In the account AUTH.
+    Auth,
+    /// In the system account.
+    System,
+}
+
+impl Login {
+    /// Reads its credentials: how it connects, and by what TLS.
+    pub(crate) fn options(self, config: &Config) -> Result<ConnectOptions, KeyFileError> {
+        let options = match &config.mode {
+            Mode::Operator(mode) => {
+                let path = match self {
+                    Self::Auth => &mode.credentials,
+                    Self::System => &mode.system_credentials,
+                };
+                let creds = keyfile::read_secret(path)?;
+                ConnectOptions::with_credentials(&creds).map_err(|error| {
+                    KeyFileError::Unusable {
+                        path: path.clone(),
+                        problem: format!("is no creds file: {error}"),
+                    }
+                })?
+            }
+            Mode::Config(mode) => {
+                let path = match self {
+                    Self::Auth => &mode.nkey,
+                    Self::System => &mode.system_nkey,
+                };
+                ConnectOptions::with_nkey(keyfile::read_secret(path)?.trim().into())
+            }
+        };
+        Ok(with_tls(&config.nats, options))
+    }
 }
 
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
 /// and in connz, and `denials` counts what the check of the isolation is refused.
 pub(super) async fn connect(
     name: &str,
-    nats: &Nats,
-    login: &Login,
+    config: &Config,
+    login: Login,
     denials: &Denials,
     shutdown: &CancellationToken,
 ) -> Result<Client, DaemonError> {
-    let servers = nats.urls.join(",");
+    let urls = &config.nats.urls;
+    let servers = urls.join(",");
     let mut attempts = 0;
     loop {
-        let options = with_tls(nats, options(name, login, denials.clone())?);
-        let attempt = options.connect(nats.urls.clone());
+        let options = lasting(login.options(config)?, name, denials.clone());
+        let attempt = options.connect(urls.clone());
         let Some(connected) = shutdown.run_until_cancelled(attempt).await else {
             return Err(DaemonError::Stopped);
         };
@@ -83,19 +112,10 @@ pub(crate) fn with_tls(nats: &Nats, mut options: ConnectOptions) -> ConnectOptio
     options
 }
 
-fn options(name: &str, login: &Login, denials: Denials) -> Result<ConnectOptions, KeyFileError> {
-    let options = match login {
-        Login::Credentials(path) => {
-            let creds = keyfile::read_secret(path)?;
-            ConnectOptions::with_credentials(&creds).map_err(|error| KeyFileError::Unusable {
-                path: path.clone(),
-                problem: format!("is no creds file: {error}"),
-            })?
-        }
-        Login::Nkey(path) => ConnectOptions::with_nkey(keyfile::read_secret(path)?.trim().into()),
-    };
+/// A connection that is made again whatever happens, and says so in the log.
+fn lasting(options: ConnectOptions, name: &str, denials: Denials) -> ConnectOptions {
     let name = name.to_owned();
-    Ok(options
+    options
         .name(format!("nats-callout {name}"))
         .connection_timeout(Duration::from_secs(2))
         .ping_interval(Duration::from_secs(5))
@@ -126,7 +146,7 @@ fn options(name: &str, login: &Login, denials: Denials) -> Result<ConnectOptions
                     other => tracing::warn!(connection, event = %other, "connection to NATS"),
                 }
             }
-        }))
+        })
 }
 
 /// The connections to the account AUTH.
@@ -169,19 +189,15 @@ pub(super) async fn connect_all(
     config: &Config,
     shutdown: &CancellationToken,
 ) -> Result<Connections, DaemonError> {
-    let login = match &config.mode {
-        Mode::Operator(mode) => Login::Credentials(mode.credentials.clone()),
-        Mode::Config(mode) => Login::Nkey(mode.nkey.clone()),
-    };
     let denials = Denials::default();
-    let main = connect("main", &config.nats, &login, &denials, shutdown).await?;
+    let main = connect("main", config, Login::Auth, &denials, shutdown).await?;
     let mut replies = Vec::new();
     for _ in 1..config.nats.connections {
         let none = Denials::default();
-        replies.push(connect("replies", &config.nats, &login, &none, shutdown).await?);
+        replies.push(connect("replies", config, Login::Auth, &none, shutdown).await?);
     }
     let none = Denials::default();
-    let loading = connect("loading", &config.nats, &login, &none, shutdown).await?;
-    let events = connect("events", &config.nats, &login, &none, shutdown).await?;
+    let loading = connect("loading", config, Login::Auth, &none, shutdown).await?;
+    let events = connect("events", config, Login::Auth, &none, shutdown).await?;
     Ok(Connections { main, denials, replies, loading, events })
 }

@@ -14,16 +14,17 @@ use super::DaemonError;
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
+use crate::connections::Resident;
 use crate::intake::{self, Address, Gauge, Intake, Login, Place, Running, Servers, Settings};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::placement::{Arrival, Entrance, Objection, Placement};
-use crate::provision::connections::{Cluster, Resident};
-use crate::provision::revoke::Signal;
-use crate::provision::streams::RECEIVED_EVENTS;
+use crate::revoke::Signal;
+use crate::servers::Cluster;
 use crate::store::{
     self, Change, Isolation, ProvisioningStore, StoreError, TenantId, TenantRecord,
 };
+use crate::streams::RECEIVED_EVENTS;
 
 /// How long readiness waits for the events of shared tenants.
 const ALL_TAKEN: Duration = Duration::from_secs(5);

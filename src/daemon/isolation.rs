@@ -18,13 +18,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
+use crate::connections::Resident;
+use crate::connections::occupants::{Consumer, Kept, Occupants};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::KeyKind;
 use crate::policy::subject::Pattern;
-use crate::provision::connections::{Cluster, ClusterError, Resident};
-use crate::provision::occupants::{Consumer, Kept, Occupants};
-use crate::provision::streams::events;
+use crate::servers::{Cluster, ClusterError};
 use crate::service::{self, CALLOUT_SUBJECT};
+use crate::streams::events;
 
 /// What is published to be refused. It has no reply subject, so that no instance acts upon it if
 /// it is taken.

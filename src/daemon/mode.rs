@@ -2,12 +2,17 @@
 //! accounts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{DaemonError, Store};
+use crate::accounts::account::{AccountIssuer, Notifications};
+use crate::accounts::answers::Answers;
+use crate::accounts::delivery::Delivery;
+use crate::accounts::lookup;
 use crate::authorize::Responder;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
@@ -15,15 +20,13 @@ use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
 use crate::mint::Mint;
 use crate::placement::{ConfigTargets, OperatorTargets, Placement, SystemAccounts, TargetError};
-use crate::provision::account::{AccountIssuer, Notifications};
-use crate::provision::answers::Answers;
-use crate::provision::connections::Cluster;
-use crate::provision::delivery::Delivery;
-use crate::provision::lookup;
-use crate::provision::revoke::{OwnAccounts, Places};
-use crate::provision::servers::Servers;
+use crate::revoke::{OwnAccounts, Places};
+use crate::servers::{Cluster, Servers};
 use crate::store::cache::Cached;
 use crate::store::{Isolation, ProvisioningStore, TenantRecord};
+
+/// How long a server has to say what it holds of the account ANSWERS, which is looked at all the time.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What differs between the modes.
 pub(super) struct Parts {
@@ -100,9 +103,9 @@ pub(super) async fn operator_mode(
         Delivery::start(
             cache,
             Arc::clone(&issuer),
-            Arc::clone(&servers),
+            servers,
             Arc::clone(clock),
-            (system.clone(), cluster),
+            (system, cluster.clone()),
             stop.clone(),
         )
         .await?,
@@ -110,8 +113,7 @@ pub(super) async fn operator_mode(
     let answers = Answers {
         store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
         issuer: Arc::clone(&issuer),
-        servers,
-        system,
+        cluster: cluster.with_patience(ANSWERS_PATIENCE),
         clock: Arc::clone(clock),
         account: mode.answers_account,
     };

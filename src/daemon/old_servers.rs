@@ -4,8 +4,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
-use crate::provision::connections::{Cluster, ClusterError};
-use crate::provision::versions::{self, REMEDY, text};
+use crate::servers::versions::{self, REMEDY, text};
+use crate::servers::{Cluster, ClusterError};
 
 /// What is wrong with which servers. Those that share JetStream: all in operator mode, where tenants have it by
 /// their rows; in config mode those where a tenant's own account has it.

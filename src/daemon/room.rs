@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::known::{KNOWN_FOR, Known};
 use crate::authn::DenyReason;
+use crate::connections::{ConnectionId, Selection};
 use crate::placement::{Arrival, Entrance, Objection};
-use crate::provision::connections::{Cluster, ClusterError, ConnectionId, Selection};
-use crate::provision::revoke::Places;
+use crate::revoke::Places;
+use crate::servers::{Cluster, ClusterError};
 use crate::store::{Isolation, ProvisioningStore, StoreError, TenantId};
 
 /// Where an instance tells all whom it is about to let in, itself included ([`Entered`], JSON). Whose word

@@ -3,7 +3,7 @@
 //! tenant's sends events under that tenant's name, and nothing in a message tells who did.
 
 use crate::config::{Config, Mode};
-use crate::provision::connections::{Cluster, ClusterError};
+use crate::servers::{Cluster, ClusterError};
 
 /// What to do about it.
 pub(crate) const REMEDY: &str = "take that import out of nats-server.conf and reload the servers, or, where the \

@@ -26,8 +26,8 @@ use super::held::Held;
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use super::queues::queues;
 use super::turn::{Turn, Waiting};
-use crate::provision::streams::events::AUTH_EVENTS;
 use crate::store::{Outbox, OutboxEvent, StoreError};
+use crate::streams::events::AUTH_EVENTS;
 
 /// How often the outbox is looked at.
 const POLL: Duration = Duration::from_millis(100);

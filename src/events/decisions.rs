@@ -20,9 +20,9 @@ use super::publisher::{IN_FLIGHT, Publisher};
 use crate::audit::{Kick, Observer};
 use crate::authorize::{Connection, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
-use crate::provision::streams::events::AUTH_DECISIONS;
 use crate::redact::shortened;
 use crate::store::{CredentialStore, Freshness, TenantId};
+use crate::streams::events::AUTH_DECISIONS;
 
 /// After a failure, the first and the longest pause.
 const RETRY: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::cloud_event::{CONTENT_TYPE, CloudEvent};
-use crate::provision::streams::{self, Limits};
+use crate::streams::{self, Limits};
 
 /// How long a stream has to acknowledge.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

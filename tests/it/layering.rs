@@ -28,7 +28,11 @@ const ORDER: &[&str] = &[
     "service",
     "intake",
     // What servers, other instances and others are told.
-    "provision",
+    "servers",
+    "connections",
+    "accounts",
+    "revoke",
+    "streams",
     "events",
     "instance",
     "peers",
@@ -41,7 +45,11 @@ const ORDER: &[&str] = &[
 /// Crates that stay behind few modules: which may know them, and which do all the same.
 const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("anyhow", &["cli"], &[]),
-    ("async_nats", &["service", "provision"], &["cli", "daemon", "events", "instance", "peers"]),
+    (
+        "async_nats",
+        &["service", "servers", "accounts", "streams"],
+        &["cli", "daemon", "events", "instance", "peers"],
+    ),
     ("axum", &["daemon"], &[]),
     ("clap", &["cli", "main"], &["daemon"]),
     ("comfy_table", &["cli"], &[]),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use futures_util::StreamExt as _;
 
-use super::super::system::{self, Expect};
+use super::super::system;
 use super::files::Keys;
 use super::{Findings, reader};
 use crate::causes::chain;
@@ -18,7 +18,7 @@ use crate::keyfile;
 use crate::protocol::envelope::{Envelope, EnvelopeError, SERVER_XKEY_HEADER};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
-use crate::provision::connections::Cluster;
+use crate::servers::Cluster;
 use crate::service::CALLOUT_SUBJECT;
 
 const REFUSAL: &str = "refusal";
@@ -40,6 +40,8 @@ const LOGIN: Duration = Duration::from_secs(8);
 /// A connection that counts what it was refused.
 pub(super) struct Watched {
     pub(super) client: Client,
+    /// What is asked on it, in the system account.
+    pub(super) cluster: Cluster,
     denials: Denials,
 }
 
@@ -54,7 +56,8 @@ impl Watched {
             counting.note(&event);
             std::future::ready(())
         });
-        Ok(Self { client: options.connect(urls).await?, denials })
+        let client = options.connect(urls).await?;
+        Ok(Self { cluster: Cluster::new(client.clone()), client, denials })
     }
 }
 
@@ -96,9 +99,7 @@ async fn probe(
     auth: &Watched,
 ) -> anyhow::Result<(Result<Client, ConnectError>, Duration, Seen)> {
     let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
-    // A question that nobody answers: what was sent before it has arrived.
-    let nowhere = auth.client.new_inbox();
-    system::ask_raw(&auth.client, &nowhere, bytes::Bytes::new(), Expect::Servers(1)).await?;
+    system::round_trip(&auth.client).await;
     let name = format!("nats-callout doctor {}", super::super::init::random_name()?);
     let options = ConnectOptions::new().name(name.clone()).connection_timeout(LOGIN);
     let begin = Instant::now();
@@ -207,7 +208,7 @@ async fn isolation(
     system: &Watched,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let cluster = Cluster::new(system.client.clone());
+    let cluster = system.cluster.clone();
     let isolation = Isolation::new(config, auth.client.clone(), auth.denials.clone(), cluster)?;
     let mut report = isolation.look().await;
     // A client stands in AUTH for a moment while the service decides about it.

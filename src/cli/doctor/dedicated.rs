@@ -6,7 +6,7 @@ use super::powerless::INTAKE_REMEDY;
 use super::table::Table;
 use crate::config::{Config, Mode};
 use crate::daemon::takers;
-use crate::provision::connections::Cluster;
+use crate::servers::Cluster;
 use crate::store::TenantId;
 
 const CHECK: &str = "own accounts";

@@ -2,13 +2,14 @@
 //! the tenants are promised.
 
 use super::super::ceiling::{self, Ceiling};
-use super::super::system::{self, Expect, Named, Promised, Varz};
+use super::super::system::{self, Promised, Varz};
 use super::Findings;
 use super::callout::Watched;
 use super::table::Table;
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
-use crate::provision::streams;
+use crate::servers::Named;
+use crate::streams;
 
 const STREAMS: &str = "JetStream";
 const EVENTS: &str = "events";
@@ -28,10 +29,9 @@ pub(super) async fn check(
         }
         Mode::Config(mode) => [("AUTH", mode.auth_account.clone()), ("BB", "BB".to_owned())],
     };
-    let expect = Expect::Servers(servers.len());
     let mut own = Promised::default();
     for (name, account) in accounts {
-        match system::promised(&system.client, &account, expect).await {
+        match system::promised(&system.cluster, &account, servers.len()).await {
             Ok(promised) if promised.is_empty() => findings.fail(
                 STREAMS,
                 format!("is not on for the account {name}, so that events cannot be kept"),
@@ -45,7 +45,7 @@ pub(super) async fn check(
                     own.storage = own.storage.saturating_add(promised.storage);
                 }
             }
-            Err(error) => findings.fail(STREAMS, format!("{name}: {error:#}"), "see its log"),
+            Err(error) => findings.fail(STREAMS, format!("{name}: {error}"), "see its log"),
         }
     }
     ceiling(config, servers, own, table, findings);

@@ -2,7 +2,6 @@
 //! subjects of its user's choice: EVENTS, by which more of AUTH would be reached, and INTAKE and those
 //! that tenants share, by which an event would come under another tenant's name.
 
-use super::super::system::Expect;
 use super::callout::Watched;
 use super::{Findings, State, reader, servers};
 use crate::config::{Config, Mode};
@@ -10,8 +9,8 @@ use crate::daemon::intake_logins;
 use crate::keyfile;
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::AccountBody;
-use crate::provision::connections::Cluster;
-use crate::provision::streams::readers;
+use crate::servers::Cluster;
+use crate::streams::readers;
 
 const INTAKE: &str = "intake";
 
@@ -40,7 +39,6 @@ struct Powers {
 pub(super) async fn check(
     config: &Config,
     system: &Watched,
-    cluster: &Cluster,
     count: usize,
     findings: &mut Findings,
 ) {
@@ -58,9 +56,9 @@ pub(super) async fn check(
         findings.fail(reader::CHECK, "there is no [operator] events_account", readers::REMEDY);
     }
     for account in accounts(config) {
-        look(&account, (system, Expect::Servers(count)), cluster, findings).await;
+        look(&account, (system, count), findings).await;
     }
-    if let Err(error) = taken(config, cluster, findings).await {
+    if let Err(error) = taken(config, &system.cluster, findings).await {
         findings.fail(
             INTAKE,
             format!("{error:#}"),
@@ -142,15 +140,10 @@ fn accounts(config: &Config) -> Vec<Account> {
     }
 }
 
-async fn look(
-    account: &Account,
-    (system, expect): (&Watched, Expect),
-    cluster: &Cluster,
-    findings: &mut Findings,
-) {
+async fn look(account: &Account, (system, count): (&Watched, usize), findings: &mut Findings) {
     let Account { name, check, harm, remedy, .. } = account;
     let found = match &account.id {
-        Some(id) => servers::look_up(system, id, expect).await.map(|found| {
+        Some(id) => servers::look_up(system, id, count).await.map(|found| {
             let powers = |(body, _): &(AccountBody, OperatorId)| Powers {
                 jetstream: body.limits.mem_storage != 0 || body.limits.disk_storage != 0,
                 leafnodes: body.limits.leaf != 0,
@@ -158,7 +151,7 @@ async fn look(
             found.iter().map(powers).collect()
         }),
         // No server tells the limit of a named account's leaf nodes, but whether it has any.
-        None => cluster.occupants(name).await.map_err(Into::into).map(|found| {
+        None => system.cluster.occupants(name).await.map(|found| {
             let leafnodes = !found.leafnodes.is_empty();
             let powers = Powers { jetstream: found.jetstream, leafnodes };
             found.is_known.then_some(powers).into_iter().collect()
@@ -166,7 +159,7 @@ async fn look(
     };
     let found: Vec<Powers> = match found {
         Ok(found) => found,
-        Err(error) => return findings.fail(check, format!("{error:#}"), "see nats-server's log"),
+        Err(error) => return findings.fail(check, error.to_string(), "see nats-server's log"),
     };
     if found.is_empty() {
         return findings.fail(check, format!("no server knows the account {name}"), *remedy);

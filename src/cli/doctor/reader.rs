@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Findings;
 use crate::config::Config;
-use crate::provision::streams::readers;
+use crate::streams::readers;
 
 pub(super) const CHECK: &str = "events reader";
 

@@ -1,7 +1,7 @@
 //! The servers: their versions and clocks, and, in operator mode, whether the operator, the account
 //! AUTH and the account USERS are those that the service's keys belong to, on every one of them.
 
-use super::super::system::{self, Expect, Named, Varz};
+use super::super::system::{self, Varz};
 use super::callout::Watched;
 use super::files::Keys;
 use super::{Findings, State};
@@ -12,8 +12,7 @@ use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, OperatorBody};
 use crate::protocol::jwt::Parsed;
 use crate::protocol::request::CLOCK_LEEWAY;
-use crate::provision::connections::Cluster;
-use crate::provision::versions;
+use crate::servers::{ClusterError, Named, versions};
 
 const SERVERS: &str = "servers";
 const VERSION: &str = "version";
@@ -32,9 +31,9 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Vec<(Named, Varz)> {
     let before = SystemClock.now();
-    let servers = match system::servers(&system.client, Expect::All).await {
-        Ok(servers) if !servers.is_empty() => servers,
-        Ok(_) => {
+    let servers = match system::servers(&system.cluster).await {
+        Ok(servers) => servers,
+        Err(ClusterError::Nobody) => {
             findings.fail(
                 SERVERS,
                 "no server answers the login to SYS",
@@ -43,7 +42,7 @@ pub(super) async fn check(
             return Vec::new();
         }
         Err(error) => {
-            findings.fail(SERVERS, format!("{error:#}"), "see nats-server's log");
+            findings.fail(SERVERS, error.to_string(), "see nats-server's log");
             return Vec::new();
         }
     };
@@ -51,7 +50,7 @@ pub(super) async fn check(
     let names: Vec<&str> = servers.iter().map(|(server, _)| server.name.as_str()).collect();
     findings.ok(SERVERS, format!("{} answer: {}", servers.len(), names.join(", ")));
     let operator = matches!(config.mode, Mode::Operator(_));
-    match old_servers::faults(config, &Cluster::new(system.client.clone())).await {
+    match old_servers::faults(config, &system.cluster).await {
         Ok(faults) => {
             for fault in faults {
                 findings.fail(VERSION, fault, "serve does not begin before that");
@@ -71,11 +70,11 @@ pub(super) async fn check(
         findings.add(VERSION, state, format!("{}: {what}", server.name), remedy);
         clock(server, varz, before, after, findings);
     }
-    let expect = Expect::Servers(servers.len());
+    let most = servers.len();
     match &config.mode {
         Mode::Operator(mode) => {
             let trusted = operator_keys(keys, &servers, findings);
-            auth_account(mode, keys, &trusted, system, expect, findings).await;
+            auth_account(mode, keys, &trusted, (system, most), findings).await;
             resolver(mode, keys, &servers, system, findings).await;
         }
         Mode::Config(_) => {
@@ -202,10 +201,10 @@ fn operator_keys(
 pub(super) async fn look_up(
     system: &Watched,
     account: &AccountId,
-    expect: Expect,
-) -> anyhow::Result<Vec<(AccountBody, OperatorId)>> {
+    most: usize,
+) -> Result<Vec<(AccountBody, OperatorId)>, ClusterError> {
     let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-    let answers = system::ask_raw(&system.client, &subject, bytes::Bytes::new(), expect).await?;
+    let answers = system.cluster.gather(&subject, b"", most).await?;
     Ok(answers
         .iter()
         .filter_map(|answer| {
@@ -220,14 +219,13 @@ async fn auth_account(
     mode: &OperatorMode,
     keys: &Keys,
     trusted: &[OperatorId],
-    system: &Watched,
-    expect: Expect,
+    (system, most): (&Watched, usize),
     findings: &mut Findings,
 ) {
-    let found = match look_up(system, &mode.auth_account, expect).await {
+    let found = match look_up(system, &mode.auth_account, most).await {
         Ok(found) => found,
         Err(error) => {
-            return findings.fail(AUTH, format!("{error:#}"), "see nats-server's log");
+            return findings.fail(AUTH, error.to_string(), "see nats-server's log");
         }
     };
     let Some((body, issuer)) = found.first() else {
@@ -291,8 +289,7 @@ async fn resolver(
     system: &Watched,
     findings: &mut Findings,
 ) {
-    let expect = Expect::Servers(servers.len());
-    let found = match look_up(system, &mode.users_account, expect).await {
+    let found = match look_up(system, &mode.users_account, servers.len()).await {
         Ok(found) => found,
         Err(error) => {
             return findings.fail(RESOLVER, format!("{error:#}"), "see nats-server's log");

@@ -9,8 +9,8 @@ use super::topology::{Account, Share, bb_permissions, intake_permissions, users_
 use super::{Deployment, service};
 use crate::keys::{KeyKind, SigningKey, XKey};
 use crate::protocol::claims::{ExportType, Permissions};
-use crate::provision::streams::readers;
-use crate::provision::versions;
+use crate::servers::versions;
+use crate::streams::readers;
 
 /// Writes everything that config mode needs.
 pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()> {

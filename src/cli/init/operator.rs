@@ -16,8 +16,8 @@ use crate::protocol::claims::{
     Permission, Permissions, UserBody,
 };
 use crate::protocol::jwt::Claims;
-use crate::provision::streams::readers::{self, Request};
-use crate::provision::versions;
+use crate::servers::versions;
+use crate::streams::readers::{self, Request};
 
 /// The identities of the accounts, whose seeds go to `keys/offline`.
 struct Accounts {

@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
 use crate::protocol::claims::{Permission, Permissions};
-use crate::provision::streams::readers::{self, Request};
-use crate::provision::streams::{PROCESS_EVENTS, RECEIVED_EVENTS};
+use crate::streams::readers::{self, Request};
+use crate::streams::{PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// How long an event may wait for its acknowledgement: longer than the intake waits. A server keeps
 /// what is not answered for that long.

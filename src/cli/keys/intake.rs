@@ -24,7 +24,7 @@ use crate::keyfile;
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, UserBody};
 use crate::protocol::jwt::Claims;
-use crate::provision::streams::{self, POOLED_EVENTS};
+use crate::streams::{self, POOLED_EVENTS};
 
 /// How instances call themselves in AUTH, in INTAKE, and in USERS.
 const NAMES: [&str; 3] =

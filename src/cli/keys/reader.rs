@@ -18,7 +18,7 @@ use crate::config::{Config, Files, Mode, OperatorMode};
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import};
 use crate::protocol::jwt::Claims;
-use crate::provision::streams::readers::{self, Request};
+use crate::streams::readers::{self, Request};
 
 pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
     let config = load(&context.config.file, Files::MustExist)?;

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::super::init;
-use super::super::system::{self, Expect, Login};
+use super::super::system::{self, Login};
+use crate::accounts::resolver;
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::keys::{AccountId, OperatorId, SigningKey, XKey};
@@ -20,8 +21,7 @@ use crate::protocol::envelope::{Envelope, SERVER_XKEY_HEADER};
 use crate::protocol::jwt::{Body, Claims, Parsed};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
-use crate::provision::connections::Cluster;
-use crate::provision::resolver;
+use crate::servers::Cluster;
 use crate::service::CALLOUT_SUBJECT;
 
 /// How long a request of our own may take to be seen.
@@ -86,7 +86,6 @@ pub(super) fn relist(body: &mut Map<String, Value>, without: Option<&str>, with:
 /// All servers, as the two logins of the service see them.
 pub(super) struct Servers {
     pub(super) auth: Client,
-    system: Client,
     cluster: Cluster,
 }
 
@@ -97,7 +96,7 @@ impl Servers {
     pub(super) async fn connect(config: &Config) -> anyhow::Result<Self> {
         let auth = system::connect(config, Login::Auth).await?;
         let system = system::connect(config, Login::System).await?;
-        Ok(Self { auth, cluster: Cluster::new(system.clone()), system })
+        Ok(Self { auth, cluster: Cluster::new(system) })
     }
 
     /// The operator JWTs of every server by its name. All servers have to answer.
@@ -113,9 +112,7 @@ impl Servers {
 
     async fn held_by(&self, account: &AccountId, count: usize) -> anyhow::Result<Vec<Held>> {
         let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-        let answers =
-            system::ask_raw(&self.system, &subject, bytes::Bytes::new(), Expect::Servers(count))
-                .await?;
+        let answers = self.cluster.gather(&subject, b"", count).await?;
         if answers.len() < count {
             bail!(
                 "{} of {count} servers say what they hold of {account}; see the others' log",
@@ -204,9 +201,8 @@ impl Servers {
             .map(|(public, key)| (public, Envelope::new(vec![key])))
             .collect();
         let mut incoming = self.auth.subscribe(CALLOUT_SUBJECT).await?;
-        let nowhere = self.auth.new_inbox();
         // In a cluster, the subscription has to be known to the others.
-        system::ask_raw(&self.auth, &nowhere, bytes::Bytes::new(), Expect::Servers(1)).await?;
+        system::round_trip(&self.auth).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let mut urls: BTreeSet<String> = config.nats.urls.iter().cloned().collect();
         let info = self.auth.server_info();

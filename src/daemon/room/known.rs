@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::provision::connections::ConnectionId;
+use crate::connections::ConnectionId;
 
 /// How long it is good for what servers have said.
 pub(super) const KNOWN_FOR: Duration = Duration::from_secs(1);

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError};
 use futures_util::{FutureExt as _, StreamExt as _};
+use serde::de::IgnoredAny;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Answer;
 use crate::keys::ServerId;
 
 /// A server announces itself every 10 s; one that has been silent for this long is gone.
@@ -130,49 +132,5 @@ async fn ask(system: &Client, inbox: &str) {
 /// The server that a system message is from: in its subject, or in its body.
 fn named(message: &async_nats::Message) -> Option<ServerId> {
     let in_subject = message.subject.split('.').nth(2).and_then(|token| token.parse().ok());
-    in_subject.or_else(|| SystemReply::parse(&message.payload)?.server.id.parse().ok())
-}
-
-/// What every answer of a server's system services has.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct SystemReply {
-    pub(super) server: SystemServer,
-    #[serde(default)]
-    pub(super) error: Option<SystemFault>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct SystemServer {
-    pub(super) id: String,
-}
-
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct SystemFault {
-    #[serde(default)]
-    pub(super) description: String,
-}
-
-impl SystemReply {
-    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        serde_json::from_slice(payload).ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server() -> ServerId {
-        nkeys::KeyPair::new_server().public_key().parse().unwrap()
-    }
-
-    #[test]
-    fn a_server_is_known_until_it_is_gone() {
-        let (servers, one, two) = (Servers::default(), server(), server());
-        servers.heard(one);
-        servers.heard(two);
-        servers.heard(one);
-        servers.gone(&one);
-        assert_eq!(servers.known(), [two]);
-    }
+    in_subject.or_else(|| Answer::<IgnoredAny>::parse(&message.payload)?.server.id.parse().ok())
 }

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{MAX_RETRY, RETRY, RevokeError, Revoker};
+use crate::accounts::account::Standing;
 use crate::clock::UnixSeconds;
+use crate::connections::Selection;
 use crate::keys::AccountId;
-use crate::provision::account::Standing;
-use crate::provision::connections::Selection;
 use crate::store::{self, TenantId, TenantRecord};
 
 /// Accounts pushed at a time, and between two looks at what else has come.

@@ -16,11 +16,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::account::{AccountIssuer, Standing};
-use super::connections::Cluster;
-use super::servers::{Servers, SystemReply};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{self, AccountId, ServerId};
 use crate::placement::{AccountError, Accounts, ReadyAccount};
+use crate::servers::{Answer, Cluster, Servers};
 use crate::store::{CredentialStore, Limits, TenantRecord};
 
 /// What is kept back of a request's time for the decision that follows the delivery.
@@ -299,7 +298,7 @@ impl fmt::Debug for Delivery {
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<SystemReply>>>>;
+type Waiting = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Answer>>>>;
 
 /// Sorts acknowledgements by the push that they belong to.
 struct Acknowledgements {
@@ -311,7 +310,7 @@ struct Acknowledgements {
 /// The acknowledgements of one push.
 struct Expected {
     inbox: String,
-    receiver: mpsc::UnboundedReceiver<SystemReply>,
+    receiver: mpsc::UnboundedReceiver<Answer>,
     waiting: Waiting,
 }
 
@@ -328,7 +327,7 @@ impl Acknowledgements {
                     message = answers.next() => message,
                 };
                 let Some(message) = message else { return };
-                let Some(reply) = SystemReply::parse(&message.payload) else { continue };
+                let Some(reply) = Answer::parse(&message.payload) else { continue };
                 let waiting = sorted.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(sender) = waiting.get(message.subject.as_str()) {
                     // Whoever waited may have given up.

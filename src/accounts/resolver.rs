@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::account::{AccountIssuer, IssueError};
-use super::connections::{Cluster, ClusterError};
-use super::servers::SystemReply;
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
+use crate::servers::{Answer, Cluster, ClusterError};
 
 /// Accounts in one order: it has to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
@@ -58,7 +57,7 @@ pub async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
 
 /// What every server has to acknowledge.
 async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), ResolverError> {
-    let answers = cluster.ask_all::<SystemReply>(subject, token.as_bytes()).await?;
+    let answers = cluster.ask_all::<Answer>(subject, token.as_bytes()).await?;
     for (server, answer) in answers.by_server {
         if let Some(fault) = answer.error {
             return Err(ResolverError::Refused { server, reason: fault.description });
@@ -75,24 +74,27 @@ pub async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
 ) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Held>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
-        answers.by_server.into_values().flat_map(|answer| answer.data).collect();
+        answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
     Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
 }
 
 /// All accounts that at least one server holds.
 pub async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Held>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
-        answers.by_server.into_values().flat_map(|answer| answer.data).collect();
+        answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
     Ok(held.iter().filter_map(|account| account.parse().ok()).collect())
 }
 
 /// The JWTs of the operators that each server trusts, by the server's name. All have to answer.
 pub async fn operators(cluster: &Cluster) -> Result<BTreeMap<String, Vec<String>>, ResolverError> {
     let answers = trusts(cluster).await?;
-    Ok(answers.into_values().map(|it| (it.server.name, it.data.operators)).collect())
+    Ok(answers
+        .into_values()
+        .map(|it| (it.server.name, it.data.unwrap_or_default().operators))
+        .collect())
 }
 
 /// The name of each server, by its id. All have to answer.
@@ -100,8 +102,8 @@ pub async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>, Resolv
     Ok(trusts(cluster).await?.into_iter().map(|(id, it)| (id, it.server.name)).collect())
 }
 
-async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Trusts>, ResolverError> {
-    let answers = cluster.ask_all::<Trusts>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Answer<Operators>>, ResolverError> {
+    let answers = cluster.ask_all::<Answer<Operators>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
     if answers.silent.is_empty() {
         Ok(answers.by_server)
     } else {
@@ -109,25 +111,8 @@ async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Trusts>, ResolverE
     }
 }
 
-#[derive(Deserialize)]
-struct Trusts {
-    server: Named,
-    data: Operators,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Operators {
     #[serde(default, rename = "trusted_operators_jwt")]
     operators: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Held {
-    #[serde(default)]
-    data: Vec<String>,
 }

@@ -21,13 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use self::accounts::Wanted;
 pub use self::places::Places;
-use super::account::AccountIssuer;
-use super::connections::{Cluster, ClusterError, Selection};
-use super::delivery::Delivery;
-use super::resolver::{self, ResolverError};
+use crate::accounts::account::AccountIssuer;
+use crate::accounts::delivery::Delivery;
+use crate::accounts::resolver::{self, ResolverError};
 use crate::clock::{Clock, UnixSeconds};
+use crate::connections::Selection;
 use crate::keys::AccountId;
 use crate::placement::AccountError;
+use crate::servers::{Cluster, ClusterError};
 use crate::service::Decisions;
 use crate::store::{
     Change, Closes, Coordination, Effect, EffectOn, News, ProvisioningStore, StoreError, TenantId,

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::connections::{Cluster, ClusterError, Occupant};
+use super::Occupant;
 use crate::keys::OperatorId;
 use crate::protocol::claims::AccountBody;
 use crate::protocol::jwt::Parsed;
+use crate::servers::{Answer, Cluster, ClusterError};
 
 /// What is in an account, over all servers.
 #[derive(Debug, Default)]
@@ -171,12 +172,6 @@ pub struct Consumer {
     /// As servers make it for a mirror, or a source.
     #[serde(default)]
     pub direct: bool,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Answer<T> {
-    #[serde(default = "Option::default")]
-    pub(super) data: Option<T>,
 }
 
 #[derive(Deserialize)]

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::connections::{Cluster, ClusterError};
-use super::occupants::Answer;
+use super::{Answer, Cluster, ClusterError};
 
 /// Major, minor, patch.
 pub type Version = (u32, u32, u32);

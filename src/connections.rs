@@ -1,10 +1,12 @@
 //! The connections that are alive, over all servers: finds those of an account or of some of its
-//! users, and closes them. [`super::revoke`] knows which; commands use it to count.
+//! users, and closes them. [`revoke`](crate::revoke) knows which; commands use it to count.
 //!
 //! Servers are asked one by one, each for every page of its list, and only those that have
 //! connections in the account: a question about an account makes a server load it.
 
-mod cluster;
+mod inhabited;
+pub mod occupants;
+mod selection;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +18,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 
-pub use self::cluster::{Cluster, ClusterError};
+use self::selection::Members;
+pub use self::selection::Selection;
+use crate::audit::Kick;
+use crate::servers::{Answer, Cluster, ClusterError};
 
 /// Connections in one answer: what servers give at most by default.
 const PAGE: usize = 1_024;
@@ -33,60 +38,6 @@ const ROUNDS: usize = 4;
 
 /// For how long after a change instances may have granted what they knew before it.
 const STALENESS: Duration = Duration::from_secs(2);
-
-/// How long ago it was changed what a connection may do. Those that are younger are left alone.
-type Age = Duration;
-
-/// Which connections are meant, account by account.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection(BTreeMap<String, Members>);
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Members {
-    everyone: Option<Age>,
-    users: BTreeMap<String, Age>,
-    /// What login names begin with.
-    prefixes: BTreeMap<String, Age>,
-}
-
-impl Selection {
-    /// Adds every connection in an account that began before a change of this age.
-    pub fn add_account(&mut self, account: impl Into<String>, age: Duration) {
-        let members = self.0.entry(account.into()).or_default();
-        members.everyone = Some(members.everyone.map_or(age, |known| known.min(age)));
-    }
-
-    /// Adds a user's connections in an account that began before a change of this age.
-    pub fn add_user(&mut self, account: &str, user: impl Into<String>, age: Duration) {
-        let members = self.0.entry(account.to_owned()).or_default();
-        let known = members.users.entry(user.into()).or_insert(age);
-        *known = age.min(*known);
-    }
-
-    /// Adds the connections in an account of all users whose login name begins with `prefix`, and
-    /// that began before a change of this age.
-    pub fn add_prefix(&mut self, account: &str, prefix: impl Into<String>, age: Duration) {
-        let members = self.0.entry(account.to_owned()).or_default();
-        let known = members.prefixes.entry(prefix.into()).or_insert(age);
-        *known = age.min(*known);
-    }
-
-    /// Whether it is about nobody.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Members {
-    fn age(&self, user: &str) -> Option<Age> {
-        let of_user = self.users.get(user).copied();
-        let of_prefix =
-            self.prefixes.iter().filter(|(prefix, _)| user.starts_with(prefix.as_str()));
-        let of_prefix = of_prefix.map(|(_, age)| *age);
-        self.everyone.into_iter().chain(of_user).chain(of_prefix).min()
-    }
-}
 
 /// A connection, by its server and its number there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -227,7 +178,7 @@ impl Cluster {
     }
 
     /// Leaves at most so many connections in an account: closes the youngest.
-    pub(super) async fn shrink(&self, account: &str, most: u64) -> Result<(), ClusterError> {
+    pub(crate) async fn shrink(&self, account: &str, most: u64) -> Result<(), ClusterError> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         for _ in 0..ROUNDS {
             let (mut clients, _) = self.clients_in(account).await?;
@@ -252,7 +203,7 @@ impl Cluster {
             Some(_) => {}
         }
         let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-        let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
+        let answer = self.ask::<Answer>(&subject, &json!({ "cid": id.cid })).await;
         match answer {
             Some(answer) if answer.error.is_none() => Closing::Closed,
             _ => Closing::Gone,
@@ -268,7 +219,7 @@ impl Cluster {
     async fn resident(&self, id: &ConnectionId) -> Option<Resident> {
         let subject = format!("$SYS.REQ.SERVER.{}.CONNZ", id.server);
         let question = json!({ "auth": true, "cid": id.cid });
-        let found = self.ask::<Listing>(&subject, &question).await?.data?.connections;
+        let found = self.ask::<Answer<Page>>(&subject, &question).await?.data?.connections;
         let listed = found.into_iter().find(|listed| listed.cid == id.cid)?;
         Some(Resident { account: listed.account, user: listed.authorized_user })
     }
@@ -278,7 +229,7 @@ impl Cluster {
         let mut kicks = stream::iter(ids)
             .map(|(id, holder)| async move {
                 let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-                let answer = self.ask::<Kicked>(&subject, &json!({ "cid": id.cid })).await;
+                let answer = self.ask::<Answer>(&subject, &json!({ "cid": id.cid })).await;
                 (id, holder, answer)
             })
             .buffer_unordered(KICKS_AT_ONCE);
@@ -287,13 +238,14 @@ impl Cluster {
                 // It was gone before.
                 Some(answer) if answer.error.is_some() => {}
                 Some(_) => {
-                    self.tell(&id, &holder);
+                    let Holder { account, user, host } = holder.clone();
+                    let server = id.server.clone();
+                    self.note_closed(&Kick { server, cid: id.cid, account, user, host });
                     closed.ids.insert(id, holder);
                 }
                 None => drop(closed.silent.insert(id.server)),
             }
         }
-        self.note_closed(closed.ids.len());
         closed
     }
 
@@ -343,7 +295,7 @@ impl Cluster {
                 "auth": true, "acc": account, "user": user.unwrap_or_default(), "sort": "cid",
                 "limit": PAGE, "offset": pages.len() * PAGE,
             });
-            let page = self.ask::<Listing>(&subject, &question).await?.data?;
+            let page = self.ask::<Answer<Page>>(&subject, &question).await?.data?;
             let full = page.connections.len() >= PAGE;
             pages.push(page);
             if !full {
@@ -354,25 +306,12 @@ impl Cluster {
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn read_answer(payload: &[u8]) {
-    cluster::read_answer(payload);
-    let _ = serde_json::from_slice::<Kicked>(payload);
-    let members = Members { everyone: Some(Age::ZERO), ..Members::default() };
-    if let Ok(Listing { data: Some(page) }) = serde_json::from_slice(payload) {
+pub(crate) fn read_answer(payload: &[u8]) {
+    inhabited::read_answer(payload);
+    let members = Members { everyone: Some(Duration::ZERO), ..Members::default() };
+    if let Some(Answer { data: Some(page), .. }) = Answer::<Page>::parse(payload) {
         let _ = page.meant("", &members, Instant::now());
     }
-}
-
-#[derive(Deserialize)]
-struct Kicked {
-    #[serde(default)]
-    error: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Listing {
-    #[serde(default)]
-    data: Option<Page>,
 }
 
 /// One page of a server's connections, with its own time.

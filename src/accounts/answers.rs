@@ -12,17 +12,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
-use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::account::{AccountIssuer, IssueError, Standing};
-use super::servers::{Servers, SystemReply};
+use super::resolver::{self, ResolverError};
 use crate::clock::{Clock, UnixSeconds};
-use crate::keys::{AccountId, OperatorId, ServerId};
+use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, Import};
 use crate::protocol::jwt::{Claims, JwtError, Parsed};
+use crate::servers::{Cluster, ClusterError};
 use crate::store::{ProvisioningStore, StoreError, TenantId};
 
 /// How often the table is looked at.
@@ -31,9 +30,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often servers are asked what they hold although nothing has changed: another instance may
 /// have been killed between the reading of an old list and its delivery.
 const RECHECK: Duration = Duration::from_secs(30);
-
-/// How long servers' answers are awaited.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// When an account is delivered once more: later than the end of any login that was under way.
 const AGAIN: Duration = Duration::from_secs(3);
@@ -47,12 +43,12 @@ enum AnswersError {
     Signing(#[from] JwtError),
     #[error(transparent)]
     Account(#[from] IssueError),
-    #[error("cannot reach the servers: {0}")]
-    Connection(String),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error("the account ANSWERS, or one in it: {0}")]
+    Push(#[from] ResolverError),
     #[error("no server says what it holds of the account ANSWERS")]
     Silence,
-    #[error("server {server} refused the account ANSWERS: {reason}")]
-    Refused { server: String, reason: String },
 }
 
 /// The list of tenants that answer, with their accounts, by id.
@@ -105,10 +101,8 @@ pub struct Answers {
     pub store: Arc<dyn ProvisioningStore>,
     /// What signs accounts.
     pub issuer: Arc<AccountIssuer>,
-    /// The servers there are.
-    pub servers: Arc<Servers>,
-    /// A connection of the system account.
-    pub system: Client,
+    /// The servers.
+    pub cluster: Cluster,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The account ANSWERS.
@@ -200,7 +194,7 @@ impl Answers {
     /// As much of the list as servers take in one message, those first that are there already: an
     /// account that leaves has to leave even if others find no room.
     async fn fitting(&self, list: &List, held: &[Held]) -> Result<List, AnswersError> {
-        let most = self.system.server_info().max_payload;
+        let most = self.cluster.max_payload();
         let there: HashSet<AccountId> = held.iter().flat_map(Held::accounts).collect();
         let mut fitting = list.clone();
         fitting.sort_by_key(|(_, account)| !there.contains(account));
@@ -238,7 +232,7 @@ impl Answers {
 
     /// Brings a tenant's account to the servers as its row says, also after a row that another
     /// instance had read before. A fault is not the list's: the tenant's next login repeats it. One
-    /// that is over is the [`Revoker`](super::revoke::Revoker)'s.
+    /// that is over is the [`Revoker`](crate::revoke::Revoker)'s.
     async fn deliver(&self, account: &AccountId) {
         let mut delivered = None;
         loop {
@@ -268,45 +262,22 @@ impl Answers {
     /// What each server holds.
     async fn held(&self) -> Result<Vec<Held>, AnswersError> {
         let subject = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", self.account);
-        let answers = self.ask(&subject, String::new()).await?;
+        let answers = self.cluster.gather_all(&subject, b"").await?;
         let held: Vec<Held> = answers.iter().filter_map(|answer| held(answer)).collect();
         if held.is_empty() { Err(AnswersError::Silence) } else { Ok(held) }
     }
 
     async fn push(&self, jwt: String) -> Result<(), AnswersError> {
-        for answer in self.ask("$SYS.REQ.CLAIMS.UPDATE", jwt).await? {
-            if let Some(SystemReply { server, error: Some(fault) }) = SystemReply::parse(&answer) {
-                return Err(AnswersError::Refused { server: server.id, reason: fault.description });
-            }
+        // A server that is silent holds what it held, and is asked again.
+        match resolver::hold(&self.cluster, &jwt).await {
+            Err(ResolverError::Silent(_)) => Ok(()),
+            pushed => Ok(pushed?),
         }
-        Ok(())
-    }
-
-    /// Asks all servers, and returns what those answered that are known, or that did in time.
-    async fn ask(&self, subject: &str, body: String) -> Result<Vec<Vec<u8>>, AnswersError> {
-        let connection = |error: &dyn fmt::Display| AnswersError::Connection(error.to_string());
-        let known: Vec<ServerId> = self.servers.known();
-        let inbox = self.system.new_inbox();
-        let mut answers =
-            self.system.subscribe(inbox.clone()).await.map_err(|error| connection(&error))?;
-        self.system
-            .publish_with_reply(subject.to_owned(), inbox, body.into())
-            .await
-            .map_err(|error| connection(&error))?;
-        let until = tokio::time::Instant::now() + PATIENCE;
-        let mut payloads = Vec::new();
-        while payloads.len() < known.len().max(1) {
-            match tokio::time::timeout_at(until, answers.next()).await {
-                Ok(Some(answer)) => payloads.push(answer.payload.to_vec()),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        Ok(payloads)
     }
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn read_answer(payload: &[u8]) {
+pub(crate) fn read_answer(payload: &[u8]) {
     let _ = held(payload);
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::connections::Selection;
 use crate::keys::AccountId;
-use crate::provision::connections::Selection;
 use crate::store::TenantId;
 
 /// Where connections of tenants' users may be.

@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, Request, RequestErrorKind};
+use async_nats::{Client, Request, RequestErrorKind, StatusCode};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use self::presence::{Presence, Present, absent, expected};
-use super::{ConnectionId, Holder};
+use super::Answer;
 use crate::audit::{Kick, Observer};
 
 /// For how long a roll call holds. A server that has died lets every one of them take its time
@@ -25,9 +26,6 @@ const PRESENCE: Duration = Duration::from_secs(2);
 
 /// How long a server has to answer a question, where nobody says otherwise.
 const ANSWER: Duration = Duration::from_secs(2);
-
-/// Accounts asked about at once: their ids have to fit into one message.
-const ACCOUNTS_AT_ONCE: usize = 1_000;
 
 /// Why the servers could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,17 +51,10 @@ pub struct Cluster {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// Which accounts have connections, on which server.
-#[derive(Default)]
-pub(super) struct Inhabited {
-    pub(super) accounts: BTreeMap<String, BTreeSet<String>>,
-    pub(super) silent: BTreeSet<String>,
-}
-
 /// Answers by server.
-pub(in crate::provision) struct Answers<T> {
-    pub(in crate::provision) by_server: BTreeMap<String, T>,
-    pub(in crate::provision) silent: BTreeSet<String>,
+pub(crate) struct Answers<T> {
+    pub(crate) by_server: BTreeMap<String, T>,
+    pub(crate) silent: BTreeSet<String>,
 }
 
 impl Cluster {
@@ -88,21 +79,18 @@ impl Cluster {
         self
     }
 
-    pub(super) fn tell(&self, id: &ConnectionId, holder: &Holder) {
-        let Some(observer) = &self.observer else { return };
-        let Holder { account, user, host } = holder.clone();
-        observer.kicked(&Kick { server: id.server.clone(), cid: id.cid, account, user, host });
+    /// Counts and tells of a connection that it has closed.
+    pub(crate) fn note_closed(&self, kick: &Kick) {
+        self.closed.fetch_add(1, Relaxed);
+        if let Some(observer) = &self.observer {
+            observer.kicked(kick);
+        }
     }
 
     /// How many connections it has closed so far.
     #[must_use]
     pub fn closed(&self) -> u64 {
         self.closed.load(Relaxed)
-    }
-
-    /// Notes that it has closed so many more.
-    pub(super) fn note_closed(&self, count: usize) {
-        self.closed.fetch_add(count as u64, Relaxed);
     }
 
     /// Calls the roll anew before the next question.
@@ -182,7 +170,7 @@ impl Cluster {
     }
 
     /// Asks all servers the same; those that do not answer in time are silent.
-    pub(in crate::provision) async fn ask_all<T: DeserializeOwned>(
+    pub(crate) async fn ask_all<T: DeserializeOwned>(
         &self,
         subject: &str,
         question: Payload<'_>,
@@ -216,31 +204,8 @@ impl Cluster {
         self.broadcast(subject, question, patience).await
     }
 
-    /// Which of the accounts have connections where. Makes no server load an account.
-    pub(super) async fn inhabited(&self, accounts: &[&str]) -> Result<Inhabited, ClusterError> {
-        let mut inhabited = Inhabited::default();
-        for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
-            let question = json!({ "accounts": some, "include_unused": true }).to_string();
-            let subject = "$SYS.REQ.ACCOUNT.PING.STATZ";
-            let answers: Answers<AccountStats> = self.ask_all(subject, question.as_bytes()).await?;
-            inhabited.silent.extend(answers.silent);
-            for (server, stats) in answers.by_server {
-                let used = stats
-                    .data
-                    .account_statz
-                    .into_iter()
-                    .filter(|one| one.conns + one.leafnodes > 0);
-                let used: Vec<String> = used.map(|one| one.acc).collect();
-                if !used.is_empty() {
-                    inhabited.accounts.entry(server).or_default().extend(used);
-                }
-            }
-        }
-        Ok(inhabited)
-    }
-
     /// Asks one server; `None` if it does not answer, or not in words that make sense.
-    pub(super) async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         subject: &str,
         question: &Value,
@@ -264,6 +229,38 @@ impl Cluster {
         }
     }
 
+    /// What so many servers answer at most, as it came: where not all of them do, or do not say who
+    /// they are.
+    pub(crate) async fn gather(
+        &self,
+        subject: &str,
+        question: Payload<'_>,
+        most: usize,
+    ) -> Result<Vec<Bytes>, ClusterError> {
+        let mut answers = Vec::new();
+        self.publish(subject, question, |answer| {
+            answers.extend(answer);
+            if answers.len() >= most { Duration::ZERO } else { self.patience }
+        })
+        .await?;
+        Ok(answers)
+    }
+
+    /// What every server that is there answers, as it came, or those that do in time.
+    pub(crate) async fn gather_all(
+        &self,
+        subject: &str,
+        question: Payload<'_>,
+    ) -> Result<Vec<Bytes>, ClusterError> {
+        let most = self.roll().await?.servers.len();
+        self.gather(subject, question, most).await
+    }
+
+    /// How many bytes a message to a server may have.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.system.server_info().max_payload
+    }
+
     /// Asks all servers, and waits for so long as `patience` has left, by the answers so far.
     async fn broadcast<T: DeserializeOwned>(
         &self,
@@ -271,54 +268,59 @@ impl Cluster {
         question: Payload<'_>,
         patience: impl Fn(&BTreeMap<String, T>) -> Duration,
     ) -> Result<BTreeMap<String, T>, ClusterError> {
+        let mut answers = BTreeMap::new();
+        self.publish(subject, question, |answer| {
+            if let Some(payload) = answer
+                && let Some(from) = Answer::<IgnoredAny>::parse(&payload)
+                && let Ok(answer) = serde_json::from_slice(&payload)
+            {
+                answers.insert(from.server.id, answer);
+            }
+            patience(&answers)
+        })
+        .await?;
+        Ok(answers)
+    }
+
+    /// Asks all servers. `take` is handed each answer, at first none, and says how long after the
+    /// question the next one may come.
+    async fn publish(
+        &self,
+        subject: &str,
+        question: Payload<'_>,
+        mut take: impl FnMut(Option<Bytes>) -> Duration,
+    ) -> Result<(), ClusterError> {
         let failed = |error: &dyn std::fmt::Display| ClusterError::Connection(error.to_string());
         let begun = Instant::now();
         let inbox = self.system.new_inbox();
         let mut replies =
             self.system.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
-        let question = bytes::Bytes::copy_from_slice(question);
         self.system
-            .publish_with_reply(subject.to_owned(), inbox, question)
+            .publish_with_reply(subject.to_owned(), inbox, Bytes::copy_from_slice(question))
             .await
             .map_err(|error| failed(&error))?;
-        let mut answers = BTreeMap::new();
-        loop {
-            let patience = patience(&answers);
-            if patience.is_zero() {
-                break;
-            }
+        let mut patience = take(None);
+        while !patience.is_zero() {
             let reply = tokio::time::timeout_at(begun + patience, replies.next());
-            let Ok(Some(reply)) = reply.await else { break };
-            if let Ok(from) = serde_json::from_slice::<From>(&reply.payload)
-                && let Ok(answer) = serde_json::from_slice(&reply.payload)
-            {
-                answers.insert(from.server.id, answer);
+            match reply.await {
+                Ok(Some(reply)) if reply.status != Some(StatusCode::NO_RESPONDERS) => {
+                    patience = take(Some(reply.payload));
+                }
+                _ => break,
             }
         }
-        Ok(answers)
+        Ok(())
     }
 }
 
 /// What is sent to servers: JSON, or a JWT.
-pub(in crate::provision) type Payload<'a> = &'a [u8];
+pub(crate) type Payload<'a> = &'a [u8];
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read_answer(payload: &[u8]) {
-    let _ = serde_json::from_slice::<From>(payload);
     let _ = serde_json::from_slice::<Presence>(payload);
-    let _ = serde_json::from_slice::<AccountStats>(payload);
     let _ = serde_json::from_slice::<Routes>(payload);
     let _ = serde_json::from_slice::<Leafs>(payload);
-}
-
-#[derive(Deserialize)]
-struct From {
-    server: FromServer,
-}
-
-#[derive(Deserialize)]
-struct FromServer {
-    id: String,
 }
 
 #[derive(Deserialize)]
@@ -345,25 +347,4 @@ struct Leafs {
 #[derive(Deserialize)]
 struct LeafsData {
     leafnodes: usize,
-}
-
-#[derive(Deserialize)]
-struct AccountStats {
-    #[serde(default)]
-    data: AccountStatsData,
-}
-
-#[derive(Default, Deserialize)]
-struct AccountStatsData {
-    #[serde(default)]
-    account_statz: Vec<AccountStat>,
-}
-
-#[derive(Deserialize)]
-struct AccountStat {
-    acc: String,
-    #[serde(default)]
-    conns: i64,
-    #[serde(default)]
-    leafnodes: i64,
 }

@@ -1,0 +1,9 @@
+//! Accounts made on the fly (operator mode): what a tenant's account JWT says ([`account`]), its delivery
+//! before the first login is answered ([`delivery`]), the answer to a server that asks for it ([`lookup`]),
+//! its end ([`resolver`]), and the way by which BB's requests reach those that answer ([`answers`]).
+
+pub mod account;
+pub mod answers;
+pub mod delivery;
+pub mod lookup;
+pub mod resolver;

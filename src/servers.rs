@@ -1,0 +1,20 @@
+//! The servers, as their system account shows them: which there are ([`Servers`] by what they announce,
+//! [`Cluster`] by asking), one question to all of them or to one ([`Cluster`]), and which of them keep
+//! accounts apart ([`versions`]).
+
+mod answer;
+mod cluster;
+mod heard;
+pub mod versions;
+
+pub(crate) use self::answer::Answer;
+#[cfg(feature = "cli")]
+pub(crate) use self::answer::Named;
+pub use self::cluster::{Cluster, ClusterError};
+pub use self::heard::Servers;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_answer(payload: &[u8]) {
+    cluster::read_answer(payload);
+    let _ = serde_json::from_slice::<Answer>(payload);
+}
