@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::authn::Denied;
 use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
-use crate::redact::shortened;
 
 /// Is shown every outcome, on the path of the request: it must not block.
 pub trait Observer: Debug + Send + Sync {
@@ -32,7 +31,7 @@ pub struct Kick {
     pub host: String,
 }
 
-/// Writes outcomes to the log, each in one line: grants at `debug`, refusals at `info`, requests that are
+/// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at `info`, requests that are
 /// not to be trusted at `warn`, faults of ours at `error`, and among them refusals because of a row or a
 /// policy that is wrong.
 #[derive(Debug, Clone, Copy)]
@@ -45,34 +44,31 @@ impl Observer for AuditLog {
             Outcome::Reply(Reply { verdict, connection, .. }) => {
                 let Connection { server, host, id: cid } = connection;
                 match verdict {
-                    Verdict::Granted { user, tenant, method, ttl, rule } => {
-                        let (policy, at) = rule.as_ref().map(|it| (&it.policy, &it.at)).unzip();
-                        tracing::debug!(
-                            ?user,
-                            ?tenant,
-                            method,
-                            ttl_s = ttl.as_secs(),
-                            policy,
-                            at = at.map(tracing::field::display),
-                            ?server,
-                            cid,
-                            ?host,
-                            took_us,
-                            "granted"
-                        );
-                    }
+                    Verdict::Granted { user, tenant, method, ttl, rule } => tracing::debug!(
+                        user,
+                        tenant,
+                        method,
+                        ttl_s = ttl.as_secs(),
+                        policy = rule.as_ref().map(|rule| &rule.policy),
+                        at = rule.as_ref().map(|rule| rule.at.to_string()),
+                        server,
+                        cid,
+                        host,
+                        took_us,
+                        "granted"
+                    ),
                     Verdict::Denied { denied, user } => {
                         let Denied { reason, login, at, detail } = denied;
                         macro_rules! refused {
                             ($level:ident) => {
                                 tracing::$level!(
                                     reason = reason.code(),
-                                    user = user.as_deref().map(shortened),
+                                    user,
                                     tenant = login.as_ref().map(|it| it.tenant.id.as_str()),
-                                    ?server,
+                                    server,
                                     cid,
-                                    ?host,
-                                    at = at.as_ref().map(tracing::field::display),
+                                    host,
+                                    at = at.as_ref().map(ToString::to_string),
                                     detail,
                                     took_us,
                                     "refused"
@@ -89,12 +85,12 @@ impl Observer for AuditLog {
                     ($level:ident, $words:literal) => {
                         tracing::$level!(
                             reason = fault.code(),
-                            user = who.as_ref().and_then(|who| who.user.as_deref()).map(shortened),
+                            user = who.as_ref().and_then(|who| who.user.as_deref()),
                             tenant = who.as_ref().and_then(|who| who.tenant.as_deref()),
                             server = connection.map(|it| it.server.as_str()),
                             cid = connection.map(|it| it.id),
                             host = connection.map(|it| it.host.as_str()),
-                            %fault,
+                            fault = fault.to_string(),
                             took_us,
                             $words
                         )

@@ -153,7 +153,14 @@ impl DenyReason {
     /// Whether a row or a policy is wrong rather than what the client offers.
     #[must_use]
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::UnusableHash | Self::Policy | Self::TooLarge)
+        matches!(
+            self,
+            Self::UnusableHash
+                | Self::AmbiguousCertificate
+                | Self::Policy
+                | Self::Placement
+                | Self::TooLarge
+        )
     }
 }
 

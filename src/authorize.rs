@@ -264,13 +264,19 @@ impl Authorizer {
         known.login(login);
         let tenant = &login.tenant;
         let denied = |reason| Denied::from(reason).of(login);
-        let site = self.placement.site(tenant).ok_or_else(|| denied(DenyReason::Placement))?;
+        let site = self.placement.site(tenant).ok_or_else(|| {
+            denied(DenyReason::Placement).with_detail(format!(
+                "tenants.account names {:?}, which is neither shared nor the tenant's own",
+                tenant.placement.as_deref().unwrap_or_default()
+            ))
+        })?;
         let isolation = site.isolation;
         // Permissions do not hold a leaf node to its tenant's own subjects.
         if isolation == Isolation::Shared
             && ConnectionType::of(request.client()) == Some(ConnectionType::Leafnode)
         {
-            return Err(denied(DenyReason::ConnectionType).into());
+            let detail = "a leaf node in an account that tenants share";
+            return Err(denied(DenyReason::ConnectionType).with_detail(detail).into());
         }
         let context =
             ConnectionContext { isolation, client: request.client(), now: self.clock.now() };
@@ -286,7 +292,7 @@ impl Authorizer {
             let arrival = Arrival { tenant, isolation, server, cid, deadline };
             match entrance.enters(arrival).await {
                 Ok(()) => {}
-                Err(Objection::Refusal(reason)) => return Err(denied(reason).into()),
+                Err(Objection::Refusal(denied)) => return Err(denied.of(login).into()),
                 Err(Objection::Uncounted(why)) => return Err(Fault::Uncounted(why).into()),
             }
         }
@@ -332,8 +338,9 @@ impl Authorizer {
         denied: Denied,
         watch: &mut Stopwatch,
     ) -> Result<Reply, Fault> {
-        let found = || denied.login.as_ref().map(|login| login.user.name.clone());
-        let verdict = Verdict::Denied { user: claimed(request).or_else(found), denied };
+        let found = denied.login.as_ref().map(|login| login.user.name.clone());
+        let user = found.or_else(|| claimed(request));
+        let verdict = Verdict::Denied { user, denied };
         self.respond(request, sealer, AuthorizationResponse::Refused, verdict, watch).await
     }
 

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 
 pub(crate) use self::target::Target;
 pub use self::target::{SystemAccounts, TargetAccount, TargetError};
-use crate::authn::DenyReason;
+use crate::authn::Denied;
 use crate::keys::{AccountId, ServerId};
 use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
 
@@ -83,7 +83,7 @@ pub struct Arrival<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Objection {
     /// A refusal.
-    Refusal(DenyReason),
+    Refusal(Denied),
     /// Nobody can say at the moment how many connections the tenant has, and why: no fault of the
     /// client's, which gets no answer.
     Uncounted(String),

@@ -12,16 +12,21 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, holder,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
+    holder,
 };
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientTls;
 use crate::protocol::credentials::Credentials;
 use crate::protocol::request::CLOCK_LEEWAY;
+use crate::redact::shortened;
 use crate::store::{CredentialStore, Identity};
 
 /// The word for the log.
 const METHOD: &str = "certificate";
+
+/// How many names of a certificate that is nobody's are in the log.
+const SHOWN: usize = 8;
 
 /// Finds the user by a name in the certificate: an e-mail address, a DNS name, a URI, or the subject.
 /// Where names are those of several users, nobody is let in.
@@ -50,11 +55,14 @@ impl CertificateAuthenticator {
         if self.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
             return Err(DenyReason::UnknownCertificate.into());
         }
-        tracing::debug!(names = ?holder.names, "a certificate's names");
+        let names: Vec<&str> =
+            holder.names.iter().take(SHOWN).map(|name| shortened(name)).collect();
+        let unknown = format!("no row has one of its names: {}", names.join(", "));
         let identity = |name: String| Identity::Certificate(name.into_boxed_str());
         let identities: Vec<Identity> = holder.names.into_iter().map(identity).collect();
         holder::authenticate(&*self.store, &identities, |record| {
-            let record = record.ok_or(DenyReason::UnknownCertificate)?;
+            let unknown = || Denied::from(DenyReason::UnknownCertificate).with_detail(&*unknown);
+            let record = record.ok_or_else(unknown)?;
             Principal::new(record, METHOD, Some(holder.ends), self.clock.now())
         })
         .await

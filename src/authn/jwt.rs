@@ -39,6 +39,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::Credentials;
+use crate::redact::shortened;
 use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
 
 /// The word for the log.
@@ -125,8 +126,7 @@ impl JwtAuthenticator {
         identified: &Identified,
         freshness: Freshness,
     ) -> Result<Principal, Rejected> {
-        let record = self.record(&issuer.settings().users, identified, freshness).await?;
-        let record = record.ok_or(DenyReason::UnknownUser)?;
+        let record = self.record(issuer, identified, freshness).await?;
         Ok(Principal::new(record, METHOD, Some(identified.expires_at), self.clock.now())?)
     }
 
@@ -134,27 +134,37 @@ impl JwtAuthenticator {
     /// if it names one; else a record that the issuer's rules make without a row.
     async fn record(
         &self,
-        users: &Users,
+        issuer: &Issuer,
         identified: &Identified,
         freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, AuthnError> {
-        let tenant = identified.tenant.as_ref();
-        if let Some(row) = self.store.user(&identified.user, freshness).await? {
-            return Ok(Some(row).filter(|row| tenant.is_none_or(|it| row.tenant.id == *it)));
-        }
-        let (Users::Policy { kind, policy }, Some(tenant)) = (users, tenant) else {
-            return Ok(None);
+    ) -> Result<Arc<LoginRecord>, Rejected> {
+        let IssuerSettings { name, users, .. } = issuer.settings();
+        let unknown = |what: String| {
+            Denied::from(DenyReason::UnknownUser).with_detail(format!("issuer {name}: {what}"))
         };
-        let login = tenant.login(&identified.user);
+        let (user, tenant) = (shortened(&identified.user), identified.tenant.as_ref());
+        if let Some(row) = self.store.user(&identified.user, freshness).await? {
+            return match tenant {
+                Some(tenant) if row.tenant.id != *tenant => {
+                    let what = format!("the user {user:?} is not of the tenant {tenant}");
+                    Err(unknown(what).into())
+                }
+                _ => Ok(row),
+            };
+        }
+        let (Users::Policy { kind, policy }, Some(id)) = (users, tenant) else {
+            return Err(unknown(format!("there is no user {user:?}")).into());
+        };
+        let login = id.login(&identified.user);
         // A row may have any name. One that has this one is another user.
         if self.store.user(&login, freshness).await?.is_some() {
-            return Ok(None);
+            let what = format!("a row has the name of the user {user:?} of the tenant {id}");
+            return Err(unknown(what).into());
         }
-        let Some(tenant) = self.store.tenant_of(tenant, freshness).await? else {
-            return Ok(None);
-        };
+        let tenant = self.store.tenant_of(id, freshness).await?;
+        let tenant = tenant.ok_or_else(|| unknown(format!("there is no tenant {id}")))?;
         let user = UserRecord { policy: policy.clone(), ..UserRecord::new(login, *kind) };
-        Ok(Some(Arc::new(LoginRecord { user, tenant: (*tenant).clone() })))
+        Ok(Arc::new(LoginRecord { user, tenant: (*tenant).clone() }))
     }
 }
 

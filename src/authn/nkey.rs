@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, holder,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
+    holder,
 };
 use crate::clock::Clock;
 use crate::keys::{self, UserNkey};
@@ -57,7 +58,8 @@ impl NkeyAuthenticator {
         }
         let identities = [Identity::Nkey(nkey)];
         holder::authenticate(&*self.store, &identities, |record| {
-            let record = record.ok_or(DenyReason::UnknownNkey)?;
+            let unknown = || Denied::from(DenyReason::UnknownNkey).with_detail(nkey.as_str());
+            let record = record.ok_or_else(unknown)?;
             Principal::new(record, METHOD, None, self.clock.now())
         })
         .await

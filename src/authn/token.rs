@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use super::random::{self, BASE62, NoRandomness};
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal, Rejected, confirmed,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
+    confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret, TOKEN_PREFIX};
@@ -151,7 +152,8 @@ impl TokenCheck {
     ) -> Result<Principal, Rejected> {
         let token = self.store.token(hash, freshness).await?.ok_or(DenyReason::UnknownToken)?;
         if owner.is_some_and(|owner| owner != token.user_name) {
-            return Err(DenyReason::UnknownToken.into());
+            let denied = Denied::from(DenyReason::UnknownToken);
+            return Err(denied.with_detail("the token is another user's").into());
         }
         let user = self.store.user(&token.user_name, freshness).await?;
         let user = user.ok_or(DenyReason::UnknownUser)?;

@@ -13,6 +13,7 @@ use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{EnvelopeError, SealError};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::request::{RequestError, VerifiedRequest};
+use crate::redact::shortened;
 use crate::store::LoginRecord;
 
 /// What becomes of a request.
@@ -91,7 +92,8 @@ pub enum Verdict {
     Denied {
         /// Why, for the log alone.
         denied: Denied,
-        /// The name that the client claimed; else that of the row that was found, if one was.
+        /// The name of the row that was found; else the one that the client claimed, if any, cut where it is
+        /// long or a secret.
         user: Option<String>,
     },
 }
@@ -110,7 +112,8 @@ pub struct NoReply {
 pub struct Who {
     /// Its connection.
     pub connection: Connection,
-    /// The name that it claimed; else that of the row that was found, if one was.
+    /// The name of the row that was found; else the one that the client claimed, if any, cut where it is
+    /// long or a secret.
     pub user: Option<String>,
     /// The tenant's id, if a row was found.
     pub tenant: Option<String>,
@@ -135,15 +138,15 @@ impl Known {
     pub(super) fn who(self) -> Option<Who> {
         let (connection, claimed) = self.client.into_inner()?;
         let login = self.login.get();
-        let user = claimed.or_else(|| login.map(|login| login.user.name.clone()));
+        let user = login.map(|login| login.user.name.clone()).or(claimed);
         Some(Who { connection, user, tenant: login.map(|login| login.tenant.id.to_string()) })
     }
 }
 
-/// The name that a client claims.
+/// The name that a client claims, which may be of any length, or a secret in the wrong place.
 pub(super) fn claimed(request: &VerifiedRequest) -> Option<String> {
     match request.credentials() {
-        Credentials::Password { user, .. } => Some(user.clone()),
+        Credentials::Password { user, .. } => Some(shortened(user).to_owned()),
         _ => None,
     }
 }
@@ -164,7 +167,9 @@ pub enum Fault {
     #[error(transparent)]
     Account(#[from] AccountError),
     /// Whether the tenant has room for one more connection cannot be said.
-    #[error("the tenant's connections cannot be counted: {0}")]
+    #[error(
+        "the tenant's connections cannot be counted, and it is not known that there is room for more: {0}"
+    )]
     Uncounted(String),
     /// The grant was not fit to be minted.
     #[error("nothing minted: {0}")]

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use self::known::{KNOWN_FOR, Known};
-use crate::authn::DenyReason;
+use crate::authn::{Denied, DenyReason};
 use crate::connections::{ConnectionId, Selection};
 use crate::placement::{Arrival, Entrance, Objection};
 use crate::revoke::Places;
@@ -191,16 +191,12 @@ impl Room {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let connections = count.known().count();
-                tracing::info!(%tenant, connections, max_connections = most, server = id.server,
-                    cid = id.cid, "the tenant has as many connections as it may");
-                Err(Objection::Refusal(DenyReason::Connections))
+                Err(Objection::Refusal(Denied::from(DenyReason::Connections).with_detail(format!(
+                    "the tenant has as many connections as it may: {connections}, with \
+                     max_connections = {most}"
+                ))))
             }
-            Err(error) => {
-                tracing::warn!(reason = "uncounted", %tenant, server = id.server, cid = id.cid, %error,
-                    "no answer: the tenant's connections cannot be counted, and it is not known that \
-                     there is room for more");
-                Err(Objection::Uncounted(error.to_string()))
-            }
+            Err(error) => Err(Objection::Uncounted(error.to_string())),
         }
     }
 

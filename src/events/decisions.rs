@@ -20,7 +20,6 @@ use super::publisher::{IN_FLIGHT, Publisher};
 use crate::audit::{Kick, Observer};
 use crate::authorize::{Connection, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
-use crate::redact::shortened;
 use crate::store::{CredentialStore, Freshness, TenantId};
 use crate::streams::events::AUTH_DECISIONS;
 
@@ -160,11 +159,7 @@ impl Observer for DecisionLog {
 }
 
 fn decision(stamps: &Stamps, reply: &Reply, took: Duration) -> Record {
-    let mut verdict = reply.verdict.clone();
-    if let Verdict::Denied { user: Some(user), .. } = &mut verdict {
-        // A client may claim a name of any length.
-        *user = shortened(user).to_owned();
-    }
+    let verdict = reply.verdict.clone();
     let connection = reply.connection.clone();
     Record::Decision { id: stamps.id(), at: stamps.clock.now(), verdict, connection, took }
 }

@@ -125,12 +125,14 @@ impl PolicySet {
         principal: &Principal,
         context: &ConnectionContext<'_>,
     ) -> Result<Ruling<'_>, Denied> {
-        let name = Self::name_for(principal.record());
+        let record = principal.record();
+        let name = Self::name_for(record);
         let Some(rules) = self.policies.get(name) else {
             let denied = Denied::from(DenyReason::Policy).of(principal.login());
+            let table = if record.user.policy.is_some() { "users" } else { "tenants" };
             return Err(denied.with_detail(format!(
-                "the row names the policy {name:?}, which does not exist; add its file \
-                 `<name>.toml` to the folder of policies, or change the column `policy`"
+                "the row names the policy {name:?}, which does not exist; add its file `<name>.toml` \
+                 to the folder of policies, or change {table}.policy"
             )));
         };
         let rule = match context.isolation {

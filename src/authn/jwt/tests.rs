@@ -275,3 +275,26 @@ fn short_secrets_are_refused() {
     let error = open(&[Algorithm::HS256, Algorithm::HS512]).unwrap_err().to_string();
     assert!(error.contains("holds 40 bytes") && error.contains("at least 64"), "{error}");
 }
+
+#[tokio::test]
+async fn whoever_is_unknown_is_told_why_in_the_log() {
+    let detail = async |case: &Case, claims: &Value| match case.token(&jwt(claims)).await {
+        Ok(Authentication::Refused(denied)) => denied.detail.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let by_table = case(settings());
+    let name = by_table.authenticator.issuers[0].settings().name.clone();
+    let says = |what: &str| format!("issuer {name}: {what}");
+    assert_eq!(detail(&by_table, &claims()).await, says("there is no user \"alice\""));
+    let wrong = with("aud", json!("other"));
+    let flaw = "`aud` is missing, or names none of the issuer's `audience`";
+    assert_eq!(detail(&by_table, &wrong).await, says(flaw));
+    let by_policy = case(by_policy(TenantOf::Fixed("43".parse().unwrap())));
+    assert_eq!(detail(&by_policy, &claims()).await, says("there is no tenant 43"));
+    by_policy.store.put(record("43/alice", None));
+    let taken = says("a row has the name of the user \"alice\" of the tenant 43");
+    assert_eq!(detail(&by_policy, &claims()).await, taken);
+    by_policy.store.put(record("alice", None));
+    let other = says("the user \"alice\" is not of the tenant 43");
+    assert_eq!(detail(&by_policy, &claims()).await, other);
+}

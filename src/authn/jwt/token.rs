@@ -45,7 +45,7 @@ pub(super) enum Flaw {
     NotYet,
     #[error("`exp` is in the past")]
     Expired,
-    #[error("the claim that names the user is missing, no text, or not verified")]
+    #[error("the claim that names the user is missing, no name of a user, or not verified")]
     NoUser,
     #[error("the claim that names the tenant is missing, or no tenant's id")]
     NoTenant,

@@ -179,7 +179,8 @@ pub(in super::super) fn words(reason: DenyReason, tenant: &str, user: &str) -> S
              --at TIME`"
         ),
         DenyReason::Placement => format!(
-            "no account may be given to {tenant}: the column `account` names none of [placement]"
+            "no account may be given to {tenant}: the column `account` names none of [placement] that is \
+             shared, or dedicated to it"
         ),
         DenyReason::AmbiguousCertificate => "names of the certificate are those of several users, so \
              that it logs in as none; take the column `certificate` from all but one (the log names \

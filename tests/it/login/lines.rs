@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Bench;
 use crate::harness::choice::either_mode;
+use crate::harness::deployment::Mode;
 use crate::harness::eventually;
 use crate::harness::raw::{self, Verdict};
 
@@ -28,6 +29,11 @@ fn each_has_its_line(bench: &Bench) {
         |tenant: &str| format!("user=\"{tenant}-app\" tenant=\"{tenant}\" server=\"nats-1\"");
     let from = "host=\"127.0.0.1\"";
     let wrong = json!({ "user": "one-app", "pass": "wrong" });
+    // As long as a name may be, and one that is longer.
+    let long = "n".repeat(128);
+    deployment.user_add("one", &long, &["--publish", "a"]);
+    let (longer, cut) = ("m".repeat(129), format!("user=\"{}\" server=", "m".repeat(64)));
+    let whole = format!("user=\"{long}\" tenant=\"one\"");
     deployment.sql(
         "UPDATE users SET status = 'suspended' WHERE name = 'two-app';
          UPDATE users SET policy = 'nowhere' WHERE name = 'one-app';",
@@ -45,10 +51,11 @@ fn each_has_its_line(bench: &Bench) {
         (json!({ "auth_token": two.token }), "INFO", [suspended, &user("two"), from]),
         (one.user.connect_fields(), "ERROR", ["reason=\"policy\"", &user("one"), missing]),
         (
-            json!({ "user": "nobody", "pass": "x" }),
+            json!({ "user": long, "pass": "wrong" }),
             "INFO",
-            ["reason=\"unknown_user\"", "user=\"nobody\" server=", from],
+            ["reason=\"wrong_password\"", &whole, from],
         ),
+        (json!({ "user": longer, "pass": "x" }), "INFO", ["reason=\"unknown_user\"", &cut, from]),
     ] {
         let lines = lines_of(bench, &fields);
         let [line] = &lines[..] else { panic!("one line: {lines:?}") };
@@ -61,6 +68,29 @@ fn each_has_its_line(bench: &Bench) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_is_one_line_that_says_who_and_why() {
     for mode in either_mode() {
-        each_has_its_line(&Bench::start(mode));
+        let bench = Bench::start(mode);
+        each_has_its_line(&bench);
+        if mode == Mode::Config {
+            no_place(&bench);
+        }
     }
+}
+
+/// Of a row that names an account which is nobody's to be in.
+fn no_place(bench: &Bench) {
+    let deployment = &bench.deployment;
+    deployment.sql(
+        "UPDATE users SET status = 'active' WHERE name = 'two-app';
+         UPDATE tenants SET account = 'INTAKE' WHERE id = 'two';",
+    );
+    let fields = bench.two.user.connect_fields();
+    let placement = || lines_of(bench, &fields).into_iter().find(|it| it.contains("placement"));
+    let line = eventually("the change", placement);
+    let names =
+        "tenants.account names \\\"INTAKE\\\", which is neither shared nor the tenant's own";
+    for word in ["ERROR", "reason=\"placement\"", "tenant=\"two\"", names] {
+        assert!(line.contains(word), "no {word} in {line}");
+    }
+    let shown = deployment.cli(&["--json", "show", "two"]).success().json();
+    assert_eq!(shown["tenant"]["isolation"], "none");
 }

@@ -43,7 +43,8 @@ async fn on_all_servers_together(mode: Mode) {
     let log = cluster.service.log();
     for words in [
         "refused reason=\"connections\"",
-        "as many connections as it may tenant=crowd connections=2 max_connections=2",
+        "user=\"worker\" tenant=\"crowd\"",
+        "as many connections as it may: 2, with max_connections = 2",
     ] {
         assert!(log.contains(words), "{log}");
     }
@@ -248,7 +249,7 @@ async fn nobody_is_refused_for_want_of_a_count() {
         let verdict = raw::connect(port, &login.connect_fields()).0;
         assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
         let log = deployment.service.log();
-        let said = "no answer: the tenant's connections cannot be counted";
+        let said = "reason=\"uncounted\" user=\"crowd\" tenant=\"crowd\"";
         assert!(log.contains(said), "{mode:?}\n{log}");
         holder.execute("ROLLBACK").await.expect("the end of the lock");
         eventually("a login", || {
