@@ -18,7 +18,7 @@ pub mod verified;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -384,6 +384,25 @@ pub struct Attempt<'a> {
     pub client: &'a ClientInfo,
     /// Work that cannot be done before is not begun.
     pub deadline: Instant,
+    /// Whose row was looked at, for the log of a login that gets no answer.
+    pub found: &'a Found,
+}
+
+/// Whose row an attempt is about, once one was found.
+#[derive(Debug, Default)]
+pub struct Found(OnceLock<Arc<LoginRecord>>);
+
+impl Found {
+    /// Notes the first row that is found.
+    pub fn note(&self, login: &Arc<LoginRecord>) {
+        self.0.get_or_init(|| Arc::clone(login));
+    }
+
+    /// That row.
+    #[must_use]
+    pub fn login(&self) -> Option<&Arc<LoginRecord>> {
+        self.0.get()
+    }
 }
 
 /// Verifies one kind of credential.

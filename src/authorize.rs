@@ -28,7 +28,7 @@ use self::response::AuthorizationResponse;
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
 use crate::authn::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
@@ -235,13 +235,15 @@ impl Authorizer {
         &self,
         request: &VerifiedRequest,
         deadline: Instant,
+        found: &Found,
     ) -> Result<Principal, NoGrant> {
         let (credentials, client) = (request.credentials(), request.client());
         if matches!(credentials, Credentials::None) {
             return Err(DenyReason::NoCredentials.into());
         }
         for authenticator in &self.authenticators {
-            match authenticator.authenticate(Attempt { credentials, client, deadline }).await? {
+            let attempt = Attempt { credentials, client, deadline, found };
+            match authenticator.authenticate(attempt).await? {
                 Authentication::NotMine => {}
                 Authentication::Refused(denied) => return Err(denied.into()),
                 Authentication::Accepted(principal) => return Ok(principal),
@@ -257,11 +259,11 @@ impl Authorizer {
         watch: &mut Stopwatch,
         known: &Known,
     ) -> Result<Granted, NoGrant> {
-        let authenticated = self.authenticate(request, deadline).await;
+        let authenticated = self.authenticate(request, deadline, &known.found).await;
         watch.note(Stage::Authenticate);
         let principal = authenticated?;
         let login = principal.login();
-        known.login(login);
+        known.found.note(login);
         let tenant = &login.tenant;
         let denied = |reason| Denied::from(reason).of(login);
         let site = self.placement.site(tenant).ok_or_else(|| {

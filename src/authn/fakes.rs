@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Principal};
+use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Found, Principal};
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::AccountId;
 use crate::protocol::claims::ClientInfo;
@@ -196,7 +196,8 @@ pub(super) fn record(user: &str, hash: Option<PasswordHash>) -> LoginRecord {
 /// An attempt of a client of which nothing else is known.
 pub(super) fn attempt(credentials: &Credentials, deadline: Instant) -> Attempt<'_> {
     static CLIENT: LazyLock<ClientInfo> = LazyLock::new(ClientInfo::default);
-    Attempt { credentials, client: &CLIENT, deadline }
+    static FOUND: LazyLock<Found> = LazyLock::new(Found::default);
+    Attempt { credentials, client: &CLIENT, deadline, found: &FOUND }
 }
 
 /// A time that no test reaches.

@@ -19,8 +19,8 @@ use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedPasswords};
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    confirmed,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
+    Rejected, confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
@@ -62,6 +62,7 @@ struct Offer<'a> {
     password: &'a Secret,
     guess: &'a GuessAttempt<'a>,
     deadline: Instant,
+    found: &'a Found,
 }
 
 /// What came of comparing it.
@@ -109,8 +110,7 @@ impl PasswordAuthenticator {
         &self,
         user: &str,
         password: &Secret,
-        host: &str,
-        deadline: Instant,
+        Attempt { client, deadline, found, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
         let hopeless = hopeless(user, password.expose());
         if hopeless.is_none()
@@ -118,8 +118,8 @@ impl PasswordAuthenticator {
         {
             return self.tokens.authenticate(&token, Some(user)).await;
         }
-        let guess = self.guessing.attempt(user, host);
-        let offer = Offer { user, password, guess: &guess, deadline };
+        let guess = self.guessing.attempt(user, &client.host);
+        let offer = Offer { user, password, guess: &guess, deadline, found };
         let decide = async {
             match hopeless {
                 Some(reason) => {
@@ -176,6 +176,7 @@ impl PasswordAuthenticator {
         known: &mut Compared,
     ) -> Result<Principal, Rejected> {
         let record = self.find(offer.user, freshness).await?;
+        record.iter().for_each(|record| offer.found.note(record));
         let hash = hash_of(record.as_ref());
         // Without a hash there is nothing to verify: better to read again before the work than to do
         // it twice.
@@ -229,7 +230,7 @@ impl PasswordAuthenticator {
         offer: &Offer<'_>,
         record: Option<&Arc<LoginRecord>>,
     ) -> Result<(Verdict, bool), AuthnError> {
-        let &Offer { user, password, guess, deadline } = offer;
+        let &Offer { user, password, guess, deadline, .. } = offer;
         let hash = hash_of(record);
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
@@ -304,8 +305,7 @@ impl Authenticator for PasswordAuthenticator {
         async move {
             match attempt.credentials {
                 Credentials::Password { user, password } => {
-                    let (host, deadline) = (&attempt.client.host, attempt.deadline);
-                    Authentication::of(self.authenticate_user(user, password, host, deadline).await)
+                    Authentication::of(self.authenticate_user(user, password, attempt).await)
                 }
                 _ => Ok(Authentication::NotMine),
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::gate::NotAudited;
 use super::timings::Timings;
-use crate::authn::{AuthnError, Denied};
+use crate::authn::{AuthnError, Denied, Found};
 use crate::mint::MintError;
 use crate::placement::AccountError;
 use crate::policy::RuleName;
@@ -14,7 +14,6 @@ use crate::protocol::envelope::{EnvelopeError, SealError};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::request::{RequestError, VerifiedRequest};
 use crate::redact::shortened;
-use crate::store::LoginRecord;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -123,7 +122,7 @@ pub struct Who {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     client: OnceLock<(Connection, Option<String>)>,
-    login: OnceLock<Arc<LoginRecord>>,
+    pub(super) found: Found,
 }
 
 impl Known {
@@ -131,13 +130,9 @@ impl Known {
         self.client.get_or_init(|| (Connection::of(request), claimed(request)));
     }
 
-    pub(super) fn login(&self, login: &Arc<LoginRecord>) {
-        self.login.get_or_init(|| Arc::clone(login));
-    }
-
     pub(super) fn who(self) -> Option<Who> {
         let (connection, claimed) = self.client.into_inner()?;
-        let login = self.login.get();
+        let login = self.found.login();
         let user = login.map(|login| login.user.name.clone()).or(claimed);
         Some(Who { connection, user, tenant: login.map(|login| login.tenant.id.to_string()) })
     }

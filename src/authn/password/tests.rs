@@ -318,9 +318,12 @@ async fn a_deadline_in_the_past_is_an_overload() {
     case.store.put(record("alice", hashed(RIGHT)));
     let password = Secret::new(RIGHT.to_owned());
     let credentials = Credentials::Password { user: "alice".into(), password };
-    let answer = case.authenticator.authenticate(attempt(&credentials, Instant::now())).await;
+    let found = Found::default();
+    let late = Attempt { found: &found, ..attempt(&credentials, Instant::now()) };
+    let answer = case.authenticator.authenticate(late).await;
     assert!(matches!(answer, Err(AuthnError::Overloaded)));
     assert_eq!(case.hashes(), 0);
+    assert_eq!(found.login().map(|it| it.tenant.id.as_str()), Some("42"), "whose login it was");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::authn::jwt::is_jwt;
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
-use crate::authn::{Attempt, Authentication, DenyReason, Principal};
+use crate::authn::{Attempt, Authentication, DenyReason, Found, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{isolation_of, logins};
@@ -68,7 +68,8 @@ pub(super) async fn decide(
     let chain = logins::chain(issuers, password, store, &clock);
     let host = own_address(&context.config).await.unwrap_or_default();
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
-    let attempt = Attempt { credentials, client: &client, deadline: Instant::now() + PATIENCE };
+    let (deadline, found) = (Instant::now() + PATIENCE, Found::default());
+    let attempt = Attempt { credentials, client: &client, deadline, found: &found };
     for authenticator in chain {
         match authenticator.authenticate(attempt).await? {
             Authentication::NotMine => {}
