@@ -175,6 +175,17 @@ fn each_module_imports_only_those_before_it() {
     }
 }
 
+/// For those who read before they look.
+#[test]
+fn the_page_about_the_modules_has_all_of_them_in_their_order() {
+    let page = include_str!("../../docs/architecture.md");
+    let (_, table) = page.split_once("|---|---|\n").expect("a table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let cells = table.lines().map(|row| row.split('|').nth(1).expect("a cell"));
+    let named: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(named, ORDER);
+}
+
 /// Among the modules of one parent, at any depth.
 #[test]
 fn no_modules_import_each_other_in_a_circle() {

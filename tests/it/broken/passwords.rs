@@ -67,6 +67,7 @@ fn a_password_is_left_to_the_environment() {
         include_str!("../../../SECURITY.md"),
         include_str!("../../../deploy/README.md"),
         include_str!("../../../deploy/compose.yaml"),
+        include_str!("../../../docs/architecture.md"),
         include_str!("../../../docs/testing.md"),
         include_str!("../../../src/cli/demo.rs"),
     ] {
