@@ -103,8 +103,8 @@ impl Ceiling {
 pub(super) async fn of_server(config: &Config) -> anyhow::Result<Option<Ceiling>> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
     let cluster = Cluster::new(system::connect(config, Login::System).await?);
-    let servers = system::servers(&cluster).await?;
-    let (_, varz) = servers.first().context("no server answers the system account")?;
+    let varz =
+        system::any_server(&cluster).await?.context("no server answers the system account")?;
     let alone = varz.cluster.name.is_empty();
     let Some(maxima) = varz.jetstream.config.filter(|_| alone) else { return Ok(None) };
     let mut own = Promised::default();

@@ -10,6 +10,9 @@ use crate::config::Config;
 pub(super) use crate::daemon::Login;
 use crate::servers::{Answer, Cluster, ClusterError, Named};
 
+/// What servers say of themselves.
+const VARZ: &str = "$SYS.REQ.SERVER.PING.VARZ";
+
 /// How long a server has for a round trip.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -90,12 +93,18 @@ pub(super) struct Websocket {
 
 /// What all servers say of themselves, by name.
 pub(super) async fn servers(cluster: &Cluster) -> Result<Vec<(Named, Varz)>, ClusterError> {
-    let answers = cluster.ask_all::<Answer<Varz>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+    let answers = cluster.ask_all::<Answer<Varz>>(VARZ, b"").await?;
     let answers = answers.by_server.into_values();
     let mut servers: Vec<(Named, Varz)> =
         answers.filter_map(|answer| Some((answer.server, answer.data?))).collect();
     servers.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     Ok(servers)
+}
+
+/// The same of whichever answers first: of a cluster, each says so.
+pub(super) async fn any_server(cluster: &Cluster) -> Result<Option<Varz>, ClusterError> {
+    let answers = cluster.gather(VARZ, b"", 1).await?;
+    Ok(answers.first().and_then(|answer| Answer::parse(answer)?.data))
 }
 
 /// What JetStream has promised to an account.
