@@ -31,9 +31,9 @@ pub struct Kick {
     pub host: String,
 }
 
-/// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at `info`, requests that are
-/// not to be trusted at `warn`, faults of ours at `error`, and among them refusals because of a row or a
-/// policy that is wrong.
+/// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
+/// `info`, requests that are not to be trusted at `warn`, faults of ours at `error`, and among them
+/// refusals because of a row or a policy that is wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditLog;
 

@@ -18,7 +18,7 @@ pub mod verified;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -390,18 +390,22 @@ pub struct Attempt<'a> {
 
 /// Whose row an attempt is about, once one was found.
 #[derive(Debug, Default)]
-pub struct Found(OnceLock<Arc<LoginRecord>>);
+pub struct Found(Mutex<Option<Arc<LoginRecord>>>);
 
 impl Found {
-    /// Notes the first row that is found.
+    /// Notes the row that was read last: one that was cached may be outdated.
     pub fn note(&self, login: &Arc<LoginRecord>) {
-        self.0.get_or_init(|| Arc::clone(login));
+        *self.lock() = Some(Arc::clone(login));
     }
 
     /// That row.
     #[must_use]
-    pub fn login(&self) -> Option<&Arc<LoginRecord>> {
-        self.0.get()
+    pub fn login(&self) -> Option<Arc<LoginRecord>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<LoginRecord>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 
 pub use self::gate::{Gate, NotAudited};
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
-use self::outcome::{Known, claimed};
+use self::outcome::{Known, claimed, name_of};
 use self::response::AuthorizationResponse;
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
@@ -340,7 +340,7 @@ impl Authorizer {
         denied: Denied,
         watch: &mut Stopwatch,
     ) -> Result<Reply, Fault> {
-        let found = denied.login.as_ref().map(|login| login.user.name.clone());
+        let found = denied.login.as_deref().map(name_of);
         let user = found.or_else(|| claimed(request));
         let verdict = Verdict::Denied { user, denied };
         self.respond(request, sealer, AuthorizationResponse::Refused, verdict, watch).await

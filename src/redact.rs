@@ -56,12 +56,14 @@ pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
     without(text, may_be_secret)
 }
 
-/// The beginning of a name that a client claimed: it may be thousands of bytes long, or a secret in
-/// the wrong place.
+/// A name, unless it is a secret in the wrong place.
+pub(crate) fn shown(name: &str) -> &str {
+    if matches!(without_secrets(name), Cow::Owned(_)) { "(a secret)" } else { name }
+}
+
+/// The beginning of a name that a client claimed, which may be thousands of bytes long, likewise.
 pub(crate) fn shortened(name: &str) -> &str {
-    if matches!(without_secrets(name), Cow::Owned(_)) {
-        return "(a secret)";
-    }
+    let name = shown(name);
     name.char_indices().nth(64).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 

@@ -55,18 +55,25 @@ impl CertificateAuthenticator {
         if self.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
             return Err(DenyReason::UnknownCertificate.into());
         }
-        let names: Vec<&str> =
-            holder.names.iter().take(SHOWN).map(|name| shortened(name)).collect();
-        let unknown = format!("no row has one of its names: {}", names.join(", "));
         let identity = |name: String| Identity::Certificate(name.into_boxed_str());
         let identities: Vec<Identity> = holder.names.into_iter().map(identity).collect();
         holder::authenticate(&*self.store, &identities, |record| {
-            let unknown = || Denied::from(DenyReason::UnknownCertificate).with_detail(&*unknown);
-            let record = record.ok_or_else(unknown)?;
+            let record = record.ok_or_else(|| unknown(&identities))?;
             Principal::new(record, METHOD, Some(holder.ends), self.clock.now())
         })
         .await
     }
+}
+
+/// Nobody has any of the names.
+fn unknown(identities: &[Identity]) -> Denied {
+    let names = identities.iter().take(SHOWN).filter_map(|identity| match identity {
+        Identity::Certificate(name) => Some(shortened(name)),
+        Identity::Nkey(_) => None,
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let detail = format!("no row has one of its names: {names}");
+    Denied::from(DenyReason::UnknownCertificate).with_detail(detail)
 }
 
 /// The names that a certificate in PEM is looked up by, in order; `None` if it cannot be read.

@@ -195,7 +195,7 @@ impl PasswordAuthenticator {
         let is_second = known.verdict.is_some();
         *known = Compared { record, verdict: Some(verdict), hashed: known.hashed, is_second };
         let record = known.record.as_ref().ok_or(DenyReason::UnknownUser)?;
-        let reason = match verdict {
+        let denied = match verdict {
             Verdict::Match => {
                 let now = self.clock.now();
                 return Ok(Principal::new(Arc::clone(record), METHOD, None, now)?);
@@ -204,7 +204,7 @@ impl PasswordAuthenticator {
             Verdict::Unusable(why) => Denied::from(DenyReason::UnusableHash)
                 .with_detail(format!("the stored password hash cannot be used: {why}")),
         };
-        Err(Denied::of(reason, record).into())
+        Err(Denied::of(denied, record).into())
     }
 
     /// One hash for nothing.

@@ -13,7 +13,8 @@ use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{EnvelopeError, SealError};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::request::{RequestError, VerifiedRequest};
-use crate::redact::shortened;
+use crate::redact::{shortened, shown};
+use crate::store::LoginRecord;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -133,9 +134,14 @@ impl Known {
     pub(super) fn who(self) -> Option<Who> {
         let (connection, claimed) = self.client.into_inner()?;
         let login = self.found.login();
-        let user = login.map(|login| login.user.name.clone()).or(claimed);
+        let user = login.as_deref().map(name_of).or(claimed);
         Some(Who { connection, user, tenant: login.map(|login| login.tenant.id.to_string()) })
     }
+}
+
+/// The name in a row, as it is shown.
+pub(super) fn name_of(login: &LoginRecord) -> String {
+    shown(&login.user.name).to_owned()
 }
 
 /// The name that a client claims, which may be of any length, or a secret in the wrong place.

@@ -323,7 +323,8 @@ async fn a_deadline_in_the_past_is_an_overload() {
     let answer = case.authenticator.authenticate(late).await;
     assert!(matches!(answer, Err(AuthnError::Overloaded)));
     assert_eq!(case.hashes(), 0);
-    assert_eq!(found.login().map(|it| it.tenant.id.as_str()), Some("42"), "whose login it was");
+    let tenant = found.login().map(|it| it.tenant.id.to_string());
+    assert_eq!(tenant.as_deref(), Some("42"), "whose login it was");
 }
 
 #[tokio::test]
