@@ -25,7 +25,6 @@ mod secret;
 mod serve;
 mod settle;
 mod show;
-mod system;
 mod tenant;
 mod test;
 mod token;
@@ -43,9 +42,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use self::database::Database;
 use self::output::Output;
-use crate::clock::{Clock, SystemClock};
+use crate::admin::Admin;
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Files, exposure};
 use crate::redact::without_secrets;
 
@@ -116,10 +114,8 @@ struct Usage(String);
 
 /// What a command that works on the tenant table is given.
 struct Context {
-    config: Config,
-    database: Database,
+    admin: Admin,
     output: Output,
-    clock: SystemClock,
 }
 
 /// Reads the command line. What is wrong with it is said without the secrets that stand in it.
@@ -191,8 +187,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         return policy::run(command, &cli.config, output).await;
     }
     let config = load(&cli.config, Files::Unchecked)?;
-    let context =
-        Context { database: database::open(&config).await?, config, output, clock: SystemClock };
+    let context = Context::open(config, output).await?;
     match cli.command {
         Command::Tenant(command) => tenant::run(command, &context).await,
         Command::User(command) => user::run(command, &context).await,
@@ -227,8 +222,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
 }
 
 impl Context {
-    fn now(&self) -> crate::clock::UnixSeconds {
-        self.clock.now()
+    async fn open(config: Config, output: Output) -> anyhow::Result<Self> {
+        let store = database::open(&config).await?;
+        Ok(Self { admin: Admin::new(config, store).with_remarks(output::note), output })
     }
 }
 

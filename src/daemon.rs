@@ -3,7 +3,6 @@
 
 mod connect;
 mod error;
-pub(crate) mod generations;
 mod health;
 mod hindrances;
 mod http;
@@ -13,6 +12,7 @@ pub(crate) mod logins;
 mod metrics;
 mod mode;
 pub(crate) mod old_servers;
+mod own_keys;
 mod policies;
 mod room;
 pub(crate) mod takers;
@@ -26,7 +26,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::connect::{Login, with_tls};
 use self::connect::{connect, connect_all};
 pub use self::error::DaemonError;
 use self::health::{Chain, Health, Phase};
@@ -39,13 +38,13 @@ use self::isolation::{Denials, Isolation};
 use self::logins::Logins;
 use self::metrics::{Metrics, Sources};
 use self::mode::{Parts, SigningKeys, config_mode, operator_mode};
-pub(crate) use self::mode::{account_issuer, isolation_of, places};
 use self::policies::Policies;
 use self::room::{Counts, Room};
 use self::told::Told;
 use crate::authorize::Authorizer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
+use crate::deployment::{Login, key_role, places};
 use crate::events::changes::ChangeEvents;
 use crate::instance::{CONFIRMED_WITHIN, Instance, LoginLog, LoginObserver};
 use crate::intake::Running;
@@ -78,7 +77,7 @@ pub async fn run(
     let policies = Arc::new(Policies::read(config.policies.clone(), config.trust())?);
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
     let keys = SigningKeys::read(config)?;
-    let generations = generations::of(config)?;
+    let generations = key_role::of(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What outlives the last decision: account look-ups, the heartbeat, the change feed.
     let stop = CancellationToken::new();
@@ -265,7 +264,7 @@ pub async fn run(
     Instance::with_effects(id.clone(), store.clone(), cache, listeners)
         .start(&connections.main, running.decisions(), &tasks, stop.clone())
         .await?;
-    let telling = generations::tell(
+    let telling = own_keys::tell(
         &connections.main,
         id.clone(),
         generations,

@@ -75,6 +75,8 @@
 //! (`rustls::crypto::CryptoProvider::install_default`), or async-nats panics.
 
 pub mod accounts;
+#[cfg(feature = "cli")]
+pub mod admin;
 pub mod audit;
 pub mod authn;
 pub mod authorize;
@@ -88,6 +90,8 @@ pub mod config;
 pub mod connections;
 #[cfg(feature = "cli")]
 pub mod daemon;
+#[cfg(feature = "cli")]
+pub mod deployment;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -5,6 +5,8 @@
 mod answer;
 mod cluster;
 mod heard;
+#[cfg(feature = "cli")]
+pub(crate) mod varz;
 pub mod versions;
 
 pub(crate) use self::answer::Answer;

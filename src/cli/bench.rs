@@ -26,8 +26,7 @@ use self::report::Report;
 pub(super) use self::users::is_temporary;
 use self::users::{Requests, Temporary};
 use super::output::Output;
-use super::{Context, Usage, database, load, up};
-use crate::clock::SystemClock;
+use super::{Context, Usage, load, up};
 use crate::config::Files;
 use crate::config::units::parse_duration;
 use crate::store::Isolation;
@@ -145,8 +144,7 @@ pub(super) async fn run(args: &BenchArgs, file: &Path, output: Output) -> anyhow
     let report = match (&args.users, config) {
         (Some(file), _) => measure(args, addresses, users::read(file, args.kind)?, &stop).await,
         (None, Some(config)) => {
-            let database = database::open(&config).await?;
-            let context = Context { config, database, output, clock: SystemClock };
+            let context = Context::open(config, output).await?;
             with_temporary_users(args, addresses, &context, &stop).await
         }
         (None, None) => Err(Usage("name the users with --users".to_owned()).into()),

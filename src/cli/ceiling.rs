@@ -4,10 +4,11 @@
 
 use anyhow::Context as _;
 
-use super::system::{self, Login, Maxima, Promised};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
+use crate::deployment::Login;
 use crate::servers::Cluster;
+use crate::servers::varz::{self, Maxima, Promised};
 use crate::store::{Isolation, Limits, TenantRecord};
 
 /// What the sum has to fit into.
@@ -102,14 +103,13 @@ impl Ceiling {
 /// a cluster, and without JetStream.
 pub(super) async fn of_server(config: &Config) -> anyhow::Result<Option<Ceiling>> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
-    let cluster = Cluster::new(system::connect(config, Login::System).await?);
-    let varz =
-        system::any_server(&cluster).await?.context("no server answers the system account")?;
+    let cluster = Cluster::new(Login::System.connect(config).await?);
+    let varz = varz::any_server(&cluster).await?.context("no server answers the system account")?;
     let alone = varz.cluster.name.is_empty();
     let Some(maxima) = varz.jetstream.config.filter(|_| alone) else { return Ok(None) };
     let mut own = Promised::default();
     for account in [mode.auth_account.as_str(), mode.bb_account.as_str()] {
-        for (_, promised) in system::promised(&cluster, account, 1).await? {
+        for (_, promised) in varz::promised(&cluster, account, 1).await? {
             own.memory = own.memory.saturating_add(promised.memory);
             own.storage = own.storage.saturating_add(promised.storage);
         }

@@ -8,22 +8,13 @@ use anyhow::{Context as _, anyhow};
 
 use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
-use crate::store::{
-    Coordination, CredentialStore, ProvisioningStore, Store, StoreError, TenantRecord,
-};
+use crate::store::{Coordination, ProvisioningStore, Store, StoreError, TenantRecord};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The tenant table, as commands use it.
-pub(super) struct Database {
-    pub(super) credentials: Arc<dyn CredentialStore>,
-    pub(super) provisioning: Arc<dyn ProvisioningStore>,
-    pub(super) coordination: Arc<dyn Coordination>,
-}
-
 /// Opens the database for a command.
-pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
+pub(super) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     // A person can wait longer than a login.
     let options = StoreOptions {
         read_timeout: PATIENCE,
@@ -31,8 +22,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Database> {
         readers: 2,
         ..StoreOptions::default()
     };
-    let store = connect(config, &options).await?;
-    Ok(Database { credentials: store.clone(), provisioning: store.clone(), coordination: store })
+    connect(config, &options).await
 }
 
 /// Whether the database at an address can be opened, before the address is written down. A file is

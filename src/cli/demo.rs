@@ -17,15 +17,15 @@ const DEMO: &str = "demo";
 pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Option<Login>> {
     let id: TenantId = DEMO.parse()?;
     let path = env_file::path(folder, DEMO, DEMO);
-    let url = context.config.nats.public_url.clone();
-    if context.database.provisioning.tenant(&id).await.map_err(explain)?.is_some() {
+    let url = context.admin.config().nats.public_url.clone();
+    if context.admin.store().tenant(&id).await.map_err(explain)?.is_some() {
         let kept = env_file::read(&path);
         if kept.is_none() {
             note(&format!(
                 "the tenant {DEMO} exists, but its password is not in {}; make a new one with \
                  `nats-callout --config {} user passwd {DEMO} {DEMO} --env-file`",
                 path.display(),
-                context.config.file.display()
+                context.admin.config().file.display()
             ));
         }
         return Ok(kept.map(|login| Login { url, ..login }));
@@ -39,7 +39,7 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         name: DEMO.to_owned(),
         isolation: None,
         policy: None,
-        limits: tenant::limits(context.config.isolation, None, None),
+        limits: tenant::limits(context.admin.config().isolation, None, None),
         answers: false,
         expires_at: None,
     };

@@ -20,9 +20,9 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::output::Output;
-use super::system::{self, Login};
 use crate::causes::chain;
 use crate::config::{Config, Files, Mode};
+use crate::deployment::Login;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,7 @@ async fn login(
     check: &'static str,
     findings: &mut Findings,
 ) -> Option<callout::Watched> {
-    let options = match system::options(config, login) {
+    let options = match login.working(config) {
         Ok(options) => options,
         Err(error) => {
             findings.fail(check, format!("{error:#}"), "restore the file");

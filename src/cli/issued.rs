@@ -22,7 +22,7 @@ impl Issued<'_> {
     /// Shows the login and writes it to a file where asked to. The login is in the table already,
     /// so it is shown even if the file cannot be written.
     pub(super) fn report(self, context: &Context, env_file: bool) -> anyhow::Result<()> {
-        let path = env_file::path(&context.config.folder, self.tenant_id, &self.login.user);
+        let path = env_file::path(&context.admin.config().folder, self.tenant_id, &self.login.user);
         let written = if env_file { Some(env_file::write(&path, &self.login)) } else { None };
         let login_url = if self.has_password {
             url::with_login(&self.login.url, &self.login.user, &self.login.password)

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use self::rotate::{Progress, Rotator, Wait, tell};
 use super::{Context, Usage};
 use crate::config::units::parse_duration;
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 
 /// Between two looks while a rotation waits.
 const LOOK: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub(super) struct ReaderArgs {
 pub(super) struct RotateArgs {
     /// Which keys [default: those under way, else all of the mode]
     #[arg(value_enum, value_name = "KEY")]
-    keys: Vec<Key>,
+    keys: Vec<KeyRole>,
     /// Print the steps, with the lines to change, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -102,13 +102,13 @@ pub(super) async fn run(command: KeysCommand, context: &Context) -> anyhow::Resu
 }
 
 async fn rotate(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
-    let known = Key::of(&context.config);
+    let known = KeyRole::of(context.admin.config());
     if let Some(other) = args.keys.iter().find(|key| !known.contains(key)) {
         let names: Vec<&str> = known.iter().map(|key| key.name()).collect();
         return Err(Usage(format!(
             "there is no {} in the mode `{}`; its keys are {}",
             other.name(),
-            context.config.mode.name(),
+            context.admin.config().mode.name(),
             names.join(", ")
         ))
         .into());
@@ -195,7 +195,7 @@ fn report(
             let names: Vec<&str> = waiting.iter().map(|it| it.key.name()).collect();
             lines.push(format!("{}: under way. Before it goes on:", names.join(", ")));
             lines.extend(todo(&waiting).into_iter().map(|line| format!("  {line}")));
-            let file = context.config.file.display();
+            let file = context.admin.config().file.display();
             lines.push(format!(
                 "Instances on other hosts need the new {file} and keys/ first. Then run this again."
             ));

@@ -14,7 +14,7 @@ use crate::store::{TenantRecord, UserRecord};
 const PARALLEL: usize = 4;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let tenants = database::tenants(&**store).await?;
     let rows: Vec<(TenantRecord, Vec<UserRecord>)> = stream::iter(tenants)
         .map(|tenant| async move {
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     let tenants: Vec<_> = rows
         .iter()
         .map(|(tenant, users)| {
-            let mut json = tenant_json(tenant, &context.config);
+            let mut json = tenant_json(tenant, context.admin.config());
             if let Some(object) = json.as_object_mut() {
                 let names: Vec<&str> = users.iter().map(|user| user.name.as_str()).collect();
                 object.insert("users".to_owned(), json!(names));
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
                     tenant.id.to_string(),
                     tenant.name.clone(),
                     tenant.status.to_string(),
-                    isolation(tenant, &context.config).to_owned(),
+                    isolation(tenant, context.admin.config()).to_owned(),
                     format_size(tenant.limits.memory),
                     format_size(tenant.limits.storage),
                     tenant.expires_at.map_or_else(|| "never".to_owned(), time),

@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::lookup::find_tenant;
 use super::output::note;
-use super::{Context, Usage, purge, settle, system};
+use super::{Context, Usage, settle};
 use crate::accounts::resolver;
 use crate::audit::Observer;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Mode};
 use crate::connections::{Connections, Selection};
-use crate::daemon;
+use crate::deployment::{self, Login};
 use crate::events::decisions::{self, DecisionEvents};
 use crate::events::publisher::Publisher;
 use crate::servers::Cluster;
-use crate::store::{TenantId, TenantRecord, UserRecord};
+use crate::store::{CredentialStore, TenantId, TenantRecord, UserRecord};
 
 /// How long a server may take to read an answer that an instance has given.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -46,10 +46,9 @@ impl Live {
         selection: anyhow::Result<Selection>,
     ) -> anyhow::Result<Self> {
         let selection = selection?;
-        let client =
-            tokio::time::timeout(CONNECT, system::connect(&context.config, system::Login::System))
-                .await
-                .context("NATS does not answer")??;
+        let client = tokio::time::timeout(CONNECT, Login::System.connect(context.admin.config()))
+            .await
+            .context("NATS does not answer")??;
         let (observer, events) = told(context).await?.unzip();
         let cluster = Cluster::new(client).with_observer(observer);
         let before = cluster.find(&selection, Instant::now()).await?;
@@ -105,12 +104,12 @@ impl Live {
     }
 
     async fn bring(&self, context: &Context, tenant: &TenantId) -> anyhow::Result<()> {
-        let Mode::Operator(mode) = &context.config.mode else { return Ok(()) };
+        let Mode::Operator(mode) = &context.admin.config().mode else { return Ok(()) };
         let tenant = find_tenant(context, tenant).await?;
-        let places = daemon::places(&context.config)?;
+        let places = deployment::places(context.admin.config())?;
         let Some(account) = places.own(tenant.account) else { return Ok(()) };
-        let issuer = purge::issuer(&context.config, mode)?;
-        let standing = issuer.standing(&tenant, context.now()).before_closing();
+        let issuer = deployment::account_issuer(context.admin.config(), mode)?;
+        let standing = issuer.standing(&tenant, context.admin.now()).before_closing();
         let token = issuer.issue(&tenant, account, standing).await?;
         Ok(resolver::hold(&self.cluster, &token).await?)
     }
@@ -139,11 +138,11 @@ impl Live {
 /// Who is told of closed connections, and what publishes them in the end; none where the
 /// configuration wants none.
 async fn told(context: &Context) -> anyhow::Result<Option<(Arc<dyn Observer>, DecisionEvents)>> {
-    let config = &context.config;
+    let config = context.admin.config();
     if config.events.decisions == config::DecisionEvents::Off {
         return Ok(None);
     }
-    let client = tokio::time::timeout(CONNECT, system::connect(config, system::Login::Auth))
+    let client = tokio::time::timeout(CONNECT, Login::Auth.connect(config))
         .await
         .context("NATS does not answer")??;
     let prefix = client.new_inbox();
@@ -151,7 +150,7 @@ async fn told(context: &Context) -> anyhow::Result<Option<(Arc<dyn Observer>, De
     let (log, events) = decisions::queue(
         config.events.queue,
         Publisher::new(client, source, config.streams.clone()),
-        Arc::clone(&context.database.credentials),
+        Arc::clone(context.admin.store()) as Arc<dyn CredentialStore>,
         Arc::new(SystemClock),
         prefix,
     );
@@ -189,7 +188,7 @@ pub(super) fn of_tenant(
     users: &[UserRecord],
 ) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
-    let places = daemon::places(config)?;
+    let places = deployment::places(config)?;
     let names = users.iter().map(|user| user.name.as_str());
     places.select_tenant(&tenant.id, names, Duration::ZERO, &mut selection);
     if let Some(account) = places.own(tenant.account) {
@@ -205,7 +204,7 @@ pub(super) fn of_user(
     user: &str,
 ) -> anyhow::Result<Selection> {
     let mut selection = Selection::default();
-    let places = daemon::places(config)?;
+    let places = deployment::places(config)?;
     places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
     Ok(selection)
 }

@@ -13,7 +13,7 @@ pub(super) fn parse_id(text: &str) -> anyhow::Result<TenantId> {
 /// The tenant, which has to exist.
 pub(super) async fn find_tenant(context: &Context, id: &TenantId) -> anyhow::Result<TenantRecord> {
     let missing = StoreError::Missing { what: "tenant", key: id.to_string() };
-    let found = context.database.provisioning.tenant(id).await.map_err(explain)?;
+    let found = context.admin.store().tenant(id).await.map_err(explain)?;
     found.ok_or_else(|| explain(missing))
 }
 

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 use self::explain::ExplainArgs;
 use super::output::{Output, note};
-use super::{Context, Usage, database, load};
-use crate::clock::SystemClock;
+use super::{Context, Usage, load};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
 use crate::policy::rules::PolicyError;
 use crate::problem::{Origin, Problem};
@@ -39,8 +38,7 @@ pub(super) async fn run(command: PolicyCommand, file: &Path, output: Output) -> 
         PolicyCommand::Test(args) => test::run(args.resolve(file)?.as_deref(), output),
         PolicyCommand::Explain(args) => {
             let config = load(file, Files::Unchecked)?;
-            let database = database::open(&config).await?;
-            explain::run(&args, &Context { config, database, output, clock: SystemClock }).await
+            explain::run(&args, &Context::open(config, output).await?).await
         }
     }
 }

@@ -12,12 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::accounts::account::AccountIssuer;
 use crate::accounts::resolver;
 use crate::config::{Config, OperatorMode};
-use crate::daemon::{self, with_tls};
+use crate::deployment::{account_issuer, with_tls};
 use crate::keyfile;
-use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
+use crate::keys::{AccountId, KeyKind, SigningKey};
 use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
 use crate::protocol::jwt::Claims;
 use crate::servers::Cluster;
@@ -33,16 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After how long it is tried again to delete what is left.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Who signs tenants' accounts, by the configuration's key files.
-pub(super) fn issuer(config: &Config, mode: &OperatorMode) -> anyhow::Result<AccountIssuer> {
-    let purpose = "[operator] operator_signing";
-    let operator =
-        keyfile::generations::<OperatorId>(&mode.operator_signing, KeyKind::Operator, purpose)?;
-    let users =
-        keyfile::generations(&mode.user_signing, KeyKind::Account, "[operator] user_signing")?;
-    Ok(daemon::account_issuer(mode, config.isolation, operator.signing, users.listed)?)
-}
-
 /// Deletes all streams of the tenant, whose other connections are closed, and says how many.
 pub(super) async fn purge(
     context: &Context,
@@ -53,8 +42,8 @@ pub(super) async fn purge(
 ) -> anyhow::Result<usize> {
     // Whatever its limits were: this one user has to get in, to data that may be there although
     // nothing more may be stored. A tenant without a limit reserves nothing of a server's room.
-    let issuer = issuer(&context.config, mode)?;
-    let standing = issuer.standing(tenant, context.now());
+    let issuer = account_issuer(context.admin.config(), mode)?;
+    let standing = issuer.standing(tenant, context.admin.now());
     let mut claims = issuer.claims(tenant, account, standing);
     claims.body.limits = AccountLimits {
         mem_storage: NO_LIMIT,
@@ -128,7 +117,7 @@ async fn login(
     let signing = keyfile::generations::<AccountId>(&mode.user_signing, KeyKind::Account, purpose)?;
     let (user, _seed) = SigningKey::generate(KeyKind::User)?;
     let body = UserBody { issuer_account: Some(account), ..UserBody::new(Permissions::default()) };
-    let now = context.now();
+    let now = context.admin.now();
     let token = Claims {
         audience: None,
         expires: Some(now.saturating_add(LIFE_SECONDS)),
@@ -140,7 +129,7 @@ async fn login(
     }
     .encode_now(&signing.signing)?;
     let user = Arc::new(user);
-    let config: &Config = &context.config;
+    let config: &Config = context.admin.config();
     let options = async_nats::ConnectOptions::with_jwt(token, move |nonce| {
         let user = Arc::clone(&user);
         async move { Ok(user.sign_now(&nonce).to_vec()) }

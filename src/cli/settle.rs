@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::output::note;
-use super::system::{self, Login};
 use crate::config::Config;
+use crate::deployment::Login;
 use crate::instance::SYNC_SUBJECT;
 
 /// An instance whose heartbeat is older is taken for dead.
@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits for the instances. The change is committed: what goes wrong here is a warning.
 pub(super) async fn settle(context: &Context) {
-    let problem = match context.database.coordination.instances(HEARTBEAT_SECONDS).await {
+    let problem = match context.admin.store().instances(HEARTBEAT_SECONDS).await {
         Ok(instances) => {
             let mut awaited: BTreeSet<String> = instances.into_iter().collect();
             if awaited.is_empty() {
                 return;
             }
-            match tokio::time::timeout(PATIENCE, ask(&context.config, &mut awaited)).await {
+            match tokio::time::timeout(PATIENCE, ask(context.admin.config(), &mut awaited)).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("the running instances could not be asked: {error:#}"),
                 Err(_) => {
@@ -54,7 +54,7 @@ struct Answer {
 
 /// Returns when `awaited` is empty, or asking fails.
 async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    let options = system::options(config, Login::Auth)?.connection_timeout(CONNECT);
+    let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
     let client = options.connect(config.nats.urls.as_slice()).await?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;

@@ -9,7 +9,7 @@ use super::lookup::{find_tenant, parse_id};
 use super::output::{table, time, time_json};
 use crate::config::Config;
 use crate::config::units::format_size;
-use crate::daemon::isolation_of;
+use crate::deployment::isolation_of;
 use crate::store::{Isolation, StoreError, TenantRecord, UserKind, UserRecord};
 
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(super) struct ShowArgs {
 pub(super) async fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let users = context.database.provisioning.users(&id).await.map_err(explain)?;
+    let users = context.admin.store().users(&id).await.map_err(explain)?;
     match &args.user {
         None => show_tenant(&tenant, &users, context),
         Some(name) => {
@@ -40,7 +40,7 @@ fn show_tenant(
     context: &Context,
 ) -> anyhow::Result<()> {
     let json = json!({
-        "tenant": tenant_json(tenant, &context.config),
+        "tenant": tenant_json(tenant, context.admin.config()),
         "users": users.iter().map(user_json).collect::<Vec<_>>(),
     });
     context.output.show(&json, || {
@@ -61,13 +61,17 @@ fn show_tenant(
             .collect();
         let header =
             ["USER", "KIND", "POLICY", "STATUS", "PUBLISH", "SUBSCRIBE", "EXPIRES", "LAST LOGIN"];
-        format!("{}\n\n{}", facts(&tenant_facts(tenant, &context.config)), table(&header, rows))
+        format!(
+            "{}\n\n{}",
+            facts(&tenant_facts(tenant, context.admin.config())),
+            table(&header, rows)
+        )
     })
 }
 
 fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> anyhow::Result<()> {
     let json = json!({
-        "tenant": tenant_json(tenant, &context.config),
+        "tenant": tenant_json(tenant, context.admin.config()),
         "user": user_json(user),
     });
     context.output.show(&json, || {
@@ -87,7 +91,7 @@ fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> any
             ("created", time(user.created_at)),
             ("updated", time(user.updated_at)),
         ];
-        let isolation = isolation_of(&context.config, tenant);
+        let isolation = isolation_of(context.admin.config(), tenant);
         if user.kind == UserKind::Service && isolation == Some(Isolation::Shared) {
             rows.push(("note", format!("the lists are taken below user.{}.", tenant.id)));
         }

@@ -19,7 +19,7 @@ use crate::clock::UnixSeconds;
 use crate::config::units::parse_size;
 use crate::config::{Mode, OperatorMode};
 use crate::connections::Selection;
-use crate::daemon;
+use crate::deployment;
 use crate::keys::AccountId;
 use crate::servers::Cluster;
 use crate::store::{Isolation, Limits, NewTenant, NewUser, Status, TenantRecord, UserKind};
@@ -99,10 +99,10 @@ pub(super) async fn run(command: TenantCommand, context: &Context) -> anyhow::Re
 async fn set_status(args: &StatusArgs, status: Status, context: &Context) -> anyhow::Result<()> {
     let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let users = store.users(&id).await.map_err(explain)?;
     let selection = match status {
-        Status::Suspended => live::of_tenant(&context.config, &tenant, &users),
+        Status::Suspended => live::of_tenant(context.admin.config(), &tenant, &users),
         Status::Active => Ok(Selection::default()),
     };
     let live = Live::try_look(context, selection).await;
@@ -119,14 +119,14 @@ async fn set_status(args: &StatusArgs, status: Status, context: &Context) -> any
 async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let users = store.users(&id).await.map_err(explain)?;
     let data = if args.purge { ", its account and all its JetStream data" } else { "" };
     let count = users.len();
     live::confirm(args.yes, &format!("remove tenant {id} with its {count} users{data}"))?;
 
-    let selection = live::of_tenant(&context.config, &tenant, &users);
-    let own = match (&context.config.mode, daemon::places(&context.config)) {
+    let selection = live::of_tenant(context.admin.config(), &tenant, &users);
+    let own = match (&context.admin.config().mode, deployment::places(context.admin.config())) {
         (Mode::Operator(mode), Ok(places)) => {
             places.own(tenant.account).map(|account| (mode, account))
         }
@@ -185,8 +185,8 @@ async fn forget(
     cluster: &Cluster,
     account: AccountId,
 ) -> anyhow::Result<()> {
-    let issuer = purge::issuer(&context.config, mode)?;
-    Ok(resolver::forget(cluster, &issuer, &[account], context.now()).await?)
+    let issuer = deployment::account_issuer(context.admin.config(), mode)?;
+    Ok(resolver::forget(cluster, &issuer, &[account], context.admin.now()).await?)
 }
 
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
@@ -200,7 +200,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
             ))
         })?,
     };
-    if args.isolation == Some(Isolation::Account) && matches!(context.config.mode, Mode::Config(_))
+    if args.isolation == Some(Isolation::Account)
+        && matches!(context.admin.config().mode, Mode::Config(_))
     {
         return Err(Usage(
             "--isolation account: the mode `config` has no accounts of tenants' own; leave it out"
@@ -208,7 +209,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
-    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    let isolation = args.isolation.unwrap_or(context.admin.config().isolation);
     if args.answers && isolation == Isolation::Shared {
         return Err(Usage(
             "--answers: tenants in a shared account are answered without it; leave it out"
@@ -216,13 +217,13 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         )
         .into());
     }
-    let now = context.now();
+    let now = context.admin.now();
     let expires_at = args
         .expires
         .map(|when| when.at(now))
         .transpose()
         .map_err(|error| Usage(format!("--expires: {error}")))?;
-    let isolation = args.isolation.unwrap_or(context.config.isolation);
+    let isolation = args.isolation.unwrap_or(context.admin.config().isolation);
     let tenant = NewTenant {
         limits: limits(isolation, args.memory, args.storage),
         id,
@@ -249,7 +250,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         tenant_id: id,
         user: json!({ "name": id, "kind": "bb", "policy": ADMIN }),
         login: Login {
-            url: context.config.nats.public_url.clone(),
+            url: context.admin.config().nats.public_url.clone(),
             user: id.to_owned(),
             password: password.to_string(),
         },
@@ -293,10 +294,11 @@ async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()>
         created_at: UnixSeconds::MAX,
         ..TenantRecord::new(new.id.clone())
     };
-    if !new.limits.jetstream() || !ceiling::counts(&added, &context.config) {
+    if !new.limits.jetstream() || !ceiling::counts(&added, context.admin.config()) {
         return Ok(());
     }
-    let asked = tokio::time::timeout(CEILING_PATIENCE, ceiling::of_server(&context.config)).await;
+    let asked =
+        tokio::time::timeout(CEILING_PATIENCE, ceiling::of_server(context.admin.config())).await;
     let ceiling = match asked.unwrap_or_else(|_| Err(anyhow!("no answer in time"))) {
         Ok(Some(ceiling)) => ceiling,
         Ok(None) => return Ok(()),
@@ -308,12 +310,12 @@ async fn check_ceiling(context: &Context, new: &NewTenant) -> anyhow::Result<()>
             return Ok(());
         }
     };
-    let mut tenants = database::tenants(&*context.database.provisioning).await?;
+    let mut tenants = database::tenants(&**context.admin.store()).await?;
     if tenants.iter().any(|tenant| tenant.id == new.id) {
         return Ok(());
     }
     tenants.push(added);
-    let over = ceiling.exceeded_by(&tenants, &context.config);
+    let over = ceiling.exceeded_by(&tenants, context.admin.config());
     match over.into_iter().find(|excess| excess.tenant == new.id.as_str()) {
         Some(excess) => {
             bail!("{excess}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
@@ -342,5 +344,5 @@ pub(super) async fn create(
         subscribe: Vec::new(),
         policy: Some(ADMIN.to_owned()),
     };
-    context.database.provisioning.add_tenant(tenant, &admin).await.map_err(explain)
+    context.admin.store().add_tenant(tenant, &admin).await.map_err(explain)
 }

@@ -136,7 +136,7 @@ pub(super) fn is_temporary(token: &TokenListing) -> bool {
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let users = store.users(id).await.map_err(explain)?;
     if !users.iter().any(|it| it.name == user) {
         return refused(context, id, user, DenyReason::UnknownUser);
@@ -147,7 +147,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
         user_name: user.to_owned(),
         hash,
         label: Some(LABEL.to_owned()),
-        expires_at: Some(context.now().saturating_add(TOKEN_LIFE)),
+        expires_at: Some(context.admin.now().saturating_add(TOKEN_LIFE)),
     };
     store.add_token(id, &new).await.map_err(explain)?;
     let credentials = Credentials::Token(Secret::new(token.to_string()));
@@ -160,7 +160,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
 }
 
 async fn remove(context: &Context, hash: &TokenHash) {
-    if let Err(error) = context.database.provisioning.revoke_token(hash).await {
+    if let Err(error) = context.admin.store().revoke_token(hash).await {
         note(&format!(
             "warning: the temporary token could not be removed ({error}); it ends by itself within \
              {TOKEN_LIFE} s"
@@ -171,14 +171,14 @@ async fn remove(context: &Context, hash: &TokenHash) {
 /// The user that a token belongs to, if to any.
 async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
     let Some(token) = crate::authn::token::Token::parse(token) else { return Ok(None) };
-    let store = &context.database.credentials;
+    let store = context.admin.store();
     let found = store.token(&token.hash(), Freshness::Fresh).await.map_err(explain)?;
     Ok(found.map(|token| token.user_name.clone()))
 }
 
 /// Fails if the user belongs to another tenant: it may well log in, but not as one of this one's.
 async fn owned(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
-    let store = &context.database.credentials;
+    let store = context.admin.store();
     match store.user(user, Freshness::Fresh).await.map_err(explain)? {
         Some(record) if record.tenant.id != *id => bail!(
             "{user} is a user of the tenant {other}, not of {id}; test it with `nats-callout test \
@@ -215,7 +215,7 @@ async fn conclude(
         }
         _ => "_INBOX".to_owned(),
     };
-    let (connected, took) = session::login(&context.config, credentials, prefix).await;
+    let (connected, took) = session::login(context.admin.config(), credentials, prefix).await;
     let session = match (connected, decided) {
         (Ok(session), Decided::Granted(granted)) => {
             return admitted(context, id, user, method, session, &granted, took).await;
@@ -240,7 +240,7 @@ async fn conclude(
             refused(context, id, user, reason)
         }
         (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
-            let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+            let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
             let alive = alive.map_err(explain)?;
             let is_answer = !alive.is_empty() && took < AT_ONCE;
             if is_answer && is_full(context, id).await.unwrap_or(false) {
@@ -250,8 +250,8 @@ async fn conclude(
         }
         _ => Err(anyhow!(error).context(format!(
             "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
-            context.config.nats.urls.join(", "),
-            context.config.file.display()
+            context.admin.config().nats.urls.join(", "),
+            context.admin.config().file.display()
         ))),
     }
 }
@@ -305,11 +305,12 @@ fn refused(context: &Context, id: &TenantId, user: &str, reason: DenyReason) -> 
 
 /// Whether the tenant has as many connections as it may, by the servers.
 async fn is_full(context: &Context, id: &TenantId) -> anyhow::Result<bool> {
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let tenant = find_tenant(context, id).await?;
     let Some(most) = tenant.limits.connections else { return Ok(false) };
     let users = store.users(id).await.map_err(explain)?;
-    let live = Live::look(context, live::of_tenant(&context.config, &tenant, &users)).await?;
+    let live =
+        Live::look(context, live::of_tenant(context.admin.config(), &tenant, &users)).await?;
     Ok(live.count() >= most)
 }
 

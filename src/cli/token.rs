@@ -62,7 +62,7 @@ pub(super) async fn run(command: TokenCommand, context: &Context) -> anyhow::Res
 
 async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let tenant = args.tenant.as_deref().map(parse_id).transpose()?;
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     if let Some(id) = &tenant {
         find_tenant(context, id).await?;
         let users = store.users(id).await.map_err(explain)?;
@@ -113,7 +113,7 @@ async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
 
 async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let Some((id, owner)) = args.path.split_last() else { return Ok(()) };
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let missing = || explain(StoreError::Missing { what: "token", key: id.clone() });
     let tokens = store.tokens().await.map_err(explain)?;
     let token = tokens.iter().find(|token| token.id == *id).ok_or_else(missing)?;
@@ -133,7 +133,7 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
         format!(
             "Removed token {id} of user {user}. Who is connected with it stays so for {} s at \
              most; `user suspend` closes the user's connections at once.",
-            context.config.callout.ttl.as_secs()
+            context.admin.config().callout.ttl.as_secs()
         )
     })
 }
@@ -145,12 +145,12 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
     }
     let expires_at = args
         .expires
-        .map(|when| when.at(context.now()))
+        .map(|when| when.at(context.admin.now()))
         .transpose()
         .map_err(|error| Usage(format!("--expires: {error}")))?;
     let (token, hash) = secret::generate_token()?;
     let new = NewToken { user_name: args.user, hash, label: args.label, expires_at };
-    context.database.provisioning.add_token(&id, &new).await.map_err(explain)?;
+    context.admin.store().add_token(&id, &new).await.map_err(explain)?;
     context.output.print(
         &json!({
             "token": token.as_str(),

@@ -182,9 +182,8 @@ async fn run_beside(
 
 /// Adds the demo tenant and prints how to connect.
 async fn welcome(config: Config, output: Output) -> anyhow::Result<()> {
-    let database = database::open(&config).await?;
-    let context = Context { config, database, output, clock: SystemClock };
-    let folder = context.config.folder.clone();
+    let context = Context::open(config, output).await?;
+    let folder = context.admin.config().folder.clone();
     let Some(login) = demo::login(&context, &folder).await? else {
         return Ok(());
     };
@@ -193,9 +192,9 @@ async fn welcome(config: Config, output: Output) -> anyhow::Result<()> {
         "user": { "name": login.user },
         "password": login.password,
         "url": url::with_login(&login.url, &login.user, &login.password),
-        "config": context.config.file,
+        "config": context.admin.config().file,
     });
-    output.print(&json, || demo::lines(&login, &context.config.file))
+    output.print(&json, || demo::lines(&login, &context.admin.config().file))
 }
 
 /// Serves health and metrics on a free port where the configured one is taken: they are no reason

@@ -12,7 +12,7 @@ use super::output::note;
 use super::{Context, Usage, secret, settle};
 use crate::authn::certificate::name;
 use crate::connections::Selection;
-use crate::daemon::isolation_of;
+use crate::deployment::isolation_of;
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::redact::is_secret;
@@ -137,7 +137,7 @@ pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Resu
 async fn change(args: &NameArgs, fate: Fate, context: &Context) -> anyhow::Result<()> {
     let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     let user = args.user.as_str();
     let users = store.users(&id).await.map_err(explain)?;
     if !users.iter().any(|known| known.name == user) {
@@ -149,7 +149,7 @@ async fn change(args: &NameArgs, fate: Fate, context: &Context) -> anyhow::Resul
     }
     let selection = match fate {
         Fate::Resumed => Ok(Selection::default()),
-        Fate::Suspended | Fate::Removed => live::of_user(&context.config, &tenant, user),
+        Fate::Suspended | Fate::Removed => live::of_user(context.admin.config(), &tenant, user),
     };
     let live = Live::try_look(context, selection).await;
     match fate {
@@ -211,8 +211,8 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         subscribe: args.subscribe,
         policy: args.policy,
     };
-    context.database.provisioning.add_user(&user).await.map_err(explain)?;
-    remark_on_lists(&user, &tenant, &context.config);
+    context.admin.store().add_user(&user).await.map_err(explain)?;
+    remark_on_lists(&user, &tenant, context.admin.config());
     Issued {
         tenant: json!({ "id": tenant.id.as_str(), "name": tenant.name }),
         tenant_id: tenant.id.as_str(),
@@ -226,7 +226,7 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
             "certificate": user.certificate,
         }),
         login: Login {
-            url: context.config.nats.public_url.clone(),
+            url: context.admin.config().nats.public_url.clone(),
             user: user.name.clone(),
             password: password.as_ref().map(|it| it.to_string()).unwrap_or_default(),
         },
@@ -257,7 +257,7 @@ async fn passwd(args: &PasswdArgs, context: &Context) -> anyhow::Result<()> {
         secret::generate_password()?
     };
     let hash = secret::hash_password(&password).await?;
-    let store = &context.database.provisioning;
+    let store = context.admin.store();
     store.set_password(&id, &args.user, &hash).await.map_err(explain)?;
     settle::settle(context).await;
 
@@ -266,7 +266,7 @@ async fn passwd(args: &PasswdArgs, context: &Context) -> anyhow::Result<()> {
         tenant_id: id.as_str(),
         user: json!({ "name": args.user }),
         login: Login {
-            url: context.config.nats.public_url.clone(),
+            url: context.admin.config().nats.public_url.clone(),
             user: args.user.clone(),
             password: password.to_string(),
         },

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::DaemonError;
 use super::isolation::Denials;
 use crate::causes::chain;
-use crate::config::{Config, Mode, Nats};
-use crate::keyfile::{self, KeyFileError};
+use crate::config::Config;
+use crate::deployment::Login;
 
 /// Between two attempts of a first connect.
 const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -27,44 +27,6 @@ const LATE_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Commands that may wait in a connection.
 const CAPACITY: usize = 16 * 1024;
-
-/// Which of the service's logins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Login {
-    /// In the account AUTH.
-    Auth,
-    /// In the system account.
-    System,
-}
-
-impl Login {
-    /// Reads its credentials: how it connects, and by what TLS.
-    pub(crate) fn options(self, config: &Config) -> Result<ConnectOptions, KeyFileError> {
-        let options = match &config.mode {
-            Mode::Operator(mode) => {
-                let path = match self {
-                    Self::Auth => &mode.credentials,
-                    Self::System => &mode.system_credentials,
-                };
-                let creds = keyfile::read_secret(path)?;
-                ConnectOptions::with_credentials(&creds).map_err(|error| {
-                    KeyFileError::Unusable {
-                        path: path.clone(),
-                        problem: format!("is no creds file: {error}"),
-                    }
-                })?
-            }
-            Mode::Config(mode) => {
-                let path = match self {
-                    Self::Auth => &mode.nkey,
-                    Self::System => &mode.system_nkey,
-                };
-                ConnectOptions::with_nkey(keyfile::read_secret(path)?.trim().into())
-            }
-        };
-        Ok(with_tls(&config.nats, options))
-    }
-}
 
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
 /// and in connz, and `denials` counts what the check of the isolation is refused.
@@ -99,17 +61,6 @@ pub(super) async fn connect(
             return Err(DaemonError::Stopped);
         }
     }
-}
-
-/// Adds what the configuration says of TLS.
-pub(crate) fn with_tls(nats: &Nats, mut options: ConnectOptions) -> ConnectOptions {
-    if let Some(ca) = &nats.tls.ca {
-        options = options.add_root_certificates(ca.clone());
-    }
-    if let Some((certificate, key)) = &nats.tls.identity {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    options
 }
 
 /// A connection that is made again whatever happens, and says so in the log.

@@ -9,21 +9,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{DaemonError, Store};
-use crate::accounts::account::{AccountIssuer, Notifications};
 use crate::accounts::answers::Answers;
 use crate::accounts::delivery::Delivery;
 use crate::accounts::lookup;
 use crate::authorize::Responder;
 use crate::clock::Clock;
-use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
+use crate::config::{Config, ConfigMode, Mode, OperatorMode};
+use crate::deployment::{account_issuer_of, reserved, targets};
 use crate::keyfile::{self, Generations, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
 use crate::mint::Mint;
-use crate::placement::{ConfigTargets, OperatorTargets, Placement, SystemAccounts, TargetError};
-use crate::revoke::{OwnAccounts, Places};
+use crate::placement::{OperatorTargets, Placement};
+use crate::revoke::OwnAccounts;
 use crate::servers::{Cluster, Servers};
+use crate::store::ProvisioningStore;
 use crate::store::cache::Cached;
-use crate::store::{Isolation, ProvisioningStore, TenantRecord};
 
 /// How long a server has to say what it holds of the account ANSWERS, which is looked at all the time.
 const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub(super) async fn operator_mode(
     if system_accounts.target(mode.users_account).is_err() {
         return Err(DaemonError::Users(mode.users_account));
     }
-    let issuer = account_issuer(mode, config.isolation, keys.accounts, keys.users.listed)?;
+    let issuer = account_issuer_of(mode, config.isolation, keys.accounts, keys.users.listed)?;
     let issuer = Arc::new(issuer);
     tasks.spawn({
         let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
@@ -133,65 +133,6 @@ pub(super) async fn operator_mode(
         own: Some(OwnAccounts { delivery, issuer }),
         issuers: Vec::new(),
     })
-}
-
-/// Who signs tenants' accounts, with the keys that were read.
-pub(crate) fn account_issuer(
-    mode: &OperatorMode,
-    default_isolation: Isolation,
-    operator: SigningKey,
-    mut user_signing: Vec<AccountId>,
-) -> Result<AccountIssuer, KeyFileError> {
-    // Whichever of them signs, accounts are the same.
-    user_signing.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-    Ok(AccountIssuer {
-        operator: Arc::new(operator),
-        user_signing,
-        bb: mode.bb_account,
-        intake: mode.intake.as_ref().map(|intake| intake.account),
-        reserved: [reserved(mode)?.ids(), &[mode.users_account]].concat(),
-        notifications: match mode.notifications {
-            config::Notifications::Short => Notifications::Short,
-            config::Notifications::Full => Notifications::Full,
-        },
-        default_isolation,
-    })
-}
-
-/// The accounts that no tenant's user is ever in.
-fn reserved(mode: &OperatorMode) -> Result<SystemAccounts, KeyFileError> {
-    let sys = keyfile::account_of_creds(&mode.system_credentials)?;
-    let newer =
-        mode.intake.as_ref().map(|intake| intake.account).into_iter().chain(mode.events_account);
-    let others = [mode.bb_account, mode.answers_account].into_iter().chain(newer);
-    Ok(SystemAccounts::new(sys, mode.auth_account, others))
-}
-
-/// The accounts that tenants' users are placed in in config mode.
-fn targets(mode: &ConfigMode) -> Result<ConfigTargets, TargetError> {
-    ConfigTargets::new(&mode.auth_account, mode.accounts.clone(), mode.dedicated.clone())
-}
-
-/// How a tenant is kept apart; `None` if it has no place, since its row names an account that is no
-/// target of its.
-pub(crate) fn isolation_of(config: &Config, tenant: &TenantRecord) -> Option<Isolation> {
-    match &config.mode {
-        Mode::Operator(_) => Some(tenant.isolation.unwrap_or(config.isolation)),
-        Mode::Config(mode) => targets(mode).ok()?.isolation(tenant),
-    }
-}
-
-/// Where connections of tenants' users may be.
-pub(crate) fn places(config: &Config) -> Result<Places, KeyFileError> {
-    let (shared, reserved) = match &config.mode {
-        Mode::Operator(mode) => {
-            (vec![mode.users_account.to_string()], reserved(mode)?.ids().to_vec())
-        }
-        Mode::Config(mode) => {
-            (mode.accounts.iter().chain(mode.dedicated.keys()).cloned().collect(), Vec::new())
-        }
-    };
-    Ok(Places { shared, reserved, without_row: config.admits_without_row() })
 }
 
 pub(super) fn config_mode(

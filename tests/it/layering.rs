@@ -38,7 +38,9 @@ const ORDER: &[&str] = &[
     "peers",
     // The program.
     "config",
+    "deployment",
     "daemon",
+    "admin",
     "cli",
 ];
 
@@ -48,10 +50,10 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     (
         "async_nats",
         &["service", "servers", "accounts", "streams"],
-        &["cli", "daemon", "events", "instance", "peers"],
+        &["cli", "daemon", "deployment", "events", "instance", "peers"],
     ),
     ("axum", &["daemon"], &[]),
-    ("clap", &["cli", "main"], &["daemon"]),
+    ("clap", &["cli", "main"], &["deployment"]),
     ("comfy_table", &["cli"], &[]),
     ("jsonwebtoken", &["authn"], &[]),
     ("metrics_exporter_prometheus", &["daemon"], &[]),

@@ -93,7 +93,7 @@ impl Temporary {
             policy: None,
             limits: Limits::default(),
             answers: false,
-            expires_at: Some(context.now().saturating_add(seconds)),
+            expires_at: Some(context.admin.now().saturating_add(seconds)),
         };
         let password = secret::generate_password()?;
         tenant::create(context, &new, &password).await?;
@@ -107,7 +107,7 @@ impl Temporary {
         kind: Kind,
         count: usize,
     ) -> anyhow::Result<Requests> {
-        let store = &context.database.provisioning;
+        let store = context.admin.store();
         let password = secret::generate_password()?;
         // One hash for all: the service keeps what it has verified by user and hash.
         let password_hash = match kind {
@@ -149,7 +149,7 @@ impl Temporary {
 
     /// Removes the tenant with its users.
     pub(super) async fn remove(self, context: &Context) {
-        match context.database.provisioning.remove_tenant(&self.tenant).await {
+        match context.admin.store().remove_tenant(&self.tenant).await {
             Ok(()) => settle::settle(context).await,
             Err(error) => note(&format!(
                 "warning: the temporary tenant {id} could not be removed ({error}), and ends by \

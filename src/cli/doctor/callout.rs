@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use futures_util::StreamExt as _;
 
-use super::super::system;
 use super::files::Keys;
 use super::{Findings, reader};
 use crate::causes::chain;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
 use crate::daemon::isolation::{Denials, Isolation};
-use crate::daemon::with_tls;
+use crate::deployment::{round_trip, with_tls};
 use crate::keyfile;
 use crate::protocol::envelope::{Envelope, EnvelopeError, SERVER_XKEY_HEADER};
 use crate::protocol::replay::SpentKeys;
@@ -99,7 +98,7 @@ async fn probe(
     auth: &Watched,
 ) -> anyhow::Result<(Result<Client, ConnectError>, Duration, Seen)> {
     let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
-    system::round_trip(&auth.client).await;
+    round_trip(&auth.client).await;
     let name = format!("nats-callout doctor {}", super::super::init::random_name()?);
     let options = ConnectOptions::new().name(name.clone()).connection_timeout(LOGIN);
     let begin = Instant::now();

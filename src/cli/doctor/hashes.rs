@@ -104,8 +104,8 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     let sorted = async {
         let measure = move || Pace::measure(&mut Memory::default(), "", deadline);
         let (pace, _) = tokio::task::spawn_blocking(measure).await??;
-        let database = database::open(config).await?;
-        anyhow::Ok((pace, sort(&*database.provisioning, &pace).await?))
+        let store = database::open(config).await?;
+        anyhow::Ok((pace, sort(&*store, &pace).await?))
     };
     match sorted.await {
         Ok((pace, sorted)) => sorted.report(&pace, config, findings),

@@ -2,13 +2,13 @@
 //! the tenants are promised.
 
 use super::super::ceiling::{self, Ceiling};
-use super::super::system::{self, Promised, Varz};
 use super::Findings;
 use super::callout::Watched;
 use super::table::Table;
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
 use crate::servers::Named;
+use crate::servers::varz::{self, Promised, Varz};
 use crate::streams;
 
 const STREAMS: &str = "JetStream";
@@ -31,7 +31,7 @@ pub(super) async fn check(
     };
     let mut own = Promised::default();
     for (name, account) in accounts {
-        match system::promised(&system.cluster, &account, servers.len()).await {
+        match varz::promised(&system.cluster, &account, servers.len()).await {
             Ok(promised) if promised.is_empty() => findings.fail(
                 STREAMS,
                 format!("is not on for the account {name}, so that events cannot be kept"),

@@ -1,7 +1,6 @@
 //! The servers: their versions and clocks, and, in operator mode, whether the operator, the account
 //! AUTH and the account USERS are those that the service's keys belong to, on every one of them.
 
-use super::super::system::{self, Varz};
 use super::callout::Watched;
 use super::files::Keys;
 use super::{Findings, State};
@@ -12,6 +11,7 @@ use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, OperatorBody};
 use crate::protocol::jwt::Parsed;
 use crate::protocol::request::CLOCK_LEEWAY;
+use crate::servers::varz::{self, Varz};
 use crate::servers::{ClusterError, Named, versions};
 
 const SERVERS: &str = "servers";
@@ -31,7 +31,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Vec<(Named, Varz)> {
     let before = SystemClock.now();
-    let servers = match system::servers(&system.cluster).await {
+    let servers = match varz::servers(&system.cluster).await {
         Ok(servers) => servers,
         Err(ClusterError::Nobody) => {
             findings.fail(

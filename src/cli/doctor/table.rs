@@ -135,21 +135,21 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
 async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
     let reading = async {
         let version = database::schema_version(config).await?;
-        let database = database::open(config).await?;
-        let tenants = database::tenants(&*database.provisioning).await?;
+        let store = database::open(config).await?;
+        let tenants = database::tenants(&*store).await?;
         let mut alive = 0;
         // On a busy machine a heartbeat may be late.
         for _ in 0..LOOKS {
-            let found = database.coordination.instances(HEARTBEAT_SECONDS).await;
+            let found = store.instances(HEARTBEAT_SECONDS).await;
             alive = found.map_err(database::explain)?.len();
             if alive > 0 {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
         }
-        anyhow::Ok((version, database, tenants, alive))
+        anyhow::Ok((version, store, tenants, alive))
     };
-    let (version, database, tenants, instances) = match reading.await {
+    let (version, store, tenants, instances) = match reading.await {
         Ok(read) => read,
         Err(error) => {
             findings.fail(DATABASE, format!("{error:#}"), "the tenants are not known without it");
@@ -160,8 +160,8 @@ async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
     let count = tenants.len();
     findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
     check_mode(config, findings);
-    check_rows(&*database.provisioning, findings).await;
-    rows::left(&*database.provisioning, &tenants, findings).await;
+    check_rows(&*store, findings).await;
+    rows::left(&*store, &tenants, findings).await;
     if instances == 0 {
         findings.fail(
             INSTANCES,

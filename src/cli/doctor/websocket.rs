@@ -2,10 +2,10 @@
 //! server compares origins. Servers tell whether they do, and of cookies the `jwt_cookie` alone; the
 //! others are looked for in the configuration of a server beside the service's.
 
-use super::super::system::Varz;
 use super::Findings;
 use crate::config::Config;
 use crate::servers::Named;
+use crate::servers::varz::Varz;
 
 const CHECK: &str = "WebSocket origins";
 const COOKIES: [&str; 4] = ["jwt_cookie", "token_cookie", "user_cookie", "pass_cookie"];

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use toml::de::DeTable;
 
 use crate::config::Config;
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 use crate::keyfile;
 use crate::keys::{KeyKind, SigningKey, XKey};
 
@@ -113,13 +113,13 @@ fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 }
 
 /// The file of a generation: `user-signing-ABCDEFGH.nk`, or `.pub`.
-pub(super) fn name_of(key: Key, public: &str, extension: &str) -> String {
+pub(super) fn name_of(key: KeyRole, public: &str, extension: &str) -> String {
     let letters: String = public.chars().skip(1).take(LETTERS).collect();
     format!("{}-{letters}.{extension}", key.name())
 }
 
 /// The public half of the seed in a file, if it is one of this key's kind.
-pub(super) fn public_of(key: Key, path: &Path) -> Option<String> {
+pub(super) fn public_of(key: KeyRole, path: &Path) -> Option<String> {
     match key.kind() {
         None => keyfile::xkey(path).ok().map(|found| found.public_key().to_string()),
         Some(kind) => keyfile::signing_key(path, kind).ok().map(|it| it.public_key().to_owned()),
@@ -128,7 +128,7 @@ pub(super) fn public_of(key: Key, path: &Path) -> Option<String> {
 
 /// The seeds of a key in a folder, with their public halves. Files of other keys that begin alike
 /// are among them: what they hold is asked for by its public half alone.
-pub(super) fn seeds_in(key: Key, folder: &Path) -> Vec<(String, PathBuf)> {
+pub(super) fn seeds_in(key: KeyRole, folder: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -141,7 +141,7 @@ pub(super) fn seeds_in(key: Key, folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// Writes a new seed into a folder; gives its public half.
-pub(super) fn generate(key: Key, folder: &Path) -> anyhow::Result<String> {
+pub(super) fn generate(key: KeyRole, folder: &Path) -> anyhow::Result<String> {
     let (public, seed) = match key.kind() {
         None => {
             let (made, seed) = XKey::generate()?;
@@ -165,7 +165,7 @@ pub(super) fn operator_identity(offline: &Path) -> anyhow::Result<SigningKey> {
 /// Everything else in the file stays as it is, comments included.
 pub(super) fn set_list(
     config: &Config,
-    key: Key,
+    key: KeyRole,
     files: &[PathBuf],
 ) -> anyhow::Result<Option<String>> {
     let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
@@ -285,7 +285,7 @@ fn confs(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The files of a key in a folder that hold one of these public keys as text.
-pub(super) fn publics_in(key: Key, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
+pub(super) fn publics_in(key: KeyRole, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))

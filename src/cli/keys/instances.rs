@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::settle::HEARTBEAT_SECONDS;
 use super::super::{Context, database};
-use crate::daemon::generations::{KEYS_SUBJECT, Key, KeysOfInstance};
+use crate::deployment::key_role::{KEYS_SUBJECT, KeyRole, KeysOfInstance};
 
 /// How long instances have to answer: longer than a heartbeat is young.
 const PATIENCE: Duration = Duration::from_secs(HEARTBEAT_SECONDS as u64 + 1);
@@ -26,7 +26,7 @@ pub(super) struct Instances {
 impl Instances {
     /// Asks all that have a young heartbeat in the database.
     pub(super) async fn ask(context: &Context, auth: &Client) -> anyhow::Result<Self> {
-        let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+        let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
         let mut silent: BTreeSet<String> = alive.map_err(database::explain)?.into_iter().collect();
         let mut told = BTreeMap::new();
         let inbox = auth.new_inbox();
@@ -59,7 +59,7 @@ impl Instances {
     }
 
     async fn alive(context: &Context) -> anyhow::Result<BTreeSet<String>> {
-        let alive = context.database.coordination.instances(HEARTBEAT_SECONDS).await;
+        let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
         Ok(alive.map_err(database::explain)?.into_iter().collect())
     }
 
@@ -74,7 +74,7 @@ impl Instances {
     }
 
     /// Those whose generations of a key do not satisfy `fit`, or are not known.
-    pub(super) fn unfit(&self, key: Key, fit: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
+    pub(super) fn unfit(&self, key: KeyRole, fit: impl Fn(&[String]) -> bool) -> BTreeSet<String> {
         let unfit = self
             .told
             .values()

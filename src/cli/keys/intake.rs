@@ -13,13 +13,14 @@ use super::super::init::operator;
 use super::super::init::topology::{
     Account, bb_permissions, intake_permissions, users_permissions,
 };
-use super::super::{Context, Usage, load, purge};
+use super::super::{Context, Usage, load};
 use super::offline::Hands;
 use super::reader::{conf_words, keep};
 use super::servers::{Servers, relist};
 use super::{IntakeArgs, files, logins};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
+use crate::deployment;
 use crate::keyfile;
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, UserBody};
@@ -40,7 +41,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(args: &IntakeArgs, context: &Context) -> anyhow::Result<()> {
-    let config = load(&context.config.file, Files::MustExist)?;
+    let config = load(&context.admin.config().file, Files::MustExist)?;
     let Mode::Operator(mode) = &config.mode else {
         return by_hand(args, context, &config).await;
     };
@@ -221,11 +222,11 @@ async fn push_all(
     mode: &OperatorMode,
     servers: &Servers,
 ) -> anyhow::Result<usize> {
-    let issuer = purge::issuer(config, mode)?;
+    let issuer = deployment::account_issuer(config, mode)?;
     let mut pushed = 0;
-    for tenant in context.database.provisioning.with_account().await? {
+    for tenant in context.admin.store().with_account().await? {
         let Some(account) = tenant.account else { continue };
-        let standing = issuer.standing(&tenant, context.now());
+        let standing = issuer.standing(&tenant, context.admin.now());
         servers.hold(&issuer.issue(&tenant, account, standing).await?).await?;
         pushed += 1;
     }

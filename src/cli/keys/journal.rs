@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use crate::clock::UnixSeconds;
 use crate::config::Config;
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 
 /// One rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,27 +53,27 @@ impl Journal {
         Ok(Self { path, rotations })
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&Rotation> {
+    pub(super) fn get(&self, key: KeyRole) -> Option<&Rotation> {
         self.rotations.get(key.name())
     }
 
     /// The rotation of a key, unless it has ended.
-    pub(super) fn under_way(&self, key: Key) -> Option<&Rotation> {
+    pub(super) fn under_way(&self, key: KeyRole) -> Option<&Rotation> {
         self.get(key).filter(|rotation| !rotation.done)
     }
 
     /// The keys whose rotation is under way.
-    pub(super) fn keys_under_way(&self, config: &Config) -> Vec<Key> {
-        let keys = Key::of(config).into_iter();
+    pub(super) fn keys_under_way(&self, config: &Config) -> Vec<KeyRole> {
+        let keys = KeyRole::of(config).into_iter();
         keys.filter(|&key| self.under_way(key).is_some()).collect()
     }
 
-    pub(super) fn set(&mut self, key: Key, rotation: Rotation) -> anyhow::Result<()> {
+    pub(super) fn set(&mut self, key: KeyRole, rotation: Rotation) -> anyhow::Result<()> {
         self.rotations.insert(key.name().to_owned(), rotation);
         self.write()
     }
 
-    pub(super) fn end(&mut self, key: Key) -> anyhow::Result<()> {
+    pub(super) fn end(&mut self, key: KeyRole) -> anyhow::Result<()> {
         if let Some(rotation) = self.rotations.get_mut(key.name()) {
             rotation.done = true;
         }

@@ -13,12 +13,12 @@ use super::journal::Journal;
 use super::rotate::folder;
 use super::servers::{Servers, listed, operator_keys};
 use crate::config::Mode;
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 use crate::keyfile;
 
 /// One generation.
 struct Row {
-    key: Key,
+    key: KeyRole,
     public: String,
     /// `in use`, `known`, `offline` or `out of use`
     state: &'static str,
@@ -29,11 +29,11 @@ struct Row {
 }
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
-    let config = &context.config;
+    let config = context.admin.config();
     let folder = folder(config)?;
     let journal = Journal::read(&folder)?;
     let mut rows = Vec::new();
-    for key in Key::of(config) {
+    for key in KeyRole::of(config) {
         for (index, (public, file)) in
             key.public(config)?.into_iter().zip(key.files(config)).enumerate()
         {
@@ -70,7 +70,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
         }
         Err(error) => note(&format!("warning: who knows which key is not known: {error:#}")),
     }
-    let under_way: Vec<&str> = journal.keys_under_way(config).into_iter().map(Key::name).collect();
+    let under_way: Vec<&str> =
+        journal.keys_under_way(config).into_iter().map(KeyRole::name).collect();
     if !under_way.is_empty() {
         note(&format!("under way: keys rotate {}", under_way.join(" ")));
     }
@@ -107,7 +108,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
 }
 
 async fn ask_servers(context: &Context, servers: &Servers, rows: &mut [Row]) -> anyhow::Result<()> {
-    let config = &context.config;
+    let config = context.admin.config();
     match &config.mode {
         Mode::Operator(mode) => {
             let operators = servers.operators().await?;
@@ -118,13 +119,13 @@ async fn ask_servers(context: &Context, servers: &Servers, rows: &mut [Row]) -> 
                     held.iter().filter(|(it, _)| listed(&it.body.0).contains(&row.public)).count()
                 };
                 let know = match row.key {
-                    Key::OperatorSigning => operators
+                    KeyRole::OperatorSigning => operators
                         .values()
                         .filter(|it| it.iter().any(|it| operator_keys(it).contains(&row.public)))
                         .count(),
-                    Key::UserSigning => lists(&users),
-                    Key::ResponseSigning => lists(&auth),
-                    Key::Xkey | Key::Issuer => auth
+                    KeyRole::UserSigning => lists(&users),
+                    KeyRole::ResponseSigning => lists(&auth),
+                    KeyRole::Xkey | KeyRole::Issuer => auth
                         .iter()
                         .filter_map(|(it, _)| it.body.0.get("authorization")?.get("xkey")?.as_str())
                         .filter(|xkey| *xkey == row.public)
@@ -138,7 +139,7 @@ async fn ask_servers(context: &Context, servers: &Servers, rows: &mut [Row]) -> 
             let all = requests.keys.len() + requests.unseen.len();
             for row in rows {
                 let has = |(issuer, xkey): &&(String, String)| {
-                    *(if row.key == Key::Xkey { xkey } else { issuer }) == row.public
+                    *(if row.key == KeyRole::Xkey { xkey } else { issuer }) == row.public
                 };
                 row.servers = Some((requests.keys.values().filter(has).count(), all));
             }

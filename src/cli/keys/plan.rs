@@ -9,7 +9,7 @@ use super::super::Context;
 use super::journal::Journal;
 use super::rotate::folder;
 use crate::config::{Config, Mode};
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 
 /// What is true of every setting that a server reads at its start alone.
 const RESTART_SERVERS: &str = "restart the servers, since none reads that again while it runs. A \
@@ -17,8 +17,12 @@ const RESTART_SERVERS: &str = "restart the servers, since none reads that again 
     while the instances that are connected to it are stopped: then no login fails of a client that \
     knows another server";
 
-pub(super) fn run(context: &Context, keys: &[Key], offline: Option<&Path>) -> anyhow::Result<()> {
-    let config = &context.config;
+pub(super) fn run(
+    context: &Context,
+    keys: &[KeyRole],
+    offline: Option<&Path>,
+) -> anyhow::Result<()> {
+    let config = context.admin.config();
     let folder = folder(config)?;
     let journal = Journal::read(&folder)?;
     let offline = offline.map_or_else(|| folder.join("offline"), Path::to_owned);
@@ -47,7 +51,7 @@ pub(super) fn run(context: &Context, keys: &[Key], offline: Option<&Path>) -> an
     })
 }
 
-fn of(config: &Config, key: Key, old: &str, new: &str, offline: &Path) -> Vec<String> {
+fn of(config: &Config, key: KeyRole, old: &str, new: &str, offline: &Path) -> Vec<String> {
     let (section, setting) = key.setting();
     let list = |what: &str| format!("nats-callout.toml: [{section}] {setting} = [{what}]");
     let restart = "restart the instances one after the other (two or more: no login fails; one: \
@@ -55,7 +59,7 @@ fn of(config: &Config, key: Key, old: &str, new: &str, offline: &Path) -> Vec<St
     let operator = matches!(config.mode, Mode::Operator(_));
     let mut steps = Vec::new();
     match key {
-        Key::Xkey | Key::Issuer => {
+        KeyRole::Xkey | KeyRole::Issuer => {
             steps.push(format!("{}, where NEW is a key that is made then", list("OLD, NEW")));
             steps.push(restart.to_owned());
             if operator {
@@ -64,7 +68,7 @@ fn of(config: &Config, key: Key, old: &str, new: &str, offline: &Path) -> Vec<St
                      effect at once, and no login fails"
                 ));
             } else {
-                let name = if key == Key::Xkey { "xkey" } else { "issuer" };
+                let name = if key == KeyRole::Xkey { "xkey" } else { "issuer" };
                 steps.push(format!(
                     "nats-server.conf of every server, in auth_callout: `{name}: {old}` becomes \
                      `{name}: {new}`"
@@ -78,11 +82,11 @@ fn of(config: &Config, key: Key, old: &str, new: &str, offline: &Path) -> Vec<St
             steps.push(restart.to_owned());
             steps.push(format!("the seed of {old} is removed"));
         }
-        Key::OperatorSigning | Key::UserSigning | Key::ResponseSigning => {
+        KeyRole::OperatorSigning | KeyRole::UserSigning | KeyRole::ResponseSigning => {
             steps.push(format!("the seed of {new} comes from {}", offline.display()));
             steps.push(list("NEW, OLD"));
             steps.push(restart.to_owned());
-            if key == Key::UserSigning {
+            if key == KeyRole::UserSigning {
                 let ttl = config.callout.ttl.as_secs();
                 steps.push(format!("{ttl} s pass, until no login that {old} signed is alive"));
             }
@@ -93,15 +97,17 @@ fn of(config: &Config, key: Key, old: &str, new: &str, offline: &Path) -> Vec<St
             ));
             steps.push(restart.to_owned());
             steps.push(match key {
-                Key::UserSigning => "USERS and every tenant's account, on every server, list NEW \
+                KeyRole::UserSigning => {
+                    "USERS and every tenant's account, on every server, list NEW \
                                      and NEXT, and OLD no longer"
-                    .to_owned(),
-                Key::ResponseSigning => {
+                        .to_owned()
+                }
+                KeyRole::ResponseSigning => {
                     "AUTH, on every server, lists NEW and NEXT, and OLD no longer".to_owned()
                 }
                 _ => "every account on every server is signed by NEW".to_owned(),
             });
-            if key == Key::OperatorSigning {
+            if key == KeyRole::OperatorSigning {
                 steps.push(format!(
                     "nats-server.conf of every server: `operator:` lists NEW and NEXT, signed by {}",
                     offline.join("operator.nk").display()

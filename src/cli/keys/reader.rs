@@ -21,7 +21,7 @@ use crate::protocol::jwt::Claims;
 use crate::streams::readers::{self, Request};
 
 pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
-    let config = load(&context.config.file, Files::MustExist)?;
+    let config = load(&context.admin.config().file, Files::MustExist)?;
     let Mode::Operator(mode) = &config.mode else {
         return Err(Usage(format!(
             "in the mode `config` nats-server.conf says who reads events; {}",

@@ -23,7 +23,7 @@ use super::journal::{Journal, Rotation};
 use super::servers::Servers;
 use crate::clock::UnixSeconds;
 use crate::config::{Config, Files, Mode, OperatorMode};
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 use crate::keyfile;
 use crate::keys::{AccountId, KeyKind, SigningKey};
 
@@ -41,7 +41,7 @@ pub(super) enum Wait {
 /// What became of one key.
 #[derive(Debug)]
 pub(super) struct Progress {
-    pub(super) key: Key,
+    pub(super) key: KeyRole,
     pub(super) rotation: Rotation,
     /// `None`: it is done.
     pub(super) wait: Option<Wait>,
@@ -72,7 +72,7 @@ impl<'a> Rotator<'a> {
         offline: Option<&Path>,
         now: bool,
     ) -> anyhow::Result<Self> {
-        let config = load(&context.config.file, Files::MustExist)?;
+        let config = load(&context.admin.config().file, Files::MustExist)?;
         let faults = config.audit();
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault.into());
@@ -120,7 +120,7 @@ impl<'a> Rotator<'a> {
 
     /// Does for these keys all that can be done now. One that has ended is begun anew, unless
     /// another of these has not: then it is the same rotation that goes on.
-    pub(super) async fn advance(&mut self, keys: &[Key]) -> anyhow::Result<Vec<Progress>> {
+    pub(super) async fn advance(&mut self, keys: &[KeyRole]) -> anyhow::Result<Vec<Progress>> {
         let goes_on = keys.iter().any(|&key| self.journal.under_way(key).is_some());
         for &key in keys {
             if !goes_on || self.journal.get(key).is_none() {
@@ -138,7 +138,7 @@ impl<'a> Rotator<'a> {
             }
             self.instances = Instances::ask(self.context, &self.servers.auth).await?;
             let wait = match key {
-                Key::Xkey | Key::Issuer => self.advance_served(key).await,
+                KeyRole::Xkey | KeyRole::Issuer => self.advance_served(key).await,
                 _ => self.advance_signing(key).await,
             };
             let wait = wait.with_context(|| format!("{}, which can be resumed", key.name()))?;
@@ -152,7 +152,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// Keys whose rotation is under way.
-    pub(super) fn under_way(&self) -> Vec<Key> {
+    pub(super) fn under_way(&self) -> Vec<KeyRole> {
         self.journal.keys_under_way(&self.config)
     }
 
@@ -167,7 +167,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// Notes the rotation, with the seed of what is to come at hand.
-    fn begin(&mut self, key: Key) -> anyhow::Result<()> {
+    fn begin(&mut self, key: KeyRole) -> anyhow::Result<()> {
         let listed = key.public(&self.config)?;
         let Some(old) = listed.first().cloned() else {
             bail!("no file is listed for {}", key.name());
@@ -187,17 +187,17 @@ impl<'a> Rotator<'a> {
             }
             None => self.spare(key, &self.folder.clone(), &[&old])?,
         };
-        if matches!(key, Key::OperatorSigning) {
+        if matches!(key, KeyRole::OperatorSigning) {
             files::operator_identity(self.offline()?)?;
         }
-        if !matches!(key, Key::Xkey | Key::Issuer) {
+        if !matches!(key, KeyRole::Xkey | KeyRole::Issuer) {
             self.offline()?;
         }
         self.done.push(format!("{}: changing over from {old} to {new}", key.name()));
         self.journal.set(key, Rotation { old, new, since: None, next: None, done: false })
     }
 
-    fn rotation(&self, key: Key) -> anyhow::Result<Rotation> {
+    fn rotation(&self, key: KeyRole) -> anyhow::Result<Rotation> {
         self.journal.get(key).cloned().context("the rotation is not noted")
     }
 
@@ -214,7 +214,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// A seed that an earlier attempt has made and nothing uses, or a new one.
-    fn spare(&self, key: Key, folder: &Path, used: &[&str]) -> anyhow::Result<String> {
+    fn spare(&self, key: KeyRole, folder: &Path, used: &[&str]) -> anyhow::Result<String> {
         let seeds = files::seeds_in(key, folder);
         let spare = seeds.into_iter().find(|(public, path)| {
             let name = files::name_of(key, public, "nk");
@@ -228,7 +228,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// Where the seed of a public key is: among those in use, else among the offline ones.
-    fn find_seed(&self, key: Key, public: &str) -> Option<PathBuf> {
+    fn find_seed(&self, key: KeyRole, public: &str) -> Option<PathBuf> {
         let mut folders = vec![self.folder.as_path()];
         folders.extend(self.offline.as_deref());
         let seeds = folders.into_iter().flat_map(|folder| files::seeds_in(key, folder));
@@ -242,7 +242,7 @@ impl<'a> Rotator<'a> {
 
     /// The file of a generation as the configuration lists it: its seed, brought to where the
     /// others in use are.
-    fn seed(&mut self, key: Key, public: &str) -> anyhow::Result<PathBuf> {
+    fn seed(&mut self, key: KeyRole, public: &str) -> anyhow::Result<PathBuf> {
         let found = self.find_seed(key, public).with_context(|| {
             format!("there is no seed of {public}; name the folder of the offline keys with --offline DIR")
         })?;
@@ -257,7 +257,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// Writes the list of a key, if it is another, and reads the configuration again.
-    fn list(&mut self, key: Key, files: &[PathBuf]) -> anyhow::Result<()> {
+    fn list(&mut self, key: KeyRole, files: &[PathBuf]) -> anyhow::Result<()> {
         if let Some(line) = files::set_list(&self.config, key, files)? {
             self.done.push(format!("{}: {}: {line}", key.name(), self.config.file.display()));
             self.config = load(&self.config.file.clone(), Files::MustExist)?;
@@ -266,7 +266,7 @@ impl<'a> Rotator<'a> {
     }
 
     /// What is to be awaited until every instance's generations of a key satisfy `fit`.
-    fn instances(&self, key: Key, fit: impl Fn(&[String]) -> bool) -> Option<Wait> {
+    fn instances(&self, key: KeyRole, fit: impl Fn(&[String]) -> bool) -> Option<Wait> {
         let unfit = self.instances.unfit(key, fit);
         (!unfit.is_empty()).then_some(Wait::Instances(unfit))
     }
@@ -314,7 +314,7 @@ impl<'a> Rotator<'a> {
 
     /// Removes all files of a generation that is out of use, and of the one in use what told of it
     /// as the next.
-    fn forget(&mut self, key: Key, old: &str, new: &str) -> anyhow::Result<()> {
+    fn forget(&mut self, key: KeyRole, old: &str, new: &str) -> anyhow::Result<()> {
         let mut folders = vec![self.folder.clone()];
         folders.extend(self.offline.clone());
         for folder in &folders {
@@ -334,7 +334,7 @@ impl<'a> Rotator<'a> {
 
 /// Where the keys that are in use lie.
 pub(super) fn folder(config: &Config) -> anyhow::Result<PathBuf> {
-    let files = Key::of(config).into_iter().flat_map(|key| key.files(config).first());
+    let files = KeyRole::of(config).into_iter().flat_map(|key| key.files(config).first());
     let folder = files.filter_map(|file| file.parent()).next();
     folder.map(Path::to_owned).context("the configuration lists no key")
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::super::init;
-use super::super::system::{self, Login};
 use crate::accounts::resolver;
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::Config;
+use crate::deployment::{Login, round_trip};
 use crate::keys::{AccountId, OperatorId, SigningKey, XKey};
 use crate::protocol::envelope::{Envelope, SERVER_XKEY_HEADER};
 use crate::protocol::jwt::{Body, Claims, Parsed};
@@ -94,8 +94,8 @@ pub(super) type Held = (Claims<AnyAccount>, OperatorId);
 
 impl Servers {
     pub(super) async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let auth = system::connect(config, Login::Auth).await?;
-        let system = system::connect(config, Login::System).await?;
+        let auth = Login::Auth.connect(config).await?;
+        let system = Login::System.connect(config).await?;
         Ok(Self { auth, cluster: Cluster::new(system) })
     }
 
@@ -202,7 +202,7 @@ impl Servers {
             .collect();
         let mut incoming = self.auth.subscribe(CALLOUT_SUBJECT).await?;
         // In a cluster, the subscription has to be known to the others.
-        system::round_trip(&self.auth).await;
+        round_trip(&self.auth).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let mut urls: BTreeSet<String> = config.nats.urls.iter().cloned().collect();
         let info = self.auth.server_info();

@@ -16,7 +16,7 @@ use super::super::test::decision::words;
 use crate::authn::{Claims, DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
-use crate::daemon::isolation_of;
+use crate::deployment::isolation_of;
 use crate::placement::NOTIFICATIONS;
 use crate::policy::explain::Explanation;
 use crate::policy::rules::{Permission, PolicySet};
@@ -71,9 +71,9 @@ fn claim(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<()> {
-    let policies = PolicySet::configured(context.config.policies.as_deref())
+    let policies = PolicySet::configured(context.admin.config().policies.as_deref())
         .map_err(|error| super::Usage(error.to_string()))?;
-    let found = context.database.credentials.user(&args.user, Freshness::Fresh).await;
+    let found = context.admin.store().user(&args.user, Freshness::Fresh).await;
     let record = found.map_err(explain)?.ok_or_else(|| {
         anyhow!(
             "there is no user {}; `nats-callout list` and `show TENANT` show those, and \
@@ -112,7 +112,7 @@ struct Refused {
 
 impl Login<'_> {
     fn decide(&self) -> anyhow::Result<Result<Granted, Refused>> {
-        let now = self.args.at.map_or_else(|| self.context.now(), jiff::Timestamp::as_second);
+        let now = self.args.at.map_or_else(|| self.context.admin.now(), jiff::Timestamp::as_second);
         let (tenant, user) = (&self.record.tenant, &self.record.user);
         let refused = |reason| {
             let what = words(reason, tenant.id.as_str(), &user.name);
@@ -122,7 +122,7 @@ impl Login<'_> {
             Ok(principal) => principal.with_claims(self.claims()),
             Err(denied) => return refused(denied.reason),
         };
-        let Some(isolation) = isolation_of(&self.context.config, tenant) else {
+        let Some(isolation) = isolation_of(self.context.admin.config(), tenant) else {
             return refused(DenyReason::Placement);
         };
         let host = self.args.address.map(|address| address.to_string()).unwrap_or_default();
@@ -165,7 +165,7 @@ impl Login<'_> {
     }
 
     fn longest(&self) -> Duration {
-        self.context.config.callout.ttl
+        self.context.admin.config().callout.ttl
     }
 }
 
@@ -194,7 +194,7 @@ impl Report<'_> {
         };
         // What the service adds when it makes the JWT.
         if granted.isolation == Isolation::Shared
-            && matches!(self.context.config.mode, Mode::Operator(_))
+            && matches!(self.context.admin.config().mode, Mode::Operator(_))
         {
             rows.push(built_in(Permission::DenyPublish, NOTIFICATIONS));
         }

@@ -18,12 +18,13 @@ use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{Attempt, Authentication, DenyReason, Found, Principal};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::daemon::{isolation_of, logins};
+use crate::daemon::logins;
+use crate::deployment::isolation_of;
 use crate::policy::rules::PolicySet;
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
-use crate::store::Isolation;
+use crate::store::{CredentialStore, Isolation};
 
 /// How long one password hash may take here.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,10 +54,10 @@ pub(super) async fn decide(
     credentials: &Credentials,
 ) -> anyhow::Result<Decided> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = &context.database.credentials;
+    let store = Arc::clone(context.admin.store()) as Arc<dyn CredentialStore>;
     let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
     let lane = Arc::new(HashingLane::new(1, 1)?);
-    let issuers = logins::open_issuers(&context.config)?;
+    let issuers = logins::open_issuers(context.admin.config())?;
     let stop = CancellationToken::new();
     let _stop_on_return = stop.clone().drop_guard();
     if offers_jwt(credentials) {
@@ -65,8 +66,8 @@ pub(super) async fn decide(
         }
     }
     let password = PasswordAuthenticator::new(store.clone(), lane, verified, Arc::clone(&clock));
-    let chain = logins::chain(issuers, password, store, &clock);
-    let host = own_address(&context.config).await.unwrap_or_default();
+    let chain = logins::chain(issuers, password, &store, &clock);
+    let host = own_address(context.admin.config()).await.unwrap_or_default();
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     let (deadline, found) = (Instant::now() + PATIENCE, Found::default());
     let attempt = Attempt { credentials, client: &client, deadline, found: &found };
@@ -91,8 +92,8 @@ pub(super) fn offers_jwt(credentials: &Credentials) -> bool {
 }
 
 fn grant(context: &Context, principal: Principal, client: &ClientInfo) -> anyhow::Result<Decided> {
-    let policy = PolicySet::configured(context.config.policies.as_deref())?;
-    let Some(isolation) = isolation_of(&context.config, &principal.record().tenant) else {
+    let policy = PolicySet::configured(context.admin.config().policies.as_deref())?;
+    let Some(isolation) = isolation_of(context.admin.config(), &principal.record().tenant) else {
         return Ok(Decided::Refused(DenyReason::Placement));
     };
     let connection = ConnectionContext { isolation, client, now: SystemClock.now() };

@@ -73,7 +73,7 @@ impl Admitted<'_> {
 
     /// When the connection ends; `true` if it may end a little sooner.
     fn ends(&self) -> (UnixSeconds, bool) {
-        let now = self.context.now();
+        let now = self.context.admin.now();
         match &self.info {
             // A temporary token's own end is not the user's.
             Some(info) if info.expires > 0 && !self.temporary => {
@@ -81,7 +81,7 @@ impl Admitted<'_> {
                 (now.saturating_add(i64::try_from(seconds).unwrap_or(0)), false)
             }
             _ => {
-                let longest = self.context.config.callout.ttl;
+                let longest = self.context.admin.config().callout.ttl;
                 let life = self.granted.grant.ttl.map_or(longest, |ttl| ttl.min(longest));
                 let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
                 let latest = now.saturating_add(life);
@@ -100,7 +100,7 @@ impl Admitted<'_> {
         if let Some(info) = &self.info {
             return info.account.clone();
         }
-        match (&self.context.config.mode, self.granted.isolation) {
+        match (&self.context.admin.config().mode, self.granted.isolation) {
             (Mode::Operator(mode), Isolation::Shared) => mode.users_account.to_string(),
             (Mode::Operator(_), Isolation::Account) => self
                 .tenant

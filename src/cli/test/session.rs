@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::daemon::with_tls;
+use crate::deployment::with_tls;
 use crate::policy::Grant;
 use crate::policy::subject::Pattern;
 use crate::protocol::credentials::Credentials;

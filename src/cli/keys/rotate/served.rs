@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::super::files;
 use super::{Rotator, Wait};
 use crate::config::Mode;
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 use crate::keyfile;
 
 impl Rotator<'_> {
-    pub(super) async fn advance_served(&mut self, key: Key) -> anyhow::Result<Option<Wait>> {
+    pub(super) async fn advance_served(&mut self, key: KeyRole) -> anyhow::Result<Option<Wait>> {
         let rotation = self.rotation(key)?;
         let (old, new) = (rotation.old.as_str(), rotation.new.as_str());
         let new_file = self.seed(key, new)?;
@@ -50,7 +50,7 @@ impl Rotator<'_> {
     /// The servers that do not have the new key.
     async fn servers_behind(
         &self,
-        key: Key,
+        key: KeyRole,
         new: &str,
     ) -> anyhow::Result<Option<BTreeSet<String>>> {
         match &self.config.mode {
@@ -61,12 +61,14 @@ impl Rotator<'_> {
             }
             Mode::Config(_) => {
                 let mut files = self.config.callout.xkey.clone();
-                files.extend(files::seeds_in(Key::Xkey, &self.folder).into_iter().map(|it| it.1));
+                files.extend(
+                    files::seeds_in(KeyRole::Xkey, &self.folder).into_iter().map(|it| it.1),
+                );
                 let xkeys = keyfile::xkeys(&files)?;
                 let found = self.servers.requests(&self.config, xkeys).await?;
                 let mut behind = found.unseen;
                 behind.extend(found.keys.into_iter().filter_map(|(server, (issuer, xkey))| {
-                    let has = if key == Key::Xkey { xkey } else { issuer };
+                    let has = if key == KeyRole::Xkey { xkey } else { issuer };
                     (has != new).then_some(server)
                 }));
                 Ok(Some(behind))
@@ -77,7 +79,7 @@ impl Rotator<'_> {
     /// Gives the servers the new key, or says which of them a person has to give it to.
     async fn change_servers(
         &mut self,
-        key: Key,
+        key: KeyRole,
         old: &str,
         new: &str,
     ) -> anyhow::Result<Option<Wait>> {

@@ -10,7 +10,7 @@ use super::super::files;
 use super::super::servers::{listed, operator_keys, operator_with, relist};
 use super::{Rotator, Wait};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
-use crate::daemon::generations::Key;
+use crate::deployment::key_role::KeyRole;
 use crate::keys::AccountId;
 
 /// After the last instance was seen to sign with the new key, one may have answered with the old
@@ -18,7 +18,7 @@ use crate::keys::AccountId;
 const LEEWAY: UnixSeconds = 5;
 
 impl Rotator<'_> {
-    pub(super) async fn advance_signing(&mut self, key: Key) -> anyhow::Result<Option<Wait>> {
+    pub(super) async fn advance_signing(&mut self, key: KeyRole) -> anyhow::Result<Option<Wait>> {
         let mut rotation = self.rotation(key)?;
         let (old, new) = (rotation.old.clone(), rotation.new.clone());
         let new_file = self.seed(key, &new)?;
@@ -41,7 +41,7 @@ impl Rotator<'_> {
             let now = SystemClock.now();
             let since = *rotation.since.get_or_insert(now);
             self.journal.set(key, rotation.clone())?;
-            if key == Key::UserSigning && !self.now {
+            if key == KeyRole::UserSigning && !self.now {
                 let ttl = self.instances.ttl(self.config.callout.ttl).as_secs();
                 let ttl = UnixSeconds::try_from(ttl).unwrap_or(UnixSeconds::MAX);
                 let until = since.saturating_add(ttl).saturating_add(LEEWAY);
@@ -56,12 +56,12 @@ impl Rotator<'_> {
         let Some(next) = rotation.next else { bail!("the next generation is not noted") };
         let next_file = self.public_file(key, &next)?;
         self.list(key, &[new_file, next_file])?;
-        if key == Key::OperatorSigning {
+        if key == KeyRole::OperatorSigning {
             self.resign_all().await?;
         }
         let both = |generations: &[String]| *generations == [new.clone(), next.clone()];
         let instances = self.instances(key, both);
-        if key != Key::OperatorSigning && instances.is_some() {
+        if key != KeyRole::OperatorSigning && instances.is_some() {
             return Ok(instances);
         }
         let servers = self.servers_list(key, Some(&old), &[&new, &next]).await?;
@@ -73,7 +73,7 @@ impl Rotator<'_> {
     }
 
     /// The public half of the generation after the next, beside the keys in use.
-    fn public_file(&mut self, key: Key, public: &str) -> anyhow::Result<PathBuf> {
+    fn public_file(&mut self, key: KeyRole, public: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.join(files::name_of(key, public, "pub"));
         if !path.is_file() {
             files::replace(&path, &format!("{public}\n"))?;
@@ -85,14 +85,14 @@ impl Rotator<'_> {
     /// Makes every server list these generations of a key, and no longer `without`.
     async fn servers_list(
         &mut self,
-        key: Key,
+        key: KeyRole,
         without: Option<&str>,
         with: &[&str],
     ) -> anyhow::Result<Option<Wait>> {
         let mode = self.operator_mode()?;
         let accounts = match key {
-            Key::OperatorSigning => return self.operator_lists(without, with).await,
-            Key::ResponseSigning => vec![mode.auth_account],
+            KeyRole::OperatorSigning => return self.operator_lists(without, with).await,
+            KeyRole::ResponseSigning => vec![mode.auth_account],
             _ => self.accounts_of_users(without, mode.users_account).await?,
         };
         let operator = self.operator()?;

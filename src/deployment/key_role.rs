@@ -1,15 +1,11 @@
 //! The keys of which there are generations, and which of them an instance has: every instance
-//! answers that question in the account AUTH, so that `keys rotate` goes on only when all of them
-//! are as far as it takes.
+//! answers that question in the account AUTH, so that a rotation goes on only when all of them are
+//! as far as it takes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use async_nats::{Client, SubscribeError};
-use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
@@ -20,7 +16,7 @@ pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 
 /// A key that has generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
-pub(crate) enum Key {
+pub(crate) enum KeyRole {
     /// Signs accounts (operator mode)
     OperatorSigning,
     /// Signs users (operator mode)
@@ -33,7 +29,7 @@ pub(crate) enum Key {
     Xkey,
 }
 
-impl Key {
+impl KeyRole {
     /// All that a configuration has.
     pub(crate) fn of(config: &Config) -> Vec<Self> {
         match &config.mode {
@@ -103,12 +99,12 @@ impl Key {
     }
 }
 
-/// Public keys by [`Key::name`], those in use first.
+/// Public keys by [`KeyRole::name`], those in use first.
 pub(crate) type PublicKeys = BTreeMap<String, Vec<String>>;
 
 /// All public keys that a configuration names.
 pub(crate) fn of(config: &Config) -> Result<PublicKeys, KeyFileError> {
-    let keys = Key::of(config).into_iter();
+    let keys = KeyRole::of(config).into_iter();
     keys.map(|key| Ok((key.name().to_owned(), key.public(config)?))).collect()
 }
 
@@ -121,25 +117,4 @@ pub(crate) struct KeysOfInstance {
     pub(crate) ttl: u64,
     /// Its keys.
     pub(crate) keys: PublicKeys,
-}
-
-/// Answers on [`KEYS_SUBJECT`] until `stop`.
-pub(super) async fn tell(
-    client: &Client,
-    instance: String,
-    keys: PublicKeys,
-    ttl: Duration,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
-    let mut questions = client.subscribe(KEYS_SUBJECT).await?;
-    let client = client.clone();
-    let answer = KeysOfInstance { instance, ttl: ttl.as_secs(), keys };
-    Ok(async move {
-        while let Some(Some(question)) = stop.run_until_cancelled(questions.next()).await {
-            let Some(reply) = question.reply else { continue };
-            let Ok(answer) = serde_json::to_vec(&answer) else { return };
-            // Without a connection the asker's time-out says it.
-            let _ = client.publish(reply, answer.into()).await;
-        }
-    })
 }

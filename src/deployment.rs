@@ -1,0 +1,13 @@
+//! What a configuration names, opened: the service's own logins, its keys and their generations, where
+//! tenants live and who signs their accounts. The service and whoever works on a deployment have it
+//! from here.
+
+mod accounts;
+pub(crate) mod key_role;
+mod login;
+
+pub(crate) use self::accounts::{
+    account_issuer, account_issuer_of, isolation_of, places, reserved, targets,
+};
+pub use self::login::LoginError;
+pub(crate) use self::login::{Login, round_trip, with_tls};

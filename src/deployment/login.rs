@@ -1,0 +1,100 @@
+//! The service's two logins, as the configuration names their credentials.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Request};
+
+use crate::config::{Config, Mode, Nats};
+use crate::keyfile::{self, KeyFileError};
+
+/// How long a login may take that somebody waits for; a busy server's takes a while.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a server has for a round trip.
+const ROUND_TRIP: Duration = Duration::from_secs(2);
+
+/// Which of the service's logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// In the account AUTH.
+    Auth,
+    /// In the system account.
+    System,
+}
+
+impl Login {
+    /// Reads its credentials: how it connects, and by what TLS.
+    pub(crate) fn options(self, config: &Config) -> Result<ConnectOptions, KeyFileError> {
+        let options = match &config.mode {
+            Mode::Operator(mode) => {
+                let path = match self {
+                    Self::Auth => &mode.credentials,
+                    Self::System => &mode.system_credentials,
+                };
+                let creds = keyfile::read_secret(path)?;
+                ConnectOptions::with_credentials(&creds).map_err(|error| {
+                    KeyFileError::Unusable {
+                        path: path.clone(),
+                        problem: format!("is no creds file: {error}"),
+                    }
+                })?
+            }
+            Mode::Config(mode) => {
+                let path = match self {
+                    Self::Auth => &mode.nkey,
+                    Self::System => &mode.system_nkey,
+                };
+                ConnectOptions::with_nkey(keyfile::read_secret(path)?.trim().into())
+            }
+        };
+        Ok(with_tls(&config.nats, options))
+    }
+
+    /// Those of somebody who works on the deployment, and waits.
+    pub(crate) fn working(self, config: &Config) -> Result<ConnectOptions, KeyFileError> {
+        let options = self.options(config)?;
+        Ok(options.name("nats-callout command").connection_timeout(PATIENCE))
+    }
+
+    /// Logs in, for work on the deployment.
+    pub(crate) async fn connect(self, config: &Config) -> Result<Client, LoginError> {
+        let urls = config.nats.urls.as_slice();
+        let connected = self.working(config)?.connect(urls).await;
+        connected.map_err(|source| LoginError::Connect { urls: urls.join(", "), source })
+    }
+}
+
+/// Why one of the service's own logins could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// Its credentials.
+    #[error(transparent)]
+    Credentials(#[from] KeyFileError),
+    /// No server lets it in.
+    #[error("cannot log in at {urls}")]
+    Connect {
+        /// Where.
+        urls: String,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
+}
+
+/// Waits until the server has taken what was sent before: a question that nobody answers.
+pub(crate) async fn round_trip(client: &Client) {
+    let nowhere = client.new_inbox();
+    let request = Request::new().timeout(Some(ROUND_TRIP));
+    drop(client.send_request(nowhere, request).await);
+}
+
+/// Adds what the configuration says of TLS.
+pub(crate) fn with_tls(nats: &Nats, mut options: ConnectOptions) -> ConnectOptions {
+    if let Some(ca) = &nats.tls.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some((certificate, key)) = &nats.tls.identity {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options
+}

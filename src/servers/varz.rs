@@ -1,0 +1,95 @@
+//! What servers say of themselves, and of JetStream, to the system account.
+
+use serde::Deserialize;
+
+use super::{Answer, Cluster, ClusterError, Named};
+
+/// What servers say of themselves.
+const VARZ: &str = "$SYS.REQ.SERVER.PING.VARZ";
+
+/// What a server says of itself.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Varz {
+    pub(crate) version: String,
+    pub(crate) now: String,
+    #[serde(default)]
+    pub(crate) jetstream: JetStream,
+    #[serde(default)]
+    pub(crate) cluster: ClusterName,
+    #[serde(default)]
+    pub(crate) websocket: Websocket,
+    #[serde(default, rename = "trusted_operators_jwt")]
+    pub(crate) operators: Vec<String>,
+}
+
+/// Its JetStream; without a configuration it has none.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct JetStream {
+    pub(crate) config: Option<Maxima>,
+}
+
+/// What all accounts together may be promised.
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+pub(crate) struct Maxima {
+    #[serde(rename = "max_memory")]
+    pub(crate) memory: u64,
+    #[serde(rename = "max_storage")]
+    pub(crate) storage: u64,
+}
+
+/// Its cluster; without a name it stands alone.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct ClusterName {
+    #[serde(default)]
+    pub(crate) name: String,
+}
+
+/// Its WebSocket; without a port it has none.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Websocket {
+    #[serde(default)]
+    pub(crate) port: i64,
+    #[serde(default)]
+    pub(crate) jwt_cookie: String,
+    #[serde(default)]
+    pub(crate) same_origin: bool,
+    #[serde(default)]
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+/// What all servers say of themselves, by name.
+pub(crate) async fn servers(cluster: &Cluster) -> Result<Vec<(Named, Varz)>, ClusterError> {
+    let answers = cluster.ask_all::<Answer<Varz>>(VARZ, b"").await?;
+    let answers = answers.by_server.into_values();
+    let mut servers: Vec<(Named, Varz)> =
+        answers.filter_map(|answer| Some((answer.server, answer.data?))).collect();
+    servers.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    Ok(servers)
+}
+
+/// The same of whichever answers first: of a cluster, each says so.
+pub(crate) async fn any_server(cluster: &Cluster) -> Result<Option<Varz>, ClusterError> {
+    let answers = cluster.gather(VARZ, b"", 1).await?;
+    Ok(answers.first().and_then(|answer| Answer::parse(answer)?.data))
+}
+
+/// What JetStream has promised to an account.
+#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+pub(crate) struct Promised {
+    #[serde(rename = "reserved_memory", default)]
+    pub(crate) memory: u64,
+    #[serde(rename = "reserved_storage", default)]
+    pub(crate) storage: u64,
+}
+
+/// What JetStream has promised to an account, by each server that runs it for the account.
+pub(crate) async fn promised(
+    cluster: &Cluster,
+    account: &str,
+    most: usize,
+) -> Result<Vec<(Named, Promised)>, ClusterError> {
+    let subject = format!("$SYS.REQ.ACCOUNT.{account}.JSZ");
+    let answers = cluster.gather(&subject, b"", most).await?;
+    let answers = answers.iter().filter_map(|answer| Answer::<Promised>::parse(answer));
+    Ok(answers.filter_map(|answer| Some((answer.server, answer.data?))).collect())
+}
