@@ -5,14 +5,38 @@
 //! The order of the steps of an operation is security (a suspended user's row is committed before
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
+pub(crate) mod ceiling;
+pub(crate) mod instances;
+mod name;
+mod password;
+mod purge;
+mod running;
+pub(crate) mod tenants;
+mod tokens;
+mod users;
+mod when;
+
 use std::sync::Arc;
 
+pub use self::ceiling::Excess;
+pub use self::name::{CertificateName, InvalidName, Name};
+pub use self::password::{Password, PasswordError};
+pub use self::purge::PurgeError;
+use self::running::{OverNats, Running};
+pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
+pub use self::tokens::{NewTokenRequest, TokenAdded};
+pub use self::users::{NewUserRequest, Role, UserAdded};
+pub use self::when::When;
+use crate::accounts::account::IssueError;
+use crate::accounts::resolver::ResolverError;
+use crate::authn::hashing::HashingError;
+use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::deployment::LoginError;
 use crate::keyfile::KeyFileError;
 use crate::servers::ClusterError;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, TenantId};
 
 /// A deployment to work on: its configuration, its tenant table, and who hears remarks.
 #[derive(Clone)]
@@ -21,6 +45,8 @@ pub struct Admin {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     remarks: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Makes what carries out the steps of one operation on servers and instances.
+    running: Arc<dyn Fn(&Self) -> Box<dyn Running> + Send + Sync>,
 }
 
 impl Admin {
@@ -31,6 +57,7 @@ impl Admin {
             store,
             clock: Arc::new(SystemClock),
             remarks: Arc::new(|remark| tracing::info!("{remark}")),
+            running: Arc::new(OverNats::of),
         }
     }
 
@@ -58,6 +85,20 @@ impl Admin {
     pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()
     }
+
+    /// Waits until what is committed counts on every running instance.
+    pub(crate) async fn settle(&self) {
+        self.running().settle().await;
+    }
+
+    fn running(&self) -> Box<dyn Running> {
+        (self.running)(self)
+    }
+
+    /// When something ends that is added now.
+    fn ends(&self, when: Option<When>) -> Result<Option<UnixSeconds>, AdminError> {
+        when.map(|when| when.at(self.now())).transpose().map_err(AdminError::Expiry)
+    }
 }
 
 impl std::fmt::Debug for Admin {
@@ -73,6 +114,18 @@ pub enum AdminError {
     /// What was asked for cannot be: nothing was changed.
     #[error("{0}")]
     Invalid(String),
+    /// No tenant can have an account of its own: nothing was changed.
+    #[error("the mode `config` has no accounts of tenants' own")]
+    NoOwnAccounts,
+    /// What is asked for is so anyway: nothing was changed.
+    #[error("tenants in a shared account are answered without it")]
+    AnsweredAnyway,
+    /// The end is not a time to come: nothing was changed.
+    #[error("{0}")]
+    Expiry(String),
+    /// JetStream would not admit the limits: nothing was changed.
+    #[error("{0}")]
+    Ceiling(Excess),
     /// The tenant table.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,4 +141,36 @@ pub enum AdminError {
     /// A server was asked, and did not answer in time.
     #[error("NATS does not answer")]
     Silent,
+    /// No server answers at all.
+    #[error("no server answers the system account")]
+    NoServer,
+    /// A tenant's account could not be signed.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// Not all servers have taken what was said of an account.
+    #[error(transparent)]
+    Accounts(#[from] ResolverError),
+    /// Streams are left.
+    #[error(transparent)]
+    Purge(#[from] PurgeError),
+    /// Nothing was removed.
+    #[error("nothing was removed: the JetStream data can be deleted only through NATS")]
+    NothingRemoved(#[source] Box<Self>),
+    /// The streams of a tenant are not all deleted.
+    #[error("tenant {tenant} is suspended, but not removed; run the command again")]
+    NotRemoved {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// No secret could be made.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// A password could not be hashed.
+    #[error("cannot hash the password")]
+    Hashing(#[source] HashingError),
+    /// The hashing of a password did not end.
+    #[error("hashing was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
 }

@@ -4,7 +4,7 @@
 //! else to stderr. Exit status 0 is done, 1 is failed, 2 is wrong use or a bad configuration.
 
 mod bench;
-mod ceiling;
+mod confirm;
 mod database;
 mod demo;
 mod doctor;
@@ -13,17 +13,14 @@ mod init;
 mod issued;
 mod keys;
 mod list;
-mod live;
 mod logging;
 mod lookup;
 mod nats_server;
 mod notify;
 mod output;
 mod policy;
-mod purge;
 mod secret;
 mod serve;
-mod settle;
 mod show;
 mod tenant;
 mod test;
@@ -32,7 +29,6 @@ mod up;
 mod url;
 mod user;
 mod watchdog;
-mod when;
 
 use std::borrow::Cow;
 use std::io::Write as _;

@@ -1,14 +1,16 @@
-//! Opens the tenant table that the configuration names, and puts the store's errors in the words
-//! of the command line.
+//! Opens the tenant table that the configuration names, and puts the errors of operations on it in the
+//! words of the command line.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
+use super::Usage;
+use crate::admin::{AdminError, ceiling};
 use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
-use crate::store::{Coordination, ProvisioningStore, Store, StoreError, TenantRecord};
+use crate::store::{Coordination, Store, StoreError};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,15 +64,25 @@ async fn connect(config: &Config, options: &StoreOptions) -> anyhow::Result<Arc<
         .with_context(|| format!("cannot open [database] url of {}", config.file.display()))
 }
 
-/// All tenants; a row that cannot be read is an error.
-pub(super) async fn tenants(store: &dyn ProvisioningStore) -> anyhow::Result<Vec<TenantRecord>> {
-    let rows = store.tenants().await.map_err(explain)?;
-    rows.into_iter().collect::<Result<_, _>>().map_err(explain)
+/// The error in the words of the command line, with what to do about it.
+pub(super) fn explain(error: impl Into<AdminError>) -> anyhow::Error {
+    let error = error.into();
+    let usage = |text| Usage(text).into();
+    match &error {
+        AdminError::Invalid(text) => usage(text.clone()),
+        AdminError::NoOwnAccounts => usage(format!("--isolation account: {error}; leave it out")),
+        AdminError::AnsweredAnyway => usage(format!("--answers: {error}; leave it out")),
+        AdminError::Expiry(_) => usage(format!("--expires: {error}")),
+        AdminError::Ceiling(_) => {
+            anyhow!("{error}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
+        }
+        AdminError::Store(fault) => anyhow!("{error}; {}", remedy(fault)),
+        _ => error.into(),
+    }
 }
 
-/// The error, with what to do about it.
-pub(super) fn explain(error: StoreError) -> anyhow::Error {
-    let remedy = match &error {
+fn remedy(error: &StoreError) -> &'static str {
+    match error {
         StoreError::Unavailable(_) => {
             "check [database] url, and that the database runs and is not locked by another program"
         }
@@ -81,6 +93,5 @@ pub(super) fn explain(error: StoreError) -> anyhow::Error {
         StoreError::Missing { .. } => "see `nats-callout show` with the tenant's id",
         StoreError::Exists { what: "tenant", .. } => "choose another id with --id",
         StoreError::Exists { .. } => "logins are unique over all tenants: choose another name",
-    };
-    anyhow!("{error}; {remedy}")
+    }
 }

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use super::database::explain;
 use super::env_file::{self, Login};
 use super::output::note;
-use super::{Context, secret, tenant, url};
+use super::{Context, url};
+use crate::admin::{Password, tenants};
 use crate::store::{NewTenant, TenantId};
 
 const DEMO: &str = "demo";
@@ -30,8 +31,8 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         }
         return Ok(kept.map(|login| Login { url, ..login }));
     }
-    let password = secret::generate_password()?;
-    let login = Login { url, user: DEMO.to_owned(), password: password.to_string() };
+    let password = Password::generate()?;
+    let login = Login { url, user: DEMO.to_owned(), password: password.expose().to_owned() };
     // The file comes first: a password that only the table knows would be of no use.
     env_file::write(&path, &login)?;
     let new = NewTenant {
@@ -39,11 +40,12 @@ pub(super) async fn login(context: &Context, folder: &Path) -> anyhow::Result<Op
         name: DEMO.to_owned(),
         isolation: None,
         policy: None,
-        limits: tenant::limits(context.admin.config().isolation, None, None),
+        limits: tenants::default_limits(context.admin.config().isolation),
         answers: false,
         expires_at: None,
     };
-    tenant::create(context, &new, &password).await.context("cannot add the tenant demo")?;
+    let added = context.admin.insert_tenant(&new, &password).await;
+    added.map_err(explain).context("cannot add the tenant demo")?;
     Ok(Some(login))
 }
 

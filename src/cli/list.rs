@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::Context;
-use super::database::{self, explain};
+use super::database::explain;
 use super::output::{table, time};
 use super::show::{isolation, tenant_json};
 use crate::config::units::format_size;
@@ -14,17 +14,15 @@ use crate::store::{TenantRecord, UserRecord};
 const PARALLEL: usize = 4;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
-    let store = context.admin.store();
-    let tenants = database::tenants(&**store).await?;
+    let tenants = context.admin.tenants().await.map_err(explain)?;
     let rows: Vec<(TenantRecord, Vec<UserRecord>)> = stream::iter(tenants)
         .map(|tenant| async move {
-            let users = store.users(&tenant.id).await?;
-            Ok((tenant, users))
+            let users = context.admin.users(&tenant.id).await.map_err(explain)?;
+            anyhow::Ok((tenant, users))
         })
         .buffered(PARALLEL)
         .try_collect()
-        .await
-        .map_err(explain)?;
+        .await?;
     let tenants: Vec<_> = rows
         .iter()
         .map(|(tenant, users)| {

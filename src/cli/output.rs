@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::clock::UnixSeconds;
 
@@ -82,4 +82,18 @@ pub(super) fn time(at: UnixSeconds) -> String {
 /// A time that may be missing, as JSON.
 pub(super) fn time_json(at: Option<UnixSeconds>) -> Value {
     at.map_or(Value::Null, |at| Value::String(time(at)))
+}
+
+/// The number of connections closed, as a result.
+pub(super) fn kicked(count: Option<usize>) -> Value {
+    json!({ "kicked": count })
+}
+
+/// The same for people.
+pub(super) fn kicked_text(count: Option<usize>) -> String {
+    match count {
+        None => "its connections are not known".to_owned(),
+        Some(1) => "closed 1 connection".to_owned(),
+        Some(count) => format!("closed {count} connections"),
+    }
 }

@@ -10,7 +10,7 @@ use super::output::{table, time, time_json};
 use crate::config::Config;
 use crate::config::units::format_size;
 use crate::deployment::isolation_of;
-use crate::store::{Isolation, StoreError, TenantRecord, UserKind, UserRecord};
+use crate::store::{Isolation, TenantRecord, UserKind, UserRecord};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -23,13 +23,14 @@ pub(super) struct ShowArgs {
 pub(super) async fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     let id = parse_id(&args.tenant)?;
     let tenant = find_tenant(context, &id).await?;
-    let users = context.admin.store().users(&id).await.map_err(explain)?;
     match &args.user {
-        None => show_tenant(&tenant, &users, context),
+        None => {
+            let users = context.admin.users(&id).await.map_err(explain)?;
+            show_tenant(&tenant, &users, context)
+        }
         Some(name) => {
-            let missing = StoreError::Missing { what: "user", key: name.clone() };
-            let user = users.iter().find(|user| user.name == *name);
-            show_user(&tenant, user.ok_or_else(|| explain(missing))?, context)
+            let user = context.admin.user(&id, name).await.map_err(explain)?;
+            show_user(&tenant, &user, context)
         }
     }
 }

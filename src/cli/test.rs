@@ -11,22 +11,20 @@ use clap::Args;
 use self::decision::{Decided, Granted, decide, offers_jwt, words};
 use self::report::{Admitted, Refused};
 use super::database::explain;
-use super::live::{self, Live};
-use super::lookup::{find_tenant, parse_id};
+use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::note;
-use super::settle::HEARTBEAT_SECONDS;
 use super::{Context, secret, up};
+use crate::admin::instances::HEARTBEAT_SECONDS;
+use crate::admin::{NewTokenRequest, When};
 use crate::authn::DenyReason;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::store::{
-    Freshness, Isolation, LoginRecord, NewToken, TenantId, TokenHash, TokenListing,
-};
+use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash, TokenListing};
 
 /// What is written beside the temporary token.
 const LABEL: &str = "nats-callout test";
 
-/// The life of the temporary token, in seconds.
-const TOKEN_LIFE: i64 = 60;
+/// The life of the temporary token.
+const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What nats-server says where it counts, which is in a tenant's own account of operator mode.
 const FULL: &str = "maximum account active connections exceeded";
@@ -136,26 +134,24 @@ pub(super) fn is_temporary(token: &TokenListing) -> bool {
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
-    let store = context.admin.store();
-    let users = store.users(id).await.map_err(explain)?;
+    let users = context.admin.users(id).await.map_err(explain)?;
     if !users.iter().any(|it| it.name == user) {
         return refused(context, id, user, DenyReason::UnknownUser);
     }
     let stop = up::stop_on_signal()?;
-    let (token, hash) = secret::generate_token()?;
-    let new = NewToken {
-        user_name: user.to_owned(),
-        hash,
-        label: Some(LABEL.to_owned()),
-        expires_at: Some(context.admin.now().saturating_add(TOKEN_LIFE)),
+    let request = NewTokenRequest {
+        tenant: id.clone(),
+        user: user.to_owned(),
+        label: Some(parse_name(LABEL)?),
+        expires: Some(When::After(TOKEN_LIFE)),
     };
-    store.add_token(id, &new).await.map_err(explain)?;
-    let credentials = Credentials::Token(Secret::new(token.to_string()));
+    let token = context.admin.add_token(request).await.map_err(explain)?.token;
+    let credentials = Credentials::Token(Secret::new(token.expose().to_owned()));
     let outcome = tokio::select! {
         outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
         () = stop.cancelled() => Err(anyhow!("interrupted")),
     };
-    remove(context, &hash).await;
+    remove(context, &token.hash()).await;
     outcome
 }
 
@@ -163,7 +159,8 @@ async fn remove(context: &Context, hash: &TokenHash) {
     if let Err(error) = context.admin.store().revoke_token(hash).await {
         note(&format!(
             "warning: the temporary token could not be removed ({error}); it ends by itself within \
-             {TOKEN_LIFE} s"
+             {} s",
+            TOKEN_LIFE.as_secs()
         ));
     }
 }
@@ -305,13 +302,10 @@ fn refused(context: &Context, id: &TenantId, user: &str, reason: DenyReason) -> 
 
 /// Whether the tenant has as many connections as it may, by the servers.
 async fn is_full(context: &Context, id: &TenantId) -> anyhow::Result<bool> {
-    let store = context.admin.store();
     let tenant = find_tenant(context, id).await?;
     let Some(most) = tenant.limits.connections else { return Ok(false) };
-    let users = store.users(id).await.map_err(explain)?;
-    let live =
-        Live::look(context, live::of_tenant(context.admin.config(), &tenant, &users)).await?;
-    Ok(live.count() >= most)
+    let connected = context.admin.connected(&tenant).await.map_err(explain)?;
+    Ok(u64::try_from(connected)? >= most)
 }
 
 /// The table and the policy allow the login, and the server refused it.

@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::Context;
 use super::database::explain;
-use super::lookup::{check_name, find_tenant, parse_id};
+use super::lookup::{parse_id, parse_name};
 use super::output::{table, time, time_json};
-use super::when::When;
-use super::{Context, Usage, secret, settle};
-use crate::store::{NewToken, StoreError};
+use crate::admin::{NewTokenRequest, When};
+use crate::store::StoreError;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -62,21 +62,8 @@ pub(super) async fn run(command: TokenCommand, context: &Context) -> anyhow::Res
 
 async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let tenant = args.tenant.as_deref().map(parse_id).transpose()?;
-    let store = context.admin.store();
-    if let Some(id) = &tenant {
-        find_tenant(context, id).await?;
-        let users = store.users(id).await.map_err(explain)?;
-        if let Some(user) = &args.user
-            && !users.iter().any(|known| known.name == *user)
-        {
-            return Err(explain(StoreError::Missing { what: "user", key: user.clone() }));
-        }
-    }
-    let mut tokens = store.tokens().await.map_err(explain)?;
-    tokens.retain(|token| {
-        tenant.as_ref().is_none_or(|id| token.tenant == *id)
-            && args.user.as_ref().is_none_or(|user| token.user_name == *user)
-    });
+    let listed = context.admin.tokens(tenant.as_ref(), args.user.as_deref()).await;
+    let tokens = listed.map_err(explain)?;
     let json: Vec<_> = tokens
         .iter()
         .map(|token| {
@@ -113,20 +100,16 @@ async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
 
 async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let Some((id, owner)) = args.path.split_last() else { return Ok(()) };
-    let store = context.admin.store();
-    let missing = || explain(StoreError::Missing { what: "token", key: id.clone() });
-    let tokens = store.tokens().await.map_err(explain)?;
-    let token = tokens.iter().find(|token| token.id == *id).ok_or_else(missing)?;
+    let token = context.admin.token(id).await.map_err(explain)?;
     let named = match owner {
         [tenant, user] => token.tenant.as_str() == tenant && token.user_name == *user,
         [either] => token.tenant.as_str() == either || token.user_name == *either,
         _ => true,
     };
     if !named {
-        return Err(missing());
+        return Err(explain(StoreError::Missing { what: "token", key: id.clone() }));
     }
-    store.remove_token_by_id(id).await.map_err(explain)?;
-    settle::settle(context).await;
+    context.admin.remove_token(id).await.map_err(explain)?;
     let user = &token.user_name;
     let json = json!({ "id": id, "tenant": token.tenant.as_str(), "user": user });
     context.output.print(&json!({ "removed": json }), || {
@@ -139,34 +122,29 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
-    let id = parse_id(&args.tenant)?;
-    if let Some(label) = &args.label {
-        check_name(label)?;
-    }
-    let expires_at = args
-        .expires
-        .map(|when| when.at(context.admin.now()))
-        .transpose()
-        .map_err(|error| Usage(format!("--expires: {error}")))?;
-    let (token, hash) = secret::generate_token()?;
-    let new = NewToken { user_name: args.user, hash, label: args.label, expires_at };
-    context.admin.store().add_token(&id, &new).await.map_err(explain)?;
+    let (id, user) = (parse_id(&args.tenant)?, args.user);
+    let request = NewTokenRequest {
+        tenant: id.clone(),
+        user: user.clone(),
+        label: args.label.as_deref().map(parse_name).transpose()?,
+        expires: args.expires,
+    };
+    let added = context.admin.add_token(request).await.map_err(explain)?;
+    let (token, expires_at) = (added.token.expose(), added.expires_at);
     context.output.print(
         &json!({
-            "token": token.as_str(),
+            "token": token,
             "tenant": { "id": id.as_str() },
-            "user": { "name": new.user_name },
-            "label": new.label,
-            "expires_at": time_json(new.expires_at),
+            "user": { "name": user },
+            "label": args.label,
+            "expires_at": time_json(expires_at),
         }),
         || {
-            let ends = new.expires_at.map(|at| format!(" It ends at {}.", time(at)));
+            let ends = expires_at.map(|at| format!(" It ends at {}.", time(at)));
             format!(
-                "Added a token to {} of tenant {id}.{}\n\n  {}\n\nIt is shown this once. Log in with \
-                 it as the token, or as {0}'s password.",
-                new.user_name,
+                "Added a token to {user} of tenant {id}.{}\n\n  {token}\n\nIt is shown this once. Log \
+                 in with it as the token, or as {user}'s password.",
                 ends.unwrap_or_default(),
-                token.as_str()
             )
         },
     )

@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 
 use super::super::database::explain;
 use super::super::output::note;
-use super::super::{Context, Usage, init, secret, settle, tenant};
+use super::super::{Context, Usage, init};
 use super::Kind;
 use super::login;
+use crate::admin::Password;
+use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
 use crate::store::{
     Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, TenantRecord, UserKind,
@@ -95,8 +97,7 @@ impl Temporary {
             answers: false,
             expires_at: Some(context.admin.now().saturating_add(seconds)),
         };
-        let password = secret::generate_password()?;
-        tenant::create(context, &new, &password).await?;
+        context.admin.insert_tenant(&new, &Password::generate()?).await.map_err(explain)?;
         Ok(Self { ends: new.expires_at, tenant: new.id })
     }
 
@@ -108,10 +109,10 @@ impl Temporary {
         count: usize,
     ) -> anyhow::Result<Requests> {
         let store = context.admin.store();
-        let password = secret::generate_password()?;
+        let password = Password::generate()?;
         // One hash for all: the service keeps what it has verified by user and hash.
         let password_hash = match kind {
-            Kind::Password => Some(secret::hash_password(&password).await?),
+            Kind::Password => Some(password.hash().await?),
             Kind::Token => None,
         };
         let mut requests = Requests::with_capacity(count);
@@ -129,17 +130,17 @@ impl Temporary {
             };
             store.add_user(&user).await.map_err(explain)?;
             let credentials = match kind {
-                Kind::Password => json!({ "user": user.name, "pass": password.as_str() }),
+                Kind::Password => json!({ "user": user.name, "pass": password.expose() }),
                 Kind::Token => {
-                    let (token, hash) = secret::generate_token()?;
+                    let token = Token::generate()?;
                     let new = NewToken {
                         user_name: user.name,
-                        hash,
+                        hash: token.hash(),
                         label: Some("nats-callout bench".to_owned()),
                         expires_at: self.ends,
                     };
                     store.add_token(&self.tenant, &new).await.map_err(explain)?;
-                    json!({ "auth_token": token.as_str() })
+                    json!({ "auth_token": token.expose() })
                 }
             };
             requests.push(login::request(&credentials));
@@ -150,7 +151,7 @@ impl Temporary {
     /// Removes the tenant with its users.
     pub(super) async fn remove(self, context: &Context) {
         match context.admin.store().remove_tenant(&self.tenant).await {
-            Ok(()) => settle::settle(context).await,
+            Ok(()) => context.admin.settle().await,
             Err(error) => note(&format!(
                 "warning: the temporary tenant {id} could not be removed ({error}), and ends by \
                  itself within the hour; remove it with `nats-callout tenant remove {id}`",

@@ -1,10 +1,10 @@
 //! JetStream: on where the service and BB keep their streams, and large enough for the sum of what
 //! the tenants are promised.
 
-use super::super::ceiling::{self, Ceiling};
 use super::Findings;
 use super::callout::Watched;
 use super::table::Table;
+use crate::admin::ceiling::{self, Ceiling};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
 use crate::servers::Named;

@@ -1,12 +1,13 @@
 //! The tenant table, and the instances that note there that they are alive.
 
 use super::super::database;
-use super::super::settle::HEARTBEAT_SECONDS;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::{Findings, rows};
+use crate::admin::instances::HEARTBEAT_SECONDS;
+use crate::admin::tenants;
 use crate::config::Config;
 use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, StoreError, TenantRecord};
 
@@ -136,7 +137,7 @@ async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
     let reading = async {
         let version = database::schema_version(config).await?;
         let store = database::open(config).await?;
-        let tenants = database::tenants(&*store).await?;
+        let tenants = tenants::all(&*store).await.map_err(database::explain)?;
         let mut alive = 0;
         // On a busy machine a heartbeat may be late.
         for _ in 0..LOOKS {

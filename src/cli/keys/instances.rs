@@ -8,8 +8,8 @@ use async_nats::Client;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::super::settle::HEARTBEAT_SECONDS;
 use super::super::{Context, database};
+use crate::admin::instances::HEARTBEAT_SECONDS;
 use crate::deployment::key_role::{KEYS_SUBJECT, KeyRole, KeysOfInstance};
 
 /// How long instances have to answer: longer than a heartbeat is young.

@@ -1,24 +1,24 @@
-//! `tenant remove --purge`: deletes the streams of a tenant's account, as a user of that account
-//! that is made for this alone. Afterwards nobody could: a server that has forgotten an account
+//! Deletes the streams of a tenant's account before it is removed, as a user of that account that is
+//! made for this alone. Afterwards nobody could: a server that has forgotten an account
 //! keeps its files, and knows nobody who may delete them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use async_nats::Client;
+use async_nats::client::DrainError;
+use async_nats::{Client, ConnectError, RequestError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::accounts::resolver;
-use crate::config::{Config, OperatorMode};
+use super::Admin;
+use crate::accounts::resolver::{self, ResolverError};
+use crate::config::OperatorMode;
 use crate::deployment::{account_issuer, with_tls};
-use crate::keyfile;
-use crate::keys::{AccountId, KeyKind, SigningKey};
+use crate::keyfile::{self, KeyFileError};
+use crate::keys::{AccountId, KeyError, KeyKind, SigningKey};
 use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
-use crate::protocol::jwt::Claims;
+use crate::protocol::jwt::{Claims, JwtError};
 use crate::servers::Cluster;
 use crate::store::TenantRecord;
 
@@ -32,18 +32,61 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After how long it is tried again to delete what is left.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// Why streams of a tenant are left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PurgeError {
+    /// A key file.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The user's own key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The account, or its user, could not be signed.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    /// The account could not be brought to the servers.
+    #[error(transparent)]
+    Account(#[from] ResolverError),
+    /// The user is not let in.
+    #[error("cannot log in to the tenant's account to delete its streams")]
+    Login(#[source] ConnectError),
+    /// JetStream does not answer.
+    #[error("JetStream does not answer to {what}")]
+    Unanswered {
+        /// What was asked.
+        what: String,
+        /// How that ended.
+        source: RequestError,
+    },
+    /// JetStream's answer cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] serde_json::Error),
+    /// JetStream refused.
+    #[error("JetStream refused {what}: {reason}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What it said, as JSON.
+        reason: Value,
+    },
+    /// The connection broke in the end.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
+}
+
 /// Deletes all streams of the tenant, whose other connections are closed, and says how many.
 pub(super) async fn purge(
-    context: &Context,
+    admin: &Admin,
     mode: &OperatorMode,
     cluster: &Cluster,
     tenant: &TenantRecord,
     account: AccountId,
-) -> anyhow::Result<usize> {
+) -> Result<usize, PurgeError> {
     // Whatever its limits were: this one user has to get in, to data that may be there although
     // nothing more may be stored. A tenant without a limit reserves nothing of a server's room.
-    let issuer = account_issuer(context.admin.config(), mode)?;
-    let standing = issuer.standing(tenant, context.admin.now());
+    let issuer = account_issuer(&admin.config, mode)?;
+    let standing = issuer.standing(tenant, admin.now());
     let mut claims = issuer.claims(tenant, account, standing);
     claims.body.limits = AccountLimits {
         mem_storage: NO_LIMIT,
@@ -58,7 +101,7 @@ pub(super) async fn purge(
     let mut found = BTreeSet::new();
     loop {
         resolver::hold(cluster, &token).await?;
-        match delete_all(context, mode, account, &mut found).await {
+        match delete_all(admin, mode, account, &mut found).await {
             // To the running instances the tenant is over: they may bring the account back to that, which
             // may have no JetStream.
             Err(_) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
@@ -69,12 +112,12 @@ pub(super) async fn purge(
 
 /// Deletes what streams are left, and adds their names to those that were found before.
 async fn delete_all(
-    context: &Context,
+    admin: &Admin,
     mode: &OperatorMode,
     account: AccountId,
     found: &mut BTreeSet<String>,
-) -> anyhow::Result<()> {
-    let client = login(context, mode, account).await?;
+) -> Result<(), PurgeError> {
+    let client = login(admin, mode, account).await?;
     loop {
         let names = names(&client).await?;
         if names.is_empty() {
@@ -97,7 +140,7 @@ async fn delete_all(
 }
 
 /// The names of streams, a page of them.
-async fn names(client: &Client) -> anyhow::Result<Vec<String>> {
+async fn names(client: &Client) -> Result<Vec<String>, PurgeError> {
     let names: Names = serde_json::from_value(api(client, "STREAM.NAMES", json!({})).await?)?;
     Ok(names.streams.unwrap_or_default())
 }
@@ -109,15 +152,15 @@ struct Names {
 }
 
 async fn login(
-    context: &Context,
+    admin: &Admin,
     mode: &OperatorMode,
     account: AccountId,
-) -> anyhow::Result<Client> {
+) -> Result<Client, PurgeError> {
     let purpose = "[operator] user_signing";
     let signing = keyfile::generations::<AccountId>(&mode.user_signing, KeyKind::Account, purpose)?;
     let (user, _seed) = SigningKey::generate(KeyKind::User)?;
     let body = UserBody { issuer_account: Some(account), ..UserBody::new(Permissions::default()) };
-    let now = context.admin.now();
+    let now = admin.now();
     let token = Claims {
         audience: None,
         expires: Some(now.saturating_add(LIFE_SECONDS)),
@@ -129,7 +172,6 @@ async fn login(
     }
     .encode_now(&signing.signing)?;
     let user = Arc::new(user);
-    let config: &Config = context.admin.config();
     let options = async_nats::ConnectOptions::with_jwt(token, move |nonce| {
         let user = Arc::clone(&user);
         async move { Ok(user.sign_now(&nonce).to_vec()) }
@@ -137,22 +179,21 @@ async fn login(
     .name("nats-callout purge")
     .connection_timeout(Duration::from_secs(3))
     .request_timeout(Some(ANSWER));
-    with_tls(&config.nats, options)
-        .connect(config.nats.urls.as_slice())
-        .await
-        .context("cannot log in to the tenant's account to delete its streams")
+    let nats = &admin.config.nats;
+    with_tls(nats, options).connect(nats.urls.as_slice()).await.map_err(PurgeError::Login)
 }
 
 /// A request to the JetStream API.
-async fn api(client: &Client, what: &str, body: Value) -> anyhow::Result<Value> {
-    let subject = format!("$JS.API.{what}");
-    let answer = client
-        .request(subject, body.to_string().into())
-        .await
-        .with_context(|| format!("JetStream does not answer to {what}"))?;
+async fn api(client: &Client, what: &str, body: Value) -> Result<Value, PurgeError> {
+    let asked = client.request(format!("$JS.API.{what}"), body.to_string().into()).await;
+    let what = what.to_owned();
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(source) => return Err(PurgeError::Unanswered { what, source }),
+    };
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     match answer.get("error") {
-        Some(error) => bail!("JetStream refused {what}: {}", error["description"]),
+        Some(error) => Err(PurgeError::Refused { what, reason: error["description"].clone() }),
         None => Ok(answer),
     }
 }

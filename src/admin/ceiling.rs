@@ -2,8 +2,7 @@
 //! JetStream only while the *sum* of all loaded accounts' limits fits into its own maxima. Beyond,
 //! logins go on to work, and JetStream answers "insufficient resources" or 503.
 
-use anyhow::Context as _;
-
+use super::AdminError;
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
 use crate::deployment::Login;
@@ -13,16 +12,17 @@ use crate::store::{Isolation, Limits, TenantRecord};
 
 /// What the sum has to fit into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ceiling {
-    pub(super) maxima: Maxima,
+pub(crate) struct Ceiling {
+    pub(crate) maxima: Maxima,
     /// What the accounts AUTH and BB have on top of the tenants.
-    pub(super) own: Promised,
+    pub(crate) own: Promised,
 }
 
 /// A tenant whose limits do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Excess {
-    pub(super) tenant: String,
+pub struct Excess {
+    /// The tenant.
+    pub tenant: String,
     resource: &'static str,
     setting: &'static str,
     asks: u64,
@@ -48,7 +48,7 @@ impl std::fmt::Display for Excess {
 }
 
 /// What to do about an excess.
-pub(super) const REMEDY: &str = "raise max_mem or max_file in the jetstream block of \
+pub(crate) const REMEDY: &str = "raise max_mem or max_file in the jetstream block of \
     nats-server.conf and restart the server, or give tenants smaller limits";
 
 /// Limits that count against the ceiling: a tenant's own account has JetStream of its own, also one
@@ -62,7 +62,7 @@ pub(super) fn counts(tenant: &TenantRecord, config: &Config) -> bool {
 impl Ceiling {
     /// The tenants whose limits do not fit, of memory or of storage, in order of creation. The server
     /// does not admit them, so that they take nothing from those who come later.
-    pub(super) fn exceeded_by(&self, tenants: &[TenantRecord], config: &Config) -> Vec<Excess> {
+    pub(crate) fn exceeded_by(&self, tenants: &[TenantRecord], config: &Config) -> Vec<Excess> {
         let mut counting: Vec<&TenantRecord> =
             tenants.iter().filter(|tenant| counts(tenant, config)).collect();
         counting.sort_by_key(|tenant| (tenant.created_at, tenant.id.clone()));
@@ -101,10 +101,10 @@ impl Ceiling {
 
 /// The ceiling of the server, asked now. `None` where there is no such ceiling: in config mode, in
 /// a cluster, and without JetStream.
-pub(super) async fn of_server(config: &Config) -> anyhow::Result<Option<Ceiling>> {
+pub(super) async fn of_server(config: &Config) -> Result<Option<Ceiling>, AdminError> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
     let cluster = Cluster::new(Login::System.connect(config).await?);
-    let varz = varz::any_server(&cluster).await?.context("no server answers the system account")?;
+    let varz = varz::any_server(&cluster).await?.ok_or(AdminError::NoServer)?;
     let alone = varz.cluster.name.is_empty();
     let Some(maxima) = varz.jetstream.config.filter(|_| alone) else { return Ok(None) };
     let mut own = Promised::default();

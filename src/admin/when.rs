@@ -5,14 +5,16 @@ use crate::config::units::parse_duration;
 
 /// When something ends, as it was written; made absolute by [`When::at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub enum When {
+    /// So long from now on.
     After(std::time::Duration),
+    /// At this time.
     At(UnixSeconds),
 }
 
 impl When {
     /// The point in time, which has to lie ahead.
-    pub(super) fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
+    pub fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
         let at = match self {
             Self::At(at) => at,
             Self::After(duration) => i64::try_from(duration.as_secs())

@@ -1,39 +1,45 @@
-//! Waits until every running instance has forgotten what a command has just changed: asks on
+//! Waits until every running instance has forgotten what an operation has just changed: asks on
 //! `_CALLOUT.sync` in the account AUTH, with the service's own login, and counts the answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use async_nats::client::FlushError;
+use async_nats::{Client, ConnectError, PublishError, SubscribeError};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::Context;
-use super::output::note;
+use super::Admin;
+use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::instance::SYNC_SUBJECT;
+use crate::keyfile::KeyFileError;
 
 /// An instance whose heartbeat is older is taken for dead.
-pub(super) const HEARTBEAT_SECONDS: u32 = 3;
+pub(crate) const HEARTBEAT_SECONDS: u32 = 3;
 
-/// How long the server has to let the command in.
+/// How long the server has to let us in.
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// How long instances have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Waits for the instances. The change is committed: what goes wrong here is a warning.
-pub(super) async fn settle(context: &Context) {
-    let problem = match context.admin.store().instances(HEARTBEAT_SECONDS).await {
+/// Waits for the instances, which are asked on this connection of AUTH, or on a new one. The change is
+/// committed: what goes wrong here is a remark.
+pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
+    let problem = match admin.store.instances(HEARTBEAT_SECONDS).await {
         Ok(instances) => {
             let mut awaited: BTreeSet<String> = instances.into_iter().collect();
             if awaited.is_empty() {
                 return;
             }
-            match tokio::time::timeout(PATIENCE, ask(context.admin.config(), &mut awaited)).await {
+            let asking = ask(&admin.config, auth, &mut awaited);
+            match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => format!("the running instances could not be asked: {error:#}"),
+                Ok(Err(error)) => {
+                    format!("the running instances could not be asked: {}", chain(&error))
+                }
                 Err(_) => {
                     let names: Vec<&str> = awaited.iter().map(String::as_str).collect();
                     format!("no answer in time from the instances {}", names.join(", "))
@@ -42,9 +48,26 @@ pub(super) async fn settle(context: &Context) {
         }
         Err(error) => format!("the running instances are not known: {error}"),
     };
-    note(&format!(
+    admin.remark(&format!(
         "warning: the change is committed, but {problem}; instances that run follow within 1 s"
     ));
+}
+
+/// Why the instances could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Credentials(#[from] KeyFileError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Flush(#[from] FlushError),
+    #[error("the connection was closed")]
+    Closed,
 }
 
 #[derive(serde::Deserialize)]
@@ -53,9 +76,18 @@ struct Answer {
 }
 
 /// Returns when `awaited` is empty, or asking fails.
-async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
-    let client = options.connect(config.nats.urls.as_slice()).await?;
+async fn ask(
+    config: &Config,
+    auth: Option<Client>,
+    awaited: &mut BTreeSet<String>,
+) -> Result<(), AskError> {
+    let client = match auth {
+        Some(client) => client,
+        None => {
+            let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
+            options.connect(config.nats.urls.as_slice()).await?
+        }
+    };
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     // Instances that are just connecting miss a first question, so it is repeated.
@@ -67,7 +99,7 @@ async fn ask(config: &Config, awaited: &mut BTreeSet<String>) -> anyhow::Result<
                 client.flush().await?;
             }
             answer = answers.next() => {
-                let answer = answer.context("the connection was closed")?;
+                let answer = answer.ok_or(AskError::Closed)?;
                 if let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) {
                     awaited.remove(&answer.instance);
                 }

@@ -1,0 +1,254 @@
+//! The deployment that runs: what an operation asks of its servers and instances, step by step. The
+//! order of the steps is the operation's. Without NATS its commit stands, and the instances follow when
+//! they can.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Admin, AdminError, instances, purge};
+use crate::accounts::resolver;
+use crate::audit::Observer;
+use crate::causes::chain;
+use crate::config::{self, Mode};
+use crate::connections::{Connections, Selection};
+use crate::deployment::{self, Login};
+use crate::events::decisions::{self, DecisionEvents};
+use crate::events::publisher::Publisher;
+use crate::keys::AccountId;
+use crate::servers::Cluster;
+use crate::store::{CredentialStore, TenantId, TenantRecord, UserRecord};
+
+/// How long a server may take to read an answer that an instance has given.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
+/// How long a connection to NATS may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The steps of one operation.
+pub(super) trait Running: Send {
+    /// Looks which of these are connected before anything is changed, and says how many. Without
+    /// it, the other steps leave the servers alone.
+    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>>;
+
+    /// Waits until what is committed counts on every running instance.
+    fn settle(&mut self) -> BoxFuture<'_, ()>;
+
+    /// Brings a tenant's account to the servers, as it is good for now.
+    fn bring<'a>(&'a mut self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>>;
+
+    /// Closes what is no longer allowed, and says how many distinct connections have ended since the
+    /// look, whoever closed them; `None` where that is not known.
+    fn close(&mut self) -> BoxFuture<'_, Option<usize>>;
+
+    /// Deletes all streams of a tenant's account, and says how many there were.
+    fn purge<'a>(
+        &'a mut self,
+        tenant: &'a TenantRecord,
+        account: AccountId,
+    ) -> BoxFuture<'a, Result<usize, AdminError>>;
+
+    /// Takes an account off the servers.
+    fn forget(&mut self, account: AccountId) -> BoxFuture<'_, Result<(), AdminError>>;
+}
+
+impl Admin {
+    /// Looks who is connected for a change that is made in any case.
+    pub(super) async fn try_look(
+        &self,
+        running: &mut dyn Running,
+        selection: Result<Selection, AdminError>,
+    ) {
+        let looked = match selection {
+            Ok(selection) => running.look(selection).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            self.remark(&format!(
+                "warning: {}; the change is made, and connections are closed by the running instances",
+                chain(&error)
+            ));
+        }
+    }
+
+    /// All connections of a tenant's users.
+    pub(super) fn of_tenant(
+        &self,
+        tenant: &TenantRecord,
+        users: &[UserRecord],
+    ) -> Result<Selection, AdminError> {
+        let mut selection = Selection::default();
+        let places = deployment::places(&self.config)?;
+        let names = users.iter().map(|user| user.name.as_str());
+        places.select_tenant(&tenant.id, names, Duration::ZERO, &mut selection);
+        if let Some(account) = places.own(tenant.account) {
+            selection.add_account(account.as_str(), Duration::ZERO);
+        }
+        Ok(selection)
+    }
+
+    /// All connections of one user.
+    pub(super) fn of_user(
+        &self,
+        tenant: &TenantRecord,
+        user: &str,
+    ) -> Result<Selection, AdminError> {
+        let mut selection = Selection::default();
+        let places = deployment::places(&self.config)?;
+        places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
+        Ok(selection)
+    }
+}
+
+/// The steps by NATS.
+pub(super) struct OverNats {
+    admin: Admin,
+    /// The connection to AUTH, where there is one already.
+    auth: Option<Client>,
+    found: Option<Found>,
+}
+
+/// Who was connected before the change.
+struct Found {
+    cluster: Cluster,
+    selection: Selection,
+    before: Connections,
+    /// Tells of the connections that are closed.
+    events: Option<DecisionEvents>,
+}
+
+impl OverNats {
+    pub(super) fn of(admin: &Admin) -> Box<dyn Running> {
+        Box::new(Self { admin: admin.clone(), auth: None, found: None })
+    }
+
+    async fn connect(&self, login: Login) -> Result<Client, AdminError> {
+        let connecting = timeout(CONNECT, login.connect(&self.admin.config));
+        Ok(connecting.await.map_err(|_| AdminError::Silent)??)
+    }
+
+    /// Who is told of closed connections, and what publishes them in the end; none where the
+    /// configuration wants none.
+    async fn told(&mut self) -> Result<Option<(Arc<dyn Observer>, DecisionEvents)>, AdminError> {
+        if self.admin.config.events.decisions == config::DecisionEvents::Off {
+            return Ok(None);
+        }
+        let client = self.connect(Login::Auth).await?;
+        self.auth = Some(client.clone());
+        let (config, prefix) = (&self.admin.config, client.new_inbox());
+        let (log, events) = decisions::queue(
+            config.events.queue,
+            Publisher::new(client, config.events.source.clone(), config.streams.clone()),
+            Arc::clone(&self.admin.store) as Arc<dyn CredentialStore>,
+            Arc::clone(&self.admin.clock),
+            prefix,
+        );
+        Ok(Some((Arc::new(log), events)))
+    }
+}
+
+impl Running for OverNats {
+    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
+        async move {
+            let client = self.connect(Login::System).await?;
+            let (observer, events) = self.told().await?.unzip();
+            let cluster = Cluster::new(client).with_observer(observer);
+            let before = cluster.find(&selection, Instant::now()).await?;
+            let count = before.ids.len();
+            self.found = Some(Found { cluster, selection, before, events });
+            Ok(count)
+        }
+        .boxed()
+    }
+
+    fn settle(&mut self) -> BoxFuture<'_, ()> {
+        instances::settle(&self.admin, self.auth.clone()).boxed()
+    }
+
+    fn bring<'a>(&'a mut self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>> {
+        async move {
+            let Some(found) = &self.found else { return Ok(()) };
+            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
+            let tenant = self.admin.tenant(tenant).await?;
+            let places = deployment::places(&self.admin.config)?;
+            let Some(account) = places.own(tenant.account) else { return Ok(()) };
+            let issuer = deployment::account_issuer(&self.admin.config, mode)?;
+            let standing = issuer.standing(&tenant, self.admin.now()).before_closing();
+            let token = issuer.issue(&tenant, account, standing).await?;
+            Ok(resolver::hold(&found.cluster, &token).await?)
+        }
+        .boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
+        async move {
+            let found = self.found.as_mut()?;
+            let closed = found.close(&self.admin).await;
+            if let Some(events) = found.events.take() {
+                let at_once = CancellationToken::new();
+                at_once.cancel();
+                events.run(at_once).await;
+            }
+            closed
+                .inspect_err(|error| {
+                    self.admin.remark(&format!(
+                        "warning: the change is made, but connections may be left: {}",
+                        chain(error)
+                    ));
+                })
+                .ok()
+        }
+        .boxed()
+    }
+
+    fn purge<'a>(
+        &'a mut self,
+        tenant: &'a TenantRecord,
+        account: AccountId,
+    ) -> BoxFuture<'a, Result<usize, AdminError>> {
+        async move {
+            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
+            let found = self.found.as_ref().ok_or(AdminError::Silent)?;
+            Ok(purge::purge(&self.admin, mode, &found.cluster, tenant, account).await?)
+        }
+        .boxed()
+    }
+
+    fn forget(&mut self, account: AccountId) -> BoxFuture<'_, Result<(), AdminError>> {
+        async move {
+            let Some(found) = &self.found else { return Ok(()) };
+            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
+            let issuer = deployment::account_issuer(&self.admin.config, mode)?;
+            let now = self.admin.now();
+            Ok(resolver::forget(&found.cluster, &issuer, &[account], now).await?)
+        }
+        .boxed()
+    }
+}
+
+impl Found {
+    async fn close(&self, admin: &Admin) -> Result<usize, AdminError> {
+        let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
+        if !self.selection.is_empty() {
+            // An answer given just before may still be on its way to its server.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            closed.merge(self.cluster.close(&self.selection, Instant::now()).await?);
+        }
+        let left = self.cluster.find(&self.selection, Instant::now()).await?;
+        for silent in &left.silent {
+            admin.remark(&format!(
+                "warning: server {silent} does not answer: connections may be left on it, which \
+                 the running instances close when it answers"
+            ));
+        }
+        let mut ended = closed.ids;
+        ended.extend(self.before.ids.iter().map(|(id, holder)| (id.clone(), holder.clone())));
+        ended.retain(|id, _| !left.ids.contains_key(id));
+        Ok(ended.len())
+    }
+}

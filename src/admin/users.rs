@@ -1,0 +1,198 @@
+//! Users of a tenant: added, given another password, suspended, resumed and removed.
+
+use super::{Admin, AdminError, CertificateName, Name, Password};
+use crate::connections::Selection;
+use crate::deployment::isolation_of;
+use crate::keys::UserNkey;
+use crate::policy::subject::Pattern;
+use crate::store::{
+    Isolation, NewUser, Status, StoreError, TenantId, TenantRecord, UserKind, UserRecord,
+};
+
+/// A user to be added.
+#[derive(Debug, Clone)]
+pub struct NewUserRequest {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The login, unique over all tenants.
+    pub name: Name,
+    /// What it is for.
+    pub role: Role,
+    /// The policy, where not that of the kind.
+    pub policy: Option<String>,
+    /// The password. Where none is named, one is made for a user that has neither nkey nor
+    /// certificate.
+    pub password: Option<Password>,
+    /// A public user nkey that may log in.
+    pub nkey: Option<UserNkey>,
+    /// A name in certificates that may log in.
+    pub certificate: Option<CertificateName>,
+}
+
+/// What a user is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A person's or an app's BB account, whose subjects follow from its tenant.
+    Bb,
+    /// A service with explicit lists.
+    Service {
+        /// Subjects to publish.
+        publish: Vec<Pattern>,
+        /// Subjects to subscribe.
+        subscribe: Vec<Pattern>,
+    },
+}
+
+/// A user that was added.
+#[derive(Debug, Clone)]
+pub struct UserAdded {
+    /// The user.
+    pub user: NewUser,
+    /// Its password, if it has one, which nothing shows later.
+    pub password: Option<Password>,
+}
+
+/// What becomes of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Suspended,
+    Resumed,
+    Removed,
+}
+
+impl Admin {
+    /// The users of a tenant, by name.
+    pub async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>, AdminError> {
+        Ok(self.store.users(tenant).await?)
+    }
+
+    /// A user of a tenant, which has to exist.
+    pub async fn user(&self, tenant: &TenantId, name: &str) -> Result<UserRecord, AdminError> {
+        let missing = || StoreError::Missing { what: "user", key: name.to_owned() };
+        let users = self.users(tenant).await?;
+        Ok(users.into_iter().find(|user| user.name == name).ok_or_else(missing)?)
+    }
+
+    /// Adds a user to a tenant.
+    pub async fn add_user(&self, request: NewUserRequest) -> Result<UserAdded, AdminError> {
+        let tenant = self.tenant(&request.tenant).await?;
+        let has_password = request.nkey.is_none() && request.certificate.is_none();
+        let password = match request.password {
+            None if has_password => Some(Password::generate()?),
+            password => password,
+        };
+        let password_hash = match &password {
+            Some(password) => Some(password.hash().await?),
+            None => None,
+        };
+        let text = |list: Vec<Pattern>| list.iter().map(|it| it.as_str().to_owned()).collect();
+        let (kind, publish, subscribe) = match request.role {
+            Role::Bb => (UserKind::Bb, Vec::new(), Vec::new()),
+            Role::Service { publish, subscribe } => {
+                (UserKind::Service, text(publish), text(subscribe))
+            }
+        };
+        let user = NewUser {
+            tenant: request.tenant,
+            name: request.name.into(),
+            kind,
+            password_hash,
+            nkey: request.nkey.map(|nkey| nkey.to_string()),
+            certificate: request.certificate.map(Into::into),
+            publish,
+            subscribe,
+            policy: request.policy,
+        };
+        self.store.add_user(&user).await?;
+        self.remark_on_lists(&user, &tenant);
+        Ok(UserAdded { user, password })
+    }
+
+    /// Replaces a user's password, by one that is made where none is named. The old one has stopped
+    /// working when this returns.
+    pub async fn set_user_password(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+        password: Option<Password>,
+    ) -> Result<Password, AdminError> {
+        let password = match password {
+            Some(password) => password,
+            None => Password::generate()?,
+        };
+        self.store.set_password(tenant, user, &password.hash().await?).await?;
+        self.settle().await;
+        Ok(password)
+    }
+
+    /// Refuses a user, and closes its connections: how many have ended with it, or `None` where that is
+    /// not known.
+    pub async fn suspend_user(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+    ) -> Result<Option<usize>, AdminError> {
+        self.change_user(tenant, user, Fate::Suspended).await
+    }
+
+    /// Lets a suspended user in again. Nothing is closed: `None` where NATS was not there.
+    pub async fn resume_user(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+    ) -> Result<Option<usize>, AdminError> {
+        self.change_user(tenant, user, Fate::Resumed).await
+    }
+
+    /// Removes a user with its tokens, and closes its connections, as [`Self::suspend_user`] does.
+    pub async fn remove_user(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+    ) -> Result<Option<usize>, AdminError> {
+        self.change_user(tenant, user, Fate::Removed).await
+    }
+
+    async fn change_user(
+        &self,
+        id: &TenantId,
+        user: &str,
+        fate: Fate,
+    ) -> Result<Option<usize>, AdminError> {
+        let tenant = self.tenant(id).await?;
+        self.user(id, user).await?;
+        let selection = match fate {
+            Fate::Resumed => Ok(Selection::default()),
+            Fate::Suspended | Fate::Removed => self.of_user(&tenant, user),
+        };
+        let mut running = self.running();
+        self.try_look(&mut *running, selection).await;
+        match fate {
+            Fate::Suspended => self.store.set_user_status(id, user, Status::Suspended).await,
+            Fate::Resumed => self.store.set_user_status(id, user, Status::Active).await,
+            Fate::Removed => self.store.remove_user(id, user).await,
+        }?;
+        running.settle().await;
+        Ok(running.close().await)
+    }
+
+    /// Says what a service's lists come to, where that is not plain from the lists.
+    fn remark_on_lists(&self, user: &NewUser, tenant: &TenantRecord) {
+        if user.kind != UserKind::Service {
+            return;
+        }
+        if user.publish.is_empty() && user.subscribe.is_empty() {
+            self.remark(&format!(
+                "note: {} has no subjects and may do nothing but log in; give it some with --publish \
+                 and --subscribe",
+                user.name
+            ));
+        } else if isolation_of(&self.config, tenant) == Some(Isolation::Shared) {
+            self.remark(&format!(
+                "note: tenant {id} shares an account, so the lists are taken below user.{id}. \
+                 (orders.* grants user.{id}.orders.*)",
+                id = tenant.id
+            ));
+        }
+    }
+}
