@@ -6,6 +6,8 @@
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
 pub(crate) mod ceiling;
+#[cfg(test)]
+mod fakes;
 pub(crate) mod instances;
 mod name;
 mod password;
@@ -174,3 +176,6 @@ pub enum AdminError {
     #[error("hashing was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! A deployment whose servers and instances are not there: it records which steps an operation takes,
+//! and what the tenant table, a real one, says by then.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::running::Running;
+use super::{Admin, AdminError};
+use crate::config::{Config, DEFAULT_FILE, Files};
+use crate::connections::Selection;
+use crate::keys::{AccountId, KeyKind, SigningKey, random_account_id};
+use crate::protocol::claims::{Permissions, UserBody};
+use crate::protocol::jwt::Claims;
+use crate::store::open::{self, StoreOptions};
+use crate::store::{Status, TenantId, TenantRecord};
+
+/// The tenant that operations are about, and the user.
+pub(super) const ACME: &str = "acme";
+pub(super) const ALICE: &str = "alice";
+
+const OPERATOR: &str = "mode = \"operator\"\n[callout]\naccount = \"ACCOUNT\"\n\
+    response_signing = [\"keys/r.nk\"]\n[operator]\noperator_signing = [\"keys/o.nk\"]\n\
+    user_signing = [\"keys/u.nk\"]\nbb_account = \"ACCOUNT\"\nusers_account = \"ACCOUNT\"\n\
+    answers_account = \"ACCOUNT\"\n";
+const CONFIG: &str = "mode = \"config\"\n[callout]\nissuer = [\"keys/issuer.nk\"]\n";
+
+/// What the table says when a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) tenant: Option<Status>,
+    pub(super) alice: Option<Status>,
+    pub(super) tokens: usize,
+    /// Whether Alice has the password that she was given first.
+    pub(super) first_password: bool,
+}
+
+/// What has happened so far.
+#[derive(Default)]
+struct Record {
+    steps: Vec<(&'static str, Seen)>,
+    remarks: Vec<String>,
+    /// The step that fails.
+    fails: Option<&'static str>,
+    first_hash: Option<String>,
+}
+
+pub(super) struct Deployment {
+    pub(super) admin: Admin,
+    record: Arc<Mutex<Record>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Deployment {
+    pub(super) async fn in_operator_mode() -> Self {
+        Self::new(OPERATOR).await
+    }
+
+    pub(super) async fn in_config_mode() -> Self {
+        Self::new(CONFIG).await
+    }
+
+    async fn new(mode: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_keys(folder.path());
+        // A port on which no server listens.
+        let text = format!("[nats]\nurl = \"nats://127.0.0.1:1\"\n{mode}")
+            + "[database]\nurl = \"sqlite://tenants.db\"\n";
+        let text = text.replace("ACCOUNT", random_account_id().unwrap().as_str());
+        let file = folder.path().join(DEFAULT_FILE);
+        fs::write(&file, text).unwrap();
+        let config = Config::load_with(&file, Files::Unchecked, []).unwrap().config;
+        let store = open::open(config.database.url.expose(), &StoreOptions::default()).await;
+        let record = Arc::new(Mutex::new(Record::default()));
+        let heard = Arc::clone(&record);
+        let remark = move |text: &str| heard.lock().unwrap().remarks.push(text.to_owned());
+        let mut admin = Admin::new(config, store.unwrap()).with_remarks(remark);
+        let steps = Arc::clone(&record);
+        admin.running = Arc::new(move |admin: &Admin| {
+            Box::new(Recording { admin: admin.clone(), record: Arc::clone(&steps) })
+        });
+        Self { admin, record, _folder: folder }
+    }
+
+    /// Gives the tenant the account that its first login would have given it.
+    pub(super) async fn with_account(self) -> Self {
+        let tenant = self.admin.tenant(&acme()).await.unwrap();
+        let account = random_account_id().unwrap();
+        self.admin.store.account_of(&tenant, account).await.unwrap().unwrap();
+        self
+    }
+
+    /// Lets a step fail from now on.
+    pub(super) fn failing(self, step: &'static str) -> Self {
+        self.record.lock().unwrap().fails = Some(step);
+        self
+    }
+
+    /// Forgets what has happened, and takes Alice's password for the first.
+    pub(super) async fn begin(&self) {
+        let users = self.admin.users(&acme()).await.unwrap();
+        let alice = users.into_iter().find(|user| user.name == ALICE);
+        let mut record = self.record.lock().unwrap();
+        record.steps.clear();
+        record.remarks.clear();
+        record.first_hash = alice.and_then(|user| Some(user.password_hash?.expose().to_owned()));
+    }
+
+    /// The steps that were taken, each with what of the table is asked for.
+    pub(super) fn steps<T: Clone>(&self, of: impl Fn(Seen) -> T) -> Vec<(&'static str, T)> {
+        let record = self.record.lock().unwrap();
+        record.steps.iter().map(|(step, seen)| (*step, of(*seen))).collect()
+    }
+
+    pub(super) fn remarks(&self) -> Vec<String> {
+        self.record.lock().unwrap().remarks.clone()
+    }
+}
+
+pub(super) fn acme() -> TenantId {
+    ACME.parse().unwrap()
+}
+
+/// The system account's login, whose file says which account that is.
+fn write_keys(folder: &Path) {
+    let keys = folder.join("keys");
+    fs::create_dir(&keys).unwrap();
+    fs::set_permissions(&keys, PermissionsExt::from_mode(0o700)).unwrap();
+    let (account, _) = SigningKey::generate(KeyKind::Account).unwrap();
+    let (user, seed) = SigningKey::generate(KeyKind::User).unwrap();
+    let claims = Claims {
+        audience: None,
+        expires: None,
+        issued_at: 0,
+        name: None,
+        not_before: None,
+        subject: user.public_key().to_owned(),
+        body: UserBody::new(Permissions::default()),
+    };
+    let token = claims.encode_now(&account).unwrap();
+    let creds = format!(
+        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        *seed
+    );
+    let file = keys.join("sys.creds");
+    fs::write(&file, creds).unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+struct Recording {
+    admin: Admin,
+    record: Arc<Mutex<Record>>,
+}
+
+impl Recording {
+    async fn step(&self, step: &'static str) -> Result<(), AdminError> {
+        let tenant = self.admin.store.tenant(&acme()).await.unwrap();
+        let users = self.admin.users(&acme()).await.unwrap();
+        let alice = users.iter().find(|user| user.name == ALICE);
+        let tokens = self.admin.store.tokens().await.unwrap().len();
+        let hash = alice.and_then(|user| user.password_hash.as_ref()).map(|hash| hash.expose());
+        let mut record = self.record.lock().unwrap();
+        let seen = Seen {
+            tenant: tenant.map(|tenant| tenant.status),
+            alice: alice.map(|user| user.status),
+            tokens,
+            first_password: hash == record.first_hash.as_deref(),
+        };
+        record.steps.push((step, seen));
+        if record.fails == Some(step) { Err(AdminError::Silent) } else { Ok(()) }
+    }
+}
+
+impl Running for Recording {
+    fn look(&mut self, _: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
+        async { self.step("look").await.map(|()| 2) }.boxed()
+    }
+
+    fn settle(&mut self) -> BoxFuture<'_, ()> {
+        async { self.step("settle").await.unwrap() }.boxed()
+    }
+
+    fn bring<'a>(&'a mut self, _: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>> {
+        self.step("bring").boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
+        async { self.step("close").await.ok().map(|()| 2) }.boxed()
+    }
+
+    fn purge<'a>(
+        &'a mut self,
+        _: &'a TenantRecord,
+        _: AccountId,
+    ) -> BoxFuture<'a, Result<usize, AdminError>> {
+        async { self.step("purge").await.map(|()| 3) }.boxed()
+    }
+
+    fn forget(&mut self, _: AccountId) -> BoxFuture<'_, Result<(), AdminError>> {
+        self.step("forget").boxed()
+    }
+}
