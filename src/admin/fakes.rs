@@ -177,8 +177,9 @@ impl Recording {
 }
 
 impl Running for Recording {
-    fn look(&mut self, _: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
-        async { self.step("look").await.map(|()| 2) }.boxed()
+    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
+        let step = if selection.is_empty() { "look at nobody" } else { "look" };
+        async move { self.step(step).await.map(|()| 2) }.boxed()
     }
 
     fn settle(&mut self) -> BoxFuture<'_, ()> {
@@ -195,9 +196,11 @@ impl Running for Recording {
 
     fn purge<'a>(
         &'a mut self,
-        _: &'a TenantRecord,
+        tenant: &'a TenantRecord,
         _: AccountId,
     ) -> BoxFuture<'a, Result<usize, AdminError>> {
+        // The account is made by this row: one from before would let its users go on.
+        assert_eq!(tenant.status, Status::Suspended);
         async { self.step("purge").await.map(|()| 3) }.boxed()
     }
 

@@ -69,7 +69,8 @@ async fn a_suspended_tenant_is_refused_everywhere_before_its_connections_are_clo
     // And back.
     deployment.begin().await;
     deployment.admin.resume_tenant(&acme()).await.unwrap();
-    let steps = [("look", SUSPENDED), ("settle", ACTIVE), ("bring", ACTIVE), ("close", ACTIVE)];
+    let steps =
+        [("look at nobody", SUSPENDED), ("settle", ACTIVE), ("bring", ACTIVE), ("close", ACTIVE)];
     assert_eq!(deployment.steps(tenant), steps);
 }
 
@@ -141,7 +142,7 @@ async fn a_user_is_refused_everywhere_before_its_connections_are_closed() {
     assert_eq!(deployment.steps(alice), steps);
     deployment.begin().await;
     admin.resume_user(&acme(), ALICE).await.unwrap();
-    let steps = [("look", SUSPENDED), ("settle", ACTIVE), ("close", ACTIVE)];
+    let steps = [("look at nobody", SUSPENDED), ("settle", ACTIVE), ("close", ACTIVE)];
     assert_eq!(deployment.steps(alice), steps);
     deployment.begin().await;
     admin.remove_user(&acme(), ALICE).await.unwrap();
