@@ -24,7 +24,7 @@ pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
 pub use self::purge::PurgeError;
-use self::running::{OverNats, Running};
+use self::running::{MakeRunning, OverNats, Running};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
 pub use self::users::{NewUserRequest, Role, UserAdded};
@@ -47,8 +47,7 @@ pub struct Admin {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     remarks: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Makes what carries out the steps of one operation on servers and instances.
-    running: Arc<dyn Fn(&Self) -> Box<dyn Running> + Send + Sync>,
+    running: MakeRunning,
 }
 
 impl Admin {

@@ -40,6 +40,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::output::Output;
 use crate::admin::Admin;
+use crate::causes::chain;
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Files, exposure};
 use crate::redact::without_secrets;
 
@@ -138,22 +139,10 @@ pub async fn run(cli: Cli) -> ExitCode {
             let wrong_use =
                 error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
             // A token may have been written where an id belongs.
-            output::note(&without_secrets(&in_one_line(&error)));
+            output::note(&without_secrets(&chain(&*error)));
             ExitCode::from(if wrong_use { 2 } else { 1 })
         }
     }
-}
-
-/// The error with what caused it, unless that is in its text already.
-fn in_one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            text = format!("{text}{separator}{cause}");
-        }
-    }
-    text
 }
 
 /// Says so where a password stands in an argument, which every user of the machine can read.

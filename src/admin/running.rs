@@ -57,6 +57,9 @@ pub(super) trait Running: Send {
     fn forget(&mut self, account: AccountId) -> BoxFuture<'_, Result<(), AdminError>>;
 }
 
+/// Makes what takes the steps of one operation.
+pub(super) type MakeRunning = Arc<dyn Fn(&Admin) -> Box<dyn Running> + Send + Sync>;
+
 impl Admin {
     /// Looks who is connected for a change that is made in any case.
     pub(super) async fn try_look(
