@@ -6,6 +6,8 @@
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
 pub mod decision;
+pub mod doctor;
+pub(crate) mod temporary;
 
 use std::sync::Arc;
 

@@ -16,18 +16,14 @@ use super::lookup::{find_tenant, parse_id};
 use super::output::note;
 use super::{Context, secret, up};
 use crate::admin::decision::{Decision, Granted};
+use crate::admin::temporary::TOKEN_LABEL;
 use crate::authn::DenyReason;
 use crate::authn::jwt::is_jwt;
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::store::{
-    Freshness, Isolation, LoginRecord, NewToken, TenantId, TokenHash, TokenListing,
-};
-
-/// What is written beside the temporary token.
-const LABEL: &str = "nats-callout test";
+use crate::store::{Freshness, Isolation, LoginRecord, NewToken, TenantId, TokenHash};
 
 /// The life of the temporary token, in seconds.
 const TOKEN_LIFE: i64 = 60;
@@ -133,11 +129,6 @@ async fn with_jwt(
     conclude(context, id, &user, "jwt", credentials, decided).await
 }
 
-/// Whether a token is one that a test has made for itself.
-pub(super) fn is_temporary(token: &TokenListing) -> bool {
-    token.label.as_deref() == Some(LABEL)
-}
-
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let store = context.admin.store();
@@ -150,7 +141,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let new = NewToken {
         user_name: user.to_owned(),
         hash,
-        label: Some(LABEL.to_owned()),
+        label: Some(TOKEN_LABEL.to_owned()),
         expires_at: Some(context.admin.now().saturating_add(TOKEN_LIFE)),
     };
     store.add_token(id, &new).await.map_err(explain)?;

@@ -50,7 +50,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     (
         "async_nats",
         &["service", "servers", "accounts", "streams"],
-        &["cli", "daemon", "deployment", "events", "instance", "peers"],
+        &["admin", "cli", "daemon", "deployment", "events", "instance", "peers"],
     ),
     ("axum", &["daemon"], &[]),
     ("clap", &["cli", "main"], &["deployment"]),

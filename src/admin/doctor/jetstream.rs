@@ -1,10 +1,9 @@
 //! JetStream: on where the service and BB keep their streams, and large enough for the sum of what
 //! the tenants are promised.
 
-use super::super::ceiling::{self, Ceiling};
-use super::Findings;
 use super::callout::Watched;
 use super::table::Table;
+use super::{Doctor, Findings};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
 use crate::servers::Named;
@@ -17,6 +16,7 @@ const BB: &str = "BB";
 const LIMITS: &str = "JetStream limits";
 
 pub(super) async fn check(
+    doctor: &Doctor,
     config: &Config,
     system: &Watched,
     servers: &[(Named, Varz)],
@@ -48,7 +48,7 @@ pub(super) async fn check(
             Err(error) => findings.fail(STREAMS, format!("{name}: {error}"), "see its log"),
         }
     }
-    ceiling(config, servers, own, table, findings);
+    ceiling(doctor, config, servers, own, table, findings);
 }
 
 /// The streams of the service's own events and their consumers, which it makes before it is ready, and the
@@ -74,6 +74,7 @@ pub(super) async fn events(config: &Config, auth: &Watched, alive: usize, findin
 }
 
 fn ceiling(
+    doctor: &Doctor,
     config: &Config,
     servers: &[(Named, Varz)],
     own: Promised,
@@ -100,15 +101,13 @@ fn ceiling(
     if !varz.cluster.name.is_empty() {
         return findings.skip(LIMITS, "a server of its own only, and this one is of a cluster");
     }
-    let over = (Ceiling { maxima, own }).exceeded_by(&table.tenants, config);
+    let over = (doctor.over)(config, maxima, own, &table.tenants);
     match over.first() {
-        Some(excess) if over.len() == 1 => {
-            findings.fail(LIMITS, excess.to_string(), ceiling::REMEDY);
-        }
+        Some(excess) if over.len() == 1 => findings.fail(LIMITS, excess, doctor.over_remedy),
         Some(excess) => findings.fail(
             LIMITS,
             format!("{excess}; {} tenants in all do not fit", over.len()),
-            ceiling::REMEDY,
+            doctor.over_remedy,
         ),
         None => findings.ok(
             LIMITS,
