@@ -6,6 +6,8 @@
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
 pub(crate) mod ceiling;
+pub mod decision;
+pub mod doctor;
 #[cfg(test)]
 mod fakes;
 pub(crate) mod instances;
@@ -13,6 +15,7 @@ mod name;
 mod password;
 mod purge;
 mod running;
+pub(crate) mod temporary;
 pub(crate) mod tenants;
 mod tokens;
 mod users;

@@ -28,13 +28,13 @@ use self::response::AuthorizationResponse;
 use self::timings::Stopwatch;
 pub use self::timings::{Stage, Timings};
 use crate::authn::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
+    Attempt, Authentication, Authenticator, Denied, DenyReason, Principal, Rejected,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
-use crate::policy::{ConnectionContext, ConnectionType, Decision, Policy, RuleName};
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy, RuleName};
 use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{Envelope, Sealer};
 use crate::protocol::replay::SpentKeys;
@@ -71,14 +71,20 @@ impl fmt::Debug for CalloutMessage<'_> {
 pub struct Authorizer {
     envelope: Envelope,
     spent: SpentKeys,
-    authenticators: Vec<Arc<dyn Authenticator>>,
+    decider: Decider,
     placement: Placement,
-    policy: Arc<dyn Policy>,
     mint: Mint,
     responder: Responder,
     issuers: Vec<Arc<dyn Signer>>,
     entrances: Vec<Arc<dyn Entrance>>,
     clock: Arc<dyn Clock>,
+}
+
+/// Decides who a client is and what it may do: at a login, and where it is asked how one would end.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
+    pub(crate) policy: Arc<dyn Policy>,
 }
 
 /// Who signs responses.
@@ -118,9 +124,12 @@ impl From<Fault> for NoGrant {
     }
 }
 
-impl From<AuthnError> for NoGrant {
-    fn from(fault: AuthnError) -> Self {
-        Self::Fault(fault.into())
+impl From<Rejected> for NoGrant {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Denied(denied) => Self::Denied(denied),
+            Rejected::Fault(fault) => Self::Fault(fault.into()),
+        }
     }
 }
 
@@ -134,20 +143,16 @@ impl Authorizer {
         mint: Mint,
         responder: Responder,
     ) -> Self {
-        let authenticators = Vec::new();
-        let clock = Arc::new(SystemClock);
-        let (issuers, spent) = (Vec::new(), SpentKeys::default());
         Self {
             envelope,
-            spent,
-            authenticators,
+            spent: SpentKeys::default(),
+            decider: Decider { authenticators: Vec::new(), policy },
             placement,
-            policy,
             mint,
             responder,
-            issuers,
+            issuers: Vec::new(),
             entrances: Vec::new(),
-            clock,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -171,7 +176,7 @@ impl Authorizer {
     /// Appends an authenticator to the chain; the first one that takes a credential decides.
     #[must_use]
     pub fn with_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
-        self.authenticators.push(authenticator);
+        self.decider.authenticators.push(authenticator);
         self
     }
 
@@ -231,27 +236,6 @@ impl Authorizer {
         self.refuse(&request, &sealer, denied, &mut watch).await
     }
 
-    async fn authenticate(
-        &self,
-        request: &VerifiedRequest,
-        deadline: Instant,
-        found: &Found,
-    ) -> Result<Principal, NoGrant> {
-        let (credentials, client) = (request.credentials(), request.client());
-        if matches!(credentials, Credentials::None) {
-            return Err(DenyReason::NoCredentials.into());
-        }
-        for authenticator in &self.authenticators {
-            let attempt = Attempt { credentials, client, deadline, found };
-            match authenticator.authenticate(attempt).await? {
-                Authentication::NotMine => {}
-                Authentication::Refused(denied) => return Err(denied.into()),
-                Authentication::Accepted(principal) => return Ok(principal),
-            }
-        }
-        Err(DenyReason::UnsupportedCredentials.into())
-    }
-
     async fn grant(
         &self,
         request: &VerifiedRequest,
@@ -259,39 +243,23 @@ impl Authorizer {
         watch: &mut Stopwatch,
         known: &Known,
     ) -> Result<Granted, NoGrant> {
-        let authenticated = self.authenticate(request, deadline, &known.found).await;
+        let (credentials, client) = (request.credentials(), request.client());
+        let attempt = Attempt { credentials, client, deadline, found: &known.found };
+        let authenticated = self.decider.authenticate(attempt).await;
         watch.note(Stage::Authenticate);
         let principal = authenticated?;
         let login = principal.login();
         known.found.note(login);
         let tenant = &login.tenant;
-        let denied = |reason| Denied::from(reason).of(login);
-        let site = self.placement.site(tenant).ok_or_else(|| {
-            denied(DenyReason::Placement).with_detail(format!(
-                "tenants.account names {:?}, which is neither shared nor the tenant's own",
-                tenant.placement.as_deref().unwrap_or_default()
-            ))
-        })?;
+        let site = self.placement.site(tenant).ok_or_else(|| unplaced(login))?;
         let isolation = site.isolation;
-        // Permissions do not hold a leaf node to its tenant's own subjects.
-        if isolation == Isolation::Shared
-            && ConnectionType::of(request.client()) == Some(ConnectionType::Leafnode)
-        {
-            let detail = "a leaf node in an account that tenants share";
-            return Err(denied(DenyReason::ConnectionType).with_detail(detail).into());
-        }
-        let context =
-            ConnectionContext { isolation, client: request.client(), now: self.clock.now() };
-        let grant = match self.policy.decide(&principal, &context) {
-            Decision::Permit(grant) => grant,
-            Decision::Deny(denied) => return Err(denied.of(login).into()),
-        };
+        let context = ConnectionContext { isolation, client, now: self.clock.now() };
+        let grant = self.decider.permit(&principal, &context)?;
         watch.note(Stage::Policy);
         let server = request.server();
         let placed = site.ready(tenant, server, deadline).await.map_err(Fault::from)?;
-        let cid = request.client().id;
         for entrance in &self.entrances {
-            let arrival = Arrival { tenant, isolation, server, cid, deadline };
+            let arrival = Arrival { tenant, isolation, server, cid: client.id, deadline };
             match entrance.enters(arrival).await {
                 Ok(()) => {}
                 Err(Objection::Refusal(denied)) => return Err(denied.of(login).into()),
@@ -305,8 +273,8 @@ impl Authorizer {
         let minted = self.mint.mint(issuer, connection, &principal, grant, &placed, now).await;
         watch.note(Stage::Mint);
         let jwt = minted.map_err(|error| match error {
-            MintError::Expired => denied(DenyReason::UserExpired).into(),
-            MintError::Closed => denied(DenyReason::Time).into(),
+            MintError::Expired => Denied::from(DenyReason::UserExpired).of(login).into(),
+            MintError::Closed => Denied::from(DenyReason::Time).of(login).into(),
             error => NoGrant::Fault(Fault::Mint(error)),
         })?;
         Ok(Granted { jwt, principal, rule, loads_account: placed.loads })
@@ -369,4 +337,48 @@ impl Authorizer {
         let timings = watch.timings();
         Ok(Reply { payload, verdict, connection, loads_account: false, timings })
     }
+}
+
+impl Decider {
+    /// Who it is: the first authenticator whose kind of credential it is decides.
+    pub(crate) async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Principal, Rejected> {
+        if matches!(attempt.credentials, Credentials::None) {
+            return Err(DenyReason::NoCredentials.into());
+        }
+        for authenticator in &self.authenticators {
+            match authenticator.authenticate(attempt).await? {
+                Authentication::NotMine => {}
+                Authentication::Refused(denied) => return Err(denied.into()),
+                Authentication::Accepted(principal) => return Ok(principal),
+            }
+        }
+        Err(DenyReason::UnsupportedCredentials.into())
+    }
+
+    /// What it may do, where its tenant lives.
+    pub(crate) fn permit(
+        &self,
+        principal: &Principal,
+        context: &ConnectionContext<'_>,
+    ) -> Result<Grant, Denied> {
+        // Permissions do not hold a leaf node to its tenant's own subjects.
+        if context.isolation == Isolation::Shared
+            && ConnectionType::of(context.client) == Some(ConnectionType::Leafnode)
+        {
+            let denied = Denied::from(DenyReason::ConnectionType).of(principal.login());
+            return Err(denied.with_detail("a leaf node in an account that tenants share"));
+        }
+        match self.policy.decide(principal, context) {
+            Decision::Permit(grant) => Ok(grant),
+            Decision::Deny(denied) => Err(denied.of(principal.login())),
+        }
+    }
+}
+
+/// A tenant without a place is let in nowhere.
+pub(crate) fn unplaced(login: &Arc<LoginRecord>) -> Denied {
+    let named = login.tenant.placement.as_deref().unwrap_or_default();
+    Denied::from(DenyReason::Placement).of(login).with_detail(format!(
+        "tenants.account names {named:?}, which is neither shared nor the tenant's own"
+    ))
 }

@@ -13,11 +13,8 @@ use super::Admin;
 use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
-use crate::instance::SYNC_SUBJECT;
+use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
 use crate::keyfile::KeyFileError;
-
-/// An instance whose heartbeat is older is taken for dead.
-pub(crate) const HEARTBEAT_SECONDS: u32 = 3;
 
 /// How long the server has to let us in.
 const CONNECT: Duration = Duration::from_secs(1);

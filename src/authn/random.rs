@@ -11,7 +11,7 @@ use crate::protocol::credentials::Secret;
 pub struct NoRandomness;
 
 /// Digits, upper case, lower case: in the order of their values as base62 digits.
-pub(super) const BASE62: &[u8; 62] =
+pub(crate) const BASE62: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 const PASSWORD_ALPHABET: &[u8; 64] =
@@ -34,7 +34,7 @@ pub(super) fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {
 }
 
 /// `len` characters out of an ASCII `alphabet` of at most 256.
-pub(super) fn text(alphabet: &[u8], len: usize) -> Result<Zeroizing<String>, NoRandomness> {
+pub(crate) fn text(alphabet: &[u8], len: usize) -> Result<Zeroizing<String>, NoRandomness> {
     // Bytes from the incomplete last round of the alphabet would favour its first characters.
     let fair = 256 - 256 % alphabet.len().max(1);
     let mut text = Zeroizing::new(String::with_capacity(len));

@@ -23,7 +23,6 @@ use self::cost::Processes;
 use self::histogram::Histogram;
 use self::login::Failure;
 use self::report::Report;
-pub(super) use self::users::is_temporary;
 use self::users::{Requests, Temporary};
 use super::output::Output;
 use super::{Context, Usage, load, up};

@@ -10,7 +10,7 @@ use super::Usage;
 use crate::admin::{AdminError, ceiling};
 use crate::config::{Config, DatabaseUrl};
 use crate::store::open::{self, StoreOptions};
-use crate::store::{Coordination, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,17 +37,6 @@ pub(super) async fn probe(url: &DatabaseUrl) -> anyhow::Result<()> {
         store.close().await;
     }
     Ok(())
-}
-
-/// The version of the database's schema, which is brought up to date first.
-pub(super) async fn schema_version(config: &Config) -> anyhow::Result<i64> {
-    let store = connect(config, &StoreOptions::default()).await?;
-    store.ping().await.map_err(explain)
-}
-
-/// Where to look who holds others up in the database, if it can tell.
-pub(super) fn sessions(config: &Config) -> Option<Arc<dyn Coordination>> {
-    open::sessions(config.database.url.expose(), &StoreOptions::default())
 }
 
 /// Opens the database for the service.

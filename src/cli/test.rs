@@ -1,27 +1,29 @@
 //! `test`: really logs a user in, and says what it may do there, or why it is refused.
 
-pub(super) mod decision;
 mod report;
 mod session;
+mod words;
 
 use anyhow::{anyhow, bail};
 use async_nats::ConnectErrorKind;
 use clap::Args;
 
-use self::decision::{Decided, Granted, decide, offers_jwt, words};
 use self::report::{Admitted, Refused};
+pub(super) use self::words::words;
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::note;
 use super::{Context, secret, up};
-use crate::admin::instances::HEARTBEAT_SECONDS;
+use crate::admin::decision::{Decision, Granted};
+use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
 use crate::authn::DenyReason;
+use crate::authn::jwt::is_jwt;
+use crate::instance::HEARTBEAT_SECONDS;
+use crate::policy::ConnectionType;
+use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash, TokenListing};
-
-/// What is written beside the temporary token.
-const LABEL: &str = "nats-callout test";
+use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash};
 
 /// The life of the temporary token.
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -79,7 +81,7 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     if args.token_stdin {
         let token = secret::credential_from_stdin()?;
         let credentials = Credentials::Token(Secret::new(token.to_string()));
-        if offers_jwt(&credentials) {
+        if is_jwt(&token) {
             return with_jwt(context, &id, named, &credentials).await;
         }
         let owner = owner_of(context, &token).await?;
@@ -106,7 +108,7 @@ async fn with_jwt(
 ) -> anyhow::Result<()> {
     let decided = decide(context, credentials).await?;
     let user = match &decided {
-        Decided::Granted(granted) => {
+        Ok(granted) => {
             let LoginRecord { user, tenant } = granted.principal.record();
             let (user, other) = (&user.name, &tenant.id);
             if other != id {
@@ -122,14 +124,9 @@ async fn with_jwt(
             }
             user.clone()
         }
-        Decided::Refused(_) => named.unwrap_or("the JWT's user").to_owned(),
+        Err(_) => named.unwrap_or("the JWT's user").to_owned(),
     };
     conclude(context, id, &user, "jwt", credentials, decided).await
-}
-
-/// Whether a token is one that a test has made for itself.
-pub(super) fn is_temporary(token: &TokenListing) -> bool {
-    token.label.as_deref() == Some(LABEL)
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
@@ -142,7 +139,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let request = NewTokenRequest {
         tenant: id.clone(),
         user: user.to_owned(),
-        label: Some(parse_name(LABEL)?),
+        label: Some(parse_name(TOKEN_LABEL)?),
         expires: Some(When::After(TOKEN_LIFE)),
     };
     let token = context.admin.add_token(request).await.map_err(explain)?.token;
@@ -186,6 +183,20 @@ async fn owned(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<(
     }
 }
 
+/// What the table and the policy say: a login that should succeed, or why not.
+type Decided = Result<Box<Granted>, DenyReason>;
+
+/// Decides as the service does about a client on this machine.
+async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<Decided> {
+    let host = session::own_address(context.admin.config()).await.unwrap_or_default();
+    let client = ClientInfo { host, ..ConnectionType::Nats.client() };
+    match context.admin.decide(credentials, &client).await? {
+        Decision::Granted(granted) => Ok(Ok(granted)),
+        Decision::Denied(denied) => Ok(Err(denied.reason)),
+        Decision::Fault(fault) => Err(fault.into()),
+    }
+}
+
 async fn attempt(
     context: &Context,
     id: &TenantId,
@@ -207,17 +218,17 @@ async fn conclude(
     decided: Decided,
 ) -> anyhow::Result<()> {
     let prefix = match &decided {
-        Decided::Granted(granted) if granted.isolation == Isolation::Shared => {
+        Ok(granted) if granted.isolation == Isolation::Shared => {
             format!("_INBOX_{id}")
         }
         _ => "_INBOX".to_owned(),
     };
     let (connected, took) = session::login(context.admin.config(), credentials, prefix).await;
     let session = match (connected, decided) {
-        (Ok(session), Decided::Granted(granted)) => {
+        (Ok(session), Ok(granted)) => {
             return admitted(context, id, user, method, session, &granted, took).await;
         }
-        (Ok(session), Decided::Refused(reason)) => {
+        (Ok(session), Err(reason)) => {
             drop(session);
             bail!(
                 "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
@@ -233,10 +244,10 @@ async fn conclude(
         return refused(context, id, user, DenyReason::Connections);
     }
     match (error.kind(), decided) {
-        (ConnectErrorKind::AuthorizationViolation, Decided::Refused(reason)) => {
+        (ConnectErrorKind::AuthorizationViolation, Err(reason)) => {
             refused(context, id, user, reason)
         }
-        (ConnectErrorKind::AuthorizationViolation, Decided::Granted(_)) => {
+        (ConnectErrorKind::AuthorizationViolation, Ok(_)) => {
             let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
             let alive = alive.map_err(explain)?;
             let is_answer = !alive.is_empty() && took < AT_ONCE;
@@ -262,12 +273,12 @@ async fn admitted(
     granted: &Granted,
     took: std::time::Duration,
 ) -> anyhow::Result<()> {
-    let info = session.user_info(&granted.grant).await;
+    let info = session.user_info(&granted.explanation.grant).await;
     let probed = match info {
         Some(_) => None,
-        None => Some(session.probe(&granted.grant).await?),
+        None => Some(session.probe(&granted.explanation.grant).await?),
     };
-    let jetstream = session.jetstream(&granted.grant).await;
+    let jetstream = session.jetstream(&granted.explanation.grant).await;
     // Read again: a first login has given the tenant its account.
     let tenant = find_tenant(context, id).await?;
     let report = Admitted {

@@ -14,18 +14,13 @@ use super::super::{Context, Usage, init};
 use super::Kind;
 use super::login;
 use crate::admin::Password;
+use crate::admin::temporary::{TENANT_ID, TENANT_NAME};
 use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
-use crate::store::{
-    Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, TenantRecord, UserKind,
-};
+use crate::store::{Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, UserKind};
 
 /// The ready-made requests of all users.
 pub(super) type Requests = Vec<Box<[u8]>>;
-
-/// What they and their tenant are called.
-const ID: &str = "bench-";
-const NAME: &str = "temporary: nats-callout bench";
 
 /// Temporary users whose tenant outlives a bench that was killed by this much at most.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
@@ -67,11 +62,6 @@ fn parse(text: &str, kind: Kind) -> Result<Requests, String> {
     Ok(requests)
 }
 
-/// Whether a tenant is one that a bench has made for a run.
-pub(in crate::cli) fn is_temporary(tenant: &TenantRecord) -> bool {
-    tenant.id.as_str().starts_with(ID) && tenant.name == NAME
-}
-
 /// A tenant that is there for one run.
 pub(super) struct Temporary {
     tenant: TenantId,
@@ -86,11 +76,11 @@ impl Temporary {
         isolation: Option<Isolation>,
         run: Duration,
     ) -> anyhow::Result<Self> {
-        let id = format!("{ID}{}", init::random_name()?);
+        let id = format!("{TENANT_ID}{}", init::random_name()?);
         let seconds = i64::try_from((run + LEFT_BEHIND).as_secs()).unwrap_or(i64::MAX);
         let new = NewTenant {
             id: id.parse()?,
-            name: NAME.to_owned(),
+            name: TENANT_NAME.to_owned(),
             isolation,
             policy: None,
             limits: Limits::default(),

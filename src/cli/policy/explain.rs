@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -12,15 +11,15 @@ use serde_json::{Value, json};
 use super::super::Context;
 use super::super::database::explain;
 use super::super::output::{table, time, time_json};
-use super::super::test::decision::words;
-use crate::authn::{Claims, DenyReason, Principal};
+use super::super::test::words;
+use crate::admin::decision::{Assumed, Granted};
+use crate::authn::{Claims, Denied, DenyReason};
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
-use crate::deployment::isolation_of;
 use crate::placement::NOTIFICATIONS;
+use crate::policy::ConnectionType;
 use crate::policy::explain::Explanation;
 use crate::policy::rules::{Permission, PolicySet};
-use crate::policy::{ConnectionContext, ConnectionType};
 use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::store::{Freshness, Isolation, LoginRecord};
@@ -81,27 +80,22 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
             args.user
         )
     })?;
-    let explained = Login { args, context, record: &record, policies: &policies }.decide()?;
-    let report = Report { context, record: &record, explained: &explained };
+    let host = args.address.map(|address| address.to_string()).unwrap_or_default();
+    let assumed = Assumed {
+        login: Arc::clone(&record),
+        client: ClientInfo { host, ..args.connection_type.client() },
+        claims: args.claims(),
+        at: args.at.map_or_else(|| context.admin.now(), jiff::Timestamp::as_second),
+    };
+    let at = assumed.at;
+    let explained = context.admin.explain(&Arc::new(policies), assumed);
+    let explained = explained.map_err(|denied| args.refused(denied, &record));
+    let report = Report { context, record: &record, explained: &explained, at };
     context.output.print(&report.json(), || report.text())?;
     match &explained {
         Ok(_) => Ok(()),
         Err(refused) => bail!("{} is refused: {}", args.user, refused.what),
     }
-}
-
-/// A login that is assumed.
-struct Login<'a> {
-    args: &'a ExplainArgs,
-    context: &'a Context,
-    record: &'a Arc<LoginRecord>,
-    policies: &'a PolicySet,
-}
-
-struct Granted {
-    isolation: Isolation,
-    explanation: Explanation,
-    ends: UnixSeconds,
 }
 
 struct Refused {
@@ -110,62 +104,25 @@ struct Refused {
     at: Option<Origin>,
 }
 
-impl Login<'_> {
-    fn decide(&self) -> anyhow::Result<Result<Granted, Refused>> {
-        let now = self.args.at.map_or_else(|| self.context.admin.now(), jiff::Timestamp::as_second);
-        let (tenant, user) = (&self.record.tenant, &self.record.user);
-        let refused = |reason| {
-            let what = words(reason, tenant.id.as_str(), &user.name);
-            Ok(Err(Refused { reason, what, at: None }))
-        };
-        let principal = match Principal::new(Arc::clone(self.record), "assumed", None, now) {
-            Ok(principal) => principal.with_claims(self.claims()),
-            Err(denied) => return refused(denied.reason),
-        };
-        let Some(isolation) = isolation_of(self.context.admin.config(), tenant) else {
-            return refused(DenyReason::Placement);
-        };
-        let host = self.args.address.map(|address| address.to_string()).unwrap_or_default();
-        let client = ClientInfo { host, ..self.args.connection_type.client() };
-        let connection = ConnectionContext { isolation, client: &client, now };
-        Ok(match self.policies.explain(&principal, &connection) {
-            Ok(explanation) => {
-                let ends = self.ends(&principal, &explanation, now);
-                Ok(Granted { isolation, explanation, ends })
-            }
-            Err(denied) => {
-                let mut what = denied.detail.unwrap_or_default();
-                if denied.reason == DenyReason::Address && self.args.address.is_none() {
-                    what.push_str("; assume one with --address");
-                }
-                Err(Refused { reason: denied.reason, what, at: denied.at })
-            }
-        })
-    }
-
+impl ExplainArgs {
     fn claims(&self) -> Claims {
         let mut claims = Claims::new();
-        for (name, value) in &self.args.claims {
+        for (name, value) in &self.claims {
             claims.entry(name.clone()).or_default().push(value.clone());
         }
         claims
     }
 
-    /// When the grant ends at the latest.
-    fn ends(
-        &self,
-        principal: &Principal,
-        explanation: &Explanation,
-        now: UnixSeconds,
-    ) -> UnixSeconds {
-        let life = explanation.grant.ttl.map_or(self.longest(), |ttl| ttl.min(self.longest()));
-        let life = UnixSeconds::try_from(life.as_secs()).unwrap_or(UnixSeconds::MAX);
-        let ends = [principal.expires_at(), explanation.grant.until];
-        ends.into_iter().flatten().fold(now.saturating_add(life), UnixSeconds::min)
-    }
-
-    fn longest(&self) -> Duration {
-        self.context.admin.config().callout.ttl
+    fn refused(&self, denied: Denied, record: &LoginRecord) -> Refused {
+        let Denied { reason, detail, at, .. } = denied;
+        let mut what = match detail {
+            Some(detail) if reason != DenyReason::Placement => detail,
+            _ => words(reason, record.tenant.id.as_str(), &record.user.name),
+        };
+        if reason == DenyReason::Address && self.address.is_none() {
+            what.push_str("; assume one with --address");
+        }
+        Refused { reason, what, at }
     }
 }
 
@@ -173,12 +130,19 @@ struct Report<'a> {
     context: &'a Context,
     record: &'a LoginRecord,
     explained: &'a Result<Granted, Refused>,
+    /// The time that is assumed.
+    at: UnixSeconds,
 }
 
 /// A permission, a subject, and where it is from.
 type Row = (&'static str, String, String);
 
 impl Report<'_> {
+    /// When the grant ends at the latest.
+    fn ends(&self, granted: &Granted) -> UnixSeconds {
+        granted.ends(granted.principal.expires_at(), self.at)
+    }
+
     fn rows(&self, granted: &Granted) -> Vec<Row> {
         let explanation = &granted.explanation;
         let mut rows: Vec<Row> = explanation
@@ -250,7 +214,7 @@ impl Report<'_> {
                     })),
                     "ttl": grant.ttl.map(|it| json!({ "seconds": it.as_secs(), "from": from(ttl) })),
                     "until": grant.until.map(|it| json!({ "at": time(it), "from": from(until) })),
-                    "expires_at": time_json(Some(granted.ends)),
+                    "expires_at": time_json(Some(self.ends(granted))),
                 })
             }
         };
@@ -296,7 +260,7 @@ impl Report<'_> {
              grant ends at {} at the latest; clients then log in again.",
             granted.isolation.as_str(),
             table(&["PERMISSION", "SUBJECT", "FROM"], rows),
-            time(granted.ends)
+            time(self.ends(granted))
         )
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::output::{time, time_json};
-use super::decision::Granted;
 use super::session::{JetStreamInfo, Lists, Permissions, Probed, Responses, UserInfo};
+use crate::admin::decision::Granted;
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
 use crate::config::units::format_size;
@@ -67,7 +67,7 @@ impl Admitted<'_> {
     fn permissions(&self) -> Permissions {
         match &self.info {
             Some(info) => info.permissions.clone(),
-            None => permissions(&self.granted.grant),
+            None => permissions(&self.granted.explanation.grant),
         }
     }
 
@@ -81,17 +81,13 @@ impl Admitted<'_> {
                 (now.saturating_add(i64::try_from(seconds).unwrap_or(0)), false)
             }
             _ => {
-                let longest = self.context.admin.config().callout.ttl;
-                let life = self.granted.grant.ttl.map_or(longest, |ttl| ttl.min(longest));
-                let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
-                let latest = now.saturating_add(life);
                 let record = self.granted.principal.record();
                 let end = if self.temporary {
                     [record.tenant.expires_at, record.user.expires_at].into_iter().flatten().min()
                 } else {
                     self.granted.principal.expires_at()
                 };
-                (end.map_or(latest, |end| end.min(latest)), true)
+                (self.granted.ends(end, now), true)
             }
         }
     }

@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerAddr, ServerError};
 use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -33,11 +36,33 @@ const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 /// How often somebody is let in who was not.
 const ATTEMPTS: usize = 4;
 
+/// How long a server may take to greet, and with how much.
+const GREETING: Duration = Duration::from_secs(2);
+const GREETING_BYTES: u64 = 64 * 1024;
+
 /// An admitted connection.
 pub(super) struct Session {
     client: Client,
     errors: mpsc::UnboundedReceiver<String>,
     losses: mpsc::UnboundedReceiver<()>,
+}
+
+/// This machine's address as the server sees it, from the first words that it says to anybody.
+pub(super) async fn own_address(config: &Config) -> Option<String> {
+    for url in &config.nats.urls {
+        let Ok(server) = url.parse::<ServerAddr>() else { continue };
+        let greeting = async {
+            let stream = TcpStream::connect((server.host(), server.port())).await.ok()?;
+            let mut line = String::new();
+            BufReader::new(stream.take(GREETING_BYTES)).read_line(&mut line).await.ok()?;
+            let info: Value = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+            Some(info.get("client_ip")?.as_str()?.to_owned())
+        };
+        if let Ok(Some(address)) = tokio::time::timeout(GREETING, greeting).await {
+            return Some(address);
+        }
+    }
+    None
 }
 
 /// Logs in. To the library any word of the server means that it is in, and the server's first question is

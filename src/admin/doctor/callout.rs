@@ -3,17 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, SubscribeError};
 use futures_util::StreamExt as _;
 
 use super::files::Keys;
 use super::{Findings, reader};
+use crate::authn::random::{self, NoRandomness};
 use crate::causes::chain;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
 use crate::daemon::isolation::{Denials, Isolation};
 use crate::deployment::{round_trip, with_tls};
-use crate::keyfile;
+use crate::keyfile::{self, KeyFileError};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SERVER_XKEY_HEADER};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
@@ -69,12 +70,12 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     if let Err(error) = refusal(config, keys, auth, alive, findings).await {
-        findings.fail(REFUSAL, format!("{error:#}"), "see nats-server's log");
+        findings.fail(REFUSAL, chain(&error), "see nats-server's log");
     }
     match system {
         Some(system) => {
             if let Err(error) = isolation(config, auth, system, findings).await {
-                findings.fail(ISOLATION, format!("{error:#}"), "restore the file");
+                findings.fail(ISOLATION, chain(&error), "restore the file");
             }
         }
         None => findings.skip(ISOLATION, "who else is in AUTH is not known without the login SYS"),
@@ -92,14 +93,25 @@ enum Seen {
     Foreign,
 }
 
+/// Why no client could be sent.
+#[derive(Debug, thiserror::Error)]
+enum Unasked {
+    /// Its request could not have been seen.
+    #[error(transparent)]
+    Unseen(#[from] SubscribeError),
+    /// It had no name of its own.
+    #[error(transparent)]
+    Nameless(#[from] NoRandomness),
+}
+
 /// Connects with no credentials, and looks at the request that comes of it.
 async fn probe(
     config: &Config,
     auth: &Watched,
-) -> anyhow::Result<(Result<Client, ConnectError>, Duration, Seen)> {
+) -> Result<(Result<Client, ConnectError>, Duration, Seen), Unasked> {
     let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
     round_trip(&auth.client).await;
-    let name = format!("nats-callout doctor {}", super::super::init::random_name()?);
+    let name = format!("nats-callout doctor {}", *random::text(random::BASE62, 16)?);
     let options = ConnectOptions::new().name(name.clone()).connection_timeout(LOGIN);
     let begin = Instant::now();
     let refused = with_tls(&config.nats, options).connect(config.nats.urls.as_slice()).await;
@@ -128,7 +140,7 @@ async fn refusal(
     auth: &Watched,
     alive: usize,
     findings: &mut Findings,
-) -> anyhow::Result<()> {
+) -> Result<(), Unasked> {
     let (mut refused, mut took, mut seen) = probe(config, auth).await?;
     if seen == Seen::Nothing || took >= AT_ONCE {
         // In a cluster, our subscription may have been news to the client's server; and one slow
@@ -206,7 +218,7 @@ async fn isolation(
     auth: &Watched,
     system: &Watched,
     findings: &mut Findings,
-) -> anyhow::Result<()> {
+) -> Result<(), KeyFileError> {
     let cluster = system.cluster.clone();
     let isolation = Isolation::new(config, auth.client.clone(), auth.denials.clone(), cluster)?;
     let mut report = isolation.look().await;

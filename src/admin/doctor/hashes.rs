@@ -1,10 +1,12 @@
 //! The stored password hashes: which of them nobody can log in with, and which are slow on this machine.
 
-use super::super::database;
-use super::Findings;
+use std::time::Duration;
+
+use super::{Doctor, Findings};
 use crate::authn::hashing::{Memory, Pace};
+use crate::causes::chain;
 use crate::config::Config;
-use crate::store::{HashListing, ProvisioningStore};
+use crate::store::{HashListing, ProvisioningStore, StoreError};
 
 pub(super) const CHECK: &str = "password hashes";
 
@@ -99,29 +101,39 @@ impl Sorted {
     }
 }
 
-pub(super) async fn check(config: &Config, findings: &mut Findings) {
-    let deadline = config.callout.deadline;
+pub(super) async fn check(
+    doctor: &Doctor,
+    config: &Config,
+    users: &dyn ProvisioningStore,
+    findings: &mut Findings,
+) {
     let sorted = async {
-        let measure = move || Pace::measure(&mut Memory::default(), "", deadline);
-        let (pace, _) = tokio::task::spawn_blocking(measure).await??;
-        let store = database::open(config).await?;
-        anyhow::Ok((pace, sort(&*store, &pace).await?))
+        let pace = measured(config.callout.deadline).await?;
+        let sorted = sort(users, &pace).await.map_err(doctor.explain)?;
+        Ok::<_, String>((pace, sorted))
     };
     match sorted.await {
         Ok((pace, sorted)) => sorted.report(&pace, config, findings),
-        Err(error) => findings.fail(
+        Err(why) => findings.fail(
             CHECK,
-            format!("they cannot be read: {error:#}"),
+            format!("they cannot be read: {why}"),
             "mend the row that it names, if it does, or run doctor again once the database answers",
         ),
     }
 }
 
-async fn sort(users: &dyn ProvisioningStore, pace: &Pace) -> anyhow::Result<Sorted> {
+/// How fast this machine hashes.
+async fn measured(deadline: Duration) -> Result<Pace, String> {
+    let measure = move || Pace::measure(&mut Memory::default(), "", deadline);
+    let measured = tokio::task::spawn_blocking(measure).await.map_err(|error| chain(&error))?;
+    measured.map(|(pace, _)| pace).map_err(|error| chain(&error))
+}
+
+async fn sort(users: &dyn ProvisioningStore, pace: &Pace) -> Result<Sorted, StoreError> {
     let mut sorted = Sorted::default();
     let mut after = String::new();
     loop {
-        let some = users.password_hashes(&after).await.map_err(database::explain)?;
+        let some = users.password_hashes(&after).await?;
         let Some(last) = some.last() else { return Ok(sorted) };
         after.clone_from(&last.user_name);
         some.iter().for_each(|listing| sorted.add(listing, pace));

@@ -1,15 +1,19 @@
 //! The tenant table, and the instances that note there that they are alive.
 
-use super::super::database;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Findings, rows};
-use crate::admin::instances::HEARTBEAT_SECONDS;
+use super::{Doctor, Findings, rows};
 use crate::admin::tenants;
+use crate::causes::chain;
 use crate::config::Config;
-use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, StoreError, TenantRecord};
+use crate::instance::HEARTBEAT_SECONDS;
+use crate::store::open::{self, StoreOptions};
+use crate::store::{
+    Coordination, Hindrance, Misfit, ProvisioningStore, Store, StoreError, TenantRecord,
+};
 
 const DATABASE: &str = "database";
 const INSTANCES: &str = "instances";
@@ -21,6 +25,9 @@ const LOCKS: &str = "locks";
 const GLANCES: u32 = 6;
 const GLANCE: Duration = Duration::from_millis(250);
 
+/// How long the database has for each answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often, and at what distance, a heartbeat is looked for.
 const LOOKS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -28,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What the table holds.
 #[derive(Debug)]
 pub(super) struct Table {
+    pub(super) store: Arc<dyn Store>,
     pub(super) tenants: Vec<TenantRecord>,
     pub(super) instances: usize,
 }
@@ -79,8 +87,12 @@ fn report_holders(holders: Vec<Hindrance>, findings: &mut Findings) {
     }
 }
 
-async fn check_rows(provisioning: &dyn ProvisioningStore, findings: &mut Findings) {
-    match provisioning.misfits().await.map_err(database::explain) {
+async fn check_rows(
+    doctor: &Doctor,
+    provisioning: &dyn ProvisioningStore,
+    findings: &mut Findings,
+) {
+    match provisioning.misfits().await {
         Ok((0, _)) => findings.ok(ROWS, "each keeps the rules for new ones"),
         Ok((count, some)) => {
             let some: Vec<String> = some
@@ -93,11 +105,15 @@ async fn check_rows(provisioning: &dyn ProvisioningStore, findings: &mut Finding
                 "they count as before until they are changed; shorten them",
             );
         }
-        Err(error) => findings.warn(ROWS, format!("{error:#}"), "look again"),
+        Err(error) => findings.warn(ROWS, (doctor.explain)(error), "look again"),
     }
 }
 
-pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Table> {
+pub(super) async fn check(
+    doctor: &Doctor,
+    config: &Config,
+    findings: &mut Findings,
+) -> Option<Table> {
     // Opening makes a file where there is none, which a check must not.
     let missing = config.database.url.expose().strip_prefix("sqlite://").filter(|path| {
         let path = path.split('?').next().unwrap_or(path);
@@ -115,12 +131,12 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
     }
     // Whoever holds others up holds this up as well.
     let looking = async {
-        match database::sessions(config) {
+        match open::sessions(config.database.url.expose(), &StoreOptions::default()) {
             Some(sessions) => Some(holders(&*sessions).await),
             None => None,
         }
     };
-    let (held, table) = tokio::join!(looking, read(config, findings));
+    let (held, table) = tokio::join!(looking, read(doctor, config, findings));
     match held {
         Some(Ok(held)) => report_holders(held, findings),
         // That the database does not answer is said above.
@@ -132,28 +148,37 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) -> Option<Ta
     table
 }
 
+async fn opened(config: &Config) -> Result<Arc<dyn Store>, String> {
+    let options =
+        StoreOptions { read_timeout: PATIENCE, write_timeout: PATIENCE, ..StoreOptions::default() };
+    open::open(config.database.url.expose(), &options).await.map_err(|error| {
+        let file = config.file.display();
+        format!("cannot open [database] url of {file}: {}", chain(&error))
+    })
+}
+
 /// What the table holds, and whether an instance works on it.
-async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
+async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Option<Table> {
     let reading = async {
-        let version = database::schema_version(config).await?;
-        let store = database::open(config).await?;
-        let tenants = tenants::all(&*store).await.map_err(database::explain)?;
+        let store = opened(config).await?;
+        let version = store.ping().await.map_err(doctor.explain)?;
+        let tenants = tenants::all(&*store).await.map_err(doctor.explain)?;
         let mut alive = 0;
         // On a busy machine a heartbeat may be late.
         for _ in 0..LOOKS {
             let found = store.instances(HEARTBEAT_SECONDS).await;
-            alive = found.map_err(database::explain)?.len();
+            alive = found.map_err(doctor.explain)?.len();
             if alive > 0 {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
         }
-        anyhow::Ok((version, store, tenants, alive))
+        Ok::<_, String>((version, store, tenants, alive))
     };
-    let (version, store, tenants, instances) = match reading.await {
+    let (version, store, tenants, instances): (_, _, Vec<_>, _) = match reading.await {
         Ok(read) => read,
-        Err(error) => {
-            findings.fail(DATABASE, format!("{error:#}"), "the tenants are not known without it");
+        Err(why) => {
+            findings.fail(DATABASE, why, "the tenants are not known without it");
             findings.skip(INSTANCES, "not without the database");
             return None;
         }
@@ -161,8 +186,8 @@ async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
     let count = tenants.len();
     findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
     check_mode(config, findings);
-    check_rows(&*store, findings).await;
-    rows::left(&*store, &tenants, findings).await;
+    check_rows(doctor, &*store, findings).await;
+    rows::left(doctor, &*store, &tenants, findings).await;
     if instances == 0 {
         findings.fail(
             INSTANCES,
@@ -172,5 +197,5 @@ async fn read(config: &Config, findings: &mut Findings) -> Option<Table> {
     } else {
         findings.ok(INSTANCES, format!("{instances} alive"));
     }
-    Some(Table { tenants, instances })
+    Some(Table { store, tenants, instances })
 }

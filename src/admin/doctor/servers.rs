@@ -292,7 +292,7 @@ async fn resolver(
     let found = match look_up(system, &mode.users_account, servers.len()).await {
         Ok(found) => found,
         Err(error) => {
-            return findings.fail(RESOLVER, format!("{error:#}"), "see nats-server's log");
+            return findings.fail(RESOLVER, error.to_string(), "see nats-server's log");
         }
     };
     if found.len() < servers.len() {

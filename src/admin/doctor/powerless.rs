@@ -2,14 +2,16 @@
 //! subjects of its user's choice: EVENTS, by which more of AUTH would be reached, and INTAKE and those
 //! that tenants share, by which an event would come under another tenant's name.
 
+use super::super::AdminError;
 use super::callout::Watched;
 use super::{Findings, State, reader, servers};
+use crate::causes::chain;
 use crate::config::{Config, Mode};
 use crate::daemon::intake_logins;
 use crate::keyfile;
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::AccountBody;
-use crate::servers::Cluster;
+use crate::servers::{Cluster, ClusterError};
 use crate::streams::readers;
 
 const INTAKE: &str = "intake";
@@ -61,18 +63,24 @@ pub(super) async fn check(
     if let Err(error) = taken(config, &system.cluster, findings).await {
         findings.fail(
             INTAKE,
-            format!("{error:#}"),
+            chain(&error),
             "restore the file from a backup, or see nats-server's log",
         );
     }
 }
 
 /// Whether the instances that run are where they take events.
-async fn taken(config: &Config, cluster: &Cluster, findings: &mut Findings) -> anyhow::Result<()> {
+async fn taken(
+    config: &Config,
+    cluster: &Cluster,
+    findings: &mut Findings,
+) -> Result<(), AdminError> {
     let named = async |account: &str, name: &str, user: Option<&str>| {
         let (clients, _) = cluster.clients_in(account).await?;
         let named = clients.iter().filter(|client| client.name.starts_with(name));
-        anyhow::Ok(named.filter(|client| user.is_none_or(|user| client.user == user)).count())
+        Ok::<_, ClusterError>(
+            named.filter(|client| user.is_none_or(|user| client.user == user)).count(),
+        )
     };
     let auth = match &config.mode {
         Mode::Operator(mode) => mode.auth_account.to_string(),

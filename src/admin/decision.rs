@@ -1,0 +1,226 @@
+//! How a login would end: decided as the service does, by its own code on the same table and policies. No
+//! server is asked, nothing is minted, and nothing is remembered of who asks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Admin;
+use crate::authn::jwt::is_jwt;
+use crate::authn::lane::HashingLane;
+use crate::authn::password::PasswordAuthenticator;
+use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
+use crate::authn::{
+    Attempt, Authenticator, AuthnError, Claims, Denied, Found, Principal, Rejected,
+};
+use crate::authorize::{Decider, unplaced};
+use crate::clock::UnixSeconds;
+use crate::daemon::{DaemonError, logins};
+use crate::deployment::isolation_of;
+use crate::policy::ConnectionContext;
+use crate::policy::explain::Explanation;
+use crate::policy::rules::PolicySet;
+use crate::protocol::claims::ClientInfo;
+use crate::protocol::credentials::Credentials;
+use crate::store::{CredentialStore, Isolation, LoginRecord};
+
+/// How long one password hash may take here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a login would end.
+#[derive(Debug)]
+pub enum Decision {
+    /// The client would be let in.
+    Granted(Box<Granted>),
+    /// It would be refused.
+    Denied(Denied),
+    /// It would get no answer.
+    Fault(AuthnError),
+}
+
+/// What a client would be let in with.
+#[derive(Debug)]
+pub struct Granted {
+    /// Who it is.
+    pub principal: Principal,
+    /// How its tenant is kept apart.
+    pub isolation: Isolation,
+    /// What it may do, and by which lines.
+    pub explanation: Explanation,
+    longest: Duration,
+}
+
+/// A user who is taken to have proved who it is, and what else a policy looks at.
+#[derive(Debug, Clone)]
+pub struct Assumed {
+    /// The user and its tenant.
+    pub login: Arc<LoginRecord>,
+    /// Its connection.
+    pub client: ClientInfo,
+    /// The claims of its JWT.
+    pub claims: Claims,
+    /// The time.
+    pub at: UnixSeconds,
+}
+
+impl Admin {
+    /// How a login with these credentials would end for this client. An error is what keeps a service
+    /// with this configuration from starting.
+    pub async fn decide(
+        &self,
+        credentials: &Credentials,
+        client: &ClientInfo,
+    ) -> Result<Decision, DaemonError> {
+        let stop = CancellationToken::new();
+        let _stop_on_return = stop.clone().drop_guard();
+        let authenticators = self.authenticators(credentials, &stop)?;
+        let policies = Arc::new(PolicySet::configured(self.config.policies.as_deref())?);
+        let decider = Decider { authenticators, policy: policies.clone() };
+        let (deadline, found) = (Instant::now() + PATIENCE, Found::default());
+        let attempt = Attempt { credentials, client, deadline, found: &found };
+        let decided = match decider.authenticate(attempt).await {
+            Ok(principal) => {
+                match self.permit(&decider, &policies, principal, client, self.now()) {
+                    Ok(granted) => Decision::Granted(Box::new(granted)),
+                    Err(denied) => Decision::Denied(denied),
+                }
+            }
+            Err(Rejected::Denied(denied)) => Decision::Denied(denied),
+            Err(Rejected::Fault(fault)) => Decision::Fault(fault),
+        };
+        Ok(decided)
+    }
+
+    /// How a login would end by these policies if the user had just proved who it is.
+    pub fn explain(&self, policies: &Arc<PolicySet>, assumed: Assumed) -> Result<Granted, Denied> {
+        let Assumed { login, client, claims, at } = assumed;
+        let decider = Decider { authenticators: Vec::new(), policy: policies.clone() };
+        let principal = Principal::new(login, "assumed", None, at)?.with_claims(claims);
+        self.permit(&decider, policies, principal, &client, at)
+    }
+
+    fn permit(
+        &self,
+        decider: &Decider,
+        policies: &PolicySet,
+        principal: Principal,
+        client: &ClientInfo,
+        now: UnixSeconds,
+    ) -> Result<Granted, Denied> {
+        let login = principal.login();
+        let isolation = isolation_of(&self.config, &login.tenant).ok_or_else(|| unplaced(login))?;
+        let context = ConnectionContext { isolation, client, now };
+        decider.permit(&principal, &context)?;
+        // The same once more, with its lines.
+        let explanation = policies.explain(&principal, &context)?;
+        Ok(Granted { principal, isolation, explanation, longest: self.config.callout.ttl })
+    }
+
+    /// Those of the service, with keys of issuers that are fetched until `stop` where they may be needed.
+    fn authenticators(
+        &self,
+        credentials: &Credentials,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Arc<dyn Authenticator>>, DaemonError> {
+        let store = Arc::clone(&self.store) as Arc<dyn CredentialStore>;
+        let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
+        let lane = Arc::new(HashingLane::new(1, 1)?);
+        let issuers = logins::open_issuers(&self.config)?;
+        if offers_jwt(credentials) {
+            for issuer in &issuers {
+                tokio::spawn(Arc::clone(issuer).keep(stop.clone()));
+            }
+        }
+        let clock = Arc::clone(&self.clock);
+        let password = PasswordAuthenticator::new(store.clone(), lane, verified, clock);
+        Ok(logins::chain(issuers, password, &store, &self.clock))
+    }
+}
+
+impl Granted {
+    /// When it ends at the latest if it begins at `now` and those whom it is for end at `end`.
+    #[must_use]
+    pub fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
+        let grant = &self.explanation.grant;
+        let life = grant.ttl.map_or(self.longest, |ttl| ttl.min(self.longest));
+        let life = UnixSeconds::try_from(life.as_secs()).unwrap_or(UnixSeconds::MAX);
+        let ends = [end, grant.until].into_iter().flatten();
+        ends.fold(now.saturating_add(life), UnixSeconds::min)
+    }
+}
+
+fn offers_jwt(credentials: &Credentials) -> bool {
+    match credentials {
+        Credentials::Token(sent) | Credentials::Password { password: sent, .. } => {
+            is_jwt(sent.expose())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authn::DenyReason;
+    use crate::config::{Config, Files};
+    use crate::policy::ConnectionType;
+    use crate::protocol::credentials::Secret;
+    use crate::store::open::{StoreOptions, open};
+    use crate::store::{TenantRecord, UserKind, UserRecord};
+
+    const CONFIG: &str = "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"issuer.nk\"]\n\
+                          ttl = \"60s\"\n[database]\nurl = \"sqlite://t.db\"\n";
+
+    async fn admin(folder: &tempfile::TempDir) -> Admin {
+        let file = folder.path().join("nats-callout.toml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let config = Config::load_with(&file, Files::Unchecked, std::iter::empty()).unwrap().config;
+        let store = open(config.database.url.expose(), &StoreOptions::default()).await.unwrap();
+        Admin::new(config, store)
+    }
+
+    fn assumed(tenant: TenantRecord, by: ConnectionType) -> Assumed {
+        let user = UserRecord::new("alice", UserKind::Bb);
+        let login = Arc::new(LoginRecord { tenant, user });
+        Assumed { login, client: by.client(), claims: Claims::new(), at: 1_000 }
+    }
+
+    #[tokio::test]
+    async fn what_is_assumed_is_decided_as_a_login() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = admin(&folder).await;
+        let policies = Arc::new(PolicySet::shipped().unwrap());
+        let tenant = || TenantRecord::new("42".parse().unwrap());
+        let explain = |tenant, by| admin.explain(&policies, assumed(tenant, by));
+        let granted = explain(tenant(), ConnectionType::Nats).unwrap();
+        assert_eq!(granted.isolation, Isolation::Shared);
+        assert_eq!(granted.ends(None, 1_000), 1_060);
+        assert_eq!(granted.ends(Some(1_010), 1_000), 1_010);
+        let leaf = explain(tenant(), ConnectionType::Leafnode).unwrap_err();
+        assert_eq!(leaf.reason, DenyReason::ConnectionType);
+        let elsewhere = TenantRecord { placement: Some("AUTH".to_owned()), ..tenant() };
+        let elsewhere = explain(elsewhere, ConnectionType::Nats).unwrap_err();
+        assert_eq!(elsewhere.reason, DenyReason::Placement);
+        let over = TenantRecord { expires_at: Some(1_000), ..tenant() };
+        let over = explain(over, ConnectionType::Nats).unwrap_err();
+        assert_eq!(over.reason, DenyReason::TenantExpired);
+    }
+
+    #[tokio::test]
+    async fn credentials_of_nobody_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = admin(&folder).await;
+        let client = ConnectionType::Nats.client();
+        let password = Secret::new("x".to_owned());
+        let alice = Credentials::Password { user: "alice".to_owned(), password };
+        for (credentials, reason) in
+            [(alice, DenyReason::UnknownUser), (Credentials::None, DenyReason::NoCredentials)]
+        {
+            match admin.decide(&credentials, &client).await.unwrap() {
+                Decision::Denied(denied) => assert_eq!(denied.reason, reason),
+                decided => panic!("{decided:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What to say of a refusal: the server tells a client one fixed text for all of them.
+
+use crate::authn::DenyReason;
+
+/// Why, and what to do about it.
+pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
+    match reason {
+        DenyReason::UnknownUser => {
+            format!("there is no user {user}; see `nats-callout show {tenant}`")
+        }
+        DenyReason::WrongPassword => format!(
+            "the password is not {user}'s; make a new one with `nats-callout user passwd {tenant} \
+             {user}`"
+        ),
+        DenyReason::UnusableHash => format!(
+            "no password can be verified against the hash in {user}'s row, which `nats-callout \
+             doctor` says more about; make a new password with `nats-callout user passwd {tenant} \
+             {user}`"
+        ),
+        DenyReason::UnknownToken => format!(
+            "there is no such token of {user}; make one with `nats-callout token add {tenant} \
+             {user}`"
+        ),
+        DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
+        DenyReason::InvalidToken => "the JWT is refused by the rules of its issuer: another \
+             signature or key, another audience, not valid yet, no end, no claim that names the \
+             user or its tenant, or another user than the one beside it; compare it with [issuers] \
+             in the configuration"
+            .to_owned(),
+        DenyReason::UnknownIssuer => "the JWT's `iss` is no `issuer` of [issuers] in the \
+             configuration, letter by letter"
+            .to_owned(),
+        DenyReason::UserSuspended => {
+            format!("{user} is suspended; end it with `nats-callout user resume {tenant} {user}`")
+        }
+        DenyReason::UserExpired => {
+            format!("{user} has ended: users.expires_at lies in the past")
+        }
+        DenyReason::TenantSuspended => format!(
+            "the tenant {tenant} is suspended; end it with `nats-callout tenant resume {tenant}`"
+        ),
+        DenyReason::TenantExpired => {
+            format!("the licence of {tenant} has ended: tenants.expires_at lies in the past")
+        }
+        DenyReason::Policy => format!(
+            "the policy of {user} refuses it: the column `policy` of the user or the tenant names \
+             one that does not exist, or the policy cannot be filled in for this name; see \
+             `nats-callout policy explain {user}`"
+        ),
+        DenyReason::ConnectionType => format!(
+            "its policy lets {user} in by other types of connection alone; see `nats-callout policy \
+             explain {user}`"
+        ),
+        DenyReason::Address => format!(
+            "its policy lets {user} in from other addresses alone; see `nats-callout policy explain \
+             {user} --address ADDRESS`"
+        ),
+        DenyReason::Time => format!(
+            "its policy lets {user} in at other times alone; see `nats-callout policy explain {user} \
+             --at TIME`"
+        ),
+        DenyReason::Placement => format!(
+            "no account may be given to {tenant}: the column `account` names none of [placement] that is \
+             shared, or dedicated to it"
+        ),
+        DenyReason::AmbiguousCertificate => "names of the certificate are those of several users, so \
+             that it logs in as none; take the column `certificate` from all but one (the log names \
+             two)"
+            .to_owned(),
+        DenyReason::TooLarge => format!(
+            "what {user} would be granted is larger than a message to nats-server may be; shorten \
+             its lists or its policy, or raise max_payload in nats-server.conf"
+        ),
+        DenyReason::Connections => {
+            format!("{tenant} has as many connections as tenants.max_connections allows")
+        }
+        DenyReason::UnsupportedCredentials => {
+            "it is neither a password nor a token of this service, nor a JWT".to_owned()
+        }
+        other => other.code().replace('_', " "),
+    }
+}
