@@ -21,6 +21,7 @@ mod tokens;
 mod users;
 mod when;
 
+use std::error::Error;
 use std::sync::Arc;
 
 pub use self::ceiling::Excess;
@@ -109,6 +110,13 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("config", &self.config.file).finish_non_exhaustive()
     }
+}
+
+/// An error with its causes, for a remark, each in its own words: also those that the one before has
+/// repeated.
+fn in_full(error: &dyn Error) -> String {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why an operation was not carried out. What had been changed by then is said in the text.

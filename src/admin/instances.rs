@@ -9,8 +9,7 @@ use async_nats::{Client, ConnectError, PublishError, SubscribeError};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::Admin;
-use crate::causes::chain;
+use super::{Admin, in_full};
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
@@ -35,7 +34,7 @@ pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
             match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    format!("the running instances could not be asked: {}", chain(&error))
+                    format!("the running instances could not be asked: {}", in_full(&error))
                 }
                 Err(_) => {
                     let names: Vec<&str> = awaited.iter().map(String::as_str).collect();

@@ -11,10 +11,9 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, AdminError, instances, purge};
+use super::{Admin, AdminError, in_full, instances, purge};
 use crate::accounts::resolver;
 use crate::audit::Observer;
-use crate::causes::chain;
 use crate::config::{self, Mode};
 use crate::connections::{Connections, Selection};
 use crate::deployment::{self, Login};
@@ -74,7 +73,7 @@ impl Admin {
         if let Err(error) = looked {
             self.remark(&format!(
                 "warning: {}; the change is made, and connections are closed by the running instances",
-                chain(&error)
+                in_full(&error)
             ));
         }
     }
@@ -201,7 +200,7 @@ impl Running for OverNats {
                 .inspect_err(|error| {
                     self.admin.remark(&format!(
                         "warning: the change is made, but connections may be left: {}",
-                        chain(error)
+                        in_full(error)
                     ));
                 })
                 .ok()
