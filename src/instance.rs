@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, SubscribeError};
+use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::audit::Observer;
 use crate::authorize::{Outcome, Verdict};
@@ -51,8 +50,9 @@ pub struct Instance {
     /// Who acts upon changes.
     effects: Vec<mpsc::UnboundedSender<Signal>>,
     /// Held from the reading of changes until they are forgotten, so that whoever finds nothing
-    /// to read knows that everything before is forgotten.
-    forgetting: tokio::sync::Mutex<()>,
+    /// to read knows that everything before is forgotten. Whether a reading was lost before that, in a
+    /// panic: what it was is not known.
+    forgetting: tokio::sync::Mutex<bool>,
 }
 
 impl Instance {
@@ -75,65 +75,18 @@ impl Instance {
         Arc::new(Self { id, coordination, cache, effects, forgetting })
     }
 
-    /// Starts following changes, the heartbeat and the answers on [`SYNC_SUBJECT`], until `stop`.
-    pub async fn start(
-        self: Arc<Self>,
+    /// Subscribes on `client` to what is asked on [`SYNC_SUBJECT`].
+    pub async fn subscribe(
+        self: &Arc<Self>,
         client: &Client,
         decisions: Decisions,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Result<(), SubscribeError> {
-        let mut questions = client.subscribe(SYNC_SUBJECT).await?;
-        let (instance, client) = (Arc::clone(&self), client.clone());
-        let stopped = stop.clone();
-        tasks.spawn(async move {
-            while let Some(Some(question)) = stopped.run_until_cancelled(questions.next()).await {
-                instance.answer(&client, &decisions, question).await;
-            }
-        });
-        let (instance, stopped) = (Arc::clone(&self), stop.clone());
-        tasks.spawn(async move { stopped.run_until_cancelled(instance.follow()).await });
-        tasks.spawn(async move {
-            stop.run_until_cancelled(self.beat()).await;
-            if let Err(error) = self.coordination.depart(&self.id).await {
-                tracing::debug!(%error, "the heartbeat could not be removed");
-            }
-        });
-        Ok(())
+    ) -> Result<Questions, SubscribeError> {
+        let questions = client.subscribe(SYNC_SUBJECT).await?;
+        Ok(Questions { instance: Arc::clone(self), client: client.clone(), decisions, questions })
     }
 
-    /// Forgets whatever has changed. With an error, everything: what changed is not known.
-    async fn forget_changes(&self) -> Result<(), StoreError> {
-        let _forgetting = self.forgetting.lock().await;
-        let asked = Instant::now();
-        match self.coordination.news().await {
-            Ok(news) => {
-                for change in &news.changes {
-                    self.cache.forget(change);
-                }
-                self.cache.confirm(asked);
-                if news.changes.contains(&Change::Everything) {
-                    self.pass_on(&Signal::Unknown);
-                } else if news != News::default() {
-                    self.pass_on(&Signal::News(news));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.cache.forget(&Change::Everything);
-                Err(error)
-            }
-        }
-    }
-
-    fn pass_on(&self, signal: &Signal) {
-        for effects in &self.effects {
-            // Nobody listens any more once the service stops.
-            let _ = effects.send(signal.clone());
-        }
-    }
-
-    async fn follow(&self) {
+    /// Follows changes. May be called again.
+    pub async fn follow(&self) {
         let mut was_lost = false;
         loop {
             self.coordination.wait_for_news().await;
@@ -153,26 +106,87 @@ impl Instance {
         }
     }
 
-    async fn beat(&self) {
+    /// Notes that it is alive until `stop`, and then that it is not. May be called again.
+    pub async fn beat(&self, stop: &CancellationToken) {
         let mut ticks = ticks(HEARTBEAT);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.coordination.heartbeat(&self.id).await {
-                tracing::warn!(%error, "the heartbeat could not be written");
+        let beating = async {
+            loop {
+                ticks.tick().await;
+                if let Err(error) = self.coordination.heartbeat(&self.id).await {
+                    tracing::warn!(%error, "the heartbeat could not be written");
+                }
             }
+        };
+        stop.run_until_cancelled(beating).await;
+        if let Err(error) = self.coordination.depart(&self.id).await {
+            tracing::debug!(%error, "the heartbeat could not be removed");
         }
     }
 
-    async fn answer(&self, client: &Client, decisions: &Decisions, question: Message) {
+    /// Forgets whatever has changed. With an error, everything: what changed is not known.
+    async fn forget_changes(&self) -> Result<(), StoreError> {
+        let mut is_lost = self.forgetting.lock().await;
+        let was_lost = std::mem::replace(&mut *is_lost, true);
+        let asked = Instant::now();
+        let read = self.coordination.news().await;
+        if was_lost || read.is_err() {
+            self.cache.forget(&Change::Everything);
+        }
+        let news = match read {
+            Ok(news) => news,
+            Err(error) => {
+                *is_lost = was_lost;
+                return Err(error);
+            }
+        };
+        for change in &news.changes {
+            self.cache.forget(change);
+        }
+        self.cache.confirm(asked);
+        if was_lost || news.changes.contains(&Change::Everything) {
+            self.pass_on(&Signal::Unknown);
+        } else if news != News::default() {
+            self.pass_on(&Signal::News(news));
+        }
+        *is_lost = false;
+        Ok(())
+    }
+
+    fn pass_on(&self, signal: &Signal) {
+        for effects in &self.effects {
+            // Nobody listens any more once the service stops.
+            let _ = effects.send(signal.clone());
+        }
+    }
+}
+
+/// What is asked on [`SYNC_SUBJECT`].
+#[derive(Debug)]
+pub struct Questions {
+    instance: Arc<Instance>,
+    client: Client,
+    decisions: Decisions,
+    questions: Subscriber,
+}
+
+impl Questions {
+    /// Answers until `stop`. May be called again.
+    pub async fn answer(&mut self, stop: &CancellationToken) {
+        while let Some(Some(question)) = stop.run_until_cancelled(self.questions.next()).await {
+            self.answer_one(question).await;
+        }
+    }
+
+    async fn answer_one(&self, question: Message) {
         let Some(reply) = question.reply else { return };
-        if let Err(error) = self.forget_changes().await {
+        if let Err(error) = self.instance.forget_changes().await {
             tracing::error!(%error, "asked to forget changes, which cannot be read");
             return;
         }
-        decisions.settle().await;
-        let answer = serde_json::json!({ "instance": self.id }).to_string();
+        self.decisions.settle().await;
+        let answer = serde_json::json!({ "instance": self.instance.id }).to_string();
         // Without a connection the asker's time-out says it.
-        let _ = client.publish(reply, answer.into()).await;
+        let _ = self.client.publish(reply, answer.into()).await;
     }
 }
 
@@ -187,12 +201,8 @@ impl LoginLog {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
 
-    /// Writes logins until `stop`, and then those that are left.
-    pub async fn write(
-        self: Arc<Self>,
-        store: Arc<dyn ProvisioningStore>,
-        stop: CancellationToken,
-    ) {
+    /// Writes logins until `stop`, and then those that are left. May be called again.
+    pub async fn write(&self, store: &dyn ProvisioningStore, stop: &CancellationToken) {
         let mut ticks = ticks(LOGINS);
         loop {
             let stopping = stop.run_until_cancelled(ticks.tick()).await.is_none();
@@ -233,4 +243,75 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::keys::AccountId;
+    use crate::store::cache::CacheOptions;
+    use crate::store::open::{StoreOptions, open};
+    use crate::store::{Effect, Hindrance};
+
+    /// News that are lost the first time that they are read.
+    #[derive(Debug, Default)]
+    struct Lost(AtomicBool);
+
+    impl Coordination for Lost {
+        fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
+            assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
+            async { Ok(News::default()) }.boxed()
+        }
+
+        fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
+            unimplemented!()
+        }
+
+        fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
+            unimplemented!()
+        }
+
+        fn heartbeat<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            unimplemented!()
+        }
+
+        fn depart<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            unimplemented!()
+        }
+
+        fn wait_for_news(&self) -> BoxFuture<'_, ()> {
+            unimplemented!()
+        }
+
+        fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
+            unimplemented!()
+        }
+
+        fn instances(&self, _: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+            unimplemented!()
+        }
+    }
+
+    #[tokio::test]
+    async fn news_that_a_panic_has_lost_may_have_been_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("table.db").display());
+        let store = open(&url, &StoreOptions::default()).await.unwrap();
+        let cache = Arc::new(Cached::new(store, &CacheOptions::default()));
+        let (effects, mut signals) = mpsc::unbounded_channel();
+        let lost = Arc::new(Lost::default());
+        let instance = Instance::with_effects("a".to_owned(), lost, cache, vec![effects]);
+        let panicked = AssertUnwindSafe(instance.forget_changes()).catch_unwind().await;
+        assert!(panicked.is_err() && signals.try_recv().is_err());
+        instance.forget_changes().await.unwrap();
+        assert!(matches!(signals.try_recv(), Ok(Signal::Unknown)));
+        instance.forget_changes().await.unwrap();
+        assert!(signals.try_recv().is_err());
+    }
 }

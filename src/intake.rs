@@ -50,8 +50,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 use self::carrier::Carrier;
 pub use self::dial::{Address, InvalidAddress, Login, Servers};
@@ -159,7 +159,7 @@ impl Intake {
         let drain = self.settings.drain;
         let carrier = Arc::new(Mutex::new(Carrier::new(self.settings)?));
         Tenants(Arc::clone(&carrier)).replace(all);
-        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let (mut tasks, end) = (JoinSet::new(), CancellationToken::new());
         let places =
             [Some((Isolation::Account, self.own)), self.shared.map(|it| (Isolation::Shared, it))];
         let has_shared = places.iter().flatten().count() > 1;
@@ -194,7 +194,7 @@ pub struct Running {
     tenants: Tenants,
     has_shared: bool,
     drain: Duration,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
     end: DropGuard,
 }
 
@@ -223,9 +223,15 @@ impl Running {
         self.gauge().is_connected()
     }
 
+    /// Returns when one of its tasks has ended, which only a fault of the program brings about before
+    /// [`Self::stop`].
+    pub async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
+
     /// Takes no new events, passes on and answers those that are here, and returns when all is said.
     /// What BB's stream does not acknowledge within [`Settings::drain`] is refused.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let carrier = &self.tenants.0;
         let idle = lock(carrier).idle();
         // The server's word comes behind the last event.
@@ -248,8 +254,7 @@ impl Running {
         })
         .await;
         drop(self.end);
-        self.tasks.close();
-        self.tasks.wait().await;
+        while self.tasks.join_next().await.is_some() {}
     }
 
     /// Returns once the servers have read what `say` writes and everything before it.

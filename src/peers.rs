@@ -71,30 +71,44 @@ impl Peers {
         self.0.closed.load(Relaxed)
     }
 
-    /// Begins to speak and to listen on `client`, the connection with the callout's subscription,
-    /// until `stop`. All instances log in as `own`, and take events as `intake`, by connections that are
-    /// named after them. The future that is returned does the work.
-    pub async fn start(
+    /// Subscribes on `client`, the connection with the callout's subscription. All instances log in as
+    /// `own`, and take events as `intake`, by connections that are named after them.
+    pub async fn subscribe(
         &self,
         instance: String,
         client: Client,
         cluster: Cluster,
         own: Resident,
         intake: Vec<Resident>,
-        stop: CancellationToken,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
+    ) -> Result<Watch, SubscribeError> {
         let beats = client.subscribe(ALIVE_SUBJECT).await?;
-        let watch = Watch { instance, client, cluster, own, intake, peers: self.clone() };
-        Ok(async move {
-            // Beside each other: whoever waits for a server's answer must not fall silent.
-            let work = async { tokio::join!(watch.speak_on(), watch.listen(beats)) };
-            stop.run_until_cancelled(work).await;
-            watch.speak(true).await;
-        })
+        let roll = Roll::new(instance.clone(), Instant::now());
+        let watch = Watching { instance, client, cluster, own, intake, peers: self.clone() };
+        Ok(Watch { watch, beats, roll })
     }
 }
 
-struct Watch {
+/// Watches the others, and says that this one is alive.
+#[derive(Debug)]
+pub struct Watch {
+    watch: Watching,
+    beats: Subscriber,
+    roll: Roll,
+}
+
+impl Watch {
+    /// Speaks and listens until `stop`, and then says that it leaves. May be called again.
+    pub async fn run(&mut self, stop: &CancellationToken) {
+        let Self { watch, beats, roll } = self;
+        // Beside each other: whoever waits for a server's answer must not fall silent.
+        let work = async { tokio::join!(watch.speak_on(), watch.listen(beats, roll)) };
+        stop.run_until_cancelled(work).await;
+        watch.speak(true).await;
+    }
+}
+
+#[derive(Debug)]
+struct Watching {
     instance: String,
     client: Client,
     cluster: Cluster,
@@ -103,7 +117,7 @@ struct Watch {
     peers: Peers,
 }
 
-impl Watch {
+impl Watching {
     async fn speak_on(&self) {
         loop {
             self.speak(false).await;
@@ -111,8 +125,7 @@ impl Watch {
         }
     }
 
-    async fn listen(&self, mut beats: Subscriber) {
-        let mut roll = Roll::new(self.instance.clone(), Instant::now());
+    async fn listen(&self, beats: &mut Subscriber, roll: &mut Roll) {
         let mut turns = tokio::time::interval(BEAT / 2);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

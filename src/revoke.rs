@@ -8,6 +8,7 @@
 //! it has not seen, goes through everything that is still noted.
 
 mod accounts;
+mod causes;
 mod places;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -15,11 +16,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::accounts::Wanted;
+pub use self::causes::{Causes, Signal};
 pub use self::places::Places;
 use crate::accounts::account::AccountIssuer;
 use crate::accounts::delivery::Delivery;
@@ -29,7 +31,6 @@ use crate::connections::Selection;
 use crate::keys::AccountId;
 use crate::placement::AccountError;
 use crate::servers::{Cluster, ClusterError};
-use crate::service::Decisions;
 use crate::store::{
     Change, Closes, Coordination, Effect, EffectOn, News, ProvisioningStore, StoreError, TenantId,
 };
@@ -70,15 +71,6 @@ enum RevokeError {
     Account(#[from] AccountError),
     #[error("no answer from {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
     Silent(BTreeSet<String>),
-}
-
-/// News for a [`Revoker`].
-#[derive(Debug, Clone)]
-pub enum Signal {
-    /// What was committed.
-    News(News),
-    /// Something was, and it is not known what.
-    Unknown,
 }
 
 /// What only operator mode has.
@@ -130,25 +122,31 @@ struct Work {
 const KNOWN: Duration = Duration::from_secs(1);
 
 impl Revoker {
-    /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`.
-    pub async fn run(
-        self,
-        mut signals: mpsc::UnboundedReceiver<Signal>,
-        mut arrivals: watch::Receiver<u64>,
-        decisions: Decisions,
-        stop: CancellationToken,
-    ) {
-        let this = Arc::new(self);
-        let tasks = TaskTracker::new();
+    /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`. May be
+    /// called again.
+    pub async fn run(self: &Arc<Self>, causes: &mut Causes, stop: &CancellationToken) {
         let (accounts, wanted) = mpsc::unbounded_channel();
-        match this.own {
-            Some(_) => drop(tasks.spawn(Arc::clone(&this).keep_accounts(wanted, stop.clone()))),
-            None => drop(wanted),
-        }
+        let keeping = async {
+            match self.own {
+                Some(_) => Arc::clone(self).keep_accounts(wanted, stop.clone()).await,
+                None => drop(wanted),
+            }
+        };
+        tokio::join!(self.act_upon(causes, accounts, stop), keeping);
+    }
+
+    async fn act_upon(
+        self: &Arc<Self>,
+        causes: &mut Causes,
+        accounts: mpsc::UnboundedSender<Wanted>,
+        stop: &CancellationToken,
+    ) {
+        let tasks = TaskTracker::new();
+        let Causes { signals, arrivals, decisions, began } = causes;
+        // What was at hand before is not known any more.
+        let mut is_lost = *began;
         let mut failures = 0_u32;
         let mut sweep_until = Instant::now();
-        // The feed's first word is that everything may have changed; nothing was granted before.
-        let mut began = false;
         let mut acted = Instant::now();
         loop {
             let pause = if failures == 0 {
@@ -159,10 +157,11 @@ impl Revoker {
             let mut news = Vec::new();
             // What could not be done before has to be done with what comes now.
             let mut everything = failures > 0;
-            let (mut untold, mut arrived) = (false, false);
+            let (mut untold, mut arrived) = (std::mem::take(&mut is_lost), false);
             let (mut due, mut sweep) = (false, false);
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = std::future::ready(()), if untold => {}
                 signal = signals.recv() => match signal {
                     Some(Signal::News(some)) => news.push(some),
                     Some(Signal::Unknown) => untold = true,
@@ -197,15 +196,14 @@ impl Revoker {
             }
             acted = Instant::now();
             everything |= untold;
-            (untold, began) = (untold && began, untold || began);
+            (untold, *began) = (untold && *began, untold || *began);
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
                 sweep_until = Instant::now() + SWEEPS_LAST;
             }
             if everything {
-                this.cluster.call_anew();
+                self.cluster.call_anew();
             }
             let sweep = sweep || everything;
-            let this = &this;
             let acting = async {
                 // What was granted by the rows as they were is alive from here on, and found.
                 decisions.settle().await;
@@ -214,7 +212,7 @@ impl Revoker {
                 if everything {
                     let told: HashSet<i64> = effects.iter().map(|effect| effect.seq).collect();
                     let fresh = if untold { UNTOLD } else { Duration::ZERO };
-                    effects = this.coordination.effects().await?;
+                    effects = self.coordination.effects().await?;
                     for effect in &mut effects {
                         if told.contains(&effect.seq) || effect.age < fresh {
                             effect.age = Duration::ZERO;
@@ -223,7 +221,7 @@ impl Revoker {
                 } else {
                     effects.iter_mut().for_each(|effect| effect.age = Duration::ZERO);
                 }
-                this.act(effects, sweep, &accounts, &tasks).await
+                self.act(effects, sweep, &accounts, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,

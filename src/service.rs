@@ -11,6 +11,7 @@ mod queue;
 mod replies;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,9 @@ pub const QUEUE_GROUP: &str = "nats-callout";
 /// A bound that ends a subscription at once on the server, which reads at most nine digits
 /// (`parseSize` in nats-server's util.go), and never in the client library, which counts to it.
 const ENDED_BY_THE_SERVER: u64 = u64::MAX;
+
+/// Before requests are taken again after a panic.
+const AFTER_A_PANIC: Duration = Duration::from_millis(100);
 
 /// How long a request to ourselves may take before the service counts as unable to start.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -205,12 +209,18 @@ impl Running {
         self.load.clone()
     }
 
-    /// Takes no new requests, answers those that are here, and returns when all is sent.
-    pub async fn stop(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
+    /// Returns when requests are taken no more, which is the end: before [`Self::stop`] the connection
+    /// is gone for good, or there is a fault of the program.
+    pub async fn ended(&mut self) {
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "the service's dispatcher failed");
         }
+    }
+
+    /// Takes no new requests, answers those that are here, and returns when all is sent.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.ended().await;
     }
 }
 
@@ -269,7 +279,15 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(mut self, mut requests: Subscriber, stop: CancellationToken) {
-        self.dispatch_until(&mut requests, stop.cancelled()).await;
+        loop {
+            let dispatching = self.dispatch_until(&mut requests, stop.cancelled());
+            if AssertUnwindSafe(dispatching).catch_unwind().await.is_ok() {
+                break;
+            }
+            // One request must not end the logins of all.
+            tracing::error!("taking requests panicked and begins again in {AFTER_A_PANIC:?}");
+            tokio::time::sleep(AFTER_A_PANIC).await;
+        }
         self.finish(requests).await;
     }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::account::{AccountIssuer, IssueError, Standing};
 use super::resolver::{self, ResolverError};
@@ -116,12 +115,8 @@ impl fmt::Debug for Answers {
 }
 
 impl Answers {
-    /// Works until `stop`.
-    pub async fn keep(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.follow()).await;
-    }
-
-    async fn follow(&self) {
+    /// Works on and on. May be called again.
+    pub async fn keep(&self) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut state = State::default();

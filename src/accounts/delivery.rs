@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, SubscribeError};
+use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use moka::future::Cache;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::account::{AccountIssuer, Standing};
 use crate::clock::{Clock, UnixSeconds};
@@ -80,19 +79,19 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Subscribes to acknowledgements on `system`, whose servers `cluster` asks, until `stop`.
+    /// Subscribes to acknowledgements on `system`, whose servers `cluster` asks. They are awaited in
+    /// vain unless they are sorted.
     pub async fn start(
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
         servers: Arc<Servers>,
         clock: Arc<dyn Clock>,
         (system, cluster): (Client, Cluster),
-        stop: CancellationToken,
-    ) -> Result<Self, SubscribeError> {
-        let acknowledgements = Acknowledgements::start(&system, stop).await?;
+    ) -> Result<(Self, Sorting), SubscribeError> {
+        let (acknowledgements, sorting) = Acknowledgements::subscribe(&system).await?;
         let delivered = Cache::builder().max_capacity(REMEMBERED).build();
         let pushed = AtomicU64::new(0);
-        Ok(Self {
+        let delivery = Self {
             store,
             issuer,
             servers,
@@ -102,7 +101,8 @@ impl Delivery {
             acknowledgements,
             delivered,
             pushed,
-        })
+        };
+        Ok((delivery, sorting))
     }
 
     /// How many account JWTs it has pushed so far.
@@ -315,27 +315,12 @@ struct Expected {
 }
 
 impl Acknowledgements {
-    async fn start(system: &Client, stop: CancellationToken) -> Result<Self, SubscribeError> {
+    async fn subscribe(system: &Client) -> Result<(Self, Sorting), SubscribeError> {
         let prefix = system.new_inbox();
-        let mut answers = system.subscribe(format!("{prefix}.*")).await?;
+        let answers = system.subscribe(format!("{prefix}.*")).await?;
         let waiting = Waiting::default();
-        let sorted = Arc::clone(&waiting);
-        tokio::spawn(async move {
-            loop {
-                let message = tokio::select! {
-                    () = stop.cancelled() => return,
-                    message = answers.next() => message,
-                };
-                let Some(message) = message else { return };
-                let Some(reply) = Answer::parse(&message.payload) else { continue };
-                let waiting = sorted.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(sender) = waiting.get(message.subject.as_str()) {
-                    // Whoever waited may have given up.
-                    let _ = sender.send(reply);
-                }
-            }
-        });
-        Ok(Self { prefix, next: AtomicU64::new(0), waiting })
+        let sorting = Sorting { answers, waiting: Arc::clone(&waiting) };
+        Ok((Self { prefix, next: AtomicU64::new(0), waiting }, sorting))
     }
 
     fn expect(&self) -> Expected {
@@ -344,6 +329,27 @@ impl Acknowledgements {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.insert(inbox.clone(), sender);
         Expected { inbox, receiver, waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+/// Gives acknowledgements to those who wait for them.
+#[derive(Debug)]
+pub struct Sorting {
+    answers: Subscriber,
+    waiting: Waiting,
+}
+
+impl Sorting {
+    /// Does so for as long as there is the connection. May be called again.
+    pub async fn run(&mut self) {
+        while let Some(message) = self.answers.next().await {
+            let Some(reply) = Answer::parse(&message.payload) else { continue };
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(sender) = waiting.get(message.subject.as_str()) {
+                // Whoever waited may have given up.
+                let _ = sender.send(reply);
+            }
+        }
     }
 }
 

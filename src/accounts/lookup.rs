@@ -1,11 +1,11 @@
 //! Answers a server that asks for an account's JWT, because it missed the push: it was down, cut
 //! off, or is new.
 
+use std::fmt;
 use std::sync::Arc;
 
-use async_nats::{Client, Message, SubscribeError};
+use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
-use tokio_util::sync::CancellationToken;
 
 use super::account::AccountIssuer;
 use crate::clock::Clock;
@@ -18,25 +18,40 @@ const SUBJECT: &str = "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP";
 /// Look-ups answered at once, so that a server which asks for all of them is not refused.
 const CONCURRENT: usize = 16;
 
-/// Answers look-ups on a connection of the system account until `stop`. Accounts that belong to
-/// no tenant get no answer: an empty one would end the look-up for the peers that know them.
-pub async fn answer(
+/// Answers look-ups on a connection of the system account. Accounts that belong to no tenant get no
+/// answer: an empty one would end the look-up for the peers that know them.
+pub struct Lookups {
     store: Arc<dyn ProvisioningStore>,
     issuer: Arc<AccountIssuer>,
     clock: Arc<dyn Clock>,
     system: Client,
-    stop: CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
-    let requests = system.queue_subscribe(SUBJECT, "nats-callout".to_owned()).await?;
-    Ok(tokio::spawn(async move {
-        let answering = requests.for_each_concurrent(CONCURRENT, |request| {
-            answer_one(&*store, &issuer, &*clock, &system, request)
-        });
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = answering => {}
-        }
-    }))
+    requests: Subscriber,
+}
+
+impl Lookups {
+    /// Subscribes.
+    pub async fn subscribe(
+        store: Arc<dyn ProvisioningStore>,
+        issuer: Arc<AccountIssuer>,
+        clock: Arc<dyn Clock>,
+        system: Client,
+    ) -> Result<Self, SubscribeError> {
+        let requests = system.queue_subscribe(SUBJECT, "nats-callout".to_owned()).await?;
+        Ok(Self { store, issuer, clock, system, requests })
+    }
+
+    /// Answers for as long as there is the connection. May be called again.
+    pub async fn answer(&mut self) {
+        let Self { store, issuer, clock, system, requests } = self;
+        let answer = |request| answer_one(&**store, issuer, &**clock, system, request);
+        requests.for_each_concurrent(CONCURRENT, answer).await;
+    }
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 async fn answer_one(

@@ -1,16 +1,22 @@
 //! The service's connections to NATS: made as soon as a server is there, and made again within
 //! milliseconds when it is back, since clients race the service then.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
+use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::isolation::Denials;
+use super::metrics::{Metrics, flag};
 use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
+use crate::servers::{Cluster, Servers};
 
 /// Between two attempts of a first connect.
 const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -30,7 +36,7 @@ const CAPACITY: usize = 16 * 1024;
 
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
 /// and in connz, and `denials` counts what the check of the isolation is refused.
-pub(super) async fn connect(
+async fn connect(
     name: &str,
     config: &Config,
     login: Login,
@@ -100,7 +106,16 @@ fn lasting(options: ConnectOptions, name: &str, denials: Denials) -> ConnectOpti
         })
 }
 
-/// The connections to the account AUTH.
+/// What there is of NATS.
+pub(super) struct Nats {
+    pub(super) connections: Connections,
+    pub(super) servers: Arc<Servers>,
+    pub(super) cluster: Cluster,
+    /// This instance's id, which no other has.
+    pub(super) id: String,
+}
+
+/// The connections: one to the account SYS, all others to AUTH.
 pub(super) struct Connections {
     pub(super) main: Client,
     /// What was refused on the main one.
@@ -109,18 +124,33 @@ pub(super) struct Connections {
     pub(super) loading: Client,
     /// Its own: an event must not wait behind replies, nor they behind events.
     pub(super) events: Client,
+    pub(super) system: Client,
 }
 
 impl Connections {
+    pub(super) fn show(&self, metrics: &Metrics) {
+        let named = self.named();
+        metrics.show(move || {
+            for (name, client) in &named {
+                let is_up = client.connection_state() == State::Connected;
+                gauge!("nats_callout_nats_connected", "connection" => name.clone())
+                    .set(flag(is_up));
+                let connects = client.statistics().connects.load(Relaxed);
+                counter!("nats_callout_nats_connects_total", "connection" => name.clone())
+                    .absolute(connects);
+            }
+        });
+    }
+
     /// All connections, by their names in the log.
-    pub(super) fn named(&self, system: &Client) -> Vec<(String, Client)> {
+    fn named(&self) -> Vec<(String, Client)> {
         let replies = self.replies.iter().enumerate();
         let replies = replies.map(|(n, client)| (format!("replies-{}", n + 1), client));
         let others = [
             ("main", &self.main),
             ("loading", &self.loading),
             ("events", &self.events),
-            ("system", system),
+            ("system", &self.system),
         ];
         let others = others.map(|(name, client)| (name.to_owned(), client));
         others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
@@ -143,12 +173,12 @@ pub(super) async fn connect_all(
     let denials = Denials::default();
     let main = connect("main", config, Login::Auth, &denials, shutdown).await?;
     let mut replies = Vec::new();
+    let none = Denials::default();
     for _ in 1..config.nats.connections {
-        let none = Denials::default();
         replies.push(connect("replies", config, Login::Auth, &none, shutdown).await?);
     }
-    let none = Denials::default();
     let loading = connect("loading", config, Login::Auth, &none, shutdown).await?;
     let events = connect("events", config, Login::Auth, &none, shutdown).await?;
-    Ok(Connections { main, denials, replies, loading, events })
+    let system = connect("system", config, Login::System, &none, shutdown).await?;
+    Ok(Connections { main, denials, replies, loading, events, system })
 }

@@ -1,14 +1,14 @@
 //! Whether this instance can do its work: one probe of the whole chain, which all who ask at about
 //! the same time share.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State;
-use tokio::sync::Mutex;
+use serde_json::{Map, Value, json};
 
+use super::parts::{Fallen, Falls, Standing};
 use crate::intake::Gauge;
 use crate::service;
 use crate::store::{Isolation, Store};
@@ -19,33 +19,61 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a report is given to others who ask.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// What the service is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the service is doing, and what there is to probe then.
+#[derive(Debug, Clone)]
 pub(super) enum Phase {
-    /// It is not ready yet.
+    /// It prepares and connects.
     Starting,
+    /// It answers, and has yet to say that it is ready.
+    Settling(Arc<Chain>),
     /// It has said that it is ready.
-    Ready,
+    Ready(Arc<Chain>),
     /// It takes no more requests.
-    Stopping,
+    Stopping(Arc<Chain>),
 }
 
-/// The state of a part: `Err` says in fixed words what is wrong. They hold no secret and no
-/// address, since anybody may read them who reaches the port.
-pub(super) type Part = Result<(), &'static str>;
+impl Phase {
+    fn chain(&self) -> Option<Arc<Chain>> {
+        match self {
+            Self::Starting => None,
+            Self::Settling(chain) | Self::Ready(chain) | Self::Stopping(chain) => {
+                Some(Arc::clone(chain))
+            }
+        }
+    }
 
-/// How the parts were found.
+    fn standing(&self) -> Standing {
+        match self {
+            Self::Starting | Self::Settling(_) => Err("starting"),
+            Self::Ready(_) => Ok(()),
+            Self::Stopping(_) => Err("stopping"),
+        }
+    }
+}
+
+/// What is said of the service.
+#[derive(Debug)]
+pub(super) struct Word {
+    /// Whether it has begun, and goes on.
+    service: Standing,
+    /// By name: what is probed, and the parts that are down or were.
+    pub(super) parts: Vec<(&'static str, Standing)>,
+    /// Because of which of them, or of the service itself, it is not ready.
+    failed: Vec<&'static str>,
+}
+
+/// How the chain was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Report {
+struct Report {
     /// A request to ourselves comes back through the server.
-    pub(super) nats: Part,
+    nats: Standing,
     /// The connection to the system account, over which accounts are pushed and logins closed.
-    pub(super) system: Part,
+    system: Standing,
     /// Events of tenants with accounts of their own are taken in. (Of shared ones nobody is, while a
     /// deployment of before is brought over.)
-    pub(super) intake: Part,
+    intake: Standing,
     /// The database answers and has its tables.
-    pub(super) database: Part,
+    database: Standing,
 }
 
 /// What there is to probe.
@@ -61,45 +89,38 @@ pub(super) struct Chain {
 /// The health of this instance.
 #[derive(Debug)]
 pub(super) struct Health {
-    phase: AtomicU8,
-    chain: OnceLock<Arc<Chain>>,
-    last: Arc<Mutex<Option<(Instant, Report)>>>,
+    phase: Mutex<Phase>,
+    falls: Falls,
+    last: Arc<tokio::sync::Mutex<Option<(Instant, Report)>>>,
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
-        let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { phase, chain: OnceLock::new(), last: Arc::default() }
+    pub(super) fn new(falls: Falls) -> Self {
+        Self { phase: Mutex::new(Phase::Starting), falls, last: Arc::default() }
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        let phase = self.phase.load(Ordering::Relaxed);
-        [Phase::Ready, Phase::Stopping]
-            .into_iter()
-            .find(|known| *known as u8 == phase)
-            .unwrap_or(Phase::Starting)
+    /// What there is to say now.
+    pub(super) async fn word(&self) -> Word {
+        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let report = match phase.chain() {
+            Some(chain) => Some(self.report(chain).await),
+            None => None,
+        };
+        Word::new(phase.standing(), report, self.falls.all())
     }
 
-    /// Says what there is to probe, once that is there.
-    pub(super) fn attach(&self, chain: Chain) {
-        // A second one would be that of another service.
-        let _ = self.chain.set(Arc::new(chain));
-    }
-
-    /// The report of the last probe, if it is young, else of a new one; `None` while there is
-    /// nothing to probe. Whoever asks meanwhile waits for the same one, and it goes on to its end
-    /// if all of them have left.
-    pub(super) async fn report(&self) -> Option<Report> {
-        let chain = Arc::clone(self.chain.get()?);
+    /// The report of the last probe, if it is young, else of a new one. Whoever asks meanwhile waits
+    /// for the same one, and it goes on to its end if all of them have left.
+    async fn report(&self, chain: Arc<Chain>) -> Report {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some((at, report)) = *last
             && at.elapsed() < SHARED
         {
-            return Some(report);
+            return report;
         }
         let probe = tokio::spawn(async move {
             let report = chain.probe().await;
@@ -108,15 +129,50 @@ impl Health {
             *last = Some((Instant::now(), report));
             report
         });
-        probe.await.ok()
+        probe.await.unwrap_or(Report::UNKNOWN)
+    }
+}
+
+impl Word {
+    fn new(service: Standing, report: Option<Report>, fallen: Vec<Fallen>) -> Self {
+        let mut parts: Vec<_> = report.into_iter().flat_map(|report| report.parts()).collect();
+        let mut failed: Vec<_> = std::iter::once(("service", service))
+            .chain(parts.iter().copied())
+            .filter_map(|(name, standing)| standing.is_err().then_some(name))
+            .collect();
+        for Fallen { name, is_vital, standing } in fallen {
+            parts.push((name, standing));
+            if is_vital && standing.is_err() {
+                failed.push(name);
+            }
+        }
+        Self { service, parts, failed }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// As `/readyz` says it.
+    pub(super) fn document(&self) -> Value {
+        let words: Map<_, _> = std::iter::once(&("service", self.service))
+            .chain(&self.parts)
+            .map(|(name, standing)| ((*name).to_owned(), json!(standing.err().unwrap_or("ok"))))
+            .collect();
+        json!({ "ready": self.is_ready(), "failed": self.failed, "parts": words })
     }
 }
 
 impl Report {
-    const WELL: Self = Self { nats: Ok(()), system: Ok(()), intake: Ok(()), database: Ok(()) };
+    const WELL: Self = Self::of(Ok(()));
+    const UNKNOWN: Self = Self::of(Err("the probe failed"));
+
+    const fn of(all: Standing) -> Self {
+        Self { nats: all, system: all, intake: all, database: all }
+    }
 
     /// The parts by name.
-    pub(super) fn parts(&self) -> [(&'static str, Part); 4] {
+    fn parts(&self) -> [(&'static str, Standing); 4] {
         [
             ("nats", self.nats),
             ("system", self.system),
@@ -146,7 +202,7 @@ impl Chain {
         Report { nats, system: connected(&self.system), intake, database }
     }
 
-    async fn round_trip(&self) -> Part {
+    async fn round_trip(&self) -> Standing {
         connected(&self.main)?;
         match tokio::time::timeout(PATIENCE, service::prove(&self.main)).await {
             Ok(Ok(())) => Ok(()),
@@ -155,7 +211,7 @@ impl Chain {
         }
     }
 
-    async fn ping(&self) -> Part {
+    async fn ping(&self) -> Standing {
         match tokio::time::timeout(PATIENCE, self.store.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
@@ -167,9 +223,42 @@ impl Chain {
     }
 }
 
-fn connected(client: &Client) -> Part {
+fn connected(client: &Client) -> Standing {
     match client.connection_state() {
         State::Connected => Ok(()),
         _ => Err("not connected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_down_is_named_and_some_cost_the_readiness() {
+        let fallen = |name, is_vital, standing| Fallen { name, is_vital, standing };
+        let word = |fallen| Word::new(Ok(()), Some(Report::WELL), fallen).document();
+        let parts = |more: Value| {
+            let mut parts = json!({ "service": "ok", "nats": "ok", "system": "ok", "intake": "ok",
+                "database": "ok" });
+            let more = more.as_object().unwrap().clone();
+            parts.as_object_mut().unwrap().extend(more);
+            parts
+        };
+        let well = json!({ "ready": true, "failed": [], "parts": parts(json!({})) });
+        assert_eq!(word(Vec::new()), well);
+        let what = "has panicked and begins again";
+        let down = [fallen("feed", true, Ok(())), fallen("rehash", false, Err(what))];
+        let parts_then = parts(json!({ "feed": "ok", "rehash": what }));
+        assert_eq!(
+            word(down.to_vec()),
+            json!({ "ready": true, "failed": [], "parts": parts_then })
+        );
+        let down = [fallen("feed", true, Err(what))];
+        let parts_then = parts(json!({ "feed": what }));
+        assert_eq!(
+            word(down.to_vec()),
+            json!({ "ready": false, "failed": ["feed"], "parts": parts_then })
+        );
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use metrics::gauge;
 
+use super::metrics::{Metrics, size};
 use crate::store::{Hindrance, Store};
 
 /// Between two looks.
@@ -14,11 +15,11 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// What the last look found of a role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Held {
+struct Held {
     /// How many sessions wait for its locks.
-    pub(super) blocks: u64,
+    blocks: u64,
     /// How many notices a second it sends, if too many.
-    pub(super) notices: u64,
+    notices: u64,
     /// In how many looks without a break: everybody waits for a moment now and then.
     looks: u32,
 }
@@ -28,20 +29,32 @@ pub(super) struct Held {
 pub(super) struct Hindrances(Mutex<BTreeMap<String, Held>>);
 
 impl Hindrances {
-    pub(super) fn by_role(&self) -> BTreeMap<String, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn show(self: &Arc<Self>, metrics: &Metrics) {
+        let this = Arc::clone(self);
+        metrics.show(move || {
+            let nobody = (String::new(), Held::default());
+            for (role, held) in this.by_role().into_iter().chain([nobody]) {
+                let Held { blocks, notices, .. } = held;
+                gauge!("nats_callout_database_blocked", "role" => role.clone()).set(size(blocks));
+                gauge!("nats_callout_database_notices", "role" => role).set(size(notices));
+            }
+        });
     }
 
-    /// Looks from time to time until `stop`.
-    pub(super) async fn watch(self: Arc<Self>, store: Arc<dyn Store>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let Some(found) = stop.run_until_cancelled(store.hindrances()).await else { return };
-            match found {
+    /// Looks from time to time.
+    pub(super) async fn watch(&self, store: &dyn Store) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match store.hindrances().await {
                 Ok(found) => self.note(found),
                 // Others say so where the database is away.
                 Err(error) => tracing::debug!(%error, "who holds others up is not known"),
             }
         }
+    }
+
+    fn by_role(&self) -> BTreeMap<String, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, found: Vec<Hindrance>) {

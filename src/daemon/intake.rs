@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use metrics::counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
+use super::metrics::{Metrics, set};
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
@@ -63,6 +65,26 @@ pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, 
     let intake = Intake::new(place(own)?, settings).with_shared(place(users)?).named(instance);
     let running = intake.start(&[]).map_err(|intake::NoRandomness| NoRandomness)?;
     Ok(Some(running))
+}
+
+/// Lets it take events until `stop`.
+pub(super) async fn take(mut intake: Running, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => intake.stop().await,
+        () = intake.ended() => {}
+    }
+}
+
+pub(super) fn show(taking: Gauge, metrics: &Metrics) {
+    metrics.show(move || {
+        let tally = taking.tally();
+        set("nats_callout_intake_connected", taking.is_connected());
+        counter!("nats_callout_intake_stored_total").absolute(tally.stored);
+        counter!("nats_callout_intake_connections_lost_total").absolute(tally.lost);
+        for (reason, count) in tally.by_reason() {
+            counter!("nats_callout_intake_refused_total", "reason" => reason).absolute(count);
+        }
+    });
 }
 
 /// The service's logins in INTAKE and in USERS, the same for all instances.
@@ -194,6 +216,7 @@ pub(super) struct Following {
     pub(super) store: Arc<dyn ProvisioningStore>,
     pub(super) placement: Placement,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) signals: mpsc::UnboundedReceiver<Signal>,
 }
 
 /// What has to be read.
@@ -204,18 +227,12 @@ enum Unread {
 }
 
 impl Following {
-    /// Follows what `signals` tell until `stop`.
-    pub(super) async fn run(
-        self,
-        mut signals: mpsc::UnboundedReceiver<Signal>,
-        stop: CancellationToken,
-    ) {
+    /// Reads all, and then what the signals tell.
+    pub(super) async fn run(&mut self) {
         let mut ends = BTreeMap::new();
         let mut unread = Unread::All;
         loop {
-            let reading = self.read(&unread, &mut ends);
-            let Some(read) = stop.run_until_cancelled(reading).await else { return };
-            let pause = match read {
+            let pause = match self.read(&unread, &mut ends).await {
                 Ok(()) => {
                     unread = Unread::Some(BTreeSet::new());
                     self.until_next(&ends)
@@ -226,14 +243,13 @@ impl Following {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
-                signal = signals.recv() => match signal {
+                signal = self.signals.recv() => match signal {
                     Some(signal) => unread.note(signal),
                     None => return,
                 },
                 () = tokio::time::sleep(pause) => {}
             }
-            while let Ok(signal) = signals.try_recv() {
+            while let Ok(signal) = self.signals.try_recv() {
                 unread.note(signal);
             }
         }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use async_nats::{Client, Event, ServerError};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
+use super::metrics::{Metrics, set};
 use crate::config::{Config, Mode};
 use crate::connections::Resident;
 use crate::connections::occupants::{Consumer, Kept, Occupants};
@@ -209,6 +209,8 @@ pub(crate) struct Isolation {
     cluster: Cluster,
     /// The connection on which requests were found to be denied, by [`Self::connects`].
     denied_on: AtomicU64,
+    /// What the last look said of who else is in AUTH.
+    is_alone: AtomicBool,
 }
 
 impl Isolation {
@@ -220,7 +222,8 @@ impl Isolation {
         cluster: Cluster,
     ) -> Result<Self, KeyFileError> {
         let own = own_login(config)?;
-        Ok(Self { own, auth, denials, cluster, denied_on: AtomicU64::new(0) })
+        let (denied_on, is_alone) = (AtomicU64::new(0), AtomicBool::new(true));
+        Ok(Self { own, auth, denials, cluster, denied_on, is_alone })
     }
 
     /// Looks once.
@@ -303,18 +306,24 @@ impl Isolation {
             .extend(occupants.silent.into_iter().map(|server| format!("no answer from {server}")));
     }
 
-    /// Looks from time to time until `stop`; keeps in `isolated` what the last look said.
-    pub(super) async fn watch(self, isolated: Arc<AtomicBool>, stop: CancellationToken) {
+    pub(super) fn show(self: &Arc<Self>, metrics: &Metrics) {
+        let this = Arc::clone(self);
+        metrics.show(move || set("nats_callout_auth_isolated", this.is_alone.load(Relaxed)));
+    }
+
+    /// Looks from time to time.
+    pub(super) async fn watch(&self) {
         let mut pause = FIRST_LOOK;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        loop {
+            tokio::time::sleep(pause).await;
             pause = LOOK;
-            let Some(report) = stop.run_until_cancelled(self.look()).await else { return };
+            let report = self.look().await;
             for violation in &report.violations {
                 tracing::error!("{violation}; {}", violation.remedy());
             }
             if !report.violations.is_empty() {
-                isolated.store(false, Relaxed);
-            } else if report.unknown.is_empty() && !isolated.swap(true, Relaxed) {
+                self.is_alone.store(false, Relaxed);
+            } else if report.unknown.is_empty() && !self.is_alone.swap(true, Relaxed) {
                 tracing::info!("AUTH is the service's alone again");
             }
         }

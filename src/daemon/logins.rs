@@ -3,23 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use metrics::{counter, gauge};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
+use super::base::Base;
+use super::metrics::{flag, size};
+use super::parts::Part;
 use crate::authn::Authenticator;
 use crate::authn::certificate::CertificateAuthenticator;
-use crate::authn::guessing::{Guessing, GuessingLimits};
+use crate::authn::guessing::{Guessing, GuessingLimits, GuessingStats};
 use crate::authn::jwt::{Issuer, JwtAuthenticator};
-use crate::authn::lane::HashingLane;
+use crate::authn::lane::{HashingLane, LaneStats};
 use crate::authn::nkey::NkeyAuthenticator;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
 use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::cache::Cached;
-use crate::store::{CredentialStore, ProvisioningStore};
+use crate::store::{CredentialStore, Store};
 
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
@@ -27,48 +31,48 @@ const REHASHES: usize = 64;
 /// Of the decisions under way, one part in so many may be guesses that wait.
 const GUESSES_PART: usize = 8;
 
-/// All authenticators of a service.
-pub(super) struct Logins {
-    pub(super) chain: Vec<Arc<dyn Authenticator>>,
-    pub(super) issuers: Vec<Arc<Issuer>>,
-    pub(super) lane: Arc<HashingLane>,
-    pub(super) guessing: Arc<Guessing>,
-    pub(super) rehashes: mpsc::Receiver<Rehash>,
-}
-
-impl Logins {
-    pub(super) fn open(
-        config: &Config,
-        cache: &Arc<Cached>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self, DaemonError> {
-        let lane = HashingLane::new(config.hashing.threads, config.hashing.queue)?;
-        let lane = Arc::new(lane.with_deadline(config.callout.deadline));
-        let guessing = Arc::new(Guessing::new(GuessingLimits {
-            account_failures: config.guessing.account_failures,
-            source_failures: config.guessing.source_failures,
-            waiting: config.callout.max_in_flight / GUESSES_PART,
-        }));
-        let verified = VerifiedPasswords::new(VerifiedLimits {
-            idle: config.cache.password_idle,
-            ..VerifiedLimits::default()
-        })?;
-        let store = Arc::clone(cache) as Arc<dyn CredentialStore>;
+/// Opens all ways to log in, in the order in which they are asked, and has their keys and hashes kept.
+pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, DaemonError> {
+    let Base { config, clock, parts, .. } = base;
+    let lane = HashingLane::new(config.hashing.threads, config.hashing.queue)?;
+    let lane = Arc::new(lane.with_deadline(config.callout.deadline));
+    let guessing = Arc::new(Guessing::new(GuessingLimits {
+        account_failures: config.guessing.account_failures,
+        source_failures: config.guessing.source_failures,
+        waiting: config.callout.max_in_flight / GUESSES_PART,
+    }));
+    let verified = VerifiedPasswords::new(VerifiedLimits {
+        idle: config.cache.password_idle,
+        ..VerifiedLimits::default()
+    })?;
+    let store = base.cache.clone() as Arc<dyn CredentialStore>;
+    let mut password = PasswordAuthenticator::new(
+        Arc::clone(&store),
+        Arc::clone(&lane),
+        verified,
+        Arc::clone(clock),
+    )
+    .with_guessing(Arc::clone(&guessing));
+    if config.hashing.rehash {
         let (sender, rehashes) = mpsc::channel(REHASHES);
-        let mut password = PasswordAuthenticator::new(
-            Arc::clone(&store),
-            Arc::clone(&lane),
-            verified,
-            Arc::clone(clock),
-        )
-        .with_guessing(Arc::clone(&guessing));
-        if config.hashing.rehash {
-            password = password.with_rehash(sender);
-        }
-        let issuers = open_issuers(config)?;
-        let chain = chain(issuers.clone(), password, &store, clock);
-        Ok(Self { chain, issuers, lane, guessing, rehashes })
+        password = password.with_rehash(sender);
+        let outdated = (Arc::clone(&lane), base.store.clone(), rehashes);
+        parts.spawn(Part::minor("rehash"), outdated, |(lane, store, rehashes), _| {
+            rehash(lane, &**store, rehashes).boxed()
+        });
     }
+    let issuers = open_issuers(config)?;
+    parts.spawn(Part::vital("issuers").until_done(), issuers.clone(), |issuers, stop| {
+        let all = issuers.iter().map(|issuer| Arc::clone(issuer).keep(stop.clone()));
+        join_all(all).map(drop).boxed()
+    });
+    let logins = chain(issuers.clone(), password, &store, clock);
+    base.observed.metrics.show(move || {
+        show_lane(lane.stats());
+        show_guesses(guessing.stats());
+        issuers.iter().for_each(|issuer| show_issuer(issuer));
+    });
+    Ok(logins)
 }
 
 /// All ways to log in. JWTs come before what they look like otherwise: tokens and passwords.
@@ -101,17 +105,43 @@ pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>, DaemonEr
 }
 
 /// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
-pub(super) async fn rehash(
-    lane: Arc<HashingLane>,
-    store: Arc<dyn ProvisioningStore>,
-    mut rehashes: mpsc::Receiver<Rehash>,
-    stop: CancellationToken,
-) {
-    while let Some(Some(rehash)) = stop.run_until_cancelled(rehashes.recv()).await {
+async fn rehash(lane: &HashingLane, store: &dyn Store, rehashes: &mut mpsc::Receiver<Rehash>) {
+    while let Some(rehash) = rehashes.recv().await {
         let patience = Instant::now() + Duration::from_secs(60);
         let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
         if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
             tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
         }
     }
+}
+
+fn show_lane(lane: LaneStats) {
+    gauge!("nats_callout_hashing_threads").set(size(lane.threads));
+    gauge!("nats_callout_hashing_running").set(size(lane.running));
+    gauge!("nats_callout_hashing_waiting").set(size(lane.waiting));
+    counter!("nats_callout_hashing_done_total").absolute(lane.done);
+    let shed = |reason, count| {
+        counter!("nats_callout_hashing_shed_total", "reason" => reason).absolute(count);
+    };
+    shed("full", lane.refused_full);
+    shed("late", lane.refused_late);
+    shed("abandoned", lane.skipped);
+}
+
+fn show_guesses(guesses: GuessingStats) {
+    gauge!("nats_callout_guesses_waiting").set(size(guesses.waiting));
+    counter!("nats_callout_guesses_delayed_total").absolute(guesses.delayed);
+    counter!("nats_callout_guesses_dropped_total").absolute(guesses.dropped);
+    counter!("nats_callout_guesses_unfinished_total").absolute(guesses.unfinished);
+}
+
+fn show_issuer(issuer: &Issuer) {
+    let (name, status) = (issuer.settings().name.clone(), issuer.status());
+    let is_up = status.fault.is_none() && status.keys > 0;
+    gauge!("nats_callout_issuer_up", "issuer" => name.clone()).set(flag(is_up));
+    gauge!("nats_callout_issuer_keys", "issuer" => name.clone()).set(size(status.keys));
+    counter!("nats_callout_issuer_fetches_total", "issuer" => name.clone())
+        .absolute(status.fetches);
+    counter!("nats_callout_issuer_fetch_failures_total", "issuer" => name)
+        .absolute(status.failures);
 }

@@ -1,33 +1,21 @@
-//! What `/metrics` shows: the decisions, counted as they are made, and everything else, read from
-//! its owner at each scrape. The recorder is this service's own and is installed nowhere.
+//! What `/metrics` shows: the decisions, counted as they are made, and everything else, which each part
+//! shows at each scrape as it says itself. The recorder is this service's own and is installed nowhere.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::connection::State;
-use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics::{describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{
     BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-use super::health::{Health, Phase};
-use super::hindrances::{Held, Hindrances};
-use super::policies::Policies;
-use super::room::Counts;
-use crate::accounts::delivery::Delivery;
-use crate::authn::guessing::Guessing;
-use crate::authn::jwt::Issuer;
-use crate::authn::lane::HashingLane;
+use super::health::Word;
 use crate::clock::UnixSeconds;
-use crate::events::changes::ChangeCounts;
-use crate::intake::Gauge;
-use crate::peers::Peers;
-use crate::servers::Cluster;
-use crate::service::Load;
-use crate::store::cache::Cached;
 use crate::telemetry::DecisionMetrics;
+
+/// How often recorded latencies are sorted in.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// Upper bounds of the latency histograms, in seconds.
 const BUCKETS: [f64; 15] = [
@@ -35,36 +23,11 @@ const BUCKETS: [f64; 15] = [
     1.0, 2.0,
 ];
 
-/// Where the numbers come from that are read at each scrape.
-pub(super) struct Sources {
-    pub(super) cache: Arc<Cached>,
-    pub(super) issuers: Vec<Arc<Issuer>>,
-    pub(super) lane: Arc<HashingLane>,
-    pub(super) guessing: Arc<Guessing>,
-    pub(super) load: Load,
-    /// The connections to NATS, by name.
-    pub(super) connections: Vec<(String, Client)>,
-    pub(super) cluster: Cluster,
-    pub(super) peers: Peers,
-    pub(super) counts: Arc<Counts>,
-    pub(super) changes: Arc<ChangeCounts>,
-    /// Decisions that could not be kept.
-    pub(super) dropped: Arc<AtomicU64>,
-    /// Whether the last look found nobody else in AUTH.
-    pub(super) isolated: Arc<AtomicBool>,
-    pub(super) hindrances: Arc<Hindrances>,
-    pub(super) policies: Arc<Policies>,
-    /// Where there is one.
-    pub(super) intake: Option<Gauge>,
-    /// Operator mode.
-    pub(super) delivery: Option<Arc<Delivery>>,
-}
-
 /// The metrics of this service.
 pub(super) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    sources: OnceLock<Sources>,
+    shown: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl Metrics {
@@ -78,7 +41,7 @@ impl Metrics {
             gauge!("process_start_time_seconds").set(precise(started));
         });
         let handle = recorder.handle();
-        Ok(Self { recorder, handle, sources: OnceLock::new() })
+        Ok(Self { recorder, handle, shown: Mutex::default() })
     }
 
     /// What counts decisions here.
@@ -86,110 +49,32 @@ impl Metrics {
         with_local_recorder(&self.recorder, DecisionMetrics::new)
     }
 
-    /// Says where the other numbers are, once their owners are there.
-    pub(super) fn attach(&self, sources: Sources) {
-        // A second one would be that of another service.
-        let _ = self.sources.set(sources);
+    /// Has `show` set what it counts at each scrape.
+    pub(super) fn show(&self, show: impl Fn() + Send + Sync + 'static) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(show));
     }
 
-    /// Sorts what was recorded into its histograms; without it, it would pile up between scrapes.
-    pub(super) fn tidy(&self) {
-        self.handle.run_upkeep();
+    /// Sorts what was recorded into its histograms from time to time; without it, it would pile up
+    /// between scrapes.
+    pub(super) async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(TIDY).await;
+            self.handle.run_upkeep();
+        }
     }
 
     /// Everything as it is now, in Prometheus' text format.
-    pub(super) async fn render(&self, health: &Health) -> String {
-        let report = health.report().await;
+    pub(super) fn render(&self, word: &Word) -> String {
         with_local_recorder(&self.recorder, || {
-            let parts = report.map(|report| report.parts());
-            let is_ready = health.phase() == Phase::Ready
-                && parts.is_some_and(|parts| parts.iter().all(|(_, part)| part.is_ok()));
-            set("nats_callout_ready", is_ready);
-            for (name, part) in parts.into_iter().flatten() {
-                gauge!("nats_callout_part_up", "part" => name).set(flag(part.is_ok()));
+            set("nats_callout_ready", word.is_ready());
+            for (name, standing) in &word.parts {
+                gauge!("nats_callout_part_up", "part" => *name).set(flag(standing.is_ok()));
             }
-            if let Some(sources) = self.sources.get() {
-                sources.read();
+            for show in self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                show();
             }
         });
         self.handle.render()
-    }
-}
-
-impl Sources {
-    fn read(&self) {
-        let cache = self.cache.stats();
-        counter!("nats_callout_cache_hits_total").absolute(cache.hits);
-        counter!("nats_callout_cache_misses_total").absolute(cache.misses);
-        counter!("nats_callout_cache_loads_total").absolute(cache.loads);
-        counter!("nats_callout_cache_load_failures_total").absolute(cache.failures);
-
-        let lane = self.lane.stats();
-        gauge!("nats_callout_hashing_threads").set(size(lane.threads));
-        gauge!("nats_callout_hashing_running").set(size(lane.running));
-        gauge!("nats_callout_hashing_waiting").set(size(lane.waiting));
-        counter!("nats_callout_hashing_done_total").absolute(lane.done);
-        let shed = |reason, count| {
-            counter!("nats_callout_hashing_shed_total", "reason" => reason).absolute(count);
-        };
-        shed("full", lane.refused_full);
-        shed("late", lane.refused_late);
-        shed("abandoned", lane.skipped);
-
-        let guesses = self.guessing.stats();
-        gauge!("nats_callout_guesses_waiting").set(size(guesses.waiting));
-        counter!("nats_callout_guesses_delayed_total").absolute(guesses.delayed);
-        counter!("nats_callout_guesses_dropped_total").absolute(guesses.dropped);
-        counter!("nats_callout_guesses_unfinished_total").absolute(guesses.unfinished);
-        for issuer in &self.issuers {
-            let (name, status) = (issuer.settings().name.clone(), issuer.status());
-            gauge!("nats_callout_issuer_up", "issuer" => name.clone())
-                .set(flag(status.fault.is_none() && status.keys > 0));
-            gauge!("nats_callout_issuer_keys", "issuer" => name.clone()).set(size(status.keys));
-            counter!("nats_callout_issuer_fetches_total", "issuer" => name.clone())
-                .absolute(status.fetches);
-            counter!("nats_callout_issuer_fetch_failures_total", "issuer" => name)
-                .absolute(status.failures);
-        }
-
-        let load = self.load.stats();
-        gauge!("nats_callout_requests_in_flight").set(size(load.in_flight));
-        gauge!("nats_callout_requests_waiting").set(size(load.waiting));
-        counter!("nats_callout_requests_shed_total").absolute(load.shed);
-
-        for (name, client) in &self.connections {
-            let is_up = client.connection_state() == State::Connected;
-            gauge!("nats_callout_nats_connected", "connection" => name.clone()).set(flag(is_up));
-            let connects = client.statistics().connects.load(Relaxed);
-            counter!("nats_callout_nats_connects_total", "connection" => name.clone())
-                .absolute(connects);
-        }
-        counter!("nats_callout_connections_closed_total").absolute(self.cluster.closed());
-        counter!("nats_callout_connections_uncounted_total").absolute(self.counts.uncounted());
-        gauge!("nats_callout_instances").set(size(self.peers.alive()));
-        counter!("nats_callout_instances_closed_total").absolute(self.peers.closed());
-        counter!("nats_callout_outbox_published_total").absolute(self.changes.published());
-        gauge!("nats_callout_outbox_pending").set(size(self.changes.pending()));
-        counter!("nats_callout_events_dropped_total").absolute(self.dropped.load(Relaxed));
-        gauge!("nats_callout_auth_isolated").set(flag(self.isolated.load(Relaxed)));
-        let nobody = (String::new(), Held::default());
-        for (role, held) in self.hindrances.by_role().into_iter().chain([nobody]) {
-            gauge!("nats_callout_database_blocked", "role" => role.clone()).set(size(held.blocks));
-            gauge!("nats_callout_database_notices", "role" => role).set(size(held.notices));
-        }
-        if let Some(intake) = &self.intake {
-            let tally = intake.tally();
-            set("nats_callout_intake_connected", intake.is_connected());
-            counter!("nats_callout_intake_stored_total").absolute(tally.stored);
-            counter!("nats_callout_intake_connections_lost_total").absolute(tally.lost);
-            for (reason, count) in tally.by_reason() {
-                counter!("nats_callout_intake_refused_total", "reason" => reason).absolute(count);
-            }
-        }
-        set("nats_callout_policies_broken", self.policies.are_broken());
-        counter!("nats_callout_policy_reloads_total").absolute(self.policies.reloads());
-        let pushed = self.delivery.as_ref().map_or(0, |delivery| delivery.pushed());
-        counter!("nats_callout_accounts_pushed_total").absolute(pushed);
     }
 }
 
@@ -274,15 +159,15 @@ fn describe() {
     }
 }
 
-fn set(name: &'static str, value: bool) {
+pub(super) fn set(name: &'static str, value: bool) {
     gauge!(name).set(flag(value));
 }
 
-fn flag(value: bool) -> f64 {
+pub(super) fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-fn size(count: impl TryInto<u32>) -> f64 {
+pub(super) fn size(count: impl TryInto<u32>) -> f64 {
     count.try_into().map_or(f64::INFINITY, f64::from)
 }
 

@@ -4,150 +4,161 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use futures_util::FutureExt as _;
+use metrics::counter;
 
-use super::{DaemonError, Store};
+use super::DaemonError;
+use super::base::Base;
+use super::connect::Nats;
+use super::parts::Part;
+use crate::accounts::account::AccountIssuer;
 use crate::accounts::answers::Answers;
 use crate::accounts::delivery::Delivery;
-use crate::accounts::lookup;
+use crate::accounts::lookup::Lookups;
 use crate::authorize::Responder;
-use crate::clock::Clock;
 use crate::config::{Config, ConfigMode, Mode, OperatorMode};
 use crate::deployment::{account_issuer_of, reserved, targets};
-use crate::keyfile::{self, Generations, KeyFileError};
-use crate::keys::{AccountId, KeyKind, OperatorId, Signer, SigningKey};
+use crate::keyfile;
+use crate::keys::{AccountId, KeyKind, OperatorId, Signer};
 use crate::mint::Mint;
-use crate::placement::{OperatorTargets, Placement};
+use crate::placement::{ConfigTargets, OperatorTargets, Placement, SystemAccounts};
 use crate::revoke::OwnAccounts;
-use crate::servers::{Cluster, Servers};
-use crate::store::ProvisioningStore;
-use crate::store::cache::Cached;
 
 /// How long a server has to say what it holds of the account ANSWERS, which is looked at all the time.
 const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What differs between the modes.
-pub(super) struct Parts {
-    pub(super) placement: Placement,
+/// What signs grants and answers.
+pub(super) struct Signing {
     pub(super) mint: Mint,
     pub(super) responder: Responder,
-    pub(super) own: Option<OwnAccounts>,
     /// Other generations of the issuer, each for the servers that name it (config mode).
     pub(super) issuers: Vec<Arc<dyn Signer>>,
 }
 
-/// The keys that sign, read before anything else begins.
-pub(super) enum SigningKeys<'a> {
-    Operator(Box<OperatorKeys>, &'a OperatorMode),
-    Config(Generations<AccountId>, &'a ConfigMode),
+/// Where tenants live.
+pub(super) enum Homes<'a> {
+    /// In accounts made on the fly, or in one that they share.
+    Own {
+        /// What names that one.
+        mode: &'a OperatorMode,
+        /// What signs their accounts.
+        issuer: Arc<AccountIssuer>,
+        /// Where none of them lives.
+        system: SystemAccounts,
+    },
+    /// In accounts that the servers' configuration makes.
+    Listed(ConfigTargets),
 }
 
-pub(super) struct OperatorKeys {
-    accounts: SigningKey,
-    users: Generations<AccountId>,
-    responses: SigningKey,
-}
-
-impl<'a> SigningKeys<'a> {
-    pub(super) fn read(config: &'a Config) -> Result<Self, KeyFileError> {
-        let account =
-            |files, purpose| keyfile::generations::<AccountId>(files, KeyKind::Account, purpose);
-        Ok(match &config.mode {
-            Mode::Operator(mode) => {
-                let accounts = keyfile::generations::<OperatorId>(
-                    &mode.operator_signing,
-                    KeyKind::Operator,
-                    "[operator] operator_signing",
-                )?;
-                let keys = OperatorKeys {
-                    accounts: accounts.signing,
-                    users: account(&mode.user_signing, "[operator] user_signing")?,
-                    responses: account(&mode.response_signing, "[callout] response_signing")?
-                        .signing,
-                };
-                Self::Operator(Box::new(keys), mode)
-            }
-            Mode::Config(mode) => Self::Config(account(&mode.issuer, "[callout] issuer")?, mode),
-        })
+/// Reads the keys that sign, and what no server is needed for.
+pub(super) fn read(config: &Config) -> Result<(Signing, Homes<'_>), DaemonError> {
+    match &config.mode {
+        Mode::Operator(mode) => operator_mode(config, mode),
+        Mode::Config(mode) => config_mode(config, mode),
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "wiring: each is used once")]
-pub(super) async fn operator_mode(
+fn operator_mode<'a>(
     config: &Config,
-    mode: &OperatorMode,
-    keys: OperatorKeys,
-    store: &Arc<dyn Store>,
-    cache: Arc<Cached>,
-    servers: Arc<Servers>,
-    (system, cluster): (Client, Cluster),
-    clock: &Arc<dyn Clock>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Parts, DaemonError> {
-    let system_accounts = reserved(mode)?;
-    if system_accounts.target(mode.users_account).is_err() {
+    mode: &'a OperatorMode,
+) -> Result<(Signing, Homes<'a>), DaemonError> {
+    let account =
+        |files, purpose| keyfile::generations::<AccountId>(files, KeyKind::Account, purpose);
+    let accounts = keyfile::generations::<OperatorId>(
+        &mode.operator_signing,
+        KeyKind::Operator,
+        "[operator] operator_signing",
+    )?;
+    let users = account(&mode.user_signing, "[operator] user_signing")?;
+    let responses = account(&mode.response_signing, "[callout] response_signing")?;
+    let system = reserved(mode)?;
+    if system.target(mode.users_account).is_err() {
         return Err(DaemonError::Users(mode.users_account));
     }
-    let issuer = account_issuer_of(mode, config.isolation, keys.accounts, keys.users.listed)?;
-    let issuer = Arc::new(issuer);
-    tasks.spawn({
-        let (store, issuer) = (Arc::clone(store), Arc::clone(&issuer));
-        let (clock, system) = (Arc::clone(clock), system.clone());
-        let answering = lookup::answer(store, issuer, clock, system, stop.clone()).await?;
-        async move { answering.await.unwrap_or_default() }
-    });
-    let delivery = Arc::new(
-        Delivery::start(
-            cache,
-            Arc::clone(&issuer),
-            servers,
-            Arc::clone(clock),
-            (system, cluster.clone()),
-            stop.clone(),
-        )
-        .await?,
-    );
-    let answers = Answers {
-        store: Arc::clone(store) as Arc<dyn ProvisioningStore>,
-        issuer: Arc::clone(&issuer),
-        cluster: cluster.with_patience(ANSWERS_PATIENCE),
-        clock: Arc::clone(clock),
-        account: mode.answers_account,
-    };
-    tasks.spawn(answers.keep(stop.clone()));
-    Ok(Parts {
-        placement: Placement::Operator(OperatorTargets::new(
-            delivery.clone(),
-            mode.users_account,
-            config.isolation,
-            system_accounts,
-        )?),
-        mint: Mint::new(Arc::new(keys.users.signing), config.callout.ttl),
+    let issuer = account_issuer_of(mode, config.isolation, accounts.signing, users.listed)?;
+    let signing = Signing {
+        mint: Mint::new(Arc::new(users.signing), config.callout.ttl),
         responder: Responder {
-            signer: Arc::new(keys.responses),
+            signer: Arc::new(responses.signing),
             issuer_account: Some(mode.auth_account),
         },
-        own: Some(OwnAccounts { delivery, issuer }),
         issuers: Vec::new(),
-    })
+    };
+    Ok((signing, Homes::Own { mode, issuer: Arc::new(issuer), system }))
 }
 
-pub(super) fn config_mode(
+fn config_mode<'a>(
     config: &Config,
     mode: &ConfigMode,
-    issuer: Generations<AccountId>,
-) -> Result<Parts, DaemonError> {
-    let others = issuer.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
-    let issuers = others.collect();
-    let issuer = Arc::new(issuer.signing);
-    Ok(Parts {
-        placement: Placement::Config(targets(mode)?),
+) -> Result<(Signing, Homes<'a>), DaemonError> {
+    let keys =
+        keyfile::generations::<AccountId>(&mode.issuer, KeyKind::Account, "[callout] issuer")?;
+    let others = keys.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
+    let issuer = Arc::new(keys.signing);
+    let signing = Signing {
         mint: Mint::new(issuer.clone(), config.callout.ttl),
         responder: Responder { signer: issuer, issuer_account: None },
-        own: None,
-        issuers,
-    })
+        issuers: others.collect(),
+    };
+    Ok((signing, Homes::Listed(targets(mode)?)))
+}
+
+impl Homes<'_> {
+    /// Begins to answer for accounts, where they are made on the fly.
+    pub(super) async fn open(
+        self,
+        base: &Base<'_>,
+        nats: &Nats,
+    ) -> Result<(Placement, Option<OwnAccounts>), DaemonError> {
+        let (placement, own) = match self {
+            Self::Listed(targets) => (Placement::Config(targets), None),
+            Self::Own { mode, issuer, system } => {
+                let own = answer_for_accounts(base, nats, mode, issuer).await?;
+                let accounts = own.delivery.clone();
+                let isolation = base.config.isolation;
+                let targets = OperatorTargets::new(accounts, mode.users_account, isolation, system);
+                (Placement::Operator(targets?), Some(own))
+            }
+        };
+        let delivery = own.as_ref().map(|own| Arc::clone(&own.delivery));
+        base.observed.metrics.show(move || {
+            let pushed = delivery.as_ref().map_or(0, |delivery| delivery.pushed());
+            counter!("nats_callout_accounts_pushed_total").absolute(pushed);
+        });
+        Ok((placement, own))
+    }
+}
+
+async fn answer_for_accounts(
+    base: &Base<'_>,
+    nats: &Nats,
+    mode: &OperatorMode,
+    issuer: Arc<AccountIssuer>,
+) -> Result<OwnAccounts, DaemonError> {
+    let system = &nats.connections.system;
+    let lookups = Lookups::subscribe(
+        base.store.clone(),
+        Arc::clone(&issuer),
+        Arc::clone(&base.clock),
+        system.clone(),
+    );
+    base.parts.spawn(Part::vital("lookups"), lookups.await?, |it, _| it.answer().boxed());
+    let (delivery, sorting) = Delivery::start(
+        base.cache.clone(),
+        Arc::clone(&issuer),
+        Arc::clone(&nats.servers),
+        Arc::clone(&base.clock),
+        (system.clone(), nats.cluster.clone()),
+    )
+    .await?;
+    base.parts.spawn(Part::vital("acknowledgements"), sorting, |it, _| it.run().boxed());
+    let answers = Answers {
+        store: base.store.clone(),
+        issuer: Arc::clone(&issuer),
+        cluster: nats.cluster.clone().with_patience(ANSWERS_PATIENCE),
+        clock: Arc::clone(&base.clock),
+        account: mode.answers_account,
+    };
+    base.parts.spawn(Part::vital("answers"), answers, |it, _| it.keep().boxed());
+    Ok(OwnAccounts { delivery: Arc::new(delivery), issuer })
 }

@@ -1,7 +1,6 @@
 //! Whether the servers keep tenants apart ([`versions`]).
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::servers::versions::{self, REMEDY, text};
@@ -52,17 +51,11 @@ pub(crate) async fn faults(
 pub(crate) const BB: &str = "BB's login can use every account's JetStream, AUTH's included: nobody may have it \
      who may not have the service's keys";
 
-/// Says so of servers that come, until `stop`.
-pub(super) async fn watch(
-    config: Config,
-    cluster: Cluster,
-    mut arrivals: watch::Receiver<u64>,
-    stop: CancellationToken,
-) {
-    while let Some(Ok(())) = stop.run_until_cancelled(arrivals.changed()).await {
+/// Says so of servers that come.
+pub(super) async fn watch(config: &Config, cluster: &Cluster, arrivals: &mut watch::Receiver<u64>) {
+    while arrivals.changed().await.is_ok() {
         cluster.call_anew();
-        let Some(found) = stop.run_until_cancelled(faults(&config, &cluster)).await else { return };
-        match found {
+        match faults(config, cluster).await {
             Ok(faults) => faults.iter().for_each(|fault| tracing::error!("{fault}")),
             Err(error) => tracing::warn!(%error, "the servers' versions are not known"),
         }

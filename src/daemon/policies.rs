@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
+use metrics::counter;
 
+use super::metrics::{Metrics, set};
 use crate::authn::Principal;
 use crate::config::exposure::{POLICIES, Trust};
 use crate::policy::rules::{PolicyError, PolicySet, Source, Sources};
@@ -63,30 +64,39 @@ impl Policies {
         })
     }
 
-    /// Whether the last edit was not taken.
-    pub(super) fn are_broken(&self) -> bool {
-        self.broken.load(Relaxed)
+    pub(super) fn show(self: &Arc<Self>, metrics: &Metrics) {
+        let this = Arc::clone(self);
+        metrics.show(move || {
+            set("nats_callout_policies_broken", this.are_broken());
+            counter!("nats_callout_policy_reloads_total").absolute(this.reloads());
+        });
     }
 
-    /// How many edits were taken.
-    pub(super) fn reloads(&self) -> u64 {
-        self.reloads.load(Relaxed)
-    }
-
-    /// Follows the folder until `stop`.
-    pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    /// Follows the folder, if there is one.
+    pub(super) async fn watch(self: Arc<Self>) {
         if self.folder.is_none() {
             return;
         }
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            ticks.tick().await;
             let policies = Arc::clone(&self);
             // A network file system may hang, which must not hold up logins.
             if tokio::task::spawn_blocking(move || policies.refresh()).await.is_err() {
                 tracing::error!("the policies were not read again; the old ones stay in use");
             }
         }
+    }
+
+    /// Whether the last edit was not taken.
+    fn are_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    /// How many edits were taken.
+    fn reloads(&self) -> u64 {
+        self.reloads.load(Relaxed)
     }
 
     /// Reads the folder once, and takes what has not changed since the last time.

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, SubscribeError};
+use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard};
-use tokio_util::sync::CancellationToken;
 
 use self::known::{KNOWN_FOR, Known};
+use super::metrics::Metrics;
 use crate::authn::{Denied, DenyReason};
 use crate::connections::{ConnectionId, Selection};
 use crate::placement::{Arrival, Entrance, Objection};
@@ -91,6 +92,7 @@ enum NoCount {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     lately: Mutex<Lately>,
+    /// How many were let in while nobody could say how many there are.
     uncounted: AtomicU64,
 }
 
@@ -118,9 +120,12 @@ impl Count {
 }
 
 impl Counts {
-    /// How many were let in while nobody could say how many there are.
-    pub(super) fn uncounted(&self) -> u64 {
-        self.uncounted.load(Relaxed)
+    pub(super) fn show(self: &Arc<Self>, metrics: &Metrics) {
+        let this = Arc::clone(self);
+        metrics.show(move || {
+            let uncounted = this.uncounted.load(Relaxed);
+            counter!("nats_callout_connections_uncounted_total").absolute(uncounted);
+        });
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Count> {
@@ -146,29 +151,38 @@ struct Entered<'a> {
     left: bool,
 }
 
-/// Hears whom instances let in, this one too, until `stop`.
-pub(super) async fn follow(
+/// Hears whom instances let in, this one too.
+pub(super) struct Hearing {
     counts: Arc<Counts>,
-    others: &Client,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static, SubscribeError> {
-    let mut told = others.subscribe(SUBJECT).await?;
-    Ok(async move {
-        while let Some(Some(message)) = stop.run_until_cancelled(told.next()).await {
+    told: Subscriber,
+}
+
+impl Hearing {
+    /// Subscribes on a connection in AUTH.
+    pub(super) async fn subscribe(
+        counts: Arc<Counts>,
+        others: &Client,
+    ) -> Result<Self, SubscribeError> {
+        Ok(Self { counts, told: others.subscribe(SUBJECT).await? })
+    }
+
+    /// Does so for as long as there is the connection.
+    pub(super) async fn run(&mut self) {
+        while let Some(message) = self.told.next().await {
             let Ok(entered) = serde_json::from_slice::<Entered<'_>>(&message.payload) else {
                 tracing::warn!("what an instance says of whom it lets in cannot be read");
                 continue;
             };
             let Ok(tenant) = entered.tenant.parse() else { continue };
             let id = ConnectionId { server: entered.server.to_owned(), cid: entered.cid };
-            let count = counts.of(&tenant);
+            let count = self.counts.of(&tenant);
             match entered.left {
                 false => count.known().hears(id),
                 true => count.known().leaves(&id),
             }
             count.heard.notify_waiters();
         }
-    })
+    }
 }
 
 impl Room {

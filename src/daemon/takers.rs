@@ -10,8 +10,8 @@ pub(crate) const REMEDY: &str = "take that import out of nats-server.conf and re
      account is that tenant's, say so in [placement] dedicated";
 
 /// Says in the log which there are.
-pub(super) async fn say(config: Config, cluster: Cluster) {
-    match faults(&config, &cluster).await {
+pub(super) async fn say(config: &Config, cluster: &Cluster) {
+    match faults(config, cluster).await {
         Ok(faults) => faults.iter().for_each(|it| tracing::warn!("{it}; {REMEDY}")),
         Err(error) => tracing::warn!(%error, "what accounts take of INTAKE is not known"),
     }

@@ -1,25 +1,23 @@
 //! What others are told of decisions, as the configuration wants it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use async_nats::Client;
+use metrics::counter;
 
+use super::base::Base;
 use crate::audit::Observer;
 use crate::authorize::Gate;
-use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::events::decisions::{self, DecisionEvents};
 use crate::events::publisher::Publisher;
 use crate::store::CredentialStore;
-use crate::store::cache::Cached;
 
 /// Who is shown outcomes and kicks, and what is done with them.
 pub(super) struct Told {
     pub(super) publisher: Publisher,
     pub(super) decisions: Option<Arc<dyn Observer>>,
-    /// Counts the decisions that could not be kept.
-    pub(super) dropped: Arc<AtomicU64>,
     pub(super) gate: Option<Arc<dyn Gate>>,
     /// To be run once the streams are there.
     pub(super) events: Option<DecisionEvents>,
@@ -27,13 +25,8 @@ pub(super) struct Told {
 
 impl Told {
     /// `id` is this instance's, which no other has.
-    pub(super) fn new(
-        config: &Config,
-        client: &Client,
-        cache: &Arc<Cached>,
-        clock: &Arc<dyn Clock>,
-        id: &str,
-    ) -> Self {
+    pub(super) fn new(base: &Base<'_>, client: &Client, id: &str) -> Self {
+        let Base { config, cache, clock, .. } = base;
         let publisher =
             Publisher::new(client.clone(), config.events.source.clone(), config.streams.clone());
         let credentials = Arc::clone(cache) as Arc<dyn CredentialStore>;
@@ -45,7 +38,10 @@ impl Told {
             id.to_owned(),
         );
         let dropped = log.dropped();
-        let mut told = Self { publisher, decisions: None, dropped, gate: None, events: None };
+        base.observed.metrics.show(move || {
+            counter!("nats_callout_events_dropped_total").absolute(dropped.load(Relaxed));
+        });
+        let mut told = Self { publisher, decisions: None, gate: None, events: None };
         match config.events.decisions {
             config::DecisionEvents::Off => return told,
             config::DecisionEvents::Queue => told.decisions = Some(Arc::new(log)),

@@ -123,8 +123,8 @@ impl ChangeEvents {
         Arc::clone(&self.counts)
     }
 
-    /// Publishes until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Publishes until `stop`. May be called again.
+    pub async fn run(&mut self, stop: &CancellationToken) {
         let mut failures = 0_u32;
         let mut more = false;
         let mut looked = Instant::now();
@@ -147,7 +147,7 @@ impl ChangeEvents {
                 looked = Instant::now();
             }
             // A stop lets what is on its way arrive, and be deleted.
-            match self.batch(&stop).await {
+            match self.batch(stop).await {
                 Ok(any) => {
                     if failures > 0 {
                         tracing::info!("events of changes are published again");

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, SubscribeError};
+use async_nats::{Client, SubscribeError, Subscriber};
+use futures_util::stream::Select;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::de::IgnoredAny;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use crate::keys::ServerId;
@@ -65,51 +65,23 @@ impl Servers {
         self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the list up to date from a connection of the system account until `stop`. Returns
-    /// once subscribed and once the servers have been asked to announce themselves.
-    pub async fn watch(
-        self: Arc<Self>,
-        system: Client,
-        stop: CancellationToken,
-    ) -> Result<tokio::task::JoinHandle<()>, SubscribeError> {
+    /// Subscribes, on a connection of the system account, to what servers say of themselves, and asks
+    /// them to announce themselves.
+    pub async fn watch(self: &Arc<Self>, system: &Client) -> Result<Watching, SubscribeError> {
         let inbox = system.new_inbox();
         let alive = system.subscribe("$SYS.SERVER.*.STATSZ").await?;
         let answers = system.subscribe(inbox.clone()).await?;
-        let mut stopped = system.subscribe("$SYS.SERVER.*.SHUTDOWN").await?;
-        ask(&system, &inbox).await;
-
-        let mut heard = futures_util::stream::select(alive, answers);
-        let mut looks = tokio::time::interval(LOOK);
-        let statistics = system.statistics();
-        let mut connects = statistics.connects.load(Ordering::Relaxed);
-        Ok(tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    Some(message) = heard.next() => {
-                        if let Some(server) = named(&message) {
-                            self.heard(server);
-                        }
-                    }
-                    Some(message) = stopped.next() => {
-                        if let Some(server) = named(&message) {
-                            self.gone(&server);
-                        }
-                    }
-                    _ = looks.tick() => {
-                        let now = statistics.connects.load(Ordering::Relaxed);
-                        if now != connects {
-                            connects = now;
-                            // What servers said before the connection was lost is no sign of life.
-                            while heard.next().now_or_never().flatten().is_some() {}
-                            self.forget();
-                            ask(&system, &inbox).await;
-                        }
-                    }
-                    else => return,
-                }
-            }
-        }))
+        let stopped = system.subscribe("$SYS.SERVER.*.SHUTDOWN").await?;
+        let watching = Watching {
+            servers: Arc::clone(self),
+            connects: system.statistics().connects.load(Ordering::Relaxed),
+            system: system.clone(),
+            inbox,
+            heard: futures_util::stream::select(alive, answers),
+            stopped,
+        };
+        watching.ask().await;
+        Ok(watching)
     }
 
     /// Knows none any more: the acknowledgement of a server that was killed would be awaited in
@@ -119,13 +91,57 @@ impl Servers {
     }
 }
 
-/// Asks all servers to announce themselves. A failed publish is made up for by what they announce
-/// by themselves.
-async fn ask(system: &Client, inbox: &str) {
-    let asked =
-        system.publish_with_reply("$SYS.REQ.SERVER.PING", inbox.to_owned(), "".into()).await;
-    if let Err(error) = asked {
-        tracing::debug!(%error, "servers could not be asked to announce themselves");
+/// Keeps the list of [`Servers`] up to date.
+#[derive(Debug)]
+pub struct Watching {
+    servers: Arc<Servers>,
+    system: Client,
+    inbox: String,
+    heard: Select<Subscriber, Subscriber>,
+    stopped: Subscriber,
+    connects: u64,
+}
+
+impl Watching {
+    /// Does so for as long as there is the connection. May be called again.
+    pub async fn run(&mut self) {
+        let mut looks = tokio::time::interval(LOOK);
+        let statistics = self.system.statistics();
+        loop {
+            tokio::select! {
+                Some(message) = self.heard.next() => {
+                    if let Some(server) = named(&message) {
+                        self.servers.heard(server);
+                    }
+                }
+                Some(message) = self.stopped.next() => {
+                    if let Some(server) = named(&message) {
+                        self.servers.gone(&server);
+                    }
+                }
+                _ = looks.tick() => {
+                    let now = statistics.connects.load(Ordering::Relaxed);
+                    if now != self.connects {
+                        self.connects = now;
+                        // What servers said before the connection was lost is no sign of life.
+                        while self.heard.next().now_or_never().flatten().is_some() {}
+                        self.servers.forget();
+                        self.ask().await;
+                    }
+                }
+                else => return,
+            }
+        }
+    }
+
+    /// Asks all servers to announce themselves. A failed publish is made up for by what they announce
+    /// by themselves.
+    async fn ask(&self) {
+        let inbox = self.inbox.clone();
+        let asked = self.system.publish_with_reply("$SYS.REQ.SERVER.PING", inbox, "".into()).await;
+        if let Err(error) = asked {
+            tracing::debug!(%error, "servers could not be asked to announce themselves");
+        }
     }
 }
 

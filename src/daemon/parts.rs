@@ -1,0 +1,345 @@
+//! The parts of the service that work beside the logins, each in a task of its own. One that panics or
+//! ends is named in the log and in `/readyz`, and most begin again; none takes another with it. START
+//! HERE with [`Parts::spawn`].
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// Before a part begins again: the first pause, and the longest. Each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A part that has worked for so long begins again after the first pause.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// When a part begins again: where all that it goes by is in its state, or is read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    /// Whenever it panics or ends.
+    Always,
+    /// When it panics; if it ends, it has done what there was to do.
+    UntilDone,
+    /// Not: what it works on is gone with it (`http`, `decision-events`), may be half done
+    /// (`intake-connections`), or goes on after a panic by itself (`requests`).
+    Never,
+}
+
+/// What a part is to the service.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    name: &'static str,
+    restart: Restart,
+    /// Whether it is told of the stop and ends by itself, since it has something to do then.
+    says_farewell: bool,
+    /// Whether logins are refused wrongly or not answered without it, or changes are not followed: then
+    /// the service is not ready while the part is down.
+    is_vital: bool,
+}
+
+impl Part {
+    /// One without which the service is not ready.
+    pub(super) const fn vital(name: &'static str) -> Self {
+        Self { name, restart: Restart::Always, says_farewell: false, is_vital: true }
+    }
+
+    /// One that may be down for a while.
+    pub(super) const fn minor(name: &'static str) -> Self {
+        Self { is_vital: false, ..Self::vital(name) }
+    }
+
+    /// Ends by itself at a stop.
+    pub(super) const fn with_farewell(self) -> Self {
+        Self { says_farewell: true, ..self }
+    }
+
+    /// Is done when it ends.
+    pub(super) const fn until_done(self) -> Self {
+        Self { restart: Restart::UntilDone, ..self }
+    }
+}
+
+/// How a part stands: `Err` says in fixed words what is wrong. They hold no secret and no address, since
+/// anybody may read them who reaches the port.
+pub(super) type Standing = Result<(), &'static str>;
+
+/// A part that is down, or was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fallen {
+    pub(super) name: &'static str,
+    pub(super) is_vital: bool,
+    pub(super) standing: Standing,
+}
+
+/// All parts that were ever down, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Falls(Arc<Mutex<BTreeMap<&'static str, Fallen>>>);
+
+impl Falls {
+    pub(super) fn all(&self) -> Vec<Fallen> {
+        self.lock().values().copied().collect()
+    }
+
+    fn note(&self, part: Part, fall: &'static str) {
+        let Part { name, is_vital, .. } = part;
+        self.lock().insert(name, Fallen { name, is_vital, standing: Err(fall) });
+    }
+
+    fn rises(&self, part: Part) {
+        if let Some(fallen) = self.lock().get_mut(part.name) {
+            fallen.standing = Ok(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Fallen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parts that are stopped together. Dropping it stops them, and waits for none.
+#[derive(Debug)]
+pub(super) struct Parts {
+    tasks: TaskTracker,
+    stop: DropGuard,
+    falls: Falls,
+}
+
+impl Parts {
+    pub(super) fn new(falls: Falls) -> Self {
+        Self { tasks: TaskTracker::new(), stop: CancellationToken::new().drop_guard(), falls }
+    }
+
+    /// Others, which are stopped at another time.
+    pub(super) fn apart(&self) -> Self {
+        Self::new(self.falls.clone())
+    }
+
+    /// What parts that say farewell are told of the stop by.
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.stop.token().clone()
+    }
+
+    /// Has a part work on `state` until the stop. It outlives a panic: `run` begins again with it, and
+    /// what waits in its subscriptions and channels is not lost.
+    pub(super) fn spawn<S: Send + 'static>(
+        &self,
+        part: Part,
+        mut state: S,
+        mut run: impl for<'a> FnMut(&'a mut S, &'a CancellationToken) -> BoxFuture<'a, ()>
+        + Send
+        + 'static,
+    ) {
+        let (stop, falls) = (self.stop(), self.falls.clone());
+        self.tasks.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let begun = Instant::now();
+                let ended = work(part, async { run(&mut state, &stop).await }, &stop);
+                let Some(fall) = ended.await else { return };
+                if begun.elapsed() >= LASTING {
+                    pause = FIRST_PAUSE;
+                }
+                falls.note(part, fall);
+                if part.restart == Restart::Never {
+                    return tracing::error!(part = part.name, "{fall}");
+                }
+                tracing::error!(part = part.name, "{fall} in {pause:?}");
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                falls.rises(part);
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            }
+        });
+    }
+
+    /// Has a part do work that cannot begin again.
+    pub(super) fn once(&self, part: Part, work: impl Future<Output = ()> + Send + 'static) {
+        let part = Part { restart: Restart::Never, ..part };
+        self.spawn(part, work.boxed(), |work, _| work.boxed());
+    }
+
+    /// Stops all of them, and returns when they have ended.
+    pub(super) async fn end(self) {
+        drop(self.stop);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Works until the stop, or until there is nothing left to do; gives what has gone wrong.
+async fn work(
+    part: Part,
+    run: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> Option<&'static str> {
+    let run = AssertUnwindSafe(run).catch_unwind();
+    let ended = match part.says_farewell {
+        true => run.await,
+        false => stop.run_until_cancelled(run).await?,
+    };
+    match (ended, part.restart) {
+        (Err(_), Restart::Never) => Some("has panicked and does not begin again"),
+        (Err(_), _) => Some("has panicked and begins again"),
+        (Ok(()), Restart::UntilDone) => None,
+        (Ok(()), _) if stop.is_cancelled() => None,
+        (Ok(()), Restart::Never) => Some("has ended and does not begin again"),
+        (Ok(()), Restart::Always) => Some("has ended and begins again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tracing_subscriber::fmt;
+
+    use super::*;
+
+    fn parts() -> Parts {
+        Parts::new(Falls::default())
+    }
+
+    fn fallen(parts: &Parts) -> Vec<(&'static str, bool, Standing)> {
+        let fallen = parts.falls.all().into_iter();
+        fallen.map(|it| (it.name, it.is_vital, it.standing)).collect()
+    }
+
+    /// Tells when it begins, works for so long, and ends or panics.
+    fn spawn(parts: &Parts, part: Part, lasts: Duration, panics: bool) -> mpsc::Receiver<Instant> {
+        let (begins, begun) = mpsc::channel(64);
+        parts.spawn(part, begins, move |begins, _| {
+            let work = async move {
+                begins.send(Instant::now()).await.unwrap();
+                tokio::time::sleep(lasts).await;
+                assert!(!panics, "on purpose");
+            };
+            work.boxed()
+        });
+        begun
+    }
+
+    async fn pauses(begun: &mut mpsc::Receiver<Instant>, count: usize) -> Vec<u64> {
+        let mut last = begun.recv().await.unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..count {
+            let next = begun.recv().await.unwrap();
+            pauses.push(u64::try_from(next.duration_since(last).as_millis()).unwrap());
+            last = next;
+        }
+        pauses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_again_and_again_begins_again_ever_later() {
+        let growing =
+            [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000];
+        for panics in [true, false] {
+            let parts = parts();
+            let mut begun = spawn(&parts, Part::vital("feed"), Duration::ZERO, panics);
+            assert_eq!(pauses(&mut begun, growing.len()).await, growing);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_worked_for_long_begins_again_soon() {
+        let parts = parts();
+        let mut begun = spawn(&parts, Part::vital("feed"), LASTING, true);
+        assert_eq!(pauses(&mut begun, 3).await, [60_100; 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_down_until_it_begins_again() {
+        let parts = parts();
+        let mut begun = spawn(&parts, Part::vital("feed"), Duration::from_secs(1), true);
+        begun.recv().await.unwrap();
+        assert_eq!(fallen(&parts), []);
+        tokio::time::sleep(Duration::from_millis(1_050)).await;
+        let down = Err("has panicked and begins again");
+        assert_eq!(fallen(&parts), [("feed", true, down)]);
+        begun.recv().await.unwrap();
+        assert_eq!(fallen(&parts), [("feed", true, Ok(()))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_there_after_a_panic() {
+        let parts = parts();
+        let (sender, waiting) = mpsc::unbounded_channel();
+        let (seen, mut done) = mpsc::unbounded_channel();
+        (1..=4).for_each(|number| sender.send(number).unwrap());
+        parts.spawn(Part::minor("rehash"), (waiting, seen), |(waiting, seen), _| {
+            let work = async {
+                while let Some(number) = waiting.recv().await {
+                    assert_ne!(number, 2, "on purpose");
+                    seen.send(number).unwrap();
+                }
+            };
+            work.boxed()
+        });
+        assert_eq!([done.recv().await, done.recv().await, done.recv().await], [1, 3, 4].map(Some));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_cannot_begin_again_takes_no_other_with_it() {
+        let parts = parts();
+        let apart = parts.apart();
+        let mut begun = spawn(&parts, Part::minor("keys"), Duration::from_secs(3), false);
+        parts.once(Part::vital("requests"), async { panic!("on purpose") });
+        apart.once(Part::minor("http"), async {});
+        let _done = spawn(&parts, Part::minor("takers").until_done(), Duration::ZERO, false);
+        assert_eq!(pauses(&mut begun, 1).await, [3_100]);
+        let http = Err("has ended and does not begin again");
+        let requests = Err("has panicked and does not begin again");
+        assert_eq!(
+            fallen(&parts),
+            [("http", false, http), ("keys", false, Ok(())), ("requests", true, requests)]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_cuts_off_who_has_nothing_to_say_and_waits_for_others() {
+        let parts = parts();
+        let mut cut_off = spawn(&parts, Part::minor("keys"), LASTING, false);
+        let (says, mut said) = mpsc::channel(1);
+        parts.spawn(Part::minor("peers").with_farewell(), says, |says, stop| {
+            let work = async move {
+                stop.cancelled().await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                says.send("farewell").await.unwrap();
+            };
+            work.boxed()
+        });
+        cut_off.recv().await.unwrap();
+        let (falls, begun) = (parts.falls.clone(), Instant::now());
+        parts.end().await;
+        assert_eq!(
+            (begun.elapsed(), said.recv().await),
+            (Duration::from_secs(5), Some("farewell"))
+        );
+        assert_eq!((cut_off.recv().await, falls.all()), (None, Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fall_is_one_line_that_names_the_part() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let logger = fmt()
+            .with_writer(Mutex::new(log.reopen().unwrap()))
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        let _logging = tracing::subscriber::set_default(logger);
+        let parts = parts();
+        let mut begun = spawn(&parts, Part::vital("feed"), Duration::from_secs(1), true);
+        pauses(&mut begun, 1).await;
+        let said = std::fs::read_to_string(log.path()).unwrap();
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        let line = "ERROR nats_callout::daemon::parts: has panicked and begins again in 100ms part=\"feed\"";
+        assert_eq!(lines, [line]);
+    }
+}
