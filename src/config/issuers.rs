@@ -38,12 +38,12 @@ pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
     issuers
 }
 
-struct Table<'a> {
-    reader: &'a mut Reader,
+struct Table<'a, 't> {
+    reader: &'a mut Reader<'t>,
     name: &'a str,
 }
 
-impl Table<'_> {
+impl Table<'_, '_> {
     fn key(&self, key: &str) -> String {
         format!("issuers.{}.{key}", self.name)
     }

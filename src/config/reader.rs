@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, Applies, KEYS};
 use super::problem::{Origin, Problem};
 use super::units::{format_size, parse_duration, parse_size};
+use crate::document::Document;
 use crate::redact::{without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
 
@@ -20,113 +21,77 @@ const PREFIX: &str = "NATS_CALLOUT_";
 /// Names the file itself, so it is no override.
 const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
-#[derive(Debug, Clone)]
-enum Value {
-    Text(String),
-    Integer(i64),
-    Boolean(bool),
-    List(Vec<Value>),
-    Table(BTreeMap<String, Value>),
-    Other(&'static str),
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) if whole(value).is_none() => "a number out of range",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
 }
 
-impl Value {
-    fn from_toml(value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(text.clone().into_owned()),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Self::Other("a number out of range"), Self::Integer),
-            DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Array(values) => {
-                Self::List(values.iter().map(|value| Self::from_toml(value.get_ref())).collect())
-            }
-            DeValue::Table(table) => Self::Table(
-                table
-                    .iter()
-                    .map(|(key, value)| {
-                        (key.get_ref().clone().into_owned(), Self::from_toml(value.get_ref()))
-                    })
-                    .collect(),
-            ),
-            DeValue::Float(_) => Self::Other("a number with a fraction"),
-            DeValue::Datetime(_) => Self::Other("a date"),
-        }
-    }
+fn string(value: &DeValue<'_>) -> Result<String, &'static str> {
+    value.as_str().map(str::to_owned).ok_or_else(|| kind(value))
+}
 
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Integer(_) => "a whole number",
-            Self::Boolean(_) => "true or false",
-            Self::List(_) => "a list",
-            Self::Table(_) => "a table",
-            Self::Other(kind) => kind,
-        }
-    }
+fn whole(value: &DeValue<'_>) -> Option<i64> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 #[derive(Debug)]
-struct Entry {
-    value: Value,
+struct Entry<'a> {
+    value: DeValue<'a>,
     origin: Origin,
 }
 
 /// The values that were written and the mistakes that were found so far.
 #[derive(Debug)]
-pub(super) struct Reader {
-    file: PathBuf,
-    folder: PathBuf,
-    entries: BTreeMap<String, Entry>,
+pub(super) struct Reader<'a> {
+    document: Document<'a>,
+    folder: &'a Path,
+    entries: BTreeMap<String, Entry<'a>>,
     /// The names of the tables of issuers.
     issuers: BTreeSet<String>,
     check_files: bool,
     syntax_is_sound: bool,
-    problems: Vec<Problem>,
     warnings: Vec<String>,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     pub(super) fn new(
-        file: &Path,
-        folder: &Path,
-        text: &str,
+        file: &'a Path,
+        folder: &'a Path,
+        text: &'a str,
         env: impl IntoIterator<Item = (String, String)>,
         check_files: bool,
     ) -> Self {
+        let mut document = Document::new(file, text);
+        let table =
+            document.table("write `key = value` below a `[section]`, with text in double quotes");
         let mut reader = Self {
-            file: file.to_owned(),
-            folder: folder.to_owned(),
+            syntax_is_sound: document.problems.is_empty(),
+            document,
+            folder,
             entries: BTreeMap::new(),
             issuers: BTreeSet::new(),
             check_files,
-            syntax_is_sound: true,
-            problems: Vec::new(),
             warnings: Vec::new(),
         };
-        reader.read_file(text);
+        reader.read_file(table);
         reader.read_env(env);
         reader
     }
 
-    fn read_file(&mut self, text: &str) {
-        let line_of =
-            |at: usize| 1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
-        let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            self.syntax_is_sound = false;
-            let line = error.span().map_or(1, |span| line_of(span.start));
-            self.problems.push(Problem {
-                at: Origin::Line(self.file.clone(), line),
-                key: String::new(),
-                what: format!("not TOML: {}", error.message().replace('\n', ", ")),
-                remedy: "write `key = value` below a `[section]`, with text in double quotes"
-                    .to_owned(),
-            });
-        }
-        for (section, value) in table.get_ref() {
-            let at = Origin::Line(self.file.clone(), line_of(section.span().start));
+    fn read_file(&mut self, table: DeTable<'a>) {
+        for (section, value) in table {
+            let at = self.document.origin(section.span().start);
             let section: &str = section.get_ref();
-            let DeValue::Table(section_table) = value.get_ref() else {
+            let DeValue::Table(section_table) = value.into_inner() else {
                 self.unknown_top_level_key(at, section);
                 continue;
             };
@@ -139,17 +104,16 @@ impl Reader {
                 continue;
             }
             if section == keys::ISSUERS {
-                self.read_issuers(section_table, line_of);
+                self.read_issuers(section_table);
                 continue;
             }
             for (key, value) in section_table {
-                let at = Origin::Line(self.file.clone(), line_of(key.span().start));
+                let origin = self.document.origin(key.span().start);
                 let name = format!("{section}.{}", key.get_ref());
                 if KEYS.iter().any(|(known, _)| *known == name) {
-                    let entry = Entry { value: Value::from_toml(value.get_ref()), origin: at };
-                    self.entries.insert(name, entry);
+                    self.entries.insert(name, Entry { value: value.into_inner(), origin });
                 } else {
-                    self.unknown_key(at, section, key.get_ref());
+                    self.unknown_key(origin, section, key.get_ref());
                 }
             }
         }
@@ -190,7 +154,8 @@ impl Reader {
             let known = KEYS.iter().find(|(key, _)| keys::env_name(key) == name);
             match known.map(|(key, _)| (*key).to_owned()).or_else(|| keys::issuer_key(&name)) {
                 Some(key) => {
-                    let entry = Entry { value: Value::Text(text), origin: Origin::Env(name) };
+                    let value = DeValue::String(text.into());
+                    let entry = Entry { value, origin: Origin::Env(name) };
                     self.issuers.extend(named::issuer_of(&key));
                     self.entries.insert(key, entry);
                 }
@@ -219,7 +184,7 @@ impl Reader {
     ) {
         let key = without_likely_secrets(&key).into_owned();
         let what = without_secrets(&what.into()).into_owned();
-        self.problems.push(Problem { at, key, what, remedy: remedy.into() });
+        self.document.problems.push(Problem { at, key, what, remedy: remedy.into() });
     }
 
     /// Whether `key` is written.
@@ -237,7 +202,7 @@ impl Reader {
     fn wrong_path(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let at = match self.entries.get(key) {
             Some(entry) => entry.origin.clone(),
-            None => Origin::File(self.file.clone()),
+            None => self.document.origin(None),
         };
         self.problem(at, keys::display(key), what, remedy);
     }
@@ -265,8 +230,8 @@ impl Reader {
     /// Notes that the list in `key` is empty, unless it is missing as a whole.
     pub(super) fn empty(&mut self, key: &str, remedy: &str) {
         let empty = self.entries.get(key).is_some_and(|entry| match &entry.value {
-            Value::List(values) => values.is_empty(),
-            Value::Text(text) => split_list(text).is_empty(),
+            DeValue::Array(values) => values.is_empty(),
+            DeValue::String(text) => split_list(text).is_empty(),
             _ => false,
         });
         if empty {
@@ -275,13 +240,14 @@ impl Reader {
     }
 
     /// The warnings, and the mistakes in the order of the file.
-    pub(super) fn finish(mut self) -> (Vec<String>, Vec<Problem>) {
-        self.problems.sort_by_key(|problem| match &problem.at {
+    pub(super) fn finish(self) -> (Vec<String>, Vec<Problem>) {
+        let mut problems = self.document.problems;
+        problems.sort_by_key(|problem| match &problem.at {
             Origin::Line(_, line) => (0, *line),
             Origin::File(_) => (1, 0),
             Origin::Env(_) => (2, 0),
         });
-        (self.warnings, self.problems)
+        (self.warnings, problems)
     }
 
     fn mismatch(&mut self, key: &str, found: &'static str, expected: &str, example: &str) {
@@ -290,13 +256,13 @@ impl Reader {
 
     /// A string.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        match self.entries.get(key).map(|entry| entry.value.clone())? {
-            Value::Text(text) => Some(text),
-            other => {
-                self.mismatch(key, other.kind(), "a string", "it in double quotes");
-                None
-            }
+        let value = &self.entries.get(key)?.value;
+        if let DeValue::String(text) = value {
+            return Some(text.clone().into_owned());
         }
+        let found = kind(value);
+        self.mismatch(key, found, "a string", "it in double quotes");
+        None
     }
 
     /// A string that `parse` turns into a value, or says why not.
@@ -352,12 +318,11 @@ impl Reader {
             return default;
         };
         let number = match (&entry.value, &entry.origin) {
-            (Value::Integer(number), _) => Some(*number),
-            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
-            _ => None,
+            (DeValue::String(text), Origin::Env(_)) => text.trim().parse().ok(),
+            (value, _) => whole(value),
         };
         let Some(number) = number else {
-            let found = entry.value.kind();
+            let found = kind(&entry.value);
             self.mismatch(key, found, "a whole number", &format!("one such as {default}"));
             return default;
         };
@@ -376,12 +341,12 @@ impl Reader {
             return default;
         };
         let value = match (&entry.value, &entry.origin) {
-            (Value::Boolean(value), _) => Some(*value),
-            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
+            (DeValue::Boolean(value), _) => Some(*value),
+            (DeValue::String(text), Origin::Env(_)) => text.trim().parse().ok(),
             _ => None,
         };
         value.unwrap_or_else(|| {
-            let found = self.entries.get(key).map_or("nothing", |entry| entry.value.kind());
+            let found = self.entries.get(key).map_or("nothing", |entry| kind(&entry.value));
             self.mismatch(key, found, "true or false", "one of them, without quotes");
             default
         })
@@ -391,15 +356,9 @@ impl Reader {
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
         let entry = self.entries.get(key)?;
         let found = match (&entry.value, &entry.origin) {
-            (Value::List(values), _) => values
-                .iter()
-                .map(|value| match value {
-                    Value::Text(text) => Ok(text.clone()),
-                    other => Err(other.kind()),
-                })
-                .collect(),
-            (Value::Text(text), Origin::Env(_)) => Ok(split_list(text)),
-            (other, _) => Err(other.kind()),
+            (DeValue::Array(values), _) => values.iter().map(|it| string(it.get_ref())).collect(),
+            (DeValue::String(text), Origin::Env(_)) => Ok(split_list(text)),
+            (other, _) => Err(kind(other)),
         };
         match found {
             Ok(list) => Some(list),
@@ -414,14 +373,11 @@ impl Reader {
     pub(super) fn table(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
         let entry = self.entries.get(key)?;
         let found = match (&entry.value, &entry.origin) {
-            (Value::Table(table), _) => table
+            (DeValue::Table(table), _) => table
                 .iter()
-                .map(|(name, value)| match value {
-                    Value::Text(text) => Ok((name.clone(), text.clone())),
-                    other => Err(other.kind()),
-                })
+                .map(|(name, it)| Ok((name.get_ref().to_string(), string(it.get_ref())?)))
                 .collect(),
-            (Value::Text(text), Origin::Env(_)) => split_list(text)
+            (DeValue::String(text), Origin::Env(_)) => split_list(text)
                 .into_iter()
                 .map(|pair| {
                     pair.split_once('=')
@@ -429,7 +385,7 @@ impl Reader {
                         .ok_or("a name without `=`")
                 })
                 .collect(),
-            (other, _) => Err(other.kind()),
+            (other, _) => Err(kind(other)),
         };
         match found {
             Ok(table) => Some(table),

@@ -11,13 +11,14 @@ use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::values::{Reader, Text, connection_type};
+use self::values::{Text, connection_type};
 use super::admission::{Admission, ConnectionType, Lined, parse_net};
 use super::rule::{Line, Permission, Rule, Rules};
 use super::template::Template;
 use super::times::Schedule;
 use super::{RuleName, preset};
-use crate::problem::{Origin, Problem};
+use crate::document::{Document, instead_of};
+use crate::problem::Problem;
 use crate::spelling::nearest;
 use crate::store::Isolation;
 
@@ -53,47 +54,35 @@ const IGNORED: [(&str, &str); 5] = [
 /// leaf nodes have subjects of their own, which permissions do not keep apart.
 const SHARED_CONNECTIONS: [ConnectionType; 2] = [ConnectionType::Nats, ConnectionType::Websocket];
 
-/// Reads a file's text and notes its mistakes.
-pub(super) fn parse(
-    policy: &str,
-    path: &Path,
-    text: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<Rules> {
-    let before = problems.len();
-    let mut reader = Reader { path, text, problems };
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let at = error.span().map_or(0, |span| span.start);
-        let what = format!("not TOML: {}", error.message().replace('\n', ", "));
-        let remedy = "write `key = value` below [account] or [shared], with text in double quotes";
-        reader.problem(at, "", what, remedy);
-    }
-    let is_sound = errors.is_empty();
+/// Reads a file's text, or says what is wrong in it.
+pub(super) fn parse(policy: &str, path: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
+    let mut document = Document::new(path, text);
+    let table = document
+        .table("write `key = value` below [account] or [shared], with text in double quotes");
+    let is_sound = document.problems.is_empty();
     let (mut account, mut shared) = (None, None);
-    for (name, value) in table.get_ref() {
+    for (name, value) in &table {
         let at = name.span().start;
         let name: &str = name.get_ref();
-        let rule = |mut rule: Rule, line| {
-            let at = Origin::Line(path.to_owned(), line);
+        let rule = |mut rule: Rule, at| {
             rule.name = Some(Arc::new(RuleName { policy: policy.to_owned(), at }));
             Some(rule)
         };
         match (name, value.get_ref()) {
             ("account", DeValue::Table(section)) => {
-                account = rule(reader.section(Isolation::Account, section), reader.line(at));
+                account = rule(document.section(Isolation::Account, section), document.origin(at));
             }
             ("shared", DeValue::Table(section)) => {
-                shared = rule(reader.section(Isolation::Shared, section), reader.line(at));
+                shared = rule(document.section(Isolation::Shared, section), document.origin(at));
             }
             (_, DeValue::Table(_)) => {
                 let remedy = match nearest(name, ["account", "shared"]) {
                     Some(near) => format!("did you mean [{near}]?"),
                     None => "a policy has [account] and [shared]".to_owned(),
                 };
-                reader.problem(at, &format!("[{name}]"), "unknown section", remedy);
+                document.problem(at, &format!("[{name}]"), "unknown section", remedy);
             }
-            _ => reader.problem(
+            _ => document.problem(
                 at,
                 name,
                 "a key outside of any section",
@@ -101,28 +90,21 @@ pub(super) fn parse(
             ),
         }
     }
-    if is_sound {
-        for (isolation, found) in [(Isolation::Account, &account), (Isolation::Shared, &shared)] {
-            if found.is_none() {
-                reader.problems.push(Problem {
-                    at: Origin::File(path.to_owned()),
-                    key: format!("[{}]", isolation.as_str()),
-                    what: "missing".to_owned(),
-                    remedy: "write it; an empty section grants nothing".to_owned(),
-                });
-            }
+    for (isolation, found) in [(Isolation::Account, &account), (Isolation::Shared, &shared)] {
+        if is_sound && found.is_none() {
+            let key = format!("[{}]", isolation.as_str());
+            document.problem(None, &key, "missing", "write it; an empty section grants nothing");
         }
     }
-    let clean = reader.problems.len() == before;
     match (account, shared) {
-        (Some(account), Some(shared)) if clean => {
-            Some(Rules { path: PathBuf::from(path), account, shared })
+        (Some(account), Some(shared)) if document.problems.is_empty() => {
+            Ok(Rules { path: PathBuf::from(path), account, shared })
         }
-        _ => None,
+        _ => Err(document.problems),
     }
 }
 
-impl Reader<'_> {
+impl Document<'_> {
     fn section(&mut self, isolation: Isolation, section: &DeTable<'_>) -> Rule {
         let mut rule = Rule::default();
         if isolation == Isolation::Shared {
@@ -206,11 +188,7 @@ impl Reader<'_> {
             let remedy = "list those that may connect: connections = [\"nats\", \"websocket\"]";
             return self.problem(at, &shown, what, remedy);
         }
-        let remedy = match nearest(name, KEYS) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the keys are {}", KEYS.join(", ")),
-        };
-        self.problem(at, &shown, "unknown key", remedy);
+        self.problem(at, &shown, "unknown key", instead_of(name, &KEYS, "the keys are"));
     }
 
     fn templates(
