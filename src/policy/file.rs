@@ -117,19 +117,14 @@ impl Document<'_> {
             let at = key.span().start;
             let name: &str = key.get_ref();
             let shown = format!("[{}] {name}", isolation.as_str());
+            let line = Some(self.line(at));
+            let mut templates =
+                |permission| self.templates(&mut rule, isolation, permission, &shown, value);
             match name {
-                "publish" => {
-                    self.templates(&mut rule, isolation, Permission::Publish, &shown, value)
-                }
-                "subscribe" => {
-                    self.templates(&mut rule, isolation, Permission::Subscribe, &shown, value);
-                }
-                "deny_publish" => {
-                    self.templates(&mut rule, isolation, Permission::DenyPublish, &shown, value);
-                }
-                "deny_subscribe" => {
-                    self.templates(&mut rule, isolation, Permission::DenySubscribe, &shown, value);
-                }
+                "publish" => templates(Permission::Publish),
+                "subscribe" => templates(Permission::Subscribe),
+                "deny_publish" => templates(Permission::DenyPublish),
+                "deny_subscribe" => templates(Permission::DenySubscribe),
                 "presets" | "jetstream_publish" | "responses" if isolation == Isolation::Shared => {
                     let (what, remedy) = not_shared(name);
                     self.problem(at, &shown, what, remedy);
@@ -143,12 +138,10 @@ impl Document<'_> {
                 }
                 "presets" => self.presets(&mut rule, &shown, value),
                 "responses" => {
-                    let line = Some(self.line(at));
                     rule.responses =
                         self.responses(&shown, at, value).map(|value| Lined { value, line });
                 }
                 "connections" => {
-                    let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, connection_type);
                     if isolation == Isolation::Shared
                         && value.iter().flatten().any(|it| *it == ConnectionType::Leafnode)
@@ -159,14 +152,12 @@ impl Document<'_> {
                     rule.admission.connections = value.map(|value| Lined { value, line });
                 }
                 "allow_from" => {
-                    let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, parse_net);
                     rule.admission.allow_from = value.map(|value| Lined { value, line });
                 }
                 "times" => times = self.filled(&shown, value).map(|texts| (texts, at)),
                 "timezone" => zone = Some((at, self.zone(&shown, at, value))),
                 "ttl" => {
-                    let line = Some(self.line(at));
                     rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
                 }
                 _ => self.unknown(at, isolation, name),
