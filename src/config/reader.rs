@@ -1,6 +1,7 @@
 //! Reads typed values out of the file and the environment, and notes every mistake instead of
-//! stopping at the first. [`super::Config`] says which keys there are and what they mean.
+//! stopping at the first. [`super::settings`] says which keys there are, with defaults and ranges.
 
+mod entry;
 mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,44 +11,17 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Applies, KEYS};
+use self::entry::{Entry, kind, string, whole};
+use super::keys;
 use super::problem::{Origin, Problem};
+use super::settings::{Applies, Kind, SETTINGS, Setting};
 use super::units::{format_size, parse_duration, parse_size};
-use crate::document::Document;
+use crate::document::{Document, instead_of};
 use crate::redact::{without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
 
-const PREFIX: &str = "NATS_CALLOUT_";
 /// Names the file itself, so it is no override.
 const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
-
-fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) if whole(value).is_none() => "a number out of range",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn string(value: &DeValue<'_>) -> Result<String, &'static str> {
-    value.as_str().map(str::to_owned).ok_or_else(|| kind(value))
-}
-
-fn whole(value: &DeValue<'_>) -> Option<i64> {
-    let number = value.as_integer()?;
-    i64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
-#[derive(Debug)]
-struct Entry<'a> {
-    value: DeValue<'a>,
-    origin: Origin,
-}
 
 /// The values that were written and the mistakes that were found so far.
 #[derive(Debug)]
@@ -110,7 +84,7 @@ impl<'a> Reader<'a> {
             for (key, value) in section_table {
                 let origin = self.document.origin(key.span().start);
                 let name = format!("{section}.{}", key.get_ref());
-                if KEYS.iter().any(|(known, _)| *known == name) {
+                if SETTINGS.iter().any(|known| known.name == name) {
                     self.entries.insert(name, Entry { value: value.into_inner(), origin });
                 } else {
                     self.unknown_key(origin, section, key.get_ref());
@@ -120,39 +94,31 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_top_level_key(&mut self, at: Origin, name: &str) {
-        let owner = KEYS
-            .iter()
-            .find(|(known, _)| known.split_once('.').is_some_and(|(_, key)| key == name));
-        let remedy = match owner {
-            Some((known, _)) => format!("write it as {}", keys::display(known)),
+        let remedy = match SETTINGS.iter().find(|known| known.key() == name) {
+            Some(known) => format!("write it as {}", keys::display(known.name)),
             None => "remove it, or put it below its [section]".to_owned(),
         };
         self.problem(at, name.to_owned(), "a key outside of any section", remedy);
     }
 
     fn unknown_key(&mut self, at: Origin, section: &str, key: &str) {
-        let in_section = |known: &'static str| {
-            known.split_once('.').filter(|(of, _)| *of == section).map(|(_, key)| key)
-        };
-        let here: Vec<&str> = KEYS.iter().filter_map(|(known, _)| in_section(known)).collect();
-        let elsewhere = KEYS
-            .iter()
-            .find(|(known, _)| known.split_once('.').is_some_and(|(_, other)| other == key));
-        let remedy = match (nearest(key, here.iter().copied()), elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some((known, _))) => format!("did you mean {}?", keys::display(known)),
-            (None, None) => format!("the keys of [{section}] are {}", here.join(", ")),
+        let known = SETTINGS.iter().filter(|known| known.section() == section);
+        let here: Vec<&str> = known.map(Setting::key).collect();
+        let elsewhere = SETTINGS.iter().find(|known| known.key() == key);
+        let remedy = match elsewhere.filter(|_| nearest(key, here.iter().copied()).is_none()) {
+            Some(known) => format!("did you mean {}?", keys::display(known.name)),
+            None => instead_of(key, &here, &format!("the keys of [{section}] are")),
         };
         self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
     }
 
     fn read_env(&mut self, env: impl IntoIterator<Item = (String, String)>) {
         for (name, text) in env {
-            if !name.starts_with(PREFIX) || name == CONFIG_VARIABLE {
+            if !name.starts_with(keys::PREFIX) || name == CONFIG_VARIABLE {
                 continue;
             }
-            let known = KEYS.iter().find(|(key, _)| keys::env_name(key) == name);
-            match known.map(|(key, _)| (*key).to_owned()).or_else(|| keys::issuer_key(&name)) {
+            let known = SETTINGS.iter().find(|known| keys::env_name(known.name) == name);
+            match known.map(|known| known.name.to_owned()).or_else(|| keys::issuer_key(&name)) {
                 Some(key) => {
                     let value = DeValue::String(text.into());
                     let entry = Entry { value, origin: Origin::Env(name) };
@@ -162,9 +128,9 @@ impl<'a> Reader<'a> {
                 None => {
                     let of_issuers = self.issuers.iter().flat_map(|issuer| {
                         let table = format!("{}.{issuer}", keys::ISSUERS);
-                        keys::ISSUER_KEYS.iter().map(move |key| format!("{table}.{key}"))
+                        keys::of_issuers().into_iter().map(move |key| format!("{table}.{key}"))
                     });
-                    let all = KEYS.iter().map(|(key, _)| (*key).to_owned()).chain(of_issuers);
+                    let all = SETTINGS.iter().map(|it| it.name.to_owned()).chain(of_issuers);
                     let names: Vec<String> = all.map(|key| keys::env_name(&key)).collect();
                     let near = nearest(&name, names.iter().map(String::as_str))
                         .map(|near| format!("; did you mean {near}?"))
@@ -216,10 +182,10 @@ impl<'a> Reader<'a> {
 
     /// Refuses the keys that have no meaning in the active mode.
     pub(super) fn refuse_other_mode(&mut self, mode: Applies, mode_name: &str, other_name: &str) {
-        for (key, applies) in KEYS {
-            if *applies != Applies::Always && *applies != mode && self.entries.contains_key(*key) {
+        for other in SETTINGS.iter().filter(|it| !it.is_of(mode)) {
+            if self.has(other.name) {
                 self.wrong(
-                    key,
+                    other.name,
                     format!("belongs to the mode `{other_name}`, and [nats] mode is `{mode_name}`"),
                     "remove it, or change the mode",
                 );
@@ -250,19 +216,27 @@ impl<'a> Reader<'a> {
         (self.warnings, problems)
     }
 
-    fn mismatch(&mut self, key: &str, found: &'static str, expected: &str, example: &str) {
-        self.wrong(key, format!("expected {expected}, found {found}"), format!("write {example}"));
+    /// What is written at `key`, if `read` finds it to be what is expected.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        example: &str,
+        read: impl FnOnce(&Entry<'_>) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        let wrong =
+            |found| (format!("expected {expected}, found {found}"), format!("write {example}"));
+        let found = read(self.entries.get(key)?).map_err(wrong);
+        found.map_err(|(what, remedy)| self.wrong(key, what, remedy)).ok()
+    }
+
+    fn written(&mut self, key: &str) -> Option<String> {
+        self.read(key, "a string", "it in double quotes", |entry| string(&entry.value))
     }
 
     /// A string.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        let value = &self.entries.get(key)?.value;
-        if let DeValue::String(text) = value {
-            return Some(text.clone().into_owned());
-        }
-        let found = kind(value);
-        self.mismatch(key, found, "a string", "it in double quotes");
-        None
+        self.written(key).or_else(|| Kind::of(key).text().map(str::to_owned))
     }
 
     /// A string that `parse` turns into a value, or says why not.
@@ -270,135 +244,107 @@ impl<'a> Reader<'a> {
         &mut self,
         key: &str,
         remedy: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(key)?;
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(what) => {
-                self.wrong(key, what, remedy);
-                None
+        if let Some(text) = self.written(key) {
+            match parse(&text) {
+                Ok(value) => return Some(value),
+                Err(what) => self.wrong(key, what, remedy),
             }
         }
+        parse(Kind::of(key).text()?).ok()
     }
 
-    /// A duration within `range`.
-    pub(super) fn duration(
+    /// One of the words that there are for it.
+    pub(super) fn word(&mut self, key: &str, remedy: &str) -> &'static str {
+        let Kind::Word(words) = Kind::of(key) else { return "" };
+        let none = if words.len() == 2 { "neither" } else { "none of them" };
+        let known = |text: &str| words.iter().find(|word| **word == text).copied();
+        let read = |text: &str| known(text).ok_or_else(|| format!("`{text}` is {none}"));
+        self.parsed(key, remedy, read).unwrap_or_default()
+    }
+
+    /// A duration within its range.
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        let Kind::Time(default, range) = Kind::of(key) else { return Duration::ZERO };
+        let value = self.parsed(key, "", parse_duration).unwrap_or(*default);
+        self.within(key, value, range, |time| format!("{time:?}"))
+    }
+
+    /// A size within its range.
+    pub(super) fn size(&mut self, key: &str) -> u64 {
+        let Kind::Size(default, range) = Kind::of(key) else { return 0 };
+        let value = self.parsed(key, "", parse_size).unwrap_or(*default);
+        self.within(key, value, range, |size| format_size(*size))
+    }
+
+    /// A whole number within its range.
+    pub(super) fn count<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
+        let Kind::Count(default, range) = Kind::of(key) else { return T::default() };
+        let example = format!("one such as {default}");
+        let number = self.read(key, "a whole number", &example, |entry| entry.typed(whole));
+        let number = self.within(key, number.unwrap_or(*default), range, i64::to_string);
+        T::try_from(number).unwrap_or_default()
+    }
+
+    fn within<T: PartialOrd>(
         &mut self,
         key: &str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
-        let Some(value) = self.parsed(key, "", parse_duration) else {
-            return default;
-        };
+        value: T,
+        range: &RangeInclusive<T>,
+        shown: impl Fn(&T) -> String,
+    ) -> T {
         if !range.contains(&value) {
-            let remedy = format!("choose one from {:?} to {:?}", range.start(), range.end());
-            self.wrong(key, format!("{value:?} is out of range"), remedy);
-        }
-        value
-    }
-
-    /// A size within `range`.
-    pub(super) fn size(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(value) = self.parsed(key, "", parse_size) else {
-            return default;
-        };
-        if !range.contains(&value) {
-            let (least, most) = (format_size(*range.start()), format_size(*range.end()));
-            let what = format!("{} is out of range", format_size(value));
+            let (least, most) = (shown(range.start()), shown(range.end()));
+            let what = format!("{} is out of range", shown(&value));
             self.wrong(key, what, format!("choose one from {least} to {most}"));
         }
         value
     }
 
-    /// A whole number within `range`.
-    pub(super) fn count(&mut self, key: &str, default: usize, range: RangeInclusive<i64>) -> usize {
-        let Some(entry) = self.entries.get(key) else {
-            return default;
-        };
-        let number = match (&entry.value, &entry.origin) {
-            (DeValue::String(text), Origin::Env(_)) => text.trim().parse().ok(),
-            (value, _) => whole(value),
-        };
-        let Some(number) = number else {
-            let found = kind(&entry.value);
-            self.mismatch(key, found, "a whole number", &format!("one such as {default}"));
-            return default;
-        };
-        if range.contains(&number) {
-            usize::try_from(number).unwrap_or(default)
-        } else {
-            let remedy = format!("choose one from {} to {}", range.start(), range.end());
-            self.wrong(key, format!("{number} is out of range"), remedy);
-            default
-        }
-    }
-
     /// `true` or `false`.
-    pub(super) fn switch(&mut self, key: &str, default: bool) -> bool {
-        let Some(entry) = self.entries.get(key) else {
-            return default;
-        };
-        let value = match (&entry.value, &entry.origin) {
-            (DeValue::Boolean(value), _) => Some(*value),
-            (DeValue::String(text), Origin::Env(_)) => text.trim().parse().ok(),
-            _ => None,
-        };
-        value.unwrap_or_else(|| {
-            let found = self.entries.get(key).map_or("nothing", |entry| kind(&entry.value));
-            self.mismatch(key, found, "true or false", "one of them, without quotes");
-            default
-        })
+    pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
+        let example = "one of them, without quotes";
+        let read = |entry: &Entry<'_>| entry.typed(|it| it.as_bool());
+        self.read(key, "true or false", example, read)
+            .or(if let Kind::Switch(default) = Kind::of(key) { Some(*default) } else { None })
     }
 
     /// A list of strings; comma-separated in the environment.
-    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
-        let entry = self.entries.get(key)?;
-        let found = match (&entry.value, &entry.origin) {
-            (DeValue::Array(values), _) => values.iter().map(|it| string(it.get_ref())).collect(),
-            (DeValue::String(text), Origin::Env(_)) => Ok(split_list(text)),
-            (other, _) => Err(kind(other)),
-        };
-        match found {
-            Ok(list) => Some(list),
-            Err(kind) => {
-                self.mismatch(key, kind, "a list of strings", "them as [\"a\", \"b\"]");
-                None
-            }
-        }
+    pub(super) fn list(&mut self, key: &str) -> Vec<String> {
+        let example = "them as [\"a\", \"b\"]";
+        let read = self.read(key, "a list of strings", example, |entry| match &entry.value {
+            DeValue::Array(values) => values.iter().map(|it| string(it.get_ref())).collect(),
+            DeValue::String(text) if entry.is_of_env() => Ok(split_list(text)),
+            other => Err(kind(other)),
+        });
+        let default = if let Kind::List(list) = Kind::of(key) { *list } else { &[] };
+        read.unwrap_or_else(|| default.iter().map(|it| (*it).to_owned()).collect())
     }
 
     /// A table of strings; `key=value,key=value` in the environment.
-    pub(super) fn table(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
-        let entry = self.entries.get(key)?;
-        let found = match (&entry.value, &entry.origin) {
-            (DeValue::Table(table), _) => table
+    pub(super) fn table(&mut self, key: &str) -> BTreeMap<String, String> {
+        let example = "it as { NAME = \"value\" }";
+        let pair = |pair: String| {
+            let (name, value) = pair.split_once('=').ok_or("a name without `=`")?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        };
+        let read = self.read(key, "a table of strings", example, |entry| match &entry.value {
+            DeValue::Table(table) => table
                 .iter()
                 .map(|(name, it)| Ok((name.get_ref().to_string(), string(it.get_ref())?)))
                 .collect(),
-            (DeValue::String(text), Origin::Env(_)) => split_list(text)
-                .into_iter()
-                .map(|pair| {
-                    pair.split_once('=')
-                        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-                        .ok_or("a name without `=`")
-                })
-                .collect(),
-            (other, _) => Err(kind(other)),
-        };
-        match found {
-            Ok(table) => Some(table),
-            Err(kind) => {
-                self.mismatch(key, kind, "a table of strings", "it as { NAME = \"value\" }");
-                None
+            DeValue::String(text) if entry.is_of_env() => {
+                split_list(text).into_iter().map(pair).collect()
             }
-        }
+            other => Err(kind(other)),
+        });
+        read.unwrap_or_default()
     }
 
     /// The path of a file, which has to be there where files are looked at.
-    pub(super) fn file(&mut self, key: &str, default: &str) -> PathBuf {
-        let text = self.text(key).unwrap_or_else(|| default.to_owned());
+    pub(super) fn file(&mut self, key: &str) -> PathBuf {
+        let text = self.text(key).unwrap_or_default();
         self.existing(key, &text)
     }
 
@@ -410,7 +356,7 @@ impl<'a> Reader<'a> {
 
     /// One or two key files of one purpose, the first of which is the one in use.
     pub(super) fn generations(&mut self, key: &str) -> Vec<PathBuf> {
-        let files = self.list(key).unwrap_or_default();
+        let files = self.list(key);
         if files.len() > 2 {
             self.wrong(
                 key,

@@ -16,6 +16,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read_issuers(&mut self, tables: DeTable<'a>) {
+        let known = keys::of_issuers();
         for (name, table) in tables {
             let at = self.document.origin(name.span().start);
             let name: &str = name.get_ref();
@@ -33,11 +34,11 @@ impl<'a> Reader<'a> {
             for (key, value) in table {
                 let origin = self.document.origin(key.span().start);
                 let key: &str = key.get_ref();
-                if keys::ISSUER_KEYS.contains(&key) {
+                if known.contains(&key) {
                     let entry = Entry { value: value.into_inner(), origin };
                     self.entries.insert(format!("{section}.{key}"), entry);
                 } else {
-                    let remedy = instead_of(key, keys::ISSUER_KEYS, "its keys are");
+                    let remedy = instead_of(key, &known, "its keys are");
                     self.problem(origin, format!("[{section}] {key}"), "unknown key", remedy);
                 }
             }
