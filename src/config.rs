@@ -10,7 +10,9 @@ mod keys;
 mod mode;
 mod problem;
 mod reader;
+mod reference;
 mod sections;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -21,10 +23,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::exposure::{Exposure, POLICIES, Trust, holds_password};
-use self::keys::Applies;
 pub use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
+pub use self::reference::reference;
+use self::settings::Applies;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{self, Isolation};

@@ -92,6 +92,7 @@ pub mod connections;
 pub mod daemon;
 #[cfg(feature = "cli")]
 pub mod deployment;
+mod document;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

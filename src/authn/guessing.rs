@@ -68,9 +68,14 @@ pub struct GuessingLimits {
     pub waiting: usize,
 }
 
+impl GuessingLimits {
+    /// The limits unless told otherwise.
+    pub const DEFAULT: Self = Self { account_failures: 10, source_failures: 100, waiting: 128 };
+}
+
 impl Default for GuessingLimits {
     fn default() -> Self {
-        Self { account_failures: 10, source_failures: 100, waiting: 128 }
+        Self::DEFAULT
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::reader::Reader;
-use super::units::seconds;
 use crate::authn::jwt::{Algorithm, IssuerSettings, KeyLocation, TenantOf, Users, check_url};
 use crate::store::{TenantId, UserKind};
 
@@ -17,8 +15,6 @@ const OF_KEY_SETS: [Algorithm; 5] =
 const OF_SECRETS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
 const SOURCES: &str = "write one of discovery = true, jwks_url, jwks_file and secret";
-
-const MAX_LEEWAY: Duration = seconds(300);
 
 pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
@@ -38,12 +34,12 @@ pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
     issuers
 }
 
-struct Table<'a> {
-    reader: &'a mut Reader,
+struct Table<'a, 't> {
+    reader: &'a mut Reader<'t>,
     name: &'a str,
 }
 
-impl Table<'_> {
+impl Table<'_, '_> {
     fn key(&self, key: &str) -> String {
         format!("issuers.{}.{key}", self.name)
     }
@@ -64,7 +60,7 @@ impl Table<'_> {
 
     /// A list of texts, none of which is empty.
     fn list(&mut self, key: &str, remedy: &str) -> Vec<String> {
-        let list = self.reader.list(&self.key(key)).unwrap_or_default();
+        let list = self.reader.list(&self.key(key));
         if list.iter().any(|entry| entry.trim().is_empty()) {
             self.wrong(key, "an empty text in the list", remedy);
         }
@@ -82,10 +78,9 @@ impl Table<'_> {
         let audience = self.list("audience", audience_remedy);
         self.reader.empty(&self.key("audience"), audience_remedy);
         let algorithms = self.algorithms(matches!(keys, Some(KeyLocation::Secret(_))));
-        let leeway =
-            self.reader.duration(&self.key("leeway"), seconds(30), Duration::ZERO..=MAX_LEEWAY);
+        let leeway = self.reader.duration(&self.key("leeway"));
         let claim = "write the name of a claim, such as \"preferred_username\"";
-        let user_claim = self.text("user_claim", claim).unwrap_or_else(|| "sub".to_owned());
+        let user_claim = self.text("user_claim", claim).unwrap_or_default();
         let claims = self.list("claims", "list names of claims: [\"realm_access.roles\"]");
         let tenant = self.tenant();
         let users = self.users(tenant.is_some());
@@ -109,7 +104,7 @@ impl Table<'_> {
         let others: Vec<&str> =
             ["jwks_url", "jwks_file", "secret"].into_iter().filter(|key| self.has(key)).collect();
         let key = self.key("discovery");
-        let discovery = self.reader.switch(&key, others.is_empty());
+        let discovery = self.reader.switch(&key).unwrap_or(others.is_empty());
         let (first, more) = (others.first().copied(), others.get(1).copied());
         if let Some(other) = more.or(first.filter(|_| discovery)) {
             self.wrong(other, "another place of the keys is written too", SOURCES);
@@ -137,12 +132,10 @@ impl Table<'_> {
                 });
                 KeyLocation::Url { url: url.unwrap_or_default(), ca_file }
             }
-            Some("jwks_file") => KeyLocation::File(self.reader.file(&self.key("jwks_file"), "")),
+            Some("jwks_file") => KeyLocation::File(self.reader.file(&self.key("jwks_file"))),
             Some(_) => {
                 let files = self.reader.generations(&self.key("secret"));
-                if files.is_empty() {
-                    self.reader.empty(&self.key("secret"), "list one or two files");
-                }
+                self.reader.empty(&self.key("secret"), "list one or two files");
                 KeyLocation::Secret(files)
             }
         })
@@ -156,7 +149,7 @@ impl Table<'_> {
             let what = "its keys are fetched from no server";
             self.wrong("ca_file", what, "remove it");
         }
-        Some(self.reader.file(&self.key("ca_file"), ""))
+        Some(self.reader.file(&self.key("ca_file")))
     }
 
     fn algorithms(&mut self, by_secret: bool) -> Vec<Algorithm> {
@@ -203,14 +196,10 @@ impl Table<'_> {
     fn users(&mut self, has_tenant: bool) -> Users {
         let remedy = "write \"table\" (users that have a row) or \"policy\" (others too)";
         let key = self.key("users");
-        let by_policy = self.reader.parsed(&key, remedy, |text| match text {
-            "table" => Ok(false),
-            "policy" => Ok(true),
-            other => Err(format!("`{other}` is neither")),
-        });
+        let by_policy = self.reader.word(&key, remedy) == "policy";
         let kind = self.reader.parsed(&self.key("kind"), "write \"bb\" or \"service\"", str::parse);
         let policy = self.text("policy", "write a policy's name");
-        if by_policy == Some(true) {
+        if by_policy {
             if !has_tenant && !self.has("tenant") && !self.has("tenant_claim") {
                 let remedy = "write tenant = \"ID\", or tenant_claim = \"CLAIM\"";
                 self.wrong("users", "nothing says which tenant such users belong to", remedy);
@@ -218,7 +207,7 @@ impl Table<'_> {
             return Users::Policy { kind: kind.unwrap_or(UserKind::Bb), policy };
         }
         for key in ["kind", "policy"] {
-            if self.has(key) && by_policy.is_none_or(|by_policy| !by_policy) {
+            if self.has(key) {
                 self.wrong(key, "a user's row says it", "remove it, or write users = \"policy\"");
             }
         }
@@ -230,6 +219,7 @@ impl Table<'_> {
 mod tests {
     use super::super::tests::{CONFIG, load};
     use super::*;
+    use crate::config::units::seconds;
 
     fn with(table: &str) -> String {
         format!(

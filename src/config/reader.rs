@@ -1,6 +1,7 @@
 //! Reads typed values out of the file and the environment, and notes every mistake instead of
-//! stopping at the first. [`super::Config`] says which keys there are and what they mean.
+//! stopping at the first. [`super::settings`] says which keys there are, with defaults and ranges.
 
+mod entry;
 mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,123 +11,61 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Applies, KEYS};
+use self::entry::{Entry, kind, string, whole};
+use super::keys;
 use super::problem::{Origin, Problem};
+use super::settings::{Applies, Kind, SETTINGS, Setting};
 use super::units::{format_size, parse_duration, parse_size};
+use crate::document::{Document, instead_of};
 use crate::redact::{without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
 
-const PREFIX: &str = "NATS_CALLOUT_";
 /// Names the file itself, so it is no override.
 const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
-#[derive(Debug, Clone)]
-enum Value {
-    Text(String),
-    Integer(i64),
-    Boolean(bool),
-    List(Vec<Value>),
-    Table(BTreeMap<String, Value>),
-    Other(&'static str),
-}
-
-impl Value {
-    fn from_toml(value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(text.clone().into_owned()),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Self::Other("a number out of range"), Self::Integer),
-            DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Array(values) => {
-                Self::List(values.iter().map(|value| Self::from_toml(value.get_ref())).collect())
-            }
-            DeValue::Table(table) => Self::Table(
-                table
-                    .iter()
-                    .map(|(key, value)| {
-                        (key.get_ref().clone().into_owned(), Self::from_toml(value.get_ref()))
-                    })
-                    .collect(),
-            ),
-            DeValue::Float(_) => Self::Other("a number with a fraction"),
-            DeValue::Datetime(_) => Self::Other("a date"),
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Integer(_) => "a whole number",
-            Self::Boolean(_) => "true or false",
-            Self::List(_) => "a list",
-            Self::Table(_) => "a table",
-            Self::Other(kind) => kind,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    value: Value,
-    origin: Origin,
-}
-
 /// The values that were written and the mistakes that were found so far.
 #[derive(Debug)]
-pub(super) struct Reader {
-    file: PathBuf,
-    folder: PathBuf,
-    entries: BTreeMap<String, Entry>,
+pub(super) struct Reader<'a> {
+    document: Document<'a>,
+    folder: &'a Path,
+    entries: BTreeMap<String, Entry<'a>>,
     /// The names of the tables of issuers.
     issuers: BTreeSet<String>,
     check_files: bool,
     syntax_is_sound: bool,
-    problems: Vec<Problem>,
     warnings: Vec<String>,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     pub(super) fn new(
-        file: &Path,
-        folder: &Path,
-        text: &str,
+        file: &'a Path,
+        folder: &'a Path,
+        text: &'a str,
         env: impl IntoIterator<Item = (String, String)>,
         check_files: bool,
     ) -> Self {
+        let mut document = Document::new(file, text);
+        let table =
+            document.table("write `key = value` below a `[section]`, with text in double quotes");
         let mut reader = Self {
-            file: file.to_owned(),
-            folder: folder.to_owned(),
+            syntax_is_sound: document.problems.is_empty(),
+            document,
+            folder,
             entries: BTreeMap::new(),
             issuers: BTreeSet::new(),
             check_files,
-            syntax_is_sound: true,
-            problems: Vec::new(),
             warnings: Vec::new(),
         };
-        reader.read_file(text);
+        reader.read_file(table);
         reader.read_env(env);
         reader
     }
 
-    fn read_file(&mut self, text: &str) {
-        let line_of =
-            |at: usize| 1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
-        let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            self.syntax_is_sound = false;
-            let line = error.span().map_or(1, |span| line_of(span.start));
-            self.problems.push(Problem {
-                at: Origin::Line(self.file.clone(), line),
-                key: String::new(),
-                what: format!("not TOML: {}", error.message().replace('\n', ", ")),
-                remedy: "write `key = value` below a `[section]`, with text in double quotes"
-                    .to_owned(),
-            });
-        }
-        for (section, value) in table.get_ref() {
-            let at = Origin::Line(self.file.clone(), line_of(section.span().start));
+    fn read_file(&mut self, table: DeTable<'a>) {
+        for (section, value) in table {
+            let at = self.document.origin(section.span().start);
             let section: &str = section.get_ref();
-            let DeValue::Table(section_table) = value.get_ref() else {
+            let DeValue::Table(section_table) = value.into_inner() else {
                 self.unknown_top_level_key(at, section);
                 continue;
             };
@@ -139,67 +78,59 @@ impl Reader {
                 continue;
             }
             if section == keys::ISSUERS {
-                self.read_issuers(section_table, line_of);
+                self.read_issuers(section_table);
                 continue;
             }
             for (key, value) in section_table {
-                let at = Origin::Line(self.file.clone(), line_of(key.span().start));
+                let origin = self.document.origin(key.span().start);
                 let name = format!("{section}.{}", key.get_ref());
-                if KEYS.iter().any(|(known, _)| *known == name) {
-                    let entry = Entry { value: Value::from_toml(value.get_ref()), origin: at };
-                    self.entries.insert(name, entry);
+                if SETTINGS.iter().any(|known| known.name == name) {
+                    self.entries.insert(name, Entry { value: value.into_inner(), origin });
                 } else {
-                    self.unknown_key(at, section, key.get_ref());
+                    self.unknown_key(origin, section, key.get_ref());
                 }
             }
         }
     }
 
     fn unknown_top_level_key(&mut self, at: Origin, name: &str) {
-        let owner = KEYS
-            .iter()
-            .find(|(known, _)| known.split_once('.').is_some_and(|(_, key)| key == name));
-        let remedy = match owner {
-            Some((known, _)) => format!("write it as {}", keys::display(known)),
+        let remedy = match SETTINGS.iter().find(|known| known.key() == name) {
+            Some(known) => format!("write it as {}", keys::display(known.name)),
             None => "remove it, or put it below its [section]".to_owned(),
         };
         self.problem(at, name.to_owned(), "a key outside of any section", remedy);
     }
 
     fn unknown_key(&mut self, at: Origin, section: &str, key: &str) {
-        let in_section = |known: &'static str| {
-            known.split_once('.').filter(|(of, _)| *of == section).map(|(_, key)| key)
-        };
-        let here: Vec<&str> = KEYS.iter().filter_map(|(known, _)| in_section(known)).collect();
-        let elsewhere = KEYS
-            .iter()
-            .find(|(known, _)| known.split_once('.').is_some_and(|(_, other)| other == key));
-        let remedy = match (nearest(key, here.iter().copied()), elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some((known, _))) => format!("did you mean {}?", keys::display(known)),
-            (None, None) => format!("the keys of [{section}] are {}", here.join(", ")),
+        let known = SETTINGS.iter().filter(|known| known.section() == section);
+        let here: Vec<&str> = known.map(Setting::key).collect();
+        let elsewhere = SETTINGS.iter().find(|known| known.key() == key);
+        let remedy = match elsewhere.filter(|_| nearest(key, here.iter().copied()).is_none()) {
+            Some(known) => format!("did you mean {}?", keys::display(known.name)),
+            None => instead_of(key, &here, &format!("the keys of [{section}] are")),
         };
         self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
     }
 
     fn read_env(&mut self, env: impl IntoIterator<Item = (String, String)>) {
         for (name, text) in env {
-            if !name.starts_with(PREFIX) || name == CONFIG_VARIABLE {
+            if !name.starts_with(keys::PREFIX) || name == CONFIG_VARIABLE {
                 continue;
             }
-            let known = KEYS.iter().find(|(key, _)| keys::env_name(key) == name);
-            match known.map(|(key, _)| (*key).to_owned()).or_else(|| keys::issuer_key(&name)) {
+            let known = SETTINGS.iter().find(|known| keys::env_name(known.name) == name);
+            match known.map(|known| known.name.to_owned()).or_else(|| keys::issuer_key(&name)) {
                 Some(key) => {
-                    let entry = Entry { value: Value::Text(text), origin: Origin::Env(name) };
+                    let value = DeValue::String(text.into());
+                    let entry = Entry { value, origin: Origin::Env(name) };
                     self.issuers.extend(named::issuer_of(&key));
                     self.entries.insert(key, entry);
                 }
                 None => {
                     let of_issuers = self.issuers.iter().flat_map(|issuer| {
                         let table = format!("{}.{issuer}", keys::ISSUERS);
-                        keys::ISSUER_KEYS.iter().map(move |key| format!("{table}.{key}"))
+                        keys::of_issuers().into_iter().map(move |key| format!("{table}.{key}"))
                     });
-                    let all = KEYS.iter().map(|(key, _)| (*key).to_owned()).chain(of_issuers);
+                    let all = SETTINGS.iter().map(|it| it.name.to_owned()).chain(of_issuers);
                     let names: Vec<String> = all.map(|key| keys::env_name(&key)).collect();
                     let near = nearest(&name, names.iter().map(String::as_str))
                         .map(|near| format!("; did you mean {near}?"))
@@ -219,7 +150,7 @@ impl Reader {
     ) {
         let key = without_likely_secrets(&key).into_owned();
         let what = without_secrets(&what.into()).into_owned();
-        self.problems.push(Problem { at, key, what, remedy: remedy.into() });
+        self.document.problems.push(Problem { at, key, what, remedy: remedy.into() });
     }
 
     /// Whether `key` is written.
@@ -237,7 +168,7 @@ impl Reader {
     fn wrong_path(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let at = match self.entries.get(key) {
             Some(entry) => entry.origin.clone(),
-            None => Origin::File(self.file.clone()),
+            None => self.document.origin(None),
         };
         self.problem(at, keys::display(key), what, remedy);
     }
@@ -251,10 +182,10 @@ impl Reader {
 
     /// Refuses the keys that have no meaning in the active mode.
     pub(super) fn refuse_other_mode(&mut self, mode: Applies, mode_name: &str, other_name: &str) {
-        for (key, applies) in KEYS {
-            if *applies != Applies::Always && *applies != mode && self.entries.contains_key(*key) {
+        for other in SETTINGS.iter().filter(|it| !it.is_of(mode)) {
+            if self.has(other.name) {
                 self.wrong(
-                    key,
+                    other.name,
                     format!("belongs to the mode `{other_name}`, and [nats] mode is `{mode_name}`"),
                     "remove it, or change the mode",
                 );
@@ -265,8 +196,8 @@ impl Reader {
     /// Notes that the list in `key` is empty, unless it is missing as a whole.
     pub(super) fn empty(&mut self, key: &str, remedy: &str) {
         let empty = self.entries.get(key).is_some_and(|entry| match &entry.value {
-            Value::List(values) => values.is_empty(),
-            Value::Text(text) => split_list(text).is_empty(),
+            DeValue::Array(values) => values.is_empty(),
+            DeValue::String(text) => split_list(text).is_empty(),
             _ => false,
         });
         if empty {
@@ -275,28 +206,37 @@ impl Reader {
     }
 
     /// The warnings, and the mistakes in the order of the file.
-    pub(super) fn finish(mut self) -> (Vec<String>, Vec<Problem>) {
-        self.problems.sort_by_key(|problem| match &problem.at {
+    pub(super) fn finish(self) -> (Vec<String>, Vec<Problem>) {
+        let mut problems = self.document.problems;
+        problems.sort_by_key(|problem| match &problem.at {
             Origin::Line(_, line) => (0, *line),
             Origin::File(_) => (1, 0),
             Origin::Env(_) => (2, 0),
         });
-        (self.warnings, self.problems)
+        (self.warnings, problems)
     }
 
-    fn mismatch(&mut self, key: &str, found: &'static str, expected: &str, example: &str) {
-        self.wrong(key, format!("expected {expected}, found {found}"), format!("write {example}"));
+    /// What is written at `key`, if `read` finds it to be what is expected.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        example: &str,
+        read: impl FnOnce(&Entry<'_>) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        let wrong =
+            |found| (format!("expected {expected}, found {found}"), format!("write {example}"));
+        let found = read(self.entries.get(key)?).map_err(wrong);
+        found.map_err(|(what, remedy)| self.wrong(key, what, remedy)).ok()
+    }
+
+    fn written(&mut self, key: &str) -> Option<String> {
+        self.read(key, "a string", "it in double quotes", |entry| string(&entry.value))
     }
 
     /// A string.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        match self.entries.get(key).map(|entry| entry.value.clone())? {
-            Value::Text(text) => Some(text),
-            other => {
-                self.mismatch(key, other.kind(), "a string", "it in double quotes");
-                None
-            }
-        }
+        self.written(key).or_else(|| Kind::of(key).text().map(str::to_owned))
     }
 
     /// A string that `parse` turns into a value, or says why not.
@@ -304,145 +244,107 @@ impl Reader {
         &mut self,
         key: &str,
         remedy: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(key)?;
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(what) => {
-                self.wrong(key, what, remedy);
-                None
+        if let Some(text) = self.written(key) {
+            match parse(&text) {
+                Ok(value) => return Some(value),
+                Err(what) => self.wrong(key, what, remedy),
             }
         }
+        parse(Kind::of(key).text()?).ok()
     }
 
-    /// A duration within `range`.
-    pub(super) fn duration(
+    /// One of the words that there are for it.
+    pub(super) fn word(&mut self, key: &str, remedy: &str) -> &'static str {
+        let Kind::Word(words) = Kind::of(key) else { return "" };
+        let none = if words.len() == 2 { "neither" } else { "none of them" };
+        let known = |text: &str| words.iter().find(|word| **word == text).copied();
+        let read = |text: &str| known(text).ok_or_else(|| format!("`{text}` is {none}"));
+        self.parsed(key, remedy, read).unwrap_or_default()
+    }
+
+    /// A duration within its range.
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        let Kind::Time(default, range) = Kind::of(key) else { return Duration::ZERO };
+        let value = self.parsed(key, "", parse_duration).unwrap_or(*default);
+        self.within(key, value, range, |time| format!("{time:?}"))
+    }
+
+    /// A size within its range.
+    pub(super) fn size(&mut self, key: &str) -> u64 {
+        let Kind::Size(default, range) = Kind::of(key) else { return 0 };
+        let value = self.parsed(key, "", parse_size).unwrap_or(*default);
+        self.within(key, value, range, |size| format_size(*size))
+    }
+
+    /// A whole number within its range.
+    pub(super) fn count<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
+        let Kind::Count(default, range) = Kind::of(key) else { return T::default() };
+        let example = format!("one such as {default}");
+        let number = self.read(key, "a whole number", &example, |entry| entry.typed(whole));
+        let number = self.within(key, number.unwrap_or(*default), range, i64::to_string);
+        T::try_from(number).unwrap_or_default()
+    }
+
+    fn within<T: PartialOrd>(
         &mut self,
         key: &str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
-        let Some(value) = self.parsed(key, "", parse_duration) else {
-            return default;
-        };
+        value: T,
+        range: &RangeInclusive<T>,
+        shown: impl Fn(&T) -> String,
+    ) -> T {
         if !range.contains(&value) {
-            let remedy = format!("choose one from {:?} to {:?}", range.start(), range.end());
-            self.wrong(key, format!("{value:?} is out of range"), remedy);
-        }
-        value
-    }
-
-    /// A size within `range`.
-    pub(super) fn size(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(value) = self.parsed(key, "", parse_size) else {
-            return default;
-        };
-        if !range.contains(&value) {
-            let (least, most) = (format_size(*range.start()), format_size(*range.end()));
-            let what = format!("{} is out of range", format_size(value));
+            let (least, most) = (shown(range.start()), shown(range.end()));
+            let what = format!("{} is out of range", shown(&value));
             self.wrong(key, what, format!("choose one from {least} to {most}"));
         }
         value
     }
 
-    /// A whole number within `range`.
-    pub(super) fn count(&mut self, key: &str, default: usize, range: RangeInclusive<i64>) -> usize {
-        let Some(entry) = self.entries.get(key) else {
-            return default;
-        };
-        let number = match (&entry.value, &entry.origin) {
-            (Value::Integer(number), _) => Some(*number),
-            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
-            _ => None,
-        };
-        let Some(number) = number else {
-            let found = entry.value.kind();
-            self.mismatch(key, found, "a whole number", &format!("one such as {default}"));
-            return default;
-        };
-        if range.contains(&number) {
-            usize::try_from(number).unwrap_or(default)
-        } else {
-            let remedy = format!("choose one from {} to {}", range.start(), range.end());
-            self.wrong(key, format!("{number} is out of range"), remedy);
-            default
-        }
-    }
-
     /// `true` or `false`.
-    pub(super) fn switch(&mut self, key: &str, default: bool) -> bool {
-        let Some(entry) = self.entries.get(key) else {
-            return default;
-        };
-        let value = match (&entry.value, &entry.origin) {
-            (Value::Boolean(value), _) => Some(*value),
-            (Value::Text(text), Origin::Env(_)) => text.trim().parse().ok(),
-            _ => None,
-        };
-        value.unwrap_or_else(|| {
-            let found = self.entries.get(key).map_or("nothing", |entry| entry.value.kind());
-            self.mismatch(key, found, "true or false", "one of them, without quotes");
-            default
-        })
+    pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
+        let example = "one of them, without quotes";
+        let read = |entry: &Entry<'_>| entry.typed(|it| it.as_bool());
+        self.read(key, "true or false", example, read)
+            .or(if let Kind::Switch(default) = Kind::of(key) { Some(*default) } else { None })
     }
 
     /// A list of strings; comma-separated in the environment.
-    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
-        let entry = self.entries.get(key)?;
-        let found = match (&entry.value, &entry.origin) {
-            (Value::List(values), _) => values
-                .iter()
-                .map(|value| match value {
-                    Value::Text(text) => Ok(text.clone()),
-                    other => Err(other.kind()),
-                })
-                .collect(),
-            (Value::Text(text), Origin::Env(_)) => Ok(split_list(text)),
-            (other, _) => Err(other.kind()),
-        };
-        match found {
-            Ok(list) => Some(list),
-            Err(kind) => {
-                self.mismatch(key, kind, "a list of strings", "them as [\"a\", \"b\"]");
-                None
-            }
-        }
+    pub(super) fn list(&mut self, key: &str) -> Vec<String> {
+        let example = "them as [\"a\", \"b\"]";
+        let read = self.read(key, "a list of strings", example, |entry| match &entry.value {
+            DeValue::Array(values) => values.iter().map(|it| string(it.get_ref())).collect(),
+            DeValue::String(text) if entry.is_of_env() => Ok(split_list(text)),
+            other => Err(kind(other)),
+        });
+        let default = if let Kind::List(list) = Kind::of(key) { *list } else { &[] };
+        read.unwrap_or_else(|| default.iter().map(|it| (*it).to_owned()).collect())
     }
 
     /// A table of strings; `key=value,key=value` in the environment.
-    pub(super) fn table(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
-        let entry = self.entries.get(key)?;
-        let found = match (&entry.value, &entry.origin) {
-            (Value::Table(table), _) => table
-                .iter()
-                .map(|(name, value)| match value {
-                    Value::Text(text) => Ok((name.clone(), text.clone())),
-                    other => Err(other.kind()),
-                })
-                .collect(),
-            (Value::Text(text), Origin::Env(_)) => split_list(text)
-                .into_iter()
-                .map(|pair| {
-                    pair.split_once('=')
-                        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-                        .ok_or("a name without `=`")
-                })
-                .collect(),
-            (other, _) => Err(other.kind()),
+    pub(super) fn table(&mut self, key: &str) -> BTreeMap<String, String> {
+        let example = "it as { NAME = \"value\" }";
+        let pair = |pair: String| {
+            let (name, value) = pair.split_once('=').ok_or("a name without `=`")?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
         };
-        match found {
-            Ok(table) => Some(table),
-            Err(kind) => {
-                self.mismatch(key, kind, "a table of strings", "it as { NAME = \"value\" }");
-                None
+        let read = self.read(key, "a table of strings", example, |entry| match &entry.value {
+            DeValue::Table(table) => table
+                .iter()
+                .map(|(name, it)| Ok((name.get_ref().to_string(), string(it.get_ref())?)))
+                .collect(),
+            DeValue::String(text) if entry.is_of_env() => {
+                split_list(text).into_iter().map(pair).collect()
             }
-        }
+            other => Err(kind(other)),
+        });
+        read.unwrap_or_default()
     }
 
     /// The path of a file, which has to be there where files are looked at.
-    pub(super) fn file(&mut self, key: &str, default: &str) -> PathBuf {
-        let text = self.text(key).unwrap_or_else(|| default.to_owned());
+    pub(super) fn file(&mut self, key: &str) -> PathBuf {
+        let text = self.text(key).unwrap_or_default();
         self.existing(key, &text)
     }
 
@@ -454,7 +356,7 @@ impl Reader {
 
     /// One or two key files of one purpose, the first of which is the one in use.
     pub(super) fn generations(&mut self, key: &str) -> Vec<PathBuf> {
-        let files = self.list(key).unwrap_or_default();
+        let files = self.list(key);
         if files.len() > 2 {
             self.wrong(
                 key,

@@ -1,7 +1,7 @@
 //! What each section's keys mean: their defaults, ranges and checks, on top of [`Reader`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,14 +11,11 @@ use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
     Guessing, Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
 };
-use crate::authn::guessing::GuessingLimits;
-use crate::authn::lane::HashingLane;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
 use crate::store::{Isolation, TenantId};
 use crate::streams::StreamLimits;
-use crate::streams::events::{DUPLICATE_WINDOW, EventLimits, EventStreamLimits};
-use crate::streams::readers;
+use crate::streams::events::{EventLimits, EventStreamLimits};
 
 /// How long nats-server waits for an answer (`authorization.timeout`) by default.
 const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
@@ -37,14 +34,14 @@ pub(super) fn operator_mode(reader: &mut Reader) -> Option<bool> {
 
 pub(super) fn nats(reader: &mut Reader) -> Nats {
     let remedy = "write it as nats://HOST:PORT (or tls://, ws://, wss://)";
-    let urls = reader
+    let urls: Vec<_> = reader
         .parsed("nats.url", remedy, |text| text.split(',').map(server_url).collect())
-        .unwrap_or_else(|| vec!["nats://127.0.0.1:4222".to_owned()]);
+        .unwrap_or_default();
     let public_url = reader
         .parsed("nats.public_url", remedy, server_url)
         .or_else(|| urls.first().cloned())
         .unwrap_or_default();
-    let connections = reader.count("nats.connections", 2, 1..=64);
+    let connections = reader.count("nats.connections");
     Nats { urls, public_url, connections, tls: nats_tls(reader) }
 }
 
@@ -83,8 +80,7 @@ fn server_url(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn callout(reader: &mut Reader) -> Callout {
-    let deadline =
-        reader.duration("callout.deadline", Duration::from_millis(1_800), millis(50)..=seconds(60));
+    let deadline = reader.duration("callout.deadline");
     if deadline >= SERVER_AUTH_TIMEOUT {
         reader.wrong(
             "callout.deadline",
@@ -94,24 +90,17 @@ pub(super) fn callout(reader: &mut Reader) -> Callout {
     }
     Callout {
         deadline,
-        max_in_flight: reader.count("callout.max_in_flight", 1_024, 1..=1_000_000),
-        ttl: reader.duration("callout.ttl", seconds(900), seconds(10)..=seconds(86_400)),
+        max_in_flight: reader.count("callout.max_in_flight"),
+        ttl: reader.duration("callout.ttl"),
         xkey: reader.generations("callout.xkey"),
     }
 }
 
 pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
-    let mut required = |key: &str| {
-        reader.missing(key, "list the key files: [\"keys/...\"]");
-        let files = reader.generations(key);
-        if files.is_empty() {
-            reader.empty(key, "list one or two key files");
-        }
-        files
-    };
-    let response_signing = required("callout.response_signing");
-    let operator_signing = required("operator.operator_signing");
-    let user_signing = required("operator.user_signing");
+    let mut keys = |key| key_files(reader, key, "list the key files: [\"keys/...\"]");
+    let response_signing = keys("callout.response_signing");
+    let operator_signing = keys("operator.operator_signing");
+    let user_signing = keys("operator.user_signing");
     let remedy = "write the account's public key, A...";
     let id = |text: &str| text.parse::<AccountId>().map_err(|error| error.to_string());
     let events_account = reader.parsed("operator.events_account", remedy, id);
@@ -123,16 +112,14 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     let bb_account = account("operator.bb_account");
     let users_account = account("operator.users_account");
     let answers_account = account("operator.answers_account");
-    let notifications = reader
-        .parsed("operator.notifications", "write \"short\" or \"full\"", |text| match text {
-            "short" => Ok(Notifications::Short),
-            "full" => Ok(Notifications::Full),
-            other => Err(format!("`{other}` is neither")),
-        })
-        .unwrap_or(Notifications::Short);
-    let credentials = reader.file("nats.credentials", "keys/auth.creds");
-    let system_credentials = reader.file("nats.system_credentials", "keys/sys.creds");
-    let intake = intake(reader, remedy, id, ["credentials", "creds"]);
+    let words = "write \"short\" or \"full\"";
+    let notifications = match reader.word("operator.notifications", words) {
+        "full" => Notifications::Full,
+        _ => Notifications::Short,
+    };
+    let credentials = reader.file("nats.credentials");
+    let system_credentials = reader.file("nats.system_credentials");
+    let intake = intake(reader, remedy, id, "credentials");
     Some(OperatorMode {
         credentials,
         system_credentials,
@@ -149,33 +136,35 @@ pub(super) fn operator(reader: &mut Reader) -> Option<OperatorMode> {
     })
 }
 
+fn key_files(reader: &mut Reader, key: &str, remedy: &str) -> Vec<PathBuf> {
+    reader.missing(key, remedy);
+    let files = reader.generations(key);
+    reader.empty(key, "list one or two key files");
+    files
+}
+
 /// `[intake]`, which is there if it names the account.
 fn intake<A>(
     reader: &mut Reader,
     remedy: &'static str,
     parse: impl Fn(&str) -> Result<A, String>,
-    [kind, end]: [&str; 2],
+    login: &str,
 ) -> Option<Intake<A>> {
     let account = reader.parsed("intake.account", remedy, parse)?;
-    let mut file = |name: &str, prefix: &str| {
-        reader.file(&format!("intake.{prefix}{kind}"), &format!("keys/{name}.{end}"))
-    };
-    Some(Intake { account, login: file("intake", ""), users_login: file("users", "users_") })
+    let mut file = |prefix: &str| reader.file(&format!("intake.{prefix}{login}"));
+    Some(Intake { account, login: file(""), users_login: file("users_") })
 }
 
 pub(super) fn config(reader: &mut Reader) -> ConfigMode {
-    reader.missing("callout.issuer", "list the seed of the server's auth_callout issuer");
-    let issuer = reader.generations("callout.issuer");
-    if issuer.is_empty() {
-        reader.empty("callout.issuer", "list one or two key files");
-    }
+    let remedy = "list the seed of the server's auth_callout issuer";
+    let issuer = key_files(reader, "callout.issuer", remedy);
     let auth_account = reader
         .parsed("callout.account", "write the name of the server's auth_callout account", |text| {
             account_name(text).map(str::to_owned)
         })
         .unwrap_or_else(|| "AUTH".to_owned());
     let targets = "list accounts of the server's configuration that hold tenants";
-    let accounts = reader.list("placement.accounts").unwrap_or_else(|| vec!["USERS".to_owned()]);
+    let accounts = reader.list("placement.accounts");
     if accounts.is_empty() {
         reader.empty("placement.accounts", targets);
     }
@@ -186,9 +175,9 @@ pub(super) fn config(reader: &mut Reader) -> ConfigMode {
     }
     let remedy = "write the name of the account INTAKE";
     let name = |text: &str| account_name(text).map(str::to_owned);
-    let intake = intake(reader, remedy, name, ["nkey", "nk"]);
+    let intake = intake(reader, remedy, name, "nkey");
     let mut dedicated = BTreeMap::new();
-    for (name, tenant) in reader.table("placement.dedicated").unwrap_or_default() {
+    for (name, tenant) in reader.table("placement.dedicated") {
         let key = "placement.dedicated";
         if let Err(what) = target(&name, &auth_account) {
             reader.wrong(key, what, targets);
@@ -206,8 +195,8 @@ pub(super) fn config(reader: &mut Reader) -> ConfigMode {
         }
     }
     ConfigMode {
-        nkey: reader.file("nats.nkey", "keys/auth.nk"),
-        system_nkey: reader.file("nats.system_nkey", "keys/sys.nk"),
+        nkey: reader.file("nats.nkey"),
+        system_nkey: reader.file("nats.system_nkey"),
         auth_account,
         issuer,
         accounts,
@@ -243,17 +232,12 @@ pub(super) fn isolation(reader: &mut Reader, operator: bool) -> Isolation {
 }
 
 pub(super) fn bb(reader: &mut Reader) -> StreamLimits {
-    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     StreamLimits {
-        messages_per_tenant: count(reader.count(
-            "bb.messages_per_tenant",
-            10_000,
-            1..=1_000_000_000,
-        )),
-        message_size: reader.size("bb.message_size", 64 << 10, 1_024..=64 << 20),
-        bytes: reader.size("bb.max_bytes", 4 << 30, 1 << 20..=1 << 60),
-        age: reader.duration("bb.max_age", seconds(7 * 86_400), seconds(1)..=seconds(315_360_000)),
-        replicas: count(reader.count("bb.replicas", 1, 1..=5)),
+        messages_per_tenant: reader.count("bb.messages_per_tenant"),
+        message_size: reader.size("bb.message_size"),
+        bytes: reader.size("bb.max_bytes"),
+        age: reader.duration("bb.max_age"),
+        replicas: reader.count("bb.replicas"),
         pooled: true,
     }
 }
@@ -265,43 +249,29 @@ pub(super) fn events(reader: &mut Reader) -> (Events, EventLimits) {
                 (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
             if sound { Ok(text.to_owned()) } else { Err(format!("`{text}` is no URI reference")) }
         })
-        .unwrap_or_else(|| "nats-callout".to_owned());
+        .unwrap_or_default();
     let remedy = "write \"queue\", \"before-grant\" or \"off\"";
-    let decisions = reader
-        .parsed("events.decisions", remedy, |text| match text {
-            "queue" => Ok(DecisionEvents::Queue),
-            "before-grant" => Ok(DecisionEvents::BeforeGrant),
-            "off" => Ok(DecisionEvents::Off),
-            other => Err(format!("`{other}` is none of them")),
-        })
-        .unwrap_or(DecisionEvents::Queue);
-    let queue = reader.count("events.queue", 10_000, 1..=1_000_000);
-    let mut limits = |of: &str, days: u64, consumer: &str| EventStreamLimits {
-        consumers: consumers(reader, &format!("events.{of}_consumers"), consumer),
-        bytes: reader.size(&format!("events.{of}_max_bytes"), 1 << 30, 1 << 20..=1 << 60),
-        age: reader.duration(
-            &format!("events.{of}_max_age"),
-            seconds(days * 86_400),
-            DUPLICATE_WINDOW..=seconds(315_360_000),
-        ),
-        messages: u64::try_from(reader.count(
-            &format!("events.{of}_max_messages"),
-            0,
-            0..=1_000_000_000_000,
-        ))
-        .ok()
-        .filter(|count| *count > 0),
+    let decisions = match reader.word("events.decisions", remedy) {
+        "before-grant" => DecisionEvents::BeforeGrant,
+        "off" => DecisionEvents::Off,
+        _ => DecisionEvents::Queue,
     };
-    let (changes, of_decisions) =
-        (limits("changes", 90, readers::CHANGES), limits("decisions", 7, readers::DECISIONS));
-    let replicas = u64::try_from(reader.count("events.replicas", 1, 1..=5)).unwrap_or(1);
+    let queue = reader.count("events.queue");
+    let mut limits = |of: &str| EventStreamLimits {
+        consumers: consumers(reader, &format!("events.{of}_consumers")),
+        bytes: reader.size(&format!("events.{of}_max_bytes")),
+        age: reader.duration(&format!("events.{of}_max_age")),
+        messages: Some(reader.count(&format!("events.{of}_max_messages"))).filter(|it| *it > 0),
+    };
+    let (changes, of_decisions) = (limits("changes"), limits("decisions"));
+    let replicas = reader.count("events.replicas");
     let limits = EventLimits { changes, decisions: of_decisions, replicas };
     (Events { source, decisions, queue }, limits)
 }
 
 /// Names of durable consumers.
-fn consumers(reader: &mut Reader, key: &str, default: &str) -> Vec<String> {
-    let names = reader.list(key).unwrap_or_else(|| vec![default.to_owned()]);
+fn consumers(reader: &mut Reader, key: &str) -> Vec<String> {
+    let names = reader.list(key);
     for (at, name) in names.iter().enumerate() {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         let remedy = "name each once, with 1 to 32 of A-Z, a-z, 0-9, _ and -";
@@ -319,41 +289,29 @@ pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
     let url = reader
         .parsed("database.url", DATABASE_REMEDY, |text| DatabaseUrl::parse(text, folder))
         .unwrap_or_else(|| DatabaseUrl(String::new()));
-    Database {
-        url,
-        timeout: reader.duration("database.timeout", millis(1_500), millis(10)..=seconds(60)),
-    }
+    Database { url, timeout: reader.duration("database.timeout") }
 }
 
 pub(super) fn cache(reader: &mut Reader) -> Cache {
     Cache {
-        ttl: reader.duration("cache.ttl", seconds(30), Duration::ZERO..=seconds(3_600)),
-        entries: reader.count("cache.entries", 100_000, 0..=100_000_000),
-        password_idle: reader.duration(
-            "cache.password_idle",
-            seconds(600),
-            Duration::ZERO..=seconds(86_400),
-        ),
+        ttl: reader.duration("cache.ttl"),
+        entries: reader.count("cache.entries"),
+        password_idle: reader.duration("cache.password_idle"),
     }
 }
 
 pub(super) fn hashing(reader: &mut Reader) -> Hashing {
     Hashing {
-        threads: reader.count("hashing.threads", 0, 0..=1_024),
-        queue: reader.count("hashing.queue", HashingLane::DEFAULT_QUEUE, 1..=1_000_000),
-        rehash: reader.switch("hashing.rehash", true),
+        threads: reader.count("hashing.threads"),
+        queue: reader.count("hashing.queue"),
+        rehash: reader.switch("hashing.rehash").unwrap_or_default(),
     }
 }
 
 pub(super) fn guessing(reader: &mut Reader) -> Guessing {
-    let default = GuessingLimits::default();
-    let mut failures = |key: &str, default: u32| {
-        let count = reader.count(key, default.try_into().unwrap_or(usize::MAX), 0..=1_000_000);
-        u32::try_from(count).unwrap_or(default)
-    };
     Guessing {
-        account_failures: failures("guessing.account_failures", default.account_failures),
-        source_failures: failures("guessing.source_failures", default.source_failures),
+        account_failures: reader.count("guessing.account_failures"),
+        source_failures: reader.count("guessing.source_failures"),
     }
 }
 
@@ -366,9 +324,6 @@ pub(super) fn policies(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Where health and metrics are served, unless told otherwise.
-const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_222);
-
 pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
     let remedy = "write listen = \"127.0.0.1:9222\", or \"\" to serve nothing";
     reader
@@ -378,7 +333,7 @@ pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
                 text.parse().map(Some).map_err(|_| format!("`{text}` is no IP address with a port"))
             }
         })
-        .unwrap_or(Some(HTTP_LISTEN))
+        .unwrap_or_default()
 }
 
 pub(super) fn log(reader: &mut Reader) -> Log {
@@ -389,17 +344,10 @@ pub(super) fn log(reader: &mut Reader) -> Log {
                 .map(|_| text.to_owned())
                 .map_err(|error| format!("`{text}`: {error}"))
         })
-        .unwrap_or_else(|| "info".to_owned());
-    let format = reader
-        .parsed("log.format", "write \"text\" or \"json\"", |text| match text {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            other => Err(format!("`{other}` is neither")),
-        })
-        .unwrap_or(LogFormat::Text);
+        .unwrap_or_default();
+    let format = match reader.word("log.format", "write \"text\" or \"json\"") {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    };
     Log { level, format }
-}
-
-const fn millis(count: u64) -> Duration {
-    Duration::from_millis(count)
 }

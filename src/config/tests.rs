@@ -1,3 +1,4 @@
+use super::settings::{Kind, SETTINGS};
 use super::*;
 
 const ACCOUNT: &str = "ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA";
@@ -208,6 +209,41 @@ fn values_out_of_range() {
         let name = format!("NATS_CALLOUT_{key}");
         assert!(load(&operator(), &[(&name, value)]).is_err(), "{key}={value}");
     }
+}
+
+#[test]
+fn ranges_end_where_the_table_says() {
+    for setting in SETTINGS {
+        let beyond = match &setting.kind {
+            Kind::Count(_, range) => (range.end() + 1).to_string(),
+            Kind::Size(_, range) => (range.end() + 1).to_string(),
+            Kind::Time(_, range) => format!("{}ms", range.end().as_millis() + 1),
+            _ => continue,
+        };
+        let problems = load(CONFIG, &[(&keys::env_name(setting.name), &beyond)]).unwrap_err();
+        let words = [keys::display(setting.name), "out of range".to_owned()];
+        assert!(words.iter().all(|it| problems[0].contains(it)), "{beyond}: {problems:?}");
+    }
+}
+
+#[test]
+fn what_is_not_written_is_the_default_of_the_table() {
+    let written = SETTINGS.iter().filter(|it| it.is_of(Applies::Config)).filter_map(|it| {
+        let default = match &it.kind {
+            Kind::Open(..) | Kind::Keys(_) => return None,
+            Kind::List(list) => list.join(","),
+            kind => kind.written().trim_matches('"').to_owned(),
+        };
+        Some((keys::env_name(it.name), default))
+    });
+    let written: Vec<_> = written.collect();
+    let written: Vec<_> = written.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
+    let shown = |env| {
+        let config = load(CONFIG, env).unwrap().config;
+        format!("{config:?}").replace(config.folder.to_str().unwrap(), "")
+    };
+    assert!(written.len() > 30);
+    assert_eq!(shown(&written), shown(&[]));
 }
 
 #[test]

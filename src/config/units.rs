@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
+pub(super) const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
 pub(super) const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+pub(super) const fn days(count: u64) -> Duration {
+    seconds(86_400 * count)
 }
 
 /// Reads `1800ms`, `30s`, `15m`, `12h`, `30d`, `2w` and sums such as `1h30m`.
@@ -39,6 +47,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = tail;
     }
     Ok(total)
+}
+
+/// Writes a duration the way [`parse_duration`] reads it, in the largest unit that keeps it exact.
+pub(super) fn format_duration(time: Duration) -> String {
+    let millis = time.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    units
+        .into_iter()
+        .find(|(unit, _)| millis != 0 && millis.is_multiple_of(*unit))
+        .map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
 /// Reads a size in bytes: a plain number, or one with a unit.
@@ -95,6 +113,13 @@ mod tests {
         assert_eq!(read("1h30m"), Duration::from_secs(5_400));
         assert_eq!(read("30d"), Duration::from_secs(30 * 86_400));
         assert_eq!(read("0s"), Duration::ZERO);
+    }
+
+    #[test]
+    fn durations_come_back() {
+        for text in ["0ms", "1800ms", "30s", "15m", "1h", "25h", "90d"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
     }
 
     #[test]

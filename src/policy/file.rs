@@ -11,13 +11,14 @@ use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::values::{Reader, Text, connection_type};
+use self::values::{Text, connection_type};
 use super::admission::{Admission, ConnectionType, Lined, parse_net};
 use super::rule::{Line, Permission, Rule, Rules};
 use super::template::Template;
 use super::times::Schedule;
 use super::{RuleName, preset};
-use crate::problem::{Origin, Problem};
+use crate::document::{Document, instead_of};
+use crate::problem::Problem;
 use crate::spelling::nearest;
 use crate::store::Isolation;
 
@@ -53,47 +54,35 @@ const IGNORED: [(&str, &str); 5] = [
 /// leaf nodes have subjects of their own, which permissions do not keep apart.
 const SHARED_CONNECTIONS: [ConnectionType; 2] = [ConnectionType::Nats, ConnectionType::Websocket];
 
-/// Reads a file's text and notes its mistakes.
-pub(super) fn parse(
-    policy: &str,
-    path: &Path,
-    text: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<Rules> {
-    let before = problems.len();
-    let mut reader = Reader { path, text, problems };
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let at = error.span().map_or(0, |span| span.start);
-        let what = format!("not TOML: {}", error.message().replace('\n', ", "));
-        let remedy = "write `key = value` below [account] or [shared], with text in double quotes";
-        reader.problem(at, "", what, remedy);
-    }
-    let is_sound = errors.is_empty();
+/// Reads a file's text, or says what is wrong in it.
+pub(super) fn parse(policy: &str, path: &Path, text: &str) -> Result<Rules, Vec<Problem>> {
+    let mut document = Document::new(path, text);
+    let table = document
+        .table("write `key = value` below [account] or [shared], with text in double quotes");
+    let is_sound = document.problems.is_empty();
     let (mut account, mut shared) = (None, None);
-    for (name, value) in table.get_ref() {
+    for (name, value) in &table {
         let at = name.span().start;
         let name: &str = name.get_ref();
-        let rule = |mut rule: Rule, line| {
-            let at = Origin::Line(path.to_owned(), line);
+        let rule = |mut rule: Rule, at| {
             rule.name = Some(Arc::new(RuleName { policy: policy.to_owned(), at }));
             Some(rule)
         };
         match (name, value.get_ref()) {
             ("account", DeValue::Table(section)) => {
-                account = rule(reader.section(Isolation::Account, section), reader.line(at));
+                account = rule(document.section(Isolation::Account, section), document.origin(at));
             }
             ("shared", DeValue::Table(section)) => {
-                shared = rule(reader.section(Isolation::Shared, section), reader.line(at));
+                shared = rule(document.section(Isolation::Shared, section), document.origin(at));
             }
             (_, DeValue::Table(_)) => {
                 let remedy = match nearest(name, ["account", "shared"]) {
                     Some(near) => format!("did you mean [{near}]?"),
                     None => "a policy has [account] and [shared]".to_owned(),
                 };
-                reader.problem(at, &format!("[{name}]"), "unknown section", remedy);
+                document.problem(at, &format!("[{name}]"), "unknown section", remedy);
             }
-            _ => reader.problem(
+            _ => document.problem(
                 at,
                 name,
                 "a key outside of any section",
@@ -101,28 +90,21 @@ pub(super) fn parse(
             ),
         }
     }
-    if is_sound {
-        for (isolation, found) in [(Isolation::Account, &account), (Isolation::Shared, &shared)] {
-            if found.is_none() {
-                reader.problems.push(Problem {
-                    at: Origin::File(path.to_owned()),
-                    key: format!("[{}]", isolation.as_str()),
-                    what: "missing".to_owned(),
-                    remedy: "write it; an empty section grants nothing".to_owned(),
-                });
-            }
+    for (isolation, found) in [(Isolation::Account, &account), (Isolation::Shared, &shared)] {
+        if is_sound && found.is_none() {
+            let key = format!("[{}]", isolation.as_str());
+            document.problem(None, &key, "missing", "write it; an empty section grants nothing");
         }
     }
-    let clean = reader.problems.len() == before;
     match (account, shared) {
-        (Some(account), Some(shared)) if clean => {
-            Some(Rules { path: PathBuf::from(path), account, shared })
+        (Some(account), Some(shared)) if document.problems.is_empty() => {
+            Ok(Rules { path: PathBuf::from(path), account, shared })
         }
-        _ => None,
+        _ => Err(document.problems),
     }
 }
 
-impl Reader<'_> {
+impl Document<'_> {
     fn section(&mut self, isolation: Isolation, section: &DeTable<'_>) -> Rule {
         let mut rule = Rule::default();
         if isolation == Isolation::Shared {
@@ -135,19 +117,14 @@ impl Reader<'_> {
             let at = key.span().start;
             let name: &str = key.get_ref();
             let shown = format!("[{}] {name}", isolation.as_str());
+            let line = Some(self.line(at));
+            let mut templates =
+                |permission| self.templates(&mut rule, isolation, permission, &shown, value);
             match name {
-                "publish" => {
-                    self.templates(&mut rule, isolation, Permission::Publish, &shown, value)
-                }
-                "subscribe" => {
-                    self.templates(&mut rule, isolation, Permission::Subscribe, &shown, value);
-                }
-                "deny_publish" => {
-                    self.templates(&mut rule, isolation, Permission::DenyPublish, &shown, value);
-                }
-                "deny_subscribe" => {
-                    self.templates(&mut rule, isolation, Permission::DenySubscribe, &shown, value);
-                }
+                "publish" => templates(Permission::Publish),
+                "subscribe" => templates(Permission::Subscribe),
+                "deny_publish" => templates(Permission::DenyPublish),
+                "deny_subscribe" => templates(Permission::DenySubscribe),
                 "presets" | "jetstream_publish" | "responses" if isolation == Isolation::Shared => {
                     let (what, remedy) = not_shared(name);
                     self.problem(at, &shown, what, remedy);
@@ -161,12 +138,10 @@ impl Reader<'_> {
                 }
                 "presets" => self.presets(&mut rule, &shown, value),
                 "responses" => {
-                    let line = Some(self.line(at));
                     rule.responses =
                         self.responses(&shown, at, value).map(|value| Lined { value, line });
                 }
                 "connections" => {
-                    let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, connection_type);
                     if isolation == Isolation::Shared
                         && value.iter().flatten().any(|it| *it == ConnectionType::Leafnode)
@@ -177,14 +152,12 @@ impl Reader<'_> {
                     rule.admission.connections = value.map(|value| Lined { value, line });
                 }
                 "allow_from" => {
-                    let line = Some(self.line(at));
                     let value = self.parsed(&shown, value, parse_net);
                     rule.admission.allow_from = value.map(|value| Lined { value, line });
                 }
                 "times" => times = self.filled(&shown, value).map(|texts| (texts, at)),
                 "timezone" => zone = Some((at, self.zone(&shown, at, value))),
                 "ttl" => {
-                    let line = Some(self.line(at));
                     rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
                 }
                 _ => self.unknown(at, isolation, name),
@@ -206,11 +179,7 @@ impl Reader<'_> {
             let remedy = "list those that may connect: connections = [\"nats\", \"websocket\"]";
             return self.problem(at, &shown, what, remedy);
         }
-        let remedy = match nearest(name, KEYS) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the keys are {}", KEYS.join(", ")),
-        };
-        self.problem(at, &shown, "unknown key", remedy);
+        self.problem(at, &shown, "unknown key", instead_of(name, &KEYS, "the keys are"));
     }
 
     fn templates(

@@ -72,8 +72,9 @@ impl PolicySet {
             text: text.to_owned(),
         });
         for Source { name, path, text } in shipped.chain(sources) {
-            if let Some(rules) = file::parse(&name, &path, &text, &mut problems) {
-                policies.insert(name, rules);
+            match file::parse(&name, &path, &text) {
+                Ok(rules) => drop(policies.insert(name, rules)),
+                Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() {

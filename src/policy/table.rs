@@ -14,7 +14,8 @@ use super::subject::Pattern;
 use super::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
 use crate::authn::{Claims, DenyReason, Principal};
 use crate::clock::UnixSeconds;
-use crate::problem::{Origin, Problem};
+use crate::document::Document;
+use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::store::{Isolation, Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
 
@@ -139,38 +140,42 @@ pub fn run(folder: Option<&Path>) -> Result<Report, PolicyError> {
 fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, PolicyError> {
     let (mut outcomes, mut problems) = (Vec::new(), Vec::new());
     for source in &tables {
-        let mut reader = Reader { source, problems: &mut problems };
-        if !policies.names().any(|name| name == source.name) {
-            let remedy = format!("write {}.toml beside it, or remove it", source.name);
-            reader.problem(None, "", "a table without a policy".to_owned(), remedy);
-            continue;
-        }
-        let table: Table = match toml::from_str(&source.text) {
-            Ok(table) => table,
-            Err(error) => {
-                let at = error.span().map_or(0, |span| span.start);
-                let what = error.message().replace('\n', ", ");
-                reader.problem(Some(at), "", what, "see the shipped tables".to_owned());
-                continue;
-            }
-        };
-        for case in &table.case {
-            let at = Origin::Line(source.path.clone(), reader.line(case.span().start));
-            let Some(prepared) = reader.prepare(case) else { continue };
-            let case = case.get_ref();
-            outcomes.push(Outcome {
-                policy: source.name.clone(),
-                case: case.name.clone(),
-                at,
-                failures: case.check(&prepared, policies),
-            });
-        }
+        let mut document = Document::new(&source.path, &source.text);
+        outcomes.extend(run_table(policies, source, &mut document));
+        problems.append(&mut document.problems);
     }
     if problems.is_empty() {
         Ok(Report { outcomes, untested: Vec::new() })
     } else {
         Err(PolicyError::Invalid(problems))
     }
+}
+
+fn run_table(policies: &PolicySet, source: &Source, document: &mut Document) -> Vec<Outcome> {
+    if !policies.names().any(|name| name == source.name) {
+        let remedy = format!("write {}.toml beside it, or remove it", source.name);
+        document.problem(None, "", "a table without a policy", remedy);
+        return Vec::new();
+    }
+    let table: Table = match toml::from_str(&source.text) {
+        Ok(table) => table,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            let what = error.message().replace('\n', ", ");
+            document.problem(at, "", what, "see the shipped tables");
+            return Vec::new();
+        }
+    };
+    let outcome = |case: &Spanned<Case>| {
+        let prepared = document.prepare(case, &source.name)?;
+        Some(Outcome {
+            policy: source.name.clone(),
+            case: case.get_ref().name.clone(),
+            at: document.origin(case.span().start),
+            failures: case.get_ref().check(&prepared, policies),
+        })
+    };
+    table.case.iter().filter_map(outcome).collect()
 }
 
 /// The values of a case, parsed.
@@ -183,26 +188,7 @@ struct Prepared {
     until: Option<UnixSeconds>,
 }
 
-struct Reader<'a> {
-    source: &'a Source,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Reader<'_> {
-    fn line(&self, at: usize) -> usize {
-        let text = self.source.text.as_bytes();
-        1 + text.iter().take(at).filter(|byte| **byte == b'\n').count()
-    }
-
-    fn problem(&mut self, at: Option<usize>, key: &str, what: String, remedy: String) {
-        let path = self.source.path.clone();
-        let at = match at {
-            Some(at) => Origin::Line(path, self.line(at)),
-            None => Origin::File(path),
-        };
-        self.problems.push(Problem { at, key: key.to_owned(), what, remedy });
-    }
-
+impl Document<'_> {
     fn value<T>(
         &mut self,
         key: &str,
@@ -213,7 +199,7 @@ impl Reader<'_> {
         let value = parse(text.get_ref());
         if value.is_none() {
             let what = format!("`{}` is none", text.get_ref());
-            self.problem(Some(text.span().start), key, what, remedy.to_owned());
+            self.problem(text.span().start, key, what, remedy);
         }
         value
     }
@@ -226,15 +212,15 @@ impl Reader<'_> {
     }
 
     /// `None` if a value is none, which is noted.
-    fn prepare(&mut self, spanned: &Spanned<Case>) -> Option<Prepared> {
+    fn prepare(&mut self, spanned: &Spanned<Case>, policy: &str) -> Option<Prepared> {
         let before = self.problems.len();
         let case = spanned.get_ref();
-        let at = Some(spanned.span().start);
+        let at = spanned.span().start;
         let isolation =
             [Isolation::Account, Isolation::Shared].into_iter().find(|it| it.as_str() == case.form);
         if isolation.is_none() {
             let what = format!("`{}` is none", case.form);
-            self.problem(at, "form", what, "write account or shared".to_owned());
+            self.problem(at, "form", what, "write account or shared");
         }
         let remedy = "write one token of A-Z, a-z, 0-9, _ and -";
         let tenant =
@@ -257,13 +243,13 @@ impl Reader<'_> {
             })
         });
         if case.denied.is_some() && case.expects_a_grant() {
-            let what = "expects a refusal and a grant".to_owned();
-            self.problem(at, "denied", what, "leave one of them out".to_owned());
+            let what = "expects a refusal and a grant";
+            self.problem(at, "denied", what, "leave one of them out");
         }
         if self.problems.len() > before {
             return None;
         }
-        let principal = case.principal(&self.source.name, tenant?, kind?)?;
+        let principal = case.principal(policy, tenant?, kind?)?;
         let client = ClientInfo { host: case.address.clone(), ..connection?.client() };
         Some(Prepared { principal, isolation: isolation?, client, now: now?, denied, until })
     }

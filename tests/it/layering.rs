@@ -11,6 +11,7 @@ const ORDER: &[&str] = &[
     "keys",
     "spelling",
     "problem",
+    "document",
     "causes",
     // A request, and who and what it is about.
     "protocol",

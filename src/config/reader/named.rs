@@ -6,21 +6,21 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::super::keys;
-use super::super::problem::Origin;
-use super::{Entry, Reader, Value};
-use crate::spelling::nearest;
+use super::{Entry, Reader};
+use crate::document::instead_of;
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// The names of the tables `[issuers.NAME]`, whether of the file or of the environment.
     pub(in crate::config) fn named_tables(&self) -> BTreeSet<String> {
         self.issuers.clone()
     }
 
-    pub(super) fn read_issuers(&mut self, tables: &DeTable<'_>, line_of: impl Fn(usize) -> usize) {
+    pub(super) fn read_issuers(&mut self, tables: DeTable<'a>) {
+        let known = keys::of_issuers();
         for (name, table) in tables {
-            let at = Origin::Line(self.file.clone(), line_of(name.span().start));
+            let at = self.document.origin(name.span().start);
             let name: &str = name.get_ref();
-            let DeValue::Table(table) = table.get_ref() else {
+            let DeValue::Table(table) = table.into_inner() else {
                 let remedy = "write it as [issuers.NAME], with its keys below";
                 self.problem(at, format!("[issuers] {name}"), "no table", remedy);
                 continue;
@@ -32,18 +32,14 @@ impl Reader {
                 continue;
             }
             for (key, value) in table {
-                let at = Origin::Line(self.file.clone(), line_of(key.span().start));
+                let origin = self.document.origin(key.span().start);
                 let key: &str = key.get_ref();
-                if keys::ISSUER_KEYS.contains(&key) {
-                    let entry = Entry { value: Value::from_toml(value.get_ref()), origin: at };
+                if known.contains(&key) {
+                    let entry = Entry { value: value.into_inner(), origin };
                     self.entries.insert(format!("{section}.{key}"), entry);
                 } else {
-                    let known = keys::ISSUER_KEYS.iter().copied();
-                    let remedy = match nearest(key, known) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("its keys are {}", keys::ISSUER_KEYS.join(", ")),
-                    };
-                    self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
+                    let remedy = instead_of(key, &known, "its keys are");
+                    self.problem(origin, format!("[{section}] {key}"), "unknown key", remedy);
                 }
             }
             // A table with no key that is known is one all the same.

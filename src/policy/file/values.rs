@@ -1,46 +1,19 @@
 //! The values of a section: lists, numbers and names, each with the place of its mistake.
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::document::Document;
 use crate::policy::admission::ConnectionType;
 use crate::policy::{Responses, times};
-use crate::problem::{Origin, Problem};
-
-/// A file that is being read, and its mistakes so far.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) text: &'a str,
-    pub(super) problems: &'a mut Vec<Problem>,
-}
 
 /// A text with the offset at which it stands.
 pub(super) type Text<'a> = (&'a str, usize);
 
-impl Reader<'_> {
-    pub(super) fn line(&self, at: usize) -> usize {
-        1 + self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
-    }
-
-    pub(super) fn problem(
-        &mut self,
-        at: usize,
-        key: &str,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.problems.push(Problem {
-            at: Origin::Line(self.path.to_owned(), self.line(at)),
-            key: key.to_owned(),
-            what: what.into(),
-            remedy: remedy.into(),
-        });
-    }
-
+impl Document<'_> {
     /// The texts of a list, with where they stand.
     pub(super) fn list<'v>(
         &mut self,
