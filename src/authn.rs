@@ -16,6 +16,7 @@ pub mod random;
 pub mod token;
 pub mod verified;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,11 +24,11 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
-use crate::store::{LoginRecord, Status, StoreError};
+use crate::store::{CredentialStore, LoginRecord, Status, StoreError};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server
 /// see one fixed text for all of them.
@@ -256,6 +257,17 @@ pub struct Principal {
     method: &'static str,
     expires_at: Option<UnixSeconds>,
     claims: Arc<Claims>,
+    extension: Option<Extension>,
+}
+
+/// What an authenticator hands to a policy of the same hand.
+#[derive(Clone)]
+struct Extension(Arc<dyn Any + Send + Sync>);
+
+impl Debug for Extension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Extension")
+    }
 }
 
 impl Principal {
@@ -285,7 +297,13 @@ impl Principal {
                 .into_iter()
                 .flatten()
                 .min();
-            return Ok(Self { record, method, expires_at, claims: Arc::default() });
+            return Ok(Self {
+                record,
+                method,
+                expires_at,
+                claims: Arc::default(),
+                extension: None,
+            });
         };
         Err(Denied::from(reason).of(&record))
     }
@@ -301,6 +319,19 @@ impl Principal {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// Adds something of an authenticator's own, for a policy of the same hand.
+    #[must_use]
+    pub fn with_extension<T: Any + Send + Sync>(mut self, extension: Arc<T>) -> Self {
+        self.extension = Some(Extension(extension));
+        self
+    }
+
+    /// What the authenticator has added, if it is a `T`.
+    #[must_use]
+    pub fn extension<T: Any>(&self) -> Option<&T> {
+        self.extension.as_ref()?.0.downcast_ref()
     }
 
     /// The user and its tenant.
@@ -407,6 +438,21 @@ impl Found {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<LoginRecord>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The ways to log in of a tenant table: passwords, tokens, nkeys and certificates.
+pub fn of_table(
+    password: password::PasswordAuthenticator,
+    store: &Arc<dyn CredentialStore>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Arc<dyn Authenticator>> {
+    let (store, clock) = (|| Arc::clone(store), || Arc::clone(clock));
+    vec![
+        Arc::new(password),
+        Arc::new(token::TokenAuthenticator::new(store(), clock())),
+        Arc::new(nkey::NkeyAuthenticator::new(store(), clock())),
+        Arc::new(certificate::CertificateAuthenticator::new(store(), clock())),
+    ]
 }
 
 /// Verifies one kind of credential.

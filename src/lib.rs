@@ -67,12 +67,19 @@
 //! - `postgres` (default): the tenant table in PostgreSQL, shared by many instances.
 //! - `jwt` (with `cli`): logins with JWTs of issuers (`authn::jwt`).
 //! - `cli` (default): the program `nats-callout`.
+//! - `testing` (default): for tests of an application's own rules ([`testing`]).
 //!
 //! # TLS
 //!
-//! async-nats and this crate use aws-lc-rs. An application whose other crates bring a second
-//! rustls provider has to install one of them as the default before it connects
-//! (`rustls::crypto::CryptoProvider::install_default`), or async-nats panics.
+//! rustls takes its cryptography from one provider, and panics at the first TLS connection where two are
+//! built in and none is the default. The feature `aws-lc-rs` (default) is what the program has, and what
+//! `jwt` needs. An application that depends on async-nats too, whose default is ring, takes this crate
+//! with `default-features = false` and the feature `ring`; where it cannot, it installs one of the two
+//! before it connects (`rustls::crypto::CryptoProvider::install_default`). One of the features is needed.
+
+pub use async_nats;
+
+pub use self::callout::Callout;
 
 pub mod accounts;
 #[cfg(feature = "cli")]
@@ -80,6 +87,7 @@ pub mod admin;
 pub mod audit;
 pub mod authn;
 pub mod authorize;
+pub mod callout;
 #[cfg(feature = "jwt")]
 mod causes;
 #[cfg(feature = "cli")]
@@ -115,3 +123,10 @@ mod spelling;
 pub mod store;
 pub mod streams;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+/// The code of docs/embedding.md.
+#[cfg(all(doctest, feature = "sqlite", feature = "testing"))]
+#[doc = include_str!("../docs/embedding.md")]
+struct EmbeddingPage;

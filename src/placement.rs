@@ -39,6 +39,9 @@ pub enum AccountError {
     /// The account's JWT could not be signed.
     #[error("account JWT: {0}")]
     Signing(String),
+    /// The tenant has an account of its own, and its row does not name it.
+    #[error("the tenant's row names no account of its own")]
+    Unnamed,
     /// The account is none that users may be placed in.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -107,6 +110,40 @@ pub enum Placement {
     Operator(OperatorTargets),
     /// Accounts are names in the server's configuration.
     Config(ConfigTargets),
+    /// Accounts that an application names for each user, as the tenant's placement.
+    Chosen(ChosenTargets),
+}
+
+/// Any account but the system's, as its name or, in operator mode, its public key.
+#[derive(Debug, Clone)]
+pub struct ChosenTargets(Choice);
+
+#[derive(Debug, Clone)]
+enum Choice {
+    Names { auth: String },
+    Ids(SystemAccounts),
+}
+
+impl ChosenTargets {
+    /// Accounts by name (config mode), where the service is connected to the account `auth`.
+    #[must_use]
+    pub fn named(auth: &str) -> Self {
+        Self(Choice::Names { auth: auth.to_owned() })
+    }
+
+    /// Accounts by public key (operator mode).
+    #[must_use]
+    pub fn ids(system: SystemAccounts) -> Self {
+        Self(Choice::Ids(system))
+    }
+
+    /// The account, if users may be placed in it.
+    pub fn target(&self, account: &str) -> Result<TargetAccount, TargetError> {
+        match &self.0 {
+            Choice::Names { auth } => TargetAccount::named(account, auth),
+            Choice::Ids(system) => system.target(account.parse().map_err(TargetError::Key)?),
+        }
+    }
 }
 
 /// The accounts of operator mode.
@@ -198,6 +235,8 @@ pub(crate) struct Site<'a> {
 enum Account<'a> {
     /// It is there.
     Known(&'a TargetAccount),
+    /// The same, as it was chosen for this login.
+    Chosen(TargetAccount),
     /// It is the tenant's own, and the server may have yet to learn of it.
     Own(&'a OperatorTargets),
 }
@@ -227,6 +266,10 @@ impl Placement {
                 let (isolation, account) = targets.place(tenant)?;
                 Some(Site { isolation, account: Account::Known(account) })
             }
+            Self::Chosen(targets) => {
+                let account = targets.target(tenant.placement.as_deref()?).ok()?;
+                Some(Site { isolation: Isolation::Account, account: Account::Chosen(account) })
+            }
         }
     }
 }
@@ -241,6 +284,7 @@ impl Site<'_> {
     ) -> Result<Placed, AccountError> {
         let (account, loads) = match &self.account {
             Account::Known(account) => ((*account).clone(), false),
+            Account::Chosen(account) => (account.clone(), false),
             Account::Own(targets) => {
                 let ready = targets.accounts.ready(tenant, server, deadline).await?;
                 (targets.system.target(ready.id)?, ready.loads)

@@ -5,6 +5,7 @@
 //! itself refuses what is not legal.
 
 pub mod cache;
+pub mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

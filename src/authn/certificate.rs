@@ -82,6 +82,11 @@ pub fn names(pem: &str) -> Option<Vec<String>> {
     parse(pem).map(|holder| holder.names)
 }
 
+/// The names in the client's own certificate, and when it ends; `None` if it cannot be read.
+pub(crate) fn verified(tls: &ClientTls) -> Option<(Vec<String>, UnixSeconds)> {
+    read(tls).map(|holder| (holder.names, holder.ends))
+}
+
 /// Reads the client's own certificate out of what the server has verified. What the server was
 /// shown and did not verify is not looked at.
 fn read(tls: &ClientTls) -> Option<Holder> {

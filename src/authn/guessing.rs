@@ -73,6 +73,9 @@ impl GuessingLimits {
     pub const DEFAULT: Self = Self { account_failures: 10, source_failures: 100, waiting: 128 };
 }
 
+/// Of the decisions under way, one part in so many may be guesses that wait.
+pub(crate) const GUESSES_PART: usize = 8;
+
 impl Default for GuessingLimits {
     fn default() -> Self {
         Self::DEFAULT

@@ -52,10 +52,7 @@ impl NkeyAuthenticator {
         signature: &str,
         nonce: &str,
     ) -> Result<Principal, Rejected> {
-        let nkey = nkey.parse::<UserNkey>().map_err(|_| DenyReason::UnknownNkey)?;
-        if !is_signed(&nkey, nonce, signature) {
-            return Err(DenyReason::WrongSignature.into());
-        }
+        let nkey = verified(nkey, signature, nonce)?;
         let identities = [Identity::Nkey(nkey)];
         holder::authenticate(&*self.store, &identities, |record| {
             let unknown = || Denied::from(DenyReason::UnknownNkey).with_detail(nkey.as_str());
@@ -64,6 +61,12 @@ impl NkeyAuthenticator {
         })
         .await
     }
+}
+
+/// The nkey, if it has signed the nonce.
+pub(crate) fn verified(nkey: &str, signature: &str, nonce: &str) -> Result<UserNkey, DenyReason> {
+    let nkey = nkey.parse::<UserNkey>().map_err(|_| DenyReason::UnknownNkey)?;
+    is_signed(&nkey, nonce, signature).then_some(nkey).ok_or(DenyReason::WrongSignature)
 }
 
 /// Whether the nkey signed the nonce. Without a nonce there is nothing that only this connection

@@ -12,24 +12,18 @@ use super::DaemonError;
 use super::base::Base;
 use super::metrics::{flag, size};
 use super::parts::Part;
-use crate::authn::Authenticator;
-use crate::authn::certificate::CertificateAuthenticator;
-use crate::authn::guessing::{Guessing, GuessingLimits, GuessingStats};
+use crate::authn::guessing::{GUESSES_PART, Guessing, GuessingLimits, GuessingStats};
 use crate::authn::jwt::{Issuer, JwtAuthenticator};
 use crate::authn::lane::{HashingLane, LaneStats};
-use crate::authn::nkey::NkeyAuthenticator;
 use crate::authn::password::{PasswordAuthenticator, Rehash};
-use crate::authn::token::TokenAuthenticator;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
+use crate::authn::{self, Authenticator};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::{CredentialStore, Store};
 
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
-
-/// Of the decisions under way, one part in so many may be guesses that wait.
-const GUESSES_PART: usize = 8;
 
 /// Opens all ways to log in, in the order in which they are asked, and has their keys and hashes kept.
 pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, DaemonError> {
@@ -82,14 +76,10 @@ pub(crate) fn chain(
     store: &Arc<dyn CredentialStore>,
     clock: &Arc<dyn Clock>,
 ) -> Vec<Arc<dyn Authenticator>> {
-    let (store, clock) = (|| Arc::clone(store), || Arc::clone(clock));
-    vec![
-        Arc::new(JwtAuthenticator::new(issuers, store(), clock())),
-        Arc::new(password),
-        Arc::new(TokenAuthenticator::new(store(), clock())),
-        Arc::new(NkeyAuthenticator::new(store(), clock())),
-        Arc::new(CertificateAuthenticator::new(store(), clock())),
-    ]
+    let jwt = JwtAuthenticator::new(issuers, Arc::clone(store), Arc::clone(clock));
+    let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(jwt)];
+    chain.extend(authn::of_table(password, store, clock));
+    chain
 }
 
 /// The issuers whose JWTs are logins; their keys are not fetched yet.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::keys::AccountId;
+use crate::keys::{AccountId, KeyError};
 
 /// The system's accounts in config mode, by the names that `init` gives them.
 const SYSTEM: [&str; 7] = ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "INTAKE"];
@@ -28,6 +28,9 @@ pub enum TargetError {
         "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS, INTAKE or $G"
     )]
     Forbidden(String),
+    /// It is not the public key of an account.
+    #[error(transparent)]
+    Key(KeyError),
     /// There is none.
     #[error("at least one shared target account is needed, such as USERS")]
     Empty,

@@ -22,6 +22,12 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// Whether it is this text, in a time that does not depend on where they differ.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.as_bytes().ct_eq(text.as_bytes()).into()
+    }
+
     /// The text itself, for a verifier alone.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -31,7 +37,7 @@ impl Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        self.matches(other.expose())
     }
 }
 

@@ -24,6 +24,11 @@ impl TenantId {
         &self.0
     }
 
+    /// Stands for a tenant where there is none.
+    pub(crate) fn none() -> Self {
+        Self("-".into())
+    }
+
     /// The login name of a user of this tenant who has no row: `<tenant id>/<user>`.
     #[must_use]
     pub fn login(&self, user: &str) -> String {

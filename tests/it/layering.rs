@@ -27,6 +27,8 @@ const ORDER: &[&str] = &[
     "audit",
     "telemetry",
     "service",
+    "callout",
+    "testing",
     "intake",
     // What servers, other instances and others are told.
     "servers",

@@ -17,6 +17,7 @@ mod canary;
 mod certificate;
 mod cli;
 mod deploy;
+mod embedding;
 mod events;
 mod forgery;
 mod harness;

@@ -1,0 +1,384 @@
+//! An application's own users: what it is asked, what it answers, and how that becomes a decision.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+
+use crate::authn::{
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, certificate,
+    nkey,
+};
+use crate::clock::{Clock, UnixSeconds};
+use crate::keys::UserNkey;
+use crate::placement::ChosenTargets;
+use crate::policy::subject::Pattern;
+use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy, Responses};
+use crate::protocol::claims::ClientInfo;
+use crate::protocol::credentials::{Credentials, Secret};
+use crate::redact::shortened;
+use crate::store::{LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
+
+/// The word for the log.
+const METHOD: &str = "application";
+
+/// What an application could not find out, for the log. The client gets no answer, and logs in again.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An application's own rule: who is it, and what may it do? A closure is one, and so is a type of the
+/// application's with an `async fn`:
+///
+/// ```
+/// use nats_callout::callout::{Answer, Authorize, BoxError, Permit, Request};
+///
+/// struct Keys(Vec<String>);
+///
+/// impl Authorize for Keys {
+///     async fn authorize(&self, request: Request) -> Result<Answer, BoxError> {
+///         Ok(match request.token() {
+///             Some(token) if self.0.iter().any(|key| token.matches(key)) => {
+///                 Permit::user("billing").publish("invoices.*").into()
+///             }
+///             _ => Answer::deny("no such key"),
+///         })
+///     }
+/// }
+/// ```
+///
+/// An error is a fault of the application's, such as a database that does not answer: the client is
+/// never told that it was refused. What takes longer than the request's deadline is dropped.
+pub trait Authorize: Send + Sync + 'static {
+    /// Answers for one client.
+    fn authorize(&self, request: Request) -> impl Future<Output = Result<Answer, BoxError>> + Send;
+}
+
+impl<F, Fut> Authorize for F
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Answer, BoxError>> + Send,
+{
+    fn authorize(&self, request: Request) -> impl Future<Output = Result<Answer, BoxError>> + Send {
+        self(request)
+    }
+}
+
+/// What a client offers, and what its server knows of it. Shows no secret in `Debug`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    credentials: Credentials,
+    client: ClientInfo,
+    deadline: Instant,
+}
+
+impl Request {
+    /// The user name and the password that the client sent. The name alone says nothing.
+    #[must_use]
+    pub fn password(&self) -> Option<(&str, &Secret)> {
+        match &self.credentials {
+            Credentials::Password { user, password } => Some((user, password)),
+            _ => None,
+        }
+    }
+
+    /// The token that the client sent, or its password where it sent no user name.
+    #[must_use]
+    pub fn token(&self) -> Option<&Secret> {
+        match &self.credentials {
+            Credentials::Token(token) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// The nkey by which the client has signed this connection's nonce; none where the signature is not
+    /// that key's.
+    #[must_use]
+    pub fn nkey(&self) -> Option<UserNkey> {
+        match &self.credentials {
+            Credentials::Nkey { nkey, signature, nonce } => {
+                nkey::verified(nkey, signature, nonce).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// The names in a client certificate that the server has verified: e-mail addresses, DNS names, URIs
+    /// and the subject. None where the client offers anything else as well.
+    #[must_use]
+    pub fn certificate(&self) -> Vec<String> {
+        match &self.credentials {
+            Credentials::Certificate(tls) => {
+                certificate::verified(tls).map(|(names, _)| names).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the server knows of the client: address, connection, the name it gave itself.
+    #[must_use]
+    pub fn client(&self) -> &ClientInfo {
+        &self.client
+    }
+
+    /// How it is connected; none if by something that is not known here.
+    #[must_use]
+    pub fn connection_type(&self) -> Option<ConnectionType> {
+        ConnectionType::of(&self.client)
+    }
+
+    /// When an answer is of no use any more.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// An application's answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The client may connect.
+    Permit(Permit),
+    /// It may not, and why, for the log alone: every client is told the same.
+    Deny(String),
+}
+
+impl Answer {
+    /// A refusal, with its reason for the log. Write no secret there.
+    pub fn deny(why: impl Into<String>) -> Self {
+        Self::Deny(why.into())
+    }
+}
+
+impl From<Permit> for Answer {
+    fn from(permit: Permit) -> Self {
+        Self::Permit(permit)
+    }
+}
+
+/// What a client may do. What is not allowed is denied; a list without entries allows nothing.
+///
+/// A client that makes requests has to subscribe to its inbox: `_INBOX.>` where all of the account may
+/// read each other's answers, else a prefix of its own, which the client is told of
+/// (`custom_inbox_prefix`).
+#[derive(Debug, Clone)]
+pub struct Permit {
+    user: String,
+    account: Option<String>,
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+    deny_publish: Vec<String>,
+    deny_subscribe: Vec<String>,
+    responses: Option<Responses>,
+    ttl: Option<Duration>,
+    expires_at: Option<UnixSeconds>,
+    leafnode: bool,
+}
+
+impl Permit {
+    /// A user who may do nothing yet; the name is for the log and for servers.
+    #[must_use]
+    pub fn user(name: impl Into<String>) -> Self {
+        Self {
+            user: name.into(),
+            account: None,
+            publish: Vec::new(),
+            subscribe: Vec::new(),
+            deny_publish: Vec::new(),
+            deny_subscribe: Vec::new(),
+            responses: None,
+            ttl: None,
+            expires_at: None,
+            leafnode: false,
+        }
+    }
+
+    /// Places it in this account, not in the default one: a name in config mode, a public key (`A...`)
+    /// in operator mode.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = Some(account.into());
+        self
+    }
+
+    /// Lets it publish to a subject, which may have wildcards.
+    #[must_use]
+    pub fn publish(mut self, subject: impl Into<String>) -> Self {
+        self.publish.push(subject.into());
+        self
+    }
+
+    /// Lets it subscribe to a subject, which may have wildcards.
+    #[must_use]
+    pub fn subscribe(mut self, subject: impl Into<String>) -> Self {
+        self.subscribe.push(subject.into());
+        self
+    }
+
+    /// Takes a subject out of those that it may publish to.
+    #[must_use]
+    pub fn deny_publish(mut self, subject: impl Into<String>) -> Self {
+        self.deny_publish.push(subject.into());
+        self
+    }
+
+    /// Takes a subject out of those that it may subscribe to.
+    #[must_use]
+    pub fn deny_subscribe(mut self, subject: impl Into<String>) -> Self {
+        self.deny_subscribe.push(subject.into());
+        self
+    }
+
+    /// Lets it answer the requests that it receives, on whatever subject they name for the answer.
+    #[must_use]
+    pub fn responses(mut self, responses: Responses) -> Self {
+        self.responses = Some(responses);
+        self
+    }
+
+    /// A life of the grant shorter than the service's.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// When the user ends, in seconds since 1970: no grant outlives it, and there is none from then on.
+    #[must_use]
+    pub fn expires_at(mut self, at: UnixSeconds) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Lets it connect as a leaf node too, which servers do not hold to these subjects in all respects.
+    #[must_use]
+    pub fn dangerous_leafnode(mut self) -> Self {
+        self.leafnode = true;
+        self
+    }
+
+    fn grant(&self) -> Result<Grant, Denied> {
+        let patterns = |subjects: &[String]| {
+            let pattern = |subject: &String| {
+                subject.parse::<Pattern>().map_err(|error| {
+                    let detail = format!("`{subject}` is not a subject: {error}");
+                    Denied::from(DenyReason::Policy).with_detail(detail)
+                })
+            };
+            subjects.iter().map(pattern).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Grant {
+            publish: patterns(&self.publish)?,
+            subscribe: patterns(&self.subscribe)?,
+            deny_publish: patterns(&self.deny_publish)?,
+            deny_subscribe: patterns(&self.deny_subscribe)?,
+            responses: self.responses,
+            ttl: self.ttl,
+            ..Grant::default()
+        })
+    }
+}
+
+/// Asks a rule who a client is; what it may do comes along for [`AsAuthorized`].
+pub(super) struct ByRule<A> {
+    rule: A,
+    targets: ChosenTargets,
+    account: Option<String>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<A: Authorize> ByRule<A> {
+    /// Places users in `targets`; without an account in the permit, in `account`.
+    pub(super) fn new(
+        rule: A,
+        targets: ChosenTargets,
+        account: Option<String>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { rule, targets, account, clock }
+    }
+
+    async fn ask(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        let Attempt { credentials, client, deadline, .. } = attempt;
+        let request =
+            Request { credentials: credentials.clone(), client: client.clone(), deadline };
+        let answer = self.rule.authorize(request).await;
+        let permit = match answer.map_err(|error| AuthnError::Other(error.to_string()))? {
+            Answer::Permit(permit) => permit,
+            Answer::Deny(why) => {
+                let denied = Denied::from(DenyReason::Refused).with_detail(why);
+                return Ok(Authentication::Refused(denied));
+            }
+        };
+        let ends = match credentials {
+            Credentials::Certificate(tls) => certificate::verified(tls).map(|(_, ends)| ends),
+            _ => None,
+        };
+        let record = match self.record(&permit) {
+            Ok(record) => Arc::new(record),
+            Err(denied) => return Ok(Authentication::Refused(denied)),
+        };
+        let principal = Principal::new(record, METHOD, ends, self.clock.now());
+        Ok(match principal {
+            Ok(principal) => Authentication::Accepted(principal.with_extension(Arc::new(permit))),
+            Err(denied) => Authentication::Refused(denied),
+        })
+    }
+
+    /// The user as a row would be. The tenant is called as its account is, where that can be an id.
+    fn record(&self, permit: &Permit) -> Result<LoginRecord, Denied> {
+        let denied = |detail: String| {
+            let user = shortened(&permit.user);
+            let detail = format!("the permit of {user:?} {detail}");
+            Denied::from(DenyReason::Placement).with_detail(detail)
+        };
+        let account = permit.account.as_ref().or(self.account.as_ref());
+        let account = account.ok_or_else(|| denied("names no account".to_owned()))?;
+        if let Err(error) = self.targets.target(account) {
+            return Err(denied(format!("names the account {account:?}: {error}")));
+        }
+        let id = account.parse().unwrap_or_else(|_| TenantId::none());
+        Ok(LoginRecord {
+            tenant: TenantRecord { placement: Some(account.clone()), ..TenantRecord::new(id) },
+            user: UserRecord {
+                expires_at: permit.expires_at,
+                ..UserRecord::new(permit.user.as_str(), UserKind::Service)
+            },
+        })
+    }
+}
+
+impl<A> fmt::Debug for ByRule<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByRule").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl<A: Authorize> Authenticator for ByRule<A> {
+    fn authenticate<'a>(
+        &'a self,
+        attempt: Attempt<'a>,
+    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+        Box::pin(self.ask(attempt))
+    }
+}
+
+/// Grants what the rule has permitted.
+#[derive(Debug)]
+pub(super) struct AsAuthorized;
+
+impl Policy for AsAuthorized {
+    fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision {
+        let Some(permit) = principal.extension::<Permit>() else {
+            return Decision::Deny(DenyReason::Policy.into());
+        };
+        if ConnectionType::of(context.client) == Some(ConnectionType::Leafnode) && !permit.leafnode
+        {
+            let denied = Denied::from(DenyReason::ConnectionType);
+            return Decision::Deny(denied.with_detail("the permit is not one for leaf nodes"));
+        }
+        match permit.grant() {
+            Ok(grant) => Decision::Permit(grant),
+            Err(denied) => Decision::Deny(denied),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A real nats-server in config mode, for one test.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectOptions};
+use serde::Deserialize;
+
+use super::door;
+use crate::authn::random;
+use crate::callout::Door;
+use crate::keys::{KeyKind, SigningKey, XKey};
+
+/// The program where nothing else is said.
+const PROGRAM: &str = "nats-server";
+
+/// Names the program.
+const VARIABLE: &str = "NATS_SERVER";
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The program cannot be started.
+    #[error(
+        "cannot start {program:?}: {source}; install nats-server, or say where it is in {VARIABLE}"
+    )]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended, or did not listen in time.
+    #[error("nats-server does not run:\n{0}")]
+    Log(String),
+    /// Its files cannot be written.
+    #[error("cannot write the files of nats-server: {0}")]
+    Files(#[from] std::io::Error),
+    /// The service cannot log in to it.
+    #[error("cannot log in to AUTH: {0}")]
+    Login(#[from] async_nats::ConnectError),
+    /// The system gave no random bytes.
+    #[error("cannot make its keys: {0}")]
+    Keys(String),
+}
+
+/// A nats-server on a free port of 127.0.0.1, with the accounts AUTH and USERS, which asks about each
+/// client. It is stopped, and its files are removed, when this is dropped.
+///
+/// ```no_run
+/// # async fn test(rule: impl nats_callout::callout::Authorize)
+/// #     -> Result<(), Box<dyn std::error::Error>> {
+/// use nats_callout::testing::NatsServer;
+///
+/// let server = NatsServer::start().await?;
+/// let running = server.callout().authorize(rule)?.start(server.auth().await?).await?;
+/// let app = async_nats::ConnectOptions::with_token("key-4711".into()).connect(server.url()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NatsServer {
+    process: Child,
+    folder: PathBuf,
+    url: String,
+    password: String,
+    seeds: [String; 2],
+}
+
+/// What nats-server writes of its ports.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+}
+
+impl NatsServer {
+    /// Starts `nats-server`, or what the variable `NATS_SERVER` names.
+    pub async fn start() -> Result<Self, StartError> {
+        let program = std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(PROGRAM));
+        Self::start_program(Path::new(&program)).await
+    }
+
+    /// Starts this program.
+    pub async fn start_program(program: &Path) -> Result<Self, StartError> {
+        let keys = |error: &dyn std::fmt::Display| StartError::Keys(error.to_string());
+        let (issuer, issuer_seed) =
+            SigningKey::generate(KeyKind::Account).map_err(|error| keys(&error))?;
+        let (xkey, xkey_seed) = XKey::generate().map_err(|error| keys(&error))?;
+        let password = random::generate_password().map_err(|error| keys(&error))?;
+        let folder = std::env::temp_dir().join(format!("nats-callout-{}", issuer.public_key()));
+        std::fs::create_dir(&folder)?;
+        let conf = format!(
+            "listen: \"127.0.0.1:-1\"\n\
+             ports_file_dir: {folder:?}\n\
+             accounts {{ AUTH {{ users: [ {{ user: auth, password: {password:?} }} ] }}, USERS {{}} }}\n\
+             authorization {{ auth_callout {{\n\
+               issuer: {issuer}, xkey: {xkey}, account: AUTH, auth_users: [ auth ]\n\
+             }} }}\n",
+            password = password.expose(),
+            issuer = issuer.public_key(),
+            xkey = xkey.public_key(),
+        );
+        std::fs::write(folder.join("nats-server.conf"), conf)?;
+        let log = std::fs::File::create(folder.join("log"))?;
+        let process = Command::new(program)
+            .arg("-c")
+            .arg(folder.join("nats-server.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let process = process.map_err(|source| {
+            drop(std::fs::remove_dir_all(&folder));
+            StartError::Program { program: program.to_owned(), source }
+        })?;
+        let mut server = Self {
+            process,
+            folder,
+            url: String::new(),
+            password: password.expose().to_owned(),
+            seeds: [issuer_seed.to_string(), xkey_seed.to_string()],
+        };
+        server.url = server.listening().await?;
+        Ok(server)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A service with the keys that this server expects, whose users are in the account USERS.
+    #[must_use]
+    pub fn callout(&self) -> Door {
+        door(&self.seeds)
+    }
+
+    /// Logs in to the account AUTH, for the service.
+    pub async fn auth(&self) -> Result<Client, StartError> {
+        let options = ConnectOptions::with_user_and_password("auth".into(), self.password.clone());
+        Ok(options.connect(&self.url).await?)
+    }
+
+    async fn listening(&mut self) -> Result<String, StartError> {
+        let until = Instant::now() + PATIENCE;
+        let name = format!("nats-server_{}.ports", self.process.id());
+        loop {
+            let ports = std::fs::read(self.folder.join(&name)).ok();
+            let ports = ports.and_then(|text| serde_json::from_slice::<Ports>(&text).ok());
+            if let Some(url) = ports.and_then(|ports| ports.nats.into_iter().next()) {
+                return Ok(url);
+            }
+            if self.process.try_wait()?.is_some() || Instant::now() > until {
+                let log = std::fs::read_to_string(self.folder.join("log"));
+                return Err(StartError::Log(log.unwrap_or_default()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
