@@ -189,9 +189,12 @@ async fn a_server_without_free_connections() {
     let began = Instant::now();
     let hurried =
         StoreOptions { open_timeout: Duration::from_millis(500), ..StoreOptions::default() };
-    let error = PostgresStore::open(&url, &hurried).await.unwrap_err().to_string();
-    assert!(error.contains("has no free connection"), "{error}");
+    PostgresStore::open(&url, &hurried).await.unwrap_err();
     assert!(began.elapsed() < BOUND);
+    // A server that is busy may not come to say so in so short a time.
+    let patient = StoreOptions { open_timeout: 2 * BOUND, ..StoreOptions::default() };
+    let error = PostgresStore::open(&url, &patient).await.unwrap_err().to_string();
+    assert!(error.contains("has no free connection"), "{error}");
     drop(others);
     recovers(&store).await;
 }
