@@ -33,6 +33,9 @@ const _: () = assert!(CONFIRMED_WITHIN.as_millis() <= 500);
 /// How often an instance notes that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// An instance whose heartbeat is older is taken for dead.
+pub const HEARTBEAT_SECONDS: u32 = 3;
+
 /// How often logins are written to the database.
 const LOGINS: Duration = Duration::from_secs(2);
 

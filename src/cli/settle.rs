@@ -12,10 +12,7 @@ use super::Context;
 use super::output::note;
 use crate::config::Config;
 use crate::deployment::Login;
-use crate::instance::SYNC_SUBJECT;
-
-/// An instance whose heartbeat is older is taken for dead.
-pub(super) const HEARTBEAT_SECONDS: u32 = 3;
+use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
 
 /// How long the server has to let the command in.
 const CONNECT: Duration = Duration::from_secs(1);

@@ -14,9 +14,9 @@ use super::database::explain;
 use super::live::{self, Live};
 use super::lookup::{find_tenant, parse_id};
 use super::output::note;
-use super::settle::HEARTBEAT_SECONDS;
 use super::{Context, secret, up};
 use crate::authn::DenyReason;
+use crate::instance::HEARTBEAT_SECONDS;
 use crate::protocol::credentials::{Credentials, Secret};
 use crate::store::{
     Freshness, Isolation, LoginRecord, NewToken, TenantId, TokenHash, TokenListing,

@@ -1,13 +1,13 @@
 //! The tenant table, and the instances that note there that they are alive.
 
 use super::super::database;
-use super::super::settle::HEARTBEAT_SECONDS;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::{Findings, rows};
 use crate::config::Config;
+use crate::instance::HEARTBEAT_SECONDS;
 use crate::store::{Coordination, Hindrance, Misfit, ProvisioningStore, StoreError, TenantRecord};
 
 const DATABASE: &str = "database";

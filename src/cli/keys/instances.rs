@@ -8,9 +8,9 @@ use async_nats::Client;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::super::settle::HEARTBEAT_SECONDS;
 use super::super::{Context, database};
 use crate::deployment::key_role::{KEYS_SUBJECT, KeyRole, KeysOfInstance};
+use crate::instance::HEARTBEAT_SECONDS;
 
 /// How long instances have to answer: longer than a heartbeat is young.
 const PATIENCE: Duration = Duration::from_secs(HEARTBEAT_SECONDS as u64 + 1);
