@@ -3,8 +3,10 @@
 //! from here.
 
 mod accounts;
+pub(crate) mod creds;
 pub(crate) mod key_role;
 mod login;
+pub(crate) mod topology;
 
 pub(crate) use self::accounts::{
     account_issuer, account_issuer_of, isolation_of, places, reserved, targets,

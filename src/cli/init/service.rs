@@ -3,7 +3,7 @@
 
 use super::Deployment;
 use super::cluster::{replicas, urls};
-use super::topology::Account;
+use crate::deployment::topology::Account;
 use crate::keys::AccountId;
 
 pub(super) fn operator(

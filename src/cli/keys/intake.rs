@@ -9,10 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde_json::{Map, Value, json};
 
-use super::super::init::operator;
-use super::super::init::topology::{
-    Account, bb_permissions, intake_permissions, users_permissions,
-};
 use super::super::{Context, Usage, load};
 use super::offline::Hands;
 use super::reader::{conf_words, keep};
@@ -21,10 +17,12 @@ use super::{IntakeArgs, files, logins};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
 use crate::deployment;
+use crate::deployment::topology::{
+    Account, account_body, account_jwt, bb_permissions, intake_permissions, users_permissions,
+};
 use crate::keyfile;
-use crate::keys::{AccountId, SigningKey};
-use crate::protocol::claims::{AccountBody, UserBody};
-use crate::protocol::jwt::Claims;
+use crate::keys::AccountId;
+use crate::protocol::claims::UserBody;
 use crate::streams::{self, POOLED_EVENTS};
 
 /// How instances call themselves in AUTH, in INTAKE, and in USERS.
@@ -99,8 +97,8 @@ async fn prepare(context: &Context, hands: &Hands<'_>) -> anyhow::Result<()> {
         Account::Intake => Ok(account),
         other => bail!("INTAKE has nothing to do with {}", other.name()),
     };
-    let body = operator::account_body(Account::Intake, 1, id)?;
-    let token = token(account, body, operator)?;
+    let body = account_body(Account::Intake, 1, id)?;
+    let token = account_jwt(Account::Intake, account, body, operator, SystemClock.now())?;
     if !servers.accounts().await?.contains(&account) {
         servers.hold(&token).await?;
     }
@@ -246,15 +244,4 @@ fn without_leaf_nodes(body: &mut Map<String, Value>) -> bool {
 /// The path as the configuration has it.
 fn shown(config: &Config, file: &Path) -> String {
     file.strip_prefix(&config.folder).unwrap_or(file).display().to_string()
-}
-
-fn token(account: AccountId, body: AccountBody, operator: &SigningKey) -> anyhow::Result<String> {
-    let claims = Claims {
-        issued_at: SystemClock.now(),
-        name: Some(Account::Intake.name().to_owned()),
-        subject: account.to_string(),
-        body,
-        ..Claims::default()
-    };
-    Ok(claims.encode_now(operator)?)
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::super::init::operator;
 use super::files;
 use crate::clock::{Clock as _, SystemClock};
+use crate::deployment::creds::creds;
 use crate::keyfile;
 use crate::keys::{KeyKind, SigningKey};
 use crate::protocol::claims::UserBody;
@@ -21,5 +21,5 @@ pub(super) fn write(
         false => SigningKey::generate(KeyKind::User)?.1,
     };
     let user = SigningKey::from_seed(&seed, KeyKind::User)?;
-    files::replace(file, &operator::creds(name, (&user, &seed), issuer, body, SystemClock.now())?)
+    files::replace(file, &creds(name, (&user, &seed), issuer, body, SystemClock.now())?)
 }

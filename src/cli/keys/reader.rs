@@ -9,15 +9,14 @@ use std::path::PathBuf;
 use anyhow::bail;
 use serde_json::{Map, Value, json};
 
-use super::super::init::operator;
 use super::super::{Context, Usage, load};
 use super::offline::Hands;
 use super::{ReaderArgs, files, logins};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Files, Mode, OperatorMode};
+use crate::deployment::topology::{self, Account, account_jwt};
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import};
-use crate::protocol::jwt::Claims;
 use crate::streams::readers::{self, Request};
 
 pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
@@ -36,7 +35,7 @@ pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<
     let account: AccountId = identity.public()?;
     let tokens = change_accounts(&hands, account, &requests).await?;
     let login = hands.folder.join("events.creds");
-    logins::write(&login, "events", &identity, operator::reader(&requests))?;
+    logins::write(&login, "events", &identity, topology::reader(&requests))?;
     let confs = write_confs(&config, mode, account, &tokens)?;
 
     let pushed: Vec<&String> = tokens.keys().collect();
@@ -90,18 +89,12 @@ async fn change_accounts(
         let change = |body: &mut Map<String, Value>| set(body, "imports", taken.clone());
         tokens.extend(servers.change(&[events], &[events], operator, false, change).await?);
     } else {
-        let token = Claims {
-            issued_at: SystemClock.now(),
-            name: Some("EVENTS".to_owned()),
-            subject: events.to_string(),
-            body: AccountBody {
-                imports,
-                limits: AccountLimits { leaf: 0, ..AccountLimits::default() },
-                ..AccountBody::default()
-            },
-            ..Claims::default()
-        }
-        .encode_now(operator)?;
+        let body = AccountBody {
+            imports,
+            limits: AccountLimits { leaf: 0, ..AccountLimits::default() },
+            ..AccountBody::default()
+        };
+        let token = account_jwt(Account::Events, events, body, operator, SystemClock.now())?;
         servers.hold(&token).await?;
         tokens.insert(events.to_string(), token);
     }
