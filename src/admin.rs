@@ -5,6 +5,8 @@
 //! The order of the steps of an operation is security (a suspended user's row is committed before
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
+pub mod keys;
+
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock, UnixSeconds};

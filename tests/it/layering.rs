@@ -50,10 +50,10 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     (
         "async_nats",
         &["service", "servers", "accounts", "streams"],
-        &["cli", "daemon", "deployment", "events", "instance", "peers"],
+        &["admin", "cli", "daemon", "deployment", "events", "instance", "peers"],
     ),
     ("axum", &["daemon"], &[]),
-    ("clap", &["cli", "main"], &["deployment"]),
+    ("clap", &["cli", "main"], &[]),
     ("comfy_table", &["cli"], &[]),
     ("jsonwebtoken", &["authn"], &[]),
     ("metrics_exporter_prometheus", &["daemon"], &[]),

@@ -1,73 +1,69 @@
-//! `keys reader`: the login of the events' reader, its account EVENTS, and what AUTH offers to it, as
+//! The login of the events' reader, its account EVENTS, and what AUTH offers to it, as
 //! `[events]` lists the consumers (operator mode). For a deployment of before there was such an
 //! account, whose BB has mirrors, and for other consumers than there were. Each step can be done
 //! again, so that it may be stopped at any point.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::super::{Context, Usage, load};
+use super::accounts::{AnyClaims, keep};
+use super::fleet::Fleet as _;
 use super::offline::Hands;
-use super::{ReaderArgs, files, logins};
-use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Files, Mode, OperatorMode};
+use super::{Admin, KeysError, files, load};
+use crate::config::Mode;
 use crate::deployment::topology::{self, Account, account_jwt};
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::{AccountBody, AccountLimits, Export, ExportType, Import};
 use crate::streams::readers::{self, Request};
 
-pub(super) async fn run(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
-    let config = load(&context.admin.config().file, Files::MustExist)?;
+/// What the reader of events has.
+#[derive(Debug, Clone)]
+pub struct ReaderLogin {
+    /// The account EVENTS.
+    pub account: AccountId,
+    /// The creds file of its login.
+    pub credentials: PathBuf,
+    /// The accounts that were changed.
+    pub accounts: Vec<String>,
+    /// The configurations of servers that were changed.
+    pub server_configs: Vec<PathBuf>,
+}
+
+/// Gives the reader of events what `[events]` lists the consumers of. The offline keys are in
+/// `offline`, or else in that folder beside the keys in use.
+pub async fn reader(admin: &Admin, offline: Option<&Path>) -> Result<ReaderLogin, KeysError> {
+    let config = load(admin)?;
     let Mode::Operator(mode) = &config.mode else {
-        return Err(Usage(format!(
+        return Err(KeysError::Invalid(format!(
             "in the mode `config` nats-server.conf says who reads events; {}",
             readers::REMEDY
-        ))
-        .into());
+        )));
     };
-    let hands = Hands::on(&config, mode, args.offline.as_deref()).await?;
+    let hands = Hands::on(admin, &config, mode, offline).await?;
     let requests = readers::requests(&config.streams.events.consumers());
 
     let identity = identity(&hands)?;
     let account: AccountId = identity.public()?;
     let tokens = change_accounts(&hands, account, &requests).await?;
-    let login = hands.folder.join("events.creds");
-    logins::write(&login, "events", &identity, topology::reader(&requests))?;
-    let confs = write_confs(&config, mode, account, &tokens)?;
-
-    let pushed: Vec<&String> = tokens.keys().collect();
-    context.output.print(
-        &json!({
-            "account": account.as_str(), "credentials": login, "accounts": pushed,
-            "server_configs": confs,
-        }),
-        || {
-            format!(
-                "{} reads the consumers that [events] lists; restart the instances of the service, \
-                 with the new {} and keys/ on each host.",
-                login.display(),
-                config.file.display()
-            )
-        },
-    )
+    let credentials = hands.login("events", &identity, topology::reader(&requests))?;
+    let server_configs = write_confs(&hands, account, &tokens)?;
+    Ok(ReaderLogin { account, credentials, accounts: tokens.into_keys().collect(), server_configs })
 }
 
 /// The identity of EVENTS, which is made where the configuration names none.
-fn identity(hands: &Hands<'_>) -> anyhow::Result<SigningKey> {
-    let key = match hands.mode.events_account {
-        None => hands.key_or_new("events")?,
-        Some(_) => hands.key("events")?,
+fn identity(hands: &Hands<'_>) -> Result<SigningKey, KeysError> {
+    let Some(account) = hands.mode.events_account else {
+        let key = hands.key_or_new("events")?;
+        files::add_events_account(hands.config, key.public_key())?;
+        return Ok(key);
     };
-    match hands.mode.events_account {
-        None => files::add_events_account(hands.config, key.public_key())?,
-        Some(account) if account.as_str() != key.public_key() => {
-            let file = hands.file("events");
-            bail!("{} is not the identity of [operator] events_account", file.display());
-        }
-        Some(_) => {}
+    let key = hands.key("events")?;
+    if account.as_str() != key.public_key() {
+        let file = hands.file("events");
+        let what = format!("{} is not the identity of [operator] events_account", file.display());
+        return Err(KeysError::Unfit(what));
     }
     Ok(key)
 }
@@ -78,40 +74,39 @@ async fn change_accounts(
     hands: &Hands<'_>,
     events: AccountId,
     requests: &[Request],
-) -> anyhow::Result<BTreeMap<String, String>> {
-    let Hands { mode, servers, operator, .. } = hands;
+) -> Result<BTreeMap<String, String>, KeysError> {
+    let Hands { admin, mode, servers, operator, .. } = hands;
     let (auth, bb) = (mode.auth_account, mode.bb_account);
     let imports: Vec<Import> = requests.iter().map(|request| import(request, auth)).collect();
     let exports: Vec<Export> = requests.iter().map(export).collect();
     let mut tokens = BTreeMap::new();
     if servers.accounts().await?.contains(&events) {
         let taken = serde_json::to_value(&imports)?;
-        let change = |body: &mut Map<String, Value>| set(body, "imports", taken.clone());
-        tokens.extend(servers.change(&[events], &[events], operator, false, change).await?);
+        tokens.extend(hands.change(events, |body| set(body, "imports", taken.clone())).await?);
     } else {
         let body = AccountBody {
             imports,
             limits: AccountLimits { leaf: 0, ..AccountLimits::default() },
             ..AccountBody::default()
         };
-        let token = account_jwt(Account::Events, events, body, operator, SystemClock.now())?;
+        let token = account_jwt(Account::Events, events, body, operator, admin.now())?;
         servers.hold(&token).await?;
         tokens.insert(events.to_string(), token);
     }
     // Nobody takes what is no longer there: first those who take, then AUTH.
-    let change = |body: &mut Map<String, Value>| {
+    let change = |body: &mut AnyClaims| {
         let imports = keep(body, "imports", |it| it["account"] != auth.as_str());
         let exports = keep(body, "exports", |it| !is_for_mirrors(&it["subject"]));
         imports | exports
     };
-    tokens.extend(servers.change(&[bb], &[bb], operator, false, change).await?);
+    tokens.extend(hands.change(bb, change).await?);
     let offered = serde_json::to_value(&exports)?;
-    let change = |body: &mut Map<String, Value>| {
+    let change = |body: &mut AnyClaims| {
         let exports = set(body, "exports", offered.clone());
         let imports = keep(body, "imports", |it| !is_for_mirrors(&it["subject"]));
         exports | imports
     };
-    tokens.extend(servers.change(&[auth], &[auth], operator, false, change).await?);
+    tokens.extend(hands.change(auth, change).await?);
     Ok(tokens)
 }
 
@@ -123,24 +118,12 @@ fn is_for_mirrors(subject: &Value) -> bool {
 }
 
 /// Says whether that changed anything.
-fn set(body: &mut Map<String, Value>, key: &str, value: Value) -> bool {
+fn set(body: &mut AnyClaims, key: &str, value: Value) -> bool {
     if body.get(key) == Some(&value) {
         return false;
     }
     body.insert(key.to_owned(), value);
     true
-}
-
-/// Keeps of a list what passes; says whether that changed anything.
-pub(super) fn keep(
-    body: &mut Map<String, Value>,
-    key: &str,
-    passes: impl Fn(&Value) -> bool,
-) -> bool {
-    let Some(list) = body.get_mut(key).and_then(Value::as_array_mut) else { return false };
-    let before = list.len();
-    list.retain(passes);
-    list.len() != before
 }
 
 fn export(request: &Request) -> Export {
@@ -164,30 +147,17 @@ fn import(request: &Request, auth: AccountId) -> Import {
 /// Writes new tokens into the configurations of servers beside the service's own, and the account
 /// EVENTS behind AUTH where it is not there.
 fn write_confs(
-    config: &Config,
-    mode: &OperatorMode,
+    hands: &Hands<'_>,
     events: AccountId,
     tokens: &BTreeMap<String, String>,
-) -> anyhow::Result<Vec<PathBuf>> {
-    let mut words = conf_words(config, tokens);
-    if files::tokens_in_confs(config, events.as_str()).is_empty()
+) -> Result<Vec<PathBuf>, KeysError> {
+    let mut words = files::newer(hands.config, tokens);
+    if files::tokens_in_confs(hands.config, events.as_str()).is_empty()
         && let Some(token) = tokens.get(events.as_str())
     {
-        let auth = mode.auth_account;
+        let auth = hands.mode.auth_account;
         let line = format!("    # EVENTS\n    {events}: {token}\n    # AUTH\n    {auth}: ");
         words.push((format!("    # AUTH\n    {auth}: "), line));
     }
-    files::change_confs(config, &words)
-}
-
-/// What has to be replaced in the configurations of servers for these accounts' new tokens.
-pub(super) fn conf_words(
-    config: &Config,
-    tokens: &BTreeMap<String, String>,
-) -> Vec<(String, String)> {
-    let words = tokens.iter().flat_map(|(account, token)| {
-        let old = files::tokens_in_confs(config, account).into_iter();
-        old.filter(move |old| old != token).map(|old| (old, token.clone()))
-    });
-    words.collect()
+    files::change_confs(hands.config, &words)
 }
