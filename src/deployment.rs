@@ -1,6 +1,6 @@
 //! What a configuration names, opened: the service's own logins, its keys and their generations, where
-//! tenants live and who signs their accounts. The service and whoever works on a deployment have it
-//! from here.
+//! tenants live and who signs their accounts; and which accounts there are from the start. The service
+//! and those who work on a deployment have it from here.
 
 mod accounts;
 pub(crate) mod creds;

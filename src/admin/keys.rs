@@ -1,7 +1,7 @@
 //! Keys: which generations of each there are and who knows them, the change from one to the next,
 //! and what other logins take that a deployment of before has not. START with [`Rotator`].
 
-mod accounts;
+mod claims;
 mod error;
 mod files;
 mod fleet;

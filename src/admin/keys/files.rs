@@ -33,13 +33,9 @@ pub(super) fn lock(folder: &Path) -> Result<File, KeysError> {
 
 /// Removes what a command left that was stopped while it wrote.
 pub(super) fn tidy(folder: &Path) -> Result<(), KeysError> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(UNFINISHED)) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
+    let mut left = entries(folder);
+    left.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes()));
+    left.iter().try_for_each(|path| remove(path))
 }
 
 /// Puts `text` in a file's place. One that is there keeps its mode and its owner, also where root
@@ -130,15 +126,11 @@ pub(super) fn public_of(key: KeyRole, path: &Path) -> Option<String> {
 /// The seeds of a key in a folder, with their public halves. Files of other keys that begin alike
 /// are among them: what they hold is asked for by its public half alone.
 pub(super) fn seeds_in(key: KeyRole, folder: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let ours = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(key.name()) && name.ends_with(".nk")
-    };
-    let mut paths: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(ours).collect();
-    paths.sort();
-    paths.into_iter().filter_map(|path| Some((public_of(key, &path)?, path))).collect()
+    entries(folder)
+        .into_iter()
+        .filter(|path| name(path).starts_with(key.name()) && name(path).ends_with(".nk"))
+        .filter_map(|path| Some((public_of(key, &path)?, path)))
+        .collect()
 }
 
 /// Writes a new seed into a folder; gives its public half.
@@ -202,25 +194,6 @@ pub(super) fn add_events_account(config: &Config, account: &str) -> Result<(), K
     let before = span(config, &text, ("operator", "users_account"), &line)?;
     text.insert_str(before.end, &format!("\n{line}"));
     replace(&config.file, &text)
-}
-
-/// Where a value stands in the text of the configuration; where it is not found, a person has to
-/// write `line` there.
-fn span(
-    config: &Config,
-    text: &str,
-    (section, name): (&str, &str),
-    line: &str,
-) -> Result<Range<usize>, KeysError> {
-    let by_hand = format!("write `{line}` below [{section}] of {}", config.file.display());
-    let parsed = DeTable::parse(text);
-    let parsed = parsed.map_err(|error| KeysError::Unfit(format!("{by_hand}: {error}")))?;
-    let value = parsed.get_ref().get(section).and_then(|section| section.get_ref().get(name));
-    value.map(toml::Spanned::span).ok_or(KeysError::Unfit(by_hand))
-}
-
-fn read(path: &Path) -> Result<String, KeysError> {
-    fs::read_to_string(path).map_err(KeysError::file("cannot read", path))
 }
 
 /// Writes a section into the configuration, which has none of that name.
@@ -287,28 +260,53 @@ pub(super) fn tokens_in_confs(config: &Config, name: &str) -> Vec<String> {
     tokens
 }
 
+/// The files of a key in a folder that hold one of these public keys as text.
+pub(super) fn publics_in(key: KeyRole, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        publics.contains(&text.trim())
+    };
+    let mut paths = entries(folder);
+    paths.retain(|path| name(path).starts_with(key.name()) && name(path).ends_with(".pub"));
+    paths.retain(holds);
+    paths
+}
+
+/// Where a value stands in the text of the configuration; where it is not found, a person has to
+/// write `line` there.
+fn span(
+    config: &Config,
+    text: &str,
+    (section, name): (&str, &str),
+    line: &str,
+) -> Result<Range<usize>, KeysError> {
+    let by_hand = format!("write `{line}` below [{section}] of {}", config.file.display());
+    let parsed = DeTable::parse(text);
+    let parsed = parsed.map_err(|error| KeysError::Unfit(format!("{by_hand}: {error}")))?;
+    let value = parsed.get_ref().get(section).and_then(|section| section.get_ref().get(name));
+    value.map(toml::Spanned::span).ok_or(KeysError::Unfit(by_hand))
+}
+
+fn read(path: &Path) -> Result<String, KeysError> {
+    fs::read_to_string(path).map_err(KeysError::file("cannot read", path))
+}
+
 fn confs(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .collect();
+    let mut paths = entries(folder);
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths
+}
+
+/// What is in a folder, by name.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths
 }
 
-/// The files of a key in a folder that hold one of these public keys as text.
-pub(super) fn publics_in(key: KeyRole, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pub"))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(key.name())
-        })
-        .filter(|path| fs::read_to_string(path).is_ok_and(|text| publics.contains(&text.trim())))
-        .collect()
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::BoxFuture;
 
 use super::KeysError;
-use super::accounts::{AnyClaims, Held};
+use super::claims::{AnyClaims, Held};
 use super::instances::Instances;
 use crate::accounts::resolver::ResolverError;
 use crate::clock::UnixSeconds;
@@ -65,8 +65,8 @@ impl ServerKeys {
     }
 }
 
-/// How accounts are changed on every server.
-pub(super) struct Accounts<'a> {
+/// Changes accounts on every server.
+pub(super) struct AccountSigner<'a> {
     /// Signs them.
     pub(super) operator: &'a SigningKey,
     /// Those that servers are given an older version of at each start: they get a newer time.
@@ -75,7 +75,7 @@ pub(super) struct Accounts<'a> {
     pub(super) resign: bool,
 }
 
-impl Accounts<'_> {
+impl AccountSigner<'_> {
     /// Changes these accounts; `change` says whether there is anything to change. Gives the new
     /// tokens by the accounts' ids.
     pub(super) async fn change(

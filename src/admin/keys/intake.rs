@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::accounts::{AnyClaims, keep, relist};
+use super::claims::{AnyClaims, keep, relist};
 use super::fleet::Fleet as _;
 use super::offline::Hands;
 use super::servers::Servers;

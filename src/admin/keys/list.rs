@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::accounts::operator_keys;
+use super::claims::operator_keys;
 use super::fleet::{Fleet, held};
 use super::journal::Journal;
 use super::servers::Servers;

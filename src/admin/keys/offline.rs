@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::accounts::AnyClaims;
-use super::fleet::Accounts;
+use super::claims::AnyClaims;
+use super::fleet::AccountSigner;
 use super::servers::Servers;
 use super::{Admin, KeysError, files, folder};
 use crate::config::{Config, OperatorMode};
@@ -76,8 +76,8 @@ impl<'a> Hands<'a> {
         change: impl Fn(&mut AnyClaims) -> bool,
     ) -> Result<BTreeMap<String, String>, KeysError> {
         let of_the_system = &[account];
-        let how = Accounts { operator: &self.operator, of_the_system, resign: false };
-        how.change(&self.servers, &[account], self.admin.now(), change).await
+        let signer = AccountSigner { operator: &self.operator, of_the_system, resign: false };
+        signer.change(&self.servers, &[account], self.admin.now(), change).await
     }
 
     /// Writes the login of this name among the keys in use, with what it may do now; who has it

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::accounts::{AnyClaims, keep};
+use super::claims::{AnyClaims, keep};
 use super::fleet::Fleet as _;
 use super::offline::Hands;
 use super::{Admin, KeysError, files, load};

@@ -6,8 +6,6 @@
 //! Nothing signs with a key before everybody knows it, and nothing forgets one while anything that
 //! it signed is of use: [`Step`] is the order.
 
-#[cfg(test)]
-mod fakes;
 mod served;
 mod signing;
 mod site;
@@ -20,8 +18,8 @@ use std::path::PathBuf;
 
 use self::site::{Site, spare};
 pub use self::step::Step;
-use super::accounts::AnyClaims;
-use super::fleet::{Accounts, Fleet};
+use super::claims::AnyClaims;
+use super::fleet::{AccountSigner, Fleet};
 use super::instances::Instances;
 use super::journal::{Journal, Rotation};
 use super::servers::Servers;
@@ -85,7 +83,7 @@ pub struct Rotator {
 }
 
 impl Rotator {
-    /// Makes ready, and changes nothing.
+    /// Makes ready, and changes no key.
     pub async fn new(admin: &Admin, request: RotationRequest) -> Result<Self, KeysError> {
         check(&admin.config, &request.keys)?;
         let config = load(admin)?;
@@ -297,8 +295,8 @@ impl Rotator {
         let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
         let operator = keyfile::signing_key(first, KeyKind::Operator)?;
         let of_the_system = accounts_of_the_system(mode)?;
-        let how = Accounts { operator: &operator, of_the_system: &of_the_system, resign };
-        let pushed = how.change(&*self.fleet, accounts, self.admin.now(), change).await?;
+        let signer = AccountSigner { operator: &operator, of_the_system: &of_the_system, resign };
+        let pushed = signer.change(&*self.fleet, accounts, self.admin.now(), change).await?;
         if !pushed.is_empty() {
             self.done.push(said(pushed.len()));
         }

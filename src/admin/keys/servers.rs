@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 
 use super::KeysError;
-use super::accounts::Held;
+use super::claims::Held;
 use super::fleet::{Fleet, Requests, ServerKeys};
 use super::instances::Instances;
 use crate::accounts::resolver::{self, ResolverError};

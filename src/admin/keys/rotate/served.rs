@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::accounts::seal_for;
+use super::super::claims::seal_for;
 use super::super::fleet::held;
 use super::super::journal::Rotation;
 use super::super::{KeysError, files};

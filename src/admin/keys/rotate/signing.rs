@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::accounts::{operator_keys, operator_with, relist};
+use super::super::claims::{operator_keys, operator_with, relist};
 use super::super::fleet::held;
 use super::super::journal::Rotation;
 use super::super::{KeysError, files};

@@ -1,7 +1,10 @@
 //! The order of the steps of every key, which is security: what happens, and what the configuration,
 //! the folders and the journal say at that moment. No login fails then, as [`World`] makes sure of.
 
-use super::fakes::World;
+mod world;
+mod written;
+
+use self::world::World;
 use super::*;
 
 /// The first generation is A. Its server and its instance know no other.

@@ -1,33 +1,30 @@
-//! A deployment of one server and one instance: its files are there, and who reads them is made up.
+//! A deployment of one server and one instance: its files are there, and what reads them is made up.
 //! What happens to it is noted, together with what its files say at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::{BoxFuture, ready};
 use tempfile::TempDir;
 
-use super::super::accounts::{Held, operator_keys};
-use super::super::fleet::{Fleet, Requests, ServerKeys};
-use super::super::instances::Instances;
-use super::super::journal::Journal;
-use super::super::{Admin, KeysError, files};
-use super::site::Site;
-use super::{RotationRequest, Rotator, Wait};
+use super::super::super::claims::{Held, operator_keys};
+use super::super::super::fleet::{Fleet, Requests, ServerKeys};
+use super::super::super::instances::Instances;
+use super::super::super::journal::Journal;
+use super::super::super::{Admin, KeysError, files};
+use super::super::site::Site;
+use super::super::{RotationRequest, Rotator, Wait};
+use super::written::{AccountsByName, config_mode, operator_mode};
 use crate::accounts::resolver::ResolverError;
 use crate::causes;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Files};
 use crate::deployment::KeyRole;
-use crate::deployment::creds::creds;
 use crate::deployment::key_role::{self, KeysOfInstance};
-use crate::keys::{AccountId, KeyKind, SigningKey, XKey};
-use crate::protocol::claims::{AccountBody, OperatorBody, Permissions, UserBody};
-use crate::protocol::jwt::Claims;
+use crate::keys::{AccountId, XKey};
 use crate::store::open::{self, StoreOptions};
 
 /// How long grants live, in seconds.
@@ -46,8 +43,6 @@ pub(super) struct World {
     /// How many questions are answered before one is not.
     answers: AtomicUsize,
 }
-
-type AccountsByName = BTreeMap<&'static str, (AccountId, String)>;
 
 struct State {
     /// The accounts that the server holds, by their names.
@@ -180,9 +175,7 @@ impl World {
         seeds.extend(files::seeds_in(self.key, &keys.join("offline")));
         let seeds: BTreeSet<String> = seeds.into_iter().map(|(public, _)| public).collect();
         let listed = self.letters(&self.key.public(&config).unwrap());
-        let mut seeds: Vec<char> = self.letters(&Vec::from_iter(seeds)).chars().collect();
-        seeds.sort_unstable();
-        format!("lists {listed}, seeds {}", String::from_iter(seeds))
+        format!("lists {listed}, seeds {}", self.sorted(seeds))
     }
 
     fn restart_instance(&self) {
@@ -203,13 +196,32 @@ impl World {
         self.note("server restarts");
     }
 
+    fn hold(&self, token: &str) {
+        let held = Held::read(token).unwrap();
+        let mut state = self.state();
+        let mut accounts = state.accounts.iter_mut();
+        let account = accounts.find(|(_, (id, _))| id.as_str() == held.claims.subject);
+        let (&name, (_, kept)) = account.unwrap();
+        *kept = token.to_owned();
+        drop(state);
+        let what = match self.key {
+            KeyRole::OperatorSigning => {
+                format!("{name} signed by {}", self.letters(&[held.issuer.to_string()]))
+            }
+            KeyRole::Xkey => {
+                format!("{name} seals for {}", self.letters(&[held.xkey().unwrap().to_owned()]))
+            }
+            _ => format!("{name} knows {}", self.sorted(held.listed())),
+        };
+        self.note(&what);
+    }
+
     /// Notes what has happened, with what the files say, and that no login fails now.
     fn note(&self, what: &str) {
         let journal = Journal::read(&self.folder.path().join("keys")).unwrap();
         let noted = journal.get(self.key).map(|it| {
-            let next = it.next.iter().map(|next| format!("{}", self.letters(&[next.clone()])));
-            let all = [&it.old, &it.new].map(|public| self.letters(&[public.clone()]));
-            all.into_iter().chain(next).collect::<String>()
+            let all = [&it.old, &it.new].into_iter().chain(&it.next);
+            self.letters(&all.cloned().collect::<Vec<_>>())
         });
         let event = format!("{what}; {}, noted {}", self.files(), noted.unwrap_or_default());
         self.state().events.push(event);
@@ -248,6 +260,12 @@ impl World {
             char::from(b'A' + u8::try_from(index).unwrap())
         };
         publics.iter().map(letter).collect()
+    }
+
+    fn sorted(&self, publics: BTreeSet<String>) -> String {
+        let mut letters: Vec<char> = self.letters(&Vec::from_iter(publics)).chars().collect();
+        letters.sort_unstable();
+        String::from_iter(letters)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -301,35 +319,9 @@ impl Fleet for Shown {
     }
 
     fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>> {
-        let world = &self.0;
-        let asked = world.asked();
+        let asked = self.0.asked();
         if asked.is_ok() {
-            let held = Held::read(token).unwrap();
-            let mut state = world.state();
-            let accounts = state.accounts.iter_mut();
-            let (name, (_, kept)) = accounts
-                .into_iter()
-                .find(|(_, (id, _))| id.as_str() == held.claims.subject)
-                .unwrap();
-            let name = *name;
-            *kept = token.to_owned();
-            drop(state);
-            let listed = Vec::from_iter(held.listed());
-            let what = match world.key {
-                KeyRole::OperatorSigning => {
-                    format!("{name} signed by {}", world.letters(&[held.issuer.to_string()]))
-                }
-                KeyRole::Xkey => {
-                    let xkey = held.xkey().unwrap_or_default().to_owned();
-                    format!("{name} seals for {}", world.letters(&[xkey]))
-                }
-                _ => {
-                    let mut letters: Vec<char> = world.letters(&listed).chars().collect();
-                    letters.sort_unstable();
-                    format!("{name} knows {}", String::from_iter(letters))
-                }
-            };
-            world.note(&what);
+            self.0.hold(token);
         }
         Box::pin(ready(asked))
     }
@@ -350,93 +342,4 @@ impl Fleet for Shown {
 fn load(folder: &TempDir) -> Config {
     let file = folder.path().join("nats-callout.toml");
     Config::load_with(&file, Files::MustExist, []).unwrap().config
-}
-
-fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
-    let path = folder.path().join(name);
-    files::replace(&path, text).unwrap();
-    path
-}
-
-/// A new key, whose seed is in this file.
-fn made(folder: &TempDir, name: &str, kind: KeyKind) -> SigningKey {
-    let (key, seed) = SigningKey::generate(kind).unwrap();
-    write(folder, name, &seed);
-    key
-}
-
-fn xkey(folder: &TempDir) -> XKey {
-    let (xkey, seed) = XKey::generate().unwrap();
-    write(folder, "keys/xkey.nk", &seed);
-    xkey
-}
-
-fn config_mode(folder: &TempDir) -> AccountsByName {
-    let issuer = made(folder, "keys/issuer.nk", KeyKind::Account);
-    made(folder, "keys/auth.nk", KeyKind::User);
-    made(folder, "keys/sys.nk", KeyKind::User);
-    let xkey = xkey(folder);
-    let (issuer, xkey) = (issuer.public_key(), xkey.public_key());
-    write(folder, "nats-server.conf", &format!("issuer: {issuer}\nxkey: {xkey}\n"));
-    write(
-        folder,
-        "nats-callout.toml",
-        "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"keys/issuer.nk\"]\n\
-         xkey = [\"keys/xkey.nk\"]\n[database]\nurl = \"sqlite://tenants.db\"\n",
-    );
-    BTreeMap::new()
-}
-
-fn operator_mode(folder: &TempDir) -> AccountsByName {
-    let mut signing = Vec::new();
-    for (name, kind) in [
-        ("operator-signing", KeyKind::Operator),
-        ("user-signing", KeyKind::Account),
-        ("response-signing", KeyKind::Account),
-    ] {
-        signing.push(made(folder, &format!("keys/{name}.nk"), kind));
-        let next = made(folder, &format!("keys/offline/{name}-next.nk"), kind);
-        write(folder, &format!("keys/{name}-next.pub"), next.public_key());
-    }
-    let xkey = xkey(folder);
-    let operator = made(folder, "keys/offline/operator.nk", KeyKind::Operator);
-    let body = OperatorBody {
-        signing_keys: vec![signing[0].public().unwrap()],
-        ..OperatorBody::default()
-    };
-    let claims = Claims { subject: operator.public_key().to_owned(), body, ..Claims::default() };
-    let token = claims.encode_now(&operator).unwrap();
-    write(folder, "nats-server.conf", &format!("operator: {token}\n"));
-
-    let mut accounts = BTreeMap::new();
-    for (name, key) in [("SYS", None), ("AUTH", Some(2)), ("USERS", Some(1)), ("own", Some(1))] {
-        let (identity, _) = SigningKey::generate(KeyKind::Account).unwrap();
-        let mut body = AccountBody::default();
-        body.signing_keys.extend(key.map(|key: usize| signing[key].public::<AccountId>().unwrap()));
-        if name == "AUTH" {
-            body.authorization.xkey = Some(*xkey.public_key());
-        }
-        let id: AccountId = identity.public().unwrap();
-        let claims = Claims { subject: id.to_string(), body, ..Claims::default() };
-        accounts.insert(name, (id, claims.encode_now(&signing[0]).unwrap()));
-        let (user, seed) = SigningKey::generate(KeyKind::User).unwrap();
-        let body = UserBody::new(Permissions::default());
-        let login = creds(name, (&user, &seed), &identity, body, 0).unwrap();
-        write(folder, &format!("keys/{}.creds", name.to_lowercase()), &login);
-    }
-    let [auth, users] = ["AUTH", "USERS"].map(|name| accounts[name].0);
-    write(
-        folder,
-        "nats-callout.toml",
-        &format!(
-            "[nats]\nmode = \"operator\"\n[callout]\naccount = \"{auth}\"\n\
-             response_signing = [\"keys/response-signing.nk\", \"keys/response-signing-next.pub\"]\n\
-             xkey = [\"keys/xkey.nk\"]\n[operator]\n\
-             operator_signing = [\"keys/operator-signing.nk\", \"keys/operator-signing-next.pub\"]\n\
-             user_signing = [\"keys/user-signing.nk\", \"keys/user-signing-next.pub\"]\n\
-             bb_account = \"{auth}\"\nusers_account = \"{users}\"\nanswers_account = \"{auth}\"\n\
-             [database]\nurl = \"sqlite://tenants.db\"\n"
-        ),
-    );
-    accounts
 }
