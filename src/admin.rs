@@ -11,6 +11,7 @@ pub mod doctor;
 #[cfg(test)]
 mod fakes;
 pub(crate) mod instances;
+pub mod keys;
 mod name;
 mod password;
 mod purge;

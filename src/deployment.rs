@@ -1,13 +1,16 @@
 //! What a configuration names, opened: the service's own logins, its keys and their generations, where
-//! tenants live and who signs their accounts. The service and whoever works on a deployment have it
-//! from here.
+//! tenants live and who signs their accounts; and which accounts there are from the start. The service
+//! and those who work on a deployment have it from here.
 
 mod accounts;
+pub(crate) mod creds;
 pub(crate) mod key_role;
 mod login;
+pub(crate) mod topology;
 
 pub(crate) use self::accounts::{
     account_issuer, account_issuer_of, isolation_of, places, reserved, targets,
 };
+pub use self::key_role::{KeyRole, UnknownKey};
 pub use self::login::LoginError;
 pub(crate) use self::login::{Login, round_trip, with_tls};

@@ -4,11 +4,10 @@
 mod central;
 mod cluster;
 mod conf;
-pub(super) mod operator;
+mod operator;
 mod server;
 mod service;
 mod stage;
-pub(super) mod topology;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

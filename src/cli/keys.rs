@@ -1,31 +1,21 @@
 //! `keys`: which generations of each key there are and who knows them, and the change from one to
-//! the next. START with [`rotate::Rotator`].
+//! the next, as [`admin::keys`](crate::admin::keys) does it.
 
-mod files;
-mod instances;
-mod intake;
-mod journal;
 mod list;
-mod logins;
-mod offline;
 mod plan;
-mod reader;
 mod rotate;
-mod servers;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::bail;
-use serde_json::{Value, json};
+use anyhow::anyhow;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use serde_json::json;
 
-use self::rotate::{Progress, Rotator, Wait, tell};
-use super::{Context, Usage};
+use super::{Context, Usage, database};
+use crate::admin::keys::{self, IntakeDone, IntakeRequest, KeyRole, KeysError};
 use crate::config::units::parse_duration;
-use crate::deployment::key_role::KeyRole;
-
-/// Between two looks while a rotation waits.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::streams::POOLED_EVENTS;
 
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
@@ -75,7 +65,7 @@ pub(super) struct ReaderArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct RotateArgs {
     /// Which keys [default: those under way, else all of the mode]
-    #[arg(value_enum, value_name = "KEY")]
+    #[arg(value_name = "KEY", value_parser = key_parser())]
     keys: Vec<KeyRole>,
     /// Print the steps, with the lines to change, and do nothing
     #[arg(long)]
@@ -95,111 +85,107 @@ pub(super) struct RotateArgs {
 pub(super) async fn run(command: KeysCommand, context: &Context) -> anyhow::Result<()> {
     match command {
         KeysCommand::List => list::run(context).await,
-        KeysCommand::Rotate(args) => rotate(&args, context).await,
-        KeysCommand::Reader(args) => reader::run(&args, context).await,
-        KeysCommand::Intake(args) => intake::run(&args, context).await,
+        KeysCommand::Rotate(args) if args.dry_run => plan::run(&args, context),
+        KeysCommand::Rotate(args) => rotate::run(args, context).await,
+        KeysCommand::Reader(args) => reader(&args, context).await,
+        KeysCommand::Intake(args) => intake(args, context).await,
     }
 }
 
-async fn rotate(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
-    let known = KeyRole::of(context.admin.config());
-    if let Some(other) = args.keys.iter().find(|key| !known.contains(key)) {
-        let names: Vec<&str> = known.iter().map(|key| key.name()).collect();
-        return Err(Usage(format!(
-            "there is no {} in the mode `{}`; its keys are {}",
-            other.name(),
-            context.admin.config().mode.name(),
-            names.join(", ")
-        ))
-        .into());
-    }
-    if args.dry_run {
-        let keys = if args.keys.is_empty() { known } else { args.keys.clone() };
-        return plan::run(context, &keys, args.offline.as_deref());
-    }
-    let until = Instant::now() + args.wait;
-    let mut rotator = Rotator::new(context, args.offline.as_deref(), args.now).await?;
-    let mut keys = args.keys.clone();
-    if keys.is_empty() {
-        keys = rotator.under_way();
-    }
-    if keys.is_empty() {
-        keys = known;
-    }
-    let mut ended = Vec::new();
-    let mut told = Vec::new();
-    loop {
-        let progress = rotator.advance(&keys).await;
-        tell(rotator.take_done());
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            progress?.into_iter().partition(|one| one.wait.is_none());
-        keys = waiting.iter().map(|one| one.key).collect();
-        ended.extend(done);
-        if waiting.is_empty() || Instant::now() >= until {
-            return report(context, &rotator, ended, waiting);
-        }
-        let lines = todo(&waiting);
-        if lines != told {
-            tell(lines.clone());
-            told = lines;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// What is to be done before the rotations can go on, once each.
-fn todo(waiting: &[Progress]) -> Vec<String> {
-    let mut waits: Vec<&Wait> = waiting.iter().filter_map(|one| one.wait.as_ref()).collect();
-    waits.sort();
-    waits.dedup();
-    waits.into_iter().map(Wait::text).collect()
-}
-
-fn report(
-    context: &Context,
-    rotator: &Rotator<'_>,
-    done: Vec<Progress>,
-    waiting: Vec<Progress>,
-) -> anyhow::Result<()> {
-    let one = |progress: &Progress| {
-        json!({
-            "key": progress.key.name(),
-            "old": progress.rotation.old,
-            "new": progress.rotation.new,
-            "done": progress.wait.is_none(),
-            "next": progress.wait.as_ref().map_or(Value::Null, Wait::json),
+fn key_parser() -> impl TypedValueParser<Value = KeyRole> {
+    let value = |key: KeyRole| {
+        PossibleValue::new(key.name()).help(match key {
+            KeyRole::OperatorSigning => "Signs accounts (operator mode)",
+            KeyRole::UserSigning => "Signs users (operator mode)",
+            KeyRole::ResponseSigning => "Signs answers to the server (operator mode)",
+            KeyRole::Issuer => "Signs users and answers (config mode)",
+            KeyRole::Xkey => "Opens requests and seals answers",
         })
     };
-    let keys: Vec<Value> = done.iter().chain(&waiting).map(one).collect();
-    let document = json!({
-        "done": waiting.is_empty(),
-        "keys": keys,
-        "server_configs": rotator.confs(),
-    });
-    if done.is_empty() && waiting.is_empty() {
-        bail!("there was nothing to rotate");
-    }
-    context.output.print(&document, || {
-        let mut lines: Vec<String> = done
-            .iter()
-            .map(|it| {
-                format!(
-                    "{}: done. {} is in use, {} forgotten.",
-                    it.key.name(),
-                    it.rotation.new,
-                    it.rotation.old
-                )
-            })
-            .collect();
-        if !waiting.is_empty() {
-            let names: Vec<&str> = waiting.iter().map(|it| it.key.name()).collect();
-            lines.push(format!("{}: under way. Before it goes on:", names.join(", ")));
-            lines.extend(todo(&waiting).into_iter().map(|line| format!("  {line}")));
-            let file = context.admin.config().file.display();
-            lines.push(format!(
-                "Instances on other hosts need the new {file} and keys/ first. Then run this again."
-            ));
+    PossibleValuesParser::new(KeyRole::ALL.map(value)).try_map(|name| name.parse::<KeyRole>())
+}
+
+async fn reader(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {
+    let made = keys::reader(&context.admin, args.offline.as_deref()).await.map_err(explain)?;
+    context.output.print(
+        &json!({
+            "account": made.account, "credentials": made.credentials, "accounts": made.accounts,
+            "server_configs": made.server_configs,
+        }),
+        || {
+            format!(
+                "{} reads the consumers that [events] lists; restart the instances of the service, \
+                 with the new {} and keys/ on each host.",
+                made.credentials.display(),
+                context.admin.config().file.display()
+            )
+        },
+    )
+}
+
+async fn intake(args: IntakeArgs, context: &Context) -> anyhow::Result<()> {
+    let request = IntakeRequest { switch: args.switch, offline: args.offline };
+    let (document, text) = match keys::intake(&context.admin, &request).await.map_err(explain)? {
+        IntakeDone::Nothing => {
+            (json!({}), "events come by the intake since `init`: there is nothing to do".to_owned())
         }
-        lines.join("\n")
-    })
+        IntakeDone::Prepared { account, server_configs } => (
+            json!({ "account": account, "server_configs": server_configs }),
+            format!(
+                "bring the new {} and keys/ to every host, restart the instances one after the \
+                 other, then run this again with --switch",
+                context.admin.config().file.display()
+            ),
+        ),
+        IntakeDone::Emptied => (
+            json!({}),
+            format!(
+                "events come by the intake alone; remove the stream {POOLED_EVENTS} with BB's login"
+            ),
+        ),
+        IntakeDone::Switched { accounts, server_configs, interrupted } => (
+            json!({
+                "accounts": accounts, "server_configs": server_configs,
+                "interrupted_ms": u64::try_from(interrupted.as_millis()).unwrap_or(u64::MAX),
+            }),
+            format!(
+                "events come by the intake alone; those of shared tenants were interrupted for at \
+                 most {interrupted:.1?}. Bring the new keys/bb.creds to the application behind the \
+                 tenants, and remove the stream {POOLED_EVENTS} with it"
+            ),
+        ),
+    };
+    context.output.print(&document, || text)
+}
+
+/// The error in the words of the command line.
+fn explain(error: KeysError) -> anyhow::Error {
+    match error {
+        KeysError::Stopped { key, source } => {
+            explain(*source).context(format!("{key}, which can be resumed"))
+        }
+        KeysError::Config(error) => error.into(),
+        KeysError::Instances(error) => database::explain(error),
+        KeysError::SeedAway(_) => {
+            anyhow!("{error}; name the folder of the offline keys with --offline DIR")
+        }
+        KeysError::NoIntake => anyhow!("{error}; run this without --switch first"),
+        KeysError::Invalid(what) => Usage(what).into(),
+        KeysError::NoFolder(_) | KeysError::SameFolder(_) => {
+            Usage(format!("--offline: {error}")).into()
+        }
+        KeysError::OfflineAway(_) => Usage(format!("{error}; name it with --offline")).into(),
+        KeysError::NextAway { .. } => {
+            Usage(format!("{error}; name their folder with --offline DIR")).into()
+        }
+        KeysError::OfflineUnnamed(_) => Usage(format!(
+            "{error}; name their folder with --offline DIR: the next generation is kept there, and \
+             the operator's identity"
+        ))
+        .into(),
+        KeysError::IntakeByHand => {
+            Usage(format!("{error}, and run this with --switch in the end")).into()
+        }
+        error => error.into(),
+    }
 }

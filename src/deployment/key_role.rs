@@ -3,7 +3,9 @@
 //! as far as it takes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,21 +17,45 @@ use crate::keys::{AccountId, KeyKind, OperatorId};
 pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 
 /// A key that has generations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
-pub(crate) enum KeyRole {
-    /// Signs accounts (operator mode)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRole {
+    /// Signs accounts (operator mode).
     OperatorSigning,
-    /// Signs users (operator mode)
+    /// Signs users (operator mode).
     UserSigning,
-    /// Signs answers to the server (operator mode)
+    /// Signs answers to the server (operator mode).
     ResponseSigning,
-    /// Signs users and answers (config mode)
+    /// Signs users and answers (config mode).
     Issuer,
-    /// Opens requests and seals answers
+    /// Opens requests and seals answers.
     Xkey,
 }
 
+/// A text names no key that has generations.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no key `{0}`")]
+pub struct UnknownKey(String);
+
+impl FromStr for KeyRole {
+    type Err = UnknownKey;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKey> {
+        let found = Self::ALL.into_iter().find(|key| key.name() == text);
+        found.ok_or_else(|| UnknownKey(text.to_owned()))
+    }
+}
+
+impl fmt::Display for KeyRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl KeyRole {
+    /// All of both modes.
+    pub const ALL: [Self; 5] =
+        [Self::OperatorSigning, Self::UserSigning, Self::ResponseSigning, Self::Issuer, Self::Xkey];
+
     /// All that a configuration has.
     pub(crate) fn of(config: &Config) -> Vec<Self> {
         match &config.mode {
@@ -40,8 +66,9 @@ impl KeyRole {
         }
     }
 
-    /// Its name on the command line, and how its files begin.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name, with which its files begin.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::OperatorSigning => "operator-signing",
             Self::UserSigning => "user-signing",

@@ -56,7 +56,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
         &["admin", "cli", "daemon", "deployment", "events", "instance", "peers"],
     ),
     ("axum", &["daemon"], &[]),
-    ("clap", &["cli", "main"], &["deployment"]),
+    ("clap", &["cli", "main"], &[]),
     ("comfy_table", &["cli"], &[]),
     ("jsonwebtoken", &["authn"], &[]),
     ("metrics_exporter_prometheus", &["daemon"], &[]),

@@ -5,8 +5,10 @@ use super::cluster::{nodes, replicas};
 use super::conf::quote;
 use super::server::head;
 use super::stage::Stage;
-use super::topology::{Account, Share, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};
+use crate::deployment::topology::{
+    Account, Share, bb_permissions, intake_permissions, users_permissions,
+};
 use crate::keys::{KeyKind, SigningKey, XKey};
 use crate::protocol::claims::{ExportType, Permissions};
 use crate::servers::versions;

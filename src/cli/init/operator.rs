@@ -7,17 +7,20 @@ use super::cluster::{nodes, replicas};
 use super::conf::quote_path;
 use super::server::head;
 use super::stage::Stage;
-use super::topology::{Account, bb_permissions, intake_permissions, users_permissions};
 use super::{Deployment, service};
 use crate::clock::UnixSeconds;
+use crate::deployment::creds::{creds, user_claims};
+use crate::deployment::topology::{
+    Account, account_body, account_jwt, bb_permissions, intake_permissions, reader,
+    users_permissions,
+};
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
 use crate::protocol::claims::{
-    AccountBody, AccountLimits, Export, ExternalAuthorization, Import, NO_LIMIT, OperatorBody,
-    Permission, Permissions, UserBody,
+    ExternalAuthorization, OperatorBody, Permission, Permissions, UserBody,
 };
 use crate::protocol::jwt::Claims;
 use crate::servers::versions;
-use crate::streams::readers::{self, Request};
+use crate::streams::readers;
 
 /// The identities of the accounts, whose seeds go to `keys/offline`.
 struct Accounts {
@@ -113,14 +116,7 @@ pub(super) fn write(
             Account::Sys | Account::Bb | Account::Intake | Account::Events | Account::Answers => {}
         }
         let id = accounts.id(account)?;
-        let token = Claims {
-            issued_at: now,
-            name: Some(account.name().to_owned()),
-            subject: id.to_string(),
-            body,
-            ..Claims::default()
-        }
-        .encode_now(&operator_signing.current)?;
+        let token = account_jwt(account, id, body, &operator_signing.current, now)?;
         preload.push_str(&format!("    # {}\n    {id}: {token}\n", account.name()));
     }
 
@@ -170,73 +166,6 @@ fn login(
     user.public().context("a key that was just made is unusable")
 }
 
-/// What the login of the events' reader holds.
-pub(in crate::cli) fn reader(requests: &[Request]) -> UserBody {
-    UserBody {
-        allowed_connection_types: readers::CONNECTIONS.map(str::to_owned).to_vec(),
-        ..UserBody::new(readers::permissions(requests))
-    }
-}
-
-/// The text of a creds file.
-pub(in crate::cli) fn creds(
-    name: &str,
-    (user, seed): (&SigningKey, &str),
-    account: &SigningKey,
-    body: UserBody,
-    now: UnixSeconds,
-) -> anyhow::Result<String> {
-    let claims = user_claims(&format!("nats-callout-{name}"), user, body, now);
-    let token = claims.encode_now(account)?;
-    Ok(format!(
-        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
-         ************************* IMPORTANT *************************\n\
-         The seed below proves the identity of the user: keep it secret.\n\n\
-         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n\n\
-         *************************************************************\n"
-    ))
-}
-
-/// What an account is, among those with these ids.
-pub(in crate::cli) fn account_body(
-    account: Account,
-    replicas: usize,
-    id: impl Fn(Account) -> anyhow::Result<AccountId>,
-) -> anyhow::Result<AccountBody> {
-    let share = account.share(replicas);
-    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let many = if share.storage > 0 { NO_LIMIT } else { 0 };
-    // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
-    // one would need an account JWT of this operator, and those are made by the service alone.
-    let exports = account.offers().into_iter().map(|offer| Export {
-        response_type: offer.many_answers.then(|| "Stream".to_owned()),
-        response_threshold: offer.within.and_then(|it| u64::try_from(it.as_nanos()).ok()),
-        ..Export::new(offer.subject, offer.kind)
-    });
-    let imports = account.takes().into_iter().map(|take| {
-        Ok(Import {
-            name: None,
-            account: id(take.from)?,
-            subject: take.subject,
-            local_subject: take.local,
-            kind: take.kind,
-        })
-    });
-    Ok(AccountBody {
-        exports: exports.collect(),
-        imports: imports.collect::<anyhow::Result<_>>()?,
-        limits: AccountLimits {
-            mem_storage: bytes(share.memory),
-            disk_storage: bytes(share.storage),
-            streams: many,
-            consumer: many,
-            leaf: if account.has_leaf_nodes() { NO_LIMIT } else { 0 },
-            ..AccountLimits::default()
-        },
-        ..AccountBody::default()
-    })
-}
-
 fn authorization(service: UserNkey, xkey: XPublicKey) -> ExternalAuthorization {
     ExternalAuthorization {
         auth_users: vec![service],
@@ -253,23 +182,6 @@ fn sentinel(auth: &SigningKey, now: UnixSeconds) -> anyhow::Result<String> {
     let permissions = Permissions { publish: nothing.clone(), subscribe: nothing, responses: None };
     let body = UserBody { bearer_token: true, ..UserBody::new(permissions) };
     Ok(user_claims("sentinel", &user, body, now).encode_now(auth)?)
-}
-
-fn user_claims(
-    name: &str,
-    user: &SigningKey,
-    body: UserBody,
-    now: UnixSeconds,
-) -> Claims<UserBody> {
-    Claims {
-        audience: None,
-        expires: None,
-        issued_at: now,
-        name: Some(name.to_owned()),
-        not_before: None,
-        subject: user.public_key().to_owned(),
-        body,
-    }
 }
 
 /// What the servers have in common.

@@ -3,8 +3,8 @@
 use super::Deployment;
 use super::cluster::{Node, replicas};
 use super::conf::{quote, quote_path};
-use super::topology::Account;
 use crate::config::units::format_size;
+use crate::deployment::topology::Account;
 
 /// Everything but the accounts.
 pub(super) fn head(deployment: &Deployment, node: &Node, versions: &str) -> String {

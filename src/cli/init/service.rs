@@ -3,8 +3,8 @@
 
 use super::Deployment;
 use super::cluster::{replicas, urls};
-use super::topology::Account;
 use crate::config::settings::{Applies, Kind, SETTINGS, Setting};
+use crate::deployment::topology::Account;
 use crate::keys::AccountId;
 
 pub(super) fn operator(

@@ -1,15 +1,17 @@
 //! The files that a rotation changes: seeds, the lists of nats-callout.toml, the tokens and keys of
 //! nats-server.conf. Each is replaced as a whole or not at all, whatever stops the command.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use toml::de::DeTable;
 
+use super::KeysError;
 use crate::config::Config;
-use crate::deployment::key_role::KeyRole;
+use crate::deployment::KeyRole;
 use crate::keyfile;
 use crate::keys::{KeyKind, SigningKey, XKey};
 
@@ -21,32 +23,27 @@ const UNFINISHED: &str = ".nats-callout-unfinished";
 
 /// Makes sure that nobody else rotates keys meanwhile: for as long as the value is held, or the
 /// process lives.
-pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
-    let held = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+pub(super) fn lock(folder: &Path) -> Result<File, KeysError> {
+    let held = File::open(folder).map_err(KeysError::file("cannot open", folder))?;
     #[cfg(unix)]
     rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .ok()
-        .context("another `keys rotate` is running here; wait for its end")?;
+        .map_err(|_| KeysError::unfit("another `keys rotate` is running here; wait for its end"))?;
     Ok(held)
 }
 
 /// Removes what a command left that was stopped while it wrote.
-pub(super) fn tidy(folder: &Path) -> anyhow::Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(UNFINISHED)) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
+pub(super) fn tidy(folder: &Path) -> Result<(), KeysError> {
+    let mut left = entries(folder);
+    left.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes()));
+    left.iter().try_for_each(|path| remove(path))
 }
 
 /// Puts `text` in a file's place. One that is there keeps its mode and its owner, also where root
 /// writes it; a new one is its owner's alone, who is that of the folder where root writes it.
-pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), KeysError> {
     // A link is followed, so that it stays one.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().context("no file name")?.to_owned();
+    let mut name = path.file_name().ok_or_else(|| KeysError::unfit("no file name"))?.to_owned();
     name.push(UNFINISHED);
     let beside = path.with_file_name(name);
     // Where a link leads, nobody has tidied.
@@ -68,7 +65,7 @@ pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         fs::rename(&beside, &path)?;
         sync_folder_of(&path)
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().map_err(KeysError::file("cannot write", &path))
 }
 
 /// Gives the new file the owner of the one that it replaces. The service may run as another user
@@ -97,11 +94,11 @@ fn keep_owner(new: &File, replaced: Option<&fs::Metadata>, path: &Path) -> std::
 }
 
 /// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
+pub(super) fn remove(path: &Path) -> Result<(), KeysError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_folder_of(path).with_context(|| format!("cannot sync {}", path.display())),
+        Ok(()) => sync_folder_of(path).map_err(KeysError::file("cannot sync", path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) => Err(KeysError::file("cannot remove", path)(error)),
     }
 }
 
@@ -129,19 +126,15 @@ pub(super) fn public_of(key: KeyRole, path: &Path) -> Option<String> {
 /// The seeds of a key in a folder, with their public halves. Files of other keys that begin alike
 /// are among them: what they hold is asked for by its public half alone.
 pub(super) fn seeds_in(key: KeyRole, folder: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let ours = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(key.name()) && name.ends_with(".nk")
-    };
-    let mut paths: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(ours).collect();
-    paths.sort();
-    paths.into_iter().filter_map(|path| Some((public_of(key, &path)?, path))).collect()
+    entries(folder)
+        .into_iter()
+        .filter(|path| name(path).starts_with(key.name()) && name(path).ends_with(".nk"))
+        .filter_map(|path| Some((public_of(key, &path)?, path)))
+        .collect()
 }
 
 /// Writes a new seed into a folder; gives its public half.
-pub(super) fn generate(key: KeyRole, folder: &Path) -> anyhow::Result<String> {
+pub(super) fn generate(key: KeyRole, folder: &Path) -> Result<String, KeysError> {
     let (public, seed) = match key.kind() {
         None => {
             let (made, seed) = XKey::generate()?;
@@ -157,7 +150,7 @@ pub(super) fn generate(key: KeyRole, folder: &Path) -> anyhow::Result<String> {
 }
 
 /// The operator's identity, which signs the operator's own JWT.
-pub(super) fn operator_identity(offline: &Path) -> anyhow::Result<SigningKey> {
+pub(super) fn operator_identity(offline: &Path) -> Result<SigningKey, KeysError> {
     Ok(keyfile::signing_key(&offline.join("operator.nk"), KeyKind::Operator)?)
 }
 
@@ -167,7 +160,7 @@ pub(super) fn set_list(
     config: &Config,
     key: KeyRole,
     files: &[PathBuf],
-) -> anyhow::Result<Option<String>> {
+) -> Result<Option<String>, KeysError> {
     let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
     let now = key.files(config);
     if now.len() == files.len() && now.iter().zip(files).all(|(a, b)| same(a, b)) {
@@ -181,42 +174,26 @@ pub(super) fn set_list(
         .collect();
     let list = format!("[{}]", list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     let line = format!("{name} = {list}");
-    let text = fs::read_to_string(&config.file)
-        .with_context(|| format!("cannot read {}", config.file.display()))?;
+    let mut text = read(&config.file)?;
     let variable = format!("NATS_CALLOUT_{section}_{name}").to_uppercase();
     if std::env::var_os(&variable).is_some() {
-        bail!("{variable} overrides [{section}] {name}: unset it, and keep the list in the file");
+        return Err(KeysError::Unfit(format!(
+            "{variable} overrides [{section}] {name}: unset it, and keep the list in the file"
+        )));
     }
-    let by_hand = || format!("write `{line}` below [{section}] of {}", config.file.display());
-    let parsed = DeTable::parse(&text).with_context(by_hand)?;
-    let span = parsed
-        .get_ref()
-        .get(section)
-        .and_then(|section| section.get_ref().get(name))
-        .map(toml::Spanned::span)
-        .with_context(by_hand)?;
-    let mut changed = text.clone();
-    changed.replace_range(span, &list);
-    replace(&config.file, &changed)?;
+    let span = span(config, &text, (section, name), &line)?;
+    text.replace_range(span, &list);
+    replace(&config.file, &text)?;
     Ok(Some(line))
 }
 
 /// Writes `[operator] events_account` into the configuration, which has none.
-pub(super) fn add_events_account(config: &Config, account: &str) -> anyhow::Result<()> {
+pub(super) fn add_events_account(config: &Config, account: &str) -> Result<(), KeysError> {
     let line = format!("events_account = \"{account}\"");
-    let by_hand = || format!("write `{line}` below [operator] of {}", config.file.display());
-    let text = fs::read_to_string(&config.file)
-        .with_context(|| format!("cannot read {}", config.file.display()))?;
-    let parsed = DeTable::parse(&text).with_context(by_hand)?;
-    let before = parsed
-        .get_ref()
-        .get("operator")
-        .and_then(|section| section.get_ref().get("users_account"))
-        .map(toml::Spanned::span)
-        .with_context(by_hand)?;
-    let mut changed = text.clone();
-    changed.insert_str(before.end, &format!("\n{line}"));
-    replace(&config.file, &changed)
+    let mut text = read(&config.file)?;
+    let before = span(config, &text, ("operator", "users_account"), &line)?;
+    text.insert_str(before.end, &format!("\n{line}"));
+    replace(&config.file, &text)
 }
 
 /// Writes a section into the configuration, which has none of that name.
@@ -224,16 +201,16 @@ pub(super) fn add_section(
     config: &Config,
     name: &str,
     keys: &[(&str, &str)],
-) -> anyhow::Result<()> {
-    let text = fs::read_to_string(&config.file)
-        .with_context(|| format!("cannot read {}", config.file.display()))?;
+) -> Result<(), KeysError> {
+    let text = read(&config.file)?;
     let mut section = format!("\n[{name}]\n");
     for (key, value) in keys {
         section.push_str(&format!("{key} = {}\n", toml::Value::String((*value).to_owned())));
     }
     let there = DeTable::parse(&text).is_ok_and(|parsed| parsed.get_ref().contains_key(name));
     if there {
-        bail!("complete [{name}] of {} to be:{section}", config.file.display());
+        let what = format!("complete [{name}] of {} to be:{section}", config.file.display());
+        return Err(KeysError::Unfit(what));
     }
     replace(&config.file, &(text + &section))
 }
@@ -243,11 +220,10 @@ pub(super) fn add_section(
 pub(super) fn change_confs(
     config: &Config,
     words: &[(String, String)],
-) -> anyhow::Result<Vec<PathBuf>> {
+) -> Result<Vec<PathBuf>, KeysError> {
     let mut changed = Vec::new();
     for path in confs(&config.folder) {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read(&path)?;
         let after = words.iter().fold(text.clone(), |text, (old, new)| text.replace(old, new));
         if after != text {
             replace(&path, &after)?;
@@ -255,6 +231,16 @@ pub(super) fn change_confs(
         }
     }
     Ok(changed)
+}
+
+/// What [`change_confs`] has to replace, so that these tokens are in the place of older ones by
+/// their names.
+pub(super) fn newer(config: &Config, tokens: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let words = tokens.iter().flat_map(|(name, token)| {
+        let old = tokens_in_confs(config, name).into_iter();
+        old.filter(move |old| old != token).map(|old| (old, token.clone()))
+    });
+    words.collect()
 }
 
 /// The token that follows a name in the configurations of servers: an account's id, or `operator`.
@@ -274,28 +260,53 @@ pub(super) fn tokens_in_confs(config: &Config, name: &str) -> Vec<String> {
     tokens
 }
 
+/// The files of a key in a folder that hold one of these public keys as text.
+pub(super) fn publics_in(key: KeyRole, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        publics.contains(&text.trim())
+    };
+    let mut paths = entries(folder);
+    paths.retain(|path| name(path).starts_with(key.name()) && name(path).ends_with(".pub"));
+    paths.retain(holds);
+    paths
+}
+
+/// Where a value stands in the text of the configuration; where it is not found, a person has to
+/// write `line` there.
+fn span(
+    config: &Config,
+    text: &str,
+    (section, name): (&str, &str),
+    line: &str,
+) -> Result<Range<usize>, KeysError> {
+    let by_hand = format!("write `{line}` below [{section}] of {}", config.file.display());
+    let parsed = DeTable::parse(text);
+    let parsed = parsed.map_err(|error| KeysError::Unfit(format!("{by_hand}: {error}")))?;
+    let value = parsed.get_ref().get(section).and_then(|section| section.get_ref().get(name));
+    value.map(toml::Spanned::span).ok_or(KeysError::Unfit(by_hand))
+}
+
+fn read(path: &Path) -> Result<String, KeysError> {
+    fs::read_to_string(path).map_err(KeysError::file("cannot read", path))
+}
+
 fn confs(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .collect();
+    let mut paths = entries(folder);
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths
+}
+
+/// What is in a folder, by name.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths
 }
 
-/// The files of a key in a folder that hold one of these public keys as text.
-pub(super) fn publics_in(key: KeyRole, folder: &Path, publics: &[&str]) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pub"))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(key.name())
-        })
-        .filter(|path| fs::read_to_string(path).is_ok_and(|text| publics.contains(&text.trim())))
-        .collect()
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 #[cfg(test)]

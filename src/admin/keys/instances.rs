@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_nats::Client;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::super::{Context, database};
-use crate::deployment::key_role::{KEYS_SUBJECT, KeyRole, KeysOfInstance};
+use super::KeysError;
+use crate::deployment::KeyRole;
+use crate::deployment::key_role::{KEYS_SUBJECT, KeysOfInstance};
 use crate::instance::HEARTBEAT_SECONDS;
+use crate::store::Store;
 
 /// How long instances have to answer: longer than a heartbeat is young.
 const PATIENCE: Duration = Duration::from_secs(HEARTBEAT_SECONDS as u64 + 1);
@@ -25,23 +26,25 @@ pub(super) struct Instances {
 
 impl Instances {
     /// Asks all that have a young heartbeat in the database.
-    pub(super) async fn ask(context: &Context, auth: &Client) -> anyhow::Result<Self> {
-        let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
-        let mut silent: BTreeSet<String> = alive.map_err(database::explain)?.into_iter().collect();
+    pub(super) async fn ask(store: &dyn Store, auth: &Client) -> Result<Self, KeysError> {
+        let mut silent = alive(store).await?;
         let mut told = BTreeMap::new();
         let inbox = auth.new_inbox();
-        let mut answers = auth.subscribe(inbox.clone()).await?;
+        let answers = auth.subscribe(inbox.clone()).await;
+        let mut answers = answers.map_err(KeysError::connection)?;
         let until = Instant::now() + PATIENCE;
         // One that is just connecting misses a first question.
         let mut repeat = tokio::time::interval(Duration::from_millis(500));
         while !silent.is_empty() {
             tokio::select! {
                 _ = repeat.tick() => {
-                    auth.publish_with_reply(KEYS_SUBJECT, inbox.clone(), "".into()).await?;
-                    auth.flush().await?;
+                    let asked = auth.publish_with_reply(KEYS_SUBJECT, inbox.clone(), "".into()).await;
+                    asked.map_err(KeysError::connection)?;
+                    auth.flush().await.map_err(KeysError::connection)?;
                 }
                 answer = answers.next() => {
-                    let answer = answer.context("the connection was closed")?;
+                    let closed = || KeysError::connection("the connection was closed");
+                    let answer = answer.ok_or_else(closed)?;
                     if let Ok(one) = serde_json::from_slice::<KeysOfInstance>(&answer.payload) {
                         silent.remove(&one.instance);
                         told.insert(one.instance.clone(), one);
@@ -52,15 +55,16 @@ impl Instances {
         }
         if !silent.is_empty() {
             // One that was killed looked alive for a moment.
-            let alive = Self::alive(context).await?;
+            let alive = alive(store).await?;
             silent.retain(|instance| alive.contains(instance));
         }
         Ok(Self { told, silent })
     }
 
-    async fn alive(context: &Context) -> anyhow::Result<BTreeSet<String>> {
-        let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
-        Ok(alive.map_err(database::explain)?.into_iter().collect())
+    #[cfg(test)]
+    pub(super) fn of(told: impl IntoIterator<Item = KeysOfInstance>) -> Self {
+        let told = told.into_iter().map(|one| (one.instance.clone(), one)).collect();
+        Self { told, silent: BTreeSet::new() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -81,4 +85,9 @@ impl Instances {
             .filter(|one| !one.keys.get(key.name()).is_some_and(|generations| fit(generations)));
         unfit.map(|one| one.instance.clone()).chain(self.silent.iter().cloned()).collect()
     }
+}
+
+async fn alive(store: &dyn Store) -> Result<BTreeSet<String>, KeysError> {
+    let alive = store.instances(HEARTBEAT_SECONDS).await.map_err(KeysError::Instances)?;
+    Ok(alive.into_iter().collect())
 }

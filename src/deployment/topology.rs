@@ -15,19 +15,24 @@
 
 use std::time::Duration;
 
+use crate::clock::UnixSeconds;
+use crate::keys::{AccountId, SigningKey};
 use crate::placement::NOTIFICATIONS;
 use crate::protocol::claims::ExportType::{self, Service, Stream};
-use crate::protocol::claims::{Permission, Permissions};
+use crate::protocol::claims::{
+    AccountBody, AccountLimits, Export, Import, NO_LIMIT, Permission, Permissions, UserBody,
+};
+use crate::protocol::jwt::{Claims, JwtError};
 use crate::streams::readers::{self, Request};
 use crate::streams::{PROCESS_EVENTS, RECEIVED_EVENTS};
 
 /// How long an event may wait for its acknowledgement: longer than the intake waits. A server keeps
 /// what is not answered for that long.
-pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 
-/// An account that `init` writes.
+/// An account that is there from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Account {
+pub(crate) enum Account {
     Sys,
     Auth,
     Bb,
@@ -42,13 +47,13 @@ pub(in crate::cli) enum Account {
 
 impl Account {
     /// Those of config mode.
-    pub(super) const CONFIG: [Self; 6] =
+    pub(crate) const CONFIG: [Self; 6] =
         [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Intake, Self::Events];
     /// Those of operator mode.
-    pub(super) const OPERATOR: [Self; 7] =
+    pub(crate) const OPERATOR: [Self; 7] =
         [Self::Sys, Self::Auth, Self::Bb, Self::Users, Self::Intake, Self::Events, Self::Answers];
 
-    pub(in crate::cli) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sys => "SYS",
             Self::Auth => "AUTH",
@@ -61,13 +66,13 @@ impl Account {
     }
 
     /// Whether leaf nodes may be bound to the account.
-    pub(super) fn has_leaf_nodes(self) -> bool {
+    pub(crate) fn has_leaf_nodes(self) -> bool {
         !matches!(self, Self::Users | Self::Intake | Self::Events)
     }
 
     /// What the account may store, on top of the tenants' sum: AUTH the service's own events, BB
     /// the tenants' events and what it keeps itself. Servers count every copy.
-    pub(super) fn share(self, replicas: usize) -> Share {
+    pub(crate) fn share(self, replicas: usize) -> Share {
         let once = match self {
             Self::Sys | Self::Users | Self::Intake | Self::Events | Self::Answers => {
                 Share { memory: 0, storage: 0 }
@@ -79,7 +84,7 @@ impl Account {
         Share { memory: once.memory * copies, storage: once.storage * copies }
     }
 
-    pub(super) fn offers(self) -> Vec<Offer> {
+    pub(crate) fn offers(self) -> Vec<Offer> {
         let offer = |kind, subject: &str, to| Offer {
             kind,
             subject: subject.to_owned(),
@@ -119,7 +124,7 @@ impl Account {
         }
     }
 
-    pub(super) fn takes(self) -> Vec<Take> {
+    pub(crate) fn takes(self) -> Vec<Take> {
         let take = |kind, from, subject: &str, local: Option<&str>| Take {
             kind,
             from,
@@ -167,35 +172,101 @@ fn kept_streams() -> Vec<String> {
 
 /// JetStream's bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    pub(super) memory: u64,
-    pub(super) storage: u64,
+pub(crate) struct Share {
+    pub(crate) memory: u64,
+    pub(crate) storage: u64,
 }
 
 /// A subject that an account offers; `to` is the only account that takes it, where there is one.
 #[derive(Debug)]
-pub(super) struct Offer {
-    pub(super) kind: ExportType,
-    pub(super) subject: String,
+pub(crate) struct Offer {
+    pub(crate) kind: ExportType,
+    pub(crate) subject: String,
     /// Whether a request may be answered more than once.
-    pub(super) many_answers: bool,
+    pub(crate) many_answers: bool,
     /// How long an answer is awaited; the server's two minutes without it.
-    pub(super) within: Option<Duration>,
-    pub(super) to: Option<Account>,
+    pub(crate) within: Option<Duration>,
+    pub(crate) to: Option<Account>,
 }
 
 /// A subject that an account takes from another, and its name there.
 #[derive(Debug)]
-pub(super) struct Take {
-    pub(super) kind: ExportType,
-    pub(super) from: Account,
-    pub(super) subject: String,
-    pub(super) local: Option<String>,
+pub(crate) struct Take {
+    pub(crate) kind: ExportType,
+    pub(crate) from: Account,
+    pub(crate) subject: String,
+    pub(crate) local: Option<String>,
+}
+
+/// What an account is, among those with these ids.
+pub(crate) fn account_body<E>(
+    account: Account,
+    replicas: usize,
+    id: impl Fn(Account) -> Result<AccountId, E>,
+) -> Result<AccountBody, E> {
+    let share = account.share(replicas);
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let many = if share.storage > 0 { NO_LIMIT } else { 0 };
+    // `offer.to` would need an activation token in the importer's JWT. Whoever could import without
+    // one would need an account JWT of this operator, and those are made by the service alone.
+    let exports = account.offers().into_iter().map(|offer| Export {
+        response_type: offer.many_answers.then(|| "Stream".to_owned()),
+        response_threshold: offer.within.and_then(|it| u64::try_from(it.as_nanos()).ok()),
+        ..Export::new(offer.subject, offer.kind)
+    });
+    let imports = account.takes().into_iter().map(|take| {
+        Ok(Import {
+            name: None,
+            account: id(take.from)?,
+            subject: take.subject,
+            local_subject: take.local,
+            kind: take.kind,
+        })
+    });
+    Ok(AccountBody {
+        exports: exports.collect(),
+        imports: imports.collect::<Result<_, E>>()?,
+        limits: AccountLimits {
+            mem_storage: bytes(share.memory),
+            disk_storage: bytes(share.storage),
+            streams: many,
+            consumer: many,
+            leaf: if account.has_leaf_nodes() { NO_LIMIT } else { 0 },
+            ..AccountLimits::default()
+        },
+        ..AccountBody::default()
+    })
+}
+
+/// The JWT of an account.
+pub(crate) fn account_jwt(
+    account: Account,
+    id: AccountId,
+    body: AccountBody,
+    operator: &SigningKey,
+    now: UnixSeconds,
+) -> Result<String, JwtError> {
+    let claims = Claims {
+        issued_at: now,
+        name: Some(account.name().to_owned()),
+        subject: id.to_string(),
+        body,
+        ..Claims::default()
+    };
+    claims.encode_now(operator)
+}
+
+/// What the login of the events' reader holds.
+pub(crate) fn reader(requests: &[Request]) -> UserBody {
+    UserBody {
+        allowed_connection_types: readers::CONNECTIONS.map(str::to_owned).to_vec(),
+        ..UserBody::new(readers::permissions(requests))
+    }
 }
 
 /// What BB's own login may not do: answer tenants' events in its stream's place, or touch the stream
 /// that the service keeps. It binds the login alone, and not what its consumers and streams do.
-pub(in crate::cli) fn bb_permissions() -> Permissions {
+pub(crate) fn bb_permissions() -> Permissions {
     let kept = ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"];
     let publish = kept.map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
     Permissions {
@@ -207,7 +278,7 @@ pub(in crate::cli) fn bb_permissions() -> Permissions {
 
 /// What the service's login in INTAKE may do: take events in, hand them on, and pass on what it is
 /// answered.
-pub(in crate::cli) fn intake_permissions() -> Permissions {
+pub(crate) fn intake_permissions() -> Permissions {
     let list = |subjects: [&str; 2]| Permission {
         allow: subjects.map(str::to_owned).to_vec(),
         deny: Vec::new(),
@@ -221,7 +292,7 @@ pub(in crate::cli) fn intake_permissions() -> Permissions {
 
 /// What its login in USERS may do: hear events, and answer below the inbox of whoever has sent one
 /// (`_INBOX_<id>.>`, for which there is no pattern).
-pub(in crate::cli) fn users_permissions() -> Permissions {
+pub(crate) fn users_permissions() -> Permissions {
     let list = |subjects: &[&str]| subjects.iter().map(|it| (*it).to_owned()).collect();
     Permissions {
         publish: Permission {

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use super::{KeysError, files};
 use crate::clock::UnixSeconds;
 use crate::config::Config;
-use crate::deployment::key_role::KeyRole;
+use crate::deployment::KeyRole;
 
 /// One rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,15 +39,14 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(folder: &Path) -> Result<Self, KeysError> {
         let path = folder.join("rotation.json");
         let rotations = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .with_context(|| format!("{} is not understood", path.display()))?,
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+                KeysError::Unfit(format!("{} is not understood: {error}", path.display()))
+            })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
+            Err(error) => return Err(KeysError::file("cannot read", &path)(error)),
         };
         Ok(Self { path, rotations })
     }
@@ -68,12 +66,12 @@ impl Journal {
         keys.filter(|&key| self.under_way(key).is_some()).collect()
     }
 
-    pub(super) fn set(&mut self, key: KeyRole, rotation: Rotation) -> anyhow::Result<()> {
+    pub(super) fn set(&mut self, key: KeyRole, rotation: Rotation) -> Result<(), KeysError> {
         self.rotations.insert(key.name().to_owned(), rotation);
         self.write()
     }
 
-    pub(super) fn end(&mut self, key: KeyRole) -> anyhow::Result<()> {
+    pub(super) fn end(&mut self, key: KeyRole) -> Result<(), KeysError> {
         if let Some(rotation) = self.rotations.get_mut(key.name()) {
             rotation.done = true;
         }
@@ -83,7 +81,7 @@ impl Journal {
         self.write()
     }
 
-    fn write(&self) -> anyhow::Result<()> {
+    fn write(&self) -> Result<(), KeysError> {
         if self.rotations.is_empty() {
             return files::remove(&self.path);
         }

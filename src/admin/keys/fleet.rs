@@ -1,0 +1,117 @@
+//! What a change of keys asks of the servers and the instances, and tells them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::BoxFuture;
+
+use super::KeysError;
+use super::claims::{AnyClaims, Held};
+use super::instances::Instances;
+use crate::accounts::resolver::ResolverError;
+use crate::clock::UnixSeconds;
+use crate::config::Config;
+use crate::deployment::KeyRole;
+use crate::keys::{AccountId, SigningKey, XKey};
+
+/// The servers and the instances of a deployment.
+pub(super) trait Fleet: Send + Sync {
+    /// The running instances, and the keys that each has.
+    fn instances(&self) -> BoxFuture<'_, Result<Instances, KeysError>>;
+
+    /// The operator JWTs of every server by its name. All servers have to answer.
+    fn operators(&self) -> BoxFuture<'_, Result<BTreeMap<String, Vec<String>>, KeysError>>;
+
+    /// All accounts that servers hold.
+    fn accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, KeysError>>;
+
+    /// An account as each of so many servers holds it.
+    fn held_by<'a>(
+        &'a self,
+        account: &'a AccountId,
+        servers: usize,
+    ) -> BoxFuture<'a, Result<Vec<Held>, KeysError>>;
+
+    /// Has every server hold an account.
+    fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>>;
+
+    /// Config mode: which of these curve keys, and which issuer, each server has. Its requests show
+    /// it.
+    fn requests<'a>(
+        &'a self,
+        config: &'a Config,
+        xkeys: Vec<XKey>,
+    ) -> BoxFuture<'a, Result<Requests, KeysError>>;
+}
+
+/// What servers' requests show.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// The keys of each server, by its name.
+    pub(super) keys: BTreeMap<String, ServerKeys>,
+    /// Servers that are there and could not be looked at.
+    pub(super) unseen: BTreeSet<String>,
+}
+
+/// The keys that one server has.
+#[derive(Debug)]
+pub(super) struct ServerKeys {
+    pub(super) issuer: String,
+    pub(super) xkey: String,
+}
+
+impl ServerKeys {
+    pub(super) fn has(&self, key: KeyRole, public: &str) -> bool {
+        *(if key == KeyRole::Xkey { &self.xkey } else { &self.issuer }) == public
+    }
+}
+
+/// Changes accounts on every server.
+pub(super) struct AccountSigner<'a> {
+    /// Signs them.
+    pub(super) operator: &'a SigningKey,
+    /// Those that servers are given an older version of at each start: they get a newer time.
+    pub(super) of_the_system: &'a [AccountId],
+    /// Whether another signature is a change as well.
+    pub(super) resign: bool,
+}
+
+impl AccountSigner<'_> {
+    /// Changes these accounts; `change` says whether there is anything to change. Gives the new
+    /// tokens by the accounts' ids.
+    pub(super) async fn change(
+        &self,
+        fleet: &dyn Fleet,
+        accounts: &[AccountId],
+        now: UnixSeconds,
+        change: impl Fn(&mut AnyClaims) -> bool,
+    ) -> Result<BTreeMap<String, String>, KeysError> {
+        let servers = fleet.operators().await?.len();
+        let mut pushed = BTreeMap::new();
+        for account in accounts {
+            let held = fleet.held_by(account, servers).await?;
+            let Some(newest) = held.iter().max_by_key(|it| it.claims.issued_at) else { continue };
+            let mut claims = newest.claims.clone();
+            let changed = change(&mut claims.body.0);
+            let foreign =
+                |it: &Held| self.resign && it.issuer.as_str() != self.operator.public_key();
+            let differ = held.iter().any(|it| it.claims != newest.claims);
+            if !changed && !differ && !held.iter().any(foreign) {
+                continue;
+            }
+            if self.of_the_system.contains(account) {
+                claims.issued_at = newest.claims.issued_at.saturating_add(1).max(now);
+            }
+            let token = claims.encode_now(self.operator)?;
+            let held = fleet.hold(&token).await;
+            held.map_err(|source| KeysError::Account { account: *account, source })?;
+            pushed.insert(account.to_string(), token);
+        }
+        Ok(pushed)
+    }
+}
+
+/// An account as each server holds it.
+pub(super) async fn held(fleet: &dyn Fleet, account: &AccountId) -> Result<Vec<Held>, KeysError> {
+    let servers = fleet.operators().await?.len();
+    fleet.held_by(account, servers).await
+}
