@@ -267,16 +267,14 @@ impl Kind {
 
     /// The default, or else what it may look like, as the file has it.
     pub(crate) fn written(&self) -> String {
-        let quoted = |text: String| format!("\"{text}\"");
         match self {
             Open(_, example) => (*example).to_owned(),
-            Text(text) | File(text) => quoted((*text).to_owned()),
-            Word(words) => quoted(words.first().copied().unwrap_or_default().to_owned()),
+            Text(_) | File(_) | Word(_) => format!("{:?}", self.text().unwrap_or_default()),
             List(list) | Keys(list) => format!("{list:?}"),
             Switch(is_on) => is_on.to_string(),
             Count(count, _) => count.to_string(),
-            Size(size, _) => quoted(format_size(*size)),
-            Time(time, _) => quoted(format_duration(*time)),
+            Size(size, _) => format!("{:?}", format_size(*size)),
+            Time(time, _) => format!("{:?}", format_duration(*time)),
         }
     }
 }
