@@ -8,7 +8,7 @@ use crate::accounts::resolver::ResolverError;
 use crate::config::ConfigError;
 use crate::deployment::{KeyRole, LoginError};
 use crate::keyfile::KeyFileError;
-use crate::keys::{AccountId, KeyError};
+use crate::keys::KeyError;
 use crate::protocol::jwt::JwtError;
 use crate::servers::ClusterError;
 use crate::store::StoreError;
@@ -84,8 +84,8 @@ pub enum KeysError {
     /// An account could not be changed on every server.
     #[error("account {account}")]
     Account {
-        /// Which.
-        account: AccountId,
+        /// Its id.
+        account: String,
         /// Why.
         source: ResolverError,
     },

@@ -103,7 +103,7 @@ impl AccountSigner<'_> {
             }
             let token = claims.encode_now(self.operator)?;
             let held = fleet.hold(&token).await;
-            held.map_err(|source| KeysError::Account { account: *account, source })?;
+            held.map_err(|source| KeysError::Account { account: account.to_string(), source })?;
             pushed.insert(account.to_string(), token);
         }
         Ok(pushed)
