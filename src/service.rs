@@ -211,7 +211,7 @@ impl Running {
 
     /// Returns when requests are taken no more, which is the end: before [`Self::stop`] the connection
     /// is gone for good, or there is a fault of the program.
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "the service's dispatcher failed");
         }
