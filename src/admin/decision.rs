@@ -1,5 +1,5 @@
 //! How a login would end: decided as the service does, by its own code on the same table and policies. No
-//! server is asked, nothing is minted, and nothing is remembered of who asks.
+//! nats-server is asked, nothing is minted, and nothing is remembered of who asks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
