@@ -159,6 +159,7 @@ impl DatabaseUrl {
     }
 
     /// The address of an SQLite file.
+    #[cfg(feature = "cli")]
     pub(crate) fn sqlite(file: &Path) -> Result<Self, String> {
         Ok(Self(format!("sqlite://{}", Self::escape(file)?)))
     }

@@ -54,7 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("jwt", jwt),
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     ("row", row),
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "daemon")]
     ("config", config),
 ];
 
@@ -228,7 +228,7 @@ pub fn row(input: &[u8]) {
 }
 
 /// A configuration file, and behind a line of `---` variables on top of it.
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub fn config(input: &[u8]) {
     use std::path::{Path, PathBuf};
 

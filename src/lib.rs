@@ -65,7 +65,9 @@
 //!
 //! - `sqlite` (default): the embedded tenant table.
 //! - `postgres` (default): the tenant table in PostgreSQL, shared by many instances.
-//! - `jwt` (with `cli`): logins with JWTs of issuers (`authn::jwt`).
+//! - `jwt` (with `daemon`): logins with JWTs of issuers (`authn::jwt`).
+//! - `daemon` (with `cli`): the service of a configuration, and operations on its deployment (`daemon`,
+//!   `admin`).
 //! - `cli` (default): the program `nats-callout`.
 //! - `testing` (default): for tests of an application's own rules ([`testing`]).
 //!
@@ -82,7 +84,7 @@ pub use async_nats;
 pub use self::callout::Callout;
 
 pub mod accounts;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub mod admin;
 pub mod audit;
 pub mod authn;
@@ -93,12 +95,12 @@ mod causes;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub mod config;
 pub mod connections;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub mod daemon;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub mod deployment;
 mod document;
 pub mod events;

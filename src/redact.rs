@@ -16,9 +16,9 @@ const SEED_LEAST: usize = 48;
 const MADE_LEN: usize = 16;
 /// How often all random ones without a digit, but one in 400, change between small and large letters
 /// at least; a name of three words in camel case does so four times.
-#[cfg(any(test, feature = "cli"))]
+#[cfg(any(test, feature = "daemon"))]
 const MADE_CHANGES: usize = 5;
-#[cfg(any(test, feature = "cli"))]
+#[cfg(any(test, feature = "daemon"))]
 const HEX_LEN: usize = 32;
 
 /// Whether it has the form of a token, a JWT, the seed of an nkey or a password's hash.
@@ -33,7 +33,7 @@ pub(crate) fn is_secret(word: &str) -> bool {
 }
 
 /// Whether it is a secret, or looks like a random password. Some names do too.
-#[cfg(any(test, feature = "cli"))]
+#[cfg(any(test, feature = "daemon"))]
 fn may_be_secret(word: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
@@ -51,7 +51,7 @@ pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
 }
 
 /// The text without all that may be a secret.
-#[cfg(any(test, feature = "cli"))]
+#[cfg(any(test, feature = "daemon"))]
 pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
     without(text, may_be_secret)
 }

@@ -5,12 +5,12 @@
 mod answer;
 mod cluster;
 mod heard;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub(crate) mod varz;
 pub mod versions;
 
 pub(crate) use self::answer::Answer;
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub(crate) use self::answer::Named;
 pub use self::cluster::{Cluster, ClusterError};
 pub use self::heard::Servers;

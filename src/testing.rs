@@ -22,17 +22,19 @@
 //! # }
 //! ```
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod connect;
 mod server;
 
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 pub use self::connect::Connect;
 pub use self::server::{NatsServer, StartError};
 use crate::authorize::{CalloutMessage, Fault, NoReply, Outcome, Reply, Verdict};
 use crate::callout::{Callout, Door};
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::policy::subject::Pattern;
 use crate::protocol::claims::{
@@ -144,7 +146,7 @@ impl FakeServer {
             ..ServerInfo::default()
         };
         let (client_info, connect_opts, client_tls) = connect.into_parts();
-        let now = now();
+        let now = SystemClock.now();
         let claims = Claims {
             audience: Some("nats-authorization-request".to_owned()),
             expires: Some(now + TIMEOUT),
@@ -243,11 +245,6 @@ fn door([issuer, xkey]: &[String; 2]) -> Door {
         SigningKey::from_seed(issuer, KeyKind::Account).expect("a seed that was made here");
     let xkey = XKey::from_seed(xkey).expect("a seed that was made here");
     Callout::config_mode(issuer).xkey(xkey).account("USERS")
-}
-
-fn now() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixSeconds::try_from(since.as_secs()).unwrap_or(UnixSeconds::MAX)
 }
 
 impl fmt::Debug for FakeServer {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 use super::Coordination;
 use super::Store;
 pub use super::options::StoreOptions;
@@ -50,7 +50,7 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, O
 
 /// For a look at who holds others up ([`Coordination::hindrances`]), which may hold up [`open`] as well;
 /// `None` where the database cannot tell.
-#[cfg(feature = "cli")]
+#[cfg(feature = "daemon")]
 pub(crate) fn sessions(url: &str, options: &StoreOptions) -> Option<Arc<dyn Coordination>> {
     #[cfg(feature = "postgres")]
     if url.starts_with("postgres") {

@@ -39,7 +39,7 @@ impl PostgresStore {
     }
 
     /// A store of which nothing is known but where it is: its tables may be locked, or not there.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "daemon")]
     pub(super) fn unopened(url: &str, options: &StoreOptions) -> Option<Self> {
         open::unopened(url, options).ok().map(|(_, store)| store)
     }
