@@ -85,12 +85,17 @@ struct Ports {
 impl NatsServer {
     /// Starts `nats-server`, or what the variable `NATS_SERVER` names.
     pub async fn start() -> Result<Self, StartError> {
-        let program = std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(PROGRAM));
-        Self::start_program(Path::new(&program)).await
+        Self::start_with("").await
     }
 
-    /// Starts this program.
-    pub async fn start_program(program: &Path) -> Result<Self, StartError> {
+    /// Starts it with further lines of configuration, such as `tls { .. }`.
+    pub async fn start_with(lines: &str) -> Result<Self, StartError> {
+        let program = std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(PROGRAM));
+        Self::start_program(Path::new(&program), lines).await
+    }
+
+    /// Starts this program, with further lines of configuration.
+    pub async fn start_program(program: &Path, lines: &str) -> Result<Self, StartError> {
         let keys = |error: &dyn std::fmt::Display| StartError::Keys(error.to_string());
         let (issuer, issuer_seed) =
             SigningKey::generate(KeyKind::Account).map_err(|error| keys(&error))?;
@@ -104,7 +109,8 @@ impl NatsServer {
              accounts {{ AUTH {{ users: [ {{ user: auth, password: {password:?} }} ] }}, USERS {{}} }}\n\
              authorization {{ auth_callout {{\n\
                issuer: {issuer}, xkey: {xkey}, account: AUTH, auth_users: [ auth ]\n\
-             }} }}\n",
+             }} }}\n\
+             {lines}\n",
             password = password.expose(),
             issuer = issuer.public_key(),
             xkey = xkey.public_key(),
@@ -147,8 +153,13 @@ impl NatsServer {
 
     /// Logs in to the account AUTH, for the service.
     pub async fn auth(&self) -> Result<Client, StartError> {
-        let options = ConnectOptions::with_user_and_password("auth".into(), self.password.clone());
-        Ok(options.connect(&self.url).await?)
+        Ok(self.auth_options().connect(&self.url).await?)
+    }
+
+    /// The service's login to the account AUTH.
+    #[must_use]
+    pub fn auth_options(&self) -> ConnectOptions {
+        ConnectOptions::with_user_and_password("auth".into(), self.password.clone())
     }
 
     async fn listening(&mut self) -> Result<String, StartError> {

@@ -340,7 +340,7 @@ async fn a_rule_that_fails_panics_or_hangs_tells_the_client_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server_for_one_test() {
     let program = servers::binary(servers::version());
-    let server = testing::NatsServer::start_program(&program).await.expect("starts");
+    let server = testing::NatsServer::start_program(&program, "").await.expect("starts");
     let callout = server.callout().authorize(by_token).unwrap();
     let running: Running = callout.start(server.auth().await.unwrap()).await.expect("starts");
     let login =
@@ -351,7 +351,7 @@ async fn a_real_server_for_one_test() {
     login("key-0").await.expect_err("the key is not known");
     running.stop().await;
 
-    let missing = testing::NatsServer::start_program(Path::new("/nowhere/nats-server")).await;
+    let missing = testing::NatsServer::start_program(Path::new("/nowhere/nats-server"), "").await;
     let missing = missing.expect_err("there is no such program").to_string();
     assert!(
         missing.contains("/nowhere/nats-server") && missing.contains("NATS_SERVER"),

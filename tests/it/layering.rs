@@ -52,7 +52,7 @@ const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("anyhow", &["cli"], &[]),
     (
         "async_nats",
-        &["service", "servers", "accounts", "streams"],
+        &["service", "callout", "testing", "servers", "accounts", "streams"],
         &["admin", "cli", "daemon", "deployment", "events", "instance", "peers"],
     ),
     ("axum", &["daemon"], &[]),
