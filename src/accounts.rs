@@ -2,8 +2,8 @@
 //! before the first login is answered ([`delivery`]), the answer to a server that asks for it ([`lookup`]),
 //! its end ([`resolver`]), and the way by which BB's requests reach those that answer ([`answers`]).
 
-pub mod account;
-pub mod answers;
-pub mod delivery;
-pub mod lookup;
-pub mod resolver;
+pub(crate) mod account;
+pub(crate) mod answers;
+pub(crate) mod delivery;
+pub(crate) mod lookup;
+pub(crate) mod resolver;

@@ -34,16 +34,17 @@ pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
 pub use self::users::{NewUserRequest, Role, UserAdded};
 pub use self::when::When;
-use crate::accounts::account::IssueError;
-use crate::accounts::resolver::ResolverError;
+pub use crate::accounts::account::IssueError;
+pub use crate::accounts::resolver::ResolverError;
 use crate::authn::hashing::HashingError;
 use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::deployment::LoginError;
 use crate::keyfile::KeyFileError;
-use crate::servers::ClusterError;
+pub use crate::servers::ClusterError;
 use crate::store::{Store, StoreError, TenantId};
+pub use crate::streams::StreamsError;
 
 /// A deployment to work on: its configuration, its tenant table, and who hears remarks.
 #[derive(Clone)]

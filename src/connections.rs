@@ -5,7 +5,7 @@
 //! connections in the account: a question about an account makes a server load it.
 
 mod inhabited;
-pub mod occupants;
+pub(crate) mod occupants;
 mod selection;
 
 use std::cmp::Reverse;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::selection::Members;
-pub use self::selection::Selection;
+pub(crate) use self::selection::Selection;
 use crate::audit::Kick;
 use crate::servers::{Answer, Cluster, ClusterError};
 
@@ -41,31 +41,31 @@ const STALENESS: Duration = Duration::from_secs(2);
 
 /// A connection, by its server and its number there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId {
+pub(crate) struct ConnectionId {
     /// The server.
-    pub server: String,
+    pub(crate) server: String,
     /// The connection.
-    pub cid: u64,
+    pub(crate) cid: u64,
 }
 
 /// Whose connection it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The account it is in.
-    pub account: String,
+    pub(crate) account: String,
     /// The login name.
-    pub user: String,
+    pub(crate) user: String,
     /// The client's address.
-    pub host: String,
+    pub(crate) host: String,
 }
 
 /// A login, as servers show it: the account that it is in, and its name or public key there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resident {
+pub(crate) struct Resident {
     /// The account.
-    pub account: String,
+    pub(crate) account: String,
     /// The login name, or the public key.
-    pub user: String,
+    pub(crate) user: String,
 }
 
 /// How the closing of one connection ended.
@@ -81,33 +81,33 @@ pub(crate) enum Closing {
 
 /// A client of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Occupant {
+pub(crate) struct Occupant {
     /// The connection.
-    pub id: ConnectionId,
+    pub(crate) id: ConnectionId,
     /// The login name, or the public key.
-    pub user: String,
+    pub(crate) user: String,
     /// What it calls itself.
-    pub name: String,
+    pub(crate) name: String,
     /// Its address.
-    pub host: String,
+    pub(crate) host: String,
     /// For how long it has been connected, by the server's own clock.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// Whether it has subscribed or published, which takes a login that was answered.
-    pub is_active: bool,
+    pub(crate) is_active: bool,
 }
 
 /// The connections that were found or closed.
 #[derive(Debug, Default)]
-pub struct Connections {
+pub(crate) struct Connections {
     /// The connections, and whose they are.
-    pub ids: BTreeMap<ConnectionId, Holder>,
+    pub(crate) ids: BTreeMap<ConnectionId, Holder>,
     /// Servers that did not answer in time.
-    pub silent: BTreeSet<String>,
+    pub(crate) silent: BTreeSet<String>,
 }
 
 impl Connections {
     /// Takes in what another question found.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.ids.extend(other.ids);
         self.silent.extend(other.silent);
     }
@@ -116,7 +116,7 @@ impl Connections {
 impl Cluster {
     /// The connections that are meant. `begun` is when the change was first acted upon; whatever
     /// connected since then did so under the new rules.
-    pub async fn find(
+    pub(crate) async fn find(
         &self,
         selection: &Selection,
         begun: Instant,
@@ -157,7 +157,7 @@ impl Cluster {
 
     /// Closes the connections that are meant, and reports those that it has closed. Asks until
     /// there are none left, a few times at most.
-    pub async fn close(
+    pub(crate) async fn close(
         &self,
         selection: &Selection,
         begun: Instant,
@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     /// Whether its server has this connection, in whatever account, or none yet.
-    pub async fn is_there(&self, id: &ConnectionId) -> bool {
+    pub(crate) async fn is_there(&self, id: &ConnectionId) -> bool {
         self.resident(id).await.is_some()
     }
 

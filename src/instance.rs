@@ -21,11 +21,11 @@ use crate::store::{Change, Coordination, News, ProvisioningStore, StoreError};
 
 /// Where the CLI asks all instances whether they have forgotten what it has changed; each answers
 /// `{"instance":"<id>"}` once it has, and once the decisions begun before are answered.
-pub const SYNC_SUBJECT: &str = "_CALLOUT.sync";
+pub(crate) const SYNC_SUBJECT: &str = "_CALLOUT.sync";
 
 /// How long cached records answer after changes were last read: with what a decision takes, well
 /// under the second within which a change has to be known.
-pub const CONFIRMED_WITHIN: Duration = Duration::from_millis(500);
+pub(crate) const CONFIRMED_WITHIN: Duration = Duration::from_millis(500);
 // Promised in SECURITY.md.
 const _: () = assert!(CONFIRMED_WITHIN.as_millis() <= 500);
 
@@ -33,7 +33,7 @@ const _: () = assert!(CONFIRMED_WITHIN.as_millis() <= 500);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// An instance whose heartbeat is older is taken for dead.
-pub const HEARTBEAT_SECONDS: u32 = 3;
+pub(crate) const HEARTBEAT_SECONDS: u32 = 3;
 
 /// How often logins are written to the database.
 const LOGINS: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ const MAX_LOGINS: usize = 100_000;
 
 /// One running instance.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     id: String,
     coordination: Arc<dyn Coordination>,
     cache: Arc<Cached>,
@@ -56,16 +56,10 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An instance with an id of its own.
+    /// An instance with an id of its own. What changes mean for connections and servers is passed on,
+    /// once they are forgotten: to a [`Revoker`](crate::revoke::Revoker), say.
     #[must_use]
-    pub fn new(id: String, coordination: Arc<dyn Coordination>, cache: Arc<Cached>) -> Arc<Self> {
-        Self::with_effects(id, coordination, cache, Vec::new())
-    }
-
-    /// [`Self::new`] that passes on what changes mean for connections and servers, once they are
-    /// forgotten: to a [`Revoker`](crate::revoke::Revoker), say.
-    #[must_use]
-    pub fn with_effects(
+    pub(crate) fn new(
         id: String,
         coordination: Arc<dyn Coordination>,
         cache: Arc<Cached>,
@@ -76,7 +70,7 @@ impl Instance {
     }
 
     /// Subscribes on `client` to what is asked on [`SYNC_SUBJECT`].
-    pub async fn subscribe(
+    pub(crate) async fn subscribe(
         self: &Arc<Self>,
         client: &Client,
         decisions: Decisions,
@@ -86,7 +80,7 @@ impl Instance {
     }
 
     /// Follows changes. May be called again.
-    pub async fn follow(&self) {
+    pub(crate) async fn follow(&self) {
         let mut was_lost = false;
         loop {
             self.coordination.wait_for_news().await;
@@ -107,7 +101,7 @@ impl Instance {
     }
 
     /// Notes that it is alive until `stop`, and then that it is not. May be called again.
-    pub async fn beat(&self, stop: &CancellationToken) {
+    pub(crate) async fn beat(&self, stop: &CancellationToken) {
         let mut ticks = ticks(HEARTBEAT);
         let beating = async {
             loop {
@@ -162,7 +156,7 @@ impl Instance {
 
 /// What is asked on [`SYNC_SUBJECT`].
 #[derive(Debug)]
-pub struct Questions {
+pub(crate) struct Questions {
     instance: Arc<Instance>,
     client: Client,
     decisions: Decisions,
@@ -171,7 +165,7 @@ pub struct Questions {
 
 impl Questions {
     /// Answers until `stop`. May be called again.
-    pub async fn answer(&mut self, stop: &CancellationToken) {
+    pub(crate) async fn answer(&mut self, stop: &CancellationToken) {
         while let Some(Some(question)) = stop.run_until_cancelled(self.questions.next()).await {
             self.answer_one(question).await;
         }
@@ -192,7 +186,7 @@ impl Questions {
 
 /// Notes who logged in and writes it to the database from time to time.
 #[derive(Debug, Default)]
-pub struct LoginLog {
+pub(crate) struct LoginLog {
     pending: Mutex<HashMap<String, UnixSeconds>>,
 }
 
@@ -202,7 +196,7 @@ impl LoginLog {
     }
 
     /// Writes logins until `stop`, and then those that are left. May be called again.
-    pub async fn write(&self, store: &dyn ProvisioningStore, stop: &CancellationToken) {
+    pub(crate) async fn write(&self, store: &dyn ProvisioningStore, stop: &CancellationToken) {
         let mut ticks = ticks(LOGINS);
         loop {
             let stopping = stop.run_until_cancelled(ticks.tick()).await.is_none();
@@ -221,11 +215,11 @@ impl LoginLog {
 
 /// [`LoginLog`] as an observer, with the clock that stamps the logins.
 #[derive(Debug)]
-pub struct LoginObserver {
+pub(crate) struct LoginObserver {
     /// Where logins are noted.
-    pub log: Arc<LoginLog>,
+    pub(crate) log: Arc<LoginLog>,
     /// What stamps them.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Observer for LoginObserver {
@@ -306,7 +300,7 @@ mod tests {
         let cache = Arc::new(Cached::new(store, &CacheOptions::default()));
         let (effects, mut signals) = mpsc::unbounded_channel();
         let lost = Arc::new(Lost::default());
-        let instance = Instance::with_effects("a".to_owned(), lost, cache, vec![effects]);
+        let instance = Instance::new("a".to_owned(), lost, cache, vec![effects]);
         let panicked = AssertUnwindSafe(instance.forget_changes()).catch_unwind().await;
         assert!(panicked.is_err() && signals.try_recv().is_err());
         instance.forget_changes().await.unwrap();

@@ -83,7 +83,8 @@ pub use async_nats;
 
 pub use self::callout::Callout;
 
-pub mod accounts;
+#[cfg(feature = "daemon")]
+mod accounts;
 #[cfg(feature = "daemon")]
 pub mod admin;
 pub mod audit;
@@ -97,33 +98,41 @@ pub mod cli;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod config;
-pub mod connections;
+#[cfg(feature = "daemon")]
+mod connections;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod deployment;
 mod document;
+#[cfg(feature = "daemon")]
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod instance;
+#[cfg(feature = "daemon")]
+mod instance;
+#[cfg(feature = "daemon")]
 pub mod intake;
 pub mod keyfile;
 pub mod keys;
 pub mod mint;
-pub mod peers;
+#[cfg(feature = "daemon")]
+mod peers;
 pub mod placement;
 pub mod policy;
 pub mod problem;
 pub mod protocol;
 mod redact;
-pub mod revoke;
-pub mod servers;
+#[cfg(feature = "daemon")]
+mod revoke;
+#[cfg(feature = "daemon")]
+mod servers;
 pub mod service;
 mod spelling;
 pub mod store;
-pub mod streams;
+#[cfg(feature = "daemon")]
+mod streams;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

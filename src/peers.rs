@@ -25,7 +25,7 @@ use crate::keys::ServerId;
 use crate::servers::Cluster;
 
 /// Where instances say that they are alive.
-pub const ALIVE_SUBJECT: &str = "_CALLOUT.alive";
+pub(crate) const ALIVE_SUBJECT: &str = "_CALLOUT.alive";
 
 /// How often they do.
 const BEAT: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ struct Alive {
 
 /// The other instances, as this one hears them.
 #[derive(Debug, Clone, Default)]
-pub struct Peers(Arc<Numbers>);
+pub(crate) struct Peers(Arc<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
@@ -61,19 +61,19 @@ struct Numbers {
 impl Peers {
     /// How many instances are heard, this one included.
     #[must_use]
-    pub fn alive(&self) -> usize {
+    pub(crate) fn alive(&self) -> usize {
         self.0.alive.load(Relaxed)
     }
 
     /// How many connections of silent ones it has closed so far.
     #[must_use]
-    pub fn closed(&self) -> u64 {
+    pub(crate) fn closed(&self) -> u64 {
         self.0.closed.load(Relaxed)
     }
 
     /// Subscribes on `client`, the connection with the callout's subscription. All instances log in as
     /// `own`, and take events as `intake`, by connections that are named after them.
-    pub async fn subscribe(
+    pub(crate) async fn subscribe(
         &self,
         instance: String,
         client: Client,
@@ -90,7 +90,7 @@ impl Peers {
 
 /// Watches the others, and says that this one is alive.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     watch: Watching,
     beats: Subscriber,
     roll: Roll,
@@ -98,7 +98,7 @@ pub struct Watch {
 
 impl Watch {
     /// Speaks and listens until `stop`, and then says that it leaves. May be called again.
-    pub async fn run(&mut self, stop: &CancellationToken) {
+    pub(crate) async fn run(&mut self, stop: &CancellationToken) {
         let Self { watch, beats, roll } = self;
         // Beside each other: whoever waits for a server's answer must not fall silent.
         let work = async { tokio::join!(watch.speak_on(), watch.listen(beats, roll)) };

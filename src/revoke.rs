@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::accounts::Wanted;
-pub use self::causes::{Causes, Signal};
-pub use self::places::Places;
+pub(crate) use self::causes::{Causes, Signal};
+pub(crate) use self::places::Places;
 use crate::accounts::account::AccountIssuer;
 use crate::accounts::delivery::Delivery;
 use crate::accounts::resolver::{self, ResolverError};
@@ -75,29 +75,29 @@ enum RevokeError {
 
 /// What only operator mode has.
 #[derive(Debug)]
-pub struct OwnAccounts {
+pub(crate) struct OwnAccounts {
     /// Pushes accounts.
-    pub delivery: Arc<Delivery>,
+    pub(crate) delivery: Arc<Delivery>,
     /// Says what accounts are good for, and signs the order to forget them.
-    pub issuer: Arc<AccountIssuer>,
+    pub(crate) issuer: Arc<AccountIssuer>,
 }
 
 /// Acts upon changes.
-pub struct Revoker {
+pub(crate) struct Revoker {
     /// The tenant table.
-    pub provisioning: Arc<dyn ProvisioningStore>,
+    pub(crate) provisioning: Arc<dyn ProvisioningStore>,
     /// What was changed.
-    pub coordination: Arc<dyn Coordination>,
+    pub(crate) coordination: Arc<dyn Coordination>,
     /// The servers.
-    pub cluster: Cluster,
+    pub(crate) cluster: Cluster,
     /// Where tenants' users are.
-    pub places: Places,
+    pub(crate) places: Places,
     /// What only operator mode has.
-    pub own: Option<OwnAccounts>,
+    pub(crate) own: Option<OwnAccounts>,
     /// The longest life of a grant.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// Tells whether a new end matters to anyone alive.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Revoker {
@@ -124,7 +124,7 @@ const KNOWN: Duration = Duration::from_secs(1);
 impl Revoker {
     /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`. May be
     /// called again.
-    pub async fn run(self: &Arc<Self>, causes: &mut Causes, stop: &CancellationToken) {
+    pub(crate) async fn run(self: &Arc<Self>, causes: &mut Causes, stop: &CancellationToken) {
         let (accounts, wanted) = mpsc::unbounded_channel();
         let keeping = async {
             match self.own {

@@ -7,13 +7,14 @@ mod cluster;
 mod heard;
 #[cfg(feature = "daemon")]
 pub(crate) mod varz;
-pub mod versions;
+pub(crate) mod versions;
 
 pub(crate) use self::answer::Answer;
 #[cfg(feature = "daemon")]
 pub(crate) use self::answer::Named;
-pub use self::cluster::{Cluster, ClusterError};
-pub use self::heard::Servers;
+pub(crate) use self::cluster::Cluster;
+pub use self::cluster::ClusterError;
+pub(crate) use self::heard::Servers;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_answer(payload: &[u8]) {

@@ -408,6 +408,7 @@ pub trait Coordination: Debug + Send + Sync {
 }
 
 /// In the place of an event's data that are too large, or unreadable.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) const OMITTED: &str = r#"{"omitted":true}"#;
 
 /// A change of a tenant or a user that is to be published.

@@ -5,8 +5,8 @@
 //! BB's own login may not make or change those in BB, so the service does, from its connection in
 //! AUTH: BB exports to AUTH the few requests of its JetStream API that this takes.
 
-pub mod events;
-pub mod readers;
+pub(crate) mod events;
+pub(crate) mod readers;
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ const AUTH: &str = "$JS.API";
 
 /// Where shared tenants' events arrive where there is no intake, under a subject that nothing but
 /// USERS leads into.
-pub const POOLED_EVENTS: &str = "PooledEvents";
+pub(crate) const POOLED_EVENTS: &str = "PooledEvents";
 
 /// All tenants' events, as `user.<id>.Events`.
-pub const RECEIVED_EVENTS: &str = "ReceivedEvents";
+pub(crate) const RECEIVED_EVENTS: &str = "ReceivedEvents";
 
 /// The durable consumer of [`RECEIVED_EVENTS`].
-pub const PROCESS_EVENTS: &str = "ProcessEvents";
+pub(crate) const PROCESS_EVENTS: &str = "ProcessEvents";
 
 /// For how long a message id is known. The intake puts the tenant before it, so that it counts for
 /// that tenant alone.
@@ -55,20 +55,20 @@ const STREAM_NAME_TAKEN: u64 = 10_058;
 /// What the streams may hold. A tenant that floods loses its own oldest events, and no one
 /// else's, for as long as `messages_per_tenant` times `message_size` stays well below `bytes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamLimits {
+pub(crate) struct StreamLimits {
     /// Events of each tenant.
-    pub messages_per_tenant: u64,
+    pub(crate) messages_per_tenant: u64,
     /// Bytes of one event; a longer one is refused.
-    pub message_size: u64,
+    pub(crate) message_size: u64,
     /// Bytes of each of the two streams.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How long an event is kept; zero is for ever.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// Copies in a cluster.
-    pub replicas: u64,
+    pub(crate) replicas: u64,
     /// Whether events of shared tenants come by [`POOLED_EVENTS`], as they did before there was an
     /// intake.
-    pub pooled: bool,
+    pub(crate) pooled: bool,
 }
 
 /// Why the streams are not as they should be.
@@ -115,9 +115,9 @@ pub enum StreamsError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The tenants' events.
-    pub bb: StreamLimits,
+    pub(crate) bb: StreamLimits,
     /// The service's own.
-    pub events: EventLimits,
+    pub(crate) events: EventLimits,
 }
 
 /// A stream that has to be there, in the account whose JetStream answers below `api`.
@@ -137,7 +137,7 @@ struct Consumer<'a> {
 
 /// Makes sure of the streams and their consumers, trying until it works; `false` if `shutdown` came
 /// first.
-pub async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationToken) -> bool {
+pub(crate) async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationToken) -> bool {
     let mut attempts = 0;
     loop {
         let Some(attempt) = shutdown.run_until_cancelled(ensure_once(client, limits)).await else {
@@ -160,7 +160,7 @@ pub async fn ensure(client: &Client, limits: &Limits, shutdown: &CancellationTok
 }
 
 /// Makes whatever stream is missing, in one attempt: after an event found none.
-pub async fn restore(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
+pub(crate) async fn restore(client: &Client, limits: &Limits) -> Result<(), StreamsError> {
     ensure_once(client, limits).await
 }
 
@@ -180,7 +180,7 @@ async fn ensure_once(client: &Client, limits: &Limits) -> Result<(), StreamsErro
 
 /// How many events BB's stream has yet to read of [`POOLED_EVENTS`], by what its leader knows; `None`
 /// where it reads nothing of it.
-pub async fn left_in_pool(client: &Client) -> Result<Option<u64>, StreamsError> {
+pub(crate) async fn left_in_pool(client: &Client) -> Result<Option<u64>, StreamsError> {
     let info = request(client, &format!("{BB}.STREAM.INFO.{RECEIVED_EVENTS}"), &json!({})).await?;
     if info.pointer("/config/sources").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return Ok(None);
@@ -190,7 +190,7 @@ pub async fn left_in_pool(client: &Client) -> Result<Option<u64>, StreamsError> 
 }
 
 /// Has BB's stream read nothing of [`POOLED_EVENTS`] any more.
-pub async fn forget_pool(client: &Client) -> Result<(), StreamsError> {
+pub(crate) async fn forget_pool(client: &Client) -> Result<(), StreamsError> {
     let subject = format!("{BB}.STREAM.INFO.{RECEIVED_EVENTS}");
     let info = request(client, &subject, &json!({})).await?;
     let Some(Value::Object(config)) = info.get("config") else {
@@ -203,7 +203,7 @@ pub async fn forget_pool(client: &Client) -> Result<(), StreamsError> {
 }
 
 /// What keeps BB from reading events by [`PROCESS_EVENTS`], which is BB's own to change, in words.
-pub async fn reader_fault(client: &Client) -> Option<String> {
+pub(crate) async fn reader_fault(client: &Client) -> Option<String> {
     let what = format!("BB's consumer {PROCESS_EVENTS} of {RECEIVED_EVENTS}");
     let consumer = Consumer { api: BB, stream: RECEIVED_EVENTS, name: PROCESS_EVENTS };
     match consumer_info(client, &consumer).await {
@@ -220,7 +220,7 @@ pub async fn reader_fault(client: &Client) -> Option<String> {
 }
 
 /// What is missing of the service's own event streams and their consumers, in words.
-pub async fn faults(client: &Client, limits: &EventLimits) -> Vec<String> {
+pub(crate) async fn faults(client: &Client, limits: &EventLimits) -> Vec<String> {
     let mut faults = Vec::new();
     for Stream { api, name, .. } in events::streams(limits) {
         match request(client, &format!("{api}.STREAM.INFO.{name}"), &json!({})).await {

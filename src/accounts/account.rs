@@ -19,7 +19,7 @@ use crate::store::{Isolation, Limits, TenantId, TenantRecord};
 /// The one name under which notifications arrive in a tenant's own account; a server silently
 /// drops a second import of the same stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Notifications {
+pub(crate) enum Notifications {
     /// `Notifications`
     #[default]
     Short,
@@ -29,7 +29,7 @@ pub enum Notifications {
 
 /// What a tenant's account is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// All that its row says.
     Open,
     /// The tenant is over since then: nothing in the account reaches another one. How many may be
@@ -43,7 +43,7 @@ pub enum Standing {
 impl Standing {
     /// The same for as long as those who are connected have yet to be closed.
     #[must_use]
-    pub fn before_closing(self) -> Self {
+    pub(crate) fn before_closing(self) -> Self {
         match self {
             Self::Closed(since) => Self::Closing(since),
             other => other,
@@ -66,28 +66,28 @@ pub enum IssueError {
 
 /// Signs tenants' account JWTs.
 #[derive(Debug)]
-pub struct AccountIssuer {
+pub(crate) struct AccountIssuer {
     /// An operator's signing key.
-    pub operator: Arc<dyn Signer>,
+    pub(crate) operator: Arc<dyn Signer>,
     /// The keys that may sign users, of both generations.
-    pub user_signing: Vec<AccountId>,
+    pub(crate) user_signing: Vec<AccountId>,
     /// The BB account.
-    pub bb: AccountId,
+    pub(crate) bb: AccountId,
     /// The account INTAKE; without one, as in older deployments, BB takes events itself.
-    pub intake: Option<AccountId>,
+    pub(crate) intake: Option<AccountId>,
     /// The accounts of the system (SYS, AUTH, BB, ANSWERS, EVENTS, INTAKE, USERS), of which no JWT is ever
     /// made from a tenant's row, whatever the tenant table says.
-    pub reserved: Vec<AccountId>,
+    pub(crate) reserved: Vec<AccountId>,
     /// How notifications are named.
-    pub notifications: Notifications,
+    pub(crate) notifications: Notifications,
     /// The isolation of tenants whose row names none.
-    pub default_isolation: Isolation,
+    pub(crate) default_isolation: Isolation,
 }
 
 impl AccountIssuer {
     /// What a tenant's own account is good for at this time.
     #[must_use]
-    pub fn standing(&self, tenant: &TenantRecord, now: UnixSeconds) -> Standing {
+    pub(crate) fn standing(&self, tenant: &TenantRecord, now: UnixSeconds) -> Standing {
         let isolation = tenant.isolation.unwrap_or(self.default_isolation);
         if isolation == Isolation::Account && !tenant.is_over(now) {
             return Standing::Open;
@@ -101,7 +101,7 @@ impl AccountIssuer {
     /// server that has them already has nothing to do. Each step is a second younger than the one
     /// before: among themselves, servers keep the youngest.
     #[must_use]
-    pub fn claims(
+    pub(crate) fn claims(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
@@ -169,7 +169,7 @@ impl AccountIssuer {
     /// The claims of the account ANSWERS: what it offers to USERS, and the tenants' accounts that
     /// it passes requests to.
     #[must_use]
-    pub fn answers(
+    pub(crate) fn answers(
         &self,
         account: AccountId,
         tenants: &[(TenantId, AccountId)],
@@ -201,7 +201,7 @@ impl AccountIssuer {
     }
 
     /// The signed JWT of a tenant's account.
-    pub async fn issue(
+    pub(crate) async fn issue(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
@@ -214,7 +214,7 @@ impl AccountIssuer {
     }
 
     /// The signed order to forget these accounts, which only an operator's key may give.
-    pub async fn deletion(
+    pub(crate) async fn deletion(
         &self,
         accounts: &[AccountId],
         now: UnixSeconds,

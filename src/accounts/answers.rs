@@ -95,17 +95,17 @@ impl State {
 /// Keeps the JWT of ANSWERS. Instances do not agree among themselves: each puts right what differs
 /// from the table, and has done so only once the servers, asked afterwards, hold what the table
 /// then says. So the last to write has read the table after everyone else.
-pub struct Answers {
+pub(crate) struct Answers {
     /// The tenant table.
-    pub store: Arc<dyn ProvisioningStore>,
+    pub(crate) store: Arc<dyn ProvisioningStore>,
     /// What signs accounts.
-    pub issuer: Arc<AccountIssuer>,
+    pub(crate) issuer: Arc<AccountIssuer>,
     /// The servers.
-    pub cluster: Cluster,
+    pub(crate) cluster: Cluster,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The account ANSWERS.
-    pub account: AccountId,
+    pub(crate) account: AccountId,
 }
 
 impl fmt::Debug for Answers {
@@ -116,7 +116,7 @@ impl fmt::Debug for Answers {
 
 impl Answers {
     /// Works on and on. May be called again.
-    pub async fn keep(&self) {
+    pub(crate) async fn keep(&self) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut state = State::default();

@@ -66,7 +66,7 @@ impl Delivered {
 }
 
 /// Pushes account JWTs from a connection of the system account.
-pub struct Delivery {
+pub(crate) struct Delivery {
     store: Arc<dyn CredentialStore>,
     issuer: Arc<AccountIssuer>,
     servers: Arc<Servers>,
@@ -81,7 +81,7 @@ pub struct Delivery {
 impl Delivery {
     /// Subscribes to acknowledgements on `system`, whose servers `cluster` asks. They are awaited in
     /// vain unless they are sorted.
-    pub async fn start(
+    pub(crate) async fn start(
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
         servers: Arc<Servers>,
@@ -107,7 +107,7 @@ impl Delivery {
 
     /// How many account JWTs it has pushed so far.
     #[must_use]
-    pub fn pushed(&self) -> u64 {
+    pub(crate) fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed)
     }
 
@@ -121,7 +121,7 @@ impl Delivery {
     }
 
     /// Pushes the account again, to all servers, as the tenant's row and its standing are now.
-    pub async fn refresh(
+    pub(crate) async fn refresh(
         &self,
         tenant: &TenantRecord,
         account: AccountId,
@@ -334,14 +334,14 @@ impl Acknowledgements {
 
 /// Gives acknowledgements to those who wait for them.
 #[derive(Debug)]
-pub struct Sorting {
+pub(crate) struct Sorting {
     answers: Subscriber,
     waiting: Waiting,
 }
 
 impl Sorting {
     /// Does so for as long as there is the connection. May be called again.
-    pub async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         while let Some(message) = self.answers.next().await {
             let Some(reply) = Answer::parse(&message.payload) else { continue };
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,7 @@ const CONCURRENT: usize = 16;
 
 /// Answers look-ups on a connection of the system account. Accounts that belong to no tenant get no
 /// answer: an empty one would end the look-up for the peers that know them.
-pub struct Lookups {
+pub(crate) struct Lookups {
     store: Arc<dyn ProvisioningStore>,
     issuer: Arc<AccountIssuer>,
     clock: Arc<dyn Clock>,
@@ -30,7 +30,7 @@ pub struct Lookups {
 
 impl Lookups {
     /// Subscribes.
-    pub async fn subscribe(
+    pub(crate) async fn subscribe(
         store: Arc<dyn ProvisioningStore>,
         issuer: Arc<AccountIssuer>,
         clock: Arc<dyn Clock>,
@@ -41,7 +41,7 @@ impl Lookups {
     }
 
     /// Answers for as long as there is the connection. May be called again.
-    pub async fn answer(&mut self) {
+    pub(crate) async fn answer(&mut self) {
         let Self { store, issuer, clock, system, requests } = self;
         let answer = |request| answer_one(&**store, issuer, &**clock, system, request);
         requests.for_each_concurrent(CONCURRENT, answer).await;

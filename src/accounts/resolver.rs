@@ -36,7 +36,7 @@ pub enum ResolverError {
 }
 
 /// Makes all servers forget accounts. They close what connections are left in them.
-pub async fn forget(
+pub(crate) async fn forget(
     cluster: &Cluster,
     issuer: &AccountIssuer,
     accounts: &[AccountId],
@@ -51,7 +51,7 @@ pub async fn forget(
 }
 
 /// Makes all servers hold an account.
-pub async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
+pub(crate) async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
     order(cluster, "$SYS.REQ.CLAIMS.UPDATE", token).await
 }
 
@@ -70,7 +70,7 @@ async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), Reso
 }
 
 /// Those of the accounts that at least one server still holds.
-pub async fn held(
+pub(crate) async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
 ) -> Result<Vec<AccountId>, ResolverError> {
@@ -81,7 +81,7 @@ pub async fn held(
 }
 
 /// All accounts that at least one server holds.
-pub async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
+pub(crate) async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
     let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
         answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
@@ -89,7 +89,9 @@ pub async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError
 }
 
 /// The JWTs of the operators that each server trusts, by the server's name. All have to answer.
-pub async fn operators(cluster: &Cluster) -> Result<BTreeMap<String, Vec<String>>, ResolverError> {
+pub(crate) async fn operators(
+    cluster: &Cluster,
+) -> Result<BTreeMap<String, Vec<String>>, ResolverError> {
     let answers = trusts(cluster).await?;
     Ok(answers
         .into_values()
@@ -98,7 +100,7 @@ pub async fn operators(cluster: &Cluster) -> Result<BTreeMap<String, Vec<String>
 }
 
 /// The name of each server, by its id. All have to answer.
-pub async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>, ResolverError> {
+pub(crate) async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>, ResolverError> {
     Ok(trusts(cluster).await?.into_iter().map(|(id, it)| (id, it.server.name)).collect())
 }
 

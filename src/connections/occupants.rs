@@ -17,32 +17,32 @@ use crate::servers::{Answer, Cluster, ClusterError};
 
 /// What is in an account, over all servers.
 #[derive(Debug, Default)]
-pub struct Occupants {
+pub(crate) struct Occupants {
     /// Its clients.
-    pub clients: Vec<Occupant>,
+    pub(crate) clients: Vec<Occupant>,
     /// Its leaf nodes, counted by server.
-    pub leafnodes: BTreeMap<String, u64>,
+    pub(crate) leafnodes: BTreeMap<String, u64>,
     /// Whether any server knows the account.
-    pub is_known: bool,
+    pub(crate) is_known: bool,
     /// Whether it has JetStream.
-    pub jetstream: bool,
+    pub(crate) jetstream: bool,
     /// The subjects that it offers to other accounts.
-    pub exports: BTreeSet<String>,
+    pub(crate) exports: BTreeSet<String>,
     /// What it takes of other accounts: their ids or names, and subjects.
-    pub imports: BTreeSet<(String, String)>,
+    pub(crate) imports: BTreeSet<(String, String)>,
     /// The `auth_users` of its JWT (operator mode): users that its callout is not asked about.
-    pub auth_users: BTreeSet<String>,
+    pub(crate) auth_users: BTreeSet<String>,
     /// Its streams, by name.
-    pub streams: BTreeMap<String, Kept>,
+    pub(crate) streams: BTreeMap<String, Kept>,
     /// The longest time that a login may take on any server.
-    pub login_timeout: Duration,
+    pub(crate) login_timeout: Duration,
     /// Servers that did not answer in time.
-    pub silent: BTreeSet<String>,
+    pub(crate) silent: BTreeSet<String>,
 }
 
 impl Cluster {
     /// Looks through `account`, its id or its name.
-    pub async fn occupants(&self, account: &str) -> Result<Occupants, ClusterError> {
+    pub(crate) async fn occupants(&self, account: &str) -> Result<Occupants, ClusterError> {
         let (clients, silent) = self.clients_in(account).await?;
         let mut found = Occupants { clients, silent, ..Occupants::default() };
         let times = self.ask_all::<Answer<Times>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
@@ -90,7 +90,10 @@ impl Cluster {
 
     /// What accounts take of `account`: their names, and the subjects. Accounts that no server has
     /// loaded are not looked at: those of a configuration file all are.
-    pub async fn takers(&self, account: &str) -> Result<BTreeSet<(String, String)>, ClusterError> {
+    pub(crate) async fn takers(
+        &self,
+        account: &str,
+    ) -> Result<BTreeSet<(String, String)>, ClusterError> {
         let answers = self.ask_all::<Answer<Accounts>>(ACCOUNTS, b"").await?;
         let known = answers.by_server.into_values().filter_map(|answer| answer.data);
         let known: BTreeSet<String> = known.flat_map(|found| found.accounts).collect();
@@ -112,10 +115,10 @@ const ACCOUNTS: &str = "$SYS.REQ.SERVER.PING.ACCOUNTZ";
 
 /// A stream, as far as it takes to know what it does.
 #[derive(Debug, Default, Deserialize)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// What it listens to.
     #[serde(default)]
-    pub subjects: Vec<String>,
+    pub(crate) subjects: Vec<String>,
     #[serde(default)]
     republish: Option<Republish>,
     #[serde(default)]
@@ -127,13 +130,13 @@ pub struct Kept {
     /// Its consumers, by name. Servers of 2.10, and early ones of 2.11, do not tell of those
     /// that are `direct`.
     #[serde(skip)]
-    pub consumers: BTreeMap<String, Consumer>,
+    pub(crate) consumers: BTreeMap<String, Consumer>,
 }
 
 impl Kept {
     /// Whether messages come into it, or go out, otherwise than by its subjects and its consumers.
     #[must_use]
-    pub fn moves_messages(&self) -> bool {
+    pub(crate) fn moves_messages(&self) -> bool {
         self.republish.is_some()
             || self.subject_transform.is_some()
             || self.mirror.is_some()
@@ -142,7 +145,7 @@ impl Kept {
 
     /// In words.
     #[must_use]
-    pub fn what_it_does(&self) -> String {
+    pub(crate) fn what_it_does(&self) -> String {
         let mut words = Vec::new();
         if !self.subjects.is_empty() {
             words.push(format!("listens to {}", self.subjects.join(", ")));
@@ -165,13 +168,13 @@ impl Kept {
 
 /// A consumer, likewise.
 #[derive(Debug, Default, Deserialize)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     /// Where it delivers to, unless it waits to be asked.
     #[serde(default)]
-    pub deliver_subject: Option<String>,
+    pub(crate) deliver_subject: Option<String>,
     /// As servers make it for a mirror, or a source.
     #[serde(default)]
-    pub direct: bool,
+    pub(crate) direct: bool,
 }
 
 #[derive(Deserialize)]

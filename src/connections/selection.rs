@@ -8,7 +8,7 @@ pub(super) type Age = Duration;
 
 /// Which connections are meant, account by account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection(pub(super) BTreeMap<String, Members>);
+pub(crate) struct Selection(pub(super) BTreeMap<String, Members>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Members {
@@ -20,13 +20,13 @@ pub(super) struct Members {
 
 impl Selection {
     /// Adds every connection in an account that began before a change of this age.
-    pub fn add_account(&mut self, account: impl Into<String>, age: Duration) {
+    pub(crate) fn add_account(&mut self, account: impl Into<String>, age: Duration) {
         let members = self.0.entry(account.into()).or_default();
         members.everyone = Some(members.everyone.map_or(age, |known| known.min(age)));
     }
 
     /// Adds a user's connections in an account that began before a change of this age.
-    pub fn add_user(&mut self, account: &str, user: impl Into<String>, age: Duration) {
+    pub(crate) fn add_user(&mut self, account: &str, user: impl Into<String>, age: Duration) {
         let members = self.0.entry(account.to_owned()).or_default();
         let known = members.users.entry(user.into()).or_insert(age);
         *known = age.min(*known);
@@ -34,7 +34,7 @@ impl Selection {
 
     /// Adds the connections in an account of all users whose login name begins with `prefix`, and
     /// that began before a change of this age.
-    pub fn add_prefix(&mut self, account: &str, prefix: impl Into<String>, age: Duration) {
+    pub(crate) fn add_prefix(&mut self, account: &str, prefix: impl Into<String>, age: Duration) {
         let members = self.0.entry(account.to_owned()).or_default();
         let known = members.prefixes.entry(prefix.into()).or_insert(age);
         *known = age.min(*known);
@@ -42,7 +42,7 @@ impl Selection {
 
     /// Whether it is about nobody.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

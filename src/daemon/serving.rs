@@ -266,8 +266,7 @@ async fn follow_changes(
     parts.spawn(part, (Arc::new(revoker), causes), |(it, causes), stop| {
         it.run(causes, stop).boxed()
     });
-    let instance =
-        Instance::with_effects(nats.id.clone(), store.clone(), Arc::clone(cache), listeners);
+    let instance = Instance::new(nats.id.clone(), store.clone(), Arc::clone(cache), listeners);
     let questions = instance.subscribe(&nats.connections.main, decisions).await?;
     let part = Part::vital("sync").with_farewell();
     parts.spawn(part, questions, |it, stop| it.answer(stop).boxed());

@@ -7,7 +7,7 @@ use crate::store::News;
 
 /// News for a [`Revoker`](super::Revoker).
 #[derive(Debug, Clone)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// What was committed.
     News(News),
     /// Something was, and it is not known what.
@@ -16,7 +16,7 @@ pub enum Signal {
 
 /// What has a [`Revoker`](super::Revoker) act.
 #[derive(Debug)]
-pub struct Causes {
+pub(crate) struct Causes {
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
     pub(super) arrivals: watch::Receiver<u64>,
     pub(super) decisions: Decisions,
@@ -28,7 +28,7 @@ pub struct Causes {
 impl Causes {
     /// Signals, servers that arrive, and the decisions under way, which are let settle before.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         signals: mpsc::UnboundedReceiver<Signal>,
         arrivals: watch::Receiver<u64>,
         decisions: Decisions,

@@ -8,25 +8,25 @@ use crate::store::TenantId;
 
 /// Where connections of tenants' users may be.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     /// The accounts that are not made for a tenant.
-    pub shared: Vec<String>,
+    pub(crate) shared: Vec<String>,
     /// Accounts that are left alone, whatever the tenant table says.
-    pub reserved: Vec<AccountId>,
+    pub(crate) reserved: Vec<AccountId>,
     /// Whether users may be connected that have no row ([`TenantId::login`]).
-    pub without_row: bool,
+    pub(crate) without_row: bool,
 }
 
 impl Places {
     /// A tenant's account, unless it cannot be one.
     #[must_use]
-    pub fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
+    pub(crate) fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
         let shared = |account: &AccountId| self.shared.iter().any(|name| name == account.as_str());
         account.filter(|account| !self.reserved.contains(account) && !shared(account))
     }
 
     /// Adds the connections of users in the shared accounts and in the account of their tenant.
-    pub fn select_users<'a>(
+    pub(crate) fn select_users<'a>(
         &self,
         users: impl IntoIterator<Item = &'a str>,
         own: Option<AccountId>,
@@ -44,7 +44,7 @@ impl Places {
 
     /// Adds the connections of a tenant's users in the shared accounts: of those that have a row,
     /// by name, and of all others.
-    pub fn select_tenant<'a>(
+    pub(crate) fn select_tenant<'a>(
         &self,
         tenant: &TenantId,
         users: impl IntoIterator<Item = &'a str>,

@@ -40,7 +40,7 @@ pub enum ClusterError {
 
 /// All servers, as seen from a connection of the system account.
 #[derive(Debug, Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     system: Client,
     /// Who was there when the roll was called last.
     present: Arc<Mutex<Present>>,
@@ -60,21 +60,21 @@ pub(crate) struct Answers<T> {
 impl Cluster {
     /// Asks on a connection of the system account.
     #[must_use]
-    pub fn new(system: Client) -> Self {
+    pub(crate) fn new(system: Client) -> Self {
         let (present, closed) = (Arc::default(), Arc::default());
         Self { system, present, patience: ANSWER, closed, observer: None }
     }
 
     /// Waits for a server's answer for so long at most.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
     /// Tells `observer` of every connection that is closed.
     #[must_use]
-    pub fn with_observer(mut self, observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn with_observer(mut self, observer: Option<Arc<dyn Observer>>) -> Self {
         self.observer = observer;
         self
     }
@@ -89,12 +89,12 @@ impl Cluster {
 
     /// How many connections it has closed so far.
     #[must_use]
-    pub fn closed(&self) -> u64 {
+    pub(crate) fn closed(&self) -> u64 {
         self.closed.load(Relaxed)
     }
 
     /// Calls the roll anew before the next question.
-    pub fn call_anew(&self) {
+    pub(crate) fn call_anew(&self) {
         self.present().until = None;
     }
 

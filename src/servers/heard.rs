@@ -23,14 +23,14 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The servers known at the moment.
 #[derive(Debug, Default)]
-pub struct Servers {
+pub(crate) struct Servers {
     last_heard: Mutex<HashMap<ServerId, Instant>>,
     arrived: watch::Sender<u64>,
 }
 
 impl Servers {
     /// Notes that a server is alive.
-    pub fn heard(&self, server: ServerId) {
+    pub(crate) fn heard(&self, server: ServerId) {
         if self.lock().insert(server, Instant::now()).is_none() {
             self.arrived.send_modify(|count| *count += 1);
         }
@@ -38,18 +38,18 @@ impl Servers {
 
     /// Counts the servers that came, or came back.
     #[must_use]
-    pub fn arrivals(&self) -> watch::Receiver<u64> {
+    pub(crate) fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrived.subscribe()
     }
 
     /// Notes that a server has stopped, or does not answer.
-    pub fn gone(&self, server: &ServerId) {
+    pub(crate) fn gone(&self, server: &ServerId) {
         self.lock().remove(server);
     }
 
     /// The servers that have been heard of lately.
     #[must_use]
-    pub fn known(&self) -> Vec<ServerId> {
+    pub(crate) fn known(&self) -> Vec<ServerId> {
         let mut servers = self.lock();
         servers.retain(|_, heard| heard.elapsed() < SILENCE);
         servers.keys().copied().collect()
@@ -57,7 +57,7 @@ impl Servers {
 
     /// Whether a server has been heard of lately.
     #[must_use]
-    pub fn knows(&self, server: &ServerId) -> bool {
+    pub(crate) fn knows(&self, server: &ServerId) -> bool {
         self.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
     }
 
@@ -67,7 +67,10 @@ impl Servers {
 
     /// Subscribes, on a connection of the system account, to what servers say of themselves, and asks
     /// them to announce themselves.
-    pub async fn watch(self: &Arc<Self>, system: &Client) -> Result<Watching, SubscribeError> {
+    pub(crate) async fn watch(
+        self: &Arc<Self>,
+        system: &Client,
+    ) -> Result<Watching, SubscribeError> {
         let inbox = system.new_inbox();
         let alive = system.subscribe("$SYS.SERVER.*.STATSZ").await?;
         let answers = system.subscribe(inbox.clone()).await?;
@@ -93,7 +96,7 @@ impl Servers {
 
 /// Keeps the list of [`Servers`] up to date.
 #[derive(Debug)]
-pub struct Watching {
+pub(crate) struct Watching {
     servers: Arc<Servers>,
     system: Client,
     inbox: String,
@@ -104,7 +107,7 @@ pub struct Watching {
 
 impl Watching {
     /// Does so for as long as there is the connection. May be called again.
-    pub async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let mut looks = tokio::time::interval(LOOK);
         let statistics = self.system.statistics();
         loop {

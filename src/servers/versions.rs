@@ -15,34 +15,36 @@ use serde::Deserialize;
 use super::{Answer, Cluster, ClusterError};
 
 /// Major, minor, patch.
-pub type Version = (u32, u32, u32);
+pub(crate) type Version = (u32, u32, u32);
 
 /// What to do about such a server.
-pub const REMEDY: &str =
+pub(crate) const REMEDY: &str =
     "install nats-server 2.14.0 or later, or 2.12.6 or 2.11.15 or later of these lines";
 
 /// Writes `2.15.1`.
 #[must_use]
-pub fn text((major, minor, patch): Version) -> String {
+pub(crate) fn text((major, minor, patch): Version) -> String {
     format!("{major}.{minor}.{patch}")
 }
 
 /// Reads `2.15.1`, with or without a suffix such as `-RC.1`.
 #[must_use]
-pub fn parse(text: &str) -> Option<Version> {
+pub(crate) fn parse(text: &str) -> Option<Version> {
     let mut parts = text.split(['.', '-', '+']).map(str::parse::<u32>);
     Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
 /// The servers of operator mode.
-pub const OPERATOR_MODE: &str = "2.11.15, 2.12.6 or 2.14.0 or later";
+#[cfg(feature = "cli")]
+pub(crate) const OPERATOR_MODE: &str = "2.11.15, 2.12.6 or 2.14.0 or later";
 
 /// The servers of config mode. Those of 2.10 as long as no tenant has JetStream.
-pub const CONFIG_MODE: &str = "2.10, 2.11.15, 2.12.6 or 2.14.0 or later";
+#[cfg(feature = "cli")]
+pub(crate) const CONFIG_MODE: &str = "2.10, 2.11.15, 2.12.6 or 2.14.0 or later";
 
 /// Whether accounts share their JetStream on a server of this version.
 #[must_use]
-pub fn shares_jetstream(version: Version) -> bool {
+pub(crate) fn shares_jetstream(version: Version) -> bool {
     match version {
         (2, 11, patch) => patch < 15,
         (2, 12, patch) => patch < 6,
@@ -52,20 +54,22 @@ pub fn shares_jetstream(version: Version) -> bool {
 
 /// Whether a client reaches every subject of its account there.
 #[must_use]
-pub fn traces_anywhere(version: Version) -> bool {
+pub(crate) fn traces_anywhere(version: Version) -> bool {
     version >= (2, 11, 0) && shares_jetstream(version)
 }
 
 /// Whether there is auth callout in config mode, and what keeps shared tenants apart.
 #[must_use]
-pub fn serves_config_mode(version: Version) -> bool {
+pub(crate) fn serves_config_mode(version: Version) -> bool {
     version >= (2, 10, 0) && !traces_anywhere(version)
 }
 
 impl Cluster {
     /// The servers on which accounts share their JetStream: names and versions. One whose version cannot be
     /// read is none.
-    pub async fn sharing_jetstream(&self) -> Result<BTreeMap<String, Version>, ClusterError> {
+    pub(crate) async fn sharing_jetstream(
+        &self,
+    ) -> Result<BTreeMap<String, Version>, ClusterError> {
         let answers = self.ask_all::<Answer<Varz>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
         let found = answers.by_server.into_values().filter_map(|answer| answer.data);
         let versions = found.filter_map(|varz| Some((varz.server_name, parse(&varz.version)?)));

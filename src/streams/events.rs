@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::{AUTH, Stream, merged, nanoseconds};
 
 /// What was changed in the tenant table.
-pub const AUTH_EVENTS: &str = "AUTH_EVENTS";
+pub(crate) const AUTH_EVENTS: &str = "AUTH_EVENTS";
 
 /// What was decided about logins, and which connections were closed.
-pub const AUTH_DECISIONS: &str = "AUTH_DECISIONS";
+pub(crate) const AUTH_DECISIONS: &str = "AUTH_DECISIONS";
 
 /// For how long a change that is published again is known by its id.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
+pub(crate) const DUPLICATE_WINDOW: Duration = Duration::from_secs(3_600);
 
 /// The same for decisions, of which there may be very many: several instances close a connection at
 /// nearly the same time.
@@ -28,26 +28,26 @@ const SUBJECTS: [(&str, [&str; 2]); 2] = [
 
 /// What the streams may hold, and who reads them. The oldest events make room for new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventLimits {
+pub(crate) struct EventLimits {
     /// [`AUTH_EVENTS`]
-    pub changes: EventStreamLimits,
+    pub(crate) changes: EventStreamLimits,
     /// [`AUTH_DECISIONS`]
-    pub decisions: EventStreamLimits,
+    pub(crate) decisions: EventStreamLimits,
     /// Copies of each in a cluster.
-    pub replicas: u64,
+    pub(crate) replicas: u64,
 }
 
 /// What one stream may hold, and who reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventStreamLimits {
+pub(crate) struct EventStreamLimits {
     /// Bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How long an event is kept; not less than [`DUPLICATE_WINDOW`].
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// Events; `None` is as many as fit.
-    pub messages: Option<u64>,
+    pub(crate) messages: Option<u64>,
     /// Its durable pull consumers, by name.
-    pub consumers: Vec<String>,
+    pub(crate) consumers: Vec<String>,
 }
 
 /// What a stream of the service's in AUTH listens to; `None` if it has none of that name there.
@@ -58,7 +58,7 @@ pub(crate) fn subjects(name: &str) -> Option<[&'static str; 2]> {
 impl EventLimits {
     /// The consumers of both streams: the stream's name, and the consumer's.
     #[must_use]
-    pub fn consumers(&self) -> Vec<(&'static str, &str)> {
+    pub(crate) fn consumers(&self) -> Vec<(&'static str, &str)> {
         [(AUTH_EVENTS, &self.changes), (AUTH_DECISIONS, &self.decisions)]
             .into_iter()
             .flat_map(|(stream, of)| of.consumers.iter().map(move |name| (stream, name.as_str())))

@@ -19,30 +19,30 @@ const API: &str = "JS.auth.API";
 const INBOX: &str = "_INBOX_events";
 
 /// The connections on which it logs in: a leaf node would have subjects of its own.
-pub const CONNECTIONS: [&str; 2] = ["STANDARD", "WEBSOCKET"];
+pub(crate) const CONNECTIONS: [&str; 2] = ["STANDARD", "WEBSOCKET"];
 
 /// The consumer of changes in a new deployment.
-pub const CHANGES: &str = "events";
+pub(crate) const CHANGES: &str = "events";
 /// The consumer of decisions in a new deployment.
-pub const DECISIONS: &str = "decisions";
+pub(crate) const DECISIONS: &str = "decisions";
 
 /// The consumers of a new deployment: the stream's name, and the consumer's.
-pub const NEW: [(&str, &str); 2] = [(AUTH_EVENTS, CHANGES), (AUTH_DECISIONS, DECISIONS)];
+pub(crate) const NEW: [(&str, &str); 2] = [(AUTH_EVENTS, CHANGES), (AUTH_DECISIONS, DECISIONS)];
 
 /// A request to AUTH's JetStream that a reader makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Its subject in AUTH.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Its subject in EVENTS.
-    pub local: String,
+    pub(crate) local: String,
     /// Whether it may be answered more than once.
-    pub many_answers: bool,
+    pub(crate) many_answers: bool,
 }
 
 /// The requests that read these consumers, each once.
 #[must_use]
-pub fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
+pub(crate) fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
     let mut requests = Vec::new();
     for (stream, consumer) in consumers {
         for request in requests_to(stream, consumer) {
@@ -56,7 +56,7 @@ pub fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
 
 /// What a login may do that reads by these requests: fetch, acknowledge and look.
 #[must_use]
-pub fn permissions(requests: &[Request]) -> Permissions {
+pub(crate) fn permissions(requests: &[Request]) -> Permissions {
     let allow = |subjects| Permission { allow: subjects, deny: Vec::new() };
     Permissions {
         publish: allow(requests.iter().map(|request| request.local.clone()).collect()),
@@ -82,21 +82,21 @@ fn requests_to(stream: &str, consumer: &str) -> [Request; 4] {
 }
 
 /// Where to find what is to be done about an [`Offered`].
-pub const REMEDY: &str = "deploy/README.md, \"Reading events\", says what to change";
+pub(crate) const REMEDY: &str = "deploy/README.md, \"Reading events\", says what to change";
 
 /// What is wrong with what AUTH offers to other accounts.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Offered {
+pub(crate) struct Offered {
     /// Nobody needs it to read events, and whoever takes it may reach more of AUTH.
-    pub too_much: Vec<String>,
+    pub(crate) too_much: Vec<String>,
     /// Consumers that cannot be read.
-    pub too_little: Vec<String>,
+    pub(crate) too_little: Vec<String>,
 }
 
 impl Offered {
     /// In words.
     #[must_use]
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let fault = |what: &str, which: &[String]| {
             (!which.is_empty()).then(|| format!("{what}: {}", which.join(", ")))
         };
@@ -113,7 +113,7 @@ impl Offered {
 
 /// Compares the subjects that AUTH exports with what reading the configured consumers takes.
 #[must_use]
-pub fn judge(exports: &BTreeSet<String>, limits: &EventLimits) -> Offered {
+pub(crate) fn judge(exports: &BTreeSet<String>, limits: &EventLimits) -> Offered {
     let consumers = limits.consumers();
     let mut needed = requests(&consumers);
     needed.extend(requests(&NEW));
