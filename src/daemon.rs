@@ -1,8 +1,8 @@
 //! The service as a configuration describes it: the parts of this crate, wired together. The
 //! program `nats-callout` runs this; so can any application, beside its own work.
 //!
-//! [`run`] goes through three phases, each made from the one before: [`Prepared`], [`Connected`],
-//! [`Serving`]. What works beside the logins is a part of the service ([`parts`]).
+//! [`run`] goes through three phases, each made from the one before: `Prepared`, `Connected`,
+//! `Serving`. What works beside the logins is a part of the service (`parts`).
 
 mod base;
 mod connect;

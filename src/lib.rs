@@ -26,6 +26,9 @@
 //! a refusal: there is no answer, the server lets the client go once its own time-out (2 s) is over,
 //! and the next attempt is decided anew.
 //!
+//! An application embeds it by [`callout`], in a few lines, with users of its own or a tenant table;
+//! [`daemon`] is the whole service of a configuration, and [`admin`] what people do to it.
+//!
 //! # Deciding without a NATS connection
 //!
 //! ```
