@@ -1,5 +1,5 @@
-//! The door for applications: a service in a few lines, with users of their own ([`Door::authorize`])
-//! or with those of a tenant table ([`Door::table`]).
+//! For applications: a service in a few lines, with users of their own ([`CalloutBuilder::authorize`])
+//! or with those of a tenant table ([`CalloutBuilder::table`]).
 //!
 //! ```no_run
 //! use nats_callout::callout::{Answer, Callout, Permit, Request};
@@ -27,7 +27,7 @@
 //!
 //! Whoever needs more (accounts made on the fly, connections that end with a change, events) has the
 //! service of a configuration, [`daemon`](crate::daemon), or puts the parts together by hand, as
-//! [`Door`] does.
+//! [`CalloutBuilder`] does.
 
 mod existing;
 mod rule;
@@ -87,7 +87,7 @@ pub struct OperatorKeys {
 }
 
 /// A service that has yet to learn who its users are.
-pub struct Door {
+pub struct CalloutBuilder {
     mode: Mode,
     xkeys: Vec<XKey>,
     account: Option<String>,
@@ -140,14 +140,14 @@ impl Callout {
     /// For servers with accounts in their configuration, and `issuer` as theirs: the account key whose
     /// public half stands in `authorization.auth_callout.issuer` of nats-server.conf.
     #[must_use]
-    pub fn config_mode(issuer: impl Signer + 'static) -> Door {
-        Door::new(Mode::Config { issuer: Arc::new(issuer), auth: "AUTH".to_owned() })
+    pub fn config_mode(issuer: impl Signer + 'static) -> CalloutBuilder {
+        CalloutBuilder::new(Mode::Config { issuer: Arc::new(issuer), auth: "AUTH".to_owned() })
     }
 
     /// For servers whose accounts are JWTs, with `keys`.
     #[must_use]
-    pub fn operator_mode(keys: OperatorKeys) -> Door {
-        Door::new(Mode::Operator(keys))
+    pub fn operator_mode(keys: OperatorKeys) -> CalloutBuilder {
+        CalloutBuilder::new(Mode::Operator(keys))
     }
 
     /// What decides about requests, for a test without a server.
@@ -177,7 +177,7 @@ impl Callout {
     }
 }
 
-impl Door {
+impl CalloutBuilder {
     fn new(mode: Mode) -> Self {
         Self {
             mode,
@@ -271,7 +271,7 @@ impl Door {
         self.table_with(store, Arc::new(policies))
     }
 
-    /// [`Door::table`] by other policies.
+    /// [`CalloutBuilder::table`] by other policies.
     pub fn table_with(
         self,
         store: Arc<dyn CredentialStore>,
@@ -366,8 +366,8 @@ impl fmt::Debug for Callout {
     }
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for CalloutBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("CalloutBuilder").field("account", &self.account).finish_non_exhaustive()
     }
 }

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 pub use self::connect::Connect;
 pub use self::server::{NatsServer, StartError};
 use crate::authorize::{CalloutMessage, Fault, NoReply, Outcome, Reply, Verdict};
-use crate::callout::{Callout, Door};
+use crate::callout::{Callout, CalloutBuilder};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::policy::subject::Pattern;
@@ -100,8 +100,8 @@ impl FakeServer {
     }
 
     /// A service with the keys that this server expects, for the accounts AUTH and USERS.
-    pub fn callout(&self) -> Door {
-        door(&self.service_seeds)
+    pub fn callout(&self) -> CalloutBuilder {
+        builder(&self.service_seeds)
     }
 
     /// Asks about one client.
@@ -240,7 +240,7 @@ fn may(permission: &Permission, subject: &str) -> bool {
 }
 
 /// The service of a server in config mode.
-fn door([issuer, xkey]: &[String; 2]) -> Door {
+fn builder([issuer, xkey]: &[String; 2]) -> CalloutBuilder {
     let issuer =
         SigningKey::from_seed(issuer, KeyKind::Account).expect("a seed that was made here");
     let xkey = XKey::from_seed(xkey).expect("a seed that was made here");

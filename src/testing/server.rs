@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use async_nats::{Client, ConnectOptions};
 use serde::Deserialize;
 
-use super::door;
+use super::builder;
 use crate::authn::random;
-use crate::callout::Door;
+use crate::callout::CalloutBuilder;
 use crate::keys::{KeyKind, SigningKey, XKey};
 
 /// The program where nothing else is said.
@@ -147,8 +147,8 @@ impl NatsServer {
 
     /// A service with the keys that this server expects, whose users are in the account USERS.
     #[must_use]
-    pub fn callout(&self) -> Door {
-        door(&self.seeds)
+    pub fn callout(&self) -> CalloutBuilder {
+        builder(&self.seeds)
     }
 
     /// Logs in to the account AUTH, for the service.

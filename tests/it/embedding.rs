@@ -1,4 +1,4 @@
-//! What an application embeds: the door with users of its own and with a tenant table, in both modes, on
+//! What an application embeds: the builder with users of its own and with a tenant table, in both modes, on
 //! real servers; what its examples and its testing module say.
 
 use std::path::Path;
@@ -248,8 +248,8 @@ async fn nobody_is_placed_with_the_system() {
         responses: Arc::new(key()),
     };
     for (account, is_taken) in [(&auth, false), (&system, false), (&app, true)] {
-        let door = Callout::operator_mode(keys.clone()).account(account.public_key());
-        assert_eq!(door.authorize(by_token).is_ok(), is_taken);
+        let builder = Callout::operator_mode(keys.clone()).account(account.public_key());
+        assert_eq!(builder.authorize(by_token).is_ok(), is_taken);
     }
     let name = Callout::operator_mode(keys).account("USERS").authorize(by_token).unwrap_err();
     assert!(name.to_string().contains("USERS"), "{name}");
