@@ -63,7 +63,10 @@ impl Admin {
             config: Arc::new(config),
             store,
             clock: Arc::new(SystemClock),
-            remarks: Arc::new(|remark| tracing::info!("{remark}")),
+            remarks: Arc::new(|remark| match remark.strip_prefix("warning: ") {
+                Some(warning) => tracing::warn!("{warning}"),
+                None => tracing::info!("{remark}"),
+            }),
             running: Arc::new(OverNats::of),
         }
     }
@@ -125,9 +128,6 @@ fn in_full(error: &dyn Error) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// What was asked for cannot be: nothing was changed.
-    #[error("{0}")]
-    Invalid(String),
     /// No tenant can have an account of its own: nothing was changed.
     #[error("the mode `config` has no accounts of tenants' own")]
     NoOwnAccounts,

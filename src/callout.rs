@@ -31,6 +31,7 @@
 
 mod existing;
 mod rule;
+mod uncounted;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::existing::Existing;
 pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
 use self::rule::{AsAuthorized, ByRule};
+use self::uncounted::Uncounted;
 use crate::audit::Observer;
 use crate::authn::guessing::{GUESSES_PART, Guessing, GuessingLimits};
 use crate::authn::hashing::HashingError;
@@ -68,7 +70,7 @@ const TTL: Duration = Duration::from_secs(900);
 
 /// A service that is ready to start.
 pub struct Callout {
-    authorizer: Arc<Authorizer>,
+    authorizer: Authorizer,
     settings: Settings,
     observers: Vec<Arc<dyn Observer>>,
 }
@@ -152,7 +154,7 @@ impl Callout {
 
     /// What decides about requests, for a test without a server.
     #[must_use]
-    pub fn authorizer(&self) -> &Arc<Authorizer> {
+    pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }
 
@@ -172,7 +174,7 @@ impl Callout {
     }
 
     fn service(self) -> AuthCallout {
-        let service = AuthCallout::new(self.authorizer).with_settings(self.settings);
+        let service = AuthCallout::new(Arc::new(self.authorizer)).with_settings(self.settings);
         self.observers.into_iter().fold(service, AuthCallout::with_observer)
     }
 }
@@ -265,7 +267,8 @@ impl CalloutBuilder {
     /// once; [`Cached`](crate::store::cache::Cached) before it needs somebody who hears of changes.
     ///
     /// In operator mode a tenant that is not in the default account needs its own in its row, and servers
-    /// have to know that account already.
+    /// have to know that account already. Connections are not counted: users of a tenant that shares an
+    /// account and has `max_connections` get no answer.
     pub fn table(self, store: Arc<dyn CredentialStore>) -> Result<Callout, CalloutError> {
         let policies = PolicySet::shipped()?;
         self.table_with(store, Arc::new(policies))
@@ -297,7 +300,9 @@ impl CalloutBuilder {
         };
         let password = self.passwords(&store)?;
         let authenticators = authn::of_table(password, &store, &self.clock);
-        self.finish(authenticators, placement, policy)
+        let mut callout = self.finish(authenticators, placement, policy)?;
+        callout.authorizer = callout.authorizer.with_entrance(Arc::new(Uncounted));
+        Ok(callout)
     }
 
     fn passwords(
@@ -337,7 +342,7 @@ impl CalloutBuilder {
         let authorizer =
             authenticators.into_iter().fold(authorizer, Authorizer::with_authenticator);
         Ok(Callout {
-            authorizer: Arc::new(authorizer.with_clock(self.clock)),
+            authorizer: authorizer.with_clock(self.clock),
             settings: self.settings,
             observers: self.observers,
         })

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::authn::certificate;
-use crate::redact::is_secret;
+use crate::redact::{is_secret, without_secrets};
 
 /// The longest, in characters.
 const LONGEST: usize = 128;
@@ -38,7 +38,7 @@ impl FromStr for Name {
         } else {
             return Ok(Self(name.to_owned()));
         };
-        Err(InvalidName { name: name.to_owned(), problem })
+        Err(InvalidName { name: without_secrets(name).into_owned(), problem })
     }
 }
 

@@ -47,7 +47,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 ///
 /// An error is a fault of the application's, such as a database that does not answer: the client is
-/// never told that it was refused. What takes longer than the request's deadline is dropped.
+/// never told that it was refused. So is a permit that cannot be granted, with a subject that is not one
+/// or an account of the system's. What takes longer than the request's deadline is dropped.
 pub trait Authorize: Send + Sync + 'static {
     /// Answers for one client.
     fn authorize(&self, request: Request) -> impl Future<Output = Result<Answer, BoxError>> + Send;
@@ -200,7 +201,8 @@ impl Permit {
         self
     }
 
-    /// Lets it publish to a subject, which may have wildcards.
+    /// Lets it publish to a subject, which may have wildcards. Where a part of it comes from the client,
+    /// check that part: a name such as `*` or `a.b` would allow more than meant.
     #[must_use]
     pub fn publish(mut self, subject: impl Into<String>) -> Self {
         self.publish.push(subject.into());
@@ -256,13 +258,12 @@ impl Permit {
         self
     }
 
-    fn grant(&self) -> Result<Grant, Denied> {
+    fn grant(&self) -> Result<Grant, String> {
         let patterns = |subjects: &[String]| {
             let pattern = |subject: &String| {
-                subject.parse::<Pattern>().map_err(|error| {
-                    let detail = format!("`{subject}` is not a subject: {error}");
-                    Denied::from(DenyReason::Policy).with_detail(detail)
-                })
+                let parsed = subject.parse::<Pattern>();
+                parsed
+                    .map_err(|error| format!("lists `{subject}`, which is not a subject: {error}"))
             };
             subjects.iter().map(pattern).collect::<Result<Vec<_>, _>>()
         };
@@ -313,29 +314,24 @@ impl<A: Authorize> ByRule<A> {
             Credentials::Certificate(tls) => certificate::verified(tls).map(|(_, ends)| ends),
             _ => None,
         };
-        let record = match self.record(&permit) {
-            Ok(record) => Arc::new(record),
-            Err(denied) => return Ok(Authentication::Refused(denied)),
-        };
+        let user = shortened(&permit.user);
+        let fault = |what| AuthnError::Other(format!("the permit of {user:?} {what}"));
+        let record = Arc::new(self.record(&permit).map_err(fault)?);
+        let permitted =
+            Permitted { grant: permit.grant().map_err(fault)?, leafnode: permit.leafnode };
         let principal = Principal::new(record, METHOD, ends, self.clock.now());
         Ok(match principal {
-            Ok(principal) => Authentication::Accepted(principal.with_extension(Arc::new(permit))),
+            Ok(it) => Authentication::Accepted(it.with_extension(Arc::new(permitted))),
             Err(denied) => Authentication::Refused(denied),
         })
     }
 
     /// The user as a row would be. The tenant is called as its account is, where that can be an id.
-    fn record(&self, permit: &Permit) -> Result<LoginRecord, Denied> {
-        let denied = |detail: String| {
-            let user = shortened(&permit.user);
-            let detail = format!("the permit of {user:?} {detail}");
-            Denied::from(DenyReason::Placement).with_detail(detail)
-        };
+    fn record(&self, permit: &Permit) -> Result<LoginRecord, String> {
         let account = permit.account.as_ref().or(self.account.as_ref());
-        let account = account.ok_or_else(|| denied("names no account".to_owned()))?;
-        if let Err(error) = self.targets.target(account) {
-            return Err(denied(format!("names the account {account:?}: {error}")));
-        }
+        let account = account.ok_or("names no account")?;
+        let target = self.targets.target(account);
+        target.map_err(|error| format!("names the account {account:?}: {error}"))?;
         let id = account.parse().unwrap_or_else(|_| TenantId::none());
         Ok(LoginRecord {
             tenant: TenantRecord { placement: Some(account.clone()), ..TenantRecord::new(id) },
@@ -362,23 +358,27 @@ impl<A: Authorize> Authenticator for ByRule<A> {
     }
 }
 
+/// What a rule has permitted.
+#[derive(Debug)]
+struct Permitted {
+    grant: Grant,
+    leafnode: bool,
+}
+
 /// Grants what the rule has permitted.
 #[derive(Debug)]
 pub(super) struct AsAuthorized;
 
 impl Policy for AsAuthorized {
     fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision {
-        let Some(permit) = principal.extension::<Permit>() else {
+        let Some(permitted) = principal.extension::<Permitted>() else {
             return Decision::Deny(DenyReason::Policy.into());
         };
-        if ConnectionType::of(context.client) == Some(ConnectionType::Leafnode) && !permit.leafnode
-        {
+        let is_leafnode = ConnectionType::of(context.client) == Some(ConnectionType::Leafnode);
+        if is_leafnode && !permitted.leafnode {
             let denied = Denied::from(DenyReason::ConnectionType);
             return Decision::Deny(denied.with_detail("the permit is not one for leaf nodes"));
         }
-        match permit.grant() {
-            Ok(grant) => Decision::Permit(grant),
-            Err(denied) => Decision::Deny(denied),
-        }
+        Decision::Permit(permitted.grant.clone())
     }
 }

@@ -58,7 +58,6 @@ pub(super) fn explain(error: impl Into<AdminError>) -> anyhow::Error {
     let error = error.into();
     let usage = |text| Usage(text).into();
     match &error {
-        AdminError::Invalid(text) => usage(text.clone()),
         AdminError::NoOwnAccounts => usage(format!("--isolation account: {error}; leave it out")),
         AdminError::AnsweredAnyway => usage(format!("--answers: {error}; leave it out")),
         AdminError::Expiry(_) => usage(format!("--expires: {error}")),

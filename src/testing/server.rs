@@ -1,6 +1,7 @@
 //! A real nats-server in config mode, for one test.
 
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ impl NatsServer {
         let (xkey, xkey_seed) = XKey::generate().map_err(|error| keys(&error))?;
         let password = random::generate_password().map_err(|error| keys(&error))?;
         let folder = std::env::temp_dir().join(format!("nats-callout-{}", issuer.public_key()));
-        std::fs::create_dir(&folder)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let conf = format!(
             "listen: \"127.0.0.1:-1\"\n\
              ports_file_dir: {folder:?}\n\

@@ -19,7 +19,9 @@ use nats_callout::policy::{ConnectionType, Responses};
 use nats_callout::service::Running;
 use nats_callout::store::memory::MemoryStore;
 use nats_callout::store::open::{StoreOptions, open};
-use nats_callout::store::{CredentialStore, Isolation, Status, TenantRecord, UserKind, UserRecord};
+use nats_callout::store::{
+    CredentialStore, Isolation, Limits, Status, TenantRecord, UserKind, UserRecord,
+};
 use nats_callout::testing::{self, Connect, FakeServer, Told};
 
 use crate::harness::choice::lacks;
@@ -224,15 +226,20 @@ fn denial(told: Told) -> (DenyReason, String) {
     (denied.reason, denied.detail.unwrap_or_default())
 }
 
+/// What the log says of a client that is told nothing.
+fn fault(told: Told) -> String {
+    let Told::Silence(fault) = told else { panic!("{told:?}") };
+    fault.to_string()
+}
+
 #[tokio::test]
 async fn nobody_is_placed_with_the_system() {
     let server = FakeServer::new().unwrap();
     for account in ["AUTH", "SYS", "$SYS", "$G", "auth"] {
         let refused = server.callout().account(account).authorize(by_token).unwrap_err();
         assert!(matches!(&refused, CalloutError::Account { account: it, .. } if it == account));
-        let (reason, detail) = denial(told(Permit::user("eve").account(account)).await);
-        assert_eq!(reason, DenyReason::Placement);
-        assert!(detail.contains(account) && detail.contains("eve"), "{detail}");
+        let fault = fault(told(Permit::user("eve").account(account)).await);
+        assert!(fault.contains(account) && fault.contains("eve"), "{fault}");
     }
     let own = server.callout().auth_account("CALLOUT").account("CALLOUT").authorize(by_token);
     assert!(own.is_err(), "the service's own account");
@@ -281,9 +288,8 @@ async fn a_permit_grants_what_it_lists_and_nothing_else() {
     assert!(ends.expires <= now + 5);
     let (reason, _) = denial(told(Permit::user("guest").expires_at(now - 1)).await);
     assert_eq!(reason, DenyReason::UserExpired);
-    let (reason, detail) = denial(told(Permit::user("guest").publish("a..b")).await);
-    assert_eq!(reason, DenyReason::Policy);
-    assert!(detail.contains("`a..b`"), "{detail}");
+    let fault = fault(told(Permit::user("guest").publish("a..b")).await);
+    assert!(fault.contains("`a..b`") && fault.contains("guest"), "{fault}");
 }
 
 #[tokio::test]
@@ -331,8 +337,8 @@ async fn a_rule_that_fails_panics_or_hangs_tells_the_client_nothing() {
     let server = FakeServer::new().unwrap();
     let callout = server.callout().authorize(faulty).unwrap();
     let ask = async |user: &str| server.ask(&callout, Connect::password(user, "x")).await;
-    let Told::Silence(fault) = ask("fails").await else { panic!("told something") };
-    assert!(fault.to_string().contains("the database is away"), "{fault}");
+    let fault = fault(ask("fails").await);
+    assert!(fault.contains("the database is away"), "{fault}");
     assert!(matches!(ask("panics").await, Told::Silence(Fault::Panicked)));
     assert!(matches!(ask("hangs").await, Told::Silence(Fault::Deadline)));
 }
@@ -376,4 +382,20 @@ async fn two_users_never_share_a_name_an_nkey_or_a_certificate() {
     store.put_user(&two, certificate("bob")).unwrap();
     store.put_user(&one, certificate("carol")).expect_err("the certificate is bob's");
     store.put_user(&"three".parse().unwrap(), bb("dave")).expect_err("there is no such tenant");
+}
+
+/// Nobody counts connections in an account that tenants share, but the service of a configuration.
+#[tokio::test]
+async fn a_limit_that_is_not_counted_lets_nobody_in() {
+    let server = FakeServer::new().unwrap();
+    let store = Arc::new(MemoryStore::default());
+    let limits = Limits { connections: Some(1), ..Limits::default() };
+    store.put_tenant(TenantRecord { limits, ..tenant("acme") });
+    store.put_user(&"acme".parse().unwrap(), user("shop", "right")).unwrap();
+    let callout = server.callout().table(store.clone()).unwrap();
+    let ask = async || server.ask(&callout, Connect::password("shop", "right")).await;
+    let fault = fault(ask().await);
+    assert!(fault.contains("max_connections"), "{fault}");
+    store.put_tenant(tenant("acme"));
+    assert!(ask().await.granted().may_publish("user.acme.orders"));
 }

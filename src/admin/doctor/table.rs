@@ -148,10 +148,8 @@ pub(super) async fn check(
     table
 }
 
-async fn opened(config: &Config) -> Result<Arc<dyn Store>, String> {
-    let options =
-        StoreOptions { read_timeout: PATIENCE, write_timeout: PATIENCE, ..StoreOptions::default() };
-    open::open(config.database.url.expose(), &options).await.map_err(|error| {
+async fn opened(config: &Config, options: &StoreOptions) -> Result<Arc<dyn Store>, String> {
+    open::open(config.database.url.expose(), options).await.map_err(|error| {
         let file = config.file.display();
         format!("cannot open [database] url of {file}: {}", chain(&error))
     })
@@ -160,8 +158,15 @@ async fn opened(config: &Config) -> Result<Arc<dyn Store>, String> {
 /// What the table holds, and whether an instance works on it.
 async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Option<Table> {
     let reading = async {
-        let store = opened(config).await?;
-        let version = store.ping().await.map_err(doctor.explain)?;
+        // In the time that logins have; the rest may take longer.
+        let hurried = opened(config, &StoreOptions::default()).await?;
+        let version = hurried.ping().await.map_err(doctor.explain)?;
+        let options = StoreOptions {
+            read_timeout: PATIENCE,
+            write_timeout: PATIENCE,
+            ..StoreOptions::default()
+        };
+        let store = opened(config, &options).await?;
         let tenants = tenants::all(&*store).await.map_err(doctor.explain)?;
         let mut alive = 0;
         // On a busy machine a heartbeat may be late.
