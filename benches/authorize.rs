@@ -12,14 +12,13 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
-use futures_util::future::BoxFuture;
 use nats_callout::authn::hashing;
 use nats_callout::authn::lane::HashingLane;
 use nats_callout::authn::password::PasswordAuthenticator;
 use nats_callout::authn::verified::VerifiedPasswords;
 use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
 use nats_callout::clock::SystemClock;
-use nats_callout::keys::{self, AccountId, KeyKind, SigningKey, XKey};
+use nats_callout::keys::{self, KeyKind, SigningKey, XKey};
 use nats_callout::mint::Mint;
 use nats_callout::placement::{ConfigTargets, Placement};
 use nats_callout::policy::rules::PolicySet;
@@ -29,51 +28,19 @@ use nats_callout::protocol::claims::{
 use nats_callout::protocol::envelope::Envelope;
 use nats_callout::protocol::jwt::Claims;
 use nats_callout::store::cache::Cached;
-use nats_callout::store::{
-    CredentialStore, Freshness, LoginRecord, StoreError, TenantRecord, TokenHash, TokenRecord,
-    UserKind, UserRecord,
-};
+use nats_callout::store::memory::MemoryStore;
+use nats_callout::store::{TenantRecord, UserKind, UserRecord};
 
 const FAR_FUTURE: i64 = 4_000_000_000;
 
-/// One user, whoever is asked for.
-#[derive(Debug)]
-struct OneUser(Arc<LoginRecord>);
-
-impl CredentialStore for OneUser {
-    fn user<'a>(
-        &'a self,
-        _name: &'a str,
-        _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Some(Arc::clone(&self.0)))))
-    }
-
-    fn token<'a>(
-        &'a self,
-        _hash: &'a TokenHash,
-        _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn account_of<'a>(
-        &'a self,
-        _tenant: &'a TenantRecord,
-        candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Some(candidate))))
-    }
-}
-
-fn alice(password: &str) -> LoginRecord {
-    LoginRecord {
-        tenant: TenantRecord::new("42".parse().unwrap()),
-        user: UserRecord {
-            password_hash: Some(hashing::hash(password).unwrap()),
-            ..UserRecord::new("alice", UserKind::Bb)
-        },
-    }
+fn alice(password: &str) -> MemoryStore {
+    let store = MemoryStore::default();
+    let tenant = TenantRecord::new("42".parse().unwrap());
+    let password_hash = Some(hashing::hash(password).unwrap());
+    let alice = UserRecord { password_hash, ..UserRecord::new("alice", UserKind::Bb) };
+    store.put_tenant(tenant.clone());
+    store.put_user(&tenant.id, alice).unwrap();
+    store
 }
 
 fn request(server: &SigningKey, xkey: String, password: &str) -> String {
@@ -118,7 +85,7 @@ fn request(server: &SigningKey, xkey: String, password: &str) -> String {
 
 fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
     let issuer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
-    let store = Cached::new(Arc::new(OneUser(Arc::new(alice(password)))), &Default::default());
+    let store = Cached::new(Arc::new(alice(password)), &Default::default());
     let lane = Arc::new(HashingLane::new(1, 16).unwrap());
     let verified = VerifiedPasswords::new(Default::default()).unwrap();
     let password =
