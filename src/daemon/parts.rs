@@ -27,8 +27,8 @@ enum Restart {
     Always,
     /// When it panics; if it ends, it has done what there was to do.
     UntilDone,
-    /// Not: what it works on is gone with it (`http`, `decision-events`), may be half done
-    /// (`intake-connections`), or goes on after a panic by itself (`requests`).
+    /// Not: what it works on is gone with it (`http`, `decision-events`), or goes on after a panic by
+    /// itself (`intake-connections`, `requests`).
     Never,
 }
 
