@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -80,11 +81,24 @@ pub(super) struct Fallen {
 
 /// All parts that were ever down, by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Falls(Arc<Mutex<BTreeMap<&'static str, Fallen>>>);
+pub(super) struct Falls {
+    all: Arc<Mutex<BTreeMap<&'static str, Fallen>>>,
+    /// A part that the service cannot do without, and that does not begin again.
+    lost: watch::Sender<Option<&'static str>>,
+}
 
 impl Falls {
     pub(super) fn all(&self) -> Vec<Fallen> {
         self.lock().values().copied().collect()
+    }
+
+    /// Returns when a part is down for good that the service cannot do without.
+    pub(super) async fn lost(&self) -> &'static str {
+        let mut lost = self.lost.subscribe();
+        match lost.wait_for(Option::is_some).await.ok().and_then(|name| *name) {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
     }
 
     fn note(&self, part: Part, fall: &'static str) {
@@ -99,7 +113,7 @@ impl Falls {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Fallen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,6 +133,10 @@ impl Parts {
     /// Others, which are stopped at another time.
     pub(super) fn apart(&self) -> Self {
         Self::new(self.falls.clone())
+    }
+
+    pub(super) fn falls(&self) -> Falls {
+        self.falls.clone()
     }
 
     /// What parts that say farewell are told of the stop by.
@@ -148,6 +166,9 @@ impl Parts {
                 }
                 falls.note(part, fall);
                 if part.restart == Restart::Never {
+                    if part.is_vital {
+                        falls.lost.send_replace(Some(part.name));
+                    }
                     return tracing::error!(part = part.name, "{fall}");
                 }
                 tracing::error!(part = part.name, "{fall} in {pause:?}");
@@ -293,6 +314,7 @@ mod tests {
         parts.once(Part::vital("requests"), async { panic!("on purpose") });
         apart.once(Part::minor("http"), async {});
         let _done = spawn(&parts, Part::minor("takers").until_done(), Duration::ZERO, false);
+        assert_eq!(parts.falls.lost().await, "requests");
         assert_eq!(pauses(&mut begun, 1).await, [3_100]);
         let http = Err("has ended and does not begin again");
         let requests = Err("has panicked and does not begin again");
@@ -300,6 +322,15 @@ mod tests {
             fallen(&parts),
             [("http", false, http), ("keys", false, Ok(())), ("requests", true, requests)]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_goes_on_without_what_is_not_vital_or_begins_again() {
+        let parts = parts();
+        parts.once(Part::minor("http"), async { panic!("on purpose") });
+        let _begun = spawn(&parts, Part::vital("feed"), Duration::ZERO, true);
+        let lost = tokio::time::timeout(LASTING, parts.falls.lost());
+        assert!(lost.await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

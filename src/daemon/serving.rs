@@ -14,7 +14,7 @@ use super::connected::Connected;
 use super::health::{Chain, Phase};
 use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
-use super::parts::{Part, Parts};
+use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::room::{self, Counts, Hearing, Room};
 use super::told::Told;
@@ -101,6 +101,11 @@ impl<'a> Serving<'a> {
             parts.spawn(part, changes, |it, stop| it.run(stop).boxed());
         }
         Ok(true)
+    }
+
+    /// What becomes of its parts.
+    pub(super) fn falls(&self) -> Falls {
+        self.base.parts.falls()
     }
 
     /// Answers what was asked, and gives up.
