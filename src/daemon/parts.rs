@@ -28,7 +28,7 @@ enum Restart {
     Always,
     /// When it panics; if it ends, it has done what there was to do.
     UntilDone,
-    /// Not: what it works on is gone with it (`http`, `decision-events`), or goes on after a panic by
+    /// Not: what it works on is gone with it (`http`), or goes on after a panic by
     /// itself (`intake-connections`, `requests`).
     Never,
 }
@@ -359,6 +359,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fall_is_one_line_that_names_the_part() {
         let log = tempfile::NamedTempFile::new().unwrap();
+        // With one alone, what tests on other threads log first is taken to be of no interest here.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let logger = fmt()
             .with_writer(Mutex::new(log.reopen().unwrap()))
             .with_ansi(false)

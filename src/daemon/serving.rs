@@ -94,7 +94,7 @@ impl<'a> Serving<'a> {
         observed.health.enter(Phase::Ready(Arc::clone(&self.chain)));
         if let Some(decisions) = self.decisions.take() {
             let part = Part::minor("decision-events").with_farewell();
-            parts.once(part, decisions.run(parts.stop()));
+            parts.spawn(part, decisions, |it, stop| it.run(stop).boxed());
         }
         if let Some(changes) = self.changes.take() {
             let part = Part::minor("change-events").with_farewell();
