@@ -34,6 +34,7 @@ use self::connected::Connected;
 pub use self::error::DaemonError;
 pub(crate) use self::intake::logins as intake_logins;
 pub use self::isolation::Violation;
+use self::parts::Name;
 use self::prepared::Prepared;
 use self::serving::Serving;
 use crate::config::Config;
@@ -73,7 +74,7 @@ pub async fn run(
 }
 
 /// Stops in good order without a part that is lost.
-async fn stop_without(part: &'static str, serving: Serving<'_>) -> Result<(), DaemonError> {
+async fn stop_without(part: Name, serving: Serving<'_>) -> Result<(), DaemonError> {
     serving.stop().await;
-    Err(DaemonError::Fallen(part))
+    Err(DaemonError::Fallen(part.into_owned()))
 }

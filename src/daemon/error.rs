@@ -91,7 +91,7 @@ pub enum DaemonError {
         "the service's part {0} has ended by itself and does not begin again: start the service anew, as a \
          service manager does; the log says why"
     )]
-    Fallen(&'static str),
+    Fallen(String),
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,
