@@ -34,13 +34,15 @@ use self::connected::Connected;
 pub use self::error::DaemonError;
 pub(crate) use self::intake::logins as intake_logins;
 pub use self::isolation::Violation;
+use self::parts::Name;
 use self::prepared::Prepared;
 use self::serving::Serving;
 use crate::config::Config;
 use crate::store::Store;
 
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
-/// to itself has come back and the streams of events are there, and stops without losing a request.
+/// to itself has come back and the streams of events are there, and stops without losing a request. It
+/// stops with an error when a part of it is lost for good: begun anew, it has all of them.
 pub async fn run(
     config: &Config,
     store: Arc<dyn Store>,
@@ -50,7 +52,12 @@ pub async fn run(
     let prepared = Prepared::new(config, store).await?;
     let connected = Connected::new(prepared, &shutdown).await?;
     let mut serving = Serving::new(connected).await?;
-    match serving.settle(&shutdown).await {
+    let falls = serving.falls();
+    let settled = tokio::select! {
+        settled = serving.settle(&shutdown) => settled,
+        part = falls.lost() => return stop_without(part, serving).await,
+    };
+    match settled {
         Ok(true) => ready(),
         Ok(false) => {}
         Err(error) => {
@@ -58,7 +65,16 @@ pub async fn run(
             return Err(error);
         }
     }
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        part = falls.lost() => return stop_without(part, serving).await,
+    }
     serving.stop().await;
     Ok(())
+}
+
+/// Stops in good order without a part that is lost.
+async fn stop_without(part: Name, serving: Serving<'_>) -> Result<(), DaemonError> {
+    serving.stop().await;
+    Err(DaemonError::Fallen(part.into_owned()))
 }

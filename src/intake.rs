@@ -175,9 +175,12 @@ impl Intake {
 }
 
 async fn tick(carrier: Arc<Mutex<Carrier>>, end: CancellationToken) {
-    while end.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
-        lock(&carrier).tick(Instant::now());
-    }
+    let ticking = || async {
+        while end.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
+            lock(&carrier).tick(Instant::now());
+        }
+    };
+    link::outlive("the intake's clock", ticking, || {}, &end).await;
 }
 
 /// How a connection's name in the log and in connz begins.
@@ -221,12 +224,6 @@ impl Running {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.gauge().is_connected()
-    }
-
-    /// Returns when one of its tasks has ended, which only a fault of the program brings about before
-    /// [`Self::stop`].
-    pub async fn ended(&mut self) {
-        self.tasks.join_next().await;
     }
 
     /// Takes no new events, passes on and answers those that are here, and returns when all is said.

@@ -8,6 +8,7 @@
 //! it has not seen, goes through everything that is still noted.
 
 mod accounts;
+mod ages;
 mod causes;
 mod places;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::accounts::Wanted;
+use self::ages::UNTOLD;
 pub(crate) use self::causes::{Causes, Signal};
 pub(crate) use self::places::Places;
 use crate::accounts::account::AccountIssuer;
@@ -47,10 +49,6 @@ const MAX_RETRY: Duration = Duration::from_secs(15);
 /// peers when it exchanges accounts with them, every two minutes.
 const SWEEP: Duration = Duration::from_secs(60);
 const SWEEPS_LAST: Duration = Duration::from_secs(600);
-
-/// Where this instance was not told of changes one by one, it may have granted by the old rows for
-/// this long.
-const UNTOLD: Duration = Duration::from_secs(10);
 
 /// How long connections wait until their account is cut off from others.
 const CUT_OFF: Duration = Duration::from_secs(1);
@@ -142,7 +140,7 @@ impl Revoker {
         stop: &CancellationToken,
     ) {
         let tasks = TaskTracker::new();
-        let Causes { signals, arrivals, decisions, began } = causes;
+        let Causes { signals, arrivals, decisions, began, ages } = causes;
         // What was at hand before is not known any more.
         let mut is_lost = *began;
         let mut failures = 0_u32;
@@ -157,7 +155,8 @@ impl Revoker {
             let mut news = Vec::new();
             // What could not be done before has to be done with what comes now.
             let mut everything = failures > 0;
-            let (mut untold, mut arrived) = (std::mem::take(&mut is_lost), false);
+            let was_lost = std::mem::take(&mut is_lost);
+            let (mut untold, mut arrived) = (was_lost, false);
             let (mut due, mut sweep) = (false, false);
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -176,6 +175,9 @@ impl Revoker {
                     sweep = acted < sweep_until;
                     due = everything || sweep;
                 }
+            }
+            if failures == 0 && !was_lost {
+                ages.done();
             }
             while let Ok(signal) = signals.try_recv() {
                 match signal {
@@ -196,7 +198,10 @@ impl Revoker {
             }
             acted = Instant::now();
             everything |= untold;
-            (untold, *began) = (untold && *began, untold || *began);
+            if untold && *began {
+                ages.untold();
+            }
+            *began |= untold;
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {
                 sweep_until = Instant::now() + SWEEPS_LAST;
             }
@@ -209,18 +214,11 @@ impl Revoker {
                 decisions.settle().await;
                 // By the age of a change, connections that came after it are told from others. Until
                 // it was told of the change, this instance did not know better.
+                ages.told(&effects);
                 if everything {
-                    let told: HashSet<i64> = effects.iter().map(|effect| effect.seq).collect();
-                    let fresh = if untold { UNTOLD } else { Duration::ZERO };
                     effects = self.coordination.effects().await?;
-                    for effect in &mut effects {
-                        if told.contains(&effect.seq) || effect.age < fresh {
-                            effect.age = Duration::ZERO;
-                        }
-                    }
-                } else {
-                    effects.iter_mut().for_each(|effect| effect.age = Duration::ZERO);
                 }
+                ages.count(&mut effects);
                 self.act(effects, sweep, &accounts, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {

@@ -191,10 +191,10 @@ impl Running for OverNats {
         async move {
             let found = self.found.as_mut()?;
             let closed = found.close(&self.admin).await;
-            if let Some(events) = found.events.take() {
+            if let Some(mut events) = found.events.take() {
                 let at_once = CancellationToken::new();
                 at_once.cancel();
-                events.run(at_once).await;
+                events.run(&at_once).await;
             }
             closed
                 .inspect_err(|error| {

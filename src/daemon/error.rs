@@ -1,4 +1,4 @@
-//! Why the service cannot start.
+//! Why the service cannot start, or go on.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::placement::TargetError;
 use crate::policy::rules::PolicyError;
 use crate::service::ServiceError;
 
-/// Why the service cannot start. Every text says what to do.
+/// Why the service cannot start, or go on. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// Key files are missing, unusable, or readable by others: all of them at once.
@@ -86,6 +86,12 @@ pub enum DaemonError {
         "[nats] url: tenants' events are taken over nats:// or tls:// alone; name such an address too"
     )]
     Intake,
+    /// A part is down that does not begin again, and without which no login is answered.
+    #[error(
+        "the service's part {0} has ended by itself and does not begin again: start the service anew, as a \
+         service manager does; the log says why"
+    )]
+    Fallen(String),
     /// It was told to stop before it had begun.
     #[error("stopped before it was ready")]
     Stopped,

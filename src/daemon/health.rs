@@ -8,7 +8,7 @@ use async_nats::Client;
 use async_nats::connection::State;
 use serde_json::{Map, Value, json};
 
-use super::parts::{Fallen, Falls, Standing};
+use super::parts::{Fallen, Falls, Name, Standing};
 use crate::intake::Gauge;
 use crate::service;
 use crate::store::{Isolation, Store};
@@ -57,9 +57,9 @@ pub(super) struct Word {
     /// Whether it has begun, and goes on.
     service: Standing,
     /// By name: what is probed, and the parts that are down or were.
-    pub(super) parts: Vec<(&'static str, Standing)>,
+    pub(super) parts: Vec<(Name, Standing)>,
     /// Because of which of them, or of the service itself, it is not ready.
-    failed: Vec<&'static str>,
+    failed: Vec<Name>,
 }
 
 /// How the chain was found.
@@ -135,16 +135,18 @@ impl Health {
 
 impl Word {
     fn new(service: Standing, report: Option<Report>, fallen: Vec<Fallen>) -> Self {
-        let mut parts: Vec<_> = report.into_iter().flat_map(|report| report.parts()).collect();
-        let mut failed: Vec<_> = std::iter::once(("service", service))
-            .chain(parts.iter().copied())
-            .filter_map(|(name, standing)| standing.is_err().then_some(name))
+        let probed = report.into_iter().flat_map(|report| report.parts());
+        let mut parts: Vec<_> =
+            probed.map(|(name, standing)| (Name::from(name), standing)).collect();
+        let mut failed: Vec<_> = std::iter::once(&("service".into(), service))
+            .chain(&parts)
+            .filter_map(|(name, standing)| standing.is_err().then(|| name.clone()))
             .collect();
         for Fallen { name, is_vital, standing } in fallen {
-            parts.push((name, standing));
             if is_vital && standing.is_err() {
-                failed.push(name);
+                failed.push(name.clone());
             }
+            parts.push((name, standing));
         }
         Self { service, parts, failed }
     }
@@ -155,9 +157,9 @@ impl Word {
 
     /// As `/readyz` says it.
     pub(super) fn document(&self) -> Value {
-        let words: Map<_, _> = std::iter::once(&("service", self.service))
+        let words: Map<_, _> = std::iter::once(&("service".into(), self.service))
             .chain(&self.parts)
-            .map(|(name, standing)| ((*name).to_owned(), json!(standing.err().unwrap_or("ok"))))
+            .map(|(name, standing)| (name.to_string(), json!(standing.err().unwrap_or("ok"))))
             .collect();
         json!({ "ready": self.is_ready(), "failed": self.failed, "parts": words })
     }
@@ -236,7 +238,11 @@ mod tests {
 
     #[test]
     fn a_part_that_is_down_is_named_and_some_cost_the_readiness() {
-        let fallen = |name, is_vital, standing| Fallen { name, is_vital, standing };
+        let fallen = |name: &'static str, is_vital, standing| Fallen {
+            name: name.into(),
+            is_vital,
+            standing,
+        };
         let word = |fallen| Word::new(Ok(()), Some(Report::WELL), fallen).document();
         let parts = |more: Value| {
             let mut parts = json!({ "service": "ok", "nats": "ok", "system": "ok", "intake": "ok",

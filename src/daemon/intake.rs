@@ -68,11 +68,9 @@ pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, 
 }
 
 /// Lets it take events until `stop`.
-pub(super) async fn take(mut intake: Running, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => intake.stop().await,
-        () = intake.ended() => {}
-    }
+pub(super) async fn take(intake: Running, stop: CancellationToken) {
+    stop.cancelled().await;
+    intake.stop().await;
 }
 
 pub(super) fn show(taking: Gauge, metrics: &Metrics) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
@@ -56,10 +55,12 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, Daemo
         });
     }
     let issuers = open_issuers(config)?;
-    parts.spawn(Part::vital("issuers").until_done(), issuers.clone(), |issuers, stop| {
-        let all = issuers.iter().map(|issuer| Arc::clone(issuer).keep(stop.clone()));
-        join_all(all).map(drop).boxed()
-    });
+    for issuer in &issuers {
+        let part = Part::vital(format!("issuer-{}", issuer.settings().name)).until_done();
+        parts.spawn(part, Arc::clone(issuer), |issuer, stop| {
+            Arc::clone(issuer).keep(stop.clone()).boxed()
+        });
+    }
     let logins = chain(issuers.clone(), password, &store, clock);
     base.observed.metrics.show(move || {
         show_lane(lane.stats());

@@ -68,7 +68,8 @@ impl Metrics {
         with_local_recorder(&self.recorder, || {
             set("nats_callout_ready", word.is_ready());
             for (name, standing) in &word.parts {
-                gauge!("nats_callout_part_up", "part" => *name).set(flag(standing.is_ok()));
+                gauge!("nats_callout_part_up", "part" => name.to_string())
+                    .set(flag(standing.is_ok()));
             }
             for show in self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 show();

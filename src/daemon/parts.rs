@@ -2,13 +2,16 @@
 //! ends is named in the log and in `/readyz`, and most begin again; none takes another with it. START
 //! HERE with [`Parts::spawn`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -20,6 +23,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A part that has worked for so long begins again after the first pause.
 const LASTING: Duration = Duration::from_secs(60);
 
+/// A part that was down is up again when it has worked for so long: one that dies as soon as it has
+/// something to do must not pass for well in between, and a probe every few seconds sees it down.
+const STEADY: Duration = Duration::from_secs(5);
+
 /// When a part begins again: where all that it goes by is in its state, or is read anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Restart {
@@ -27,15 +34,18 @@ enum Restart {
     Always,
     /// When it panics; if it ends, it has done what there was to do.
     UntilDone,
-    /// Not: what it works on is gone with it (`http`, `decision-events`), may be half done
-    /// (`intake-connections`), or goes on after a panic by itself (`requests`).
+    /// Not: what it works on is gone with it (`http`), or goes on after a panic by
+    /// itself (`intake-connections`, `requests`).
     Never,
 }
 
+/// A part's name: fixed, or with that of what the configuration has several of.
+pub(super) type Name = Cow<'static, str>;
+
 /// What a part is to the service.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Part {
-    name: &'static str,
+    name: Name,
     restart: Restart,
     /// Whether it is told of the stop and ends by itself, since it has something to do then.
     says_farewell: bool,
@@ -46,22 +56,23 @@ pub(super) struct Part {
 
 impl Part {
     /// One without which the service is not ready.
-    pub(super) const fn vital(name: &'static str) -> Self {
+    pub(super) fn vital(name: impl Into<Name>) -> Self {
+        let name = name.into();
         Self { name, restart: Restart::Always, says_farewell: false, is_vital: true }
     }
 
     /// One that may be down for a while.
-    pub(super) const fn minor(name: &'static str) -> Self {
+    pub(super) fn minor(name: impl Into<Name>) -> Self {
         Self { is_vital: false, ..Self::vital(name) }
     }
 
     /// Ends by itself at a stop.
-    pub(super) const fn with_farewell(self) -> Self {
+    pub(super) fn with_farewell(self) -> Self {
         Self { says_farewell: true, ..self }
     }
 
     /// Is done when it ends.
-    pub(super) const fn until_done(self) -> Self {
+    pub(super) fn until_done(self) -> Self {
         Self { restart: Restart::UntilDone, ..self }
     }
 }
@@ -71,35 +82,48 @@ impl Part {
 pub(super) type Standing = Result<(), &'static str>;
 
 /// A part that is down, or was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fallen {
-    pub(super) name: &'static str,
+    pub(super) name: Name,
     pub(super) is_vital: bool,
     pub(super) standing: Standing,
 }
 
 /// All parts that were ever down, by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Falls(Arc<Mutex<BTreeMap<&'static str, Fallen>>>);
+pub(super) struct Falls {
+    all: Arc<Mutex<BTreeMap<Name, Fallen>>>,
+    /// A part that the service cannot do without, and that does not begin again.
+    lost: watch::Sender<Option<Name>>,
+}
 
 impl Falls {
     pub(super) fn all(&self) -> Vec<Fallen> {
-        self.lock().values().copied().collect()
+        self.lock().values().cloned().collect()
     }
 
-    fn note(&self, part: Part, fall: &'static str) {
-        let Part { name, is_vital, .. } = part;
-        self.lock().insert(name, Fallen { name, is_vital, standing: Err(fall) });
+    /// Returns when a part is down for good that the service cannot do without.
+    pub(super) async fn lost(&self) -> Name {
+        let mut lost = self.lost.subscribe();
+        match lost.wait_for(Option::is_some).await.ok().and_then(|name| name.clone()) {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
     }
 
-    fn rises(&self, part: Part) {
-        if let Some(fallen) = self.lock().get_mut(part.name) {
+    fn note(&self, part: &Part, fall: &'static str) {
+        let (name, is_vital) = (part.name.clone(), part.is_vital);
+        self.lock().insert(name.clone(), Fallen { name, is_vital, standing: Err(fall) });
+    }
+
+    fn rises(&self, part: &Part) {
+        if let Some(fallen) = self.lock().get_mut(&part.name) {
             fallen.standing = Ok(());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Fallen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Fallen>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,6 +143,10 @@ impl Parts {
     /// Others, which are stopped at another time.
     pub(super) fn apart(&self) -> Self {
         Self::new(self.falls.clone())
+    }
+
+    pub(super) fn falls(&self) -> Falls {
+        self.falls.clone()
     }
 
     /// What parts that say farewell are told of the stop by.
@@ -141,20 +169,29 @@ impl Parts {
             let mut pause = FIRST_PAUSE;
             loop {
                 let begun = Instant::now();
-                let ended = work(part, async { run(&mut state, &stop).await }, &stop);
-                let Some(fall) = ended.await else { return };
+                let mut ended = pin!(work(&part, async { run(&mut state, &stop).await }, &stop));
+                let ended = match tokio::time::timeout(STEADY, &mut ended).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        falls.rises(&part);
+                        ended.await
+                    }
+                };
+                let Some(fall) = ended else { return falls.rises(&part) };
                 if begun.elapsed() >= LASTING {
                     pause = FIRST_PAUSE;
                 }
-                falls.note(part, fall);
+                falls.note(&part, fall);
                 if part.restart == Restart::Never {
-                    return tracing::error!(part = part.name, "{fall}");
+                    if part.is_vital {
+                        falls.lost.send_replace(Some(part.name.clone()));
+                    }
+                    return tracing::error!(part = &*part.name, "{fall}");
                 }
-                tracing::error!(part = part.name, "{fall} in {pause:?}");
+                tracing::error!(part = &*part.name, "{fall} in {pause:?}");
                 if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                     return;
                 }
-                falls.rises(part);
                 pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
             }
         });
@@ -176,7 +213,7 @@ impl Parts {
 
 /// Works until the stop, or until there is nothing left to do; gives what has gone wrong.
 async fn work(
-    part: Part,
+    part: &Part,
     run: impl Future<Output = ()>,
     stop: &CancellationToken,
 ) -> Option<&'static str> {
@@ -202,11 +239,13 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn parts() -> Parts {
         Parts::new(Falls::default())
     }
 
-    fn fallen(parts: &Parts) -> Vec<(&'static str, bool, Standing)> {
+    fn fallen(parts: &Parts) -> Vec<(Name, bool, Standing)> {
         let fallen = parts.falls.all().into_iter();
         fallen.map(|it| (it.name, it.is_vital, it.standing)).collect()
     }
@@ -255,16 +294,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_down_until_it_begins_again() {
+    async fn it_is_down_until_it_has_worked_for_a_while() {
         let parts = parts();
-        let mut begun = spawn(&parts, Part::vital("feed"), Duration::from_secs(1), true);
+        let mut begun = spawn(&parts, Part::vital("feed"), STEADY + SECOND, true);
         begun.recv().await.unwrap();
         assert_eq!(fallen(&parts), []);
-        tokio::time::sleep(Duration::from_millis(1_050)).await;
+        tokio::time::sleep(STEADY + SECOND + FIRST_PAUSE / 2).await;
         let down = Err("has panicked and begins again");
-        assert_eq!(fallen(&parts), [("feed", true, down)]);
+        assert_eq!(fallen(&parts), [("feed".into(), true, down)]);
         begun.recv().await.unwrap();
-        assert_eq!(fallen(&parts), [("feed", true, Ok(()))]);
+        tokio::time::sleep(STEADY - SECOND).await;
+        assert_eq!(fallen(&parts), [("feed".into(), true, down)]);
+        tokio::time::sleep(SECOND + FIRST_PAUSE).await;
+        assert_eq!(fallen(&parts), [("feed".into(), true, Ok(()))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_dies_after_each_start_is_down_all_the_while() {
+        let parts = parts();
+        let mut begun = spawn(&parts, Part::vital("feed"), SECOND, true);
+        pauses(&mut begun, 1).await;
+        for _ in 0..600 {
+            tokio::time::sleep(FIRST_PAUSE).await;
+            assert_eq!(
+                fallen(&parts),
+                [("feed".into(), true, Err("has panicked and begins again"))]
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_done_after_a_fall_is_well() {
+        let parts = parts();
+        parts.spawn(Part::vital("issuers").until_done(), true, |falls, _| {
+            let work = async { assert!(!std::mem::take(falls), "on purpose") };
+            work.boxed()
+        });
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(fallen(&parts), [("issuers".into(), true, Ok(()))]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -293,13 +360,28 @@ mod tests {
         parts.once(Part::vital("requests"), async { panic!("on purpose") });
         apart.once(Part::minor("http"), async {});
         let _done = spawn(&parts, Part::minor("takers").until_done(), Duration::ZERO, false);
+        assert_eq!(parts.falls.lost().await, "requests");
         assert_eq!(pauses(&mut begun, 1).await, [3_100]);
+        let keys = Err("has ended and begins again");
         let http = Err("has ended and does not begin again");
         let requests = Err("has panicked and does not begin again");
         assert_eq!(
             fallen(&parts),
-            [("http", false, http), ("keys", false, Ok(())), ("requests", true, requests)]
+            [
+                ("http".into(), false, http),
+                ("keys".into(), false, keys),
+                ("requests".into(), true, requests)
+            ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_goes_on_without_what_is_not_vital_or_begins_again() {
+        let parts = parts();
+        parts.once(Part::minor("http"), async { panic!("on purpose") });
+        let _begun = spawn(&parts, Part::vital("feed"), Duration::ZERO, true);
+        let lost = tokio::time::timeout(LASTING, parts.falls.lost());
+        assert!(lost.await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +410,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fall_is_one_line_that_names_the_part() {
         let log = tempfile::NamedTempFile::new().unwrap();
+        // With one alone, what tests on other threads log first is taken to be of no interest here.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let logger = fmt()
             .with_writer(Mutex::new(log.reopen().unwrap()))
             .with_ansi(false)

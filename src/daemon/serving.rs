@@ -14,7 +14,7 @@ use super::connected::Connected;
 use super::health::{Chain, Phase};
 use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
-use super::parts::{Part, Parts};
+use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::room::{self, Counts, Hearing, Room};
 use super::told::Told;
@@ -94,13 +94,18 @@ impl<'a> Serving<'a> {
         observed.health.enter(Phase::Ready(Arc::clone(&self.chain)));
         if let Some(decisions) = self.decisions.take() {
             let part = Part::minor("decision-events").with_farewell();
-            parts.once(part, decisions.run(parts.stop()));
+            parts.spawn(part, decisions, |it, stop| it.run(stop).boxed());
         }
         if let Some(changes) = self.changes.take() {
             let part = Part::minor("change-events").with_farewell();
             parts.spawn(part, changes, |it, stop| it.run(stop).boxed());
         }
         Ok(true)
+    }
+
+    /// What becomes of its parts.
+    pub(super) fn falls(&self) -> Falls {
+        self.base.parts.falls()
     }
 
     /// Answers what was asked, and gives up.

@@ -132,6 +132,18 @@ impl DecisionLog {
     }
 }
 
+/// Decisions that are out of the queue and not in the stream: dropped, if nothing more becomes of them.
+struct UnderWay {
+    dropped: Arc<AtomicU64>,
+    count: usize,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        drop_some(&self.dropped, self.count as u64);
+    }
+}
+
 fn drop_some(dropped: &AtomicU64, count: u64) {
     if count == 0 {
         return;
@@ -189,8 +201,9 @@ impl Gate for AuditedGrants {
 }
 
 impl DecisionEvents {
-    /// Publishes until `stop`, and then for a moment what is left.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Publishes until `stop`, and then for a moment what is left. May be called again until then:
+    /// what waits in the queue is not lost.
+    pub async fn run(&mut self, stop: &CancellationToken) {
         let mut failing = false;
         loop {
             let mut some = Vec::new();
@@ -200,9 +213,13 @@ impl DecisionEvents {
                 None | Some(0) => break,
                 Some(_) => {}
             }
+            // A panic loses these, which counts too.
+            let mut under_way = UnderWay { dropped: Arc::clone(&self.dropped), count: some.len() };
             let events = self.events(some).await;
-            if let Some(left) = self.publish_all(events, &stop, &mut failing).await {
-                drop_some(&self.dropped, left as u64);
+            under_way.count = events.len();
+            let left = self.publish_all(events, stop, &mut failing).await;
+            under_way.count = left.unwrap_or(0);
+            if left.is_some() {
                 break;
             }
         }

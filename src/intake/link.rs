@@ -1,10 +1,12 @@
 //! A connection that is kept: made again at once when it is lost, read and written by two loops that
 //! wait for the socket alone.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,9 @@ const LATE_PAUSE: Duration = Duration::from_millis(50);
 
 /// After a login that the server does not take.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+
+/// Before what has panicked begins again.
+const AFTER_A_PANIC: Duration = Duration::from_millis(250);
 
 /// Between two lines about a server that cannot be reached.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
@@ -56,13 +61,41 @@ pub(crate) fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
     carrier.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the connection of `form` until `end`.
+/// Keeps the connection of `form` until `end`, also after a panic: this one alone is made again, and
+/// nobody takes it to be there meanwhile.
 pub(crate) async fn keep(
     isolation: Isolation,
     connection: &str,
     place: Place,
     carrier: &Mutex<Carrier>,
     end: CancellationToken,
+) {
+    let work = || keep_once(isolation, connection, &place, carrier, &end);
+    outlive(connection, work, || lock(carrier).down(isolation, Instant::now()), &end).await;
+}
+
+/// Begins `work` again when it has panicked, once `tidy` has put right what it left behind.
+pub(crate) async fn outlive<F: Future<Output = ()>>(
+    what: &str,
+    mut work: impl FnMut() -> F,
+    mut tidy: impl FnMut(),
+    end: &CancellationToken,
+) {
+    while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
+        tidy();
+        tracing::error!(what, "has panicked and begins again in {AFTER_A_PANIC:?}");
+        if end.run_until_cancelled(tokio::time::sleep(AFTER_A_PANIC)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn keep_once(
+    isolation: Isolation,
+    connection: &str,
+    place: &Place,
+    carrier: &Mutex<Carrier>,
+    end: &CancellationToken,
 ) {
     let (mut attempts, mut said) = (0_u32, None::<Instant>);
     for address in place.servers.addresses.iter().cycle() {
@@ -191,5 +224,37 @@ async fn write_all(
         }
         writer.write_all(&written).await?;
         writer.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_panics_is_down_and_begins_again() {
+        let carrier = Mutex::new(Carrier::new(Settings::default()).unwrap());
+        let up = |isolation| lock(&carrier).up(isolation, 1 << 20);
+        let is_up = |isolation| lock(&carrier).line(isolation).is_up();
+        up(Isolation::Account);
+        let mut begun = 0;
+        let work = || {
+            begun += 1;
+            assert!(!is_up(Isolation::Shared));
+            up(Isolation::Shared);
+            let is_first = begun == 1;
+            async move { assert!(!is_first, "on purpose") }
+        };
+        let tidy = || lock(&carrier).down(Isolation::Shared, Instant::now());
+        outlive("shared", work, tidy, &CancellationToken::new()).await;
+        assert_eq!((begun, is_up(Isolation::Account), is_up(Isolation::Shared)), (2, true, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_panics_ends_at_the_end() {
+        let end = CancellationToken::new();
+        end.cancel();
+        outlive("shared", || async { panic!("on purpose") }, || {}, &end).await;
     }
 }

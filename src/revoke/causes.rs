@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 
+use super::ages::Ages;
 use crate::service::Decisions;
 use crate::store::News;
 
@@ -23,6 +24,7 @@ pub(crate) struct Causes {
     /// Whether the feed has said its first word, that everything may have changed; nothing was granted
     /// before.
     pub(super) began: bool,
+    pub(super) ages: Ages,
 }
 
 impl Causes {
@@ -33,6 +35,6 @@ impl Causes {
         arrivals: watch::Receiver<u64>,
         decisions: Decisions,
     ) -> Self {
-        Self { signals, arrivals, decisions, began: false }
+        Self { signals, arrivals, decisions, began: false, ages: Ages::new() }
     }
 }

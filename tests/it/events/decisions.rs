@@ -292,7 +292,7 @@ async fn a_full_queue_drops_and_counts() {
     let store =
         open(config.database.url.expose(), &StoreOptions::default()).await.expect("a store");
     let publisher = Publisher::new(auth.client.clone(), "test".to_owned(), config.streams.clone());
-    let (log, events) =
+    let (log, mut events) =
         decisions::queue(3, publisher, store.clone(), Arc::new(SystemClock), "test".to_owned());
     let outcome = |user: &str| {
         Outcome::Reply(Reply {
@@ -319,7 +319,8 @@ async fn a_full_queue_drops_and_counts() {
     let stop = CancellationToken::new();
     let mut ear = auth.client.subscribe("auth.decision.*").await.expect("subscribes");
     auth.round_trip("settled").await;
-    let running = tokio::spawn(events.run(stop.clone()));
+    let until = stop.clone();
+    let running = tokio::spawn(async move { events.run(&until).await });
     // None is tried a second time before all have been refused.
     for _ in 0..4 {
         tokio::time::timeout(PATIENCE, ear.next()).await.expect("an attempt").expect("a message");
