@@ -100,7 +100,7 @@ pub struct CalloutBuilder {
 }
 
 enum Mode {
-    Config { issuer: Arc<dyn Signer>, auth: String },
+    Config { issuer: Arc<dyn Signer>, auth: String, system: String },
     Operator(OperatorKeys),
 }
 
@@ -143,7 +143,11 @@ impl Callout {
     /// public half stands in `authorization.auth_callout.issuer` of nats-server.conf.
     #[must_use]
     pub fn config_mode(issuer: impl Signer + 'static) -> CalloutBuilder {
-        CalloutBuilder::new(Mode::Config { issuer: Arc::new(issuer), auth: "AUTH".to_owned() })
+        CalloutBuilder::new(Mode::Config {
+            issuer: Arc::new(issuer),
+            auth: "AUTH".to_owned(),
+            system: "$SYS".to_owned(),
+        })
     }
 
     /// For servers whose accounts are JWTs, with `keys`.
@@ -219,6 +223,16 @@ impl CalloutBuilder {
         self
     }
 
+    /// The system account of the servers, where that is not `$SYS` or `SYS` (config mode): nobody is placed
+    /// in it.
+    #[must_use]
+    pub fn system_account(mut self, name: impl Into<String>) -> Self {
+        if let Mode::Config { system, .. } = &mut self.mode {
+            *system = name.into();
+        }
+        self
+    }
+
     /// How long a grant lives at most, 15 minutes where nothing else is said: the server closes the
     /// connection then, and the client logs in again.
     #[must_use]
@@ -250,10 +264,7 @@ impl CalloutBuilder {
 
     /// Asks `rule` about each client: the users are the application's own.
     pub fn authorize(self, rule: impl Authorize) -> Result<Callout, CalloutError> {
-        let targets = match &self.mode {
-            Mode::Config { auth, .. } => ChosenTargets::named(auth),
-            Mode::Operator(keys) => ChosenTargets::ids(keys.system_accounts()),
-        };
+        let targets = self.targets();
         if let Some(account) = &self.account {
             targets.target(account).map_err(|error| refused(account, &error))?;
         }
@@ -282,6 +293,7 @@ impl CalloutBuilder {
     ) -> Result<Callout, CalloutError> {
         let account = self.account.clone().ok_or(CalloutError::NoAccount)?;
         let refused = |error: TargetError| refused(&account, &error);
+        self.targets().target(&account).map_err(refused)?;
         let placement = match &self.mode {
             Mode::Config { auth, .. } => Placement::Config(
                 ConfigTargets::new(auth, vec![account.clone()], Default::default())
@@ -303,6 +315,13 @@ impl CalloutBuilder {
         let mut callout = self.finish(authenticators, placement, policy)?;
         callout.authorizer = callout.authorizer.with_entrance(Arc::new(Uncounted));
         Ok(callout)
+    }
+
+    fn targets(&self) -> ChosenTargets {
+        match &self.mode {
+            Mode::Config { auth, system, .. } => ChosenTargets::named(auth, system),
+            Mode::Operator(keys) => ChosenTargets::ids(keys.system_accounts()),
+        }
     }
 
     fn passwords(

@@ -23,6 +23,9 @@ use crate::store::Isolation;
 /// together.
 const JITTER: f64 = 0.2;
 
+/// The longest life: servers take a time that is too far off for one that is over.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// A signed user JWT for one connection.
 #[derive(Clone)]
 pub struct UserJwt {
@@ -73,10 +76,10 @@ pub struct Mint {
 }
 
 impl Mint {
-    /// A mint whose JWTs live at most `ttl`.
+    /// A mint whose JWTs live at most `ttl`, and ten years.
     #[must_use]
     pub fn new(signer: Arc<dyn Signer>, ttl: Duration) -> Self {
-        Self { signer, ttl }
+        Self { signer, ttl: ttl.min(LONGEST) }
     }
 
     /// Makes the JWT of one connection, signed by `issuer` where the server expects that one.

@@ -120,15 +120,16 @@ pub struct ChosenTargets(Choice);
 
 #[derive(Debug, Clone)]
 enum Choice {
-    Names { auth: String },
+    Names { auth: String, system: String },
     Ids(SystemAccounts),
 }
 
 impl ChosenTargets {
-    /// Accounts by name (config mode), where the service is connected to the account `auth`.
+    /// Accounts by name (config mode), where the service is connected to the account `auth`, and servers
+    /// have the system account `system`.
     #[must_use]
-    pub fn named(auth: &str) -> Self {
-        Self(Choice::Names { auth: auth.to_owned() })
+    pub fn named(auth: &str, system: &str) -> Self {
+        Self(Choice::Names { auth: auth.to_owned(), system: system.to_owned() })
     }
 
     /// Accounts by public key (operator mode).
@@ -140,7 +141,10 @@ impl ChosenTargets {
     /// The account, if users may be placed in it.
     pub fn target(&self, account: &str) -> Result<TargetAccount, TargetError> {
         match &self.0 {
-            Choice::Names { auth } => TargetAccount::named(account, auth),
+            Choice::Names { system, .. } if system == account => {
+                Err(TargetError::Forbidden(account.to_owned()))
+            }
+            Choice::Names { auth, .. } => TargetAccount::named(account, auth),
             Choice::Ids(system) => system.target(account.parse().map_err(TargetError::Key)?),
         }
     }

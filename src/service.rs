@@ -43,6 +43,9 @@ const ENDED_BY_THE_SERVER: u64 = u64::MAX;
 /// Before requests are taken again after a panic.
 const AFTER_A_PANIC: Duration = Duration::from_millis(100);
 
+/// No server waits for longer.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
+
 /// How long a request to ourselves may take before the service counts as unable to start.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,10 +106,14 @@ impl AuthCallout {
         }
     }
 
-    /// Replaces the settings.
+    /// Replaces the settings: at least one decision under way, and a deadline of a minute at most.
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+        self.settings = Settings {
+            deadline: settings.deadline.min(LONGEST_DEADLINE),
+            max_in_flight: settings.max_in_flight.max(1),
+            max_waiting: settings.max_waiting,
+        };
         self
     }
 

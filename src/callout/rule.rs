@@ -46,9 +46,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// An error is a fault of the application's, such as a database that does not answer: the client is
-/// never told that it was refused. So is a permit that cannot be granted, with a subject that is not one
-/// or an account of the system's. What takes longer than the request's deadline is dropped.
+/// An error is a fault of the application's, such as a database that does not answer: there is no answer,
+/// and the server lets the client go after its time-out of 2 s. So is a permit that cannot be granted, with a subject that is not one
+/// or an account of the system's. What takes longer than the request's deadline is dropped, unless it blocks its
+/// thread: hash passwords with `tokio::task::spawn_blocking`.
 pub trait Authorize: Send + Sync + 'static {
     /// Answers for one client.
     fn authorize(&self, request: Request) -> impl Future<Output = Result<Answer, BoxError>> + Send;
@@ -73,11 +74,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// The user name and the password that the client sent. The name alone says nothing.
+    /// The user name and the password that the client sent; none where the password is empty. The name
+    /// alone says nothing.
     #[must_use]
     pub fn password(&self) -> Option<(&str, &Secret)> {
         match &self.credentials {
-            Credentials::Password { user, password } => Some((user, password)),
+            Credentials::Password { user, password } if !password.expose().is_empty() => {
+                Some((user, password))
+            }
             _ => None,
         }
     }
@@ -115,7 +119,8 @@ impl Request {
         }
     }
 
-    /// What the server knows of the client: address, connection, the name it gave itself.
+    /// What the server knows of the client: address, connection, and the user and name that it claims,
+    /// which nobody has checked.
     #[must_use]
     pub fn client(&self) -> &ClientInfo {
         &self.client

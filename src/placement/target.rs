@@ -28,6 +28,11 @@ pub enum TargetError {
         "account {0} must not be a target: users are never placed in AUTH, SYS, BB, EVENTS, INTAKE or $G"
     )]
     Forbidden(String),
+    /// No account has such a name.
+    #[error(
+        "{0:?} cannot be the name of an account: it is empty, or has blanks or control characters"
+    )]
+    Name(String),
     /// It is not the public key of an account.
     #[error(transparent)]
     Key(KeyError),
@@ -73,6 +78,9 @@ impl TargetAccount {
     /// Config mode: the account `name` as one that users may be placed in, where the service is
     /// connected to the account `auth`.
     pub fn named(name: &str, auth: &str) -> Result<Self, TargetError> {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(TargetError::Name(name.to_owned()));
+        }
         if name == auth || SYSTEM.iter().any(|it| it.eq_ignore_ascii_case(name)) {
             return Err(TargetError::Forbidden(name.to_owned()));
         }

@@ -99,7 +99,7 @@ impl MemoryStore {
         rows.tokens.retain(|_, token| token.user_name != name);
     }
 
-    /// Adds a token of a user.
+    /// Adds a token of a user, or changes when its own ends.
     pub fn put_token(
         &self,
         user: &str,
@@ -109,6 +109,9 @@ impl MemoryStore {
         let mut rows = self.write();
         if !rows.users.contains_key(user) {
             return Err(StoreError::Missing { what: "user", key: user.to_owned() });
+        }
+        if rows.tokens.get(&hash).is_some_and(|token| token.user_name != user) {
+            return Err(StoreError::Exists { what: "token", key: "of another user".to_owned() });
         }
         let token = TokenRecord { user_name: user.to_owned(), expires_at };
         rows.tokens.insert(hash, Arc::new(token));

@@ -10,7 +10,6 @@ use async_nats::{Client, ConnectOptions};
 use serde::Deserialize;
 
 use super::builder;
-use crate::authn::random;
 use crate::callout::CalloutBuilder;
 use crate::keys::{KeyKind, SigningKey, XKey};
 
@@ -73,7 +72,7 @@ pub struct NatsServer {
     process: Child,
     folder: PathBuf,
     url: String,
-    password: String,
+    auth: String,
     seeds: [String; 2],
 }
 
@@ -101,18 +100,19 @@ impl NatsServer {
         let (issuer, issuer_seed) =
             SigningKey::generate(KeyKind::Account).map_err(|error| keys(&error))?;
         let (xkey, xkey_seed) = XKey::generate().map_err(|error| keys(&error))?;
-        let password = random::generate_password().map_err(|error| keys(&error))?;
+        let (auth, auth_seed) =
+            SigningKey::generate(KeyKind::User).map_err(|error| keys(&error))?;
         let folder = std::env::temp_dir().join(format!("nats-callout-{}", issuer.public_key()));
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let conf = format!(
             "listen: \"127.0.0.1:-1\"\n\
              ports_file_dir: {folder:?}\n\
-             accounts {{ AUTH {{ users: [ {{ user: auth, password: {password:?} }} ] }}, USERS {{}} }}\n\
+             accounts {{ AUTH {{ users: [ {{ nkey: {auth} }} ] }}, USERS {{}} }}\n\
              authorization {{ auth_callout {{\n\
-               issuer: {issuer}, xkey: {xkey}, account: AUTH, auth_users: [ auth ]\n\
+               issuer: {issuer}, xkey: {xkey}, account: AUTH, auth_users: [ {auth} ]\n\
              }} }}\n\
              {lines}\n",
-            password = password.expose(),
+            auth = auth.public_key(),
             issuer = issuer.public_key(),
             xkey = xkey.public_key(),
         );
@@ -133,7 +133,7 @@ impl NatsServer {
             process,
             folder,
             url: String::new(),
-            password: password.expose().to_owned(),
+            auth: auth_seed.to_string(),
             seeds: [issuer_seed.to_string(), xkey_seed.to_string()],
         };
         server.url = server.listening().await?;
@@ -160,7 +160,7 @@ impl NatsServer {
     /// The service's login to the account AUTH.
     #[must_use]
     pub fn auth_options(&self) -> ConnectOptions {
-        ConnectOptions::with_user_and_password("auth".into(), self.password.clone())
+        ConnectOptions::with_nkey(self.auth.clone())
     }
 
     async fn listening(&mut self) -> Result<String, StartError> {

@@ -12,11 +12,11 @@ use nats_callout::authorize::Fault;
 use nats_callout::callout::{
     Answer, BoxError, Callout, CalloutError, OperatorKeys, Permit, Request,
 };
-use nats_callout::config::{Config, Files, Mode as Settings};
+use nats_callout::config::{self, Config, Files};
 use nats_callout::keyfile;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::policy::{ConnectionType, Responses};
-use nats_callout::service::Running;
+use nats_callout::service::{Running, Settings};
 use nats_callout::store::memory::MemoryStore;
 use nats_callout::store::open::{StoreOptions, open};
 use nats_callout::store::{
@@ -65,7 +65,7 @@ impl Bare {
     /// What an operator hands to an application.
     fn operator_keys(&self) -> (OperatorKeys, String) {
         let config = Config::load(&self.init.config(), Files::MustExist).unwrap().config;
-        let Settings::Operator(mode) = &config.mode else { panic!("operator mode") };
+        let config::Mode::Operator(mode) = &config.mode else { panic!("operator mode") };
         let account = |path: &Path| {
             let seed = std::fs::read_to_string(path).unwrap();
             Arc::new(SigningKey::from_seed(&seed, KeyKind::Account).unwrap())
@@ -241,8 +241,17 @@ async fn nobody_is_placed_with_the_system() {
         let fault = fault(told(Permit::user("eve").account(account)).await);
         assert!(fault.contains(account) && fault.contains("eve"), "{fault}");
     }
-    let own = server.callout().auth_account("CALLOUT").account("CALLOUT").authorize(by_token);
-    assert!(own.is_err(), "the service's own account");
+    let own = server.callout().auth_account("CALLOUT").account("CALLOUT");
+    let system = server.callout().system_account("SPECIAL").account("SPECIAL");
+    for builder in [own, system] {
+        assert!(builder.authorize(by_token).is_err());
+    }
+    let store = || Arc::new(MemoryStore::default());
+    server.callout().system_account("SPECIAL").account("SPECIAL").table(store()).unwrap_err();
+    for name in ["", "a b", "USERS ", "a\n"] {
+        let fault = fault(told(Permit::user("eve").account(name)).await);
+        assert!(fault.contains("cannot be the name of an account"), "{fault}");
+    }
     let elsewhere = told(Permit::user("billing").account("APP")).await.granted();
     assert_eq!((elsewhere.name.as_str(), elsewhere.account.as_str()), ("billing", "APP"));
 
@@ -321,6 +330,18 @@ async fn a_rule_sees_nkeys_that_have_signed_alone() {
     assert!(server.ask(&callout, Connect::token(key.public_key())).await.is_denied());
     let (reason, _) = denial(server.ask(&callout, Connect::anonymous()).await);
     assert_eq!(reason, DenyReason::NoCredentials);
+    let asks = async |request: Request| Ok(Answer::deny(format!("{:?}", request.password())));
+    let callout = server.callout().authorize(asks).unwrap();
+    assert_eq!(denial(server.ask(&callout, Connect::password("alice", "")).await).1, "None");
+}
+
+#[tokio::test]
+async fn a_life_without_an_end_is_a_long_one() {
+    let server = FakeServer::new().unwrap();
+    let callout = server.callout().ttl(Duration::MAX).authorize(by_token).unwrap();
+    let user = server.ask(&callout, Connect::token("key-4711")).await.granted();
+    let years = (user.expires - jiff::Timestamp::now().as_second()) / (365 * 86_400);
+    assert!((1..=10).contains(&years), "{years}");
 }
 
 /// A fault of the application's is no refusal.
@@ -357,6 +378,18 @@ async fn a_real_server_for_one_test() {
     login("key-0").await.expect_err("the key is not known");
     running.stop().await;
 
+    // Of no use as they stand.
+    let settings = Settings { max_in_flight: 0, deadline: Duration::MAX, ..Settings::default() };
+    let by_nkey = async |request: Request| {
+        let nkey = request.nkey().ok_or("no nkey")?;
+        Ok(Permit::user(nkey.as_str()).into())
+    };
+    let callout = server.callout().settings(settings).authorize(by_nkey).unwrap();
+    let running = callout.start(server.auth().await.unwrap()).await.expect("starts");
+    let seed = nkeys::KeyPair::new_user().seed().unwrap();
+    ConnectOptions::with_nkey(seed).connect(server.url()).await.expect("it signs its nonce");
+    running.stop().await;
+
     let missing = testing::NatsServer::start_program(Path::new("/nowhere/nats-server"), "").await;
     let missing = missing.expect_err("there is no such program").to_string();
     assert!(
@@ -382,6 +415,10 @@ async fn two_users_never_share_a_name_an_nkey_or_a_certificate() {
     store.put_user(&two, certificate("bob")).unwrap();
     store.put_user(&one, certificate("carol")).expect_err("the certificate is bob's");
     store.put_user(&"three".parse().unwrap(), bb("dave")).expect_err("there is no such tenant");
+    let token = Token::generate().unwrap();
+    store.put_token("alice", token.hash(), None).unwrap();
+    store.put_token("alice", token.hash(), Some(1)).expect("its own may end at another time");
+    store.put_token("bob", token.hash(), None).expect_err("the token is alice's");
 }
 
 /// Nobody counts connections in an account that tenants share, but the service of a configuration.

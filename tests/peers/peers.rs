@@ -249,8 +249,7 @@ fn responses_cross_to_nats_token_and_back() {
         .encode_now(&key(KeyKind::Account))
         .expect("encodes");
     for (jwt, error) in [(Some(jwt), None), (None, Some("access denied".to_owned()))] {
-        let body =
-            AuthorizationResponseBody { jwt, error, issuer_account: Some(account_id()) };
+        let body = AuthorizationResponseBody { jwt, error, issuer_account: Some(account_id()) };
         let mut ours = claims(user_nkey().as_str(), body);
         ours.audience = Some(server_id().to_string());
         let token = ours.encode_now(&key(KeyKind::Account)).expect("encodes");
