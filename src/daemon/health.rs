@@ -140,7 +140,8 @@ impl Word {
             probed.map(|(name, standing)| (Name::from(name), standing)).collect();
         let mut failed: Vec<_> = std::iter::once(&("service".into(), service))
             .chain(&parts)
-            .filter_map(|(name, standing)| standing.is_err().then(|| name.clone()))
+            .filter(|(_, standing)| standing.is_err())
+            .map(|(name, _)| name.clone())
             .collect();
         for Fallen { name, is_vital, standing } in fallen {
             if is_vital && standing.is_err() {
