@@ -201,14 +201,14 @@ fn accounts_cross_to_nats_token_and_back() {
 
 #[test]
 fn operators_cross_to_nats_token_and_back() {
-    let key = key(KeyKind::Operator);
+    let operator = key(KeyKind::Operator);
     let body = OperatorBody {
         signing_keys: vec![key(KeyKind::Operator).public().expect("an operator key")],
         system_account: Some(account_id()),
         strict_signing_key_usage: true,
     };
-    let ours = claims(key.public_key(), body);
-    let token = ours.encode_now(&key).expect("encodes");
+    let ours = claims(operator.public_key(), body);
+    let token = ours.encode_now(&operator).expect("encodes");
     let mut theirs = nats_token::decode_operator_claims(&token).expect("their decoder");
     no_issues(|results| theirs.validate(results));
     let back = theirs.encode(&KeyPair::new_operator()).expect("their encoder");
