@@ -251,44 +251,47 @@ mod tests {
     use crate::keys::AccountId;
     use crate::store::cache::CacheOptions;
     use crate::store::open::{StoreOptions, open};
-    use crate::store::{Effect, Hindrance};
+    use crate::store::{Effect, Hindrance, Store};
 
-    /// News that are lost the first time that they are read.
-    #[derive(Debug, Default)]
-    struct Lost(AtomicBool);
+    /// A table whose news are lost the first time that they are read.
+    #[derive(Debug)]
+    struct Lost {
+        table: Arc<dyn Store>,
+        read: AtomicBool,
+    }
 
     impl Coordination for Lost {
         fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
-            assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
-            async { Ok(News::default()) }.boxed()
+            assert!(self.read.swap(true, Ordering::Relaxed), "on purpose");
+            self.table.news()
         }
 
         fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
-            unimplemented!()
+            self.table.effects()
         }
 
         fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
-            unimplemented!()
+            self.table.removed_accounts()
         }
 
-        fn heartbeat<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            unimplemented!()
+        fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            self.table.heartbeat(instance)
         }
 
-        fn depart<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            unimplemented!()
+        fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+            self.table.depart(instance)
         }
 
         fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-            unimplemented!()
+            self.table.wait_for_news()
         }
 
         fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-            unimplemented!()
+            self.table.hindrances()
         }
 
-        fn instances(&self, _: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-            unimplemented!()
+        fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+            self.table.instances(seconds)
         }
     }
 
@@ -296,10 +299,10 @@ mod tests {
     async fn news_that_a_panic_has_lost_may_have_been_anything() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("table.db").display());
-        let store = open(&url, &StoreOptions::default()).await.unwrap();
-        let cache = Arc::new(Cached::new(store, &CacheOptions::default()));
+        let table = open(&url, &StoreOptions::default()).await.unwrap();
+        let cache = Arc::new(Cached::new(table.clone(), &CacheOptions::default()));
         let (effects, mut signals) = mpsc::unbounded_channel();
-        let lost = Arc::new(Lost::default());
+        let lost = Arc::new(Lost { table, read: AtomicBool::new(false) });
         let instance = Instance::new("a".to_owned(), lost, cache, vec![effects]);
         let panicked = AssertUnwindSafe(instance.forget_changes()).catch_unwind().await;
         assert!(panicked.is_err() && signals.try_recv().is_err());

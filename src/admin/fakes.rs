@@ -13,9 +13,9 @@ use super::running::Running;
 use super::{Admin, AdminError};
 use crate::config::{Config, DEFAULT_FILE, Files};
 use crate::connections::Selection;
+use crate::deployment::creds::creds;
 use crate::keys::{AccountId, KeyKind, SigningKey, random_account_id};
 use crate::protocol::claims::{Permissions, UserBody};
-use crate::protocol::jwt::Claims;
 use crate::store::open::{self, StoreOptions};
 use crate::store::{Status, TenantId, TenantRecord};
 
@@ -132,21 +132,8 @@ fn write_keys(folder: &Path) {
     fs::set_permissions(&keys, PermissionsExt::from_mode(0o700)).unwrap();
     let (account, _) = SigningKey::generate(KeyKind::Account).unwrap();
     let (user, seed) = SigningKey::generate(KeyKind::User).unwrap();
-    let claims = Claims {
-        audience: None,
-        expires: None,
-        issued_at: 0,
-        name: None,
-        not_before: None,
-        subject: user.public_key().to_owned(),
-        body: UserBody::new(Permissions::default()),
-    };
-    let token = claims.encode_now(&account).unwrap();
-    let creds = format!(
-        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
-         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-        *seed
-    );
+    let body = UserBody::new(Permissions::default());
+    let creds = creds("sys", (&user, &seed), &account, body, 0).unwrap();
     let file = keys.join("sys.creds");
     fs::write(&file, creds).unwrap();
     fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();

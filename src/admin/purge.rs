@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::accounts::resolver::{self, ResolverError};
 use crate::config::OperatorMode;
+use crate::deployment::creds::user_claims;
 use crate::deployment::{account_issuer, with_tls};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey};
@@ -161,16 +162,9 @@ async fn login(
     let (user, _seed) = SigningKey::generate(KeyKind::User)?;
     let body = UserBody { issuer_account: Some(account), ..UserBody::new(Permissions::default()) };
     let now = admin.now();
-    let token = Claims {
-        audience: None,
-        expires: Some(now.saturating_add(LIFE_SECONDS)),
-        issued_at: now,
-        name: Some("nats-callout purge".to_owned()),
-        not_before: None,
-        subject: user.public_key().to_owned(),
-        body,
-    }
-    .encode_now(&signing.signing)?;
+    let expires = Some(now.saturating_add(LIFE_SECONDS));
+    let token = Claims { expires, ..user_claims("nats-callout purge", &user, body, now) }
+        .encode_now(&signing.signing)?;
     let user = Arc::new(user);
     let options = async_nats::ConnectOptions::with_jwt(token, move |nonce| {
         let user = Arc::clone(&user);
