@@ -50,7 +50,7 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, Daemo
         let (sender, rehashes) = mpsc::channel(REHASHES);
         password = password.with_rehash(sender);
         let outdated = (Arc::clone(&lane), base.store.clone(), rehashes);
-        parts.spawn(Part::minor("rehash"), outdated, |(lane, store, rehashes), _| {
+        parts.spawn(Part::minor("rehash").until_done(), outdated, |(lane, store, rehashes), _| {
             rehash(lane, &**store, rehashes).boxed()
         });
     }

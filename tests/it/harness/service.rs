@@ -150,9 +150,13 @@ impl Service {
         self.process.thaw();
     }
 
-    /// SIGTERM; gives the status that it ended with.
+    /// SIGTERM; gives the status that it ended with. None of its parts may have fallen until then.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        self.process.terminate()
+        let status = self.process.terminate();
+        let log = self.log();
+        let fallen = log.lines().find(|line| line.contains("nats_callout::daemon::parts"));
+        assert_eq!(fallen, None, "{log}");
+        status
     }
 
     /// Starts it again, with the same configuration, and waits until it is ready.
