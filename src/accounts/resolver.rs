@@ -1,14 +1,18 @@
 //! What servers keep of accounts (operator mode): which they hold, and the order to forget those
 //! of tenants that are gone. The JetStream data of an account stays on a server's disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::account::{AccountIssuer, IssueError};
 use crate::clock::UnixSeconds;
-use crate::keys::AccountId;
+use crate::keys::{AccountId, ServerId};
 use crate::servers::{Answer, Cluster, ClusterError};
+
+/// Where servers take accounts.
+const UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
 
 /// Accounts in one order: it has to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
@@ -52,7 +56,24 @@ pub(crate) async fn forget(
 
 /// Makes all servers hold an account.
 pub(crate) async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
-    order(cluster, "$SYS.REQ.CLAIMS.UPDATE", token).await
+    order(cluster, UPDATE, token).await
+}
+
+/// Pushes an account to all servers, and waits for these, for each as long as `patience` says: which
+/// answered, and why they refused it.
+pub(super) async fn push(
+    cluster: &Cluster,
+    token: &str,
+    awaited: &[ServerId],
+    patience: impl Fn(&ServerId) -> Duration,
+) -> Result<HashMap<ServerId, Option<String>>, ClusterError> {
+    let names = awaited.iter().map(ToString::to_string).collect();
+    let patience = |name: &str| name.parse().map_or(Duration::ZERO, |server| patience(&server));
+    let answers = cluster.ask_awaited::<Answer>(&names, UPDATE, token.as_bytes(), patience).await?;
+    let servers = answers.into_iter().filter_map(|(name, answer)| {
+        Some((name.parse().ok()?, answer.error.map(|fault| fault.description)))
+    });
+    Ok(servers.collect())
 }
 
 /// What every server has to acknowledge.

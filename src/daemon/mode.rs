@@ -143,15 +143,13 @@ async fn answer_for_accounts(
         system.clone(),
     );
     base.parts.spawn(Part::vital("lookups"), lookups.await?, |it, _| it.answer().boxed());
-    let (delivery, sorting) = Delivery::start(
+    let delivery = Delivery::new(
         base.cache.clone(),
         Arc::clone(&issuer),
         Arc::clone(&nats.servers),
         Arc::clone(&base.clock),
-        (system.clone(), nats.cluster.clone()),
-    )
-    .await?;
-    base.parts.spawn(Part::vital("acknowledgements"), sorting, |it, _| it.run().boxed());
+        nats.cluster.clone(),
+    );
     let answers = Answers {
         store: base.store.clone(),
         issuer: Arc::clone(&issuer),
