@@ -22,7 +22,6 @@ mod tokens;
 mod users;
 mod when;
 
-use std::error::Error;
 use std::sync::Arc;
 
 pub use self::ceiling::Excess;
@@ -32,7 +31,7 @@ pub use self::purge::PurgeError;
 use self::running::{MakeRunning, OverNats, Running};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
-pub use self::users::{NewUserRequest, Role, UserAdded};
+pub use self::users::{NewUserRequest, Role, UserAdded, UserChange};
 pub use self::when::When;
 pub use crate::accounts::account::IssueError;
 pub use crate::accounts::resolver::ResolverError;
@@ -115,13 +114,6 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("config", &self.config.file).finish_non_exhaustive()
     }
-}
-
-/// An error with its causes, for a remark, each in its own words: also those that the one before has
-/// repeated.
-fn in_full(error: &dyn Error) -> String {
-    let errors = std::iter::successors(Some(error), |&error| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why an operation was not carried out. What had been changed by then is said in the text.

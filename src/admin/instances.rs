@@ -9,7 +9,8 @@ use async_nats::{Client, ConnectError, PublishError, SubscribeError};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
-use super::{Admin, in_full};
+use super::Admin;
+use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
@@ -40,7 +41,7 @@ pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
             match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    format!("the running instances could not be asked: {}", in_full(&error))
+                    format!("the running instances could not be asked: {}", chain(&error))
                 }
                 Err(_) => {
                     let names = Vec::from_iter(awaited).join(", ");

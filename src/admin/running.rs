@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, AdminError, in_full, instances, purge};
+use super::{Admin, AdminError, instances, purge};
 use crate::accounts::resolver;
 use crate::audit::Observer;
+use crate::causes::chain;
 use crate::config::{self, Mode};
 use crate::connections::{Connections, Selection};
 use crate::deployment::{self, Login};
@@ -73,7 +74,7 @@ impl Admin {
         if let Err(error) = looked {
             self.remark(&format!(
                 "warning: {}; the change is made, and connections are closed by the running instances",
-                in_full(&error)
+                chain(&error)
             ));
         }
     }
@@ -200,7 +201,7 @@ impl Running for OverNats {
                 .inspect_err(|error| {
                     self.admin.remark(&format!(
                         "warning: the change is made, but connections may be left: {}",
-                        in_full(error)
+                        chain(error)
                     ));
                 })
                 .ok()

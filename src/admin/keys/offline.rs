@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::claims::AnyClaims;
 use super::fleet::AccountSigner;
 use super::servers::Servers;
-use super::{Admin, KeysError, files, folder};
+use super::{Admin, KeysError, files, folder, operator_key};
 use crate::config::{Config, OperatorMode};
 use crate::deployment::creds::creds;
 use crate::keyfile;
@@ -44,9 +44,7 @@ impl<'a> Hands<'a> {
         }
         let lock = files::lock(&folder)?;
         let servers = Servers::connect(config, &admin.store).await?;
-        let first = mode.operator_signing.first();
-        let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
-        let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+        let operator = operator_key(mode)?;
         Ok(Self { admin, config, mode, folder, offline, servers, operator, _lock: lock })
     }
 
