@@ -111,7 +111,7 @@ impl Admin {
 /// The steps by NATS.
 pub(super) struct OverNats {
     admin: Admin,
-    /// The connection to AUTH, where there is one already.
+    /// The connection to AUTH, where events of closed connections are wanted.
     auth: Option<Client>,
     found: Option<Found>,
 }
@@ -121,8 +121,6 @@ struct Found {
     cluster: Cluster,
     selection: Selection,
     before: Connections,
-    /// Tells of the connections that are closed.
-    events: Option<DecisionEvents>,
 }
 
 impl OverNats {
@@ -137,13 +135,9 @@ impl OverNats {
 
     /// Who is told of closed connections, and what publishes them in the end; none where the
     /// configuration wants none.
-    async fn told(&mut self) -> Result<Option<(Arc<dyn Observer>, DecisionEvents)>, AdminError> {
-        if self.admin.config.events.decisions == config::DecisionEvents::Off {
-            return Ok(None);
-        }
-        let client = self.connect(Login::Auth).await?;
-        self.auth = Some(client.clone());
-        let (config, prefix) = (&self.admin.config, client.new_inbox());
+    fn events(&self) -> Option<(Arc<dyn Observer>, DecisionEvents)> {
+        let (config, client) = (&self.admin.config, self.auth.clone()?);
+        let prefix = client.new_inbox();
         let (log, events) = decisions::queue(
             config.events.queue,
             Publisher::new(client, config.events.source.clone(), config.streams.clone()),
@@ -151,7 +145,7 @@ impl OverNats {
             Arc::clone(&self.admin.clock),
             prefix,
         );
-        Ok(Some((Arc::new(log), events)))
+        Some((Arc::new(log), events))
     }
 }
 
@@ -159,11 +153,13 @@ impl Running for OverNats {
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
         async move {
             let client = self.connect(Login::System).await?;
-            let (observer, events) = self.told().await?.unzip();
-            let cluster = Cluster::new(client).with_observer(observer);
+            if self.admin.config.events.decisions != config::DecisionEvents::Off {
+                self.auth = Some(self.connect(Login::Auth).await?);
+            }
+            let cluster = Cluster::new(client);
             let before = cluster.find(&selection, Instant::now()).await?;
             let count = before.ids.len();
-            self.found = Some(Found { cluster, selection, before, events });
+            self.found = Some(Found { cluster, selection, before });
             Ok(count)
         }
         .boxed()
@@ -190,9 +186,10 @@ impl Running for OverNats {
 
     fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
         async move {
-            let found = self.found.as_mut()?;
-            let closed = found.close(&self.admin).await;
-            if let Some(mut events) = found.events.take() {
+            let found = self.found.as_ref()?;
+            let (observer, events) = self.events().unzip();
+            let closed = found.close(observer, &self.admin).await;
+            if let Some(mut events) = events {
                 let at_once = CancellationToken::new();
                 at_once.cancel();
                 events.run(&at_once).await;
@@ -235,14 +232,19 @@ impl Running for OverNats {
 }
 
 impl Found {
-    async fn close(&self, admin: &Admin) -> Result<usize, AdminError> {
-        let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
+    async fn close(
+        &self,
+        observer: Option<Arc<dyn Observer>>,
+        admin: &Admin,
+    ) -> Result<usize, AdminError> {
+        let cluster = self.cluster.clone().with_observer(observer);
+        let mut closed = cluster.close(&self.selection, Instant::now()).await?;
         if !self.selection.is_empty() {
             // An answer given just before may still be on its way to its server.
             tokio::time::sleep(LAST_ANSWERS).await;
-            closed.merge(self.cluster.close(&self.selection, Instant::now()).await?);
+            closed.merge(cluster.close(&self.selection, Instant::now()).await?);
         }
-        let left = self.cluster.find(&self.selection, Instant::now()).await?;
+        let left = cluster.find(&self.selection, Instant::now()).await?;
         for silent in &left.silent {
             admin.remark(&format!(
                 "warning: server {silent} does not answer: connections may be left on it, which \

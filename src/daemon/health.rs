@@ -1,7 +1,7 @@
 //! Whether this instance can do its work: one probe of the whole chain, which all who ask at about
 //! the same time share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -19,36 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a report is given to others who ask.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// What the service is doing, and what there is to probe then.
+/// What the service is doing.
 #[derive(Debug, Clone)]
-pub(super) enum Phase {
-    /// It prepares and connects.
-    Starting,
-    /// It answers, and has yet to say that it is ready.
-    Settling(Arc<Chain>),
-    /// It has said that it is ready.
-    Ready(Arc<Chain>),
-    /// It takes no more requests.
-    Stopping(Arc<Chain>),
-}
-
-impl Phase {
-    fn chain(&self) -> Option<Arc<Chain>> {
-        match self {
-            Self::Starting => None,
-            Self::Settling(chain) | Self::Ready(chain) | Self::Stopping(chain) => {
-                Some(Arc::clone(chain))
-            }
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        match self {
-            Self::Starting | Self::Settling(_) => Err("starting"),
-            Self::Ready(_) => Ok(()),
-            Self::Stopping(_) => Err("stopping"),
-        }
-    }
+struct Phase {
+    /// Whether it has said that it is ready, and goes on.
+    service: Standing,
+    /// What there is to probe, once it answers.
+    chain: Option<Arc<Chain>>,
 }
 
 /// What is said of the service.
@@ -96,21 +73,36 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn new(falls: Falls) -> Self {
-        Self { phase: Mutex::new(Phase::Starting), falls, last: Arc::default() }
+        let phase = Mutex::new(Phase { service: Err("starting"), chain: None });
+        Self { phase, falls, last: Arc::default() }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    /// The service answers, and has yet to say that it is ready.
+    pub(super) fn probes(&self, chain: Chain) {
+        self.phase().chain = Some(Arc::new(chain));
+    }
+
+    pub(super) fn becomes_ready(&self) {
+        self.phase().service = Ok(());
+    }
+
+    /// It takes no more requests.
+    pub(super) fn stops(&self) {
+        self.phase().service = Err("stopping");
     }
 
     /// What there is to say now.
     pub(super) async fn word(&self) -> Word {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let report = match phase.chain() {
+        let Phase { service, chain } = self.phase().clone();
+        let report = match chain {
             Some(chain) => Some(self.report(chain).await),
             None => None,
         };
-        Word::new(phase.standing(), report, self.falls.all())
+        Word::new(service, report, self.falls.all())
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The report of the last probe, if it is young, else of a new one. Whoever asks meanwhile waits

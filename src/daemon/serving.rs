@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::base::Base;
 use super::connect::Nats;
 use super::connected::Connected;
-use super::health::{Chain, Phase};
+use super::health::Chain;
 use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
 use super::parts::{Falls, Part, Parts};
@@ -41,7 +41,6 @@ pub(super) struct Serving<'a> {
     requests: Parts,
     intake: Parts,
     taking: Option<Gauge>,
-    chain: Arc<Chain>,
     /// What begins once the streams are there.
     decisions: Option<DecisionEvents>,
     changes: Option<ChangeEvents>,
@@ -61,19 +60,18 @@ impl<'a> Serving<'a> {
         watch_peers(&base, &nats).await?;
         let changes = ChangeEvents::new(base.store.clone(), told.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
-        let chain = Arc::new(Chain {
+        base.observed.health.probes(Chain {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
             intake: taking.clone(),
             store: base.store.clone(),
         });
-        base.observed.health.enter(Phase::Settling(Arc::clone(&chain)));
         follow_changes(&base, &nats, own, tenants.map(|it| (it, placement)), begun).await?;
         let (main, id) = (&nats.connections.main, nats.id.clone());
         let asked = own_keys::Questions::subscribe(main, id, keys, base.config.callout.ttl);
         base.parts.spawn(Part::minor("keys"), asked.await?, |it, _| it.answer().boxed());
         let decisions = told.events;
-        Ok(Self { base, nats, requests, intake, taking, chain, decisions, changes: Some(changes) })
+        Ok(Self { base, nats, requests, intake, taking, decisions, changes: Some(changes) })
     }
 
     /// Waits for the streams and for tenants' events; `false` if `shutdown` came first.
@@ -91,7 +89,7 @@ impl<'a> Serving<'a> {
         {
             return Ok(false);
         }
-        observed.health.enter(Phase::Ready(Arc::clone(&self.chain)));
+        observed.health.becomes_ready();
         if let Some(decisions) = self.decisions.take() {
             let part = Part::minor("decision-events").with_farewell();
             parts.spawn(part, decisions, |it, stop| it.run(stop).boxed());
@@ -115,7 +113,7 @@ impl<'a> Serving<'a> {
 
     /// Takes no more requests, and ends when all that were taken are answered.
     pub(super) async fn stop(self) {
-        self.base.observed.health.enter(Phase::Stopping(self.chain));
+        self.base.observed.health.stops();
         tracing::info!("stopping: no new requests are taken, those at hand are answered");
         self.requests.end().await;
         self.intake.end().await;
