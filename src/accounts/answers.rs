@@ -67,7 +67,7 @@ impl Held {
 
 /// What an instance knows of its own work.
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// What the table said when servers were last written to, or found up to date.
     list: Option<List>,
     /// The accounts that were listed then.
@@ -85,17 +85,17 @@ impl State {
         self.again.extend(accounts.map(|account| (at, account)));
     }
 
-    fn due(&mut self) -> Vec<AccountId> {
+    /// One whose time has come.
+    fn due(&mut self) -> Option<AccountId> {
         let now = Instant::now();
-        let due = self.again.extract_if(.., |(at, _)| *at <= now);
-        due.map(|(_, account)| account).collect()
+        self.again.extract_if(.., |(at, _)| *at <= now).next().map(|(_, account)| account)
     }
 }
 
 /// Keeps the JWT of ANSWERS. Instances do not agree among themselves: each puts right what differs
 /// from the table, and has done so only once the servers, asked afterwards, hold what the table
 /// then says. So the last to write has read the table after everyone else.
-pub(crate) struct Answers {
+pub(crate) struct AnswersKeeper {
     /// The tenant table.
     pub(crate) store: Arc<dyn ProvisioningStore>,
     /// What signs accounts.
@@ -108,22 +108,21 @@ pub(crate) struct Answers {
     pub(crate) account: AccountId,
 }
 
-impl fmt::Debug for Answers {
+impl fmt::Debug for AnswersKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("AnswersKeeper").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
-impl Answers {
-    /// Works on and on. May be called again.
-    pub(crate) async fn keep(&self) {
+impl AnswersKeeper {
+    /// Works on and on. May be called again, with the same state.
+    pub(crate) async fn keep(&self, state: &mut State) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut state = State::default();
         let mut last_fault = None;
         loop {
             looks.tick().await;
-            match self.look(&mut state).await {
+            match self.look(state).await {
                 Ok(()) => last_fault = None,
                 Err(error) => {
                     let fault = error.to_string();
@@ -144,7 +143,7 @@ impl Answers {
     /// are not touched.
     async fn look(&self, state: &mut State) -> Result<(), AnswersError> {
         let list = self.list().await?;
-        for account in state.due() {
+        while let Some(account) = state.due() {
             self.deliver(&account).await;
         }
         let settled = state.settled.is_some_and(|at| at.elapsed() < RECHECK);

@@ -111,6 +111,15 @@ impl Falls {
         }
     }
 
+    /// Notes each time that a part has panicked which goes on by itself.
+    pub(super) async fn follow(&self, part: &Part, mut panics: watch::Receiver<()>) {
+        while panics.changed().await.is_ok() {
+            self.note(part, "has panicked and begins again");
+            while let Ok(Ok(())) = tokio::time::timeout(STEADY, panics.changed()).await {}
+            self.rises(part);
+        }
+    }
+
     fn note(&self, part: &Part, fall: &'static str) {
         let (name, is_vital) = (part.name.clone(), part.is_vital);
         self.lock().insert(name.clone(), Fallen { name, is_vital, standing: Err(fall) });

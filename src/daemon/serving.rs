@@ -56,7 +56,9 @@ impl<'a> Serving<'a> {
         let callout = callout(&base, &nats, authorizer, &mut told);
         let running = callout.start(nats.connections.main.clone()).await?;
         let (begun, load) = (running.decisions(), running.load());
-        requests.once(Part::vital("requests").with_farewell(), answer(running, requests.stop()));
+        let part = Part::vital("requests").with_farewell();
+        let (falls, stop) = (requests.falls(), requests.stop());
+        requests.once(part.clone(), answer(running, falls, part, stop));
         watch_peers(&base, &nats).await?;
         let changes = ChangeEvents::new(base.store.clone(), told.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
@@ -199,10 +201,11 @@ fn callout(base: &Base<'_>, nats: &Nats, authorizer: Authorizer, told: &mut Told
     callout
 }
 
-async fn answer(mut running: Running, stop: CancellationToken) {
+async fn answer(mut running: Running, falls: Falls, part: Part, stop: CancellationToken) {
+    let panics = running.panics();
     tokio::select! {
         () = stop.cancelled() => running.stop().await,
-        () = running.ended() => {}
+        () = async { tokio::join!(running.ended(), falls.follow(&part, panics)); } => {}
     }
 }
 
@@ -264,11 +267,14 @@ async fn follow_changes(
         ttl: config.callout.ttl,
         clock: Arc::clone(clock),
     };
-    let causes = Causes::new(signals, nats.servers.arrivals(), decisions.clone());
+    let revoker = Arc::new(revoker);
+    let (causes, accounts) =
+        Causes::new(signals, nats.servers.arrivals(), decisions.clone(), &revoker);
+    if revoker.own.is_some() {
+        parts.spawn(Part::vital("accounts"), accounts, |it, _| it.run().boxed());
+    }
     let part = Part::vital("revoker").with_farewell();
-    parts.spawn(part, (Arc::new(revoker), causes), |(it, causes), stop| {
-        it.run(causes, stop).boxed()
-    });
+    parts.spawn(part, (revoker, causes), |(it, causes), stop| it.run(causes, stop).boxed());
     let instance = Instance::new(nats.id.clone(), store.clone(), Arc::clone(cache), listeners);
     let questions = instance.subscribe(&nats.connections.main, decisions).await?;
     let part = Part::vital("sync").with_farewell();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::{MAX_RETRY, RETRY, RevokeError, Revoker};
 use crate::accounts::account::Standing;
@@ -165,17 +164,27 @@ impl Queue {
     }
 }
 
-impl Revoker {
-    /// Brings to the servers what comes in, each until it is done, until `stop`.
-    pub(super) async fn keep_accounts(
-        self: Arc<Self>,
-        mut wanted: mpsc::UnboundedReceiver<Wanted>,
-        stop: CancellationToken,
-    ) {
-        let mut queue = Queue::default();
+/// Brings to the servers what is wanted of tenants' accounts.
+pub(crate) struct AccountKeeper {
+    revoker: Arc<Revoker>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    /// It outlives a panic.
+    queue: Queue,
+    began: bool,
+}
+
+impl AccountKeeper {
+    pub(super) fn new(revoker: Arc<Revoker>, wanted: mpsc::UnboundedReceiver<Wanted>) -> Self {
+        Self { revoker, wanted, queue: Queue::default(), began: false }
+    }
+
+    /// Does so with each until it is done. May be called again.
+    pub(crate) async fn run(&mut self) {
+        let Self { revoker, wanted, queue, began } = self;
+        // What was at hand before is not known any more.
+        queue.all |= std::mem::replace(began, true);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 some = wanted.recv() => match some {
                     Some(some) => queue.take(some),
                     None => return,
@@ -185,13 +194,13 @@ impl Revoker {
             while let Ok(some) = wanted.try_recv() {
                 queue.take(some);
             }
-            queue.tick(self.clock.now());
-            if stop.run_until_cancelled(self.step(&mut queue)).await.is_none() {
-                return;
-            }
+            queue.tick(revoker.clock.now());
+            revoker.step(queue).await;
         }
     }
+}
 
+impl Revoker {
     /// Does a part of what there is, the most urgent first.
     async fn step(self: &Arc<Self>, queue: &mut Queue) {
         if !queue.changed.is_empty() {
@@ -225,16 +234,17 @@ impl Revoker {
     async fn push_changed(self: &Arc<Self>, queue: &mut Queue) {
         let ids: Vec<TenantId> = queue.changed.keys().take(PUSHES_IN_A_ROW).cloned().collect();
         let mut new = Vec::new();
-        for id in ids {
-            match queue.changed.remove(&id) {
+        for id in &ids {
+            match queue.changed.get(id) {
                 // What is over for long is no matter of haste.
-                Some(Change::Old) if self.is_over(&id).await => {
-                    queue.close_at(Instant::now(), id);
+                Some(Change::Old) if self.is_over(id).await => {
+                    queue.close_at(Instant::now(), id.clone());
                 }
-                _ => new.push(id),
+                _ => new.push(id.clone()),
             }
         }
         self.push(queue, new, Standing::before_closing).await;
+        queue.changed.retain(|id, _| !ids.contains(id));
         if queue.changed.is_empty() {
             queue.told.clear();
         }
