@@ -28,7 +28,7 @@ pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
 pub use self::purge::PurgeError;
-use self::running::{MakeRunning, OverNats, Running};
+use self::running::{MakeSteps, OverNats, Steps};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
 pub use self::users::{NewUserRequest, Role, UserAdded, UserChange};
@@ -52,7 +52,7 @@ pub struct Admin {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     remarks: Arc<dyn Fn(&str) + Send + Sync>,
-    running: MakeRunning,
+    running: MakeSteps,
 }
 
 impl Admin {
@@ -100,7 +100,7 @@ impl Admin {
         self.running().settle().await;
     }
 
-    fn running(&self) -> Box<dyn Running> {
+    fn running(&self) -> Box<dyn Steps> {
         (self.running)(self)
     }
 

@@ -54,12 +54,12 @@ enum AnswersError {
 type List = Vec<(TenantId, AccountId)>;
 
 /// What a server holds of the account.
-struct Held {
+struct HeldList {
     imports: Vec<Import>,
     issued_at: UnixSeconds,
 }
 
-impl Held {
+impl HeldList {
     fn accounts(&self) -> impl Iterator<Item = AccountId> {
         self.imports.iter().map(|import| import.account)
     }
@@ -154,8 +154,10 @@ impl AnswersKeeper {
         let held = self.held().await?;
         let fitting = self.fitting(&list, &held).await?;
         let listed: HashSet<AccountId> = fitting.iter().map(|(_, account)| *account).collect();
-        let before: HashSet<AccountId> =
-            state.listed.take().unwrap_or_else(|| held.iter().flat_map(Held::accounts).collect());
+        let before: HashSet<AccountId> = state
+            .listed
+            .take()
+            .unwrap_or_else(|| held.iter().flat_map(HeldList::accounts).collect());
         let joined: Vec<AccountId> = listed.difference(&before).copied().collect();
         let left: Vec<AccountId> = before.difference(&listed).copied().collect();
         for account in &joined {
@@ -187,9 +189,9 @@ impl AnswersKeeper {
 
     /// As much of the list as servers take in one message, those first that are there already: an
     /// account that leaves has to leave even if others find no room.
-    async fn fitting(&self, list: &List, held: &[Held]) -> Result<List, AnswersError> {
+    async fn fitting(&self, list: &List, held: &[HeldList]) -> Result<List, AnswersError> {
         let most = self.cluster.max_payload();
-        let there: HashSet<AccountId> = held.iter().flat_map(Held::accounts).collect();
+        let there: HashSet<AccountId> = held.iter().flat_map(HeldList::accounts).collect();
         let mut fitting = list.clone();
         fitting.sort_by_key(|(_, account)| !there.contains(account));
         loop {
@@ -213,7 +215,7 @@ impl AnswersKeeper {
         Ok(fitting)
     }
 
-    async fn replace(&self, list: &List, held: &[Held]) -> Result<(), AnswersError> {
+    async fn replace(&self, list: &List, held: &[HeldList]) -> Result<(), AnswersError> {
         let now = self.clock.now();
         let after = held.iter().map(|held| held.issued_at.saturating_add(1)).max();
         let claims = self.issuer.answers(self.account, list, after.unwrap_or(now).max(now));
@@ -254,10 +256,10 @@ impl AnswersKeeper {
     }
 
     /// What each server holds.
-    async fn held(&self) -> Result<Vec<Held>, AnswersError> {
+    async fn held(&self) -> Result<Vec<HeldList>, AnswersError> {
         let subject = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", self.account);
         let answers = self.cluster.gather_all(&subject, b"").await?;
-        let held: Vec<Held> = answers.iter().filter_map(|answer| held(answer)).collect();
+        let held: Vec<HeldList> = answers.iter().filter_map(|answer| held(answer)).collect();
         if held.is_empty() { Err(AnswersError::Silence) } else { Ok(held) }
     }
 
@@ -275,8 +277,8 @@ pub(crate) fn read_answer(payload: &[u8]) {
     let _ = held(payload);
 }
 
-fn held(answer: &[u8]) -> Option<Held> {
+fn held(answer: &[u8]) -> Option<HeldList> {
     let parsed = Parsed::<AccountBody>::parse(std::str::from_utf8(answer).ok()?).ok()?;
     let (claims, _): (Claims<AccountBody>, OperatorId) = parsed.verify().ok()?;
-    Some(Held { imports: claims.body.imports, issued_at: claims.issued_at })
+    Some(HeldList { imports: claims.body.imports, issued_at: claims.issued_at })
 }

@@ -15,7 +15,7 @@ use super::resolver;
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{self, AccountId, ServerId};
 use crate::placement::{AccountError, Accounts, ReadyAccount};
-use crate::servers::{Cluster, Servers};
+use crate::servers::{Cluster, KnownServers};
 use crate::store::{CredentialStore, Limits, TenantRecord};
 
 /// What is kept back of a request's time for the decision that follows the delivery.
@@ -63,7 +63,7 @@ impl Delivered {
 pub(crate) struct Delivery {
     store: Arc<dyn CredentialStore>,
     issuer: Arc<AccountIssuer>,
-    servers: Arc<Servers>,
+    servers: Arc<KnownServers>,
     clock: Arc<dyn Clock>,
     cluster: Cluster,
     delivered: Cache<AccountId, Result<Delivered, AccountError>>,
@@ -75,7 +75,7 @@ impl Delivery {
     pub(crate) fn new(
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
-        servers: Arc<Servers>,
+        servers: Arc<KnownServers>,
         clock: Arc<dyn Clock>,
         cluster: Cluster,
     ) -> Self {

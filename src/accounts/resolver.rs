@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::account::{AccountIssuer, IssueError};
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, ServerId};
-use crate::servers::{Answer, Cluster, ClusterError};
+use crate::servers::{Cluster, ClusterError, ServerAnswer};
 
 /// Where servers take accounts.
 const UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
@@ -69,7 +69,8 @@ pub(super) async fn push(
 ) -> Result<HashMap<ServerId, Option<String>>, ClusterError> {
     let names = awaited.iter().map(ToString::to_string).collect();
     let patience = |name: &str| name.parse().map_or(Duration::ZERO, |server| patience(&server));
-    let answers = cluster.ask_awaited::<Answer>(&names, UPDATE, token.as_bytes(), patience).await?;
+    let answers =
+        cluster.ask_awaited::<ServerAnswer>(&names, UPDATE, token.as_bytes(), patience).await?;
     let servers = answers.into_iter().filter_map(|(name, answer)| {
         Some((name.parse().ok()?, answer.error.map(|fault| fault.description)))
     });
@@ -78,7 +79,7 @@ pub(super) async fn push(
 
 /// What every server has to acknowledge.
 async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), ResolverError> {
-    let answers = cluster.ask_all::<Answer>(subject, token.as_bytes()).await?;
+    let answers = cluster.ask_all::<ServerAnswer>(subject, token.as_bytes()).await?;
     for (server, answer) in answers.by_server {
         if let Some(fault) = answer.error {
             return Err(ResolverError::Refused { server, reason: fault.description });
@@ -95,7 +96,7 @@ pub(crate) async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
 ) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let answers = cluster.ask_all::<ServerAnswer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
         answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
     Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
@@ -103,7 +104,7 @@ pub(crate) async fn held(
 
 /// All accounts that at least one server holds.
 pub(crate) async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let answers = cluster.ask_all::<ServerAnswer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
         answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
     Ok(held.iter().filter_map(|account| account.parse().ok()).collect())
@@ -125,8 +126,11 @@ pub(crate) async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>,
     Ok(trusts(cluster).await?.into_iter().map(|(id, it)| (id, it.server.name)).collect())
 }
 
-async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Answer<Operators>>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Operators>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+async fn trusts(
+    cluster: &Cluster,
+) -> Result<BTreeMap<String, ServerAnswer<Operators>>, ResolverError> {
+    let answers =
+        cluster.ask_all::<ServerAnswer<Operators>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
     if answers.silent.is_empty() {
         Ok(answers.by_server)
     } else {

@@ -36,7 +36,7 @@ pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
                     Some(client) => client,
                     None => connect(&admin.config).await?,
                 };
-                ask(&client, SYNC_SUBJECT, &mut awaited, |answer: Answer| answer.instance).await
+                ask(&client, SYNC_SUBJECT, &mut awaited, |answer: Synced| answer.instance).await
             };
             match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
@@ -108,7 +108,7 @@ pub(super) enum AskError {
 }
 
 #[derive(serde::Deserialize)]
-struct Answer {
+struct Synced {
     instance: String,
 }
 

@@ -31,7 +31,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The steps of one operation.
-pub(super) trait Running: Send {
+pub(super) trait Steps: Send {
     /// Looks which of these are connected before anything is changed, and says how many. Without
     /// it, the other steps leave the servers alone.
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>>;
@@ -58,13 +58,13 @@ pub(super) trait Running: Send {
 }
 
 /// Makes what takes the steps of one operation.
-pub(super) type MakeRunning = Arc<dyn Fn(&Admin) -> Box<dyn Running> + Send + Sync>;
+pub(super) type MakeSteps = Arc<dyn Fn(&Admin) -> Box<dyn Steps> + Send + Sync>;
 
 impl Admin {
     /// Looks who is connected for a change that is made in any case.
     pub(super) async fn try_look(
         &self,
-        running: &mut dyn Running,
+        running: &mut dyn Steps,
         selection: Result<Selection, AdminError>,
     ) {
         let looked = match selection {
@@ -113,18 +113,18 @@ pub(super) struct OverNats {
     admin: Admin,
     /// The connection to AUTH, where events of closed connections are wanted.
     auth: Option<Client>,
-    found: Option<Found>,
+    found: Option<Looked>,
 }
 
 /// Who was connected before the change.
-struct Found {
+struct Looked {
     cluster: Cluster,
     selection: Selection,
     before: Connections,
 }
 
 impl OverNats {
-    pub(super) fn of(admin: &Admin) -> Box<dyn Running> {
+    pub(super) fn of(admin: &Admin) -> Box<dyn Steps> {
         Box::new(Self { admin: admin.clone(), auth: None, found: None })
     }
 
@@ -149,7 +149,7 @@ impl OverNats {
     }
 }
 
-impl Running for OverNats {
+impl Steps for OverNats {
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
         async move {
             let client = self.connect(Login::System).await?;
@@ -159,7 +159,7 @@ impl Running for OverNats {
             let cluster = Cluster::new(client);
             let before = cluster.find(&selection, Instant::now()).await?;
             let count = before.ids.len();
-            self.found = Some(Found { cluster, selection, before });
+            self.found = Some(Looked { cluster, selection, before });
             Ok(count)
         }
         .boxed()
@@ -231,7 +231,7 @@ impl Running for OverNats {
     }
 }
 
-impl Found {
+impl Looked {
     async fn close(
         &self,
         observer: Option<Arc<dyn Observer>>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ceiling;
-use super::running::Running;
+use super::running::Steps;
 use super::{Admin, AdminError, Name, Password, When};
 use crate::causes::chain;
 use crate::clock::UnixSeconds;
@@ -229,7 +229,7 @@ impl Admin {
     /// Deletes the streams of a tenant that is about to be removed, and says how many there were.
     async fn purge(
         &self,
-        running: &mut dyn Running,
+        running: &mut dyn Steps,
         id: &TenantId,
         account: AccountId,
         selection: Selection,

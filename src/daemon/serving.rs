@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::base::Base;
 use super::connect::Nats;
 use super::connected::Connected;
-use super::health::Chain;
+use super::event_sinks::EventSinks;
+use super::health::Dependencies;
 use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
 use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::room::{self, Counts, Hearing, Room};
-use super::told::Told;
 use super::{DaemonError, intake, isolation, own_keys};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
@@ -48,21 +48,21 @@ pub(super) struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub(super) async fn new(connected: Connected<'a>) -> Result<Self, DaemonError> {
-        let Connected { base, deciding, keys, nats, mut told, placement, own } = connected;
+        let Connected { base, deciding, keys, nats, mut sinks, placement, own } = connected;
         let (requests, intake) = (base.parts.apart(), base.parts.apart());
         let (tenants, taking) = take_events(&base, &nats, &intake)?.unzip();
         let authorizer =
             authorizer(&base, &nats, deciding, placement.clone(), tenants.clone()).await?;
-        let callout = callout(&base, &nats, authorizer, &mut told);
+        let callout = callout(&base, &nats, authorizer, &mut sinks);
         let running = callout.start(nats.connections.main.clone()).await?;
         let (begun, load) = (running.decisions(), running.load());
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
         watch_peers(&base, &nats).await?;
-        let changes = ChangeEvents::new(base.store.clone(), told.publisher, nats.id.clone());
+        let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
-        base.observed.health.probes(Chain {
+        base.observed.health.probes(Dependencies {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
             intake: taking.clone(),
@@ -72,7 +72,7 @@ impl<'a> Serving<'a> {
         let (main, id) = (&nats.connections.main, nats.id.clone());
         let asked = own_keys::Questions::subscribe(main, id, keys, base.config.callout.ttl);
         base.parts.spawn(Part::minor("keys"), asked.await?, |it, _| it.answer().boxed());
-        let decisions = told.events;
+        let decisions = sinks.events;
         Ok(Self { base, nats, requests, intake, taking, decisions, changes: Some(changes) })
     }
 
@@ -175,7 +175,12 @@ async fn authorizer(
     Ok(logins.into_iter().fold(authorizer, Authorizer::with_authenticator))
 }
 
-fn callout(base: &Base<'_>, nats: &Nats, authorizer: Authorizer, told: &mut Told) -> AuthCallout {
+fn callout(
+    base: &Base<'_>,
+    nats: &Nats,
+    authorizer: Authorizer,
+    sinks: &mut EventSinks,
+) -> AuthCallout {
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&base.clock) };
     let part = Part::minor("last-logins").with_farewell();
@@ -192,10 +197,10 @@ fn callout(base: &Base<'_>, nats: &Nats, authorizer: Authorizer, told: &mut Told
         .with_loading_connection(nats.connections.loading.clone())
         .with_observer(Arc::new(observer))
         .with_observer(Arc::new(base.observed.metrics.decisions()));
-    if let Some(decisions) = told.decisions.take() {
+    if let Some(decisions) = sinks.decisions.take() {
         callout = callout.with_observer(decisions);
     }
-    if let Some(gate) = told.gate.take() {
+    if let Some(gate) = sinks.gate.take() {
         callout = callout.with_gate(gate);
     }
     callout

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::presence::{Presence, Present, absent, expected};
-use super::Answer;
+use super::ServerAnswer;
 use crate::audit::{Kick, Observer};
 
 /// For how long a roll call holds. A server that has died lets every one of them take its time
@@ -275,7 +275,7 @@ impl Cluster {
         let mut answers = BTreeMap::new();
         self.publish(subject, question, |answer| {
             if let Some(payload) = answer
-                && let Some(from) = Answer::<IgnoredAny>::parse(&payload)
+                && let Some(from) = ServerAnswer::<IgnoredAny>::parse(&payload)
                 && let Ok(answer) = serde_json::from_slice(&payload)
             {
                 answers.insert(from.server.id, answer);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::claims::AnyClaims;
 use super::fleet::AccountSigner;
-use super::servers::Servers;
+use super::servers::RunningFleet;
 use super::{Admin, KeysError, files, folder, operator_key};
 use crate::config::{Config, OperatorMode};
 use crate::deployment::creds::creds;
@@ -23,7 +23,7 @@ pub(super) struct Hands<'a> {
     /// Where the keys in use are.
     pub(super) folder: PathBuf,
     offline: PathBuf,
-    pub(super) servers: Servers,
+    pub(super) servers: RunningFleet,
     /// What signs accounts.
     pub(super) operator: SigningKey,
     _lock: File,
@@ -43,7 +43,7 @@ impl<'a> Hands<'a> {
             return Err(KeysError::OfflineAway(offline));
         }
         let lock = files::lock(&folder)?;
-        let servers = Servers::connect(config, &admin.store).await?;
+        let servers = RunningFleet::connect(config, &admin.store).await?;
         let operator = operator_key(mode)?;
         Ok(Self { admin, config, mode, folder, offline, servers, operator, _lock: lock })
     }

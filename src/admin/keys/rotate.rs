@@ -22,7 +22,7 @@ use super::claims::AnyClaims;
 use super::fleet::{AccountSigner, Fleet};
 use super::instances::Instances;
 use super::journal::{Journal, Rotation};
-use super::servers::Servers;
+use super::servers::RunningFleet;
 use super::{Admin, KeysError, check, files, load, operator_key};
 use crate::clock::UnixSeconds;
 use crate::config::{Config, Mode, OperatorMode};
@@ -89,7 +89,7 @@ impl Rotator {
         let config = load(admin)?;
         let site = Site::enter(&config, request.offline.as_deref())?;
         let journal = Journal::read(&site.folder)?;
-        let fleet = Box::new(Servers::connect(&config, &admin.store).await?);
+        let fleet = Box::new(RunningFleet::connect(&config, &admin.store).await?);
         Ok(Self::with(admin, config, site, journal, fleet, request))
     }
 

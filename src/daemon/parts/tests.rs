@@ -11,7 +11,7 @@ fn parts() -> Parts {
     Parts::new(Falls::default())
 }
 
-fn fallen(parts: &Parts) -> Vec<(Name, bool, Standing)> {
+fn fallen(parts: &Parts) -> Vec<(PartName, bool, Condition)> {
     let fallen = parts.falls.all().into_iter();
     fallen.map(|it| (it.name, it.is_vital, it.standing)).collect()
 }
