@@ -1,7 +1,7 @@
 //! What servers keep of accounts (operator mode): which they hold, and the order to forget those
 //! of tenants that are gone. The JetStream data of an account stays on a server's disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -96,10 +96,8 @@ pub(crate) async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
 ) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<ServerAnswer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
-    let held: BTreeSet<String> =
-        answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
-    Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
+    let held: HashSet<AccountId> = all_held(cluster).await?.into_iter().collect();
+    Ok(accounts.iter().filter(|account| held.contains(account)).copied().collect())
 }
 
 /// All accounts that at least one server holds.
