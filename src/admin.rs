@@ -22,17 +22,16 @@ mod tokens;
 mod users;
 mod when;
 
-use std::error::Error;
 use std::sync::Arc;
 
 pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
 pub use self::purge::PurgeError;
-use self::running::{MakeRunning, OverNats, Running};
+use self::running::{MakeSteps, OverNats, Steps};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
-pub use self::users::{NewUserRequest, Role, UserAdded};
+pub use self::users::{NewUserRequest, Role, UserAdded, UserChange};
 pub use self::when::When;
 pub use crate::accounts::account::IssueError;
 pub use crate::accounts::resolver::ResolverError;
@@ -53,7 +52,7 @@ pub struct Admin {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     remarks: Arc<dyn Fn(&str) + Send + Sync>,
-    running: MakeRunning,
+    running: MakeSteps,
 }
 
 impl Admin {
@@ -101,7 +100,7 @@ impl Admin {
         self.running().settle().await;
     }
 
-    fn running(&self) -> Box<dyn Running> {
+    fn running(&self) -> Box<dyn Steps> {
         (self.running)(self)
     }
 
@@ -115,13 +114,6 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("config", &self.config.file).finish_non_exhaustive()
     }
-}
-
-/// An error with its causes, for a remark, each in its own words: also those that the one before has
-/// repeated.
-fn in_full(error: &dyn Error) -> String {
-    let errors = std::iter::successors(Some(error), |&error| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why an operation was not carried out. What had been changed by then is said in the text.

@@ -21,7 +21,7 @@ use serde_json::json;
 use self::selection::Members;
 pub(crate) use self::selection::Selection;
 use crate::audit::Kick;
-use crate::servers::{Answer, Cluster, ClusterError};
+use crate::servers::{Cluster, ClusterError, ServerAnswer};
 
 /// Connections in one answer: what servers give at most by default.
 const PAGE: usize = 1_024;
@@ -203,7 +203,7 @@ impl Cluster {
             Some(_) => {}
         }
         let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-        let answer = self.ask::<Answer>(&subject, &json!({ "cid": id.cid })).await;
+        let answer = self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await;
         match answer {
             Some(answer) if answer.error.is_none() => Closing::Closed,
             _ => Closing::Gone,
@@ -219,7 +219,7 @@ impl Cluster {
     async fn resident(&self, id: &ConnectionId) -> Option<Resident> {
         let subject = format!("$SYS.REQ.SERVER.{}.CONNZ", id.server);
         let question = json!({ "auth": true, "cid": id.cid });
-        let found = self.ask::<Answer<Page>>(&subject, &question).await?.data?.connections;
+        let found = self.ask::<ServerAnswer<Page>>(&subject, &question).await?.data?.connections;
         let listed = found.into_iter().find(|listed| listed.cid == id.cid)?;
         Some(Resident { account: listed.account, user: listed.authorized_user })
     }
@@ -229,7 +229,7 @@ impl Cluster {
         let mut kicks = stream::iter(ids)
             .map(|(id, holder)| async move {
                 let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-                let answer = self.ask::<Answer>(&subject, &json!({ "cid": id.cid })).await;
+                let answer = self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await;
                 (id, holder, answer)
             })
             .buffer_unordered(KICKS_AT_ONCE);
@@ -295,7 +295,7 @@ impl Cluster {
                 "auth": true, "acc": account, "user": user.unwrap_or_default(), "sort": "cid",
                 "limit": PAGE, "offset": pages.len() * PAGE,
             });
-            let page = self.ask::<Answer<Page>>(&subject, &question).await?.data?;
+            let page = self.ask::<ServerAnswer<Page>>(&subject, &question).await?.data?;
             let full = page.connections.len() >= PAGE;
             pages.push(page);
             if !full {
@@ -309,7 +309,7 @@ impl Cluster {
 pub(crate) fn read_answer(payload: &[u8]) {
     inhabited::read_answer(payload);
     let members = Members { everyone: Some(Duration::ZERO), ..Members::default() };
-    if let Some(Answer { data: Some(page), .. }) = Answer::<Page>::parse(payload) {
+    if let Some(ServerAnswer { data: Some(page), .. }) = ServerAnswer::<Page>::parse(payload) {
         let _ = page.meant("", &members, Instant::now());
     }
 }

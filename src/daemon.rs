@@ -8,6 +8,7 @@ mod base;
 mod connect;
 mod connected;
 mod error;
+mod event_sinks;
 mod health;
 mod hindrances;
 mod http;
@@ -24,7 +25,6 @@ mod prepared;
 mod room;
 mod serving;
 pub(crate) mod takers;
-mod told;
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ use self::connected::Connected;
 pub use self::error::DaemonError;
 pub(crate) use self::intake::logins as intake_logins;
 pub use self::isolation::Violation;
-use self::parts::Name;
+use self::parts::PartName;
 use self::prepared::Prepared;
 use self::serving::Serving;
 use crate::config::Config;
@@ -74,7 +74,7 @@ pub async fn run(
 }
 
 /// Stops in good order without a part that is lost.
-async fn stop_without(part: Name, serving: Serving<'_>) -> Result<(), DaemonError> {
+async fn stop_without(part: PartName, serving: Serving<'_>) -> Result<(), DaemonError> {
     serving.stop().await;
     Err(DaemonError::Fallen(part.into_owned()))
 }

@@ -16,6 +16,6 @@ pub mod changes;
 pub mod cloud_event;
 pub mod decisions;
 mod held;
+mod lease;
 pub mod publisher;
 mod queues;
-mod turn;

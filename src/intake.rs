@@ -58,6 +58,7 @@ pub use self::dial::{Address, InvalidAddress, Login, Servers};
 pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
 use self::link::lock;
 pub use self::refusal::{Refusal, Tally};
+use crate::authn::random::NoRandomness;
 use crate::store::{Isolation, TenantId};
 
 /// The queue group of all instances: each event is taken by one of them.
@@ -68,11 +69,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How long a stop waits for the server's word that the last event has come.
 const PROOF: Duration = Duration::from_secs(2);
-
-/// The operating system gave no randomness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no randomness")]
-pub struct NoRandomness;
 
 /// A connection to be kept.
 #[derive(Debug)]

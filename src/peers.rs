@@ -80,23 +80,23 @@ impl Peers {
         cluster: Cluster,
         own: Resident,
         intake: Vec<Resident>,
-    ) -> Result<Watch, SubscribeError> {
+    ) -> Result<PeerWatch, SubscribeError> {
         let beats = client.subscribe(ALIVE_SUBJECT).await?;
-        let roll = Roll::new(instance.clone(), Instant::now());
-        let watch = Watching { instance, client, cluster, own, intake, peers: self.clone() };
-        Ok(Watch { watch, beats, roll })
+        let roll = Heartbeats::new(instance.clone(), Instant::now());
+        let watch = Watcher { instance, client, cluster, own, intake, peers: self.clone() };
+        Ok(PeerWatch { watch, beats, roll })
     }
 }
 
 /// Watches the others, and says that this one is alive.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    watch: Watching,
+pub(crate) struct PeerWatch {
+    watch: Watcher,
     beats: Subscriber,
-    roll: Roll,
+    roll: Heartbeats,
 }
 
-impl Watch {
+impl PeerWatch {
     /// Speaks and listens until `stop`, and then says that it leaves. May be called again.
     pub(crate) async fn run(&mut self, stop: &CancellationToken) {
         let Self { watch, beats, roll } = self;
@@ -108,7 +108,7 @@ impl Watch {
 }
 
 #[derive(Debug)]
-struct Watching {
+struct Watcher {
     instance: String,
     client: Client,
     cluster: Cluster,
@@ -117,7 +117,7 @@ struct Watching {
     peers: Peers,
 }
 
-impl Watching {
+impl Watcher {
     async fn speak_on(&self) {
         loop {
             self.speak(false).await;
@@ -125,7 +125,7 @@ impl Watching {
         }
     }
 
-    async fn listen(&self, beats: &mut Subscriber, roll: &mut Roll) {
+    async fn listen(&self, beats: &mut Subscriber, roll: &mut Heartbeats) {
         let mut turns = tokio::time::interval(BEAT / 2);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -203,7 +203,7 @@ impl Watching {
 
 /// Who was heard when.
 #[derive(Debug)]
-struct Roll {
+struct Heartbeats {
     own: String,
     heard: HashMap<String, (Instant, ConnectionId)>,
     own_heard: Instant,
@@ -211,7 +211,7 @@ struct Roll {
     looked: Instant,
 }
 
-impl Roll {
+impl Heartbeats {
     fn new(own: String, now: Instant) -> Self {
         Self { own, heard: HashMap::new(), own_heard: now, own_connection: None, looked: now }
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     /// Turns of half a second, in which the instances of `speaking` are heard.
-    fn turns(roll: &mut Roll, now: &mut Instant, count: u32, speaking: &[&str]) -> Vec<u64> {
+    fn turns(roll: &mut Heartbeats, now: &mut Instant, count: u32, speaking: &[&str]) -> Vec<u64> {
         let mut closed = Vec::new();
         for _ in 0..count {
             *now += BEAT / 2;
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn one_that_falls_silent_is_closed_once_and_the_others_are_not() {
         let mut now = Instant::now();
-        let mut roll = Roll::new("a".to_owned(), now);
+        let mut roll = Heartbeats::new("a".to_owned(), now);
         roll.hear(alive("b", 7), now);
         assert_eq!(turns(&mut roll, &mut now, 7, &["a", "c"]), [0; 0]);
         assert_eq!(roll.len(), 3);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn one_that_leaves_is_not_missed() {
         let mut now = Instant::now();
-        let mut roll = Roll::new("a".to_owned(), now);
+        let mut roll = Heartbeats::new("a".to_owned(), now);
         roll.hear(alive("b", 7), now);
         roll.hear(Alive { leaves: true, ..alive("b", 7) }, now);
         assert_eq!(turns(&mut roll, &mut now, 20, &["a"]), [0; 0]);
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn who_is_deaf_or_was_stopped_judges_nobody() {
         let mut now = Instant::now();
-        let mut roll = Roll::new("a".to_owned(), now);
+        let mut roll = Heartbeats::new("a".to_owned(), now);
         roll.hear(alive("b", 7), now);
         assert_eq!(turns(&mut roll, &mut now, 40, &[]), [0; 0]);
         // It hears again, and the other one has its time.
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn the_connection_of_one_that_speaks_is_nobody_elses() {
         let mut now = Instant::now();
-        let mut roll = Roll::new("a".to_owned(), now);
+        let mut roll = Heartbeats::new("a".to_owned(), now);
         let (own, other) = (alive("a", 1), alive("b", 2));
         roll.hear(Alive { instance: "x".to_owned(), ..own.clone() }, now);
         roll.hear(Alive { instance: "y".to_owned(), ..other.clone() }, now);
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn what_names_no_server_is_not_heard() {
         let now = Instant::now();
-        let mut roll = Roll::new("a".to_owned(), now);
+        let mut roll = Heartbeats::new("a".to_owned(), now);
         roll.hear(Alive { server: "N.>".to_owned(), ..alive("b", 7) }, now);
         assert_eq!(roll.len(), 1);
     }

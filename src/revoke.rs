@@ -123,24 +123,8 @@ impl Revoker {
     /// Acts upon what comes in, upon servers that come, and from time to time, until `stop`. May be
     /// called again.
     pub(crate) async fn run(self: &Arc<Self>, causes: &mut Causes, stop: &CancellationToken) {
-        let (accounts, wanted) = mpsc::unbounded_channel();
-        let keeping = async {
-            match self.own {
-                Some(_) => Arc::clone(self).keep_accounts(wanted, stop.clone()).await,
-                None => drop(wanted),
-            }
-        };
-        tokio::join!(self.act_upon(causes, accounts, stop), keeping);
-    }
-
-    async fn act_upon(
-        self: &Arc<Self>,
-        causes: &mut Causes,
-        accounts: mpsc::UnboundedSender<Wanted>,
-        stop: &CancellationToken,
-    ) {
         let tasks = TaskTracker::new();
-        let Causes { signals, arrivals, decisions, began, ages } = causes;
+        let Causes { signals, arrivals, decisions, accounts, began, ages } = causes;
         // What was at hand before is not known any more.
         let mut is_lost = *began;
         let mut failures = 0_u32;
@@ -186,7 +170,7 @@ impl Revoker {
                 }
             }
             let (mut effects, seen) = split(news);
-            // Who hears of accounts ends after this, or has never begun.
+            // In config mode nobody hears of accounts.
             if !seen.is_empty() {
                 let _ = accounts.send(Wanted::Seen(seen));
             }
@@ -219,7 +203,7 @@ impl Revoker {
                     effects = self.coordination.effects().await?;
                 }
                 ages.count(&mut effects);
-                self.act(effects, sweep, &accounts, &tasks).await
+                self.act(effects, sweep, accounts, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {
                 None => break,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -182,9 +182,11 @@ impl AuthCallout {
             deadline,
             worker,
             decisions: decisions.clone(),
+            panics: watch::Sender::default(),
         };
+        let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
-        Ok(Running { decisions, load, stop, task })
+        Ok(Running { decisions, load, stop, task, panics })
     }
 }
 
@@ -201,6 +203,7 @@ pub struct Running {
     load: Load,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    panics: watch::Receiver<()>,
 }
 
 impl Running {
@@ -214,6 +217,11 @@ impl Running {
     #[must_use]
     pub fn load(&self) -> Load {
         self.load.clone()
+    }
+
+    /// Changes whenever taking requests has panicked, after which it goes on.
+    pub(crate) fn panics(&self) -> watch::Receiver<()> {
+        self.panics.clone()
     }
 
     /// Returns when requests are taken no more, which is the end: before [`Self::stop`] the connection
@@ -282,6 +290,7 @@ struct Dispatcher {
     deadline: Duration,
     worker: Arc<Worker>,
     decisions: Decisions,
+    panics: watch::Sender<()>,
 }
 
 impl Dispatcher {
@@ -292,6 +301,7 @@ impl Dispatcher {
                 break;
             }
             // One request must not end the logins of all.
+            self.panics.send_replace(());
             tracing::error!("taking requests panicked and begins again in {AFTER_A_PANIC:?}");
             tokio::time::sleep(AFTER_A_PANIC).await;
         }

@@ -54,12 +54,12 @@ enum AnswersError {
 type List = Vec<(TenantId, AccountId)>;
 
 /// What a server holds of the account.
-struct Held {
+struct HeldList {
     imports: Vec<Import>,
     issued_at: UnixSeconds,
 }
 
-impl Held {
+impl HeldList {
     fn accounts(&self) -> impl Iterator<Item = AccountId> {
         self.imports.iter().map(|import| import.account)
     }
@@ -67,7 +67,7 @@ impl Held {
 
 /// What an instance knows of its own work.
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// What the table said when servers were last written to, or found up to date.
     list: Option<List>,
     /// The accounts that were listed then.
@@ -85,17 +85,17 @@ impl State {
         self.again.extend(accounts.map(|account| (at, account)));
     }
 
-    fn due(&mut self) -> Vec<AccountId> {
+    /// One whose time has come.
+    fn due(&mut self) -> Option<AccountId> {
         let now = Instant::now();
-        let due = self.again.extract_if(.., |(at, _)| *at <= now);
-        due.map(|(_, account)| account).collect()
+        self.again.extract_if(.., |(at, _)| *at <= now).next().map(|(_, account)| account)
     }
 }
 
 /// Keeps the JWT of ANSWERS. Instances do not agree among themselves: each puts right what differs
 /// from the table, and has done so only once the servers, asked afterwards, hold what the table
 /// then says. So the last to write has read the table after everyone else.
-pub(crate) struct Answers {
+pub(crate) struct AnswersKeeper {
     /// The tenant table.
     pub(crate) store: Arc<dyn ProvisioningStore>,
     /// What signs accounts.
@@ -108,22 +108,21 @@ pub(crate) struct Answers {
     pub(crate) account: AccountId,
 }
 
-impl fmt::Debug for Answers {
+impl fmt::Debug for AnswersKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("AnswersKeeper").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
-impl Answers {
-    /// Works on and on. May be called again.
-    pub(crate) async fn keep(&self) {
+impl AnswersKeeper {
+    /// Works on and on. May be called again, with the same state.
+    pub(crate) async fn keep(&self, state: &mut State) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut state = State::default();
         let mut last_fault = None;
         loop {
             looks.tick().await;
-            match self.look(&mut state).await {
+            match self.look(state).await {
                 Ok(()) => last_fault = None,
                 Err(error) => {
                     let fault = error.to_string();
@@ -144,7 +143,7 @@ impl Answers {
     /// are not touched.
     async fn look(&self, state: &mut State) -> Result<(), AnswersError> {
         let list = self.list().await?;
-        for account in state.due() {
+        while let Some(account) = state.due() {
             self.deliver(&account).await;
         }
         let settled = state.settled.is_some_and(|at| at.elapsed() < RECHECK);
@@ -155,8 +154,10 @@ impl Answers {
         let held = self.held().await?;
         let fitting = self.fitting(&list, &held).await?;
         let listed: HashSet<AccountId> = fitting.iter().map(|(_, account)| *account).collect();
-        let before: HashSet<AccountId> =
-            state.listed.take().unwrap_or_else(|| held.iter().flat_map(Held::accounts).collect());
+        let before: HashSet<AccountId> = state
+            .listed
+            .take()
+            .unwrap_or_else(|| held.iter().flat_map(HeldList::accounts).collect());
         let joined: Vec<AccountId> = listed.difference(&before).copied().collect();
         let left: Vec<AccountId> = before.difference(&listed).copied().collect();
         for account in &joined {
@@ -188,9 +189,9 @@ impl Answers {
 
     /// As much of the list as servers take in one message, those first that are there already: an
     /// account that leaves has to leave even if others find no room.
-    async fn fitting(&self, list: &List, held: &[Held]) -> Result<List, AnswersError> {
+    async fn fitting(&self, list: &List, held: &[HeldList]) -> Result<List, AnswersError> {
         let most = self.cluster.max_payload();
-        let there: HashSet<AccountId> = held.iter().flat_map(Held::accounts).collect();
+        let there: HashSet<AccountId> = held.iter().flat_map(HeldList::accounts).collect();
         let mut fitting = list.clone();
         fitting.sort_by_key(|(_, account)| !there.contains(account));
         loop {
@@ -214,7 +215,7 @@ impl Answers {
         Ok(fitting)
     }
 
-    async fn replace(&self, list: &List, held: &[Held]) -> Result<(), AnswersError> {
+    async fn replace(&self, list: &List, held: &[HeldList]) -> Result<(), AnswersError> {
         let now = self.clock.now();
         let after = held.iter().map(|held| held.issued_at.saturating_add(1)).max();
         let claims = self.issuer.answers(self.account, list, after.unwrap_or(now).max(now));
@@ -255,10 +256,10 @@ impl Answers {
     }
 
     /// What each server holds.
-    async fn held(&self) -> Result<Vec<Held>, AnswersError> {
+    async fn held(&self) -> Result<Vec<HeldList>, AnswersError> {
         let subject = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", self.account);
         let answers = self.cluster.gather_all(&subject, b"").await?;
-        let held: Vec<Held> = answers.iter().filter_map(|answer| held(answer)).collect();
+        let held: Vec<HeldList> = answers.iter().filter_map(|answer| held(answer)).collect();
         if held.is_empty() { Err(AnswersError::Silence) } else { Ok(held) }
     }
 
@@ -276,8 +277,8 @@ pub(crate) fn read_answer(payload: &[u8]) {
     let _ = held(payload);
 }
 
-fn held(answer: &[u8]) -> Option<Held> {
+fn held(answer: &[u8]) -> Option<HeldList> {
     let parsed = Parsed::<AccountBody>::parse(std::str::from_utf8(answer).ok()?).ok()?;
     let (claims, _): (Claims<AccountBody>, OperatorId) = parsed.verify().ok()?;
-    Some(Held { imports: claims.body.imports, issued_at: claims.issued_at })
+    Some(HeldList { imports: claims.body.imports, issued_at: claims.issued_at })
 }

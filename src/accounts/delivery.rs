@@ -2,23 +2,20 @@
 //! every acknowledgement awaited. Look-ups alone would not do in a cluster, where peers answer
 //! that they do not know the account before the service can answer that it does.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, SubscribeError, Subscriber};
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use moka::future::Cache;
-use tokio::sync::mpsc;
 
 use super::account::{AccountIssuer, Standing};
+use super::resolver;
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{self, AccountId, ServerId};
 use crate::placement::{AccountError, Accounts, ReadyAccount};
-use crate::servers::{Answer, Cluster, Servers};
+use crate::servers::{Cluster, KnownServers};
 use crate::store::{CredentialStore, Limits, TenantRecord};
 
 /// What is kept back of a request's time for the decision that follows the delivery.
@@ -28,9 +25,6 @@ const RESERVE: Duration = Duration::from_millis(200);
 /// takes about a millisecond; one that is silent for this long is dead, cut off or very busy, and
 /// looks the account up by itself.
 const PATIENCE: Duration = Duration::from_millis(800);
-
-/// How often those that are awaited are looked at: one may be found to be gone.
-const LOOK: Duration = Duration::from_millis(25);
 
 /// How long a login waits at most until there is room for a lower limit of connections. A server that
 /// does not answer for longer has yet to take the limit, too.
@@ -65,44 +59,28 @@ impl Delivered {
     }
 }
 
-/// Pushes account JWTs from a connection of the system account.
+/// Pushes account JWTs to all servers.
 pub(crate) struct Delivery {
     store: Arc<dyn CredentialStore>,
     issuer: Arc<AccountIssuer>,
-    servers: Arc<Servers>,
+    servers: Arc<KnownServers>,
     clock: Arc<dyn Clock>,
-    system: Client,
     cluster: Cluster,
-    acknowledgements: Acknowledgements,
     delivered: Cache<AccountId, Result<Delivered, AccountError>>,
     pushed: AtomicU64,
 }
 
 impl Delivery {
-    /// Subscribes to acknowledgements on `system`, whose servers `cluster` asks. They are awaited in
-    /// vain unless they are sorted.
-    pub(crate) async fn start(
+    /// Pushes to the servers of `cluster`, of which `servers` are awaited.
+    pub(crate) fn new(
         store: Arc<dyn CredentialStore>,
         issuer: Arc<AccountIssuer>,
-        servers: Arc<Servers>,
+        servers: Arc<KnownServers>,
         clock: Arc<dyn Clock>,
-        (system, cluster): (Client, Cluster),
-    ) -> Result<(Self, Sorting), SubscribeError> {
-        let (acknowledgements, sorting) = Acknowledgements::subscribe(&system).await?;
+        cluster: Cluster,
+    ) -> Self {
         let delivered = Cache::builder().max_capacity(REMEMBERED).build();
-        let pushed = AtomicU64::new(0);
-        let delivery = Self {
-            store,
-            issuer,
-            servers,
-            clock,
-            system,
-            cluster,
-            acknowledgements,
-            delivered,
-            pushed,
-        };
-        Ok((delivery, sorting))
+        Self { store, issuer, servers, clock, cluster, delivered, pushed: AtomicU64::new(0) }
     }
 
     /// How many account JWTs it has pushed so far.
@@ -202,46 +180,31 @@ impl Delivery {
             .map_err(|error| AccountError::Signing(error.to_string()))?;
         let failed = |reason: String| AccountError::Delivery { account, reason };
 
-        let patience = Instant::now() + PATIENCE;
-        let until = |server: &ServerId| match needed {
-            Some((needed, until)) if needed == *server => until,
-            Some((_, until)) => until.min(patience),
-            None => patience,
-        };
+        let needed_for = needed.map(|(_, until)| until.saturating_duration_since(Instant::now()));
         let needed = needed.map(|(server, _)| server);
-
+        let of_others = needed_for.map_or(PATIENCE, |most| most.min(PATIENCE));
+        let patience = |server: &ServerId| match needed_for {
+            Some(most) if needed == Some(*server) => most,
+            // One may be found to be gone.
+            _ if self.servers.knows(server) => of_others,
+            _ => Duration::ZERO,
+        };
         let mut missing = self.servers.known();
-        let mut acknowledged = Vec::with_capacity(missing.len());
-        let mut answers = self.acknowledgements.expect();
-        self.system
-            .publish_with_reply("$SYS.REQ.CLAIMS.UPDATE", answers.inbox.clone(), jwt.into())
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let pushed = resolver::push(&self.cluster, &jwt, &missing, &patience).await;
+        let pushed = pushed.map_err(|error| failed(error.to_string()))?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
-        while let Some(until) = missing.iter().map(until).max()
-            && Instant::now() < until
-        {
-            let pause = until.min(Instant::now() + LOOK);
-            let answer = tokio::time::timeout_at(pause.into(), answers.receiver.recv()).await;
-            let answer = match answer {
-                Ok(Some(answer)) => answer,
-                Ok(None) => break,
-                Err(_) => {
-                    missing.retain(|silent| Some(*silent) == needed || self.servers.knows(silent));
-                    continue;
+        missing.retain(|server| !pushed.contains_key(server) && !patience(server).is_zero());
+        let mut acknowledged = Vec::with_capacity(pushed.len());
+        for (server, refusal) in pushed {
+            match refusal {
+                None => acknowledged.push(server),
+                Some(reason) if needed.is_none_or(|needed| needed == server) => {
+                    return Err(failed(format!("server {server} refused it: {reason}")));
                 }
-            };
-            let Ok(from) = answer.server.id.parse::<ServerId>() else { continue };
-            missing.retain(|server| *server != from);
-            match answer.error {
-                None => acknowledged.push(from),
-                Some(fault) if needed.is_none_or(|needed| needed == from) => {
-                    return Err(failed(format!("server {from} refused it: {}", fault.description)));
-                }
-                Some(fault) => tracing::error!(
-                    server = %from,
+                Some(reason) => tracing::error!(
+                    %server,
                     %account,
-                    reason = fault.description,
+                    reason,
                     "another server refused an account; its own clients will not get in"
                 ),
             }
@@ -295,67 +258,5 @@ impl Accounts for Delivery {
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery").field("issuer", &self.issuer).finish_non_exhaustive()
-    }
-}
-
-type Waiting = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Answer>>>>;
-
-/// Sorts acknowledgements by the push that they belong to.
-struct Acknowledgements {
-    prefix: String,
-    next: AtomicU64,
-    waiting: Waiting,
-}
-
-/// The acknowledgements of one push.
-struct Expected {
-    inbox: String,
-    receiver: mpsc::UnboundedReceiver<Answer>,
-    waiting: Waiting,
-}
-
-impl Acknowledgements {
-    async fn subscribe(system: &Client) -> Result<(Self, Sorting), SubscribeError> {
-        let prefix = system.new_inbox();
-        let answers = system.subscribe(format!("{prefix}.*")).await?;
-        let waiting = Waiting::default();
-        let sorting = Sorting { answers, waiting: Arc::clone(&waiting) };
-        Ok((Self { prefix, next: AtomicU64::new(0), waiting }, sorting))
-    }
-
-    fn expect(&self) -> Expected {
-        let inbox = format!("{}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(inbox.clone(), sender);
-        Expected { inbox, receiver, waiting: Arc::clone(&self.waiting) }
-    }
-}
-
-/// Gives acknowledgements to those who wait for them.
-#[derive(Debug)]
-pub(crate) struct Sorting {
-    answers: Subscriber,
-    waiting: Waiting,
-}
-
-impl Sorting {
-    /// Does so for as long as there is the connection. May be called again.
-    pub(crate) async fn run(&mut self) {
-        while let Some(message) = self.answers.next().await {
-            let Some(reply) = Answer::parse(&message.payload) else { continue };
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(sender) = waiting.get(message.subject.as_str()) {
-                // Whoever waited may have given up.
-                let _ = sender.send(reply);
-            }
-        }
-    }
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.remove(&self.inbox);
     }
 }

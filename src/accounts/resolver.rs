@@ -1,14 +1,18 @@
 //! What servers keep of accounts (operator mode): which they hold, and the order to forget those
 //! of tenants that are gone. The JetStream data of an account stays on a server's disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::account::{AccountIssuer, IssueError};
 use crate::clock::UnixSeconds;
-use crate::keys::AccountId;
-use crate::servers::{Answer, Cluster, ClusterError};
+use crate::keys::{AccountId, ServerId};
+use crate::servers::{Cluster, ClusterError, ServerAnswer};
+
+/// Where servers take accounts.
+const UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
 
 /// Accounts in one order: it has to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
@@ -52,12 +56,30 @@ pub(crate) async fn forget(
 
 /// Makes all servers hold an account.
 pub(crate) async fn hold(cluster: &Cluster, token: &str) -> Result<(), ResolverError> {
-    order(cluster, "$SYS.REQ.CLAIMS.UPDATE", token).await
+    order(cluster, UPDATE, token).await
+}
+
+/// Pushes an account to all servers, and waits for these, for each as long as `patience` says: which
+/// answered, and why they refused it.
+pub(super) async fn push(
+    cluster: &Cluster,
+    token: &str,
+    awaited: &[ServerId],
+    patience: impl Fn(&ServerId) -> Duration,
+) -> Result<HashMap<ServerId, Option<String>>, ClusterError> {
+    let names = awaited.iter().map(ToString::to_string).collect();
+    let patience = |name: &str| name.parse().map_or(Duration::ZERO, |server| patience(&server));
+    let answers =
+        cluster.ask_awaited::<ServerAnswer>(&names, UPDATE, token.as_bytes(), patience).await?;
+    let servers = answers.into_iter().filter_map(|(name, answer)| {
+        Some((name.parse().ok()?, answer.error.map(|fault| fault.description)))
+    });
+    Ok(servers.collect())
 }
 
 /// What every server has to acknowledge.
 async fn order(cluster: &Cluster, subject: &str, token: &str) -> Result<(), ResolverError> {
-    let answers = cluster.ask_all::<Answer>(subject, token.as_bytes()).await?;
+    let answers = cluster.ask_all::<ServerAnswer>(subject, token.as_bytes()).await?;
     for (server, answer) in answers.by_server {
         if let Some(fault) = answer.error {
             return Err(ResolverError::Refused { server, reason: fault.description });
@@ -74,15 +96,13 @@ pub(crate) async fn held(
     cluster: &Cluster,
     accounts: &[AccountId],
 ) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
-    let held: BTreeSet<String> =
-        answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
-    Ok(accounts.iter().filter(|account| held.contains(account.as_str())).copied().collect())
+    let held: HashSet<AccountId> = all_held(cluster).await?.into_iter().collect();
+    Ok(accounts.iter().filter(|account| held.contains(account)).copied().collect())
 }
 
 /// All accounts that at least one server holds.
 pub(crate) async fn all_held(cluster: &Cluster) -> Result<Vec<AccountId>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
+    let answers = cluster.ask_all::<ServerAnswer<Vec<String>>>("$SYS.REQ.CLAIMS.LIST", b"").await?;
     let held: BTreeSet<String> =
         answers.by_server.into_values().filter_map(|answer| answer.data).flatten().collect();
     Ok(held.iter().filter_map(|account| account.parse().ok()).collect())
@@ -104,8 +124,11 @@ pub(crate) async fn names(cluster: &Cluster) -> Result<BTreeMap<String, String>,
     Ok(trusts(cluster).await?.into_iter().map(|(id, it)| (id, it.server.name)).collect())
 }
 
-async fn trusts(cluster: &Cluster) -> Result<BTreeMap<String, Answer<Operators>>, ResolverError> {
-    let answers = cluster.ask_all::<Answer<Operators>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+async fn trusts(
+    cluster: &Cluster,
+) -> Result<BTreeMap<String, ServerAnswer<Operators>>, ResolverError> {
+    let answers =
+        cluster.ask_all::<ServerAnswer<Operators>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
     if answers.silent.is_empty() {
         Ok(answers.by_server)
     } else {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::running::Running;
+use super::running::Steps;
 use super::{Admin, AdminError};
 use crate::config::{Config, DEFAULT_FILE, Files};
 use crate::connections::Selection;
@@ -163,7 +163,7 @@ impl Recording {
     }
 }
 
-impl Running for Recording {
+impl Steps for Recording {
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
         let step = if selection.is_empty() { "look at nobody" } else { "look" };
         async move { self.step(step).await.map(|()| 2) }.boxed()

@@ -1,5 +1,5 @@
-//! Waits until every running instance has forgotten what an operation has just changed: asks on
-//! `_CALLOUT.sync` in the account AUTH, with the service's own login, and counts the answers.
+//! Questions to every running instance, in the account AUTH: whether it has forgotten what an operation has
+//! just changed (`_CALLOUT.sync`), say.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,13 +7,15 @@ use std::time::Duration;
 use async_nats::client::FlushError;
 use async_nats::{Client, ConnectError, PublishError, SubscribeError};
 use futures_util::StreamExt as _;
-use tokio::time::Instant;
+use serde::de::DeserializeOwned;
 
-use super::{Admin, in_full};
+use super::Admin;
+use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
 use crate::keyfile::KeyFileError;
+use crate::store::{Store, StoreError};
 
 /// How long the server has to let us in.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -24,21 +26,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Waits for the instances, which are asked on this connection of AUTH, or on a new one. The change is
 /// committed: what goes wrong here is a remark.
 pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
-    let problem = match admin.store.instances(HEARTBEAT_SECONDS).await {
-        Ok(instances) => {
-            let mut awaited: BTreeSet<String> = instances.into_iter().collect();
+    let problem = match alive(&*admin.store).await {
+        Ok(mut awaited) => {
             if awaited.is_empty() {
                 return;
             }
-            let asking = ask(&admin.config, auth, &mut awaited);
+            let asking = async {
+                let client = match auth {
+                    Some(client) => client,
+                    None => connect(&admin.config).await?,
+                };
+                ask(&client, SYNC_SUBJECT, &mut awaited, |answer: Synced| answer.instance).await
+            };
             match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    format!("the running instances could not be asked: {}", in_full(&error))
+                    format!("the running instances could not be asked: {}", chain(&error))
                 }
                 Err(_) => {
-                    let names: Vec<&str> = awaited.iter().map(String::as_str).collect();
-                    format!("no answer in time from the instances {}", names.join(", "))
+                    let names = Vec::from_iter(awaited).join(", ");
+                    format!("no answer in time from the instances {names}")
                 }
             }
         }
@@ -49,9 +56,43 @@ pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
     ));
 }
 
+/// The instances that have a young heartbeat in the database.
+pub(super) async fn alive(store: &dyn Store) -> Result<BTreeSet<String>, StoreError> {
+    Ok(store.instances(HEARTBEAT_SECONDS).await?.into_iter().collect())
+}
+
+/// Asks the instances, until all that are awaited have answered: those that have are not awaited any
+/// more. `hear` takes each answer, and says which instance gave it.
+pub(super) async fn ask<T: DeserializeOwned>(
+    auth: &Client,
+    subject: &'static str,
+    awaited: &mut BTreeSet<String>,
+    mut hear: impl FnMut(T) -> String,
+) -> Result<(), AskError> {
+    let inbox = auth.new_inbox();
+    let mut answers = auth.subscribe(inbox.clone()).await?;
+    // Instances that are just connecting miss a first question, so it is repeated.
+    let mut repeat = tokio::time::interval(Duration::from_millis(500));
+    while !awaited.is_empty() {
+        tokio::select! {
+            _ = repeat.tick() => {
+                auth.publish_with_reply(subject, inbox.clone(), "".into()).await?;
+                auth.flush().await?;
+            }
+            answer = answers.next() => {
+                let answer = answer.ok_or(AskError::Closed)?;
+                if let Ok(answer) = serde_json::from_slice(&answer.payload) {
+                    awaited.remove(&hear(answer));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Why the instances could not be asked.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error(transparent)]
     Credentials(#[from] KeyFileError),
     #[error(transparent)]
@@ -67,42 +108,11 @@ enum AskError {
 }
 
 #[derive(serde::Deserialize)]
-struct Answer {
+struct Synced {
     instance: String,
 }
 
-/// Returns when `awaited` is empty, or asking fails.
-async fn ask(
-    config: &Config,
-    auth: Option<Client>,
-    awaited: &mut BTreeSet<String>,
-) -> Result<(), AskError> {
-    let client = match auth {
-        Some(client) => client,
-        None => {
-            let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
-            options.connect(config.nats.urls.as_slice()).await?
-        }
-    };
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await?;
-    // Instances that are just connecting miss a first question, so it is repeated.
-    let mut repeat = tokio::time::interval_at(Instant::now(), Duration::from_millis(500));
-    loop {
-        tokio::select! {
-            _ = repeat.tick() => {
-                client.publish_with_reply(SYNC_SUBJECT, inbox.clone(), bytes::Bytes::new()).await?;
-                client.flush().await?;
-            }
-            answer = answers.next() => {
-                let answer = answer.ok_or(AskError::Closed)?;
-                if let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) {
-                    awaited.remove(&answer.instance);
-                }
-                if awaited.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-    }
+async fn connect(config: &Config) -> Result<Client, AskError> {
+    let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
+    Ok(options.connect(config.nats.urls.as_slice()).await?)
 }

@@ -24,8 +24,10 @@ pub use self::plan::{Plan, plan};
 pub use self::reader::{ReaderLogin, reader};
 pub use self::rotate::{Progress, RotationRequest, Rotator, Step, Wait};
 use super::Admin;
-use crate::config::{Config, Files};
+use crate::config::{Config, Files, OperatorMode};
 pub use crate::deployment::KeyRole;
+use crate::keyfile;
+use crate::keys::{KeyKind, SigningKey};
 
 /// Reads the configuration again, with the files that it names.
 fn load(admin: &Admin) -> Result<Config, KeysError> {
@@ -41,6 +43,13 @@ fn folder(config: &Config) -> Result<PathBuf, KeysError> {
     let files = KeyRole::of(config).into_iter().flat_map(|key| key.files(config).first());
     let folder = files.filter_map(|file| file.parent()).next();
     folder.map(Path::to_owned).ok_or_else(|| KeysError::unfit("the configuration lists no key"))
+}
+
+/// What signs accounts.
+fn operator_key(mode: &OperatorMode) -> Result<SigningKey, KeysError> {
+    let first = mode.operator_signing.first();
+    let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
+    Ok(keyfile::signing_key(first, KeyKind::Operator)?)
 }
 
 /// Keys that the mode does not have cannot be asked for.

@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, AdminError, in_full, instances, purge};
+use super::{Admin, AdminError, instances, purge};
 use crate::accounts::resolver;
 use crate::audit::Observer;
+use crate::causes::chain;
 use crate::config::{self, Mode};
 use crate::connections::{Connections, Selection};
 use crate::deployment::{self, Login};
@@ -30,7 +31,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The steps of one operation.
-pub(super) trait Running: Send {
+pub(super) trait Steps: Send {
     /// Looks which of these are connected before anything is changed, and says how many. Without
     /// it, the other steps leave the servers alone.
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>>;
@@ -57,13 +58,13 @@ pub(super) trait Running: Send {
 }
 
 /// Makes what takes the steps of one operation.
-pub(super) type MakeRunning = Arc<dyn Fn(&Admin) -> Box<dyn Running> + Send + Sync>;
+pub(super) type MakeSteps = Arc<dyn Fn(&Admin) -> Box<dyn Steps> + Send + Sync>;
 
 impl Admin {
     /// Looks who is connected for a change that is made in any case.
     pub(super) async fn try_look(
         &self,
-        running: &mut dyn Running,
+        running: &mut dyn Steps,
         selection: Result<Selection, AdminError>,
     ) {
         let looked = match selection {
@@ -73,7 +74,7 @@ impl Admin {
         if let Err(error) = looked {
             self.remark(&format!(
                 "warning: {}; the change is made, and connections are closed by the running instances",
-                in_full(&error)
+                chain(&error)
             ));
         }
     }
@@ -110,22 +111,20 @@ impl Admin {
 /// The steps by NATS.
 pub(super) struct OverNats {
     admin: Admin,
-    /// The connection to AUTH, where there is one already.
+    /// The connection to AUTH, where events of closed connections are wanted.
     auth: Option<Client>,
-    found: Option<Found>,
+    found: Option<Looked>,
 }
 
 /// Who was connected before the change.
-struct Found {
+struct Looked {
     cluster: Cluster,
     selection: Selection,
     before: Connections,
-    /// Tells of the connections that are closed.
-    events: Option<DecisionEvents>,
 }
 
 impl OverNats {
-    pub(super) fn of(admin: &Admin) -> Box<dyn Running> {
+    pub(super) fn of(admin: &Admin) -> Box<dyn Steps> {
         Box::new(Self { admin: admin.clone(), auth: None, found: None })
     }
 
@@ -136,13 +135,9 @@ impl OverNats {
 
     /// Who is told of closed connections, and what publishes them in the end; none where the
     /// configuration wants none.
-    async fn told(&mut self) -> Result<Option<(Arc<dyn Observer>, DecisionEvents)>, AdminError> {
-        if self.admin.config.events.decisions == config::DecisionEvents::Off {
-            return Ok(None);
-        }
-        let client = self.connect(Login::Auth).await?;
-        self.auth = Some(client.clone());
-        let (config, prefix) = (&self.admin.config, client.new_inbox());
+    fn events(&self) -> Option<(Arc<dyn Observer>, DecisionEvents)> {
+        let (config, client) = (&self.admin.config, self.auth.clone()?);
+        let prefix = client.new_inbox();
         let (log, events) = decisions::queue(
             config.events.queue,
             Publisher::new(client, config.events.source.clone(), config.streams.clone()),
@@ -150,19 +145,21 @@ impl OverNats {
             Arc::clone(&self.admin.clock),
             prefix,
         );
-        Ok(Some((Arc::new(log), events)))
+        Some((Arc::new(log), events))
     }
 }
 
-impl Running for OverNats {
+impl Steps for OverNats {
     fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
         async move {
             let client = self.connect(Login::System).await?;
-            let (observer, events) = self.told().await?.unzip();
-            let cluster = Cluster::new(client).with_observer(observer);
+            if self.admin.config.events.decisions != config::DecisionEvents::Off {
+                self.auth = Some(self.connect(Login::Auth).await?);
+            }
+            let cluster = Cluster::new(client);
             let before = cluster.find(&selection, Instant::now()).await?;
             let count = before.ids.len();
-            self.found = Some(Found { cluster, selection, before, events });
+            self.found = Some(Looked { cluster, selection, before });
             Ok(count)
         }
         .boxed()
@@ -189,9 +186,10 @@ impl Running for OverNats {
 
     fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
         async move {
-            let found = self.found.as_mut()?;
-            let closed = found.close(&self.admin).await;
-            if let Some(mut events) = found.events.take() {
+            let found = self.found.as_ref()?;
+            let (observer, events) = self.events().unzip();
+            let closed = found.close(observer, &self.admin).await;
+            if let Some(mut events) = events {
                 let at_once = CancellationToken::new();
                 at_once.cancel();
                 events.run(&at_once).await;
@@ -200,7 +198,7 @@ impl Running for OverNats {
                 .inspect_err(|error| {
                     self.admin.remark(&format!(
                         "warning: the change is made, but connections may be left: {}",
-                        in_full(error)
+                        chain(error)
                     ));
                 })
                 .ok()
@@ -233,15 +231,20 @@ impl Running for OverNats {
     }
 }
 
-impl Found {
-    async fn close(&self, admin: &Admin) -> Result<usize, AdminError> {
-        let mut closed = self.cluster.close(&self.selection, Instant::now()).await?;
+impl Looked {
+    async fn close(
+        &self,
+        observer: Option<Arc<dyn Observer>>,
+        admin: &Admin,
+    ) -> Result<usize, AdminError> {
+        let cluster = self.cluster.clone().with_observer(observer);
+        let mut closed = cluster.close(&self.selection, Instant::now()).await?;
         if !self.selection.is_empty() {
             // An answer given just before may still be on its way to its server.
             tokio::time::sleep(LAST_ANSWERS).await;
-            closed.merge(self.cluster.close(&self.selection, Instant::now()).await?);
+            closed.merge(cluster.close(&self.selection, Instant::now()).await?);
         }
-        let left = self.cluster.find(&self.selection, Instant::now()).await?;
+        let left = cluster.find(&self.selection, Instant::now()).await?;
         for silent in &left.silent {
             admin.remark(&format!(
                 "warning: server {silent} does not answer: connections may be left on it, which \

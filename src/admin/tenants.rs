@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::ceiling;
-use super::running::Running;
-use super::{Admin, AdminError, Name, Password, When, in_full};
+use super::running::Steps;
+use super::{Admin, AdminError, Name, Password, When};
+use crate::causes::chain;
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
 use crate::connections::Selection;
@@ -190,7 +191,7 @@ impl Admin {
             self.remark(&format!(
                 "warning: the tenant is removed, but its account is not off all servers yet: {}; the \
                  running instances see to it",
-                in_full(&error)
+                chain(&error)
             ));
         }
         if own.is_some() && !purge && tenant.limits.jetstream() {
@@ -219,7 +220,7 @@ impl Admin {
             self.remark(&format!(
                 "warning: the change is made, but not all servers know what the tenant's account is \
                  good for now: {}; the running instances see to it",
-                in_full(&error)
+                chain(&error)
             ));
         }
         Ok(running.close().await)
@@ -228,7 +229,7 @@ impl Admin {
     /// Deletes the streams of a tenant that is about to be removed, and says how many there were.
     async fn purge(
         &self,
-        running: &mut dyn Running,
+        running: &mut dyn Steps,
         id: &TenantId,
         account: AccountId,
         selection: Selection,
@@ -300,7 +301,7 @@ impl Admin {
                 let mut own = over.filter(|excess| excess.tenant == new.id.as_str());
                 return own.next().map_or(Ok(()), |excess| Err(AdminError::Ceiling(excess)));
             }
-            Ok(Err(error)) => in_full(&error),
+            Ok(Err(error)) => chain(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         self.remark(&format!(

@@ -129,7 +129,10 @@ async fn without_nats_a_change_is_made_all_the_same() {
     assert!(remarks.len() == 1 && remarks[0].contains("does not answer"), "{remarks:?}");
 
     let deployment = with_own_account().await.failing("close");
-    assert_eq!(deployment.admin.suspend_user(&acme(), ALICE).await.unwrap(), None);
+    assert_eq!(
+        deployment.admin.change_user(&acme(), ALICE, UserChange::Suspend).await.unwrap(),
+        None
+    );
     assert_eq!(deployment.steps(alice).last(), Some(&("close", SUSPENDED)));
 }
 
@@ -137,15 +140,15 @@ async fn without_nats_a_change_is_made_all_the_same() {
 async fn a_user_is_refused_everywhere_before_its_connections_are_closed() {
     let deployment = with_own_account().await;
     let admin = &deployment.admin;
-    assert_eq!(admin.suspend_user(&acme(), ALICE).await.unwrap(), Some(2));
+    assert_eq!(admin.change_user(&acme(), ALICE, UserChange::Suspend).await.unwrap(), Some(2));
     let steps = [("look", ACTIVE), ("settle", SUSPENDED), ("close", SUSPENDED)];
     assert_eq!(deployment.steps(alice), steps);
     deployment.begin().await;
-    admin.resume_user(&acme(), ALICE).await.unwrap();
+    admin.change_user(&acme(), ALICE, UserChange::Resume).await.unwrap();
     let steps = [("look at nobody", SUSPENDED), ("settle", ACTIVE), ("close", ACTIVE)];
     assert_eq!(deployment.steps(alice), steps);
     deployment.begin().await;
-    admin.remove_user(&acme(), ALICE).await.unwrap();
+    admin.change_user(&acme(), ALICE, UserChange::Remove).await.unwrap();
     assert_eq!(deployment.steps(alice), [("look", ACTIVE), ("settle", GONE), ("close", GONE)]);
 }
 
@@ -173,8 +176,8 @@ async fn what_is_not_there_is_named_and_nothing_is_done() {
     let missing = [
         admin.suspend_tenant(&other).await.map(drop),
         admin.remove_tenant(&other, true).await.map(drop),
-        admin.suspend_user(&acme(), "bob").await.map(drop),
-        admin.remove_user(&other, ALICE).await.map(drop),
+        admin.change_user(&acme(), "bob", UserChange::Suspend).await.map(drop),
+        admin.change_user(&other, ALICE, UserChange::Remove).await.map(drop),
         admin.set_user_password(&acme(), "bob", None).await.map(drop),
         admin.tokens(Some(&acme()), Some("bob")).await.map(drop),
         admin.remove_token("none").await,
@@ -228,7 +231,7 @@ async fn what_a_service_s_lists_come_to_is_said() {
     admin.add_tenant(request()).await.unwrap();
     let added = admin.add_user(service(&["orders.*"])).await.unwrap();
     assert!(added.password.is_some());
-    admin.remove_user(&acme(), ALICE).await.unwrap();
+    admin.change_user(&acme(), ALICE, UserChange::Remove).await.unwrap();
     let (key, _seed) = SigningKey::generate(KeyKind::User).unwrap();
     let by_nkey = NewUserRequest { nkey: key.public().ok(), ..service(&[]) };
     assert!(admin.add_user(by_nkey).await.unwrap().password.is_none());

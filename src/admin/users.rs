@@ -54,10 +54,13 @@ pub struct UserAdded {
 
 /// What becomes of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Suspended,
-    Resumed,
-    Removed,
+pub enum UserChange {
+    /// It is refused, and its connections are closed.
+    Suspend,
+    /// It is let in again. Nothing is closed.
+    Resume,
+    /// It goes with its tokens, and its connections are closed.
+    Remove,
 }
 
 impl Admin {
@@ -125,52 +128,26 @@ impl Admin {
         Ok(password)
     }
 
-    /// Refuses a user, and closes its connections: how many have ended with it, or `None` where that is
-    /// not known.
-    pub async fn suspend_user(
-        &self,
-        tenant: &TenantId,
-        user: &str,
-    ) -> Result<Option<usize>, AdminError> {
-        self.change_user(tenant, user, Fate::Suspended).await
-    }
-
-    /// Lets a suspended user in again. Nothing is closed: `None` where NATS was not there.
-    pub async fn resume_user(
-        &self,
-        tenant: &TenantId,
-        user: &str,
-    ) -> Result<Option<usize>, AdminError> {
-        self.change_user(tenant, user, Fate::Resumed).await
-    }
-
-    /// Removes a user with its tokens, and closes its connections, as [`Self::suspend_user`] does.
-    pub async fn remove_user(
-        &self,
-        tenant: &TenantId,
-        user: &str,
-    ) -> Result<Option<usize>, AdminError> {
-        self.change_user(tenant, user, Fate::Removed).await
-    }
-
-    async fn change_user(
+    /// Suspends, resumes or removes a user: how many connections have ended with it, or `None` where
+    /// that is not known.
+    pub async fn change_user(
         &self,
         id: &TenantId,
         user: &str,
-        fate: Fate,
+        change: UserChange,
     ) -> Result<Option<usize>, AdminError> {
         let tenant = self.tenant(id).await?;
         self.user(id, user).await?;
-        let selection = match fate {
-            Fate::Resumed => Ok(Selection::default()),
-            Fate::Suspended | Fate::Removed => self.of_user(&tenant, user),
+        let selection = match change {
+            UserChange::Resume => Ok(Selection::default()),
+            UserChange::Suspend | UserChange::Remove => self.of_user(&tenant, user),
         };
         let mut running = self.running();
         self.try_look(&mut *running, selection).await;
-        match fate {
-            Fate::Suspended => self.store.set_user_status(id, user, Status::Suspended).await,
-            Fate::Resumed => self.store.set_user_status(id, user, Status::Active).await,
-            Fate::Removed => self.store.remove_user(id, user).await,
+        match change {
+            UserChange::Suspend => self.store.set_user_status(id, user, Status::Suspended).await,
+            UserChange::Resume => self.store.set_user_status(id, user, Status::Active).await,
+            UserChange::Remove => self.store.remove_user(id, user).await,
         }?;
         running.settle().await;
         Ok(running.close().await)

@@ -102,7 +102,9 @@ fn key_parser() -> impl TypedValueParser<Value = KeyRole> {
             KeyRole::Xkey => "Opens requests and seals answers",
         })
     };
-    PossibleValuesParser::new(KeyRole::ALL.map(value)).try_map(|name| name.parse::<KeyRole>())
+    PossibleValuesParser::new(KeyRole::ALL.map(value)).try_map(|name| {
+        KeyRole::ALL.into_iter().find(|key| key.name() == name).ok_or("not the name of a key")
+    })
 }
 
 async fn reader(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {

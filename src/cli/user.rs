@@ -10,7 +10,7 @@ use super::issued::Issued;
 use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::{kicked, kicked_text};
 use super::{Context, Usage, secret};
-use crate::admin::{CertificateName, NewUserRequest, Password, Role};
+use crate::admin::{CertificateName, NewUserRequest, Password, Role, UserChange};
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::redact::is_secret;
@@ -119,7 +119,7 @@ pub(super) async fn run(command: UserCommand, context: &Context) -> anyhow::Resu
 
 async fn suspend(args: &NameArgs, context: &Context) -> anyhow::Result<()> {
     let (id, user) = (parse_id(&args.tenant)?, &args.user);
-    let count = context.admin.suspend_user(&id, user).await.map_err(explain)?;
+    let count = context.admin.change_user(&id, user, UserChange::Suspend).await.map_err(explain)?;
     context.output.print(&kicked(count), || {
         format!("Suspended user {user} of tenant {id}: {}.", kicked_text(count))
     })
@@ -127,7 +127,7 @@ async fn suspend(args: &NameArgs, context: &Context) -> anyhow::Result<()> {
 
 async fn resume(args: &NameArgs, context: &Context) -> anyhow::Result<()> {
     let (id, user) = (parse_id(&args.tenant)?, &args.user);
-    let count = context.admin.resume_user(&id, user).await.map_err(explain)?;
+    let count = context.admin.change_user(&id, user, UserChange::Resume).await.map_err(explain)?;
     context.output.print(&kicked(count), || format!("Resumed user {user} of tenant {id}."))
 }
 
@@ -136,7 +136,7 @@ async fn remove(args: &NameArgs, context: &Context) -> anyhow::Result<()> {
     find_tenant(context, &id).await?;
     context.admin.user(&id, user).await.map_err(explain)?;
     confirm(args.yes, &format!("remove user {user} of tenant {id}"))?;
-    let count = context.admin.remove_user(&id, user).await.map_err(explain)?;
+    let count = context.admin.change_user(&id, user, UserChange::Remove).await.map_err(explain)?;
     context.output.print(&kicked(count), || {
         format!("Removed user {user} of tenant {id}: {}.", kicked_text(count))
     })

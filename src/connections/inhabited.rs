@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::servers::{Answer, Cluster, ClusterError};
+use crate::servers::{Cluster, ClusterError, ServerAnswer};
 
 /// Accounts asked about at once: their ids have to fit into one message.
 const ACCOUNTS_AT_ONCE: usize = 1_000;
@@ -24,7 +24,7 @@ impl Cluster {
         for some in accounts.chunks(ACCOUNTS_AT_ONCE) {
             let question = json!({ "accounts": some, "include_unused": true }).to_string();
             let subject = "$SYS.REQ.ACCOUNT.PING.STATZ";
-            let answers = self.ask_all::<Answer<Stats>>(subject, question.as_bytes()).await?;
+            let answers = self.ask_all::<ServerAnswer<Stats>>(subject, question.as_bytes()).await?;
             inhabited.silent.extend(answers.silent);
             for (server, answer) in answers.by_server {
                 let stats = answer.data.unwrap_or_default().account_statz;
@@ -41,7 +41,7 @@ impl Cluster {
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read_answer(payload: &[u8]) {
-    let _ = serde_json::from_slice::<Answer<Stats>>(payload);
+    let _ = serde_json::from_slice::<ServerAnswer<Stats>>(payload);
 }
 
 #[derive(Default, Deserialize)]

@@ -13,7 +13,7 @@ use super::Occupant;
 use crate::keys::OperatorId;
 use crate::protocol::claims::AccountBody;
 use crate::protocol::jwt::Parsed;
-use crate::servers::{Answer, Cluster, ClusterError};
+use crate::servers::{Cluster, ClusterError, ServerAnswer};
 
 /// What is in an account, over all servers.
 #[derive(Debug, Default)]
@@ -45,13 +45,13 @@ impl Cluster {
     pub(crate) async fn occupants(&self, account: &str) -> Result<Occupants, ClusterError> {
         let (clients, silent) = self.clients_in(account).await?;
         let mut found = Occupants { clients, silent, ..Occupants::default() };
-        let times = self.ask_all::<Answer<Times>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+        let times = self.ask_all::<ServerAnswer<Times>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
         let times = times.by_server.values().filter_map(|answer| answer.data.as_ref());
         let longest = times.map(|times| times.auth_timeout).fold(0.0, f64::max);
         found.login_timeout = Duration::try_from_secs_f64(longest).unwrap_or_default();
 
         let subject = format!("$SYS.REQ.ACCOUNT.{account}.INFO");
-        let answers = self.ask_all::<Answer<Info>>(&subject, b"").await?;
+        let answers = self.ask_all::<ServerAnswer<Info>>(&subject, b"").await?;
         found.silent.extend(answers.silent);
         for (server, answer) in answers.by_server {
             let Some(info) = answer.data else { continue };
@@ -75,7 +75,7 @@ impl Cluster {
         });
         let subject = format!("$SYS.REQ.ACCOUNT.{account}.JSZ");
         let question = question.to_string();
-        let answers = self.ask_all::<Answer<Stores>>(&subject, question.as_bytes()).await?;
+        let answers = self.ask_all::<ServerAnswer<Stores>>(&subject, question.as_bytes()).await?;
         found.silent.extend(answers.silent);
         // A server without JetStream, or with none of it in the account, says nothing of streams.
         let stores = answers.by_server.into_values().filter_map(|answer| answer.data);
@@ -94,13 +94,14 @@ impl Cluster {
         &self,
         account: &str,
     ) -> Result<BTreeSet<(String, String)>, ClusterError> {
-        let answers = self.ask_all::<Answer<Accounts>>(ACCOUNTS, b"").await?;
+        let answers = self.ask_all::<ServerAnswer<Accounts>>(ACCOUNTS, b"").await?;
         let known = answers.by_server.into_values().filter_map(|answer| answer.data);
         let known: BTreeSet<String> = known.flat_map(|found| found.accounts).collect();
         let mut taken = BTreeSet::new();
         for name in known {
             let question = json!({ "account": name }).to_string();
-            let answers = self.ask_all::<Answer<Accounts>>(ACCOUNTS, question.as_bytes()).await?;
+            let answers =
+                self.ask_all::<ServerAnswer<Accounts>>(ACCOUNTS, question.as_bytes()).await?;
             let found = answers.by_server.into_values().filter_map(|answer| answer.data);
             let imports = found.filter_map(|found| found.account_detail).flat_map(|it| it.imports);
             let of_it = imports.filter(|import| import.account == account);

@@ -16,7 +16,7 @@ use super::metrics::{Metrics, flag};
 use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
-use crate::servers::{Cluster, Servers};
+use crate::servers::{Cluster, KnownServers};
 
 /// Between two attempts of a first connect.
 const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -108,15 +108,15 @@ fn lasting(options: ConnectOptions, name: &str, denials: Denials) -> ConnectOpti
 
 /// What there is of NATS.
 pub(super) struct Nats {
-    pub(super) connections: Connections,
-    pub(super) servers: Arc<Servers>,
+    pub(super) connections: Clients,
+    pub(super) servers: Arc<KnownServers>,
     pub(super) cluster: Cluster,
     /// This instance's id, which no other has.
     pub(super) id: String,
 }
 
 /// The connections: one to the account SYS, all others to AUTH.
-pub(super) struct Connections {
+pub(super) struct Clients {
     pub(super) main: Client,
     /// What was refused on the main one.
     pub(super) denials: Denials,
@@ -127,7 +127,7 @@ pub(super) struct Connections {
     pub(super) system: Client,
 }
 
-impl Connections {
+impl Clients {
     pub(super) fn show(&self, metrics: &Metrics) {
         let named = self.named();
         metrics.show(move || {
@@ -169,7 +169,7 @@ impl Connections {
 pub(super) async fn connect_all(
     config: &Config,
     shutdown: &CancellationToken,
-) -> Result<Connections, DaemonError> {
+) -> Result<Clients, DaemonError> {
     let denials = Denials::default();
     let main = connect("main", config, Login::Auth, &denials, shutdown).await?;
     let mut replies = Vec::new();
@@ -180,5 +180,5 @@ pub(super) async fn connect_all(
     let loading = connect("loading", config, Login::Auth, &none, shutdown).await?;
     let events = connect("events", config, Login::Auth, &none, shutdown).await?;
     let system = connect("system", config, Login::System, &none, shutdown).await?;
-    Ok(Connections { main, denials, replies, loading, events, system })
+    Ok(Clients { main, denials, replies, loading, events, system })
 }

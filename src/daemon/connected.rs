@@ -8,16 +8,16 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::connect::{Connections, Nats, connect_all};
+use super::connect::{Clients, Nats, connect_all};
+use super::event_sinks::EventSinks;
 use super::isolation::Isolation;
 use super::parts::Part;
 use super::prepared::{Deciding, Prepared};
-use super::told::Told;
 use super::{DaemonError, old_servers, takers};
 use crate::deployment::key_role::PublicKeys;
 use crate::placement::Placement;
 use crate::revoke::OwnAccounts;
-use crate::servers::{Cluster, Servers};
+use crate::servers::{Cluster, KnownServers};
 use crate::streams::readers;
 
 /// A service that is not asked yet.
@@ -26,7 +26,7 @@ pub(super) struct Connected<'a> {
     pub(super) deciding: Deciding,
     pub(super) keys: PublicKeys,
     pub(super) nats: Nats,
-    pub(super) told: Told,
+    pub(super) sinks: EventSinks,
     pub(super) placement: Placement,
     /// Operator mode.
     pub(super) own: Option<OwnAccounts>,
@@ -41,25 +41,25 @@ impl<'a> Connected<'a> {
         let Prepared { base, deciding, homes, keys } = prepared;
         let connections = connect_all(base.config, shutdown).await?;
         connections.show(&base.observed.metrics);
-        let servers = Arc::new(Servers::default());
+        let servers = Arc::new(KnownServers::default());
         let watching = servers.watch(&connections.system).await?;
         base.parts.spawn(Part::vital("servers"), watching, |it, _| it.run().boxed());
         look(&base, &connections, &servers).await?;
         let id = nats_id(&connections.main);
-        let told = Told::new(&base, &connections.events, &id);
+        let sinks = EventSinks::new(&base, &connections.events, &id);
         let cluster =
-            Cluster::new(connections.system.clone()).with_observer(told.decisions.clone());
+            Cluster::new(connections.system.clone()).with_observer(sinks.decisions.clone());
         let nats = Nats { connections, servers, cluster, id };
         let (placement, own) = homes.open(&base, &nats).await?;
-        Ok(Self { base, deciding, keys, nats, told, placement, own })
+        Ok(Self { base, deciding, keys, nats, sinks, placement, own })
     }
 }
 
 /// Looks whether AUTH is the service's alone and whether servers keep tenants apart, and goes on looking.
 async fn look(
     base: &Base<'_>,
-    connections: &Connections,
-    servers: &Servers,
+    connections: &Clients,
+    servers: &KnownServers,
 ) -> Result<(), DaemonError> {
     let Base { config, parts, .. } = base;
     let cluster = Cluster::new(connections.system.clone());

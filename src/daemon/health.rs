@@ -1,14 +1,14 @@
 //! Whether this instance can do its work: one probe of the whole chain, which all who ask at about
 //! the same time share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State;
 use serde_json::{Map, Value, json};
 
-use super::parts::{Fallen, Falls, Name, Standing};
+use super::parts::{Condition, Fallen, Falls, PartName};
 use crate::intake::Gauge;
 use crate::service;
 use crate::store::{Isolation, Store};
@@ -19,66 +19,43 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how long a report is given to others who ask.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// What the service is doing, and what there is to probe then.
+/// What the service is doing.
 #[derive(Debug, Clone)]
-pub(super) enum Phase {
-    /// It prepares and connects.
-    Starting,
-    /// It answers, and has yet to say that it is ready.
-    Settling(Arc<Chain>),
-    /// It has said that it is ready.
-    Ready(Arc<Chain>),
-    /// It takes no more requests.
-    Stopping(Arc<Chain>),
-}
-
-impl Phase {
-    fn chain(&self) -> Option<Arc<Chain>> {
-        match self {
-            Self::Starting => None,
-            Self::Settling(chain) | Self::Ready(chain) | Self::Stopping(chain) => {
-                Some(Arc::clone(chain))
-            }
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        match self {
-            Self::Starting | Self::Settling(_) => Err("starting"),
-            Self::Ready(_) => Ok(()),
-            Self::Stopping(_) => Err("stopping"),
-        }
-    }
+struct Phase {
+    /// Whether it has said that it is ready, and goes on.
+    service: Condition,
+    /// What there is to probe, once it answers.
+    chain: Option<Arc<Dependencies>>,
 }
 
 /// What is said of the service.
 #[derive(Debug)]
 pub(super) struct Word {
     /// Whether it has begun, and goes on.
-    service: Standing,
+    service: Condition,
     /// By name: what is probed, and the parts that are down or were.
-    pub(super) parts: Vec<(Name, Standing)>,
+    pub(super) parts: Vec<(PartName, Condition)>,
     /// Because of which of them, or of the service itself, it is not ready.
-    failed: Vec<Name>,
+    failed: Vec<PartName>,
 }
 
 /// How the chain was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Report {
+struct Probed {
     /// A request to ourselves comes back through the server.
-    nats: Standing,
+    nats: Condition,
     /// The connection to the system account, over which accounts are pushed and logins closed.
-    system: Standing,
+    system: Condition,
     /// Events of tenants with accounts of their own are taken in. (Of shared ones nobody is, while a
     /// deployment of before is brought over.)
-    intake: Standing,
+    intake: Condition,
     /// The database answers and has its tables.
-    database: Standing,
+    database: Condition,
 }
 
 /// What there is to probe.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(super) struct Dependencies {
     pub(super) main: Client,
     pub(super) system: Client,
     /// Where there is one.
@@ -91,31 +68,46 @@ pub(super) struct Chain {
 pub(super) struct Health {
     phase: Mutex<Phase>,
     falls: Falls,
-    last: Arc<tokio::sync::Mutex<Option<(Instant, Report)>>>,
+    last: Arc<tokio::sync::Mutex<Option<(Instant, Probed)>>>,
 }
 
 impl Health {
     pub(super) fn new(falls: Falls) -> Self {
-        Self { phase: Mutex::new(Phase::Starting), falls, last: Arc::default() }
+        let phase = Mutex::new(Phase { service: Err("starting"), chain: None });
+        Self { phase, falls, last: Arc::default() }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    /// The service answers, and has yet to say that it is ready.
+    pub(super) fn probes(&self, chain: Dependencies) {
+        self.phase().chain = Some(Arc::new(chain));
+    }
+
+    pub(super) fn becomes_ready(&self) {
+        self.phase().service = Ok(());
+    }
+
+    /// It takes no more requests.
+    pub(super) fn stops(&self) {
+        self.phase().service = Err("stopping");
     }
 
     /// What there is to say now.
     pub(super) async fn word(&self) -> Word {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let report = match phase.chain() {
+        let Phase { service, chain } = self.phase().clone();
+        let report = match chain {
             Some(chain) => Some(self.report(chain).await),
             None => None,
         };
-        Word::new(phase.standing(), report, self.falls.all())
+        Word::new(service, report, self.falls.all())
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The report of the last probe, if it is young, else of a new one. Whoever asks meanwhile waits
     /// for the same one, and it goes on to its end if all of them have left.
-    async fn report(&self, chain: Arc<Chain>) -> Report {
+    async fn report(&self, chain: Arc<Dependencies>) -> Probed {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some((at, report)) = *last
             && at.elapsed() < SHARED
@@ -124,20 +116,20 @@ impl Health {
         }
         let probe = tokio::spawn(async move {
             let report = chain.probe().await;
-            let before = last.map_or(Report::WELL, |(_, before)| before);
+            let before = last.map_or(Probed::WELL, |(_, before)| before);
             report.log_changes(&before);
             *last = Some((Instant::now(), report));
             report
         });
-        probe.await.unwrap_or(Report::UNKNOWN)
+        probe.await.unwrap_or(Probed::UNKNOWN)
     }
 }
 
 impl Word {
-    fn new(service: Standing, report: Option<Report>, fallen: Vec<Fallen>) -> Self {
+    fn new(service: Condition, report: Option<Probed>, fallen: Vec<Fallen>) -> Self {
         let probed = report.into_iter().flat_map(|report| report.parts());
         let mut parts: Vec<_> =
-            probed.map(|(name, standing)| (Name::from(name), standing)).collect();
+            probed.map(|(name, standing)| (PartName::from(name), standing)).collect();
         let mut failed: Vec<_> = std::iter::once(&("service".into(), service))
             .chain(&parts)
             .filter(|(_, standing)| standing.is_err())
@@ -166,16 +158,16 @@ impl Word {
     }
 }
 
-impl Report {
+impl Probed {
     const WELL: Self = Self::of(Ok(()));
     const UNKNOWN: Self = Self::of(Err("the probe failed"));
 
-    const fn of(all: Standing) -> Self {
+    const fn of(all: Condition) -> Self {
         Self { nats: all, system: all, intake: all, database: all }
     }
 
     /// The parts by name.
-    fn parts(&self) -> [(&'static str, Standing); 4] {
+    fn parts(&self) -> [(&'static str, Condition); 4] {
         [
             ("nats", self.nats),
             ("system", self.system),
@@ -195,17 +187,17 @@ impl Report {
     }
 }
 
-impl Chain {
-    async fn probe(&self) -> Report {
+impl Dependencies {
+    async fn probe(&self) -> Probed {
         let (nats, database) = tokio::join!(self.round_trip(), self.ping());
         let intake = match &self.intake {
             Some(intake) if !intake.takes(Isolation::Account) => Err("not connected"),
             _ => Ok(()),
         };
-        Report { nats, system: connected(&self.system), intake, database }
+        Probed { nats, system: connected(&self.system), intake, database }
     }
 
-    async fn round_trip(&self) -> Standing {
+    async fn round_trip(&self) -> Condition {
         connected(&self.main)?;
         match tokio::time::timeout(PATIENCE, service::prove(&self.main)).await {
             Ok(Ok(())) => Ok(()),
@@ -214,7 +206,7 @@ impl Chain {
         }
     }
 
-    async fn ping(&self) -> Standing {
+    async fn ping(&self) -> Condition {
         match tokio::time::timeout(PATIENCE, self.store.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
@@ -226,7 +218,7 @@ impl Chain {
     }
 }
 
-fn connected(client: &Client) -> Standing {
+fn connected(client: &Client) -> Condition {
     match client.connection_state() {
         State::Connected => Ok(()),
         _ => Err("not connected"),
@@ -244,7 +236,7 @@ mod tests {
             is_vital,
             standing,
         };
-        let word = |fallen| Word::new(Ok(()), Some(Report::WELL), fallen).document();
+        let word = |fallen| Word::new(Ok(()), Some(Probed::WELL), fallen).document();
         let parts = |more: Value| {
             let mut parts = json!({ "service": "ok", "nats": "ok", "system": "ok", "intake": "ok",
                 "database": "ok" });

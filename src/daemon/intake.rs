@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::metrics::{Metrics, set};
-use crate::authn::random::NoRandomness;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
 use crate::connections::Resident;
@@ -63,7 +62,7 @@ pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, 
         ..Settings::default()
     };
     let intake = Intake::new(place(own)?, settings).with_shared(place(users)?).named(instance);
-    let running = intake.start(&[]).map_err(|intake::NoRandomness| NoRandomness)?;
+    let running = intake.start(&[])?;
     Ok(Some(running))
 }
 

@@ -12,7 +12,7 @@ use super::base::Base;
 use super::connect::Nats;
 use super::parts::Part;
 use crate::accounts::account::AccountIssuer;
-use crate::accounts::answers::Answers;
+use crate::accounts::answers::{self, AnswersKeeper};
 use crate::accounts::delivery::Delivery;
 use crate::accounts::lookup::Lookups;
 use crate::authorize::Responder;
@@ -143,22 +143,21 @@ async fn answer_for_accounts(
         system.clone(),
     );
     base.parts.spawn(Part::vital("lookups"), lookups.await?, |it, _| it.answer().boxed());
-    let (delivery, sorting) = Delivery::start(
+    let delivery = Delivery::new(
         base.cache.clone(),
         Arc::clone(&issuer),
         Arc::clone(&nats.servers),
         Arc::clone(&base.clock),
-        (system.clone(), nats.cluster.clone()),
-    )
-    .await?;
-    base.parts.spawn(Part::vital("acknowledgements"), sorting, |it, _| it.run().boxed());
-    let answers = Answers {
+        nats.cluster.clone(),
+    );
+    let keeper = AnswersKeeper {
         store: base.store.clone(),
         issuer: Arc::clone(&issuer),
         cluster: nats.cluster.clone().with_patience(ANSWERS_PATIENCE),
         clock: Arc::clone(&base.clock),
         account: mode.answers_account,
     };
-    base.parts.spawn(Part::vital("answers"), answers, |it, _| it.keep().boxed());
+    let work = (keeper, answers::State::default());
+    base.parts.spawn(Part::vital("answers"), work, |(it, state), _| it.keep(state).boxed());
     Ok(OwnAccounts { delivery: Arc::new(delivery), issuer })
 }

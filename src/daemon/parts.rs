@@ -40,12 +40,12 @@ enum Restart {
 }
 
 /// A part's name: fixed, or with that of what the configuration has several of.
-pub(super) type Name = Cow<'static, str>;
+pub(super) type PartName = Cow<'static, str>;
 
 /// What a part is to the service.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
-    name: Name,
+    name: PartName,
     restart: Restart,
     /// Whether it is told of the stop and ends by itself, since it has something to do then.
     says_farewell: bool,
@@ -56,13 +56,13 @@ pub(super) struct Part {
 
 impl Part {
     /// One without which the service is not ready.
-    pub(super) fn vital(name: impl Into<Name>) -> Self {
+    pub(super) fn vital(name: impl Into<PartName>) -> Self {
         let name = name.into();
         Self { name, restart: Restart::Always, says_farewell: false, is_vital: true }
     }
 
     /// One that may be down for a while.
-    pub(super) fn minor(name: impl Into<Name>) -> Self {
+    pub(super) fn minor(name: impl Into<PartName>) -> Self {
         Self { is_vital: false, ..Self::vital(name) }
     }
 
@@ -79,22 +79,22 @@ impl Part {
 
 /// How a part stands: `Err` says in fixed words what is wrong. They hold no secret and no address, since
 /// anybody may read them who reaches the port.
-pub(super) type Standing = Result<(), &'static str>;
+pub(super) type Condition = Result<(), &'static str>;
 
 /// A part that is down, or was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fallen {
-    pub(super) name: Name,
+    pub(super) name: PartName,
     pub(super) is_vital: bool,
-    pub(super) standing: Standing,
+    pub(super) standing: Condition,
 }
 
 /// All parts that were ever down, by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Falls {
-    all: Arc<Mutex<BTreeMap<Name, Fallen>>>,
+    all: Arc<Mutex<BTreeMap<PartName, Fallen>>>,
     /// A part that the service cannot do without, and that does not begin again.
-    lost: watch::Sender<Option<Name>>,
+    lost: watch::Sender<Option<PartName>>,
 }
 
 impl Falls {
@@ -103,11 +103,20 @@ impl Falls {
     }
 
     /// Returns when a part is down for good that the service cannot do without.
-    pub(super) async fn lost(&self) -> Name {
+    pub(super) async fn lost(&self) -> PartName {
         let mut lost = self.lost.subscribe();
         match lost.wait_for(Option::is_some).await.ok().and_then(|name| name.clone()) {
             Some(name) => name,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Notes each time that a part has panicked which goes on by itself.
+    pub(super) async fn follow(&self, part: &Part, mut panics: watch::Receiver<()>) {
+        while panics.changed().await.is_ok() {
+            self.note(part, "has panicked and begins again");
+            while let Ok(Ok(())) = tokio::time::timeout(STEADY, panics.changed()).await {}
+            self.rises(part);
         }
     }
 
@@ -122,7 +131,7 @@ impl Falls {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Fallen>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PartName, Fallen>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

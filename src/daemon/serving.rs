@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::base::Base;
 use super::connect::Nats;
 use super::connected::Connected;
-use super::health::{Chain, Phase};
+use super::event_sinks::EventSinks;
+use super::health::Dependencies;
 use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
 use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::room::{self, Counts, Hearing, Room};
-use super::told::Told;
 use super::{DaemonError, intake, isolation, own_keys};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
@@ -41,7 +41,6 @@ pub(super) struct Serving<'a> {
     requests: Parts,
     intake: Parts,
     taking: Option<Gauge>,
-    chain: Arc<Chain>,
     /// What begins once the streams are there.
     decisions: Option<DecisionEvents>,
     changes: Option<ChangeEvents>,
@@ -49,31 +48,32 @@ pub(super) struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub(super) async fn new(connected: Connected<'a>) -> Result<Self, DaemonError> {
-        let Connected { base, deciding, keys, nats, mut told, placement, own } = connected;
+        let Connected { base, deciding, keys, nats, mut sinks, placement, own } = connected;
         let (requests, intake) = (base.parts.apart(), base.parts.apart());
         let (tenants, taking) = take_events(&base, &nats, &intake)?.unzip();
         let authorizer =
             authorizer(&base, &nats, deciding, placement.clone(), tenants.clone()).await?;
-        let callout = callout(&base, &nats, authorizer, &mut told);
+        let callout = callout(&base, &nats, authorizer, &mut sinks);
         let running = callout.start(nats.connections.main.clone()).await?;
         let (begun, load) = (running.decisions(), running.load());
-        requests.once(Part::vital("requests").with_farewell(), answer(running, requests.stop()));
+        let part = Part::vital("requests").with_farewell();
+        let (falls, stop) = (requests.falls(), requests.stop());
+        requests.once(part.clone(), answer(running, falls, part, stop));
         watch_peers(&base, &nats).await?;
-        let changes = ChangeEvents::new(base.store.clone(), told.publisher, nats.id.clone());
+        let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
-        let chain = Arc::new(Chain {
+        base.observed.health.probes(Dependencies {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
             intake: taking.clone(),
             store: base.store.clone(),
         });
-        base.observed.health.enter(Phase::Settling(Arc::clone(&chain)));
         follow_changes(&base, &nats, own, tenants.map(|it| (it, placement)), begun).await?;
         let (main, id) = (&nats.connections.main, nats.id.clone());
         let asked = own_keys::Questions::subscribe(main, id, keys, base.config.callout.ttl);
         base.parts.spawn(Part::minor("keys"), asked.await?, |it, _| it.answer().boxed());
-        let decisions = told.events;
-        Ok(Self { base, nats, requests, intake, taking, chain, decisions, changes: Some(changes) })
+        let decisions = sinks.events;
+        Ok(Self { base, nats, requests, intake, taking, decisions, changes: Some(changes) })
     }
 
     /// Waits for the streams and for tenants' events; `false` if `shutdown` came first.
@@ -91,7 +91,7 @@ impl<'a> Serving<'a> {
         {
             return Ok(false);
         }
-        observed.health.enter(Phase::Ready(Arc::clone(&self.chain)));
+        observed.health.becomes_ready();
         if let Some(decisions) = self.decisions.take() {
             let part = Part::minor("decision-events").with_farewell();
             parts.spawn(part, decisions, |it, stop| it.run(stop).boxed());
@@ -115,7 +115,7 @@ impl<'a> Serving<'a> {
 
     /// Takes no more requests, and ends when all that were taken are answered.
     pub(super) async fn stop(self) {
-        self.base.observed.health.enter(Phase::Stopping(self.chain));
+        self.base.observed.health.stops();
         tracing::info!("stopping: no new requests are taken, those at hand are answered");
         self.requests.end().await;
         self.intake.end().await;
@@ -175,7 +175,12 @@ async fn authorizer(
     Ok(logins.into_iter().fold(authorizer, Authorizer::with_authenticator))
 }
 
-fn callout(base: &Base<'_>, nats: &Nats, authorizer: Authorizer, told: &mut Told) -> AuthCallout {
+fn callout(
+    base: &Base<'_>,
+    nats: &Nats,
+    authorizer: Authorizer,
+    sinks: &mut EventSinks,
+) -> AuthCallout {
     let log = Arc::new(LoginLog::default());
     let observer = LoginObserver { log: Arc::clone(&log), clock: Arc::clone(&base.clock) };
     let part = Part::minor("last-logins").with_farewell();
@@ -192,19 +197,20 @@ fn callout(base: &Base<'_>, nats: &Nats, authorizer: Authorizer, told: &mut Told
         .with_loading_connection(nats.connections.loading.clone())
         .with_observer(Arc::new(observer))
         .with_observer(Arc::new(base.observed.metrics.decisions()));
-    if let Some(decisions) = told.decisions.take() {
+    if let Some(decisions) = sinks.decisions.take() {
         callout = callout.with_observer(decisions);
     }
-    if let Some(gate) = told.gate.take() {
+    if let Some(gate) = sinks.gate.take() {
         callout = callout.with_gate(gate);
     }
     callout
 }
 
-async fn answer(mut running: Running, stop: CancellationToken) {
+async fn answer(mut running: Running, falls: Falls, part: Part, stop: CancellationToken) {
+    let panics = running.panics();
     tokio::select! {
         () = stop.cancelled() => running.stop().await,
-        () = running.ended() => {}
+        () = async { tokio::join!(running.ended(), falls.follow(&part, panics)); } => {}
     }
 }
 
@@ -266,11 +272,14 @@ async fn follow_changes(
         ttl: config.callout.ttl,
         clock: Arc::clone(clock),
     };
-    let causes = Causes::new(signals, nats.servers.arrivals(), decisions.clone());
+    let revoker = Arc::new(revoker);
+    let (causes, accounts) =
+        Causes::new(signals, nats.servers.arrivals(), decisions.clone(), &revoker);
+    if revoker.own.is_some() {
+        parts.spawn(Part::vital("accounts"), accounts, |it, _| it.run().boxed());
+    }
     let part = Part::vital("revoker").with_farewell();
-    parts.spawn(part, (Arc::new(revoker), causes), |(it, causes), stop| {
-        it.run(causes, stop).boxed()
-    });
+    parts.spawn(part, (revoker, causes), |(it, causes), stop| it.run(causes, stop).boxed());
     let instance = Instance::new(nats.id.clone(), store.clone(), Arc::clone(cache), listeners);
     let questions = instance.subscribe(&nats.connections.main, decisions).await?;
     let part = Part::vital("sync").with_farewell();

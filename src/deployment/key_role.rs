@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,20 +28,6 @@ pub enum KeyRole {
     Issuer,
     /// Opens requests and seals answers.
     Xkey,
-}
-
-/// A text names no key that has generations.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no key `{0}`")]
-pub struct UnknownKey(String);
-
-impl FromStr for KeyRole {
-    type Err = UnknownKey;
-
-    fn from_str(text: &str) -> Result<Self, UnknownKey> {
-        let found = Self::ALL.into_iter().find(|key| key.name() == text);
-        found.ok_or_else(|| UnknownKey(text.to_owned()))
-    }
 }
 
 impl fmt::Display for KeyRole {

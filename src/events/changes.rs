@@ -22,10 +22,10 @@ use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::cloud_event::CloudEvent;
-use super::held::Held;
+use super::held::HeldTenants;
+use super::lease::{PublishLease, Waiting};
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use super::queues::queues;
-use super::turn::{Turn, Waiting};
 use crate::store::{Outbox, OutboxEvent, StoreError};
 use crate::streams::events::AUTH_EVENTS;
 
@@ -60,10 +60,10 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 pub struct ChangeEvents {
     outbox: Arc<dyn Outbox>,
     publisher: Publisher,
-    turn: Turn,
+    turn: PublishLease,
     /// How many events are read at once.
     at_once: u32,
-    held: Held,
+    held: HeldTenants,
     /// In the stream, and still in the outbox.
     undeleted: HashSet<String>,
     deleted: Instant,
@@ -105,11 +105,11 @@ impl ChangeEvents {
     #[must_use]
     pub fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
         Self {
-            turn: Turn::new(Arc::clone(&outbox), instance),
+            turn: PublishLease::new(Arc::clone(&outbox), instance),
             outbox,
             publisher,
             at_once: AT_ONCE,
-            held: Held::default(),
+            held: HeldTenants::default(),
             undeleted: HashSet::new(),
             deleted: Instant::now(),
             counted: None,

@@ -15,9 +15,9 @@ const MOST: usize = 64;
 
 /// Who waits, and until when.
 #[derive(Debug, Default)]
-pub(super) struct Held(HashMap<String, Instant>);
+pub(super) struct HeldTenants(HashMap<String, Instant>);
 
-impl Held {
+impl HeldTenants {
     /// The tenants that wait now.
     pub(super) fn tenants(&self) -> Vec<String> {
         let now = Instant::now();
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_tenant_waits_and_a_crowd_does_not() {
         let error = PublishError::Malformed("x".to_owned());
-        let mut held = Held::default();
+        let mut held = HeldTenants::default();
         assert!(held.hold(event("bad"), &error) && held.hold(event("bad"), &error));
         assert_eq!(held.tenants(), ["bad"]);
         let all = (0..MOST).map(|n| held.hold(event(&n.to_string()), &error));

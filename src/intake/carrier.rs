@@ -12,12 +12,13 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::Settings;
 use super::headers;
 use super::line::Line;
 use super::refusal::{Notices, Refusal, Tally};
 use super::tenants::{Event, Standing, Tenant, Tenants, cost};
 use super::wire::{self, Frame, Message};
-use super::{NoRandomness, Settings};
+use crate::authn::random::NoRandomness;
 use crate::store::{Isolation, TenantId};
 
 /// The events of shared tenants, in USERS.

@@ -25,8 +25,10 @@ const LATE_PAUSE: Duration = Duration::from_millis(50);
 /// After a login that the server does not take.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 
-/// Before what has panicked begins again.
+/// Before what has panicked begins again: the first pause, and the longest. Each is twice the one before,
+/// until it has worked for as long as the longest.
 const AFTER_A_PANIC: Duration = Duration::from_millis(250);
+const LONGEST_AFTER_A_PANIC: Duration = Duration::from_secs(30);
 
 /// Between two lines about a server that cannot be reached.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
@@ -81,12 +83,17 @@ pub(crate) async fn outlive<F: Future<Output = ()>>(
     mut tidy: impl FnMut(),
     end: &CancellationToken,
 ) {
+    let (mut begun, mut pause) = (Instant::now(), AFTER_A_PANIC);
     while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
         tidy();
-        tracing::error!(what, "has panicked and begins again in {AFTER_A_PANIC:?}");
-        if end.run_until_cancelled(tokio::time::sleep(AFTER_A_PANIC)).await.is_none() {
+        if begun.elapsed() >= LONGEST_AFTER_A_PANIC {
+            pause = AFTER_A_PANIC;
+        }
+        tracing::error!(what, "has panicked and begins again in {pause:?}");
+        if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
+        (begun, pause) = (Instant::now(), pause.saturating_mul(2).min(LONGEST_AFTER_A_PANIC));
     }
 }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::{MAX_RETRY, RETRY, RevokeError, Revoker};
 use crate::accounts::account::Standing;
@@ -53,15 +52,15 @@ pub(super) enum Wanted {
 
 /// How long a tenant has been changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Change {
+enum Recency {
     Old,
     New,
 }
 
 /// What is still to be done.
 #[derive(Default)]
-struct Queue {
-    changed: BTreeMap<TenantId, Change>,
+struct Agenda {
+    changed: BTreeMap<TenantId, Recency>,
     told: Vec<oneshot::Sender<()>>,
     seen: BTreeSet<TenantId>,
     all: bool,
@@ -83,16 +82,16 @@ struct Queue {
     unread: Option<Instant>,
 }
 
-impl Queue {
+impl Agenda {
     fn take(&mut self, wanted: Wanted) {
         match wanted {
             Wanted::Changed(tenants, told) => {
-                self.changed.extend(tenants.into_iter().map(|id| (id, Change::New)));
+                self.changed.extend(tenants.into_iter().map(|id| (id, Recency::New)));
                 self.told.push(told);
             }
             Wanted::Noted(tenants) => {
                 for id in tenants {
-                    self.changed.entry(id).or_insert(Change::Old);
+                    self.changed.entry(id).or_insert(Recency::Old);
                 }
             }
             Wanted::Seen(tenants) => self.seen.extend(tenants),
@@ -142,7 +141,7 @@ impl Queue {
         let instant = Instant::now();
         for (id, (at, _)) in &self.failed {
             if *at <= instant {
-                self.changed.entry(id.clone()).or_insert(Change::New);
+                self.changed.entry(id.clone()).or_insert(Recency::New);
             }
         }
         self.unread = self.unread.filter(|at| *at > instant);
@@ -165,78 +164,89 @@ impl Queue {
     }
 }
 
-impl Revoker {
-    /// Brings to the servers what comes in, each until it is done, until `stop`.
-    pub(super) async fn keep_accounts(
-        self: Arc<Self>,
-        mut wanted: mpsc::UnboundedReceiver<Wanted>,
-        stop: CancellationToken,
-    ) {
-        let mut queue = Queue::default();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                some = wanted.recv() => match some {
-                    Some(some) => queue.take(some),
-                    None => return,
-                },
-                () = tokio::time::sleep(queue.pause()) => {}
-            }
-            while let Ok(some) = wanted.try_recv() {
-                queue.take(some);
-            }
-            queue.tick(self.clock.now());
-            if stop.run_until_cancelled(self.step(&mut queue)).await.is_none() {
-                return;
-            }
-        }
+/// Brings to the servers what is wanted of tenants' accounts.
+pub(crate) struct AccountKeeper {
+    revoker: Arc<Revoker>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    /// It outlives a panic.
+    agenda: Agenda,
+    began: bool,
+}
+
+impl AccountKeeper {
+    pub(super) fn new(revoker: Arc<Revoker>, wanted: mpsc::UnboundedReceiver<Wanted>) -> Self {
+        Self { revoker, wanted, agenda: Agenda::default(), began: false }
     }
 
+    /// Does so with each until it is done. May be called again.
+    pub(crate) async fn run(&mut self) {
+        let Self { revoker, wanted, agenda, began } = self;
+        // What was at hand before is not known any more.
+        agenda.all |= std::mem::replace(began, true);
+        loop {
+            tokio::select! {
+                some = wanted.recv() => match some {
+                    Some(some) => agenda.take(some),
+                    None => return,
+                },
+                () = tokio::time::sleep(agenda.pause()) => {}
+            }
+            while let Ok(some) = wanted.try_recv() {
+                agenda.take(some);
+            }
+            agenda.tick(revoker.clock.now());
+            revoker.step(agenda).await;
+        }
+    }
+}
+
+impl Revoker {
     /// Does a part of what there is, the most urgent first.
-    async fn step(self: &Arc<Self>, queue: &mut Queue) {
-        if !queue.changed.is_empty() {
-            self.push_changed(queue).await;
+    async fn step(self: &Arc<Self>, agenda: &mut Agenda) {
+        if !agenda.changed.is_empty() {
+            self.push_changed(agenda).await;
             return;
         }
-        if queue.unread.is_none()
-            && let Err(error) = self.read(queue).await
+        if agenda.unread.is_none()
+            && let Err(error) = self.read(agenda).await
         {
             tracing::warn!(%error, "which tenants are over is not known; trying again");
-            queue.unread = Some(Instant::now() + RETRY);
+            agenda.unread = Some(Instant::now() + RETRY);
         }
-        if queue.rest.is_some() {
+        if agenda.rest.is_some() {
             return;
         }
         let begun = Instant::now();
-        if !queue.ended.is_empty() {
-            let some = first(&mut queue.ended, PACED_AT_ONCE);
-            self.push(queue, some, Standing::before_closing).await;
-        } else if !queue.closed.is_empty() {
-            let some = first(&mut queue.closed, PACED_AT_ONCE);
-            self.push(queue, some, |standing| standing).await;
-        } else if queue.has_closing() {
-            self.close_again(queue).await;
+        if !agenda.ended.is_empty() {
+            let some = first(&mut agenda.ended, PACED_AT_ONCE);
+            self.push(agenda, some, Standing::before_closing).await;
+        } else if !agenda.closed.is_empty() {
+            let some = first(&mut agenda.closed, PACED_AT_ONCE);
+            self.push(agenda, some, |standing| standing).await;
+        } else if agenda.has_closing() {
+            self.close_again(agenda).await;
         } else {
             return;
         }
-        queue.rest = Some(Instant::now() + begun.elapsed() * REST);
+        agenda.rest = Some(Instant::now() + begun.elapsed() * REST);
     }
 
-    async fn push_changed(self: &Arc<Self>, queue: &mut Queue) {
-        let ids: Vec<TenantId> = queue.changed.keys().take(PUSHES_IN_A_ROW).cloned().collect();
+    async fn push_changed(self: &Arc<Self>, agenda: &mut Agenda) {
+        let ids: Vec<TenantId> = agenda.changed.keys().take(PUSHES_IN_A_ROW).cloned().collect();
         let mut new = Vec::new();
-        for id in ids {
-            match queue.changed.remove(&id) {
+        for id in &ids {
+            match agenda.changed.get(id) {
                 // What is over for long is no matter of haste.
-                Some(Change::Old) if self.is_over(&id).await => {
-                    queue.close_at(Instant::now(), id);
+                Some(Recency::Old) if self.is_over(id).await => {
+                    agenda.close_at(Instant::now(), id.clone());
                 }
-                _ => new.push(id),
+                _ => new.push(id.clone()),
             }
         }
-        self.push(queue, new, Standing::before_closing).await;
-        if queue.changed.is_empty() {
-            queue.told.clear();
+        self.push(agenda, new, Standing::before_closing).await;
+        agenda.changed.retain(|id, _| !ids.contains(id));
+        if agenda.changed.is_empty() {
+            agenda.told.clear();
         }
     }
 
@@ -248,27 +258,27 @@ impl Revoker {
     }
 
     /// Reads of the table what is not known yet.
-    async fn read(&self, queue: &mut Queue) -> Result<(), RevokeError> {
+    async fn read(&self, agenda: &mut Agenda) -> Result<(), RevokeError> {
         let Some(own) = &self.own else { return Ok(()) };
         let now = self.clock.now();
-        if queue.all {
+        if agenda.all {
             let tenants = self.provisioning.with_account().await?;
-            queue.all = false;
+            agenda.all = false;
             for tenant in &tenants {
                 let standing = own.issuer.standing(tenant, now);
-                queue.expect(tenant, standing);
+                agenda.expect(tenant, standing);
                 if standing != Standing::Open {
-                    queue.close_at(Instant::now(), tenant.id.clone());
+                    agenda.close_at(Instant::now(), tenant.id.clone());
                 }
             }
         }
-        let some: Vec<TenantId> = queue.seen.iter().take(PUSHES_IN_A_ROW).cloned().collect();
+        let some: Vec<TenantId> = agenda.seen.iter().take(PUSHES_IN_A_ROW).cloned().collect();
         for id in some {
             match store::if_readable(self.provisioning.tenant(&id).await)? {
-                Some(tenant) => queue.expect(&tenant, own.issuer.standing(&tenant, now)),
-                None => drop(queue.ends.remove(&id)),
+                Some(tenant) => agenda.expect(&tenant, own.issuer.standing(&tenant, now)),
+                None => drop(agenda.ends.remove(&id)),
             }
-            queue.seen.remove(&id);
+            agenda.seen.remove(&id);
         }
         Ok(())
     }
@@ -276,7 +286,7 @@ impl Revoker {
     /// Pushes accounts, as far as `step` says where tenants are over.
     async fn push(
         self: &Arc<Self>,
-        queue: &mut Queue,
+        agenda: &mut Agenda,
         ids: Vec<TenantId>,
         step: fn(Standing) -> Standing,
     ) {
@@ -289,20 +299,20 @@ impl Revoker {
         while let Some((id, result)) = results.next().await {
             match result {
                 Ok(pushed) => {
-                    queue.failed.remove(&id);
+                    agenda.failed.remove(&id);
                     let Some((tenant, standing)) = pushed else { continue };
-                    queue.expect(&tenant, standing);
+                    agenda.expect(&tenant, standing);
                     if matches!(standing, Standing::Closing(_)) {
-                        queue.close_at(Instant::now() + CLOSED, id);
+                        agenda.close_at(Instant::now() + CLOSED, id);
                     } else if standing == Standing::Open {
-                        queue.due.remove(&id);
+                        agenda.due.remove(&id);
                     }
                 }
                 Err(error) => {
                     tracing::warn!(tenant = %id, %error, "an account was not pushed; trying again");
-                    let times = queue.failed.get(&id).map_or(0, |(_, times)| *times);
+                    let times = agenda.failed.get(&id).map_or(0, |(_, times)| *times);
                     let pause = RETRY.saturating_mul(1 << times.min(6)).min(MAX_RETRY);
-                    queue.failed.insert(id, (Instant::now() + pause, times.saturating_add(1)));
+                    agenda.failed.insert(id, (Instant::now() + pause, times.saturating_add(1)));
                 }
             }
         }
@@ -330,20 +340,20 @@ impl Revoker {
     }
 
     /// Closes who is still, or again, connected in accounts whose tenants are over.
-    async fn close_again(&self, queue: &mut Queue) {
+    async fn close_again(&self, agenda: &mut Agenda) {
         let Some(own) = &self.own else { return };
         let mut selection = Selection::default();
         for _ in 0..CLOSED_AT_ONCE {
-            let Some(id) = queue.next_closing() else { break };
+            let Some(id) = agenda.next_closing() else { break };
             let Ok(Some((tenant, account))) = self.own_account(&id).await else {
                 // Pushing says why, and tries again.
-                queue.closed.insert(id);
+                agenda.closed.insert(id);
                 continue;
             };
             if own.issuer.standing(&tenant, self.clock.now()) != Standing::Open {
                 selection.add_account(account.as_str(), Duration::ZERO);
             }
-            queue.closed.insert(id);
+            agenda.closed.insert(id);
         }
         // A server that does not answer has not heard of the limit, either.
         if let Err(error) = self.cluster.close(&selection, Instant::now()).await {
@@ -362,17 +372,17 @@ mod tests {
 
     #[test]
     fn who_goes_on_and_is_over_again_has_its_time_anew() {
-        let mut queue = Queue::default();
+        let mut agenda = Agenda::default();
         let [one, two]: [TenantId; 2] = ["one", "two"].map(|id| id.parse().expect("an id"));
         let now = Instant::now();
-        queue.close_at(now, one.clone());
-        queue.close_at(now, two.clone());
+        agenda.close_at(now, one.clone());
+        agenda.close_at(now, two.clone());
         // It goes on, and is over again.
-        queue.due.remove(&one);
-        queue.close_at(now + CLOSED, one.clone());
-        queue.close_at(now, one);
-        assert_eq!(queue.next_closing(), Some(two));
-        assert_eq!(queue.next_closing(), None);
-        assert_eq!(queue.closing.len(), 1);
+        agenda.due.remove(&one);
+        agenda.close_at(now + CLOSED, one.clone());
+        agenda.close_at(now, one);
+        assert_eq!(agenda.next_closing(), Some(two));
+        assert_eq!(agenda.next_closing(), None);
+        assert_eq!(agenda.closing.len(), 1);
     }
 }

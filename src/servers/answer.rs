@@ -5,18 +5,18 @@ use serde::de::IgnoredAny;
 
 /// An answer, with what it is about.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Answer<T = IgnoredAny> {
+pub(crate) struct ServerAnswer<T = IgnoredAny> {
     /// Who says so.
-    pub(crate) server: Named,
+    pub(crate) server: ServerName,
     #[serde(default = "Option::default")]
     pub(crate) data: Option<T>,
     #[serde(default)]
-    pub(crate) error: Option<Fault>,
+    pub(crate) error: Option<ServerFault>,
 }
 
 /// A server's id and name.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Named {
+pub(crate) struct ServerName {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) name: String,
@@ -24,12 +24,12 @@ pub(crate) struct Named {
 
 /// Why a server did not do as it was told.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Fault {
+pub(crate) struct ServerFault {
     #[serde(default)]
     pub(crate) description: String,
 }
 
-impl<T> Answer<T> {
+impl<T> ServerAnswer<T> {
     pub(crate) fn parse(payload: &[u8]) -> Option<Self>
     where
         T: for<'a> Deserialize<'a>,

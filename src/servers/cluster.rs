@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::presence::{Presence, Present, absent, expected};
-use super::Answer;
+use super::ServerAnswer;
 use crate::audit::{Kick, Observer};
 
 /// For how long a roll call holds. A server that has died lets every one of them take its time
@@ -26,6 +26,9 @@ const PRESENCE: Duration = Duration::from_secs(2);
 
 /// How long a server has to answer a question, where nobody says otherwise.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// How often it is asked whether those that have not answered are still awaited.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Why the servers could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +156,8 @@ impl Cluster {
         servers: BTreeSet<String>,
     ) -> Result<Option<BTreeSet<String>>, ClusterError> {
         let (routes, leafs) = futures_util::future::try_join(
-            self.ask_these(&servers, "$SYS.REQ.SERVER.PING.ROUTEZ", b""),
-            self.ask_these(&servers, "$SYS.REQ.SERVER.PING.LEAFZ", b""),
+            self.ask_awaited(&servers, "$SYS.REQ.SERVER.PING.ROUTEZ", b"", |_| self.patience),
+            self.ask_awaited(&servers, "$SYS.REQ.SERVER.PING.LEAFZ", b"", |_| self.patience),
         )
         .await?;
         let (routes, leafs): (BTreeMap<String, Routes>, BTreeMap<String, Leafs>) = (routes, leafs);
@@ -176,7 +179,7 @@ impl Cluster {
         question: Payload<'_>,
     ) -> Result<Answers<T>, ClusterError> {
         let Present { servers, mut absent, .. } = self.roll().await?;
-        let by_server = self.ask_these(&servers, subject, question).await?;
+        let by_server = self.ask_awaited(&servers, subject, question, |_| self.patience).await?;
         let mut silent = servers;
         silent.retain(|server| !by_server.contains_key(server));
         if !silent.is_empty() {
@@ -190,18 +193,19 @@ impl Cluster {
         Ok(Answers { by_server, silent })
     }
 
-    /// Asks all servers, and waits for these.
-    async fn ask_these<T: DeserializeOwned>(
+    /// Asks all servers, and waits for these, for each as long after the question as `patience` says.
+    pub(crate) async fn ask_awaited<T: DeserializeOwned>(
         &self,
         servers: &BTreeSet<String>,
         subject: &str,
         question: Payload<'_>,
+        patience: impl Fn(&str) -> Duration,
     ) -> Result<BTreeMap<String, T>, ClusterError> {
-        let patience = |answers: &BTreeMap<String, T>| {
-            let all = servers.iter().all(|server| answers.contains_key(server));
-            if all { Duration::ZERO } else { self.patience }
+        let longest = |answers: &BTreeMap<String, T>| {
+            let missing = servers.iter().filter(|server| !answers.contains_key(*server));
+            missing.map(|server| patience(server)).max().unwrap_or_default()
         };
-        self.broadcast(subject, question, patience).await
+        self.broadcast(subject, question, longest).await
     }
 
     /// Asks one server; `None` if it does not answer, or not in words that make sense.
@@ -271,7 +275,7 @@ impl Cluster {
         let mut answers = BTreeMap::new();
         self.publish(subject, question, |answer| {
             if let Some(payload) = answer
-                && let Some(from) = Answer::<IgnoredAny>::parse(&payload)
+                && let Some(from) = ServerAnswer::<IgnoredAny>::parse(&payload)
                 && let Ok(answer) = serde_json::from_slice(&payload)
             {
                 answers.insert(from.server.id, answer);
@@ -282,8 +286,8 @@ impl Cluster {
         Ok(answers)
     }
 
-    /// Asks all servers. `take` is handed each answer, at first none, and says how long after the
-    /// question the next one may come.
+    /// Asks all servers. `take` is handed each answer, and none at first and from time to time; it says
+    /// how long after the question the next one may come.
     async fn publish(
         &self,
         subject: &str,
@@ -300,14 +304,15 @@ impl Cluster {
             .await
             .map_err(|error| failed(&error))?;
         let mut patience = take(None);
-        while !patience.is_zero() {
-            let reply = tokio::time::timeout_at(begun + patience, replies.next());
-            match reply.await {
+        while begun.elapsed() < patience {
+            let pause = (begun + patience).min(Instant::now() + LOOK);
+            patience = match tokio::time::timeout_at(pause, replies.next()).await {
                 Ok(Some(reply)) if reply.status != Some(StatusCode::NO_RESPONDERS) => {
-                    patience = take(Some(reply.payload));
+                    take(Some(reply.payload))
                 }
-                _ => break,
-            }
+                Ok(_) => break,
+                Err(_) => take(None),
+            };
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde::de::IgnoredAny;
 use tokio::sync::watch;
 
-use super::Answer;
+use super::ServerAnswer;
 use crate::keys::ServerId;
 
 /// A server announces itself every 10 s; one that has been silent for this long is gone.
@@ -23,12 +23,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The servers known at the moment.
 #[derive(Debug, Default)]
-pub(crate) struct Servers {
+pub(crate) struct KnownServers {
     last_heard: Mutex<HashMap<ServerId, Instant>>,
     arrived: watch::Sender<u64>,
 }
 
-impl Servers {
+impl KnownServers {
     /// Notes that a server is alive.
     pub(crate) fn heard(&self, server: ServerId) {
         if self.lock().insert(server, Instant::now()).is_none() {
@@ -94,10 +94,10 @@ impl Servers {
     }
 }
 
-/// Keeps the list of [`Servers`] up to date.
+/// Keeps the list of [`KnownServers`] up to date.
 #[derive(Debug)]
 pub(crate) struct Watching {
-    servers: Arc<Servers>,
+    servers: Arc<KnownServers>,
     system: Client,
     inbox: String,
     heard: Select<Subscriber, Subscriber>,
@@ -151,5 +151,6 @@ impl Watching {
 /// The server that a system message is from: in its subject, or in its body.
 fn named(message: &async_nats::Message) -> Option<ServerId> {
     let in_subject = message.subject.split('.').nth(2).and_then(|token| token.parse().ok());
-    in_subject.or_else(|| Answer::<IgnoredAny>::parse(&message.payload)?.server.id.parse().ok())
+    in_subject
+        .or_else(|| ServerAnswer::<IgnoredAny>::parse(&message.payload)?.server.id.parse().ok())
 }

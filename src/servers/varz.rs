@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Answer, Cluster, ClusterError, Named};
+use super::{Cluster, ClusterError, ServerAnswer, ServerName};
 
 /// What servers say of themselves.
 const VARZ: &str = "$SYS.REQ.SERVER.PING.VARZ";
@@ -58,10 +58,10 @@ pub(crate) struct Websocket {
 }
 
 /// What all servers say of themselves, by name.
-pub(crate) async fn servers(cluster: &Cluster) -> Result<Vec<(Named, Varz)>, ClusterError> {
-    let answers = cluster.ask_all::<Answer<Varz>>(VARZ, b"").await?;
+pub(crate) async fn servers(cluster: &Cluster) -> Result<Vec<(ServerName, Varz)>, ClusterError> {
+    let answers = cluster.ask_all::<ServerAnswer<Varz>>(VARZ, b"").await?;
     let answers = answers.by_server.into_values();
-    let mut servers: Vec<(Named, Varz)> =
+    let mut servers: Vec<(ServerName, Varz)> =
         answers.filter_map(|answer| Some((answer.server, answer.data?))).collect();
     servers.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     Ok(servers)
@@ -70,7 +70,7 @@ pub(crate) async fn servers(cluster: &Cluster) -> Result<Vec<(Named, Varz)>, Clu
 /// The same of whichever answers first: of a cluster, each says so.
 pub(crate) async fn any_server(cluster: &Cluster) -> Result<Option<Varz>, ClusterError> {
     let answers = cluster.gather(VARZ, b"", 1).await?;
-    Ok(answers.first().and_then(|answer| Answer::parse(answer)?.data))
+    Ok(answers.first().and_then(|answer| ServerAnswer::parse(answer)?.data))
 }
 
 /// What JetStream has promised to an account.
@@ -87,9 +87,9 @@ pub(crate) async fn promised(
     cluster: &Cluster,
     account: &str,
     most: usize,
-) -> Result<Vec<(Named, Promised)>, ClusterError> {
+) -> Result<Vec<(ServerName, Promised)>, ClusterError> {
     let subject = format!("$SYS.REQ.ACCOUNT.{account}.JSZ");
     let answers = cluster.gather(&subject, b"", most).await?;
-    let answers = answers.iter().filter_map(|answer| Answer::<Promised>::parse(answer));
+    let answers = answers.iter().filter_map(|answer| ServerAnswer::<Promised>::parse(answer));
     Ok(answers.filter_map(|answer| Some((answer.server, answer.data?))).collect())
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Answer, Cluster, ClusterError};
+use super::{Cluster, ClusterError, ServerAnswer};
 
 /// Major, minor, patch.
 pub(crate) type Version = (u32, u32, u32);
@@ -70,7 +70,7 @@ impl Cluster {
     pub(crate) async fn sharing_jetstream(
         &self,
     ) -> Result<BTreeMap<String, Version>, ClusterError> {
-        let answers = self.ask_all::<Answer<Varz>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
+        let answers = self.ask_all::<ServerAnswer<Varz>>("$SYS.REQ.SERVER.PING.VARZ", b"").await?;
         let found = answers.by_server.into_values().filter_map(|answer| answer.data);
         let versions = found.filter_map(|varz| Some((varz.server_name, parse(&varz.version)?)));
         Ok(versions.filter(|&(_, version)| shares_jetstream(version)).collect())

@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::admin::ceiling::{self, Ceiling};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
-use crate::servers::Named;
+use crate::servers::ServerName;
 use crate::servers::varz::{self, Promised, Varz};
 use crate::streams;
 
@@ -19,7 +19,7 @@ const LIMITS: &str = "JetStream limits";
 pub(super) async fn check(
     config: &Config,
     system: &Watched,
-    servers: &[(Named, Varz)],
+    servers: &[(ServerName, Varz)],
     table: Option<&Table>,
     findings: &mut Findings,
 ) {
@@ -75,7 +75,7 @@ pub(super) async fn events(config: &Config, auth: &Watched, alive: usize, findin
 
 fn ceiling(
     config: &Config,
-    servers: &[(Named, Varz)],
+    servers: &[(ServerName, Varz)],
     own: Promised,
     table: Option<&Table>,
     findings: &mut Findings,

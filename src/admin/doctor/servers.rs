@@ -12,7 +12,7 @@ use crate::protocol::claims::{AccountBody, OperatorBody};
 use crate::protocol::jwt::Parsed;
 use crate::protocol::request::CLOCK_LEEWAY;
 use crate::servers::varz::{self, Varz};
-use crate::servers::{ClusterError, Named, versions};
+use crate::servers::{ClusterError, ServerName, versions};
 
 const SERVERS: &str = "servers";
 const VERSION: &str = "version";
@@ -29,7 +29,7 @@ pub(super) async fn check(
     keys: &Keys,
     system: &Watched,
     findings: &mut Findings,
-) -> Vec<(Named, Varz)> {
+) -> Vec<(ServerName, Varz)> {
     let before = SystemClock.now();
     let servers = match varz::servers(&system.cluster).await {
         Ok(servers) => servers,
@@ -112,7 +112,7 @@ fn judge_version(version: &str) -> (State, String) {
 }
 
 fn clock(
-    server: &Named,
+    server: &ServerName,
     varz: &Varz,
     before: UnixSeconds,
     after: UnixSeconds,
@@ -152,7 +152,7 @@ fn skew(there: UnixSeconds, before: UnixSeconds, after: UnixSeconds) -> UnixSeco
 /// Whether every server's operator lists our keys; gives all that it lists.
 fn operator_keys(
     keys: &Keys,
-    servers: &[(Named, Varz)],
+    servers: &[(ServerName, Varz)],
     findings: &mut Findings,
 ) -> Vec<OperatorId> {
     let mut trusted = Vec::new();
@@ -285,7 +285,7 @@ async fn auth_account(
 async fn resolver(
     mode: &OperatorMode,
     keys: &Keys,
-    servers: &[(Named, Varz)],
+    servers: &[(ServerName, Varz)],
     system: &Watched,
     findings: &mut Findings,
 ) {

@@ -4,7 +4,7 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::servers::Named;
+use crate::servers::ServerName;
 use crate::servers::varz::Varz;
 
 const CHECK: &str = "WebSocket origins";
@@ -12,7 +12,7 @@ const COOKIES: [&str; 4] = ["jwt_cookie", "token_cookie", "user_cookie", "pass_c
 const REMEDY: &str = "add `same_origin: true`, or `allowed_origins` with the pages that may, to the \
                       block websocket, and restart the server";
 
-pub(super) fn check(config: &Config, servers: &[(Named, Varz)], findings: &mut Findings) {
+pub(super) fn check(config: &Config, servers: &[(ServerName, Varz)], findings: &mut Findings) {
     let open = servers.iter().filter(|(_, varz)| {
         let websocket = &varz.websocket;
         websocket.port != 0 && !websocket.same_origin && websocket.allowed_origins.is_empty()

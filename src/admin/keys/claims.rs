@@ -32,12 +32,12 @@ impl Body for AnyOperator {
 
 /// An account as one server holds it, and who signed it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Held {
+pub(super) struct HeldAccount {
     pub(super) claims: Claims<AnyAccount>,
     pub(super) issuer: OperatorId,
 }
 
-impl Held {
+impl HeldAccount {
     pub(super) fn read(token: &str) -> Result<Self, JwtError> {
         let (mut claims, issuer) = Parsed::<AnyAccount>::parse(token)?.verify::<OperatorId>()?;
         strip(&mut claims.body.0);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::BoxFuture;
 
 use super::KeysError;
-use super::claims::{AnyClaims, Held};
+use super::claims::{AnyClaims, HeldAccount};
 use super::instances::Instances;
 use crate::accounts::resolver::ResolverError;
 use crate::clock::UnixSeconds;
@@ -29,7 +29,7 @@ pub(super) trait Fleet: Send + Sync {
         &'a self,
         account: &'a AccountId,
         servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<Held>, KeysError>>;
+    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>>;
 
     /// Has every server hold an account.
     fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>>;
@@ -93,7 +93,7 @@ impl AccountSigner<'_> {
             let mut claims = newest.claims.clone();
             let changed = change(&mut claims.body.0);
             let foreign =
-                |it: &Held| self.resign && it.issuer.as_str() != self.operator.public_key();
+                |it: &HeldAccount| self.resign && it.issuer.as_str() != self.operator.public_key();
             let differ = held.iter().any(|it| it.claims != newest.claims);
             if !changed && !differ && !held.iter().any(foreign) {
                 continue;
@@ -111,7 +111,10 @@ impl AccountSigner<'_> {
 }
 
 /// An account as each server holds it.
-pub(super) async fn held(fleet: &dyn Fleet, account: &AccountId) -> Result<Vec<Held>, KeysError> {
+pub(super) async fn held(
+    fleet: &dyn Fleet,
+    account: &AccountId,
+) -> Result<Vec<HeldAccount>, KeysError> {
     let servers = fleet.operators().await?.len();
     fleet.held_by(account, servers).await
 }

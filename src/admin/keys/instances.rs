@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::Client;
-use futures_util::StreamExt as _;
-use tokio::time::Instant;
 
 use super::KeysError;
+use crate::admin::instances::{self, alive};
 use crate::deployment::KeyRole;
 use crate::deployment::key_role::{KEYS_SUBJECT, KeysOfInstance};
 use crate::instance::HEARTBEAT_SECONDS;
@@ -27,35 +26,20 @@ pub(super) struct Instances {
 impl Instances {
     /// Asks all that have a young heartbeat in the database.
     pub(super) async fn ask(store: &dyn Store, auth: &Client) -> Result<Self, KeysError> {
-        let mut silent = alive(store).await?;
+        let mut silent = alive(store).await.map_err(KeysError::Instances)?;
         let mut told = BTreeMap::new();
-        let inbox = auth.new_inbox();
-        let answers = auth.subscribe(inbox.clone()).await;
-        let mut answers = answers.map_err(KeysError::connection)?;
-        let until = Instant::now() + PATIENCE;
-        // One that is just connecting misses a first question.
-        let mut repeat = tokio::time::interval(Duration::from_millis(500));
-        while !silent.is_empty() {
-            tokio::select! {
-                _ = repeat.tick() => {
-                    let asked = auth.publish_with_reply(KEYS_SUBJECT, inbox.clone(), "".into()).await;
-                    asked.map_err(KeysError::connection)?;
-                    auth.flush().await.map_err(KeysError::connection)?;
-                }
-                answer = answers.next() => {
-                    let closed = || KeysError::connection("the connection was closed");
-                    let answer = answer.ok_or_else(closed)?;
-                    if let Ok(one) = serde_json::from_slice::<KeysOfInstance>(&answer.payload) {
-                        silent.remove(&one.instance);
-                        told.insert(one.instance.clone(), one);
-                    }
-                }
-                () = tokio::time::sleep_until(until) => break,
-            }
+        let hear = |one: KeysOfInstance| {
+            let instance = one.instance.clone();
+            told.insert(instance.clone(), one);
+            instance
+        };
+        let asking = instances::ask(auth, KEYS_SUBJECT, &mut silent, hear);
+        if let Ok(asked) = tokio::time::timeout(PATIENCE, asking).await {
+            asked.map_err(KeysError::connection)?;
         }
         if !silent.is_empty() {
             // One that was killed looked alive for a moment.
-            let alive = alive(store).await?;
+            let alive = alive(store).await.map_err(KeysError::Instances)?;
             silent.retain(|instance| alive.contains(instance));
         }
         Ok(Self { told, silent })
@@ -85,9 +69,4 @@ impl Instances {
             .filter(|one| !one.keys.get(key.name()).is_some_and(|generations| fit(generations)));
         unfit.map(|one| one.instance.clone()).chain(self.silent.iter().cloned()).collect()
     }
-}
-
-async fn alive(store: &dyn Store) -> Result<BTreeSet<String>, KeysError> {
-    let alive = store.instances(HEARTBEAT_SECONDS).await.map_err(KeysError::Instances)?;
-    Ok(alive.into_iter().collect())
 }

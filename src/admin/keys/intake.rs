@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::claims::{AnyClaims, keep, relist};
 use super::fleet::Fleet as _;
 use super::offline::Hands;
-use super::servers::Servers;
+use super::servers::RunningFleet;
 use super::{Admin, KeysError, files, load};
 use crate::config::{Config, Mode};
 use crate::deployment;
@@ -94,7 +94,7 @@ async fn by_hand(
     if !request.switch || config.mode.intake().is_none() {
         return Err(KeysError::IntakeByHand);
     }
-    empty(&Servers::connect(config, &admin.store).await?).await?;
+    empty(&RunningFleet::connect(config, &admin.store).await?).await?;
     Ok(IntakeDone::Emptied)
 }
 
@@ -192,7 +192,7 @@ fn open_users(body: &mut AnyClaims, key: &SigningKey) -> bool {
 }
 
 async fn wait_for_logins(
-    servers: &Servers,
+    servers: &RunningFleet,
     users: AccountId,
     instances: usize,
 ) -> Result<(), KeysError> {
@@ -209,7 +209,7 @@ async fn wait_for_logins(
 }
 
 /// Takes the pool away from BB's stream once that has read all of it.
-async fn empty(servers: &Servers) -> Result<(), KeysError> {
+async fn empty(servers: &RunningFleet) -> Result<(), KeysError> {
     let until = Instant::now() + PATIENCE;
     let mut read_since = None;
     loop {

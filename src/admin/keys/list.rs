@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::claims::operator_keys;
 use super::fleet::{Fleet, held};
 use super::journal::Journal;
-use super::servers::Servers;
+use super::servers::RunningFleet;
 use super::{Admin, KeysError, files, folder};
 use crate::config::{Config, Mode};
 use crate::deployment::KeyRole;
@@ -83,7 +83,7 @@ pub async fn list(admin: &Admin) -> Result<Listing, KeysError> {
             }
         }
     }
-    let unasked = match Servers::connect(config, &admin.store).await {
+    let unasked = match RunningFleet::connect(config, &admin.store).await {
         Ok(servers) => {
             ask_instances(&servers, &mut generations).await?;
             ask_servers(config, &servers, &mut generations).await?;

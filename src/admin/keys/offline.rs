@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::claims::AnyClaims;
 use super::fleet::AccountSigner;
-use super::servers::Servers;
-use super::{Admin, KeysError, files, folder};
+use super::servers::RunningFleet;
+use super::{Admin, KeysError, files, folder, operator_key};
 use crate::config::{Config, OperatorMode};
 use crate::deployment::creds::creds;
 use crate::keyfile;
@@ -23,7 +23,7 @@ pub(super) struct Hands<'a> {
     /// Where the keys in use are.
     pub(super) folder: PathBuf,
     offline: PathBuf,
-    pub(super) servers: Servers,
+    pub(super) servers: RunningFleet,
     /// What signs accounts.
     pub(super) operator: SigningKey,
     _lock: File,
@@ -43,10 +43,8 @@ impl<'a> Hands<'a> {
             return Err(KeysError::OfflineAway(offline));
         }
         let lock = files::lock(&folder)?;
-        let servers = Servers::connect(config, &admin.store).await?;
-        let first = mode.operator_signing.first();
-        let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
-        let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+        let servers = RunningFleet::connect(config, &admin.store).await?;
+        let operator = operator_key(mode)?;
         Ok(Self { admin, config, mode, folder, offline, servers, operator, _lock: lock })
     }
 

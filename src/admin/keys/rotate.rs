@@ -22,13 +22,13 @@ use super::claims::AnyClaims;
 use super::fleet::{AccountSigner, Fleet};
 use super::instances::Instances;
 use super::journal::{Journal, Rotation};
-use super::servers::Servers;
-use super::{Admin, KeysError, check, files, load};
+use super::servers::RunningFleet;
+use super::{Admin, KeysError, check, files, load, operator_key};
 use crate::clock::UnixSeconds;
 use crate::config::{Config, Mode, OperatorMode};
 use crate::deployment::KeyRole;
 use crate::keyfile;
-use crate::keys::{AccountId, KeyKind};
+use crate::keys::AccountId;
 
 /// What is to be rotated, and how.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +89,7 @@ impl Rotator {
         let config = load(admin)?;
         let site = Site::enter(&config, request.offline.as_deref())?;
         let journal = Journal::read(&site.folder)?;
-        let fleet = Box::new(Servers::connect(&config, &admin.store).await?);
+        let fleet = Box::new(RunningFleet::connect(&config, &admin.store).await?);
         Ok(Self::with(admin, config, site, journal, fleet, request))
     }
 
@@ -291,9 +291,7 @@ impl Rotator {
         said: impl FnOnce(usize) -> String,
     ) -> Result<(), KeysError> {
         let mode = self.operator_mode()?;
-        let first = mode.operator_signing.first();
-        let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
-        let operator = keyfile::signing_key(first, KeyKind::Operator)?;
+        let operator = operator_key(mode)?;
         let of_the_system = accounts_of_the_system(mode)?;
         let signer = AccountSigner { operator: &operator, of_the_system: &of_the_system, resign };
         let pushed = signer.change(&*self.fleet, accounts, self.admin.now(), change).await?;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 
 use super::KeysError;
-use super::claims::Held;
+use super::claims::HeldAccount;
 use super::fleet::{Fleet, Requests, ServerKeys};
 use super::instances::Instances;
 use crate::accounts::resolver::{self, ResolverError};
@@ -31,13 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// All servers, as the two logins of the service see them, and the instances that the tenant table
 /// knows of.
-pub(super) struct Servers {
+pub(super) struct RunningFleet {
     pub(super) auth: Client,
     cluster: Cluster,
     store: Arc<dyn Store>,
 }
 
-impl Servers {
+impl RunningFleet {
     pub(super) async fn connect(
         config: &Config,
         store: &Arc<dyn Store>,
@@ -115,7 +115,7 @@ async fn seen(
     None
 }
 
-impl Fleet for Servers {
+impl Fleet for RunningFleet {
     fn instances(&self) -> BoxFuture<'_, Result<Instances, KeysError>> {
         Box::pin(Instances::ask(&*self.store, &self.auth))
     }
@@ -132,7 +132,7 @@ impl Fleet for Servers {
         &'a self,
         account: &'a AccountId,
         servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<Held>, KeysError>> {
+    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>> {
         Box::pin(async move {
             let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
             let answers = self.cluster.gather(&subject, b"", servers).await?;
@@ -143,7 +143,7 @@ impl Fleet for Servers {
                 )));
             }
             let tokens = answers.iter().filter_map(|answer| std::str::from_utf8(answer).ok());
-            Ok(tokens.filter_map(|token| Held::read(token).ok()).collect())
+            Ok(tokens.filter_map(|token| HeldAccount::read(token).ok()).collect())
         })
     }
 

@@ -11,7 +11,7 @@ fn parts() -> Parts {
     Parts::new(Falls::default())
 }
 
-fn fallen(parts: &Parts) -> Vec<(Name, bool, Standing)> {
+fn fallen(parts: &Parts) -> Vec<(PartName, bool, Condition)> {
     let fallen = parts.falls.all().into_iter();
     fallen.map(|it| (it.name, it.is_vital, it.standing)).collect()
 }
@@ -185,4 +185,21 @@ async fn a_fall_is_one_line_that_names_the_part() {
     let line =
         "ERROR nats_callout::daemon::parts: has panicked and begins again in 100ms part=\"feed\"";
     assert_eq!(lines, [line]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_goes_on_by_itself_after_a_panic_is_down_for_a_while() {
+    let parts = parts();
+    let (falls, part) = (parts.falls(), Part::vital("requests"));
+    let (panics, panicked) = watch::channel(());
+    tokio::spawn(async move { falls.follow(&part, panicked).await });
+    for then in [STEADY / 2, STEADY * 2] {
+        panics.send_replace(());
+        tokio::time::sleep(then).await;
+        let down = then < STEADY;
+        assert_eq!(
+            fallen(&parts)[0].2,
+            if down { Err("has panicked and begins again") } else { Ok(()) }
+        );
+    }
 }

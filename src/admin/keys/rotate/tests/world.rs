@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::future::{BoxFuture, ready};
 use tempfile::TempDir;
 
-use super::super::super::claims::{Held, operator_keys};
+use super::super::super::claims::{HeldAccount, operator_keys};
 use super::super::super::fleet::{Fleet, Requests, ServerKeys};
 use super::super::super::instances::Instances;
 use super::super::super::journal::Journal;
@@ -197,7 +197,7 @@ impl World {
     }
 
     fn hold(&self, token: &str) {
-        let held = Held::read(token).unwrap();
+        let held = HeldAccount::read(token).unwrap();
         let mut state = self.state();
         let mut accounts = state.accounts.iter_mut();
         let account = accounts.find(|(_, (id, _))| id.as_str() == held.claims.subject);
@@ -232,7 +232,7 @@ impl World {
     fn check(&self) {
         let state = self.state();
         let has = &state.instance.keys[self.key.name()];
-        let held = |name: &str| Held::read(&state.accounts[name].1).unwrap();
+        let held = |name: &str| HeldAccount::read(&state.accounts[name].1).unwrap();
         let is_known = match self.key {
             KeyRole::OperatorSigning => {
                 let trusted = operator_keys(&state.operator);
@@ -310,11 +310,11 @@ impl Fleet for Shown {
         &'a self,
         account: &'a AccountId,
         _servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<Held>, KeysError>> {
+    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>> {
         self.answer(|world| {
             let state = world.state();
             let held = state.accounts.values().filter(|(id, _)| id == account);
-            held.map(|(_, token)| Held::read(token).unwrap()).collect()
+            held.map(|(_, token)| HeldAccount::read(token).unwrap()).collect()
         })
     }
 

@@ -15,7 +15,7 @@ use crate::events::publisher::Publisher;
 use crate::store::CredentialStore;
 
 /// Who is shown outcomes and kicks, and what is done with them.
-pub(super) struct Told {
+pub(super) struct EventSinks {
     pub(super) publisher: Publisher,
     pub(super) decisions: Option<Arc<dyn Observer>>,
     pub(super) gate: Option<Arc<dyn Gate>>,
@@ -23,7 +23,7 @@ pub(super) struct Told {
     pub(super) events: Option<DecisionEvents>,
 }
 
-impl Told {
+impl EventSinks {
     /// `id` is this instance's, which no other has.
     pub(super) fn new(base: &Base<'_>, client: &Client, id: &str) -> Self {
         let Base { config, cache, clock, .. } = base;
@@ -41,17 +41,17 @@ impl Told {
         base.observed.metrics.show(move || {
             counter!("nats_callout_events_dropped_total").absolute(dropped.load(Relaxed));
         });
-        let mut told = Self { publisher, decisions: None, gate: None, events: None };
+        let mut sinks = Self { publisher, decisions: None, gate: None, events: None };
         match config.events.decisions {
-            config::DecisionEvents::Off => return told,
-            config::DecisionEvents::Queue => told.decisions = Some(Arc::new(log)),
+            config::DecisionEvents::Off => return sinks,
+            config::DecisionEvents::Queue => sinks.decisions = Some(Arc::new(log)),
             config::DecisionEvents::BeforeGrant => {
-                let (log, gate) = log.with_gate(told.publisher.clone());
-                told.decisions = Some(Arc::new(log));
-                told.gate = Some(Arc::new(gate));
+                let (log, gate) = log.with_gate(sinks.publisher.clone());
+                sinks.decisions = Some(Arc::new(log));
+                sinks.gate = Some(Arc::new(gate));
             }
         }
-        told.events = Some(events);
-        told
+        sinks.events = Some(events);
+        sinks
     }
 }

@@ -11,7 +11,7 @@ const TURN: Duration = Duration::from_secs(6);
 
 /// An instance that wants to publish.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct PublishLease {
     outbox: Arc<dyn Outbox>,
     /// Whose turn it is, by name.
     instance: String,
@@ -29,7 +29,7 @@ pub(super) enum Waiting {
     Events(Vec<OutboxEvent>),
 }
 
-impl Turn {
+impl PublishLease {
     /// No turn yet.
     pub(super) fn new(outbox: Arc<dyn Outbox>, instance: String) -> Self {
         Self { outbox, instance, until: None }
@@ -138,8 +138,8 @@ mod tests {
     async fn who_does_not_have_the_turn_reads_one_row() {
         let table = Arc::new(Table { backlog: 10_000, ..Table::default() });
         let outbox: Arc<dyn Outbox> = table.clone();
-        let mut first = Turn::new(outbox.clone(), "first".to_owned());
-        let mut second = Turn::new(outbox, "second".to_owned());
+        let mut first = PublishLease::new(outbox.clone(), "first".to_owned());
+        let mut second = PublishLease::new(outbox, "second".to_owned());
         let seen = first.waiting(4_096, &[], TIME).await.unwrap();
         assert!(matches!(seen, Waiting::Events(events) if events.len() == 4_096));
         table.reads.lock().unwrap().clear();
@@ -158,12 +158,12 @@ mod tests {
     #[tokio::test]
     async fn a_turn_is_asked_for_when_something_waits_and_kept_while_it_lasts() {
         let idle = Arc::new(Table::default());
-        let mut turn = Turn::new(idle.clone(), "one".to_owned());
+        let mut turn = PublishLease::new(idle.clone(), "one".to_owned());
         assert!(matches!(turn.waiting(8, &[], TIME).await.unwrap(), Waiting::Nothing));
         assert_eq!(*idle.leases.lock().unwrap(), 0);
 
         let busy = Arc::new(Table { backlog: 3, ..Table::default() });
-        let mut turn = Turn::new(busy.clone(), "one".to_owned());
+        let mut turn = PublishLease::new(busy.clone(), "one".to_owned());
         for _ in 0..3 {
             assert!(matches!(turn.waiting(8, &[], TIME).await.unwrap(), Waiting::Events(_)));
         }
