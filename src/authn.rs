@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
@@ -456,10 +456,8 @@ pub fn of_table(
 }
 
 /// Verifies one kind of credential.
+#[async_trait]
 pub trait Authenticator: Debug + Send + Sync {
     /// Verifies what the client offers.
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>>;
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError>;
 }

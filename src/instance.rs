@@ -244,8 +244,8 @@ mod tests {
     use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use async_trait::async_trait;
     use futures_util::FutureExt as _;
-    use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::keys::AccountId;
@@ -260,38 +260,39 @@ mod tests {
         read: AtomicBool,
     }
 
+    #[async_trait]
     impl Coordination for Lost {
-        fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
+        async fn news(&self) -> Result<News, StoreError> {
             assert!(self.read.swap(true, Ordering::Relaxed), "on purpose");
-            self.table.news()
+            self.table.news().await
         }
 
-        fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
-            self.table.effects()
+        async fn effects(&self) -> Result<Vec<Effect>, StoreError> {
+            self.table.effects().await
         }
 
-        fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
-            self.table.removed_accounts()
+        async fn removed_accounts(&self) -> Result<Vec<AccountId>, StoreError> {
+            self.table.removed_accounts().await
         }
 
-        fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.table.heartbeat(instance)
+        async fn heartbeat(&self, instance: &str) -> Result<(), StoreError> {
+            self.table.heartbeat(instance).await
         }
 
-        fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.table.depart(instance)
+        async fn depart(&self, instance: &str) -> Result<(), StoreError> {
+            self.table.depart(instance).await
         }
 
-        fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-            self.table.wait_for_news()
+        async fn wait_for_news(&self) {
+            self.table.wait_for_news().await
         }
 
-        fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-            self.table.hindrances()
+        async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+            self.table.hindrances().await
         }
 
-        fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-            self.table.instances(seconds)
+        async fn instances(&self, seconds: u32) -> Result<Vec<String>, StoreError> {
+            self.table.instances(seconds).await
         }
     }
 

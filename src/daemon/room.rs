@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
+use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -379,16 +380,15 @@ impl Room {
     }
 }
 
+#[async_trait]
 impl Entrance for Room {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
-        Box::pin(async move {
-            let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
-            if arrival.isolation == Isolation::Account && self.own_is_counted {
-                return Ok(());
-            }
-            let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };
-            let until = arrival.deadline.checked_sub(ANSWER).unwrap_or(arrival.deadline);
-            self.admit(&arrival.tenant.id, most, &id, until).await
-        })
+    async fn enters(&self, arrival: Arrival<'_>) -> Result<(), Objection> {
+        let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
+        if arrival.isolation == Isolation::Account && self.own_is_counted {
+            return Ok(());
+        }
+        let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };
+        let until = arrival.deadline.checked_sub(ANSWER).unwrap_or(arrival.deadline);
+        self.admit(&arrival.tenant.id, most, &id, until).await
     }
 }

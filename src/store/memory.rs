@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 
 use super::{
     CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
@@ -132,48 +132,48 @@ impl MemoryStore {
     }
 }
 
+#[async_trait]
 impl CredentialStore for MemoryStore {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().login(name))))
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        Ok(self.read().login(name))
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().tokens.get(hash).cloned())))
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+        Ok(self.read().tokens.get(hash).cloned())
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().holder(identity))))
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        Ok(self.read().holder(identity))
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().tenants.get(id).cloned())))
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+        Ok(self.read().tenants.get(id).cloned())
     }
 
-    fn account_of<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
+    ) -> Result<Option<AccountId>, StoreError> {
         let mut rows = self.write();
         let kept =
             rows.tenants.get_mut(&tenant.id).filter(|it| it.incarnation == tenant.incarnation);
-        let account = kept.map(|tenant| *Arc::make_mut(tenant).account.get_or_insert(candidate));
-        Box::pin(ready(Ok(account)))
+        Ok(kept.map(|tenant| *Arc::make_mut(tenant).account.get_or_insert(candidate)))
     }
 }
