@@ -19,10 +19,11 @@ pub mod verified;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
@@ -426,17 +427,13 @@ pub struct Found(Mutex<Option<Arc<LoginRecord>>>);
 impl Found {
     /// Notes the row that was read last: one that was cached may be outdated.
     pub fn note(&self, login: &Arc<LoginRecord>) {
-        *self.lock() = Some(Arc::clone(login));
+        *self.0.lock() = Some(Arc::clone(login));
     }
 
     /// That row.
     #[must_use]
     pub fn login(&self) -> Option<Arc<LoginRecord>> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<LoginRecord>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().clone()
     }
 }
 

@@ -2,11 +2,12 @@
 //! alive, answers when it is asked whether it has forgotten, and notes who logged in.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -192,7 +193,7 @@ pub(crate) struct LoginLog {
 
 impl LoginLog {
     fn take(&self) -> Vec<(String, UnixSeconds)> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+        self.pending.lock().drain().collect()
     }
 
     /// Writes logins until `stop`, and then those that are left. May be called again.
@@ -226,7 +227,7 @@ impl Observer for LoginObserver {
     fn observe(&self, outcome: &Outcome, _took: Duration) {
         let Outcome::Reply(reply) = outcome else { return };
         let Verdict::Granted { user, .. } = &reply.verdict else { return };
-        let mut pending = self.log.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.log.pending.lock();
         if pending.len() < MAX_LOGINS || pending.contains_key(user) {
             pending.insert(user.clone(), self.clock.now());
         }

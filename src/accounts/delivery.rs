@@ -4,14 +4,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use moka::future::Cache;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::account::{AccountIssuer, Standing};
@@ -325,7 +326,7 @@ impl Acknowledgements {
     fn expect(&self) -> Expected {
         let inbox = format!("{}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.insert(inbox.clone(), sender);
         Expected { inbox, receiver, waiting: Arc::clone(&self.waiting) }
     }
@@ -343,7 +344,7 @@ impl Sorting {
     pub(crate) async fn run(&mut self) {
         while let Some(message) = self.answers.next().await {
             let Some(reply) = Answer::parse(&message.payload) else { continue };
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = self.waiting.lock();
             if let Some(sender) = waiting.get(message.subject.as_str()) {
                 // Whoever waited may have given up.
                 let _ = sender.send(reply);
@@ -354,7 +355,7 @@ impl Sorting {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.remove(&self.inbox);
     }
 }

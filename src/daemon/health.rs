@@ -1,11 +1,12 @@
 //! Whether this instance can do its work: one probe of the whole chain, which all who ask at about
 //! the same time share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::parts::{Fallen, Falls, Name, Standing};
@@ -100,12 +101,12 @@ impl Health {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        *self.phase.lock() = phase;
     }
 
     /// What there is to say now.
     pub(super) async fn word(&self) -> Word {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let phase = self.phase.lock().clone();
         let report = match phase.chain() {
             Some(chain) => Some(self.report(chain).await),
             None => None,

@@ -11,8 +11,8 @@
 mod known;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use metrics::counter;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -116,7 +117,7 @@ struct Count {
 
 impl Count {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
@@ -130,7 +131,7 @@ impl Counts {
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Count> {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.lately.lock();
         if lately.swept.is_none_or(|swept| swept.elapsed() > KNOWN_FOR) {
             lately.swept = Some(Instant::now());
             // Whoever has it just now is not forgotten.

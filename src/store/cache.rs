@@ -10,11 +10,12 @@ mod epochs;
 mod table;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use self::epochs::{Epochs, Place};
 use self::table::Table;
@@ -116,14 +117,14 @@ impl Cached {
 
     /// Notes that every change which was committed before `asked` is forgotten.
     pub fn confirm(&self, asked: Instant) {
-        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut confirmed = self.confirmed.lock();
         *confirmed = Some(asked).max(*confirmed);
     }
 
     /// How new an answer really has to be.
     fn needed(&self, freshness: Freshness) -> Freshness {
         let Some(within) = self.confirmed_within else { return freshness };
-        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = *self.confirmed.lock();
         match confirmed {
             Some(asked) if asked.elapsed() <= within => freshness,
             _ => Freshness::Fresh,

@@ -1,9 +1,10 @@
 //! A tenant table in memory, for an application that knows its users when it starts, and for tests.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 
 use super::{
     CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
@@ -58,12 +59,12 @@ impl Rows {
 impl MemoryStore {
     /// Adds a tenant, or replaces the one with its id.
     pub fn put_tenant(&self, tenant: TenantRecord) {
-        self.write().tenants.insert(tenant.id.clone(), Arc::new(tenant));
+        self.0.write().tenants.insert(tenant.id.clone(), Arc::new(tenant));
     }
 
     /// Removes a tenant with its users and their tokens.
     pub fn remove_tenant(&self, id: &TenantId) {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         rows.tenants.remove(id);
         rows.users.retain(|_, (tenant, _)| tenant != id);
         let Rows { users, tokens, .. } = &mut *rows;
@@ -73,7 +74,7 @@ impl MemoryStore {
     /// Adds a user of a tenant, or replaces its own with this name. No two users have one name, one
     /// nkey or one certificate.
     pub fn put_user(&self, tenant: &TenantId, user: UserRecord) -> Result<(), StoreError> {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         if !rows.tenants.contains_key(tenant) {
             return Err(StoreError::Missing { what: "tenant", key: tenant.to_string() });
         }
@@ -94,7 +95,7 @@ impl MemoryStore {
 
     /// Removes a user with its tokens.
     pub fn remove_user(&self, name: &str) {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         rows.users.remove(name);
         rows.tokens.retain(|_, token| token.user_name != name);
     }
@@ -106,7 +107,7 @@ impl MemoryStore {
         hash: TokenHash,
         expires_at: Option<UnixSeconds>,
     ) -> Result<(), StoreError> {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         if !rows.users.contains_key(user) {
             return Err(StoreError::Missing { what: "user", key: user.to_owned() });
         }
@@ -120,15 +121,7 @@ impl MemoryStore {
 
     /// Removes a token.
     pub fn remove_token(&self, hash: &TokenHash) {
-        self.write().tokens.remove(hash);
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Rows> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write().tokens.remove(hash);
     }
 }
 
@@ -139,7 +132,7 @@ impl CredentialStore for MemoryStore {
         name: &str,
         _freshness: Freshness,
     ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
-        Ok(self.read().login(name))
+        Ok(self.0.read().login(name))
     }
 
     async fn token(
@@ -147,7 +140,7 @@ impl CredentialStore for MemoryStore {
         hash: &TokenHash,
         _freshness: Freshness,
     ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
-        Ok(self.read().tokens.get(hash).cloned())
+        Ok(self.0.read().tokens.get(hash).cloned())
     }
 
     async fn holder(
@@ -155,7 +148,7 @@ impl CredentialStore for MemoryStore {
         identity: &Identity,
         _freshness: Freshness,
     ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
-        Ok(self.read().holder(identity))
+        Ok(self.0.read().holder(identity))
     }
 
     async fn tenant_of(
@@ -163,7 +156,7 @@ impl CredentialStore for MemoryStore {
         id: &TenantId,
         _freshness: Freshness,
     ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
-        Ok(self.read().tenants.get(id).cloned())
+        Ok(self.0.read().tenants.get(id).cloned())
     }
 
     async fn account_of(
@@ -171,7 +164,7 @@ impl CredentialStore for MemoryStore {
         tenant: &TenantRecord,
         candidate: AccountId,
     ) -> Result<Option<AccountId>, StoreError> {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         let kept =
             rows.tenants.get_mut(&tenant.id).filter(|it| it.incarnation == tenant.incarnation);
         Ok(kept.map(|tenant| *Arc::make_mut(tenant).account.get_or_insert(candidate)))
