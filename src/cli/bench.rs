@@ -307,7 +307,7 @@ async fn measure(
         requests,
         timeout: args.timeout,
         next: AtomicUsize::new(0),
-        latencies: Histogram::new(),
+        latencies: Histogram::new()?,
         failures: std::array::from_fn(|_| AtomicU64::new(0)),
     });
     if !args.warm_up.is_zero() {
