@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
@@ -33,7 +34,10 @@ use crate::store::{CredentialStore, LoginRecord, Status, StoreError};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server
 /// see one fixed text for all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, EnumIter, EnumString, IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum DenyReason {
     /// The client offered nothing.
@@ -91,65 +95,10 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
-    /// All of them, in their order.
-    pub const ALL: [Self; 25] = [
-        Self::NoCredentials,
-        Self::UnsupportedCredentials,
-        Self::UnknownUser,
-        Self::WrongPassword,
-        Self::UnusableHash,
-        Self::UnknownToken,
-        Self::TokenExpired,
-        Self::InvalidToken,
-        Self::UnknownIssuer,
-        Self::UnknownNkey,
-        Self::WrongSignature,
-        Self::UnknownCertificate,
-        Self::AmbiguousCertificate,
-        Self::UserSuspended,
-        Self::UserExpired,
-        Self::TenantSuspended,
-        Self::TenantExpired,
-        Self::Policy,
-        Self::ConnectionType,
-        Self::Address,
-        Self::Time,
-        Self::Placement,
-        Self::TooLarge,
-        Self::Connections,
-        Self::Refused,
-    ];
-
     /// The reason's code in logs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no_credentials",
-            Self::UnsupportedCredentials => "unsupported_credentials",
-            Self::UnknownUser => "unknown_user",
-            Self::WrongPassword => "wrong_password",
-            Self::UnusableHash => "unusable_hash",
-            Self::UnknownToken => "unknown_token",
-            Self::TokenExpired => "token_expired",
-            Self::InvalidToken => "invalid_token",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::UnknownNkey => "unknown_nkey",
-            Self::WrongSignature => "wrong_signature",
-            Self::UnknownCertificate => "unknown_certificate",
-            Self::AmbiguousCertificate => "ambiguous_certificate",
-            Self::UserSuspended => "user_suspended",
-            Self::UserExpired => "user_expired",
-            Self::TenantSuspended => "tenant_suspended",
-            Self::TenantExpired => "tenant_expired",
-            Self::Policy => "policy",
-            Self::ConnectionType => "connection_type",
-            Self::Address => "address",
-            Self::Time => "time",
-            Self::Placement => "placement",
-            Self::TooLarge => "too_large",
-            Self::Connections => "connections",
-            Self::Refused => "refused",
-        }
+        self.into()
     }
 
     /// Whether a row or a policy is wrong rather than what the client offers.

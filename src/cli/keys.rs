@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
+use strum::IntoEnumIterator as _;
 
 use super::{Context, Usage, database};
 use crate::admin::keys::{self, IntakeDone, IntakeRequest, KeyRole, KeysError};
@@ -102,7 +103,7 @@ fn key_parser() -> impl TypedValueParser<Value = KeyRole> {
             KeyRole::Xkey => "Opens requests and seals answers",
         })
     };
-    PossibleValuesParser::new(KeyRole::ALL.map(value)).try_map(|name| name.parse::<KeyRole>())
+    PossibleValuesParser::new(KeyRole::iter().map(value)).try_map(|name| name.parse::<KeyRole>())
 }
 
 async fn reader(args: &ReaderArgs, context: &Context) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoEnumIterator as _, IntoStaticStr};
 
 use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
@@ -17,7 +18,8 @@ use crate::keys::{AccountId, KeyKind, OperatorId};
 pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 
 /// A key that has generations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum KeyRole {
     /// Signs accounts (operator mode).
     OperatorSigning,
@@ -40,7 +42,7 @@ impl FromStr for KeyRole {
     type Err = UnknownKey;
 
     fn from_str(text: &str) -> Result<Self, UnknownKey> {
-        let found = Self::ALL.into_iter().find(|key| key.name() == text);
+        let found = Self::iter().find(|key| key.name() == text);
         found.ok_or_else(|| UnknownKey(text.to_owned()))
     }
 }
@@ -52,10 +54,6 @@ impl fmt::Display for KeyRole {
 }
 
 impl KeyRole {
-    /// All of both modes.
-    pub const ALL: [Self; 5] =
-        [Self::OperatorSigning, Self::UserSigning, Self::ResponseSigning, Self::Issuer, Self::Xkey];
-
     /// All that a configuration has.
     pub(crate) fn of(config: &Config) -> Vec<Self> {
         match &config.mode {
@@ -69,13 +67,7 @@ impl KeyRole {
     /// Its name, with which its files begin.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::OperatorSigning => "operator-signing",
-            Self::UserSigning => "user-signing",
-            Self::ResponseSigning => "response-signing",
-            Self::Issuer => "issuer",
-            Self::Xkey => "xkey",
-        }
+        self.into()
     }
 
     /// The section and the key of its list of files.
