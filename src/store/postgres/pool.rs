@@ -1,6 +1,8 @@
 //! Connections that are lent for one statement or one transaction. A connection comes back only from
 //! a borrower that has come to the end of what it asked: whoever fails, gives up or is dropped in the
-//! middle takes it along, and the server notices that it is closed.
+//! middle takes it along, and the server notices that it is closed. sqlx's own pool asks again after a
+//! refused connection, but not after one that broke, and at the deadline it no longer knows what the
+//! server said.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
