@@ -19,10 +19,12 @@ pub mod verified;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
@@ -32,7 +34,10 @@ use crate::store::{CredentialStore, LoginRecord, Status, StoreError};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server
 /// see one fixed text for all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, EnumIter, EnumString, IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum DenyReason {
     /// The client offered nothing.
@@ -90,65 +95,10 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
-    /// All of them, in their order.
-    pub const ALL: [Self; 25] = [
-        Self::NoCredentials,
-        Self::UnsupportedCredentials,
-        Self::UnknownUser,
-        Self::WrongPassword,
-        Self::UnusableHash,
-        Self::UnknownToken,
-        Self::TokenExpired,
-        Self::InvalidToken,
-        Self::UnknownIssuer,
-        Self::UnknownNkey,
-        Self::WrongSignature,
-        Self::UnknownCertificate,
-        Self::AmbiguousCertificate,
-        Self::UserSuspended,
-        Self::UserExpired,
-        Self::TenantSuspended,
-        Self::TenantExpired,
-        Self::Policy,
-        Self::ConnectionType,
-        Self::Address,
-        Self::Time,
-        Self::Placement,
-        Self::TooLarge,
-        Self::Connections,
-        Self::Refused,
-    ];
-
     /// The reason's code in logs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no_credentials",
-            Self::UnsupportedCredentials => "unsupported_credentials",
-            Self::UnknownUser => "unknown_user",
-            Self::WrongPassword => "wrong_password",
-            Self::UnusableHash => "unusable_hash",
-            Self::UnknownToken => "unknown_token",
-            Self::TokenExpired => "token_expired",
-            Self::InvalidToken => "invalid_token",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::UnknownNkey => "unknown_nkey",
-            Self::WrongSignature => "wrong_signature",
-            Self::UnknownCertificate => "unknown_certificate",
-            Self::AmbiguousCertificate => "ambiguous_certificate",
-            Self::UserSuspended => "user_suspended",
-            Self::UserExpired => "user_expired",
-            Self::TenantSuspended => "tenant_suspended",
-            Self::TenantExpired => "tenant_expired",
-            Self::Policy => "policy",
-            Self::ConnectionType => "connection_type",
-            Self::Address => "address",
-            Self::Time => "time",
-            Self::Placement => "placement",
-            Self::TooLarge => "too_large",
-            Self::Connections => "connections",
-            Self::Refused => "refused",
-        }
+        self.into()
     }
 
     /// Whether a row or a policy is wrong rather than what the client offers.
@@ -426,17 +376,13 @@ pub struct Found(Mutex<Option<Arc<LoginRecord>>>);
 impl Found {
     /// Notes the row that was read last: one that was cached may be outdated.
     pub fn note(&self, login: &Arc<LoginRecord>) {
-        *self.lock() = Some(Arc::clone(login));
+        *self.0.lock() = Some(Arc::clone(login));
     }
 
     /// That row.
     #[must_use]
     pub fn login(&self) -> Option<Arc<LoginRecord>> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<LoginRecord>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().clone()
     }
 }
 
@@ -456,10 +402,8 @@ pub fn of_table(
 }
 
 /// Verifies one kind of credential.
+#[async_trait]
 pub trait Authenticator: Debug + Send + Sync {
     /// Verifies what the client offers.
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>>;
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError>;
 }

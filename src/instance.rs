@@ -2,11 +2,12 @@
 //! alive, answers when it is asked whether it has forgotten, and notes who logged in.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -192,7 +193,7 @@ pub(crate) struct LoginLog {
 
 impl LoginLog {
     fn take(&self) -> Vec<(String, UnixSeconds)> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+        self.pending.lock().drain().collect()
     }
 
     /// Writes logins until `stop`, and then those that are left. May be called again.
@@ -226,7 +227,7 @@ impl Observer for LoginObserver {
     fn observe(&self, outcome: &Outcome, _took: Duration) {
         let Outcome::Reply(reply) = outcome else { return };
         let Verdict::Granted { user, .. } = &reply.verdict else { return };
-        let mut pending = self.log.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.log.pending.lock();
         if pending.len() < MAX_LOGINS || pending.contains_key(user) {
             pending.insert(user.clone(), self.clock.now());
         }
@@ -244,8 +245,8 @@ mod tests {
     use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use async_trait::async_trait;
     use futures_util::FutureExt as _;
-    use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::keys::AccountId;
@@ -260,38 +261,39 @@ mod tests {
         read: AtomicBool,
     }
 
+    #[async_trait]
     impl Coordination for Lost {
-        fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
+        async fn news(&self) -> Result<News, StoreError> {
             assert!(self.read.swap(true, Ordering::Relaxed), "on purpose");
-            self.table.news()
+            self.table.news().await
         }
 
-        fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
-            self.table.effects()
+        async fn effects(&self) -> Result<Vec<Effect>, StoreError> {
+            self.table.effects().await
         }
 
-        fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
-            self.table.removed_accounts()
+        async fn removed_accounts(&self) -> Result<Vec<AccountId>, StoreError> {
+            self.table.removed_accounts().await
         }
 
-        fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.table.heartbeat(instance)
+        async fn heartbeat(&self, instance: &str) -> Result<(), StoreError> {
+            self.table.heartbeat(instance).await
         }
 
-        fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.table.depart(instance)
+        async fn depart(&self, instance: &str) -> Result<(), StoreError> {
+            self.table.depart(instance).await
         }
 
-        fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-            self.table.wait_for_news()
+        async fn wait_for_news(&self) {
+            self.table.wait_for_news().await
         }
 
-        fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-            self.table.hindrances()
+        async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+            self.table.hindrances().await
         }
 
-        fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-            self.table.instances(seconds)
+        async fn instances(&self, seconds: u32) -> Result<Vec<String>, StoreError> {
+            self.table.instances(seconds).await
         }
     }
 

@@ -46,9 +46,10 @@ mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -56,7 +57,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::carrier::Carrier;
 pub use self::dial::{Address, InvalidAddress, Login, Servers};
 pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
-use self::link::lock;
 pub use self::refusal::{Refusal, Tally};
 use crate::authn::random::NoRandomness;
 use crate::store::{Isolation, TenantId};
@@ -173,7 +173,7 @@ impl Intake {
 async fn tick(carrier: Arc<Mutex<Carrier>>, end: CancellationToken) {
     let ticking = || async {
         while end.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
-            lock(&carrier).tick(Instant::now());
+            carrier.lock().tick(Instant::now());
         }
     };
     link::outlive("the intake's clock", ticking, || {}, &end).await;
@@ -226,20 +226,20 @@ impl Running {
     /// What BB's stream does not acknowledge within [`Settings::drain`] is refused.
     pub async fn stop(mut self) {
         let carrier = &self.tenants.0;
-        let idle = lock(carrier).idle();
+        let idle = carrier.lock().idle();
         // The server's word comes behind the last event.
         self.round_trip(|carrier, waiters| carrier.stop(waiters)).await;
         let emptied = async {
             loop {
                 let emptied = idle.notified();
-                if lock(carrier).is_idle() {
+                if carrier.lock().is_idle() {
                     return;
                 }
                 emptied.await;
             }
         };
         if tokio::time::timeout(self.drain, emptied).await.is_err() {
-            lock(carrier).give_up(Instant::now());
+            carrier.lock().give_up(Instant::now());
         }
         self.round_trip(|carrier, [own, shared]| {
             carrier.line(Isolation::Account).ping(vec![own]);
@@ -254,7 +254,7 @@ impl Running {
     async fn round_trip(&self, say: impl FnOnce(&mut Carrier, [oneshot::Sender<()>; 2])) {
         let (own, own_read) = oneshot::channel();
         let (shared, shared_read) = oneshot::channel();
-        say(&mut lock(&self.tenants.0), [own, shared]);
+        say(&mut self.tenants.0.lock(), [own, shared]);
         let read = async {
             let _ = own_read.await;
             if self.has_shared {
@@ -278,13 +278,13 @@ impl Gauge {
     /// How many events had which end.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        lock(&self.carrier).tally()
+        self.carrier.lock().tally()
     }
 
     /// Whether what tenants of this form send is taken: the connection is there.
     #[must_use]
     pub fn takes(&self, isolation: Isolation) -> bool {
-        lock(&self.carrier).line(isolation).is_up()
+        self.carrier.lock().line(isolation).is_up()
     }
 
     /// Whether all connections are there.
@@ -312,7 +312,7 @@ impl Tenants {
         isolation: Isolation,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (waiter, told) = oneshot::channel();
-        lock(&self.0).add(id, isolation, waiter, Instant::now());
+        self.0.lock().add(id, isolation, waiter, Instant::now());
         async move {
             // Without randomness nobody tells, and the log says so.
             let _ = told.await;
@@ -324,7 +324,7 @@ impl Tenants {
     /// connection.
     pub fn expect(&self, id: &TenantId) -> impl Future<Output = ()> + Send + use<> {
         let (waiter, told) = oneshot::channel();
-        lock(&self.0).expect(id, waiter, Instant::now());
+        self.0.lock().expect(id, waiter, Instant::now());
         async move {
             let _ = told.await;
         }
@@ -333,12 +333,12 @@ impl Tenants {
     /// Whether a tenant's events are refused, since it is suspended, has expired or was removed.
     #[must_use]
     pub fn is_over(&self, id: &TenantId) -> bool {
-        lock(&self.0).is_over(id)
+        self.0.lock().is_over(id)
     }
 
     /// Knows a tenant that is suspended or has expired: [`Self::add`], then [`Self::suspend`].
     pub fn close(&self, id: &TenantId, isolation: Isolation) {
-        let (mut carrier, now) = (lock(&self.0), Instant::now());
+        let (mut carrier, now) = (self.0.lock(), Instant::now());
         carrier.add(id, isolation, oneshot::channel().0, now);
         carrier.suspend(id, now);
     }
@@ -346,19 +346,19 @@ impl Tenants {
     /// Answers a tenant's events with an error from now on, those that wait included. What BB's
     /// stream was sent before may still be stored.
     pub fn suspend(&self, id: &TenantId) {
-        lock(&self.0).suspend(id, Instant::now());
+        self.0.lock().suspend(id, Instant::now());
     }
 
     /// Takes a tenant's events no longer. If it comes again it is another one.
     pub fn remove(&self, id: &TenantId) {
-        lock(&self.0).remove(id, Instant::now());
+        self.0.lock().remove(id, Instant::now());
     }
 
     /// Makes these all there are, each of them suspended or not.
     pub fn replace(&self, all: &[(TenantId, Isolation, bool)]) {
         let named: HashSet<&TenantId> = all.iter().map(|(id, ..)| id).collect();
         // Each in a step of its own: events go on in between.
-        let known = lock(&self.0).ids();
+        let known = self.0.lock().ids();
         for gone in known.iter().filter(|id| !named.contains(id)) {
             self.remove(gone);
         }

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use async_trait::async_trait;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use data_encoding::BASE32_NOPAD;
-use futures_util::future::BoxFuture;
 use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
@@ -203,12 +203,13 @@ pub fn random_account_id() -> Option<AccountId> {
 }
 
 /// Something that signs: a key in memory, or a remote one (a KMS, an HSM).
+#[async_trait]
 pub trait Signer: fmt::Debug + Send + Sync {
     /// The public nkey whose signatures these are.
     fn public_key(&self) -> &str;
 
     /// Signs the message.
-    fn sign<'a>(&'a self, message: &'a [u8]) -> BoxFuture<'a, Result<Signature, SignError>>;
+    async fn sign(&self, message: &[u8]) -> Result<Signature, SignError>;
 }
 
 /// What kind of entity a signing key belongs to.
@@ -307,13 +308,14 @@ impl SigningKey {
     }
 }
 
+#[async_trait]
 impl Signer for SigningKey {
     fn public_key(&self) -> &str {
         &self.public
     }
 
-    fn sign<'a>(&'a self, message: &'a [u8]) -> BoxFuture<'a, Result<Signature, SignError>> {
-        Box::pin(std::future::ready(Ok(self.sign_now(message))))
+    async fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
+        Ok(self.sign_now(message))
     }
 }
 

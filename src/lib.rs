@@ -83,6 +83,8 @@
 //! before it connects (`rustls::crypto::CryptoProvider::install_default`). One of the features is needed.
 
 pub use async_nats;
+/// For an `impl` of one of the traits with `async` methods.
+pub use async_trait::async_trait;
 
 pub use self::callout::Callout;
 

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 pub(crate) use self::target::Target;
 pub use self::target::{SystemAccounts, TargetAccount, TargetError};
@@ -57,14 +57,15 @@ pub struct ReadyAccount {
 }
 
 /// Makes accounts known to servers (operator mode).
+#[async_trait]
 pub trait Accounts: Debug + Send + Sync {
     /// Returns the tenant's account once `server` can place users in it.
-    fn ready<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
-        server: &'a ServerId,
+    async fn ready(
+        &self,
+        tenant: &TenantRecord,
+        server: &ServerId,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>>;
+    ) -> Result<ReadyAccount, AccountError>;
 }
 
 /// Somebody who is about to be let in.
@@ -93,9 +94,10 @@ pub enum Objection {
 }
 
 /// Hears of everybody before they are let in, and may have something against it.
+#[async_trait]
 pub trait Entrance: Debug + Send + Sync {
     /// Returns once there is nothing to wait for any more, before the arrival's deadline.
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>>;
+    async fn enters(&self, arrival: Arrival<'_>) -> Result<(), Objection>;
 }
 
 /// The subjects of notifications in the account that tenants share in operator mode. From there

@@ -13,12 +13,13 @@ mod replies;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -255,7 +256,7 @@ impl Decisions {
     /// another call waits for included.
     pub async fn settle(&self) {
         let begun = {
-            let mut earlier = self.0.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut earlier = self.0.earlier.lock();
             let begun = self.0.current.swap(Arc::new(TaskTracker::new()));
             begun.close();
             earlier.retain(|tracker| !tracker.is_empty());

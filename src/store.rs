@@ -30,7 +30,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use serde_json::value::RawValue;
 
 pub use self::record::{
@@ -107,50 +107,51 @@ impl Identity {
 }
 
 /// Finds what a login needs to know.
+#[async_trait]
 pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>>;
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError>;
 
     /// The token with this hash.
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>>;
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError>;
 
     /// The user whose row holds this identity, together with its tenant. A store without such
     /// rows finds none.
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let _ = (identity, freshness);
-        Box::pin(ready(Ok(None)))
+        Ok(None)
     }
 
     /// The tenant with this id, for a user that has no row. A store for users alone finds none.
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
         let _ = (id, freshness);
-        Box::pin(ready(Ok(None)))
+        Ok(None)
     }
 
     /// The account of this incarnation of the tenant: the one that is kept already, else
     /// `candidate`, which is then kept for good. `None` when that incarnation no longer exists,
     /// though another tenant may have its id by now.
-    fn account_of<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
+    ) -> Result<Option<AccountId>, StoreError>;
 }
 
 /// Of rows those that can be read. One that cannot is named in the log, and hurts its owner alone.
@@ -172,117 +173,90 @@ pub fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, S
 }
 
 /// Writes tenants, users and tokens, and lists them.
+#[async_trait]
 pub trait ProvisioningStore: Debug + Send + Sync {
     /// Adds a tenant together with its first user, both or neither.
-    fn add_tenant<'a>(
-        &'a self,
-        tenant: &'a NewTenant,
-        admin: &'a NewUser,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn add_tenant(&self, tenant: &NewTenant, admin: &NewUser) -> Result<(), StoreError>;
 
     /// Adds a user to an existing tenant.
-    fn add_user<'a>(&'a self, user: &'a NewUser) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn add_user(&self, user: &NewUser) -> Result<(), StoreError>;
 
     /// Replaces the password hash of a tenant's user.
-    fn set_password<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
-        hash: &'a PasswordHash,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn set_password(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+        hash: &PasswordHash,
+    ) -> Result<(), StoreError>;
 
     /// Suspends or resumes a tenant.
-    fn set_tenant_status<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        status: Status,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn set_tenant_status(&self, tenant: &TenantId, status: Status) -> Result<(), StoreError>;
 
     /// Suspends or resumes a tenant's user.
-    fn set_user_status<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
+    async fn set_user_status(
+        &self,
+        tenant: &TenantId,
+        user: &str,
         status: Status,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    ) -> Result<(), StoreError>;
 
     /// Removes a tenant's user with its tokens.
-    fn remove_user<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn remove_user(&self, tenant: &TenantId, user: &str) -> Result<(), StoreError>;
 
     /// All tokens, by tenant, user and time: never the token, nor its hash.
-    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>>;
+    async fn tokens(&self) -> Result<Vec<TokenListing>, StoreError>;
 
     /// Removes a token by its public id, which is unique over all of them.
-    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn remove_token_by_id(&self, id: &str) -> Result<(), StoreError>;
 
     /// Adds a token to a tenant's user.
-    fn add_token<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        token: &'a NewToken,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn add_token(&self, tenant: &TenantId, token: &NewToken) -> Result<(), StoreError>;
 
     /// Removes a token, by its hash. One that is gone already is no error.
-    fn revoke_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn revoke_token(&self, hash: &TokenHash) -> Result<(), StoreError>;
 
     /// Removes a tenant with its users and their tokens.
-    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn remove_tenant(&self, id: &TenantId) -> Result<(), StoreError>;
 
     /// All tenants, by id. A row that cannot be read is an error of its own ([`readable`]).
-    fn tenants(&self) -> BoxFuture<'_, Result<Vec<Result<TenantRecord, StoreError>>, StoreError>>;
+    async fn tenants(&self) -> Result<Vec<Result<TenantRecord, StoreError>>, StoreError>;
 
     /// The tenants with `answers` that have an account of their own, by id; those whose row can be read.
-    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+    async fn answering(&self) -> Result<Vec<TenantRecord>, StoreError>;
 
     /// The tenants that have an account, by id; those whose row can be read.
-    fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+    async fn with_account(&self) -> Result<Vec<TenantRecord>, StoreError>;
 
     /// One tenant.
-    fn tenant<'a>(
-        &'a self,
-        id: &'a TenantId,
-    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>>;
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>, StoreError>;
 
     /// The tenant that holds this account, if any: what a server's look-up asks.
-    fn tenant_of_account<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>>;
+    async fn tenant_of_account(
+        &self,
+        account: &AccountId,
+    ) -> Result<Option<TenantRecord>, StoreError>;
 
     /// The users of a tenant, by name.
-    fn users<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-    ) -> BoxFuture<'a, Result<Vec<UserRecord>, StoreError>>;
+    async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>, StoreError>;
 
     /// The password hashes of the users after this one, by name: some thousand at a time, none at the
     /// end.
-    fn password_hashes<'a>(
-        &'a self,
-        after: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<HashListing>, StoreError>>;
+    async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>, StoreError>;
 
     /// Notes when users last logged in. Users that are gone are passed over.
-    fn record_logins<'a>(
-        &'a self,
-        logins: &'a [(String, UnixSeconds)],
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<(), StoreError>;
 
     /// The rows from before a rule that they do not keep: how many texts in them, and the first few.
-    fn misfits(&self) -> BoxFuture<'_, Result<(u64, Vec<Misfit>), StoreError>>;
+    async fn misfits(&self) -> Result<(u64, Vec<Misfit>), StoreError>;
 
     /// Replaces an outdated hash by a new one of the same password, unless it changed meanwhile.
     /// No event: nothing is new to anyone.
-    fn rehash<'a>(
-        &'a self,
-        user: &'a str,
-        old: &'a PasswordHash,
-        new: &'a PasswordHash,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn rehash(
+        &self,
+        user: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<(), StoreError>;
 }
 
 /// A text that a rule of today would refuse. Its row was there before the rule.
@@ -380,31 +354,32 @@ impl News {
 }
 
 /// What the instances of the service tell each other through the database.
+#[async_trait]
 pub trait Coordination: Debug + Send + Sync {
     /// Everything committed since the last call, by whomever. Cheap when there is nothing.
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>>;
+    async fn news(&self) -> Result<News, StoreError>;
 
     /// The effects of all changes that are still noted, oldest first.
-    fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>>;
+    async fn effects(&self) -> Result<Vec<Effect>, StoreError>;
 
     /// The accounts that tenants had and that belong to nobody any more.
-    fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>>;
+    async fn removed_accounts(&self) -> Result<Vec<AccountId>, StoreError>;
 
     /// Notes that this instance is alive, by the database's clock: those of hosts differ.
-    fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn heartbeat(&self, instance: &str) -> Result<(), StoreError>;
 
     /// Removes this instance's heartbeat: it stops.
-    fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn depart(&self, instance: &str) -> Result<(), StoreError>;
 
     /// Returns when there may be news: at the latest after a time well below a second, and as soon
     /// as the database says so where it can.
-    fn wait_for_news(&self) -> BoxFuture<'_, ()>;
+    async fn wait_for_news(&self);
 
     /// The sessions of other programs that hold others up now. A database that knows none finds none.
-    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>>;
+    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError>;
 
     /// The instances whose heartbeat is at most so many seconds old.
-    fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+    async fn instances(&self, seconds: u32) -> Result<Vec<String>, StoreError>;
 }
 
 /// In the place of an event's data that are too large, or unreadable.
@@ -430,38 +405,33 @@ pub struct OutboxEvent {
 
 /// The events of changes, noted in the transactions that made them. Whoever publishes one deletes
 /// it by its id once the stream has it: never by a watermark, since commits overtake each other.
+#[async_trait]
 pub trait Outbox: Debug + Send + Sync {
     /// The oldest events, in the order in which they were noted, at most `limit` and as many as fit
     /// into memory without harm, but those of the tenants `without`. Reads alone.
-    fn pending<'a>(
-        &'a self,
-        limit: u32,
-        without: &'a [String],
-    ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>>;
+    async fn pending(&self, limit: u32, without: &[String])
+    -> Result<Vec<OutboxEvent>, StoreError>;
 
     /// How many events wait.
-    fn backlog(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    async fn backlog(&self) -> Result<u64, StoreError>;
 
     /// Deletes events that the stream has. Those that are gone already are no error.
-    fn published<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn published(&self, ids: &[String]) -> Result<(), StoreError>;
 
     /// Whether this instance is the one that publishes for `time` from now on, by the database's
     /// clock. It is refused while another's time lasts.
-    fn lease<'a>(
-        &'a self,
-        instance: &'a str,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+    async fn lease(&self, instance: &str, time: Duration) -> Result<bool, StoreError>;
 
     /// Ends this instance's time, if it has it.
-    fn release<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn release(&self, instance: &str) -> Result<(), StoreError>;
 }
 
 /// A whole tenant table: everything that the service needs, and its end.
+#[async_trait]
 pub trait Store: CredentialStore + ProvisioningStore + Coordination + Outbox {
     /// Whether the database answers and has its tables: the version of its schema.
-    fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>>;
+    async fn ping(&self) -> Result<i64, StoreError>;
 
     /// Lets running statements end and closes the connections.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    async fn close(&self);
 }

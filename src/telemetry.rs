@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use strum::IntoEnumIterator as _;
 
 use crate::audit::Observer;
 use crate::authn::DenyReason;
@@ -24,10 +25,10 @@ const STAGE_SECONDS: &str = "nats_callout_stage_seconds";
 /// belongs to the recorder that is current then.
 pub struct DecisionMetrics {
     granted: Counter,
-    denied: [Counter; DenyReason::ALL.len()],
+    denied: Vec<Counter>,
     aborted: Vec<(&'static str, Counter)>,
     seconds: Histogram,
-    stages: [Histogram; Stage::ALL.len()],
+    stages: Vec<Histogram>,
 }
 
 impl DecisionMetrics {
@@ -45,10 +46,12 @@ impl DecisionMetrics {
             |outcome, reason| counter!(DECISIONS, "outcome" => outcome, "reason" => reason);
         Self {
             granted: decisions("granted", ""),
-            denied: DenyReason::ALL.map(|reason| decisions("denied", reason.code())),
+            denied: DenyReason::iter().map(|reason| decisions("denied", reason.code())).collect(),
             aborted: Fault::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
             seconds: histogram!(DECISION_SECONDS),
-            stages: Stage::ALL.map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name())),
+            stages: Stage::iter()
+                .map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name()))
+                .collect(),
         }
     }
 
@@ -85,7 +88,7 @@ impl Observer for DecisionMetrics {
         }
         self.seconds.record(took);
         let Outcome::Reply(reply) = outcome else { return };
-        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.stages) {
+        for (stage, histogram) in Stage::iter().zip(&self.stages) {
             if let Some(spent) = reply.timings.of(stage) {
                 histogram.record(spent);
             }
@@ -99,8 +102,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_place_and_name() {
-        let mut names: Vec<&str> = DenyReason::ALL.map(DenyReason::code).to_vec();
-        for (place, reason) in DenyReason::ALL.into_iter().enumerate() {
+        let mut names: Vec<&str> = DenyReason::iter().map(DenyReason::code).collect();
+        for (place, reason) in DenyReason::iter().enumerate() {
             assert_eq!(reason as usize, place);
         }
         names.extend(Fault::CODES);

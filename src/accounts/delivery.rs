@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use moka::future::Cache;
 
 use super::account::{AccountIssuer, Standing};
@@ -225,33 +225,32 @@ impl Delivery {
     }
 }
 
+#[async_trait]
 impl Accounts for Delivery {
-    fn ready<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
-        server: &'a ServerId,
+    async fn ready(
+        &self,
+        tenant: &TenantRecord,
+        server: &ServerId,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>> {
-        Box::pin(async move {
-            self.servers.heard(*server);
-            let id = self.account_of(tenant).await?;
-            let is_current = |known: &Result<Delivered, AccountError>| {
-                known.as_ref().is_ok_and(|known| known.is_current(tenant, server))
-            };
-            loop {
-                let deliver = self.deliver(tenant, id, *server, deadline);
-                let entry = self
-                    .delivered
-                    .entry(id)
-                    .or_insert_with_if(deliver, |known| !is_current(known))
-                    .await;
-                let loads = entry.is_fresh();
-                // What another login waited for may have been another server's answer.
-                if loads || is_current(entry.value()) {
-                    return entry.into_value().map(|_| ReadyAccount { id, loads });
-                }
+    ) -> Result<ReadyAccount, AccountError> {
+        self.servers.heard(*server);
+        let id = self.account_of(tenant).await?;
+        let is_current = |known: &Result<Delivered, AccountError>| {
+            known.as_ref().is_ok_and(|known| known.is_current(tenant, server))
+        };
+        loop {
+            let deliver = self.deliver(tenant, id, *server, deadline);
+            let entry = self
+                .delivered
+                .entry(id)
+                .or_insert_with_if(deliver, |known| !is_current(known))
+                .await;
+            let loads = entry.is_fresh();
+            // What another login waited for may have been another server's answer.
+            if loads || is_current(entry.value()) {
+                return entry.into_value().map(|_| ReadyAccount { id, loads });
             }
-        })
+        }
     }
 }
 

@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::running::Steps;
 use super::{Admin, AdminError};
@@ -163,35 +162,32 @@ impl Recording {
     }
 }
 
+#[async_trait]
 impl Steps for Recording {
-    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
+    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError> {
         let step = if selection.is_empty() { "look at nobody" } else { "look" };
-        async move { self.step(step).await.map(|()| 2) }.boxed()
+        self.step(step).await.map(|()| 2)
     }
 
-    fn settle(&mut self) -> BoxFuture<'_, ()> {
-        async { self.step("settle").await.unwrap() }.boxed()
+    async fn settle(&mut self) {
+        self.step("settle").await.unwrap()
     }
 
-    fn bring<'a>(&'a mut self, _: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>> {
-        self.step("bring").boxed()
+    async fn bring(&mut self, _: &TenantId) -> Result<(), AdminError> {
+        self.step("bring").await
     }
 
-    fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
-        async { self.step("close").await.ok().map(|()| 2) }.boxed()
+    async fn close(&mut self) -> Option<usize> {
+        self.step("close").await.ok().map(|()| 2)
     }
 
-    fn purge<'a>(
-        &'a mut self,
-        tenant: &'a TenantRecord,
-        _: AccountId,
-    ) -> BoxFuture<'a, Result<usize, AdminError>> {
+    async fn purge(&mut self, tenant: &TenantRecord, _: AccountId) -> Result<usize, AdminError> {
         // The account is made by this row: one from before would let its users go on.
         assert_eq!(tenant.status, Status::Suspended);
-        async { self.step("purge").await.map(|()| 3) }.boxed()
+        self.step("purge").await.map(|()| 3)
     }
 
-    fn forget(&mut self, _: AccountId) -> BoxFuture<'_, Result<(), AdminError>> {
-        self.step("forget").boxed()
+    async fn forget(&mut self, _: AccountId) -> Result<(), AdminError> {
+        self.step("forget").await
     }
 }

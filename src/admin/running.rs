@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -31,30 +30,31 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The steps of one operation.
+#[async_trait]
 pub(super) trait Steps: Send {
     /// Looks which of these are connected before anything is changed, and says how many. Without
     /// it, the other steps leave the servers alone.
-    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>>;
+    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError>;
 
     /// Waits until what is committed counts on every running instance.
-    fn settle(&mut self) -> BoxFuture<'_, ()>;
+    async fn settle(&mut self);
 
     /// Brings a tenant's account to the servers, as it is good for now.
-    fn bring<'a>(&'a mut self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>>;
+    async fn bring(&mut self, tenant: &TenantId) -> Result<(), AdminError>;
 
     /// Closes what is no longer allowed, and says how many distinct connections have ended since the
     /// look, whoever closed them; `None` where that is not known.
-    fn close(&mut self) -> BoxFuture<'_, Option<usize>>;
+    async fn close(&mut self) -> Option<usize>;
 
     /// Deletes all streams of a tenant's account, and says how many there were.
-    fn purge<'a>(
-        &'a mut self,
-        tenant: &'a TenantRecord,
+    async fn purge(
+        &mut self,
+        tenant: &TenantRecord,
         account: AccountId,
-    ) -> BoxFuture<'a, Result<usize, AdminError>>;
+    ) -> Result<usize, AdminError>;
 
     /// Takes an account off the servers.
-    fn forget(&mut self, account: AccountId) -> BoxFuture<'_, Result<(), AdminError>>;
+    async fn forget(&mut self, account: AccountId) -> Result<(), AdminError>;
 }
 
 /// Makes what takes the steps of one operation.
@@ -149,85 +149,71 @@ impl OverNats {
     }
 }
 
+#[async_trait]
 impl Steps for OverNats {
-    fn look(&mut self, selection: Selection) -> BoxFuture<'_, Result<usize, AdminError>> {
-        async move {
-            let client = self.connect(Login::System).await?;
-            if self.admin.config.events.decisions != config::DecisionEvents::Off {
-                self.auth = Some(self.connect(Login::Auth).await?);
-            }
-            let cluster = Cluster::new(client);
-            let before = cluster.find(&selection, Instant::now()).await?;
-            let count = before.ids.len();
-            self.found = Some(Looked { cluster, selection, before });
-            Ok(count)
+    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError> {
+        let client = self.connect(Login::System).await?;
+        if self.admin.config.events.decisions != config::DecisionEvents::Off {
+            self.auth = Some(self.connect(Login::Auth).await?);
         }
-        .boxed()
+        let cluster = Cluster::new(client);
+        let before = cluster.find(&selection, Instant::now()).await?;
+        let count = before.ids.len();
+        self.found = Some(Looked { cluster, selection, before });
+        Ok(count)
     }
 
-    fn settle(&mut self) -> BoxFuture<'_, ()> {
-        instances::settle(&self.admin, self.auth.clone()).boxed()
+    async fn settle(&mut self) {
+        instances::settle(&self.admin, self.auth.clone()).await
     }
 
-    fn bring<'a>(&'a mut self, tenant: &'a TenantId) -> BoxFuture<'a, Result<(), AdminError>> {
-        async move {
-            let Some(found) = &self.found else { return Ok(()) };
-            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
-            let tenant = self.admin.tenant(tenant).await?;
-            let places = deployment::places(&self.admin.config)?;
-            let Some(account) = places.own(tenant.account) else { return Ok(()) };
-            let issuer = deployment::account_issuer(&self.admin.config, mode)?;
-            let standing = issuer.standing(&tenant, self.admin.now()).before_closing();
-            let token = issuer.issue(&tenant, account, standing).await?;
-            Ok(resolver::hold(&found.cluster, &token).await?)
+    async fn bring(&mut self, tenant: &TenantId) -> Result<(), AdminError> {
+        let Some(found) = &self.found else { return Ok(()) };
+        let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
+        let tenant = self.admin.tenant(tenant).await?;
+        let places = deployment::places(&self.admin.config)?;
+        let Some(account) = places.own(tenant.account) else { return Ok(()) };
+        let issuer = deployment::account_issuer(&self.admin.config, mode)?;
+        let standing = issuer.standing(&tenant, self.admin.now()).before_closing();
+        let token = issuer.issue(&tenant, account, standing).await?;
+        Ok(resolver::hold(&found.cluster, &token).await?)
+    }
+
+    async fn close(&mut self) -> Option<usize> {
+        let found = self.found.as_ref()?;
+        let (observer, events) = self.events().unzip();
+        let closed = found.close(observer, &self.admin).await;
+        if let Some(mut events) = events {
+            let at_once = CancellationToken::new();
+            at_once.cancel();
+            events.run(&at_once).await;
         }
-        .boxed()
+        closed
+            .inspect_err(|error| {
+                self.admin.remark(&format!(
+                    "warning: the change is made, but connections may be left: {}",
+                    chain(error)
+                ));
+            })
+            .ok()
     }
 
-    fn close(&mut self) -> BoxFuture<'_, Option<usize>> {
-        async move {
-            let found = self.found.as_ref()?;
-            let (observer, events) = self.events().unzip();
-            let closed = found.close(observer, &self.admin).await;
-            if let Some(mut events) = events {
-                let at_once = CancellationToken::new();
-                at_once.cancel();
-                events.run(&at_once).await;
-            }
-            closed
-                .inspect_err(|error| {
-                    self.admin.remark(&format!(
-                        "warning: the change is made, but connections may be left: {}",
-                        chain(error)
-                    ));
-                })
-                .ok()
-        }
-        .boxed()
-    }
-
-    fn purge<'a>(
-        &'a mut self,
-        tenant: &'a TenantRecord,
+    async fn purge(
+        &mut self,
+        tenant: &TenantRecord,
         account: AccountId,
-    ) -> BoxFuture<'a, Result<usize, AdminError>> {
-        async move {
-            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
-            let found = self.found.as_ref().ok_or(AdminError::Silent)?;
-            Ok(purge::purge(&self.admin, mode, &found.cluster, tenant, account).await?)
-        }
-        .boxed()
+    ) -> Result<usize, AdminError> {
+        let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
+        let found = self.found.as_ref().ok_or(AdminError::Silent)?;
+        Ok(purge::purge(&self.admin, mode, &found.cluster, tenant, account).await?)
     }
 
-    fn forget(&mut self, account: AccountId) -> BoxFuture<'_, Result<(), AdminError>> {
-        async move {
-            let Some(found) = &self.found else { return Ok(()) };
-            let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
-            let issuer = deployment::account_issuer(&self.admin.config, mode)?;
-            let now = self.admin.now();
-            Ok(resolver::forget(&found.cluster, &issuer, &[account], now).await?)
-        }
-        .boxed()
+    async fn forget(&mut self, account: AccountId) -> Result<(), AdminError> {
+        let Some(found) = &self.found else { return Ok(()) };
+        let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
+        let issuer = deployment::account_issuer(&self.admin.config, mode)?;
+        let now = self.admin.now();
+        Ok(resolver::forget(&found.cluster, &issuer, &[account], now).await?)
     }
 }
 

@@ -5,8 +5,7 @@ pub mod name;
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
@@ -108,20 +107,13 @@ fn parse(pem: &str) -> Option<Holder> {
     })
 }
 
+#[async_trait]
 impl Authenticator for CertificateAuthenticator {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        async move {
-            match attempt.credentials {
-                Credentials::Certificate(tls) => {
-                    Authentication::of(self.authenticate_tls(tls).await)
-                }
-                _ => Ok(Authentication::NotMine),
-            }
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        match attempt.credentials {
+            Credentials::Certificate(tls) => Authentication::of(self.authenticate_tls(tls).await),
+            _ => Ok(Authentication::NotMine),
         }
-        .boxed()
     }
 }
 

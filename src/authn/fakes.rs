@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 
 use crate::authn::{Attempt, Authentication, AuthnError, DenyReason, Found, Principal};
 use crate::clock::{Clock, UnixSeconds};
@@ -121,28 +120,29 @@ fn insert(rows: &Mutex<Rows>, record: LoginRecord) {
     rows.lock().unwrap().users.insert(record.user.name.clone(), Arc::new(record));
 }
 
+#[async_trait]
 impl CredentialStore for FakeStore {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        ready(self.read(freshness, |rows| rows.users.get(name).cloned())).boxed()
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        self.read(freshness, |rows| rows.users.get(name).cloned())
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        ready(self.read(freshness, |rows| rows.tokens.get(hash).cloned())).boxed()
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+        self.read(freshness, |rows| rows.tokens.get(hash).cloned())
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let holds = |record: &Arc<LoginRecord>| {
             let held = match identity {
                 Identity::Nkey(_) => &record.user.nkey,
@@ -151,23 +151,23 @@ impl CredentialStore for FakeStore {
             held.as_deref() == Some(identity.as_str())
         };
         let find = |rows: &Rows| rows.users.values().find(|record| holds(record)).cloned();
-        ready(self.read(freshness, find)).boxed()
+        self.read(freshness, find)
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
-        ready(self.read(freshness, |rows| rows.tenants.get(id).cloned())).boxed()
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+        self.read(freshness, |rows| rows.tenants.get(id).cloned())
     }
 
-    fn account_of<'a>(
-        &'a self,
-        _tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        _tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        ready(Ok(Some(candidate))).boxed()
+    ) -> Result<Option<AccountId>, StoreError> {
+        Ok(Some(candidate))
     }
 }
 

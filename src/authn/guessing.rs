@@ -24,12 +24,13 @@ mod room;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv6Net};
 use moka::future::Cache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -258,7 +259,7 @@ impl Standing {
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 
     fn counted(&self) -> impl Iterator<Item = &Arc<Failures>> {
@@ -337,7 +338,7 @@ impl Guessing {
             if !failures.begins_trouble(now) {
                 continue;
             }
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut said = self.said.lock();
             if said.at.is_some_and(|at| now.saturating_duration_since(at) < SAY_EVERY) {
                 said.unsaid += 1;
                 continue;

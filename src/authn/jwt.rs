@@ -24,8 +24,7 @@ mod token;
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 pub use jsonwebtoken::Algorithm;
 
 use self::issuer::Identified;
@@ -168,21 +167,16 @@ impl JwtAuthenticator {
     }
 }
 
+#[async_trait]
 impl Authenticator for JwtAuthenticator {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        async move {
-            match attempt.credentials {
-                Credentials::Token(sent) => self.as_token(sent.expose()).await,
-                Credentials::Password { user, password } => {
-                    self.as_password(user, password.expose()).await
-                }
-                _ => Ok(Authentication::NotMine),
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        match attempt.credentials {
+            Credentials::Token(sent) => self.as_token(sent.expose()).await,
+            Credentials::Password { user, password } => {
+                self.as_password(user, password.expose()).await
             }
+            _ => Ok(Authentication::NotMine),
         }
-        .boxed()
     }
 }
 

@@ -10,10 +10,11 @@ mod queue;
 use std::fmt;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use self::queue::{Duty, Job, Queue, Refused, Threads, Waiting};
@@ -279,7 +280,7 @@ impl Drop for HashingLane {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn add(&self, waiting: Waiting) -> Result<(), AuthnError> {
@@ -323,8 +324,7 @@ impl Shared {
                     (0, false) => KEPT_FOR,
                     _ => LOOK,
                 };
-                let waited = changed.wait_timeout(queue, patience);
-                queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                changed.wait_for(&mut queue, patience);
                 continue;
             };
             drop(queue);

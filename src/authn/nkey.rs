@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
@@ -77,20 +76,15 @@ fn is_signed(nkey: &UserNkey, nonce: &str, signature: &str) -> bool {
         && signature.is_some_and(|signature| keys::verify(nkey.raw(), nonce.as_bytes(), &signature))
 }
 
+#[async_trait]
 impl Authenticator for NkeyAuthenticator {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        async move {
-            match attempt.credentials {
-                Credentials::Nkey { nkey, signature, nonce } => {
-                    Authentication::of(self.authenticate_nkey(nkey, signature, nonce).await)
-                }
-                _ => Ok(Authentication::NotMine),
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        match attempt.credentials {
+            Credentials::Nkey { nkey, signature, nonce } => {
+                Authentication::of(self.authenticate_nkey(nkey, signature, nonce).await)
             }
+            _ => Ok(Authentication::NotMine),
         }
-        .boxed()
     }
 }
 

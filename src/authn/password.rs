@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::guessing::{GuessAttempt, Guessing, GuessingLimits};
@@ -297,20 +296,15 @@ impl PasswordAuthenticator {
     }
 }
 
+#[async_trait]
 impl Authenticator for PasswordAuthenticator {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        async move {
-            match attempt.credentials {
-                Credentials::Password { user, password } => {
-                    Authentication::of(self.authenticate_user(user, password, attempt).await)
-                }
-                _ => Ok(Authentication::NotMine),
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        match attempt.credentials {
+            Credentials::Password { user, password } => {
+                Authentication::of(self.authenticate_user(user, password, attempt).await)
             }
+            _ => Ok(Authentication::NotMine),
         }
-        .boxed()
     }
 }
 

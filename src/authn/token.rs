@@ -9,9 +9,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use aws_lc_rs::digest;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
 use super::random::{self, BASE62, NoRandomness};
@@ -108,20 +107,15 @@ impl TokenAuthenticator {
     }
 }
 
+#[async_trait]
 impl Authenticator for TokenAuthenticator {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        async move {
-            match attempt.credentials {
-                Credentials::Token(sent) if sent.expose().starts_with(TOKEN_PREFIX) => {
-                    Authentication::of(self.authenticate_token(sent).await)
-                }
-                _ => Ok(Authentication::NotMine),
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        match attempt.credentials {
+            Credentials::Token(sent) if sent.expose().starts_with(TOKEN_PREFIX) => {
+                Authentication::of(self.authenticate_token(sent).await)
             }
+            _ => Ok(Authentication::NotMine),
         }
-        .boxed()
     }
 }
 

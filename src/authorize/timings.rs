@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use strum::{EnumCount, EnumIter, IntoStaticStr};
+
 /// A stage of a decision, in the order of the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Stage {
     /// Opening the envelope and verifying the request.
     Verify,
@@ -21,28 +24,17 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Verify, Self::Authenticate, Self::Policy, Self::Account, Self::Mint, Self::Seal];
-
     /// The stage's name in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Verify => "verify",
-            Self::Authenticate => "authenticate",
-            Self::Policy => "policy",
-            Self::Account => "account",
-            Self::Mint => "mint",
-            Self::Seal => "seal",
-        }
+        self.into()
     }
 }
 
 /// How long the stages took; those that a decision did not come to, or that it went through before
 /// it began anew, are no time at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings([Option<Duration>; Stage::ALL.len()]);
+pub struct Timings([Option<Duration>; Stage::COUNT]);
 
 impl Timings {
     /// How long the stage took, if the decision came to it.
@@ -80,11 +72,13 @@ impl Stopwatch {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator as _;
+
     use super::*;
 
     #[test]
     fn a_stage_has_its_own_place_and_only_what_was_noted_has_a_time() {
-        for (place, stage) in Stage::ALL.into_iter().enumerate() {
+        for (place, stage) in Stage::iter().enumerate() {
             assert_eq!(stage as usize, place);
         }
         let mut watch = Stopwatch::start();

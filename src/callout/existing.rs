@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use crate::keys::ServerId;
 use crate::placement::{AccountError, Accounts, ReadyAccount};
@@ -12,14 +12,15 @@ use crate::store::TenantRecord;
 #[derive(Debug)]
 pub(super) struct Existing;
 
+#[async_trait]
 impl Accounts for Existing {
-    fn ready<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
-        _server: &'a ServerId,
+    async fn ready(
+        &self,
+        tenant: &TenantRecord,
+        _server: &ServerId,
         _deadline: Instant,
-    ) -> BoxFuture<'a, Result<ReadyAccount, AccountError>> {
+    ) -> Result<ReadyAccount, AccountError> {
         let ready = |id| ReadyAccount { id, loads: false };
-        Box::pin(std::future::ready(tenant.account.map(ready).ok_or(AccountError::Unnamed)))
+        tenant.account.map(ready).ok_or(AccountError::Unnamed)
     }
 }

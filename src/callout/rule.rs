@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use crate::authn::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, certificate,
@@ -303,7 +303,32 @@ impl<A: Authorize> ByRule<A> {
         Self { rule, targets, account, clock }
     }
 
-    async fn ask(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+    /// The user as a row would be. The tenant is called as its account is, where that can be an id.
+    fn record(&self, permit: &Permit) -> Result<LoginRecord, String> {
+        let account = permit.account.as_ref().or(self.account.as_ref());
+        let account = account.ok_or("names no account")?;
+        let target = self.targets.target(account);
+        target.map_err(|error| format!("names the account {account:?}: {error}"))?;
+        let id = account.parse().unwrap_or_else(|_| TenantId::none());
+        Ok(LoginRecord {
+            tenant: TenantRecord { placement: Some(account.clone()), ..TenantRecord::new(id) },
+            user: UserRecord {
+                expires_at: permit.expires_at,
+                ..UserRecord::new(permit.user.as_str(), UserKind::Service)
+            },
+        })
+    }
+}
+
+impl<A> fmt::Debug for ByRule<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByRule").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<A: Authorize> Authenticator for ByRule<A> {
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let Attempt { credentials, client, deadline, .. } = attempt;
         let request =
             Request { credentials: credentials.clone(), client: client.clone(), deadline };
@@ -329,37 +354,6 @@ impl<A: Authorize> ByRule<A> {
             Ok(it) => Authentication::Accepted(it.with_extension(Arc::new(permitted))),
             Err(denied) => Authentication::Refused(denied),
         })
-    }
-
-    /// The user as a row would be. The tenant is called as its account is, where that can be an id.
-    fn record(&self, permit: &Permit) -> Result<LoginRecord, String> {
-        let account = permit.account.as_ref().or(self.account.as_ref());
-        let account = account.ok_or("names no account")?;
-        let target = self.targets.target(account);
-        target.map_err(|error| format!("names the account {account:?}: {error}"))?;
-        let id = account.parse().unwrap_or_else(|_| TenantId::none());
-        Ok(LoginRecord {
-            tenant: TenantRecord { placement: Some(account.clone()), ..TenantRecord::new(id) },
-            user: UserRecord {
-                expires_at: permit.expires_at,
-                ..UserRecord::new(permit.user.as_str(), UserKind::Service)
-            },
-        })
-    }
-}
-
-impl<A> fmt::Debug for ByRule<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByRule").field("account", &self.account).finish_non_exhaustive()
-    }
-}
-
-impl<A: Authorize> Authenticator for ByRule<A> {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        Box::pin(self.ask(attempt))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tenants with a limit of connections that nobody counts here.
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 
 use crate::placement::{Arrival, Entrance, Objection};
 use crate::store::Isolation;
@@ -10,10 +10,11 @@ use crate::store::Isolation;
 #[derive(Debug)]
 pub(super) struct Uncounted;
 
+#[async_trait]
 impl Entrance for Uncounted {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
+    async fn enters(&self, arrival: Arrival<'_>) -> Result<(), Objection> {
         let is_limited = arrival.tenant.limits.connections.is_some();
-        Box::pin(ready(if is_limited && arrival.isolation == Isolation::Shared {
+        if is_limited && arrival.isolation == Isolation::Shared {
             Err(Objection::Uncounted(
                 "the tenant has max_connections, which this service does not count; take it out of the row, \
                  or run the service of a configuration"
@@ -21,6 +22,6 @@ impl Entrance for Uncounted {
             ))
         } else {
             Ok(())
-        }))
+        }
     }
 }

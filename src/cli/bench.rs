@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use strum::EnumCount as _;
 use tokio_util::sync::CancellationToken;
 
 use self::cost::Processes;
@@ -225,7 +226,7 @@ struct Run {
     timeout: Duration,
     next: AtomicUsize,
     latencies: Histogram,
-    failures: [AtomicU64; Failure::ALL.len()],
+    failures: [AtomicU64; Failure::COUNT],
 }
 
 impl Run {
@@ -250,8 +251,7 @@ impl Run {
         match result {
             Ok(()) => self.latencies.record(latency),
             Err(failure) => {
-                let place = Failure::ALL.iter().position(|it| *it == failure);
-                if let Some(counter) = place.and_then(|place| self.failures.get(place)) {
+                if let Some(counter) = self.failures.get(failure as usize) {
                     counter.fetch_add(1, Relaxed);
                 }
             }
@@ -307,7 +307,7 @@ async fn measure(
         requests,
         timeout: args.timeout,
         next: AtomicUsize::new(0),
-        latencies: Histogram::new(),
+        latencies: Histogram::new()?,
         failures: std::array::from_fn(|_| AtomicU64::new(0)),
     });
     if !args.warm_up.is_zero() {

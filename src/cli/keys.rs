@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
+use strum::IntoEnumIterator as _;
 
 use super::{Context, Usage, database};
 use crate::admin::keys::{self, IntakeDone, IntakeRequest, KeyRole, KeysError};
@@ -102,8 +103,8 @@ fn key_parser() -> impl TypedValueParser<Value = KeyRole> {
             KeyRole::Xkey => "Opens requests and seals answers",
         })
     };
-    PossibleValuesParser::new(KeyRole::ALL.map(value)).try_map(|name| {
-        KeyRole::ALL.into_iter().find(|key| key.name() == name).ok_or("not the name of a key")
+    PossibleValuesParser::new(KeyRole::iter().map(value)).try_map(|name| {
+        KeyRole::iter().find(|key| key.name() == name).ok_or("not the name of a key")
     })
 }
 

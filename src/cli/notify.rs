@@ -1,5 +1,6 @@
 //! Tells the service manager how the service does, as `sd_notify(3)` describes: a datagram to the
-//! socket that `NOTIFY_SOCKET` names. Without one, nobody is told.
+//! socket that `NOTIFY_SOCKET` names. Without one, nobody is told. The crate `sd-notify` knows no
+//! abstract names, and waits for a manager that hangs.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them, in the configuration and on the command line.
+//! Durations and sizes as people write them, in the configuration and on the command line. `humantime`
+//! takes `1 h` and `1y` too, and for `bytesize` a GB is 10^9 bytes.
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! Whether this instance can do its work: one probe of the whole chain, which all who ask at about
 //! the same time share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::parts::{Condition, Fallen, Falls, PartName};
@@ -79,30 +80,26 @@ impl Health {
 
     /// The service answers, and has yet to say that it is ready.
     pub(super) fn probes(&self, chain: Dependencies) {
-        self.phase().chain = Some(Arc::new(chain));
+        self.phase.lock().chain = Some(Arc::new(chain));
     }
 
     pub(super) fn becomes_ready(&self) {
-        self.phase().service = Ok(());
+        self.phase.lock().service = Ok(());
     }
 
     /// It takes no more requests.
     pub(super) fn stops(&self) {
-        self.phase().service = Err("stopping");
+        self.phase.lock().service = Err("stopping");
     }
 
     /// What there is to say now.
     pub(super) async fn word(&self) -> Word {
-        let Phase { service, chain } = self.phase().clone();
+        let Phase { service, chain } = self.phase.lock().clone();
         let report = match chain {
             Some(chain) => Some(self.report(chain).await),
             None => None,
         };
         Word::new(service, report, self.falls.all())
-    }
-
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The report of the last probe, if it is young, else of a new one. Whoever asks meanwhile waits

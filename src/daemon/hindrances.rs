@@ -2,10 +2,11 @@
 //! program that hangs in a transaction stops logins and suspensions, and the service cannot end it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
+use parking_lot::Mutex;
 
 use super::metrics::{Metrics, size};
 use crate::store::{Hindrance, Store};
@@ -54,11 +55,11 @@ impl Hindrances {
     }
 
     fn by_role(&self) -> BTreeMap<String, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn note(&self, found: Vec<Hindrance>) {
-        let mut roles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roles = self.0.lock();
         let before = roles.clone();
         roles.values_mut().for_each(|held| *held = Held::default());
         for Hindrance { role, session, blocks, notices } in found {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use metrics::counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -181,8 +181,9 @@ fn login(mode: &Mode, file: &Path) -> Result<Login, KeyFileError> {
 #[derive(Debug)]
 pub(super) struct Heard(pub(super) intake::Tenants);
 
+#[async_trait]
 impl Entrance for Heard {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
+    async fn enters(&self, arrival: Arrival<'_>) -> Result<(), Objection> {
         let tenant = &arrival.tenant.id;
         let heard = async move {
             // It goes on, or has come again, by a row that has been read here and is yet to be read
@@ -194,16 +195,14 @@ impl Entrance for Heard {
                 self.0.expect(tenant).await;
             }
         };
-        Box::pin(async move {
-            if tokio::time::timeout(ENTRANCE, heard).await.is_err() {
-                tracing::warn!(
-                    %tenant,
-                    "let somebody in although the server has not said that the tenant's events are \
-                     heard"
-                );
-            }
-            Ok(())
-        })
+        if tokio::time::timeout(ENTRANCE, heard).await.is_err() {
+            tracing::warn!(
+                %tenant,
+                "let somebody in although the server has not said that the tenant's events are \
+                 heard"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -2,13 +2,13 @@
 //! shows at each scrape as it says itself. The recorder is this service's own and is installed nowhere.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{
     BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use parking_lot::Mutex;
 
 use super::health::Word;
 use crate::clock::UnixSeconds;
@@ -51,7 +51,7 @@ impl Metrics {
 
     /// Has `show` set what it counts at each scrape.
     pub(super) fn show(&self, show: impl Fn() + Send + Sync + 'static) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(show));
+        self.shown.lock().push(Box::new(show));
     }
 
     /// Sorts what was recorded into its histograms from time to time; without it, it would pile up
@@ -71,7 +71,7 @@ impl Metrics {
                 gauge!("nats_callout_part_up", "part" => name.to_string())
                     .set(flag(standing.is_ok()));
             }
-            for show in self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for show in self.shown.lock().iter() {
                 show();
             }
         });

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -99,7 +100,7 @@ pub(super) struct Falls {
 
 impl Falls {
     pub(super) fn all(&self) -> Vec<Fallen> {
-        self.lock().values().cloned().collect()
+        self.all.lock().values().cloned().collect()
     }
 
     /// Returns when a part is down for good that the service cannot do without.
@@ -122,17 +123,13 @@ impl Falls {
 
     fn note(&self, part: &Part, fall: &'static str) {
         let (name, is_vital) = (part.name.clone(), part.is_vital);
-        self.lock().insert(name.clone(), Fallen { name, is_vital, standing: Err(fall) });
+        self.all.lock().insert(name.clone(), Fallen { name, is_vital, standing: Err(fall) });
     }
 
     fn rises(&self, part: &Part) {
-        if let Some(fallen) = self.lock().get_mut(&part.name) {
+        if let Some(fallen) = self.all.lock().get_mut(&part.name) {
             fallen.standing = Ok(());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PartName, Fallen>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

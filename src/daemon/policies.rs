@@ -6,12 +6,13 @@
 //! included, which notifications of the operating system do not, and costs some 0.1 ms.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::counter;
+use parking_lot::Mutex;
 
 use super::metrics::{Metrics, set};
 use crate::authn::Principal;
@@ -110,7 +111,7 @@ impl Policies {
             },
             Err(error) => Err(error.to_string()),
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if seen.last != reading {
             seen.last = reading;
             return;

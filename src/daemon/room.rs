@@ -11,14 +11,16 @@
 mod known;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
+use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use metrics::counter;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -115,7 +117,7 @@ struct Count {
 
 impl Count {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
@@ -129,7 +131,7 @@ impl Counts {
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Count> {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = self.lately.lock();
         if lately.swept.is_none_or(|swept| swept.elapsed() > KNOWN_FOR) {
             lately.swept = Some(Instant::now());
             // Whoever has it just now is not forgotten.
@@ -379,16 +381,15 @@ impl Room {
     }
 }
 
+#[async_trait]
 impl Entrance for Room {
-    fn enters<'a>(&'a self, arrival: Arrival<'a>) -> BoxFuture<'a, Result<(), Objection>> {
-        Box::pin(async move {
-            let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
-            if arrival.isolation == Isolation::Account && self.own_is_counted {
-                return Ok(());
-            }
-            let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };
-            let until = arrival.deadline.checked_sub(ANSWER).unwrap_or(arrival.deadline);
-            self.admit(&arrival.tenant.id, most, &id, until).await
-        })
+    async fn enters(&self, arrival: Arrival<'_>) -> Result<(), Objection> {
+        let Some(most) = arrival.tenant.limits.connections else { return Ok(()) };
+        if arrival.isolation == Isolation::Account && self.own_is_counted {
+            return Ok(());
+        }
+        let id = ConnectionId { server: arrival.server.to_string(), cid: arrival.cid };
+        let until = arrival.deadline.checked_sub(ANSWER).unwrap_or(arrival.deadline);
+        self.admit(&arrival.tenant.id, most, &id, until).await
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoStaticStr};
 
 use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
@@ -16,7 +17,8 @@ use crate::keys::{AccountId, KeyKind, OperatorId};
 pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 
 /// A key that has generations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum KeyRole {
     /// Signs accounts (operator mode).
     OperatorSigning,
@@ -37,10 +39,6 @@ impl fmt::Display for KeyRole {
 }
 
 impl KeyRole {
-    /// All of both modes.
-    pub const ALL: [Self; 5] =
-        [Self::OperatorSigning, Self::UserSigning, Self::ResponseSigning, Self::Issuer, Self::Xkey];
-
     /// All that a configuration has.
     pub(crate) fn of(config: &Config) -> Vec<Self> {
         match &config.mode {
@@ -54,13 +52,7 @@ impl KeyRole {
     /// Its name, with which its files begin.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::OperatorSigning => "operator-signing",
-            Self::UserSigning => "user-signing",
-            Self::ResponseSigning => "response-signing",
-            Self::Issuer => "issuer",
-            Self::Xkey => "xkey",
-        }
+        self.into()
     }
 
     /// The section and the key of its list of files.

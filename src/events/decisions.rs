@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -176,27 +176,22 @@ fn decision(stamps: &Stamps, reply: &Reply, took: Duration) -> Record {
     Record::Decision { id: stamps.id(), at: stamps.clock.now(), verdict, connection, took }
 }
 
+#[async_trait]
 impl Gate for AuditedGrants {
-    fn admit<'a>(
-        &'a self,
-        reply: &'a Reply,
-        took: Duration,
-    ) -> BoxFuture<'a, Result<(), NotAudited>> {
-        Box::pin(async move {
-            let event = event(decision(&self.stamps, reply, took), None)
-                .map_err(|error| NotAudited(error.to_string()))?;
-            // The caller gives up when it is too late.
-            while let Err(error) = self.publisher.publish(AUTH_DECISIONS, &event).await {
-                if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "grants wait for their events to be published");
-                }
-                tokio::time::sleep(GRANT_RETRY).await;
+    async fn admit(&self, reply: &Reply, took: Duration) -> Result<(), NotAudited> {
+        let event = event(decision(&self.stamps, reply, took), None)
+            .map_err(|error| NotAudited(error.to_string()))?;
+        // The caller gives up when it is too late.
+        while let Err(error) = self.publisher.publish(AUTH_DECISIONS, &event).await {
+            if !self.failing.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "grants wait for their events to be published");
             }
-            if self.failing.swap(false, Ordering::Relaxed) {
-                tracing::info!("grants are published again");
-            }
-            Ok(())
-        })
+            tokio::time::sleep(GRANT_RETRY).await;
+        }
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("grants are published again");
+        }
+        Ok(())
     }
 }
 

@@ -73,8 +73,7 @@ impl PublishLease {
 mod tests {
     use std::sync::Mutex;
 
-    use futures_util::FutureExt as _;
-    use futures_util::future::BoxFuture;
+    use async_trait::async_trait;
     use serde_json::value::RawValue;
 
     use super::*;
@@ -88,12 +87,9 @@ mod tests {
         leases: Mutex<u32>,
     }
 
+    #[async_trait]
     impl Outbox for Table {
-        fn pending<'a>(
-            &'a self,
-            limit: u32,
-            _: &'a [String],
-        ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>> {
+        async fn pending(&self, limit: u32, _: &[String]) -> Result<Vec<OutboxEvent>, StoreError> {
             self.reads.lock().unwrap().push(limit);
             let event = |n: usize| OutboxEvent {
                 id: n.to_string(),
@@ -103,32 +99,27 @@ mod tests {
                 time: "2026-04-05T17:31:00.000Z".to_owned(),
                 data: RawValue::from_string("{}".to_owned()).unwrap(),
             };
-            let events = (0..self.backlog.min(limit as usize)).map(event).collect();
-            async { Ok(events) }.boxed()
+            Ok((0..self.backlog.min(limit as usize)).map(event).collect())
         }
 
-        fn backlog(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-            async { Ok(self.backlog as u64) }.boxed()
+        async fn backlog(&self) -> Result<u64, StoreError> {
+            Ok(self.backlog as u64)
         }
 
-        fn published<'a>(&'a self, _: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
-            async { Ok(()) }.boxed()
+        async fn published(&self, _: &[String]) -> Result<(), StoreError> {
+            Ok(())
         }
 
-        fn lease<'a>(
-            &'a self,
-            instance: &'a str,
-            _: Duration,
-        ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        async fn lease(&self, instance: &str, _: Duration) -> Result<bool, StoreError> {
             *self.leases.lock().unwrap() += 1;
             let mut holder = self.holder.lock().unwrap();
             let granted = holder.get_or_insert_with(|| instance.to_owned()) == instance;
-            async move { Ok(granted) }.boxed()
+            Ok(granted)
         }
 
-        fn release<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        async fn release(&self, instance: &str) -> Result<(), StoreError> {
             self.holder.lock().unwrap().take_if(|holder| holder == instance);
-            async { Ok(()) }.boxed()
+            Ok(())
         }
     }
 

@@ -2,11 +2,11 @@
 //! wait for the socket alone.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -59,10 +59,6 @@ enum Lost {
     Silent,
 }
 
-pub(crate) fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
-    carrier.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Keeps the connection of `form` until `end`, also after a panic: this one alone is made again, and
 /// nobody takes it to be there meanwhile.
 pub(crate) async fn keep(
@@ -73,7 +69,7 @@ pub(crate) async fn keep(
     end: CancellationToken,
 ) {
     let work = || keep_once(isolation, connection, &place, carrier, &end);
-    outlive(connection, work, || lock(carrier).down(isolation, Instant::now()), &end).await;
+    outlive(connection, work, || carrier.lock().down(isolation, Instant::now()), &end).await;
 }
 
 /// Begins `work` again when it has panicked, once `tidy` has put right what it left behind.
@@ -112,11 +108,11 @@ async fn keep_once(
             Ok(dialed) => {
                 tracing::info!(connection, server = %address, "connected to NATS");
                 (attempts, said) = (0, None);
-                lock(carrier).up(isolation, dialed.max_payload);
+                carrier.lock().up(isolation, dialed.max_payload);
                 let lost = end.run_until_cancelled(serve(isolation, dialed, carrier)).await;
-                lock(carrier).down(isolation, Instant::now());
+                carrier.lock().down(isolation, Instant::now());
                 let Some(lost) = lost else { return };
-                lock(carrier).note_lost();
+                carrier.lock().note_lost();
                 tracing::warn!(connection, server = %address, error = %lost,
                     "connection to NATS lost; reconnecting");
                 continue;
@@ -164,7 +160,7 @@ async fn read_all(
 ) -> Result<Never, Lost> {
     let mut is_asked = false;
     loop {
-        let taken = take_all(isolation, &mut read, &mut lock(carrier));
+        let taken = take_all(isolation, &mut read, &mut carrier.lock());
         if let Err(lost) = taken {
             if matches!(lost, Lost::Wire(_)) {
                 bar(isolation, reader, read, carrier).await;
@@ -182,7 +178,7 @@ async fn read_all(
             Err(_) if is_asked => return Err(Lost::Silent),
             Err(_) => {
                 is_asked = true;
-                lock(carrier).line(isolation).ping(Vec::new());
+                carrier.lock().line(isolation).ping(Vec::new());
             }
         }
     }
@@ -205,7 +201,7 @@ async fn bar(
     carrier: &Mutex<Carrier>,
 ) {
     let search = async {
-        while !lock(carrier).bar(isolation, &read) && read.len() < MOST_SEARCHED {
+        while !carrier.lock().bar(isolation, &read) && read.len() < MOST_SEARCHED {
             read.reserve(CHUNK);
             if !matches!(reader.read_buf(&mut read).await, Ok(1..)) {
                 return;
@@ -221,10 +217,10 @@ async fn write_all(
     mut writer: impl AsyncWrite + Unpin,
     carrier: &Mutex<Carrier>,
 ) -> Result<Never, Lost> {
-    let wake = std::sync::Arc::clone(&lock(carrier).line(isolation).wake);
+    let wake = std::sync::Arc::clone(&carrier.lock().line(isolation).wake);
     let mut written = Vec::new();
     loop {
-        written = lock(carrier).line(isolation).take(written);
+        written = carrier.lock().line(isolation).take(written);
         if written.is_empty() {
             wake.notified().await;
             continue;
@@ -242,8 +238,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_link_that_panics_is_down_and_begins_again() {
         let carrier = Mutex::new(Carrier::new(Settings::default()).unwrap());
-        let up = |isolation| lock(&carrier).up(isolation, 1 << 20);
-        let is_up = |isolation| lock(&carrier).line(isolation).is_up();
+        let up = |isolation| carrier.lock().up(isolation, 1 << 20);
+        let is_up = |isolation| carrier.lock().line(isolation).is_up();
         up(Isolation::Account);
         let mut begun = 0;
         let work = || {
@@ -253,7 +249,7 @@ mod tests {
             let is_first = begun == 1;
             async move { assert!(!is_first, "on purpose") }
         };
-        let tidy = || lock(&carrier).down(Isolation::Shared, Instant::now());
+        let tidy = || carrier.lock().down(Isolation::Shared, Instant::now());
         outlive("shared", work, tidy, &CancellationToken::new()).await;
         assert_eq!((begun, is_up(Isolation::Account), is_up(Isolation::Shared)), (2, true, true));
     }

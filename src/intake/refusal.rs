@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
+use strum::{EnumCount, IntoStaticStr, VariantNames};
+
 use super::headers::HeaderFault;
 
 /// Between two lines about the same tenant and reason.
@@ -14,7 +16,10 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MAX_NOTICES: usize = 4096;
 
 /// Why an event is not carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, EnumCount, IntoStaticStr, VariantNames, thiserror::Error,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// The tenant, or all of them, have too much here.
     #[error("busy: too many events at once; send it again later")]
@@ -24,6 +29,7 @@ pub enum Refusal {
     Oversized,
     /// Its header cannot be carried.
     #[error("{0}")]
+    #[strum(serialize = "malformed")]
     Header(HeaderFault),
     /// The tenant is suspended or has expired.
     #[error("the tenant is suspended or has expired")]
@@ -45,25 +51,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// How many reasons there are.
-    const COUNT: usize = 8;
-
-    /// Their names in the log and in metrics, each in its place.
-    const CODES: [&'static str; Self::COUNT] = [
-        "busy",
-        "oversized",
-        "malformed",
-        "suspended",
-        "unknown",
-        "unavailable",
-        "unacknowledged",
-        "rejected",
-    ];
-
     /// Its name in the log and in metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
-        Self::CODES.get(self.place()).copied().unwrap_or_default()
+        self.into()
     }
 
     fn place(self) -> usize {
@@ -111,7 +102,7 @@ pub struct Tally {
 impl Tally {
     /// The reasons, each with how many were refused for it.
     pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Refusal::CODES.into_iter().zip(self.refused)
+        Refusal::VARIANTS.iter().copied().zip(self.refused)
     }
 
     /// How many were refused for a reason.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use super::times::Schedule;
 use crate::authn::DenyReason;
@@ -11,7 +12,8 @@ use crate::clock::UnixSeconds;
 use crate::protocol::claims::ClientInfo;
 
 /// How a client is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum ConnectionType {
     /// NATS' own protocol, over TCP or TLS.
     Nats,
@@ -24,18 +26,10 @@ pub enum ConnectionType {
 }
 
 impl ConnectionType {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Nats, Self::Websocket, Self::Mqtt, Self::Leafnode];
-
     /// The type's name in a policy file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Nats => "nats",
-            Self::Websocket => "websocket",
-            Self::Mqtt => "mqtt",
-            Self::Leafnode => "leafnode",
-        }
+        self.into()
     }
 
     /// The type of a client; `None` if it is none that is known.
@@ -148,6 +142,8 @@ pub(crate) fn parse_net(text: &str) -> Result<IpNet, (String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator as _;
+
     use super::*;
 
     fn admits(nets: &[&str], host: &str) -> bool {
@@ -206,15 +202,15 @@ mod tests {
 
     #[test]
     fn types_of_connections() {
-        for kind in ConnectionType::ALL {
+        for kind in ConnectionType::iter() {
             assert_eq!(ConnectionType::of(&kind.client()), Some(kind));
-            for other in ConnectionType::ALL {
+            for other in ConnectionType::iter() {
                 let connections = Some(Lined { value: vec![other], line: None });
                 let admission = Admission { connections, ..Admission::default() };
                 assert_eq!(admission.admit(&kind.client(), 0).is_ok(), kind == other);
             }
         }
-        let connections = Some(Lined { value: ConnectionType::ALL.to_vec(), line: None });
+        let connections = Some(Lined { value: ConnectionType::iter().collect(), line: None });
         let all = Admission { connections, ..Admission::default() };
         let refused = all.admit(&ClientInfo::default(), 0).unwrap_err();
         assert_eq!(refused.reason, DenyReason::ConnectionType);

@@ -230,17 +230,13 @@ impl Document<'_> {
         });
         let connection = case.connection.as_ref().map_or(Some(ConnectionType::Nats), |text| {
             let remedy = "write nats, websocket, mqtt or leafnode";
-            self.value("connection", text, remedy, |text| {
-                ConnectionType::ALL.into_iter().find(|it| it.as_str() == text)
-            })
+            self.value("connection", text, remedy, |text| text.parse().ok())
         });
         let now = case.at.as_ref().map_or(Some(0), |text| self.time("at", text));
         let until = case.until.as_ref().and_then(|text| self.time("until", text));
         let denied = case.denied.as_ref().and_then(|text| {
             let remedy = "write policy, connection_type, address or time";
-            self.value("denied", text, remedy, |text| {
-                DenyReason::ALL.into_iter().find(|reason| reason.code() == text)
-            })
+            self.value("denied", text, remedy, |text| text.parse().ok())
         });
         if case.denied.is_some() && case.expects_a_grant() {
             let what = "expects a refusal and a grant";

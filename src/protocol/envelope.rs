@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
+use parking_lot::RwLock;
 
 use super::jwt::MAX_TOKEN_BYTES;
 use crate::keys::{XKey, XPublicKey};
@@ -94,7 +95,7 @@ impl Envelope {
     }
 
     fn shared(&self, index: usize, key: &XKey, peer: XPublicKey) -> (Shared, bool) {
-        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.read();
         match peers.get(&(index, peer)) {
             Some(shared) => (shared.clone(), false),
             None => (Shared(Arc::new(key.shared_with(&peer))), true),
@@ -103,7 +104,7 @@ impl Envelope {
 
     /// Only what has opened a request is kept, so that forged headers cannot fill the cache.
     fn remember(&self, index: usize, peer: XPublicKey, shared: Shared) {
-        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.write();
         if peers.len() >= MAX_PEERS {
             peers.clear();
         }
@@ -198,7 +199,7 @@ mod tests {
             let answer = opened.sealer.seal("eyJ response".into()).unwrap();
             assert_eq!(server.open(&answer, &recipient).unwrap(), b"eyJ response");
         }
-        assert_eq!(envelope.peers.read().unwrap().len(), 1);
+        assert_eq!(envelope.peers.read().len(), 1);
     }
 
     #[test]
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(open(&sealed, Some(other.as_str())), EnvelopeError::Sealed);
         assert_eq!(open(b"xkv1short", Some(public.as_str())), EnvelopeError::Sealed);
         assert_eq!(open(&vec![b'x'; MAX_TOKEN_BYTES + 1], None), EnvelopeError::TooLong);
-        assert!(envelope.peers.read().unwrap().is_empty(), "nothing that failed is kept");
+        assert!(envelope.peers.read().is_empty(), "nothing that failed is kept");
         let plain = Envelope::new(vec![]);
         let refused = plain.open(&sealed, Some(public.as_str())).unwrap_err();
         assert_eq!(refused, EnvelopeError::NoKey);

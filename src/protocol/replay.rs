@@ -12,7 +12,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::clock::UnixSeconds;
 use crate::keys::UserNkey;
@@ -40,7 +41,7 @@ impl SpentKeys {
     /// Remembers the key of a request that nobody takes after `end`; whether it is the first one
     /// about it.
     pub(super) fn spend(&self, key: &UserNkey, end: UnixSeconds, now: UnixSeconds) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).spend(key, end, now, MOST)
+        self.0.lock().spend(key, end, now, MOST)
     }
 }
 

@@ -2,13 +2,14 @@
 //! that they make. An account's JWT has to reach all of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::stream::Select;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use tokio::sync::watch;
 
@@ -31,7 +32,7 @@ pub(crate) struct KnownServers {
 impl KnownServers {
     /// Notes that a server is alive.
     pub(crate) fn heard(&self, server: ServerId) {
-        if self.lock().insert(server, Instant::now()).is_none() {
+        if self.last_heard.lock().insert(server, Instant::now()).is_none() {
             self.arrived.send_modify(|count| *count += 1);
         }
     }
@@ -44,13 +45,13 @@ impl KnownServers {
 
     /// Notes that a server has stopped, or does not answer.
     pub(crate) fn gone(&self, server: &ServerId) {
-        self.lock().remove(server);
+        self.last_heard.lock().remove(server);
     }
 
     /// The servers that have been heard of lately.
     #[must_use]
     pub(crate) fn known(&self) -> Vec<ServerId> {
-        let mut servers = self.lock();
+        let mut servers = self.last_heard.lock();
         servers.retain(|_, heard| heard.elapsed() < SILENCE);
         servers.keys().copied().collect()
     }
@@ -58,11 +59,7 @@ impl KnownServers {
     /// Whether a server has been heard of lately.
     #[must_use]
     pub(crate) fn knows(&self, server: &ServerId) -> bool {
-        self.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, Instant>> {
-        self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_heard.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
     }
 
     /// Subscribes, on a connection of the system account, to what servers say of themselves, and asks
@@ -90,7 +87,7 @@ impl KnownServers {
     /// Knows none any more: the acknowledgement of a server that was killed would be awaited in
     /// vain, and those that live are heard again.
     fn forget(&self) {
-        self.lock().clear();
+        self.last_heard.lock().clear();
     }
 }
 

@@ -10,11 +10,12 @@ mod epochs;
 mod table;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use self::epochs::{Epochs, Place};
 use self::table::Table;
@@ -116,14 +117,14 @@ impl Cached {
 
     /// Notes that every change which was committed before `asked` is forgotten.
     pub fn confirm(&self, asked: Instant) {
-        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut confirmed = self.confirmed.lock();
         *confirmed = Some(asked).max(*confirmed);
     }
 
     /// How new an answer really has to be.
     fn needed(&self, freshness: Freshness) -> Freshness {
         let Some(within) = self.confirmed_within else { return freshness };
-        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = *self.confirmed.lock();
         match confirmed {
             Some(asked) if asked.elapsed() <= within => freshness,
             _ => Freshness::Fresh,
@@ -154,66 +155,73 @@ fn places_of(epochs: &Epochs, login: &LoginRecord) -> [Place; 2] {
     [epochs.user(&login.user.name), epochs.tenant(login.tenant.id.as_str())]
 }
 
+#[async_trait]
 impl CredentialStore for Cached {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let (place, freshness) = (self.epochs.user(name), self.needed(freshness));
-        Box::pin(self.users.find(name, place, freshness, move || {
-            let (store, name) = (self.inner.clone(), Box::<str>::from(name));
-            Box::pin(async move { store.user(&name, Freshness::Fresh).await })
-        }))
+        self.users
+            .find(name, place, freshness, move || {
+                let (store, name) = (self.inner.clone(), Box::<str>::from(name));
+                Box::pin(async move { store.user(&name, Freshness::Fresh).await })
+            })
+            .await
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
         let (place, freshness) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
-        Box::pin(self.tokens.find(hash, place, freshness, move || {
-            let (store, hash) = (self.inner.clone(), *hash);
-            Box::pin(async move { store.token(&hash, Freshness::Fresh).await })
-        }))
+        self.tokens
+            .find(hash, place, freshness, move || {
+                let (store, hash) = (self.inner.clone(), *hash);
+                Box::pin(async move { store.token(&hash, Freshness::Fresh).await })
+            })
+            .await
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let (place, freshness) = (self.epochs.identity(identity), self.needed(freshness));
-        Box::pin(self.holders.find(identity, place, freshness, move || {
-            let (store, identity) = (self.inner.clone(), identity.clone());
-            Box::pin(async move { store.holder(&identity, Freshness::Fresh).await })
-        }))
+        self.holders
+            .find(identity, place, freshness, move || {
+                let (store, identity) = (self.inner.clone(), identity.clone());
+                Box::pin(async move { store.holder(&identity, Freshness::Fresh).await })
+            })
+            .await
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
         let (place, freshness) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
-        Box::pin(self.tenants.find(id, place, freshness, move || {
-            let (store, id) = (self.inner.clone(), id.clone());
-            Box::pin(async move { store.tenant_of(&id, Freshness::Fresh).await })
-        }))
+        self.tenants
+            .find(id, place, freshness, move || {
+                let (store, id) = (self.inner.clone(), id.clone());
+                Box::pin(async move { store.tenant_of(&id, Freshness::Fresh).await })
+            })
+            .await
     }
 
-    fn account_of<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(async move {
-            let account = self.inner.account_of(tenant, candidate).await?;
-            // Records are asked for their account first: the ones kept of this tenant have none.
-            self.forget(&Change::Tenant(tenant.id.to_string()));
-            Ok(account)
-        })
+    ) -> Result<Option<AccountId>, StoreError> {
+        let account = self.inner.account_of(tenant, candidate).await?;
+        // Records are asked for their account first: the ones kept of this tenant have none.
+        self.forget(&Change::Tenant(tenant.id.to_string()));
+        Ok(account)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A tenant table in memory, for an application that knows its users when it starts, and for tests.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
+use parking_lot::RwLock;
 
 use super::{
     CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
@@ -58,12 +59,12 @@ impl Rows {
 impl MemoryStore {
     /// Adds a tenant, or replaces the one with its id.
     pub fn put_tenant(&self, tenant: TenantRecord) {
-        self.write().tenants.insert(tenant.id.clone(), Arc::new(tenant));
+        self.0.write().tenants.insert(tenant.id.clone(), Arc::new(tenant));
     }
 
     /// Removes a tenant with its users and their tokens.
     pub fn remove_tenant(&self, id: &TenantId) {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         rows.tenants.remove(id);
         rows.users.retain(|_, (tenant, _)| tenant != id);
         let Rows { users, tokens, .. } = &mut *rows;
@@ -73,7 +74,7 @@ impl MemoryStore {
     /// Adds a user of a tenant, or replaces its own with this name. No two users have one name, one
     /// nkey or one certificate.
     pub fn put_user(&self, tenant: &TenantId, user: UserRecord) -> Result<(), StoreError> {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         if !rows.tenants.contains_key(tenant) {
             return Err(StoreError::Missing { what: "tenant", key: tenant.to_string() });
         }
@@ -94,7 +95,7 @@ impl MemoryStore {
 
     /// Removes a user with its tokens.
     pub fn remove_user(&self, name: &str) {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         rows.users.remove(name);
         rows.tokens.retain(|_, token| token.user_name != name);
     }
@@ -106,7 +107,7 @@ impl MemoryStore {
         hash: TokenHash,
         expires_at: Option<UnixSeconds>,
     ) -> Result<(), StoreError> {
-        let mut rows = self.write();
+        let mut rows = self.0.write();
         if !rows.users.contains_key(user) {
             return Err(StoreError::Missing { what: "user", key: user.to_owned() });
         }
@@ -120,60 +121,52 @@ impl MemoryStore {
 
     /// Removes a token.
     pub fn remove_token(&self, hash: &TokenHash) {
-        self.write().tokens.remove(hash);
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Rows> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write().tokens.remove(hash);
     }
 }
 
+#[async_trait]
 impl CredentialStore for MemoryStore {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().login(name))))
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        Ok(self.0.read().login(name))
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().tokens.get(hash).cloned())))
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+        Ok(self.0.read().tokens.get(hash).cloned())
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().holder(identity))))
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        Ok(self.0.read().holder(identity))
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
-        Box::pin(ready(Ok(self.read().tenants.get(id).cloned())))
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+        Ok(self.0.read().tenants.get(id).cloned())
     }
 
-    fn account_of<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        let mut rows = self.write();
+    ) -> Result<Option<AccountId>, StoreError> {
+        let mut rows = self.0.write();
         let kept =
             rows.tenants.get_mut(&tenant.id).filter(|it| it.incarnation == tenant.incarnation);
-        let account = kept.map(|tenant| *Arc::make_mut(tenant).account.get_or_insert(candidate));
-        Box::pin(ready(Ok(account)))
+        Ok(kept.map(|tenant| *Arc::make_mut(tenant).account.get_or_insert(candidate)))
     }
 }

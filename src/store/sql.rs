@@ -12,7 +12,7 @@ mod write;
 
 use std::fmt::Debug;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 pub(super) use self::read::account_of;
 pub(super) use self::row::Columns;
@@ -21,48 +21,39 @@ use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 
 /// A database behind the traits of [`crate::store`].
+#[async_trait]
 pub(super) trait Backend: Debug + Send + Sync {
     /// Its rows.
     type Row: Columns;
 
     /// What a statement finds.
-    fn select<'a>(
-        &'a self,
-        statement: Statement<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Self::Row>, StoreError>>;
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<Self::Row>, StoreError>;
 
     /// Carries out all of the steps or none.
-    fn write<'a>(
-        &'a self,
-        steps: Vec<Step<'a>>,
-        durability: Durability,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError>;
 
     /// Keeps `candidate` for this incarnation of the tenant, unless another is kept already, and
     /// gives what is kept.
-    fn keep_account<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn keep_account(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>>;
+    ) -> Result<Option<AccountId>, StoreError>;
 
     /// Notes logins, whose times the database can write down.
-    fn note_logins<'a>(
-        &'a self,
-        logins: &'a [(&'a str, UnixSeconds)],
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError>;
 
     /// [`Coordination::news`](super::Coordination::news).
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>>;
+    async fn news(&self) -> Result<News, StoreError>;
 
     /// [`Coordination::wait_for_news`](super::Coordination::wait_for_news).
-    fn wait_for_news(&self) -> BoxFuture<'_, ()>;
+    async fn wait_for_news(&self);
 
     /// [`Coordination::hindrances`](super::Coordination::hindrances).
-    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>>;
+    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError>;
 
     /// [`Store::close`](super::Store::close).
-    fn close(&self) -> BoxFuture<'_, ()>;
+    async fn close(&self);
 }
 
 /// What a commit has to outlast.
@@ -169,43 +160,37 @@ pub(super) enum Failure<'q> {
 }
 
 /// A connection of one of the databases.
+#[async_trait]
 pub(super) trait Link: Send {
     /// Its rows.
     type Row: Columns;
 
     /// What a statement finds.
-    fn rows<'a>(
-        &'a mut self,
-        statement: &'a Statement<'a>,
-    ) -> BoxFuture<'a, Result<Vec<Self::Row>, sqlx::Error>>;
+    async fn rows(&mut self, statement: &Statement<'_>) -> Result<Vec<Self::Row>, sqlx::Error>;
 
     /// How many rows a statement has changed.
-    fn change<'a>(
-        &'a mut self,
-        statement: &'a Statement<'a>,
-    ) -> BoxFuture<'a, Result<u64, sqlx::Error>>;
+    async fn change(&mut self, statement: &Statement<'_>) -> Result<u64, sqlx::Error>;
 }
 
 /// Implements [`Link`] for a connection of sqlx.
 macro_rules! link {
     ($connection:ty, $row:ty, $database:ty) => {
+        #[async_trait]
         impl $crate::store::sql::Link for $connection {
             type Row = $row;
 
-            fn rows<'a>(
-                &'a mut self,
-                statement: &'a $crate::store::sql::Statement<'a>,
-            ) -> futures_util::future::BoxFuture<'a, Result<Vec<$row>, sqlx::Error>> {
-                Box::pin(query::<$database>(statement).fetch_all(self))
+            async fn rows(
+                &mut self,
+                statement: &$crate::store::sql::Statement<'_>,
+            ) -> Result<Vec<$row>, sqlx::Error> {
+                query::<$database>(statement).fetch_all(self).await
             }
 
-            fn change<'a>(
-                &'a mut self,
-                statement: &'a $crate::store::sql::Statement<'a>,
-            ) -> futures_util::future::BoxFuture<'a, Result<u64, sqlx::Error>> {
-                Box::pin(async move {
-                    Ok(query::<$database>(statement).execute(self).await?.rows_affected())
-                })
+            async fn change(
+                &mut self,
+                statement: &$crate::store::sql::Statement<'_>,
+            ) -> Result<u64, sqlx::Error> {
+                Ok(query::<$database>(statement).execute(self).await?.rows_affected())
             }
         }
     };

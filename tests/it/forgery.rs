@@ -15,9 +15,9 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::BoxFuture;
 use nats_callout::authn::{
     Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
 };
@@ -53,11 +53,9 @@ impl Clock for At {
 #[derive(Debug)]
 struct Alice;
 
+#[async_trait]
 impl Authenticator for Alice {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let answer = match attempt.credentials {
             Credentials::Password { user, password }
                 if user == "alice" && password.expose() == "secret" =>
@@ -72,7 +70,7 @@ impl Authenticator for Alice {
             }
             _ => Authentication::Refused(DenyReason::WrongPassword.into()),
         };
-        Box::pin(std::future::ready(Ok(answer)))
+        Ok(answer)
     }
 }
 

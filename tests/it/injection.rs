@@ -10,7 +10,7 @@ mod session;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::authn::{Attempt, Authentication, Authenticator, AuthnError, Principal};
 use nats_callout::authorize::Outcome;
 use nats_callout::policy::rules::PolicySet;
@@ -82,13 +82,11 @@ fn neighbours(id: &str) -> Vec<String> {
 #[derive(Debug)]
 struct Given(Arc<LoginRecord>);
 
+#[async_trait]
 impl Authenticator for Given {
-    fn authenticate<'a>(
-        &'a self,
-        _attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+    async fn authenticate(&self, _attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let principal = Principal::new(Arc::clone(&self.0), "given", None, 0).unwrap();
-        Box::pin(std::future::ready(Ok(Authentication::Accepted(principal))))
+        Ok(Authentication::Accepted(principal))
     }
 }
 

@@ -23,19 +23,20 @@ mod times;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::store::open::StoreOptions;
 use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, UserKind};
 
 use crate::harness::PATIENCE;
 
 /// A fresh database, gone when dropped.
+#[async_trait]
 pub(crate) trait Database: Send + Sync {
     /// The store under test; each call is another instance on the same database.
-    fn store(&self) -> BoxFuture<'_, Arc<dyn Store>>;
+    async fn store(&self) -> Arc<dyn Store>;
 
     /// An instance that is there as long as the database.
-    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>>;
+    async fn kept(&self) -> Arc<dyn Store>;
 
     /// The other programs that write to it, at least one.
     fn programs(&self) -> Vec<&'static str>;
@@ -46,11 +47,7 @@ pub(crate) trait Database: Send + Sync {
     }
 
     /// Runs statements as another program does, in autocommit; rows as text, NULL as an empty one.
-    fn run_with<'a>(
-        &'a self,
-        client: &'static str,
-        sql: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<String>, String>>;
+    async fn run_with(&self, client: &'static str, sql: &str) -> Result<Vec<String>, String>;
 
     /// Whether a refusal says what it should: `words`, unless the database has words of its own for
     /// a value that its types do not know.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::KeysError;
 use super::claims::{AnyClaims, HeldAccount};
@@ -14,33 +14,30 @@ use crate::deployment::KeyRole;
 use crate::keys::{AccountId, SigningKey, XKey};
 
 /// The servers and the instances of a deployment.
+#[async_trait]
 pub(super) trait Fleet: Send + Sync {
     /// The running instances, and the keys that each has.
-    fn instances(&self) -> BoxFuture<'_, Result<Instances, KeysError>>;
+    async fn instances(&self) -> Result<Instances, KeysError>;
 
     /// The operator JWTs of every server by its name. All servers have to answer.
-    fn operators(&self) -> BoxFuture<'_, Result<BTreeMap<String, Vec<String>>, KeysError>>;
+    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>, KeysError>;
 
     /// All accounts that servers hold.
-    fn accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, KeysError>>;
+    async fn accounts(&self) -> Result<Vec<AccountId>, KeysError>;
 
     /// An account as each of so many servers holds it.
-    fn held_by<'a>(
-        &'a self,
-        account: &'a AccountId,
+    async fn held_by(
+        &self,
+        account: &AccountId,
         servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>>;
+    ) -> Result<Vec<HeldAccount>, KeysError>;
 
     /// Has every server hold an account.
-    fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>>;
+    async fn hold(&self, token: &str) -> Result<(), ResolverError>;
 
     /// Config mode: which of these curve keys, and which issuer, each server has. Its requests show
     /// it.
-    fn requests<'a>(
-        &'a self,
-        config: &'a Config,
-        xkeys: Vec<XKey>,
-    ) -> BoxFuture<'a, Result<Requests, KeysError>>;
+    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests, KeysError>;
 }
 
 /// What servers' requests show.

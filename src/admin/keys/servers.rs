@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
+use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
 
 use super::KeysError;
 use super::claims::HeldAccount;
@@ -115,47 +115,42 @@ async fn seen(
     None
 }
 
+#[async_trait]
 impl Fleet for RunningFleet {
-    fn instances(&self) -> BoxFuture<'_, Result<Instances, KeysError>> {
-        Box::pin(Instances::ask(&*self.store, &self.auth))
+    async fn instances(&self) -> Result<Instances, KeysError> {
+        Instances::ask(&*self.store, &self.auth).await
     }
 
-    fn operators(&self) -> BoxFuture<'_, Result<BTreeMap<String, Vec<String>>, KeysError>> {
-        Box::pin(async { Ok(resolver::operators(&self.cluster).await?) })
+    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>, KeysError> {
+        Ok(resolver::operators(&self.cluster).await?)
     }
 
-    fn accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, KeysError>> {
-        Box::pin(async { Ok(resolver::all_held(&self.cluster).await?) })
+    async fn accounts(&self) -> Result<Vec<AccountId>, KeysError> {
+        Ok(resolver::all_held(&self.cluster).await?)
     }
 
-    fn held_by<'a>(
-        &'a self,
-        account: &'a AccountId,
+    async fn held_by(
+        &self,
+        account: &AccountId,
         servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>> {
-        Box::pin(async move {
-            let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-            let answers = self.cluster.gather(&subject, b"", servers).await?;
-            if answers.len() < servers {
-                return Err(KeysError::Unfit(format!(
-                    "{} of {servers} servers say what they hold of {account}; see the others' log",
-                    answers.len()
-                )));
-            }
-            let tokens = answers.iter().filter_map(|answer| std::str::from_utf8(answer).ok());
-            Ok(tokens.filter_map(|token| HeldAccount::read(token).ok()).collect())
-        })
+    ) -> Result<Vec<HeldAccount>, KeysError> {
+        let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
+        let answers = self.cluster.gather(&subject, b"", servers).await?;
+        if answers.len() < servers {
+            return Err(KeysError::Unfit(format!(
+                "{} of {servers} servers say what they hold of {account}; see the others' log",
+                answers.len()
+            )));
+        }
+        let tokens = answers.iter().filter_map(|answer| std::str::from_utf8(answer).ok());
+        Ok(tokens.filter_map(|token| HeldAccount::read(token).ok()).collect())
     }
 
-    fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>> {
-        Box::pin(resolver::hold(&self.cluster, token))
+    async fn hold(&self, token: &str) -> Result<(), ResolverError> {
+        resolver::hold(&self.cluster, token).await
     }
 
-    fn requests<'a>(
-        &'a self,
-        config: &'a Config,
-        xkeys: Vec<XKey>,
-    ) -> BoxFuture<'a, Result<Requests, KeysError>> {
-        Box::pin(self.knock(config, xkeys))
+    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests, KeysError> {
+        self.knock(config, xkeys).await
     }
 }

@@ -15,7 +15,8 @@ const LONGEST: usize = 255;
 const MOST: usize = 32;
 
 /// The attribute types that a subject names by letters: those of nats-server (Go's
-/// `crypto/x509/pkix`) and the other two of RFC 4514, section 3. Other types are their OIDs.
+/// `crypto/x509/pkix`) and the other two of RFC 4514, section 3. Other types are their OIDs, of which
+/// the crate `x509-cert` writes some as names: no row would hold its texts.
 const TYPES: [(&str, &str); 11] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.5", "SERIALNUMBER"),

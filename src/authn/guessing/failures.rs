@@ -1,9 +1,11 @@
 //! How often somebody was wrong within the last minute, and how often he wanted to wait: a few
 //! numbers, whatever happens.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The time within which failures count. It slides: of the window before, the part counts that is
 /// not over yet, as if its failures had been spread evenly.
@@ -74,7 +76,7 @@ impl Failures {
     }
 
     fn at<T>(&self, now: Instant, act: impl FnOnce(&mut Counts) -> T) -> T {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         counts.move_to(now);
         act(&mut counts)
     }

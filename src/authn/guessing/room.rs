@@ -1,9 +1,10 @@
 //! The places in which guesses wait, with a share for each account and source. Who ranks before
 //! another takes his place, so that those who fill it all shut out nobody.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::failures::Failures;
@@ -68,7 +69,7 @@ impl Room {
     }
 
     fn taken(&self) -> MutexGuard<'_, Vec<Taken>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

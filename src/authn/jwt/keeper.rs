@@ -5,10 +5,11 @@
 //! One task fetches ([`Keeper::run`]); logins ask it and wait for what it publishes. So there is one
 //! fetch at a time, and none ends because the login that asked for it has no more time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -157,7 +158,7 @@ impl Keeper {
 
     /// Asks for a fetch, unless that was done a short while ago; says when it was.
     fn ask(&self) -> Instant {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         match *asked {
             Some(at) if at.elapsed() < self.pace.unknown_key => at,
             _ => {

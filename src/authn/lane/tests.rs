@@ -361,7 +361,7 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
         .map(|_| {
             let released = Arc::clone(&released);
             let wait = move |_: &mut Memory| {
-                let _ = released.lock().unwrap().recv();
+                let _ = released.lock().recv();
             };
             lane.run(Arc::clone(&evil), false, far(), wait).boxed_local()
         })

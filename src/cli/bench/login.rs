@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use strum::{EnumCount, EnumIter, IntoStaticStr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -12,50 +13,25 @@ use tokio::net::TcpStream;
 pub(super) const BUFFER: usize = 2_048;
 
 /// Why a login failed, as far as a client can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Failure {
     Refused,
     ServerTimeout,
     Timeout,
     ConnectionRefused,
-    Reset,
-    Closed,
-    Limit,
+    ConnectionReset,
+    ConnectionClosed,
+    LimitExceeded,
     TlsRequired,
-    NoFiles,
-    NoPorts,
+    NoFileDescriptors,
+    NoLocalPorts,
     Other,
 }
 
 impl Failure {
-    pub(super) const ALL: [Self; 11] = [
-        Self::Refused,
-        Self::ServerTimeout,
-        Self::Timeout,
-        Self::ConnectionRefused,
-        Self::Reset,
-        Self::Closed,
-        Self::Limit,
-        Self::TlsRequired,
-        Self::NoFiles,
-        Self::NoPorts,
-        Self::Other,
-    ];
-
     pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::ServerTimeout => "server_timeout",
-            Self::Timeout => "timeout",
-            Self::ConnectionRefused => "connection_refused",
-            Self::Reset => "connection_reset",
-            Self::Closed => "connection_closed",
-            Self::Limit => "limit_exceeded",
-            Self::TlsRequired => "tls_required",
-            Self::NoFiles => "no_file_descriptors",
-            Self::NoPorts => "no_local_ports",
-            Self::Other => "other",
-        }
+        self.into()
     }
 
     pub(super) fn meaning(self) -> &'static str {
@@ -67,12 +43,12 @@ impl Failure {
             Self::ServerTimeout => "the server said Authentication Timeout",
             Self::Timeout => "nothing came within --timeout",
             Self::ConnectionRefused => "nobody listens there",
-            Self::Reset => "the connection was reset",
-            Self::Closed => "the server closed the connection without a word",
-            Self::Limit => "a limit on connections, of the server or of the account",
+            Self::ConnectionReset => "the connection was reset",
+            Self::ConnectionClosed => "the server closed the connection without a word",
+            Self::LimitExceeded => "a limit on connections, of the server or of the account",
             Self::TlsRequired => "the server demands TLS, which bench does not speak",
-            Self::NoFiles => "this machine is out of file descriptors: raise ulimit -n",
-            Self::NoPorts => "this machine is out of local ports: use fewer connections",
+            Self::NoFileDescriptors => "this machine is out of file descriptors: raise ulimit -n",
+            Self::NoLocalPorts => "this machine is out of local ports: use fewer connections",
             Self::Other => "something else",
         }
     }
@@ -80,11 +56,11 @@ impl Failure {
     fn of_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
-            io::ErrorKind::AddrNotAvailable => Self::NoPorts,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::ConnectionReset,
+            io::ErrorKind::AddrNotAvailable => Self::NoLocalPorts,
             io::ErrorKind::TimedOut => Self::Timeout,
             // EMFILE and ENFILE have no kind of their own.
-            _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::NoFiles,
+            _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::NoFileDescriptors,
             _ => Self::Other,
         }
     }
@@ -96,7 +72,7 @@ impl Failure {
         } else if has("Authentication Timeout") {
             Self::ServerTimeout
         } else if has("maximum ") {
-            Self::Limit
+            Self::LimitExceeded
         } else if has("TLS") {
             Self::TlsRequired
         } else {
@@ -174,7 +150,7 @@ impl Lines<'_> {
             looked_at = self.filled;
             let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
             match self.stream.read(free).await {
-                Ok(0) => return Err(Failure::Closed),
+                Ok(0) => return Err(Failure::ConnectionClosed),
                 Ok(read) => self.filled += read,
                 Err(error) => return Err(Failure::of_error(&error)),
             }
@@ -227,11 +203,11 @@ mod tests {
         for (answer, failure) in [
             ("-ERR 'Authorization Violation'\r\n", Failure::Refused),
             ("-ERR 'Authentication Timeout'\r\n", Failure::ServerTimeout),
-            ("-ERR 'maximum connections exceeded'\r\n", Failure::Limit),
-            ("-ERR 'maximum account active connections exceeded'\r\n", Failure::Limit),
+            ("-ERR 'maximum connections exceeded'\r\n", Failure::LimitExceeded),
+            ("-ERR 'maximum account active connections exceeded'\r\n", Failure::LimitExceeded),
             ("-ERR 'Secure Connection - TLS Required'\r\n", Failure::TlsRequired),
             ("-ERR 'what'\r\n", Failure::Other),
-            ("", Failure::Closed),
+            ("", Failure::ConnectionClosed),
         ] {
             assert_eq!(against(info, answer).await, Err(failure), "{answer}");
         }

@@ -1,4 +1,5 @@
-//! How far a run is, on stderr: a bar on a terminal, a plain line a second elsewhere.
+//! How far a run is, on stderr: a bar on a terminal, a plain line a second elsewhere, where `indicatif`
+//! draws nothing.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator as _;
 
 use super::cost::Cpu;
 use super::login::Failure;
@@ -36,8 +37,7 @@ impl Report {
     }
 
     fn failures(&self) -> impl Iterator<Item = (Failure, u64)> {
-        Failure::ALL
-            .into_iter()
+        Failure::iter()
             .zip(&self.run.failures)
             .map(|(failure, counter)| (failure, counter.load(Relaxed)))
             .filter(|(_, count)| *count > 0)

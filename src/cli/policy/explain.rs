@@ -7,6 +7,7 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::{Value, json};
+use strum::VariantNames as _;
 
 use super::super::Context;
 use super::super::database::explain;
@@ -45,8 +46,8 @@ pub(in super::super) struct ExplainArgs {
         long,
         value_name = "TYPE",
         default_value = "nats",
-        value_parser = PossibleValuesParser::new(ConnectionType::ALL.map(ConnectionType::as_str))
-            .try_map(|text| connection_type(&text))
+        value_parser = PossibleValuesParser::new(ConnectionType::VARIANTS)
+            .try_map(|text| text.parse::<ConnectionType>())
     )]
     connection_type: ConnectionType,
     /// Assume this time: RFC 3339, such as 2027-01-31T18:00:00+01:00
@@ -55,11 +56,6 @@ pub(in super::super) struct ExplainArgs {
     /// Assume this claim of a JWT; several times for a list
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, String)>,
-}
-
-fn connection_type(text: &str) -> Result<ConnectionType, String> {
-    let found = ConnectionType::ALL.into_iter().find(|it| it.as_str() == text);
-    found.ok_or_else(|| format!("`{text}` is no type of connection"))
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {

@@ -172,7 +172,7 @@ async fn a_fall_is_one_line_that_names_the_part() {
     // With one alone, what tests on other threads log first is taken to be of no interest here.
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let logger = fmt()
-        .with_writer(Mutex::new(log.reopen().unwrap()))
+        .with_writer(std::sync::Mutex::new(log.reopen().unwrap()))
         .with_ansi(false)
         .without_time()
         .finish();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use strum::VariantNames as _;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -135,10 +136,8 @@ impl Document<'_> {
 }
 
 pub(super) fn connection_type(text: &str) -> Result<ConnectionType, (String, String)> {
-    let all = ConnectionType::ALL.map(ConnectionType::as_str);
-    let found = ConnectionType::ALL.into_iter().find(|it| it.as_str() == text);
-    found.ok_or_else(|| {
-        let remedy = format!("there are {}", all.join(", "));
+    text.parse().map_err(|_| {
+        let remedy = format!("there are {}", ConnectionType::VARIANTS.join(", "));
         (format!("`{text}` is no type of connection"), remedy)
     })
 }

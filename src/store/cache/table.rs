@@ -3,11 +3,12 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use moka::future::Cache;
+use parking_lot::Mutex;
 
 use super::epochs::{Epochs, Place};
 use super::{CacheOptions, Counters};
@@ -46,10 +47,6 @@ type Flight<V> = BoxFuture<'static, Landed<V>>;
 /// and one that all have given up is dropped with what it holds of the store.
 type Flights<K, V> = Mutex<HashMap<K, (u64, WeakShared<Flight<V>>)>>;
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Takes a load off the list, however it ends.
 struct Listed<K: Eq + Hash, V> {
     flights: Arc<Flights<K, V>>,
@@ -59,7 +56,7 @@ struct Listed<K: Eq + Hash, V> {
 
 impl<K: Eq + Hash, V> Drop for Listed<K, V> {
     fn drop(&mut self) {
-        let mut flights = locked(&self.flights);
+        let mut flights = self.flights.lock();
         // Another one may have taken its place after all callers of this one had gone.
         if flights.get(&self.key).is_some_and(|(began, _)| *began == self.began) {
             flights.remove(&self.key);
@@ -157,7 +154,7 @@ where
         K: Borrow<Q>,
         Q::Owned: Into<K>,
     {
-        let mut flights = locked(&self.flights);
+        let mut flights = self.flights.lock();
         if let Some(under_way) = flights.get(key).and_then(|(_, flight)| flight.upgrade()) {
             return under_way;
         }

@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
@@ -224,11 +224,11 @@ struct Listener {
 }
 
 /// How many notices each session has sent since this was last asked.
-struct Notices(StdMutex<(Instant, HashMap<u32, u64>)>);
+struct Notices(parking_lot::Mutex<(Instant, HashMap<u32, u64>)>);
 
 impl Notices {
     fn note(&self, session: u32) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.0.lock();
         if noted.1.len() < MANY || noted.1.contains_key(&session) {
             *noted.1.entry(session).or_default() += 1;
         }
@@ -236,7 +236,7 @@ impl Notices {
 
     /// The sessions that sent too many a second, with how many.
     fn noisy(&self) -> BTreeMap<String, u64> {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.0.lock();
         let (since, noted) = std::mem::replace(&mut *noted, (Instant::now(), HashMap::new()));
         let seconds = since.elapsed().as_secs().max(1);
         let rates = noted.into_iter().map(|(session, count)| (session, count / seconds));
@@ -248,7 +248,7 @@ impl Notices {
 impl Listener {
     fn start(options: &PgConnectOptions) -> Self {
         let (heard, lost) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let notices = Arc::new(Notices(StdMutex::new((Instant::now(), HashMap::new()))));
+        let notices = Arc::new(Notices(parking_lot::Mutex::new((Instant::now(), HashMap::new()))));
         let listening =
             listen(options.clone(), Arc::clone(&heard), Arc::clone(&lost), Arc::clone(&notices));
         Self { heard, lost, notices, task: tokio::spawn(listening).abort_handle() }

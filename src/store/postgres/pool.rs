@@ -1,13 +1,15 @@
 //! Connections that are lent for one statement or one transaction. A connection comes back only from
 //! a borrower that has come to the end of what it asked: whoever fails, gives up or is dropped in the
-//! middle takes it along, and the server notices that it is closed.
+//! middle takes it along, and the server notices that it is closed. sqlx's own pool asks again after a
+//! refused connection, but not after one that broke, and at the deadline it no longer knows what the
+//! server said.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -93,7 +95,7 @@ impl Pool {
     }
 
     fn take(&self) -> Option<PgConnection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         // The one that was used last; the others below are older.
         let (connection, since) = idle.pop()?;
         if since.elapsed() > STALE {
@@ -105,14 +107,14 @@ impl Pool {
 
     /// Forgets the connections that nobody has: the server has closed one, and so probably all.
     pub(super) fn forget(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle.lock().clear();
     }
 
     /// Closes the connections that nobody has, and the others as they come back.
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.free.close();
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let idle = std::mem::take(&mut *self.idle.lock());
         let deadline = self.deadline();
         for (connection, _) in idle {
             // A connection that cannot be closed in order is closed all the same.
@@ -125,7 +127,7 @@ impl Lent<'_> {
     /// Gives back the connection, on which nothing is going on.
     pub(super) fn give_back(self) {
         if !self.pool.closed.load(Ordering::Relaxed) {
-            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.pool.idle.lock();
             idle.push((self.connection, Instant::now()));
         }
     }

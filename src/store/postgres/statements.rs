@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use sqlx::Executor as _;
 use sqlx::postgres::PgRow;
 use tokio::time::{Instant, timeout_at};
@@ -108,112 +108,87 @@ impl PostgresStore {
             }
         }
     }
-
-    async fn end(&self) {
-        self.feed.close().await;
-        self.writers.close().await;
-        self.readers.close().await;
-    }
 }
 
 const NOTHING: Subject<'_> = Subject { what: "row", key: "", parent: "" };
 
+#[async_trait]
 impl Backend for PostgresStore {
     type Row = PgRow;
 
-    fn select<'a>(
-        &'a self,
-        statement: Statement<'a>,
-    ) -> BoxFuture<'a, Result<Vec<PgRow>, StoreError>> {
-        Box::pin(async move {
-            self.read(&statement).await.map_err(|error| unavailable(&self.place, &error))
-        })
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<PgRow>, StoreError> {
+        self.read(&statement).await.map_err(|error| unavailable(&self.place, &error))
     }
 
-    fn write<'a>(
-        &'a self,
-        steps: Vec<Step<'a>>,
-        durability: Durability,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let deadline = self.writers.deadline();
-            loop {
-                return match self.transaction(&steps, durability, deadline).await {
-                    Ok(()) => Ok(()),
-                    Err(Failure::Missing(missing)) => Err(missing),
-                    Err(Failure::Database(error, _))
-                        if is_collision(&error) && Instant::now() < deadline =>
-                    {
-                        continue;
-                    }
-                    Err(Failure::Database(error, subject)) => {
-                        Err(refused(&self.place, &error, subject))
-                    }
-                };
-            }
-        })
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError> {
+        let deadline = self.writers.deadline();
+        loop {
+            return match self.transaction(&steps, durability, deadline).await {
+                Ok(()) => Ok(()),
+                Err(Failure::Missing(missing)) => Err(missing),
+                Err(Failure::Database(error, _))
+                    if is_collision(&error) && Instant::now() < deadline =>
+                {
+                    continue;
+                }
+                Err(Failure::Database(error, subject)) => {
+                    Err(refused(&self.place, &error, subject))
+                }
+            };
+        }
     }
 
-    fn keep_account<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn keep_account(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(async move {
-            let (id, incarnation) = (tenant.id.as_str(), tenant.incarnation.as_str());
-            let keep = Step {
-                statement: Statement::new(queries::KEEP_ACCOUNT)
-                    .bind(id)
-                    .bind(candidate.as_str())
-                    .bind(incarnation),
-                subject: Subject { what: "account", key: candidate.as_str(), parent: id },
-                if_none: IfNone::Fine,
-            };
-            match self.write(vec![keep], Durability::Lasting).await {
-                // It went away in between, and may have come back as another.
-                Ok(()) | Err(StoreError::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            let found = self.select(account_of(id, incarnation)).await?;
-            found.first().map(row::account).transpose()
-        })
+    ) -> Result<Option<AccountId>, StoreError> {
+        let (id, incarnation) = (tenant.id.as_str(), tenant.incarnation.as_str());
+        let keep = Step {
+            statement: Statement::new(queries::KEEP_ACCOUNT)
+                .bind(id)
+                .bind(candidate.as_str())
+                .bind(incarnation),
+            subject: Subject { what: "account", key: candidate.as_str(), parent: id },
+            if_none: IfNone::Fine,
+        };
+        match self.write(vec![keep], Durability::Lasting).await {
+            // It went away in between, and may have come back as another.
+            Ok(()) | Err(StoreError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let found = self.select(account_of(id, incarnation)).await?;
+        found.first().map(row::account).transpose()
     }
 
-    fn note_logins<'a>(
-        &'a self,
-        logins: &'a [(&'a str, UnixSeconds)],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            // Each user once, with the latest time: an UPDATE takes any one of several.
-            let latest: BTreeMap<&str, UnixSeconds> = logins.iter().copied().collect();
-            let latest = serde_json::to_string(&latest)
-                .map_err(|error| StoreError::Refused(format!("users.name: {error}")))?;
-            let step = Step {
-                statement: Statement::new(RECORD_LOGINS).bind(&*latest),
-                subject: NOTHING,
-                if_none: IfNone::Fine,
-            };
-            self.write(vec![step], Durability::Passing).await
-        })
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError> {
+        // Each user once, with the latest time: an UPDATE takes any one of several.
+        let latest: BTreeMap<&str, UnixSeconds> = logins.iter().copied().collect();
+        let latest = serde_json::to_string(&latest)
+            .map_err(|error| StoreError::Refused(format!("users.name: {error}")))?;
+        let step = Step {
+            statement: Statement::new(RECORD_LOGINS).bind(&*latest),
+            subject: NOTHING,
+            if_none: IfNone::Fine,
+        };
+        self.write(vec![step], Durability::Passing).await
     }
 
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
-        Box::pin(
-            async move { self.feed.news().await.map_err(|error| unavailable(&self.place, &error)) },
-        )
+    async fn news(&self) -> Result<News, StoreError> {
+        self.feed.news().await.map_err(|error| unavailable(&self.place, &error))
     }
 
-    fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.feed.wait())
+    async fn wait_for_news(&self) {
+        self.feed.wait().await
     }
 
-    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-        Box::pin(async move {
-            self.feed.hindrances().await.map_err(|error| unavailable(&self.place, &error))
-        })
+    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+        self.feed.hindrances().await.map_err(|error| unavailable(&self.place, &error))
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.end())
+    async fn close(&self) {
+        self.feed.close().await;
+        self.writers.close().await;
+        self.readers.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! What instances tell each other.
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::keys::AccountId;
@@ -11,49 +11,43 @@ fn beat<'q>(statement: Statement<'q>, instance: &'q str) -> Vec<Step<'q>> {
     vec![Step { statement, subject, if_none: IfNone::Fine }]
 }
 
+#[async_trait]
 impl<B: Backend> Coordination for B {
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
-        Backend::news(self)
+    async fn news(&self) -> Result<News, StoreError> {
+        Backend::news(self).await
     }
 
-    fn effects(&self) -> BoxFuture<'_, Result<Vec<Effect>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::EFFECTS)).await?;
-            rows.iter().filter_map(|found| row::effect(found).transpose()).collect()
-        })
+    async fn effects(&self) -> Result<Vec<Effect>, StoreError> {
+        let rows = self.select(Statement::new(queries::EFFECTS)).await?;
+        rows.iter().filter_map(|found| row::effect(found).transpose()).collect()
     }
 
-    fn removed_accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::REMOVED_ACCOUNTS)).await?;
-            // What is no account's key is no account of ours.
-            Ok(rows.iter().filter_map(|found| row::account(found).ok()).collect())
-        })
+    async fn removed_accounts(&self) -> Result<Vec<AccountId>, StoreError> {
+        let rows = self.select(Statement::new(queries::REMOVED_ACCOUNTS)).await?;
+        // What is no account's key is no account of ours.
+        Ok(rows.iter().filter_map(|found| row::account(found).ok()).collect())
     }
 
-    fn heartbeat<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn heartbeat(&self, instance: &str) -> Result<(), StoreError> {
         let statement = Statement::new(queries::HEARTBEAT).bind(instance);
-        self.write(beat(statement, instance), Durability::Passing)
+        self.write(beat(statement, instance), Durability::Passing).await
     }
 
-    fn depart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn depart(&self, instance: &str) -> Result<(), StoreError> {
         let statement = Statement::new(queries::DEPART).bind(instance);
-        self.write(beat(statement, instance), Durability::Passing)
+        self.write(beat(statement, instance), Durability::Passing).await
     }
 
-    fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-        Backend::wait_for_news(self)
+    async fn wait_for_news(&self) {
+        Backend::wait_for_news(self).await
     }
 
-    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-        Backend::hindrances(self)
+    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+        Backend::hindrances(self).await
     }
 
-    fn instances(&self, seconds: u32) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(async move {
-            let rows =
-                self.select(Statement::new(queries::INSTANCES).bind(i64::from(seconds))).await?;
-            rows.iter().map(row::instance).collect()
-        })
+    async fn instances(&self, seconds: u32) -> Result<Vec<String>, StoreError> {
+        let rows = self.select(Statement::new(queries::INSTANCES).bind(i64::from(seconds))).await?;
+        rows.iter().map(row::instance).collect()
     }
 }

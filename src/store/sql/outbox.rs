@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::store::{Outbox, OutboxEvent, StoreError, queries};
@@ -16,63 +16,52 @@ fn step<'q>(statement: Statement<'q>, if_none: IfNone<'q>) -> Vec<Step<'q>> {
     vec![Step { statement, subject, if_none }]
 }
 
+#[async_trait]
 impl<B: Backend> Outbox for B {
-    fn pending<'a>(
-        &'a self,
+    async fn pending(
+        &self,
         limit: u32,
-        without: &'a [String],
-    ) -> BoxFuture<'a, Result<Vec<OutboxEvent>, StoreError>> {
-        Box::pin(async move {
-            let without = serde_json::json!(without).to_string();
-            let statement = Statement::new(queries::PENDING).bind(i64::from(limit)).bind(&*without);
-            self.select(statement).await?.iter().map(row::event).collect()
-        })
+        without: &[String],
+    ) -> Result<Vec<OutboxEvent>, StoreError> {
+        let without = serde_json::json!(without).to_string();
+        let statement = Statement::new(queries::PENDING).bind(i64::from(limit)).bind(&*without);
+        self.select(statement).await?.iter().map(row::event).collect()
     }
 
-    fn backlog(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::BACKLOG)).await?;
-            rows.first().map_or(Ok(0), row::count)
-        })
+    async fn backlog(&self) -> Result<u64, StoreError> {
+        let rows = self.select(Statement::new(queries::BACKLOG)).await?;
+        rows.first().map_or(Ok(0), row::count)
     }
 
-    fn published<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            for some in ids.chunks(DELETED_AT_ONCE) {
-                let some = serde_json::json!(some).to_string();
-                let statement = Statement::new(queries::PUBLISHED).bind(&*some);
-                self.write(step(statement, IfNone::Fine), Durability::Passing).await?;
-            }
-            Ok(())
-        })
+    async fn published(&self, ids: &[String]) -> Result<(), StoreError> {
+        for some in ids.chunks(DELETED_AT_ONCE) {
+            let some = serde_json::json!(some).to_string();
+            let statement = Statement::new(queries::PUBLISHED).bind(&*some);
+            self.write(step(statement, IfNone::Fine), Durability::Passing).await?;
+        }
+        Ok(())
     }
 
-    fn lease<'a>(
-        &'a self,
-        instance: &'a str,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            // Whoever has to wait does so without a lock.
-            let holder = self.select(Statement::new(queries::LEASE_HOLDER)).await?;
-            if let Some(holder) = holder.first()
-                && row::holder(holder)? != instance
-            {
-                return Ok(false);
-            }
-            let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-            let statement = Statement::new(queries::LEASE).bind(instance).bind(time);
-            match self.write(step(statement, IfNone::Missing), Durability::Passing).await {
-                Ok(()) => Ok(true),
-                // Another was faster.
-                Err(StoreError::Missing { .. }) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
+    async fn lease(&self, instance: &str, time: Duration) -> Result<bool, StoreError> {
+        // Whoever has to wait does so without a lock.
+        let holder = self.select(Statement::new(queries::LEASE_HOLDER)).await?;
+        if let Some(holder) = holder.first()
+            && row::holder(holder)? != instance
+        {
+            return Ok(false);
+        }
+        let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let statement = Statement::new(queries::LEASE).bind(instance).bind(time);
+        match self.write(step(statement, IfNone::Missing), Durability::Passing).await {
+            Ok(()) => Ok(true),
+            // Another was faster.
+            Err(StoreError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    fn release<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn release(&self, instance: &str) -> Result<(), StoreError> {
         let statement = Statement::new(queries::RELEASE).bind(instance);
-        self.write(step(statement, IfNone::Fine), Durability::Passing)
+        self.write(step(statement, IfNone::Fine), Durability::Passing).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::{Backend, Statement, row};
 use crate::keys::AccountId;
@@ -11,82 +11,72 @@ use crate::store::{
     TokenHash, TokenRecord, queries,
 };
 
+#[async_trait]
 impl<B: Backend> CredentialStore for B {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
+    async fn user(
+        &self,
+        name: &str,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(async move {
-            let found = self.select(Statement::new(queries::LOGIN).bind(name)).await?;
-            found.first().map(|found| row::login(found).map(Arc::new)).transpose()
-        })
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        let found = self.select(Statement::new(queries::LOGIN).bind(name)).await?;
+        found.first().map(|found| row::login(found).map(Arc::new)).transpose()
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(async move {
-            let hash = hash.to_hex();
-            let found = self.select(Statement::new(queries::TOKEN).bind(&*hash)).await?;
-            found.first().map(|found| row::token(found).map(Arc::new)).transpose()
-        })
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+        let hash = hash.to_hex();
+        let found = self.select(Statement::new(queries::TOKEN).bind(&*hash)).await?;
+        found.first().map(|found| row::token(found).map(Arc::new)).transpose()
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let query = match identity {
             Identity::Nkey(_) => queries::LOGIN_BY_NKEY,
             Identity::Certificate(_) => queries::LOGIN_BY_CERTIFICATE,
         };
-        Box::pin(async move {
-            let found = self.select(Statement::new(query).bind(identity.as_str())).await?;
-            found.first().map(|found| row::login(found).map(Arc::new)).transpose()
-        })
+        let found = self.select(Statement::new(query).bind(identity.as_str())).await?;
+        found.first().map(|found| row::login(found).map(Arc::new)).transpose()
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         _freshness: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
-        Box::pin(async move {
-            let found = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
-            found.first().map(|found| row::tenant(found).map(Arc::new)).transpose()
-        })
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+        let found = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
+        found.first().map(|found| row::tenant(found).map(Arc::new)).transpose()
     }
 
-    fn account_of<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(async move {
-            let found = self.select(account_of(tenant.id.as_str(), &tenant.incarnation)).await?;
-            match found.first() {
-                Some(found) => row::account(found).map(Some),
-                None => self.keep_account(tenant, candidate).await,
-            }
-        })
+    ) -> Result<Option<AccountId>, StoreError> {
+        let found = self.select(account_of(tenant.id.as_str(), &tenant.incarnation)).await?;
+        match found.first() {
+            Some(found) => row::account(found).map(Some),
+            None => self.keep_account(tenant, candidate).await,
+        }
     }
 }
 
+#[async_trait]
 impl<B: Backend> Store for B {
-    fn ping(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
-        Box::pin(async move {
-            let found = self.select(Statement::new(queries::PING)).await?;
-            let version = found.first().and_then(row::version);
-            version.ok_or_else(|| StoreError::Unavailable("no schema".to_owned()))
-        })
+    async fn ping(&self) -> Result<i64, StoreError> {
+        let found = self.select(Statement::new(queries::PING)).await?;
+        let version = found.first().and_then(row::version);
+        version.ok_or_else(|| StoreError::Unavailable("no schema".to_owned()))
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Backend::close(self)
+    async fn close(&self) {
+        Backend::close(self).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Provisioning: each method is one transaction.
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::clock::UnixSeconds;
@@ -93,229 +93,172 @@ impl<'q> Step<'q> {
     }
 }
 
+#[async_trait]
 impl<B: Backend> ProvisioningStore for B {
-    fn add_tenant<'a>(
-        &'a self,
-        tenant: &'a NewTenant,
-        admin: &'a NewUser,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            if admin.tenant != tenant.id {
-                return Err(StoreError::Refused(
-                    "users.tenant_id: the first user belongs to the new tenant".into(),
-                ));
-            }
-            let id = tenant.id.as_str();
-            let statement = Statement::new(queries::ADD_TENANT)
-                .bind(id)
-                .bind(&*tenant.name)
-                .bind(tenant.isolation.map(|isolation| isolation.as_str()))
-                .bind(tenant.policy.as_deref())
-                .bind(amount(Some(tenant.limits.memory), "tenants.js_memory")?)
-                .bind(amount(Some(tenant.limits.storage), "tenants.js_storage")?)
-                .bind(amount(tenant.limits.streams, "tenants.js_streams")?)
-                .bind(amount(tenant.limits.consumers, "tenants.js_consumers")?)
-                .bind(amount(tenant.limits.connections, "tenants.max_connections")?)
-                .bind(writable(tenant.expires_at, "tenants.expires_at")?)
-                .bind(tenant.answers);
-            let subject = Subject { what: "tenant", key: id, parent: id };
-            let lists = Lists::of(admin)?;
-            let steps = vec![
-                Step { statement, subject, if_none: IfNone::Fine },
-                insert_user(admin, &lists),
-            ];
-            self.write(steps, Durability::Lasting).await
-        })
+    async fn add_tenant(&self, tenant: &NewTenant, admin: &NewUser) -> Result<(), StoreError> {
+        if admin.tenant != tenant.id {
+            return Err(StoreError::Refused(
+                "users.tenant_id: the first user belongs to the new tenant".into(),
+            ));
+        }
+        let id = tenant.id.as_str();
+        let statement = Statement::new(queries::ADD_TENANT)
+            .bind(id)
+            .bind(&*tenant.name)
+            .bind(tenant.isolation.map(|isolation| isolation.as_str()))
+            .bind(tenant.policy.as_deref())
+            .bind(amount(Some(tenant.limits.memory), "tenants.js_memory")?)
+            .bind(amount(Some(tenant.limits.storage), "tenants.js_storage")?)
+            .bind(amount(tenant.limits.streams, "tenants.js_streams")?)
+            .bind(amount(tenant.limits.consumers, "tenants.js_consumers")?)
+            .bind(amount(tenant.limits.connections, "tenants.max_connections")?)
+            .bind(writable(tenant.expires_at, "tenants.expires_at")?)
+            .bind(tenant.answers);
+        let subject = Subject { what: "tenant", key: id, parent: id };
+        let lists = Lists::of(admin)?;
+        let steps =
+            vec![Step { statement, subject, if_none: IfNone::Fine }, insert_user(admin, &lists)];
+        self.write(steps, Durability::Lasting).await
     }
 
-    fn add_user<'a>(&'a self, user: &'a NewUser) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let lists = Lists::of(user)?;
-            self.write(vec![insert_user(user, &lists)], Durability::Lasting).await
-        })
+    async fn add_user(&self, user: &NewUser) -> Result<(), StoreError> {
+        let lists = Lists::of(user)?;
+        self.write(vec![insert_user(user, &lists)], Durability::Lasting).await
     }
 
-    fn set_password<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
-        hash: &'a PasswordHash,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn set_password(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+        hash: &PasswordHash,
+    ) -> Result<(), StoreError> {
         let step = change_user(queries::SET_PASSWORD, tenant, user).bind(hash.expose());
-        self.write(vec![step], Durability::Lasting)
+        self.write(vec![step], Durability::Lasting).await
     }
 
-    fn set_tenant_status<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        status: Status,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn set_tenant_status(&self, tenant: &TenantId, status: Status) -> Result<(), StoreError> {
         let id = tenant.as_str();
         let statement = Statement::new(queries::SET_TENANT_STATUS).bind(id).bind(status.as_str());
-        self.write(change_one(statement, "tenant", id), Durability::Lasting)
+        self.write(change_one(statement, "tenant", id), Durability::Lasting).await
     }
 
-    fn set_user_status<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
+    async fn set_user_status(
+        &self,
+        tenant: &TenantId,
+        user: &str,
         status: Status,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    ) -> Result<(), StoreError> {
         let step = change_user(queries::SET_USER_STATUS, tenant, user).bind(status.as_str());
-        self.write(vec![step], Durability::Lasting)
+        self.write(vec![step], Durability::Lasting).await
     }
 
-    fn remove_user<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        user: &'a str,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.write(vec![change_user(queries::REMOVE_USER, tenant, user)], Durability::Lasting)
+    async fn remove_user(&self, tenant: &TenantId, user: &str) -> Result<(), StoreError> {
+        self.write(vec![change_user(queries::REMOVE_USER, tenant, user)], Durability::Lasting).await
     }
 
-    fn misfits(&self) -> BoxFuture<'_, Result<(u64, Vec<Misfit>), StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::MISFITS)).await?;
-            let count = rows.first().map_or(Ok(0), row::count)?;
-            Ok((count, rows.iter().map(row::misfit).collect::<Result<_, _>>()?))
-        })
+    async fn misfits(&self) -> Result<(u64, Vec<Misfit>), StoreError> {
+        let rows = self.select(Statement::new(queries::MISFITS)).await?;
+        let count = rows.first().map_or(Ok(0), row::count)?;
+        Ok((count, rows.iter().map(row::misfit).collect::<Result<_, _>>()?))
     }
 
-    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenListing>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::TOKENS)).await?;
-            rows.iter().map(row::token_listing).collect()
-        })
+    async fn tokens(&self) -> Result<Vec<TokenListing>, StoreError> {
+        let rows = self.select(Statement::new(queries::TOKENS)).await?;
+        rows.iter().map(row::token_listing).collect()
     }
 
-    fn remove_token_by_id<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn remove_token_by_id(&self, id: &str) -> Result<(), StoreError> {
         let statement = Statement::new(queries::REMOVE_TOKEN_BY_ID).bind(id);
-        self.write(change_one(statement, "token", id), Durability::Lasting)
+        self.write(change_one(statement, "token", id), Durability::Lasting).await
     }
 
-    fn add_token<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        token: &'a NewToken,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let (tenant, user) = (tenant.as_str(), token.user_name.as_str());
-            let hash = token.hash.to_hex();
-            let statement = Statement::new(queries::ADD_TOKEN)
-                .bind(tenant)
-                .bind(user)
-                .bind(&*hash)
-                .bind(token.label.as_deref())
-                .bind(writable(token.expires_at, "tokens.expires_at")?);
-            let key = token.label.as_deref().unwrap_or("without a label");
-            let subject = Subject { what: "token", key, parent: user };
-            let if_none = IfNone::NoUser { tenant, user };
-            self.write(vec![Step { statement, subject, if_none }], Durability::Lasting).await
-        })
+    async fn add_token(&self, tenant: &TenantId, token: &NewToken) -> Result<(), StoreError> {
+        let (tenant, user) = (tenant.as_str(), token.user_name.as_str());
+        let hash = token.hash.to_hex();
+        let statement = Statement::new(queries::ADD_TOKEN)
+            .bind(tenant)
+            .bind(user)
+            .bind(&*hash)
+            .bind(token.label.as_deref())
+            .bind(writable(token.expires_at, "tokens.expires_at")?);
+        let key = token.label.as_deref().unwrap_or("without a label");
+        let subject = Subject { what: "token", key, parent: user };
+        let if_none = IfNone::NoUser { tenant, user };
+        self.write(vec![Step { statement, subject, if_none }], Durability::Lasting).await
     }
 
-    fn revoke_token<'a>(&'a self, hash: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let hash = hash.to_hex();
-            let statement = Statement::new(queries::REMOVE_TOKEN).bind(&*hash);
-            let subject = Subject { what: "token", key: "", parent: "" };
-            let step = Step { statement, subject, if_none: IfNone::Fine };
-            self.write(vec![step], Durability::Lasting).await
-        })
+    async fn revoke_token(&self, hash: &TokenHash) -> Result<(), StoreError> {
+        let hash = hash.to_hex();
+        let statement = Statement::new(queries::REMOVE_TOKEN).bind(&*hash);
+        let subject = Subject { what: "token", key: "", parent: "" };
+        let step = Step { statement, subject, if_none: IfNone::Fine };
+        self.write(vec![step], Durability::Lasting).await
     }
 
-    fn remove_tenant<'a>(&'a self, id: &'a TenantId) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn remove_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
         let statement = Statement::new(queries::REMOVE_TENANT).bind(id.as_str());
-        self.write(change_one(statement, "tenant", id.as_str()), Durability::Lasting)
+        self.write(change_one(statement, "tenant", id.as_str()), Durability::Lasting).await
     }
 
-    fn tenants(&self) -> BoxFuture<'_, Result<Vec<Result<TenantRecord, StoreError>>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::TENANTS)).await?;
-            Ok(rows.iter().map(row::tenant).collect())
-        })
+    async fn tenants(&self) -> Result<Vec<Result<TenantRecord, StoreError>>, StoreError> {
+        let rows = self.select(Statement::new(queries::TENANTS)).await?;
+        Ok(rows.iter().map(row::tenant).collect())
     }
 
-    fn answering(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::ANSWERING)).await?;
-            Ok(readable(rows.iter().map(row::tenant).collect()))
-        })
+    async fn answering(&self) -> Result<Vec<TenantRecord>, StoreError> {
+        let rows = self.select(Statement::new(queries::ANSWERING)).await?;
+        Ok(readable(rows.iter().map(row::tenant).collect()))
     }
 
-    fn with_account(&self) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::WITH_ACCOUNT)).await?;
-            Ok(readable(rows.iter().map(row::tenant).collect()))
-        })
+    async fn with_account(&self) -> Result<Vec<TenantRecord>, StoreError> {
+        let rows = self.select(Statement::new(queries::WITH_ACCOUNT)).await?;
+        Ok(readable(rows.iter().map(row::tenant).collect()))
     }
 
-    fn tenant<'a>(
-        &'a self,
-        id: &'a TenantId,
-    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
-            rows.first().map(row::tenant).transpose()
-        })
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>, StoreError> {
+        let rows = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
+        rows.first().map(row::tenant).transpose()
     }
 
-    fn tenant_of_account<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> BoxFuture<'a, Result<Option<TenantRecord>, StoreError>> {
-        Box::pin(async move {
-            let statement = Statement::new(queries::TENANT_OF_ACCOUNT).bind(account.as_str());
-            let rows = self.select(statement).await?;
-            rows.first().map(row::tenant).transpose()
-        })
+    async fn tenant_of_account(
+        &self,
+        account: &AccountId,
+    ) -> Result<Option<TenantRecord>, StoreError> {
+        let statement = Statement::new(queries::TENANT_OF_ACCOUNT).bind(account.as_str());
+        let rows = self.select(statement).await?;
+        rows.first().map(row::tenant).transpose()
     }
 
-    fn users<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-    ) -> BoxFuture<'a, Result<Vec<UserRecord>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::USERS).bind(tenant.as_str())).await?;
-            rows.iter().map(row::user).collect()
-        })
+    async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>, StoreError> {
+        let rows = self.select(Statement::new(queries::USERS).bind(tenant.as_str())).await?;
+        rows.iter().map(row::user).collect()
     }
 
-    fn password_hashes<'a>(
-        &'a self,
-        after: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<HashListing>, StoreError>> {
-        Box::pin(async move {
-            let rows = self.select(Statement::new(queries::PASSWORD_HASHES).bind(after)).await?;
-            rows.iter().map(row::hash_listing).collect()
-        })
+    async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>, StoreError> {
+        let rows = self.select(Statement::new(queries::PASSWORD_HASHES).bind(after)).await?;
+        rows.iter().map(row::hash_listing).collect()
     }
 
-    fn record_logins<'a>(
-        &'a self,
-        logins: &'a [(String, UnixSeconds)],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut logins: Vec<(&str, UnixSeconds)> = logins
-                .iter()
-                .filter(|(_, at)| (0..=LAST_SECOND).contains(at))
-                .map(|(user, at)| (user.as_str(), *at))
-                .collect();
-            // In one order everywhere, so that instances do not lock each other's rows crosswise.
-            logins.sort_unstable();
-            for some in logins.chunks(LOGINS_AT_ONCE) {
-                self.note_logins(some).await?;
-            }
-            Ok(())
-        })
+    async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<(), StoreError> {
+        let mut logins: Vec<(&str, UnixSeconds)> = logins
+            .iter()
+            .filter(|(_, at)| (0..=LAST_SECOND).contains(at))
+            .map(|(user, at)| (user.as_str(), *at))
+            .collect();
+        // In one order everywhere, so that instances do not lock each other's rows crosswise.
+        logins.sort_unstable();
+        for some in logins.chunks(LOGINS_AT_ONCE) {
+            self.note_logins(some).await?;
+        }
+        Ok(())
     }
 
-    fn rehash<'a>(
-        &'a self,
-        user: &'a str,
-        old: &'a PasswordHash,
-        new: &'a PasswordHash,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn rehash(
+        &self,
+        user: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<(), StoreError> {
         let rehash =
             Statement::new(queries::REHASH).bind(user).bind(old.expose()).bind(new.expose());
         let statements = [
@@ -325,6 +268,6 @@ impl<B: Backend> ProvisioningStore for B {
         ];
         let subject = Subject { what: "user", key: user, parent: user };
         let steps = statements.map(|statement| Step { statement, subject, if_none: IfNone::Fine });
-        self.write(steps.into(), Durability::Lasting)
+        self.write(steps.into(), Durability::Lasting).await
     }
 }

@@ -2,9 +2,9 @@
 //! may come at once, and each commit waits for the disk, so whoever gets the writing connection
 //! commits for all that wait.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -42,12 +42,12 @@ pub(super) struct Keeping {
 
 impl Keeping {
     fn push(&self, requests: impl IntoIterator<Item = Request>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(requests);
+        self.waiting.lock().extend(requests);
     }
 
     /// The next ones, without those whose logins have been given up.
     fn take(&self) -> Vec<Request> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.retain(|request| !request.answer.is_closed());
         let many = waiting.len().min(AT_ONCE);
         waiting.drain(..many).collect()

@@ -1,7 +1,7 @@
 //! Statements on the file: reads on the small pool, writes one transaction at a time, which holds
 //! the file's lock from its beginning and only for its own statements.
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Connection as _, Transaction};
@@ -56,88 +56,71 @@ impl SqliteStore {
 /// How often a read that met a damaged file is tried, each time on another connection.
 const ATTEMPTS: u32 = 8;
 
+#[async_trait]
 impl Backend for SqliteStore {
     type Row = SqliteRow;
 
-    fn select<'a>(
-        &'a self,
-        statement: Statement<'a>,
-    ) -> BoxFuture<'a, Result<Vec<SqliteRow>, StoreError>> {
-        Box::pin(async move {
-            let fault = |error: sqlx::Error| unavailable(&self.path, &error);
-            let mut attempts = 1;
-            loop {
-                let mut connection = self.readers.acquire().await.map_err(fault)?;
-                match connection.rows(&statement).await {
-                    // SQLite goes on answering out of the pages that a connection has in memory
-                    // when the file is mended.
-                    Err(error) if damaged(&error) && attempts < ATTEMPTS => {
-                        // It is given up, whether or not it can be closed in order.
-                        let _ = connection.detach().close_hard().await;
-                    }
-                    found => return found.map_err(fault),
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+        let fault = |error: sqlx::Error| unavailable(&self.path, &error);
+        let mut attempts = 1;
+        loop {
+            let mut connection = self.readers.acquire().await.map_err(fault)?;
+            match connection.rows(&statement).await {
+                // SQLite goes on answering out of the pages that a connection has in memory
+                // when the file is mended.
+                Err(error) if damaged(&error) && attempts < ATTEMPTS => {
+                    // It is given up, whether or not it can be closed in order.
+                    let _ = connection.detach().close_hard().await;
                 }
-                attempts += 1;
+                found => return found.map_err(fault),
             }
-        })
+            attempts += 1;
+        }
     }
 
-    fn write<'a>(
-        &'a self,
-        steps: Vec<Step<'a>>,
-        durability: Durability,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let mut connection = self.writer(durability).await?;
-            let mut transaction = self.begin(&mut connection).await?;
-            carry_out(&mut *transaction, &steps).await.map_err(|failure| match failure {
-                Failure::Missing(missing) => missing,
-                Failure::Database(error, subject) => refused(&self.path, &error, subject),
-            })?;
-            self.commit(transaction).await
-        })
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError> {
+        let mut connection = self.writer(durability).await?;
+        let mut transaction = self.begin(&mut connection).await?;
+        carry_out(&mut *transaction, &steps).await.map_err(|failure| match failure {
+            Failure::Missing(missing) => missing,
+            Failure::Database(error, subject) => refused(&self.path, &error, subject),
+        })?;
+        self.commit(transaction).await
     }
 
-    fn keep_account<'a>(
-        &'a self,
-        tenant: &'a TenantRecord,
+    async fn keep_account(
+        &self,
+        tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(self.keep_in_turn(tenant, candidate))
+    ) -> Result<Option<AccountId>, StoreError> {
+        self.keep_in_turn(tenant, candidate).await
     }
 
-    fn note_logins<'a>(
-        &'a self,
-        logins: &'a [(&'a str, UnixSeconds)],
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError> {
         let steps = logins.iter().map(|(user, at)| Step {
             statement: Statement::new(RECORD_LOGIN).bind(*user).bind(*at),
             subject: Subject { what: "user", key: user, parent: user },
             if_none: IfNone::Fine,
         });
-        self.write(steps.collect(), Durability::Passing)
+        self.write(steps.collect(), Durability::Passing).await
     }
 
-    fn news(&self) -> BoxFuture<'_, Result<News, StoreError>> {
-        Box::pin(
-            async move { self.feed.news().await.map_err(|error| unavailable(&self.path, &error)) },
-        )
+    async fn news(&self) -> Result<News, StoreError> {
+        self.feed.news().await.map_err(|error| unavailable(&self.path, &error))
     }
 
-    fn wait_for_news(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.feed.wait())
+    async fn wait_for_news(&self) {
+        self.feed.wait().await
     }
 
     /// Nobody can tell who holds the file's lock.
-    fn hindrances(&self) -> BoxFuture<'_, Result<Vec<Hindrance>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+        Ok(Vec::new())
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.feed.close().await;
-            self.writer.close().await;
-            self.readers.close().await;
-        })
+    async fn close(&self) {
+        self.feed.close().await;
+        self.writer.close().await;
+        self.readers.close().await;
     }
 }

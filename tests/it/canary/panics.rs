@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::audit::Observer;
 use nats_callout::authn::token::Token;
 use nats_callout::authn::{Attempt, Authentication, Authenticator, AuthnError};
@@ -22,12 +22,10 @@ const ON_PURPOSE: &str = "on purpose";
 #[derive(Debug)]
 struct Panicking;
 
+#[async_trait]
 impl Authenticator for Panicking {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
-        Box::pin(async move { panic!("{ON_PURPOSE}: {attempt:?} {attempt:#?}") })
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
+        panic!("{ON_PURPOSE}: {attempt:?} {attempt:#?}")
     }
 }
 

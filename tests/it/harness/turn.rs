@@ -8,7 +8,8 @@
 //! of their names. In any other order everything holds as well and takes longer.
 
 use std::cell::RefCell;
-use std::sync::{Condvar, Mutex, PoisonError};
+
+use parking_lot::{Condvar, Mutex};
 
 /// What there is to share among those who measure.
 const PLACES: usize = 6;
@@ -38,10 +39,10 @@ thread_local! {
 
 impl Turn {
     fn other() -> Self {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = RUNNING.lock();
         running.waiting += 1;
         while running.measured > 0 {
-            running = CHANGED.wait(running).unwrap_or_else(PoisonError::into_inner);
+            CHANGED.wait(&mut running);
         }
         running.waiting -= 1;
         running.others += 1;
@@ -49,9 +50,9 @@ impl Turn {
     }
 
     fn measured(places: usize) -> Self {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = RUNNING.lock();
         while running.others + running.waiting > 0 || running.measured + places > PLACES {
-            running = CHANGED.wait(running).unwrap_or_else(PoisonError::into_inner);
+            CHANGED.wait(&mut running);
         }
         running.measured += places;
         Self { measured: places }
@@ -60,7 +61,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = RUNNING.lock();
         running.measured -= self.measured;
         running.others -= usize::from(self.measured == 0);
         CHANGED.notify_all();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::audit::Observer;
 use nats_callout::authn::{
     Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
@@ -32,11 +32,9 @@ use crate::harness::servers::{self, NatsServer};
 #[derive(Debug)]
 struct Backwards;
 
+#[async_trait]
 impl Authenticator for Backwards {
-    fn authenticate<'a>(
-        &'a self,
-        attempt: Attempt<'a>,
-    ) -> BoxFuture<'a, Result<Authentication, AuthnError>> {
+    async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let answer = match attempt.credentials {
             Credentials::Token(token) => {
                 let id: String = token.expose().chars().rev().collect();
@@ -53,7 +51,7 @@ impl Authenticator for Backwards {
             }
             _ => Authentication::NotMine,
         };
-        Box::pin(std::future::ready(Ok(answer)))
+        Ok(answer)
     }
 }
 

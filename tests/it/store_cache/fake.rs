@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::keys::AccountId;
 use nats_callout::store::{
     CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
@@ -70,48 +70,46 @@ impl Fake {
     }
 }
 
+#[async_trait]
 impl CredentialStore for Fake {
-    fn user<'a>(
-        &'a self,
-        name: &'a str,
-        _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
-        Box::pin(self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))))
+    async fn user(&self, name: &str, _: Freshness) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+        self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))).await
     }
 
-    fn token<'a>(
-        &'a self,
-        hash: &'a TokenHash,
+    async fn token(
+        &self,
+        hash: &TokenHash,
         _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TokenRecord>>, StoreError>> {
-        Box::pin(self.read(|| {
+    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+        self.read(|| {
             let user_name = self.tokens.lock().unwrap().get(hash).cloned()?;
             Some(TokenRecord { user_name, expires_at: None })
-        }))
+        })
+        .await
     }
 
-    fn holder<'a>(
-        &'a self,
-        identity: &'a Identity,
+    async fn holder(
+        &self,
+        identity: &Identity,
         _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<LoginRecord>>, StoreError>> {
+    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
         let name = identity.as_str();
-        Box::pin(self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))))
+        self.read(|| self.users.lock().unwrap().get(name).map(|n| login(name, *n))).await
     }
 
-    fn tenant_of<'a>(
-        &'a self,
-        id: &'a TenantId,
+    async fn tenant_of(
+        &self,
+        id: &TenantId,
         _: Freshness,
-    ) -> BoxFuture<'a, Result<Option<Arc<TenantRecord>>, StoreError>> {
-        Box::pin(self.read(|| Some(TenantRecord::new(id.clone()))))
+    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+        self.read(|| Some(TenantRecord::new(id.clone()))).await
     }
 
-    fn account_of<'a>(
-        &'a self,
-        _: &'a TenantRecord,
+    async fn account_of(
+        &self,
+        _: &TenantRecord,
         candidate: AccountId,
-    ) -> BoxFuture<'a, Result<Option<AccountId>, StoreError>> {
-        Box::pin(std::future::ready(Ok(Some(candidate))))
+    ) -> Result<Option<AccountId>, StoreError> {
+        Ok(Some(candidate))
     }
 }

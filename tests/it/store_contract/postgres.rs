@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::store::postgres::PostgresStore;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
@@ -76,13 +76,14 @@ fn as_text(row: &PgRow) -> String {
     (0..row.len()).map(column).collect::<Vec<_>>().join("|")
 }
 
+#[async_trait]
 impl Database for Postgres {
-    fn store(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async { Arc::new(self.open().await) as Arc<dyn Store> })
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.open().await) as Arc<dyn Store>
     }
 
-    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async { self.kept.get_or_init(|| self.store()).await.clone() })
+    async fn kept(&self) -> Arc<dyn Store> {
+        self.kept.get_or_init(|| self.store()).await.clone()
     }
 
     fn programs(&self) -> Vec<&'static str> {
@@ -95,22 +96,16 @@ impl Database for Postgres {
         depth(vec!["sqlx"], self.programs())
     }
 
-    fn run_with<'a>(
-        &'a self,
-        client: &'static str,
-        sql: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<String>, String>> {
-        Box::pin(async move {
-            // The same things have other names here.
-            let sql = sql.replace("BEGIN IMMEDIATE", "BEGIN").replace(" char(", " chr(");
-            match client {
-                "psql" => {
-                    let rows = psql(&self.url(), &sql)?;
-                    Ok(rows.lines().map(Into::into).collect())
-                }
-                _ => self.with_sqlx(&sql).await,
+    async fn run_with(&self, client: &'static str, sql: &str) -> Result<Vec<String>, String> {
+        // The same things have other names here.
+        let sql = sql.replace("BEGIN IMMEDIATE", "BEGIN").replace(" char(", " chr(");
+        match client {
+            "psql" => {
+                let rows = psql(&self.url(), &sql)?;
+                Ok(rows.lines().map(Into::into).collect())
             }
-        })
+            _ => self.with_sqlx(&sql).await,
+        }
     }
 
     fn says(&self, text: &str, words: &str) -> bool {

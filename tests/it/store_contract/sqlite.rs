@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use nats_callout::store::sqlite::SqliteStore;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -102,32 +102,25 @@ pub(crate) fn has_shell() -> bool {
     })
 }
 
+#[async_trait]
 impl Database for SqliteFile {
-    fn store(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async {
-            self.keep_open().await;
-            Arc::new(self.open().await) as Arc<dyn Store>
-        })
+    async fn store(&self) -> Arc<dyn Store> {
+        self.keep_open().await;
+        Arc::new(self.open().await) as Arc<dyn Store>
     }
 
-    fn kept(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async { self.keep_open().await as Arc<dyn Store> })
+    async fn kept(&self) -> Arc<dyn Store> {
+        self.keep_open().await as Arc<dyn Store>
     }
 
     fn programs(&self) -> Vec<&'static str> {
         if has_shell() { vec!["sqlx", "sqlite3"] } else { vec!["sqlx"] }
     }
 
-    fn run_with<'a>(
-        &'a self,
-        client: &'static str,
-        sql: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<String>, String>> {
-        Box::pin(async move {
-            match client {
-                "sqlite3" => self.with_shell(sql).await,
-                _ => self.with_sqlx(sql).await,
-            }
-        })
+    async fn run_with(&self, client: &'static str, sql: &str) -> Result<Vec<String>, String> {
+        match client {
+            "sqlite3" => self.with_shell(sql).await,
+            _ => self.with_sqlx(sql).await,
+        }
     }
 }

@@ -4,6 +4,8 @@
 mod world;
 mod written;
 
+use strum::IntoEnumIterator as _;
+
 use self::world::World;
 use super::*;
 
@@ -60,7 +62,7 @@ fn left(key: KeyRole) -> &'static str {
 
 #[tokio::test]
 async fn the_new_key_is_known_before_it_signs_and_the_old_one_until_nothing_of_it_is_of_use() {
-    for key in KeyRole::ALL {
+    for key in KeyRole::iter() {
         let world = World::new(key).await;
         world.rotate(false).await;
         assert_eq!(world.events(), order(key), "{key}");
@@ -70,7 +72,7 @@ async fn the_new_key_is_known_before_it_signs_and_the_old_one_until_nothing_of_i
 
 #[tokio::test]
 async fn a_rotation_that_is_stopped_at_every_question_takes_the_same_steps() {
-    for key in KeyRole::ALL {
+    for key in KeyRole::iter() {
         let world = World::new(key).await;
         world.rotate_with_stops().await;
         assert_eq!(world.events(), order(key), "{key}");

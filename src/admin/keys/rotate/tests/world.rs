@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::super::super::claims::{HeldAccount, operator_keys};
@@ -282,35 +282,33 @@ impl World {
 struct Shown(Arc<World>);
 
 impl Shown {
-    fn answer<T: Send + 'static>(
-        &self,
-        of: impl FnOnce(&World) -> T,
-    ) -> BoxFuture<'_, Result<T, KeysError>> {
+    fn answer<T>(&self, of: impl FnOnce(&World) -> T) -> Result<T, KeysError> {
         let answer = self.0.asked().map(|()| of(&self.0));
-        Box::pin(ready(answer.map_err(KeysError::from)))
+        answer.map_err(KeysError::from)
     }
 }
 
+#[async_trait]
 impl Fleet for Shown {
-    fn instances(&self) -> BoxFuture<'_, Result<Instances, KeysError>> {
+    async fn instances(&self) -> Result<Instances, KeysError> {
         self.answer(|world| Instances::of([world.state().instance.clone()]))
     }
 
-    fn operators(&self) -> BoxFuture<'_, Result<BTreeMap<String, Vec<String>>, KeysError>> {
+    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>, KeysError> {
         self.answer(|world| {
             BTreeMap::from([("one".to_owned(), vec![world.state().operator.clone()])])
         })
     }
 
-    fn accounts(&self) -> BoxFuture<'_, Result<Vec<AccountId>, KeysError>> {
+    async fn accounts(&self) -> Result<Vec<AccountId>, KeysError> {
         self.answer(|world| world.state().accounts.values().map(|(id, _)| *id).collect())
     }
 
-    fn held_by<'a>(
-        &'a self,
-        account: &'a AccountId,
+    async fn held_by(
+        &self,
+        account: &AccountId,
         _servers: usize,
-    ) -> BoxFuture<'a, Result<Vec<HeldAccount>, KeysError>> {
+    ) -> Result<Vec<HeldAccount>, KeysError> {
         self.answer(|world| {
             let state = world.state();
             let held = state.accounts.values().filter(|(id, _)| id == account);
@@ -318,19 +316,15 @@ impl Fleet for Shown {
         })
     }
 
-    fn hold<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(), ResolverError>> {
+    async fn hold(&self, token: &str) -> Result<(), ResolverError> {
         let asked = self.0.asked();
         if asked.is_ok() {
             self.0.hold(token);
         }
-        Box::pin(ready(asked))
+        asked
     }
 
-    fn requests<'a>(
-        &'a self,
-        _config: &'a Config,
-        _xkeys: Vec<XKey>,
-    ) -> BoxFuture<'a, Result<Requests, KeysError>> {
+    async fn requests(&self, _config: &Config, _xkeys: Vec<XKey>) -> Result<Requests, KeysError> {
         self.answer(|world| {
             let ServerKeys { issuer, xkey } = &world.state().served;
             let keys = ServerKeys { issuer: issuer.clone(), xkey: xkey.clone() };
