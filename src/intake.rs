@@ -54,14 +54,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::carrier::Carrier;
-pub use self::dial::{Address, InvalidAddress, Login, Servers};
-pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
+pub(crate) use self::dial::Address;
+pub use self::dial::{Login, Servers};
+pub use self::headers::HeaderFault;
 use self::link::lock;
-pub use self::refusal::{Refusal, Tally};
+pub use self::refusal::Refusal;
+pub(crate) use self::refusal::Tally;
 use crate::store::{Isolation, TenantId};
 
 /// The queue group of all instances: each event is taken by one of them.
-pub const QUEUE_GROUP: &str = "nats-callout";
+pub(crate) const QUEUE_GROUP: &str = "nats-callout";
 
 /// Between two looks at what has been here for too long.
 const TICK: Duration = Duration::from_millis(100);

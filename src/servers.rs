@@ -13,7 +13,7 @@ pub(crate) use self::answer::Answer;
 #[cfg(feature = "daemon")]
 pub(crate) use self::answer::Named;
 pub(crate) use self::cluster::Cluster;
-pub use self::cluster::ClusterError;
+pub(crate) use self::cluster::ClusterError;
 pub(crate) use self::heard::Servers;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -14,7 +14,7 @@ pub enum When {
 
 impl When {
     /// The point in time, which has to lie ahead.
-    pub fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
+    pub(crate) fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
         let at = match self {
             Self::At(at) => at,
             Self::After(duration) => i64::try_from(duration.as_secs())

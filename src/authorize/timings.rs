@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 /// A stage of a decision, in the order of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// Opening the envelope and verifying the request.
     Verify,
@@ -22,7 +23,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in their order.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Verify, Self::Authenticate, Self::Policy, Self::Account, Self::Mint, Self::Seal];
 
     /// The stage's name in metrics.

@@ -18,6 +18,7 @@ pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 
 /// A key that has generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum KeyRole {
     /// Signs accounts (operator mode).
     OperatorSigning,
@@ -53,7 +54,7 @@ impl fmt::Display for KeyRole {
 
 impl KeyRole {
     /// All of both modes.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::OperatorSigning, Self::UserSigning, Self::ResponseSigning, Self::Issuer, Self::Xkey];
 
     /// All that a configuration has.

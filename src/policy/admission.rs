@@ -12,6 +12,7 @@ use crate::protocol::claims::ClientInfo;
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionType {
     /// NATS' own protocol, over TCP or TLS.
     Nats,
@@ -25,7 +26,7 @@ pub enum ConnectionType {
 
 impl ConnectionType {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Nats, Self::Websocket, Self::Mqtt, Self::Leafnode];
+    pub(crate) const ALL: [Self; 4] = [Self::Nats, Self::Websocket, Self::Mqtt, Self::Leafnode];
 
     /// The type's name in a policy file.
     #[must_use]
@@ -51,7 +52,7 @@ impl ConnectionType {
 
     /// What nats-server says of a client of this type.
     #[must_use]
-    pub fn client(self) -> ClientInfo {
+    pub(crate) fn client(self) -> ClientInfo {
         let (kind, connection_type) = match self {
             Self::Leafnode => ("Leafnode", ""),
             other => ("Client", other.as_str()),

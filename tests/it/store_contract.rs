@@ -24,8 +24,7 @@ mod times;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use nats_callout::store::open::StoreOptions;
-use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, UserKind};
+use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, StoreOptions, UserKind};
 
 use crate::harness::PATIENCE;
 
