@@ -2,7 +2,7 @@
 //! `NATS_CALLOUT_<SECTION>_<KEY>` overrides.
 //!
 //! It holds parsed values and the paths of key files, never key material, which
-//! [`crate::keyfile`] reads on demand. All mistakes are reported together.
+//! `keyfile` reads on demand. All mistakes are reported together.
 
 pub(crate) mod exposure;
 mod issuers;

@@ -3,7 +3,7 @@
 use crate::clock::UnixSeconds;
 use crate::config::units::parse_duration;
 
-/// When something ends, as it was written; made absolute by [`When::at`].
+/// When something ends, as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// So long from now on.

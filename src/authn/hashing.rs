@@ -53,7 +53,7 @@ pub enum HashingError {
     Threads(#[source] std::io::Error),
 }
 
-/// [`hash_in`] memory that is given back at once.
+/// `hash_in` memory that is given back at once.
 pub fn hash(password: &str) -> Result<PasswordHash, HashingError> {
     hash_in(&mut Memory::default(), password)
 }

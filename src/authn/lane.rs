@@ -44,7 +44,7 @@ pub struct LaneStats {
 }
 
 /// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others
-/// work for those who have used up what [`Guessing`](super::guessing::Guessing) allows for nothing.
+/// work for those who have used up what `Guessing` allows for nothing.
 pub struct HashingLane {
     dummy: PasswordHash,
     pace: Pace,

@@ -25,7 +25,7 @@ pub(crate) const MAX_TOKEN_BYTES: usize = 1024 * 1024;
 /// Why a token is no good.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    /// Longer than [`MAX_TOKEN_BYTES`].
+    /// Longer than a token may be.
     #[error("token is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
     /// Not three base64url parts.
