@@ -216,13 +216,13 @@ impl Running {
         Gauge { carrier: Arc::clone(&self.tenants.0), has_shared: self.has_shared }
     }
 
-    /// [`Gauge::tally`]
+    /// `Gauge::tally`
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.gauge().tally()
     }
 
-    /// [`Gauge::is_connected`]
+    /// `Gauge::is_connected`
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.gauge().is_connected()

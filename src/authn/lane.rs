@@ -131,7 +131,7 @@ impl HashingLane {
     const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
 
     /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
-    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify) and the [`Pace`] of
+    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify) and the `Pace` of
     /// this machine.
     pub fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
         let mut memory = Memory::default();
@@ -162,7 +162,7 @@ impl HashingLane {
         Ok(lane)
     }
 
-    /// What is slow, where a decision takes at most so long: see [`Pace`].
+    /// What is slow, where a decision takes at most so long: see `Pace`.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.pace = self.pace.with_deadline(deadline);

@@ -65,7 +65,7 @@ impl Envelope {
         Self { keys, peers: RwLock::default() }
     }
 
-    /// Opens a request; `server_xkey` is the header [`SERVER_XKEY_HEADER`].
+    /// Opens a request; `server_xkey` is the header `Nats-Server-Xkey`.
     pub fn open(&self, payload: &[u8], server_xkey: Option<&str>) -> Result<Opened, EnvelopeError> {
         if payload.len() > MAX_TOKEN_BYTES {
             return Err(EnvelopeError::TooLong);
