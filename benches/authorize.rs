@@ -12,24 +12,16 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
-use nats_callout::authn::hashing;
-use nats_callout::authn::lane::HashingLane;
-use nats_callout::authn::password::PasswordAuthenticator;
-use nats_callout::authn::verified::VerifiedPasswords;
-use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
+use nats_callout::callout::{ClientInfo, Outcome, Verdict};
 use nats_callout::clock::SystemClock;
-use nats_callout::keys::{self, KeyKind, SigningKey, XKey};
-use nats_callout::mint::Mint;
-use nats_callout::placement::{ConfigTargets, Placement};
-use nats_callout::policy::rules::PolicySet;
-use nats_callout::protocol::claims::{
-    AuthorizationRequestBody, ClientInfo, ConnectOptions, ServerInfo,
+use nats_callout::internals::{
+    AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,
+    ConnectOptions, Envelope, HashingLane, Mint, PasswordAuthenticator, Placement, Responder,
+    ServerInfo, VerifiedPasswords, hashing, verify,
 };
-use nats_callout::protocol::envelope::Envelope;
-use nats_callout::protocol::jwt::Claims;
-use nats_callout::store::cache::Cached;
-use nats_callout::store::memory::MemoryStore;
-use nats_callout::store::{TenantRecord, UserKind, UserRecord};
+use nats_callout::keys::{KeyKind, SigningKey, XKey};
+use nats_callout::policy::PolicySet;
+use nats_callout::store::{MemoryStore, TenantRecord, UserKind, UserRecord};
 
 const FAR_FUTURE: i64 = 4_000_000_000;
 
@@ -164,7 +156,7 @@ fn floor(key: &SigningKey, request: &str, response: &[u8], boxes: Option<&(Salsa
     let public: &[u8; 32] = key.public_raw().try_into().unwrap();
     let (signed, signature) = request.rsplit_once('.').unwrap();
     let signature = data_encoding::BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
-    assert!(keys::verify(public, black_box(signed.as_bytes()), &signature));
+    assert!(verify(public, black_box(signed.as_bytes()), &signature));
     let user = response.get(..response.len() / 2).unwrap();
     black_box(key.sign_now(black_box(user)));
     black_box(key.sign_now(black_box(response)));

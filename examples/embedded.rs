@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
-use nats_callout::store::open::{StoreOptions, open};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args().nth(1).ok_or("usage: embedded CONFIG")?;
     let config = Config::load(Path::new(&file), Files::MustExist)?.config;
-    let url = config.database.url.expose();
-    let store = open(url, &StoreOptions::default()).await?;
+    let store = config.open_store().await?;
 
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -7,9 +7,8 @@
 use std::path::Path;
 
 use nats_callout::async_nats::{Client, ConnectOptions};
-use nats_callout::callout::{Answer, BoxError, Callout, Permit, Request};
+use nats_callout::callout::{Answer, BoxError, Callout, Permit, Request, Running};
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::service::Running;
 
 pub(crate) async fn start(issuer: &str, xkey: &str, client: Client) -> Result<Running, BoxError> {
     let issuer = SigningKey::from_seed(issuer, KeyKind::Account)?;

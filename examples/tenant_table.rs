@@ -7,11 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nats_callout::async_nats::{Client, ConnectOptions};
-use nats_callout::callout::{BoxError, Callout};
+use nats_callout::callout::{BoxError, Callout, Running};
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::service::Running;
-use nats_callout::store::CredentialStore;
-use nats_callout::store::open::{StoreOptions, open};
+use nats_callout::store::{CredentialStore, StoreOptions, open};
 
 pub(crate) async fn start(
     issuer: &str,

@@ -6,7 +6,7 @@
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
 pub(crate) mod ceiling;
-pub mod decision;
+pub(crate) mod decision;
 pub mod doctor;
 #[cfg(test)]
 mod fakes;
@@ -22,28 +22,28 @@ mod tokens;
 mod users;
 mod when;
 
+use std::error::Error;
 use std::sync::Arc;
 
 pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
-pub use self::purge::PurgeError;
+use self::purge::PurgeError;
 use self::running::{MakeSteps, OverNats, Steps};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
 pub use self::users::{NewUserRequest, Role, UserAdded, UserChange};
 pub use self::when::When;
-pub use crate::accounts::account::IssueError;
-pub use crate::accounts::resolver::ResolverError;
-use crate::authn::hashing::HashingError;
+use crate::accounts::account::IssueError;
+use crate::accounts::resolver::ResolverError;
 use crate::authn::random::NoRandomness;
+pub use crate::authn::token::Token;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::deployment::LoginError;
 use crate::keyfile::KeyFileError;
-pub use crate::servers::ClusterError;
+use crate::servers::ClusterError;
 use crate::store::{Store, StoreError, TenantId};
-pub use crate::streams::StreamsError;
 
 /// A deployment to work on: its configuration, its tenant table, and who hears remarks.
 #[derive(Clone)]
@@ -135,30 +135,12 @@ pub enum AdminError {
     /// The tenant table.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A key file.
-    #[error(transparent)]
-    Keys(#[from] KeyFileError),
-    /// The service's own login.
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    /// The servers.
-    #[error(transparent)]
-    Servers(#[from] ClusterError),
     /// A server was asked, and did not answer in time.
     #[error("NATS does not answer")]
     Silent,
     /// No server answers at all.
     #[error("no server answers the system account")]
     NoServer,
-    /// A tenant's account could not be signed.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// Not all servers have taken what was said of an account.
-    #[error(transparent)]
-    Accounts(#[from] ResolverError),
-    /// Streams are left.
-    #[error(transparent)]
-    Purge(#[from] PurgeError),
     /// Nothing was removed.
     #[error("nothing was removed: the JetStream data can be deleted only through NATS")]
     NothingRemoved(#[source] Box<Self>),
@@ -170,16 +152,38 @@ pub enum AdminError {
         /// Why.
         source: Box<Self>,
     },
-    /// No secret could be made.
-    #[error(transparent)]
-    Randomness(#[from] NoRandomness),
     /// A password could not be hashed.
-    #[error("cannot hash the password")]
-    Hashing(#[source] HashingError),
-    /// The hashing of a password did not end.
-    #[error("hashing was interrupted")]
-    Interrupted(#[source] tokio::task::JoinError),
+    #[error("{what}")]
+    Hashing {
+        /// How that ended.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Something of the deployment, such as a key file, a login or a server, as the text says.
+    #[error(transparent)]
+    Deployment(Box<dyn Error + Send + Sync>),
 }
+
+macro_rules! of_the_deployment {
+    ($($error:ty),*) => {
+        $(impl From<$error> for AdminError {
+            fn from(error: $error) -> Self {
+                Self::Deployment(error.into())
+            }
+        })*
+    };
+}
+
+of_the_deployment!(
+    KeyFileError,
+    LoginError,
+    ClusterError,
+    IssueError,
+    ResolverError,
+    PurgeError,
+    NoRandomness
+);
 
 #[cfg(test)]
 mod tests;

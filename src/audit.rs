@@ -8,6 +8,24 @@ use crate::authn::Denied;
 use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 
 /// Is shown every outcome, on the path of the request: it must not block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::time::Duration;
+///
+/// use nats_callout::callout::{Observer, Outcome};
+///
+/// #[derive(Debug, Default)]
+/// struct Faults(AtomicU64);
+///
+/// impl Observer for Faults {
+///     fn observe(&self, outcome: &Outcome, _took: Duration) {
+///         if matches!(outcome, Outcome::NoReply(_)) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+/// ```
 pub trait Observer: Debug + Send + Sync {
     /// Looks at an outcome, which took this long since the request came in.
     fn observe(&self, outcome: &Outcome, took: Duration);
@@ -18,6 +36,7 @@ pub trait Observer: Debug + Send + Sync {
 
 /// A connection that was closed because its grant no longer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Kick {
     /// The server's id.
     pub server: String,
@@ -35,7 +54,7 @@ pub struct Kick {
 /// `info`, requests that are not to be trusted at `warn`, faults of ours at `error`, and among them
 /// refusals because of a row or a policy that is wrong.
 #[derive(Debug, Clone, Copy)]
-pub struct AuditLog;
+pub(crate) struct AuditLog;
 
 impl Observer for AuditLog {
     fn observe(&self, outcome: &Outcome, took: Duration) {

@@ -1,20 +1,20 @@
 //! Who is connecting: an [`Authenticator`] turns [`Credentials`] into a [`Principal`], or says why
 //! not, or that this kind of credential is not its own.
 
-pub mod certificate;
+pub(crate) mod certificate;
 #[cfg(test)]
 mod fakes;
-pub mod guessing;
-pub mod hashing;
+pub(crate) mod guessing;
+pub(crate) mod hashing;
 mod holder;
 #[cfg(feature = "jwt")]
-pub mod jwt;
-pub mod lane;
-pub mod nkey;
-pub mod password;
-pub mod random;
-pub mod token;
-pub mod verified;
+pub(crate) mod jwt;
+pub(crate) mod lane;
+pub(crate) mod nkey;
+pub(crate) mod password;
+pub(crate) mod random;
+pub(crate) mod token;
+pub(crate) mod verified;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ impl DenyReason {
 
     /// Whether a row or a policy is wrong rather than what the client offers.
     #[must_use]
-    pub fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(
             self,
             Self::UnusableHash
@@ -132,14 +132,14 @@ pub struct Denied {
 impl Denied {
     /// The same, about the user of this row.
     #[must_use]
-    pub fn of(mut self, login: &Arc<LoginRecord>) -> Self {
+    pub(crate) fn of(mut self, login: &Arc<LoginRecord>) -> Self {
         self.login = Some(Arc::clone(login));
         self
     }
 
     /// The same, decided by this line of a policy.
     #[must_use]
-    pub fn with_origin(mut self, at: Origin) -> Self {
+    pub(crate) fn with_origin(mut self, at: Origin) -> Self {
         self.at = Some(at);
         self
     }
@@ -260,7 +260,7 @@ impl Principal {
 
     /// Adds the claims of the JWT that was verified, for the policy.
     #[must_use]
-    pub fn with_claims(mut self, claims: Claims) -> Self {
+    pub(crate) fn with_claims(mut self, claims: Claims) -> Self {
         self.claims = Arc::new(claims);
         self
     }
@@ -273,14 +273,14 @@ impl Principal {
 
     /// Adds something of an authenticator's own, for a policy of the same hand.
     #[must_use]
-    pub fn with_extension<T: Any + Send + Sync>(mut self, extension: Arc<T>) -> Self {
+    pub(crate) fn with_extension<T: Any + Send + Sync>(mut self, extension: Arc<T>) -> Self {
         self.extension = Some(Extension(extension));
         self
     }
 
     /// What the authenticator has added, if it is a `T`.
     #[must_use]
-    pub fn extension<T: Any>(&self) -> Option<&T> {
+    pub(crate) fn extension<T: Any>(&self) -> Option<&T> {
         self.extension.as_ref()?.0.downcast_ref()
     }
 
@@ -387,7 +387,7 @@ impl Found {
 }
 
 /// The ways to log in of a tenant table: passwords, tokens, nkeys and certificates.
-pub fn of_table(
+pub(crate) fn of_table(
     password: password::PasswordAuthenticator,
     store: &Arc<dyn CredentialStore>,
     clock: &Arc<dyn Clock>,

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 
-pub use self::gate::{Gate, NotAudited};
+pub(crate) use self::gate::{Gate, NotAudited};
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
 use self::outcome::{Known, claimed, name_of};
 use self::response::AuthorizationResponse;

@@ -25,9 +25,8 @@
 //! # }
 //! ```
 //!
-//! Whoever needs more (accounts made on the fly, connections that end with a change, events) has the
-//! service of a configuration, [`daemon`](crate::daemon), or puts the parts together by hand, as
-//! [`CalloutBuilder`] does.
+//! Accounts that are made on the fly, connections that end with a change, and events come with the service of
+//! a configuration, `daemon`.
 
 mod existing;
 mod rule;
@@ -44,7 +43,7 @@ use self::existing::Existing;
 pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
 use self::rule::{AsAuthorized, ByRule};
 use self::uncounted::Uncounted;
-use crate::audit::Observer;
+pub use crate::audit::{Kick, Observer};
 use crate::authn::guessing::{GUESSES_PART, Guessing, GuessingLimits};
 use crate::authn::hashing::HashingError;
 use crate::authn::lane::HashingLane;
@@ -53,6 +52,9 @@ use crate::authn::random::NoRandomness;
 use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{self, Authenticator};
 use crate::authorize::{Authorizer, Responder};
+pub use crate::authorize::{
+    Connection, Fault, NoReply, Outcome, Reply, Stage, Timings, Verdict, Who,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, KeyError, Signer, XKey};
 use crate::mint::Mint;
@@ -61,8 +63,11 @@ use crate::placement::{
 };
 use crate::policy::Policy;
 use crate::policy::rules::{PolicyError, PolicySet};
+pub use crate::protocol::claims::ClientInfo;
+pub use crate::protocol::credentials::Secret;
 use crate::protocol::envelope::Envelope;
-use crate::service::{AuthCallout, Running, ServiceError, Settings};
+use crate::service::AuthCallout;
+pub use crate::service::{Running, ServiceError, Settings};
 use crate::store::{CredentialStore, Isolation};
 
 /// How long a grant lives, where nothing else is said.
@@ -157,8 +162,8 @@ impl Callout {
     }
 
     /// What decides about requests, for a test without a server.
-    #[must_use]
-    pub fn authorizer(&self) -> &Authorizer {
+    #[cfg(feature = "testing")]
+    pub(crate) fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }
 
@@ -275,7 +280,7 @@ impl CalloutBuilder {
 
     /// Finds the users in `store`, with their passwords, tokens, nkeys and certificates, and decides by
     /// the shipped policies what they may do. Each login reads the store anew, so that a row counts at
-    /// once; [`Cached`](crate::store::cache::Cached) before it needs somebody who hears of changes.
+    /// once.
     ///
     /// In operator mode a tenant that is not in the default account needs its own in its row, and servers
     /// have to know that account already. Connections are not counted: users of a tenant that shares an

@@ -47,7 +47,7 @@ use crate::redact::without_secrets;
 /// Who may log in to NATS, and what they may do there.
 #[derive(Debug, Parser)]
 #[command(name = "nats-callout", version, propagate_version = true, infer_subcommands = false)]
-pub struct Cli {
+struct Cli {
     /// The configuration file
     #[arg(
         long,
@@ -115,8 +115,13 @@ struct Context {
     output: Output,
 }
 
+/// Runs the command that the command line names, and says how it ended.
+pub fn main() -> ExitCode {
+    parse().map_or_else(|code| code, run)
+}
+
 /// Reads the command line. What is wrong with it is said without the secrets that stand in it.
-pub fn parse() -> Result<Cli, ExitCode> {
+fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         let text = error.render().to_string();
         if error.use_stderr()
@@ -132,7 +137,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 /// Runs the command and says how it ended. The runtime is this function's own: a caller that awaits
 /// a future has the compiler make all of it once more.
 #[tokio::main]
-pub async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,6 +8,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub type UnixSeconds = i64;
 
 /// Where the current time comes from.
+///
+/// ```
+/// use nats_callout::clock::{Clock, UnixSeconds};
+///
+/// #[derive(Debug)]
+/// struct Stopped(UnixSeconds);
+///
+/// impl Clock for Stopped {
+///     fn now(&self) -> UnixSeconds {
+///         self.0
+///     }
+/// }
+///
+/// assert_eq!(Stopped(1_800_000_000).now(), 1_800_000_000);
+/// ```
 pub trait Clock: Debug + Send + Sync {
     /// The current time.
     fn now(&self) -> UnixSeconds;

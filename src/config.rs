@@ -2,39 +2,40 @@
 //! `NATS_CALLOUT_<SECTION>_<KEY>` overrides.
 //!
 //! It holds parsed values and the paths of key files, never key material, which
-//! [`crate::keyfile`] reads on demand. All mistakes are reported together.
+//! `keyfile` reads on demand. All mistakes are reported together.
 
-pub mod exposure;
+pub(crate) mod exposure;
 mod issuers;
 mod keys;
 mod mode;
 mod problem;
 mod reader;
+#[cfg(test)]
 mod reference;
 mod sections;
 pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
-pub mod units;
+pub(crate) mod units;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::exposure::{Exposure, POLICIES, Trust, holds_password};
-pub use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
+pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
-pub use self::reference::reference;
 use self::settings::Applies;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keyfile::{self, KeyFileError};
-use crate::store::{self, Isolation};
+use crate::store::{self, Isolation, OpenError, Store, StoreOptions};
 use crate::streams::{Limits, StreamLimits};
 
 /// The file's name where none is given.
-pub const DEFAULT_FILE: &str = "nats-callout.toml";
+pub(crate) const DEFAULT_FILE: &str = "nats-callout.toml";
 
 /// Whether the files that a configuration names are looked for as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,88 +50,88 @@ pub enum Files {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file it was read from, absolute.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// That file's folder, where relative paths start.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// `[nats]`
-    pub nats: Nats,
+    pub(crate) nats: Nats,
     /// `[callout]`
-    pub callout: Callout,
+    pub(crate) callout: Callout,
     /// What only one of the two modes has.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// `[tenants] isolation`: where a tenant's row names none.
-    pub isolation: Isolation,
+    pub(crate) isolation: Isolation,
     /// `[bb]` and `[events]`: what the streams of events may hold, and who reads the service's own.
-    pub streams: Limits,
+    pub(crate) streams: Limits,
     /// `[events]`
-    pub events: Events,
+    pub(crate) events: Events,
     /// `[database]`
-    pub database: Database,
+    pub(crate) database: Database,
     /// `[cache]`
-    pub cache: Cache,
+    pub(crate) cache: Cache,
     /// `[hashing]`
-    pub hashing: Hashing,
+    pub(crate) hashing: Hashing,
     /// `[guessing]`
-    pub guessing: Guessing,
+    pub(crate) guessing: Guessing,
     /// `[issuers.NAME]`: whose JWTs are logins, by name.
-    pub issuers: Vec<IssuerSettings>,
+    pub(crate) issuers: Vec<IssuerSettings>,
     /// `[policies] folder`; `None` is the shipped policies.
-    pub policies: Option<PathBuf>,
+    pub(crate) policies: Option<PathBuf>,
     /// `[http] listen`: where health and metrics are served; `None` where they are not.
-    pub http_listen: Option<SocketAddr>,
+    pub(crate) http_listen: Option<SocketAddr>,
     /// `[log]`
-    pub log: Log,
+    pub(crate) log: Log,
 }
 
 /// How the servers are reached.
 #[derive(Debug, Clone)]
-pub struct Nats {
+pub(crate) struct Nats {
     /// The servers.
-    pub urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
     /// The address that apps are told.
-    pub public_url: String,
+    pub(crate) public_url: String,
     /// How many connections the service opens.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// How it speaks TLS, where the servers do.
-    pub tls: NatsTls,
+    pub(crate) tls: NatsTls,
 }
 
 /// The service's side of TLS with the servers: PEM files.
 #[derive(Debug, Clone, Default)]
-pub struct NatsTls {
+pub(crate) struct NatsTls {
     /// Who vouches for the servers, beside the authorities that the operating system knows.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// The certificate to show to servers that ask for one, and its key. It opens no login, and
     /// lies where the machine's certificates do, whose group may read it: it is none of
     /// [`Config::key_files`].
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// The auth callout itself, in either mode.
 #[derive(Debug, Clone)]
-pub struct Callout {
+pub(crate) struct Callout {
     /// How long a decision may take: under the server's own timeout.
-    pub deadline: Duration,
+    pub(crate) deadline: Duration,
     /// How many decisions may be under way.
-    pub max_in_flight: usize,
+    pub(crate) max_in_flight: usize,
     /// The longest life of a grant.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// Curve seeds: the one that is announced, then the other that is accepted.
-    pub xkey: Vec<PathBuf>,
+    pub(crate) xkey: Vec<PathBuf>,
 }
 
 /// Where the tenant table is.
 #[derive(Debug, Clone)]
-pub struct Database {
+pub(crate) struct Database {
     /// The address, relative SQLite paths made absolute.
-    pub url: DatabaseUrl,
+    pub(crate) url: DatabaseUrl,
     /// How long one statement may take, its wait for a connection or a lock included.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// A database's address, which may hold a password: shown by no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
+pub(crate) struct DatabaseUrl(String);
 
 /// What a database's address has to look like.
 pub(crate) const DATABASE_REMEDY: &str = "write sqlite://PATH or \
@@ -171,13 +172,13 @@ impl DatabaseUrl {
 
     /// The address itself, for the driver alone.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
     /// Whether it is an SQLite file.
     #[must_use]
-    pub fn is_sqlite(&self) -> bool {
+    pub(crate) fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
     }
 }
@@ -190,18 +191,18 @@ impl fmt::Debug for DatabaseUrl {
 
 /// What is published about changes and decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Events {
+pub(crate) struct Events {
     /// The `source` of all events: which deployment they come from.
-    pub source: String,
+    pub(crate) source: String,
     /// Whether decisions are published, and when.
-    pub decisions: DecisionEvents,
+    pub(crate) decisions: DecisionEvents,
     /// Decisions that may wait to be published; further ones are counted and dropped.
-    pub queue: usize,
+    pub(crate) queue: usize,
 }
 
 /// When decisions are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecisionEvents {
+pub(crate) enum DecisionEvents {
     /// Afterwards, from a bounded queue: no login waits for it.
     Queue,
     /// Grants before they are given: without an event in the stream there is no grant.
@@ -212,47 +213,47 @@ pub enum DecisionEvents {
 
 /// The caches of records and of verified passwords.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// How long a record is kept.
-    pub ttl: Duration,
+    pub(crate) ttl: Duration,
     /// How many are kept.
-    pub entries: usize,
+    pub(crate) entries: usize,
     /// How long a verified password is remembered while unused.
-    pub password_idle: Duration,
+    pub(crate) password_idle: Duration,
 }
 
 /// The pool that hashes passwords.
 #[derive(Debug, Clone)]
-pub struct Hashing {
+pub(crate) struct Hashing {
     /// Threads; 0 is one per core.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// How many passwords may wait.
-    pub queue: usize,
+    pub(crate) queue: usize,
     /// Whether outdated hashes are replaced at a login.
-    pub rehash: bool,
+    pub(crate) rehash: bool,
 }
 
 /// How many wrong passwords within a minute slow down nobody; 0 counts none.
 #[derive(Debug, Clone, Copy)]
-pub struct Guessing {
+pub(crate) struct Guessing {
     /// On one account.
-    pub account_failures: u32,
+    pub(crate) account_failures: u32,
     /// From one source: an IPv4 address, or a /64 of IPv6.
-    pub source_failures: u32,
+    pub(crate) source_failures: u32,
 }
 
 /// What is logged, and how.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub(crate) struct Log {
     /// A level, or directives such as `info,nats_callout=debug`.
-    pub level: String,
+    pub(crate) level: String,
     /// The format.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
 }
 
 /// The log's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -261,6 +262,7 @@ pub enum LogFormat {
 
 /// A configuration, and what is odd about it without being wrong.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
@@ -351,9 +353,20 @@ impl Config {
         Ok(Loaded { config, warnings })
     }
 
+    /// Opens the tenant table as the service needs it.
+    pub async fn open_store(&self) -> Result<Arc<dyn Store>, OpenError> {
+        let timeout = self.database.timeout;
+        let options = StoreOptions {
+            read_timeout: timeout,
+            write_timeout: timeout,
+            ..StoreOptions::default()
+        };
+        store::open(self.database.url.expose(), &options).await
+    }
+
     /// The files that hold secrets, for a check of their modes.
     #[must_use]
-    pub fn key_files(&self) -> Vec<&Path> {
+    pub(crate) fn key_files(&self) -> Vec<&Path> {
         let (logins, lists) = match &self.mode {
             Mode::Operator(mode) => (
                 [&mode.credentials, &mode.system_credentials],
@@ -373,7 +386,7 @@ impl Config {
 
     /// Every file of secrets that others than the service can get at.
     #[must_use]
-    pub fn audit(&self) -> Vec<KeyFileError> {
+    pub(crate) fn audit(&self) -> Vec<KeyFileError> {
         let mut faults = keyfile::audit(self.key_files());
         let certificates = self.nats.tls.identity.iter();
         faults.extend(certificates.filter_map(|(_, key)| keyfile::audit_shared(key).err()));
@@ -388,7 +401,7 @@ impl Config {
     /// What others than the service can change, and the configuration itself where others can read
     /// a password in it.
     #[must_use]
-    pub fn exposures(&self) -> Vec<Exposure> {
+    pub(crate) fn exposures(&self) -> Vec<Exposure> {
         let trust = self.trust();
         let mut faults = trust.writers(&self.file, "what the service does");
         if std::fs::read_to_string(&self.file).is_ok_and(|text| holds_password(&text)) {
@@ -419,7 +432,7 @@ impl Config {
 
     /// Whether an issuer's JWT may admit users that have no row.
     #[must_use]
-    pub fn admits_without_row(&self) -> bool {
+    pub(crate) fn admits_without_row(&self) -> bool {
         self.issuers.iter().any(|issuer| matches!(issuer.users, Users::Policy { .. }))
     }
 }

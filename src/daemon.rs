@@ -31,9 +31,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::connected::Connected;
-pub use self::error::DaemonError;
+pub(crate) use self::error::DaemonError;
+pub use self::error::Error;
 pub(crate) use self::intake::logins as intake_logins;
-pub use self::isolation::Violation;
 use self::parts::PartName;
 use self::prepared::Prepared;
 use self::serving::Serving;
@@ -48,7 +48,7 @@ pub async fn run(
     store: Arc<dyn Store>,
     shutdown: CancellationToken,
     ready: impl FnOnce(),
-) -> Result<(), DaemonError> {
+) -> Result<(), Error> {
     let prepared = Prepared::new(config, store).await?;
     let connected = Connected::new(prepared, &shutdown).await?;
     let mut serving = Serving::new(connected).await?;
@@ -62,7 +62,7 @@ pub async fn run(
         Ok(false) => {}
         Err(error) => {
             serving.abandon().await;
-            return Err(error);
+            return Err(error.into());
         }
     }
     tokio::select! {
@@ -74,7 +74,7 @@ pub async fn run(
 }
 
 /// Stops in good order without a part that is lost.
-async fn stop_without(part: PartName, serving: Serving<'_>) -> Result<(), DaemonError> {
+async fn stop_without(part: PartName, serving: Serving<'_>) -> Result<(), Error> {
     serving.stop().await;
-    Err(DaemonError::Fallen(part.into_owned()))
+    Err(DaemonError::Fallen(part.into_owned()).into())
 }

@@ -13,5 +13,5 @@ pub(crate) use self::accounts::{
     account_issuer, account_issuer_of, isolation_of, places, reserved, targets,
 };
 pub use self::key_role::KeyRole;
-pub use self::login::LoginError;
+pub(crate) use self::login::LoginError;
 pub(crate) use self::login::{Login, round_trip, with_tls};

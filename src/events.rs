@@ -12,10 +12,10 @@
 //! so that no login waits for them, and what cannot be kept is counted; or each grant waits for the
 //! stream ([`decisions::AuditedGrants`]).
 
-pub mod changes;
-pub mod cloud_event;
-pub mod decisions;
+pub(crate) mod changes;
+pub(crate) mod cloud_event;
+pub(crate) mod decisions;
 mod held;
 mod lease;
-pub mod publisher;
+pub(crate) mod publisher;
 mod queues;

@@ -55,14 +55,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::carrier::Carrier;
-pub use self::dial::{Address, InvalidAddress, Login, Servers};
-pub use self::headers::{HeaderFault, MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_ID};
-pub use self::refusal::{Refusal, Tally};
+pub(crate) use self::dial::Address;
+pub use self::dial::{Login, Servers};
+pub use self::headers::HeaderFault;
+pub use self::refusal::Refusal;
+pub(crate) use self::refusal::Tally;
 use crate::authn::random::NoRandomness;
 use crate::store::{Isolation, TenantId};
 
 /// The queue group of all instances: each event is taken by one of them.
-pub const QUEUE_GROUP: &str = "nats-callout";
+pub(crate) const QUEUE_GROUP: &str = "nats-callout";
 
 /// Between two looks at what has been here for too long.
 const TICK: Duration = Duration::from_millis(100);
@@ -210,13 +212,13 @@ impl Running {
         Gauge { carrier: Arc::clone(&self.tenants.0), has_shared: self.has_shared }
     }
 
-    /// [`Gauge::tally`]
+    /// `Gauge::tally`
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.gauge().tally()
     }
 
-    /// [`Gauge::is_connected`]
+    /// `Gauge::is_connected`
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.gauge().is_connected()

@@ -71,7 +71,7 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 
 /// Reads a secret that another program has too: the text without white space around it, at least
 /// so many bytes long.
-pub fn shared_secret(path: &Path, least: usize) -> Result<Zeroizing<String>, KeyFileError> {
+pub(crate) fn shared_secret(path: &Path, least: usize) -> Result<Zeroizing<String>, KeyFileError> {
     let secret = Zeroizing::new(read_secret(path)?.trim().to_owned());
     let length = secret.len();
     if length < least {
@@ -98,22 +98,22 @@ pub fn account_of_creds(path: &Path) -> Result<AccountId, KeyFileError> {
 }
 
 /// The public key of a creds file's user.
-pub fn user_of_creds(path: &Path) -> Result<String, KeyFileError> {
+pub(crate) fn user_of_creds(path: &Path) -> Result<String, KeyFileError> {
     claims_of_creds(path).map(|(claims, _)| claims.subject)
 }
 
 /// Whether a creds file's user is signed by the account's identity, and not by a signing key of it.
-pub fn is_signed_by_identity(path: &Path) -> Result<bool, KeyFileError> {
+pub(crate) fn is_signed_by_identity(path: &Path) -> Result<bool, KeyFileError> {
     claims_of_creds(path).map(|(claims, _)| claims.body.issuer_account.is_none())
 }
 
 /// The seed of a creds file's user.
-pub fn seed_of_creds(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+pub(crate) fn seed_of_creds(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     creds(path).map(|(_, seed)| seed)
 }
 
 /// What a creds file holds: the user JWT, and the seed.
-pub fn creds(path: &Path) -> Result<(Zeroizing<String>, Zeroizing<String>), KeyFileError> {
+pub(crate) fn creds(path: &Path) -> Result<(Zeroizing<String>, Zeroizing<String>), KeyFileError> {
     let text = read_secret(path)?;
     let behind = |mark: &str, what: &str| {
         let mut lines = text.lines().skip_while(|line| !line.contains(mark));
@@ -133,7 +133,7 @@ fn claims_of_creds(path: &Path) -> Result<(Claims<UserBody>, AccountId), KeyFile
 }
 
 /// Reads every generation of a curve key; all are seeds, since each may have to open a request.
-pub fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
+pub(crate) fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
     paths.iter().map(|path| xkey(path)).collect()
 }
 
@@ -185,7 +185,7 @@ fn other_generation<K: FromStr<Err = KeyError>>(
 ///
 /// An access control list that lets others in shows as rights of the group, so it is found too.
 #[must_use]
-pub fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
+pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
     let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
     folders.sort_unstable();
     folders.dedup();
@@ -198,7 +198,7 @@ pub fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError>
 
 /// Checks that a file which its group may need too, such as the key of a certificate, is nobody
 /// else's to read.
-pub fn audit_shared(path: &Path) -> Result<(), KeyFileError> {
+pub(crate) fn audit_shared(path: &Path) -> Result<(), KeyFileError> {
     exposed_to(path, 0o007, "640")
 }
 

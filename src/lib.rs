@@ -17,49 +17,42 @@
 //!    |               |                                   | telemetry   and its metrics
 //! ```
 //!
-//! [`authorize`] holds the whole path of a request, with no NATS I/O in it. What a decision needs
-//! comes in through traits: [`authn::Authenticator`], [`store::CredentialStore`],
-//! [`policy::Policy`], [`keys::Signer`] and [`clock::Clock`]. [`service`] runs it on a connection.
-//! Beside it, and apart from logins, [`intake`] takes tenants' events in for BB.
+//! `authorize` holds the whole path of a request, with no NATS I/O in it; `service` runs it on a connection.
+//! Beside it, and apart from logins, `intake` takes tenants' events in for BB. Those modules are the crate's
+//! own. An application uses these:
+//!
+//! - [`callout`]: a service in a few lines, with users of the application's own or of a tenant table.
+//! - [`testing`]: a server's question without a server, and a real nats-server for a test.
+//! - [`store`]: the tenant table, in a database or in memory. [`policy`]: what users of it may do.
+//! - [`keys`], [`clock`]: what the others take.
+//! - `config`, `daemon` and `admin` (feature `daemon`): a configuration, the whole service of it, and what
+//!   people do to it.
 //!
 //! Everything is denied that is not allowed by a rule. A fault of the service is never answered with
 //! a refusal: there is no answer, the server lets the client go once its own time-out (2 s) is over,
 //! and the next attempt is decided anew.
 //!
-//! An application embeds it by [`callout`], in a few lines, with users of its own or a tenant table;
-//! [`daemon`] is the whole service of a configuration, and [`admin`] what people do to it.
-//!
 //! # Deciding without a NATS connection
 //!
-//! ```
-//! use std::sync::Arc;
-//! use std::time::{Duration, Instant};
-//!
-//! use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder};
-//! use nats_callout::keys::{KeyKind, SigningKey, XKey};
-//! use nats_callout::mint::Mint;
-//! use nats_callout::placement::{ConfigTargets, Placement};
-//! use nats_callout::policy::rules::PolicySet;
-//! use nats_callout::protocol::envelope::Envelope;
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! use nats_callout::callout::{Answer, Permit, Request};
+//! use nats_callout::testing::{Connect, FakeServer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (issuer, _seed) = SigningKey::generate(KeyKind::Account)?;
-//! let (xkey, _seed) = XKey::generate()?;
-//! let issuer = Arc::new(issuer);
-//! let targets = ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default())?;
-//! let authorizer = Authorizer::new(
-//!     Envelope::new(vec![xkey]),
-//!     Placement::Config(targets),
-//!     Arc::new(PolicySet::shipped()?),
-//!     Mint::new(issuer.clone(), Duration::from_secs(900)),
-//!     Responder { signer: issuer, issuer_account: None },
-//! );
-//! // Nothing gets an answer that no server has sealed and signed.
-//! let deadline = Instant::now() + Duration::from_secs(1);
-//! let max_reply = 1 << 20;
-//! let message = CalloutMessage { payload: b"eyJ...", server_xkey: None, deadline, max_reply };
-//! assert!(matches!(authorizer.authorize(message).await, Outcome::NoReply(_)));
+//! let server = FakeServer::new()?;
+//! let callout = server.callout().authorize(async |request: Request| {
+//!     Ok(match request.token() {
+//!         Some(token) if token.matches("key-4711") => {
+//!             Permit::user("billing").publish("invoices.*").into()
+//!         }
+//!         _ => Answer::deny("no such key"),
+//!     })
+//! })?;
+//! let billing = server.ask(&callout, Connect::token("key-4711")).await.granted();
+//! assert!(billing.may_publish("invoices.7") && !billing.may_publish("payments.7"));
+//! assert!(server.ask(&callout, Connect::token("key-0")).await.is_denied());
 //! # Ok(())
 //! # }
 //! ```
@@ -68,7 +61,7 @@
 //!
 //! - `sqlite` (default): the embedded tenant table.
 //! - `postgres` (default): the tenant table in PostgreSQL, shared by many instances.
-//! - `jwt` (with `daemon`): logins with JWTs of issuers (`authn::jwt`).
+//! - `jwt` (with `daemon`): logins with JWTs of issuers.
 //! - `daemon` (with `cli`): the service of a configuration, and operations on its deployment (`daemon`,
 //!   `admin`).
 //! - `cli` (default): the program `nats-callout`.
@@ -92,13 +85,14 @@ pub use self::callout::Callout;
 mod accounts;
 #[cfg(feature = "daemon")]
 pub mod admin;
-pub mod audit;
-pub mod authn;
-pub mod authorize;
+mod audit;
+mod authn;
+mod authorize;
 pub mod callout;
 #[cfg(feature = "jwt")]
 mod causes;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod clock;
 #[cfg(feature = "daemon")]
@@ -108,37 +102,36 @@ mod connections;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
-pub mod deployment;
+mod deployment;
 mod document;
 #[cfg(feature = "daemon")]
-pub mod events;
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub mod fuzzing;
+mod events;
 #[cfg(feature = "daemon")]
 mod instance;
 #[cfg(feature = "daemon")]
-pub mod intake;
-pub mod keyfile;
+mod intake;
+#[doc(hidden)]
+pub mod internals;
+mod keyfile;
 pub mod keys;
-pub mod mint;
+mod mint;
 #[cfg(feature = "daemon")]
 mod peers;
-pub mod placement;
+mod placement;
 pub mod policy;
-pub mod problem;
-pub mod protocol;
+mod problem;
+mod protocol;
 mod redact;
 #[cfg(feature = "daemon")]
 mod revoke;
 #[cfg(feature = "daemon")]
 mod servers;
-pub mod service;
+mod service;
 mod spelling;
 pub mod store;
 #[cfg(feature = "daemon")]
 mod streams;
-pub mod telemetry;
+mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use nats_callout::cli;
-
 fn main() -> ExitCode {
-    cli::parse().map_or_else(|code| code, cli::run)
+    nats_callout::cli::main()
 }

@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// A signed user JWT for one connection.
 #[derive(Clone)]
-pub struct UserJwt {
+pub(crate) struct UserJwt {
     token: String,
     expires: UnixSeconds,
 }
@@ -36,7 +36,7 @@ pub struct UserJwt {
 impl UserJwt {
     /// When it ends.
     #[must_use]
-    pub fn expires(&self) -> UnixSeconds {
+    pub(crate) fn expires(&self) -> UnixSeconds {
         self.expires
     }
 

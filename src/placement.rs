@@ -14,7 +14,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 pub(crate) use self::target::Target;
-pub use self::target::{SystemAccounts, TargetAccount, TargetError};
+pub(crate) use self::target::{SystemAccounts, TargetAccount, TargetError};
 use crate::authn::Denied;
 use crate::keys::{AccountId, ServerId};
 use crate::store::{Isolation, StoreError, TenantId, TenantRecord};
@@ -103,7 +103,7 @@ pub trait Entrance: Debug + Send + Sync {
 /// The subjects of notifications in the account that tenants share in operator mode. From there
 /// they lead on to own accounts that answer, whose answers go to the reply subject of whoever
 /// published: so nobody but BB may.
-pub const NOTIFICATIONS: &str = "user.*.Notifications";
+pub(crate) const NOTIFICATIONS: &str = "user.*.Notifications";
 
 /// Where tenants are placed.
 #[derive(Debug, Clone)]

@@ -1,17 +1,17 @@
 //! What a principal may do: a [`Policy`] turns a [`Principal`] into a [`Grant`], or refuses.
 //!
-//! [`rules`] holds the policy of the shipped files; an embedder may bring another.
+//! [`PolicySet`] is the policy of the shipped files; an application may bring another.
 
 mod admission;
-pub mod explain;
+pub(crate) mod explain;
 mod file;
 #[cfg(test)]
 mod isolation;
 mod preset;
 mod rule;
-pub mod rules;
-pub mod subject;
-pub mod table;
+pub(crate) mod rules;
+pub(crate) mod subject;
+pub(crate) mod table;
 mod template;
 mod times;
 
@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::admission::ConnectionType;
-use self::subject::Pattern;
-use crate::authn::{Denied, Principal};
+pub use self::rules::{PolicyError, PolicySet};
+pub use self::subject::{Pattern, SubjectError};
+pub use crate::authn::{Claims, Denied, DenyReason, Principal};
 use crate::clock::UnixSeconds;
-use crate::problem::Origin;
+pub use crate::problem::{Origin, Problem};
 use crate::protocol::claims::ClientInfo;
 use crate::store::Isolation;
 
@@ -88,6 +89,26 @@ pub struct RuleName {
 }
 
 /// Decides what a principal may do. Called once for each login, and must not block.
+///
+/// ```
+/// use nats_callout::policy::{ConnectionContext, Decision, Denied, DenyReason, Grant, Policy, Principal};
+///
+/// #[derive(Debug)]
+/// struct OwnSubjects;
+///
+/// impl Policy for OwnSubjects {
+///     fn decide(&self, principal: &Principal, _: &ConnectionContext<'_>) -> Decision {
+///         let own = format!("from.{}.>", principal.record().tenant.id);
+///         match own.parse() {
+///             Ok(own) => Decision::Permit(Grant { publish: vec![own], ..Grant::default() }),
+///             Err(error) => {
+///                 let denied = Denied::from(DenyReason::Policy);
+///                 Decision::Deny(denied.with_detail(format!("{error}")))
+///             }
+///         }
+///     }
+/// }
+/// ```
 pub trait Policy: Debug + Send + Sync {
     /// Permits or refuses.
     fn decide(&self, principal: &Principal, context: &ConnectionContext<'_>) -> Decision;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// A line of the file, counted from 1.
     Line(PathBuf, usize),
@@ -27,6 +28,7 @@ impl fmt::Display for Origin {
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where.
     pub at: Origin,

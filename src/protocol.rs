@@ -4,9 +4,9 @@
 //! Sources: ADR-14 (JWT), ADR-26 (auth callout), and nats-server's `auth_callout.go`, which is
 //! what a server really does.
 
-pub mod claims;
-pub mod credentials;
-pub mod envelope;
-pub mod jwt;
-pub mod replay;
-pub mod request;
+pub(crate) mod claims;
+pub(crate) mod credentials;
+pub(crate) mod envelope;
+pub(crate) mod jwt;
+pub(crate) mod replay;
+pub(crate) mod request;

@@ -11,7 +11,7 @@ pub(crate) mod versions;
 pub(crate) use self::answer::ServerAnswer;
 pub(crate) use self::answer::ServerName;
 pub(crate) use self::cluster::Cluster;
-pub use self::cluster::ClusterError;
+pub(crate) use self::cluster::ClusterError;
 pub(crate) use self::heard::KnownServers;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::load::{Load, LoadStats};
+pub(crate) use self::load::Load;
 use self::queue::{Pending, Queue};
 use self::replies::Replies;
 use crate::audit::{AuditLog, Observer};
@@ -35,7 +35,7 @@ use crate::protocol::envelope::SERVER_XKEY_HEADER;
 pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
 
 /// The queue group of all instances: each request is answered by exactly one of them.
-pub const QUEUE_GROUP: &str = "nats-callout";
+pub(crate) const QUEUE_GROUP: &str = "nats-callout";
 
 /// A bound that ends a subscription at once on the server, which reads at most nine digits
 /// (`parseSize` in nats-server's util.go), and never in the client library, which counts to it.
@@ -52,6 +52,7 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the service cannot run on a connection.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServiceError {
     /// The subscription was not taken.
     #[error("cannot subscribe to {CALLOUT_SUBJECT}: {0}")]
@@ -187,7 +188,7 @@ impl AuthCallout {
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
-        Ok(Running { decisions, load, stop, task, panics })
+        Ok(Running { decisions, load, stop, task: Some(task), panics })
     }
 }
 
@@ -203,20 +204,21 @@ pub struct Running {
     decisions: Decisions,
     load: Load,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    /// None once it has ended.
+    task: Option<tokio::task::JoinHandle<()>>,
     panics: watch::Receiver<()>,
 }
 
 impl Running {
     /// The decisions under way.
     #[must_use]
-    pub fn decisions(&self) -> Decisions {
+    pub(crate) fn decisions(&self) -> Decisions {
         self.decisions.clone()
     }
 
     /// What there is to do.
     #[must_use]
-    pub fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         self.load.clone()
     }
 
@@ -227,10 +229,12 @@ impl Running {
 
     /// Returns when requests are taken no more, which is the end: before [`Self::stop`] the connection
     /// is gone for good, or there is a fault of the program.
-    pub(crate) async fn ended(&mut self) {
-        if let Err(error) = (&mut self.task).await {
+    pub async fn ended(&mut self) {
+        let Some(task) = &mut self.task else { return };
+        if let Err(error) = task.await {
             tracing::error!(%error, "the service's dispatcher failed");
         }
+        self.task = None;
     }
 
     /// Takes no new requests, answers those that are here, and returns when all is sent.
@@ -242,7 +246,7 @@ impl Running {
 
 /// The decisions under way.
 #[derive(Debug, Clone, Default)]
-pub struct Decisions(Arc<Trackers>);
+pub(crate) struct Decisions(Arc<Trackers>);
 
 #[derive(Debug, Default)]
 struct Trackers {
@@ -254,7 +258,7 @@ struct Trackers {
 impl Decisions {
     /// Returns once every decision that had begun before the call has been answered, those that
     /// another call waits for included.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let begun = {
             let mut earlier = self.0.earlier.lock();
             let begun = self.0.current.swap(Arc::new(TaskTracker::new()));

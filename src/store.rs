@@ -1,26 +1,26 @@
 //! Where tenants, users and tokens are kept: the read side that a login needs
-//! ([`CredentialStore`]) and the write side of provisioning ([`ProvisioningStore`]).
+//! ([`CredentialStore`]), and a whole table ([`Store`]).
 //!
 //! The schema is a contract with other programs, which write rows with plain SQL; the database
 //! itself refuses what is not legal.
 
-pub mod cache;
-pub mod memory;
+pub(crate) mod cache;
+pub(crate) mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub mod open;
+pub(crate) mod open;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod options;
 #[cfg(feature = "postgres")]
-pub mod postgres;
+pub(crate) mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod queries;
-pub mod record;
+pub(crate) mod record;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]
-pub mod sqlite;
+pub(crate) mod sqlite;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -33,15 +33,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 
+pub use self::memory::MemoryStore;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use self::open::{OpenError, StoreOptions, open};
+pub(crate) use self::record::{HashListing, NewToken};
 pub use self::record::{
-    HashListing, Isolation, Limits, LoginRecord, NewTenant, NewToken, NewUser, PasswordHash,
-    Status, TenantId, TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
+    InvalidTenantId, Isolation, Limits, LoginRecord, NewTenant, NewUser, PasswordHash, Status,
+    TenantId, TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::keys::{AccountId, UserNkey};
 
 /// Why a store could not answer. Never means "not found", which is `Ok(None)`.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The database cannot be reached or did not answer in time.
     #[error("the database did not answer: {0}")]
@@ -88,6 +93,7 @@ pub enum Freshness {
 
 /// What names a user without being secret: its row holds it, and the login proves it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Identity {
     /// A public user nkey.
     Nkey(UserNkey),
@@ -107,6 +113,21 @@ impl Identity {
 }
 
 /// Finds what a login needs to know.
+///
+/// ```
+/// use nats_callout::store::{CredentialStore, Freshness, MemoryStore, TenantRecord, UserKind, UserRecord};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::default();
+/// let tenant = TenantRecord::new("42".parse()?);
+/// store.put_tenant(tenant.clone());
+/// store.put_user(&tenant.id, UserRecord::new("alice", UserKind::Bb))?;
+/// let alice = store.user("alice", Freshness::Fresh).await?.ok_or("she is there")?;
+/// assert_eq!(alice.tenant.id, tenant.id);
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
@@ -155,14 +176,14 @@ pub trait CredentialStore: Debug + Send + Sync {
 }
 
 /// Of rows those that can be read. One that cannot is named in the log, and hurts its owner alone.
-pub fn readable<T>(rows: Vec<Result<T, StoreError>>) -> Vec<T> {
+pub(crate) fn readable<T>(rows: Vec<Result<T, StoreError>>) -> Vec<T> {
     rows.into_iter()
         .filter_map(|row| row.inspect_err(|error| tracing::error!("{error}")).ok())
         .collect()
 }
 
 /// A row, or none where it cannot be read, which is named in the log.
-pub fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+pub(crate) fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match row {
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!("{error}");
@@ -172,6 +193,7 @@ pub fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, S
     }
 }
 
+#[doc(hidden)]
 /// Writes tenants, users and tokens, and lists them.
 #[async_trait]
 pub trait ProvisioningStore: Debug + Send + Sync {
@@ -259,6 +281,7 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     ) -> Result<(), StoreError>;
 }
 
+#[doc(hidden)]
 /// A text that a rule of today would refuse. Its row was there before the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
@@ -270,6 +293,7 @@ pub struct Misfit {
     pub column: String,
 }
 
+#[doc(hidden)]
 /// A session of another program in the database that hinders others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hindrance {
@@ -283,6 +307,7 @@ pub struct Hindrance {
     pub notices: u64,
 }
 
+#[doc(hidden)]
 /// A committed change that a cache has to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -296,6 +321,7 @@ pub enum Change {
     Everything,
 }
 
+#[doc(hidden)]
 /// What a committed change means for connections that are alive and for what servers hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
@@ -313,6 +339,7 @@ pub struct Effect {
     pub age: Duration,
 }
 
+#[doc(hidden)]
 /// What an [`Effect`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EffectOn {
@@ -324,6 +351,7 @@ pub enum EffectOn {
     Account,
 }
 
+#[doc(hidden)]
 /// Which connections that are alive a change closes, of those it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closes {
@@ -335,6 +363,7 @@ pub enum Closes {
     Everything,
 }
 
+#[doc(hidden)]
 /// What was committed since the last question.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct News {
@@ -353,6 +382,7 @@ impl News {
     }
 }
 
+#[doc(hidden)]
 /// What the instances of the service tell each other through the database.
 #[async_trait]
 pub trait Coordination: Debug + Send + Sync {
@@ -386,6 +416,7 @@ pub trait Coordination: Debug + Send + Sync {
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) const OMITTED: &str = r#"{"omitted":true}"#;
 
+#[doc(hidden)]
 /// A change of a tenant or a user that is to be published.
 #[derive(Debug, Clone)]
 pub struct OutboxEvent {
@@ -403,6 +434,7 @@ pub struct OutboxEvent {
     pub data: Box<RawValue>,
 }
 
+#[doc(hidden)]
 /// The events of changes, noted in the transactions that made them. Whoever publishes one deletes
 /// it by its id once the stream has it: never by a watermark, since commits overtake each other.
 #[async_trait]
@@ -426,7 +458,20 @@ pub trait Outbox: Debug + Send + Sync {
     async fn release(&self, instance: &str) -> Result<(), StoreError>;
 }
 
-/// A whole tenant table: everything that the service needs, and its end.
+/// A whole tenant table: everything that the service needs, and its end. [`open`] opens one; what the service
+/// and commands do with it is theirs.
+///
+/// ```no_run
+/// # #[cfg(feature = "sqlite")]
+/// # async fn ping() -> Result<(), Box<dyn std::error::Error>> {
+/// use nats_callout::store::{Store, StoreOptions, open};
+///
+/// let store = open("sqlite://tenants.db", &StoreOptions::default()).await?;
+/// store.ping().await?;
+/// store.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Store: CredentialStore + ProvisioningStore + Coordination + Outbox {
     /// Whether the database answers and has its tables: the version of its schema.

@@ -73,7 +73,7 @@ pub(crate) struct StreamLimits {
 
 /// Why the streams are not as they should be.
 #[derive(Debug, thiserror::Error)]
-pub enum StreamsError {
+pub(crate) enum StreamsError {
     /// Nothing in BB answers: no JetStream there, or the accounts lack the exports and imports.
     #[error("{request}: {source}")]
     Unanswered {

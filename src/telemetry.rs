@@ -23,7 +23,7 @@ const STAGE_SECONDS: &str = "nats_callout_stage_seconds";
 
 /// Counts outcomes and notes how long they took. All handles are looked up when it is made, so it
 /// belongs to the recorder that is current then.
-pub struct DecisionMetrics {
+pub(crate) struct DecisionMetrics {
     granted: Counter,
     denied: Vec<Counter>,
     aborted: Vec<(&'static str, Counter)>,
@@ -34,7 +34,7 @@ pub struct DecisionMetrics {
 impl DecisionMetrics {
     /// Registers everything with the current recorder.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         describe_counter!(DECISIONS, "Decisions, by outcome and reason");
         describe_histogram!(
             DECISION_SECONDS,

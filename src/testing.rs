@@ -74,6 +74,7 @@ pub enum Told {
 
 /// A user as its server has it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct User {
     /// The name.
     pub name: String,

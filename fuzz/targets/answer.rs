@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::answer`.
+//! See `nats_callout::internals::fuzzing::answer`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::answer(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::answer(input));

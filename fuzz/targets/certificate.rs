@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::certificate`.
+//! See `nats_callout::internals::fuzzing::certificate`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::certificate(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::certificate(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::config`.
+//! See `nats_callout::internals::fuzzing::config`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::config(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::config(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::credential`.
+//! See `nats_callout::internals::fuzzing::credential`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::credential(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::credential(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::envelope`.
+//! See `nats_callout::internals::fuzzing::envelope`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::envelope(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::envelope(input));

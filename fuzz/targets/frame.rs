@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::frame`.
+//! See `nats_callout::internals::fuzzing::frame`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::frame(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::frame(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::jwks`.
+//! See `nats_callout::internals::fuzzing::jwks`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::jwks(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::jwks(input));

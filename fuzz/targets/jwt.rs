@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::jwt`.
+//! See `nats_callout::internals::fuzzing::jwt`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::jwt(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::jwt(input));

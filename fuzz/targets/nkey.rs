@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::nkey`.
+//! See `nats_callout::internals::fuzzing::nkey`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::nkey(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::nkey(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::password_hash`.
+//! See `nats_callout::internals::fuzzing::password_hash`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::password_hash(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::password_hash(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::policy`.
+//! See `nats_callout::internals::fuzzing::policy`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::policy(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::policy(input));

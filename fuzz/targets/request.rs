@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::request`.
+//! See `nats_callout::internals::fuzzing::request`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::request(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::request(input));

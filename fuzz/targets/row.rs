@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::row`.
+//! See `nats_callout::internals::fuzzing::row`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::row(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::row(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::subject`.
+//! See `nats_callout::internals::fuzzing::subject`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::subject(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::subject(input));

@@ -1,4 +1,4 @@
-//! See `nats_callout::fuzzing::token`.
+//! See `nats_callout::internals::fuzzing::token`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::fuzzing::token(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| nats_callout::internals::fuzzing::token(input));

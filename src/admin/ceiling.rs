@@ -20,6 +20,7 @@ pub(crate) struct Ceiling {
 
 /// A tenant whose limits do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Excess {
     /// The tenant.
     pub tenant: String,

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a login would end.
 #[derive(Debug)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The client would be let in.
     Granted(Box<Granted>),
     /// It would be refused.
@@ -41,33 +41,33 @@ pub enum Decision {
 
 /// What a client would be let in with.
 #[derive(Debug)]
-pub struct Granted {
+pub(crate) struct Granted {
     /// Who it is.
-    pub principal: Principal,
+    pub(crate) principal: Principal,
     /// How its tenant is kept apart.
-    pub isolation: Isolation,
+    pub(crate) isolation: Isolation,
     /// What it may do, and by which lines.
-    pub explanation: Explanation,
+    pub(crate) explanation: Explanation,
     longest: Duration,
 }
 
 /// A user who is taken to have proved who it is, and what else a policy looks at.
 #[derive(Debug, Clone)]
-pub struct Assumed {
+pub(crate) struct Assumed {
     /// The user and its tenant.
-    pub login: Arc<LoginRecord>,
+    pub(crate) login: Arc<LoginRecord>,
     /// Its connection.
-    pub client: ClientInfo,
+    pub(crate) client: ClientInfo,
     /// The claims of its JWT.
-    pub claims: Claims,
+    pub(crate) claims: Claims,
     /// The time.
-    pub at: UnixSeconds,
+    pub(crate) at: UnixSeconds,
 }
 
 impl Admin {
     /// How a login with these credentials would end for this client. An error is what keeps a service
     /// with this configuration from starting.
-    pub async fn decide(
+    pub(crate) async fn decide(
         &self,
         credentials: &Credentials,
         client: &ClientInfo,
@@ -93,7 +93,11 @@ impl Admin {
     }
 
     /// How a login would end by these policies if the user had just proved who it is.
-    pub fn explain(&self, policies: &Arc<PolicySet>, assumed: Assumed) -> Result<Granted, Denied> {
+    pub(crate) fn explain(
+        &self,
+        policies: &Arc<PolicySet>,
+        assumed: Assumed,
+    ) -> Result<Granted, Denied> {
         let Assumed { login, client, claims, at } = assumed;
         let decider = Decider { authenticators: Vec::new(), policy: policies.clone() };
         let principal = Principal::new(login, "assumed", None, at)?.with_claims(claims);
@@ -141,7 +145,7 @@ impl Admin {
 impl Granted {
     /// When it ends at the latest if it begins at `now` and those whom it is for end at `end`.
     #[must_use]
-    pub fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
+    pub(crate) fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
         let grant = &self.explanation.grant;
         let life = grant.ttl.map_or(self.longest, |ttl| ttl.min(self.longest));
         let life = UnixSeconds::try_from(life.as_secs()).unwrap_or(UnixSeconds::MAX);

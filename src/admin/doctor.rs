@@ -23,6 +23,7 @@ use crate::store::StoreError;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// Well.
     Ok,
@@ -126,7 +127,7 @@ impl Default for Doctor {
 impl Doctor {
     /// Says of faults of the tenant table what `explain` says of them, such as what to do.
     #[must_use]
-    pub fn with_explanation(explain: fn(StoreError) -> String) -> Self {
+    pub(crate) fn with_explanation(explain: fn(StoreError) -> String) -> Self {
         Self { explain }
     }
 

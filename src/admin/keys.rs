@@ -17,12 +17,14 @@ mod servers;
 
 use std::path::{Path, PathBuf};
 
-pub use self::error::KeysError;
-pub use self::intake::{IntakeDone, IntakeRequest, intake};
+pub use self::error::Error;
+pub(crate) use self::error::KeysError;
+pub(crate) use self::intake::{IntakeDone, IntakeRequest, intake};
 pub use self::list::{Generation, Known, Listing, State, list};
-pub use self::plan::{Plan, plan};
-pub use self::reader::{ReaderLogin, reader};
-pub use self::rotate::{Progress, RotationRequest, Rotator, Step, Wait};
+pub(crate) use self::plan::{Plan, plan};
+pub(crate) use self::reader::reader;
+pub(crate) use self::rotate::Step;
+pub use self::rotate::{Progress, RotationRequest, Rotator, Wait};
 use super::Admin;
 use crate::config::{Config, Files, OperatorMode};
 pub use crate::deployment::KeyRole;
@@ -83,7 +85,7 @@ mod tests {
                 rotator.advance().await?;
                 list(&admin).await?;
                 reader(&admin, None).await?;
-                intake(&admin, &IntakeRequest::default()).await
+                intake(&admin, &IntakeRequest::default()).await.map_err(Error::from)
             }
         });
     }

@@ -1,5 +1,7 @@
 //! Passwords that users are given, and the hashes that are stored of them.
 
+use std::error::Error;
+
 use super::AdminError;
 use crate::authn::token::Token;
 use crate::authn::{hashing, random};
@@ -12,6 +14,7 @@ pub struct Password(Secret);
 
 /// Why a text cannot be a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PasswordError {
     /// Nothing there.
     #[error("is empty")]
@@ -54,7 +57,13 @@ impl Password {
         let password = self.clone();
         tokio::task::spawn_blocking(move || hashing::hash(password.expose()))
             .await
-            .map_err(AdminError::Interrupted)?
-            .map_err(AdminError::Hashing)
+            .map_err(failed("hashing was interrupted"))?
+            .map_err(failed("cannot hash the password"))
     }
+}
+
+fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl FnOnce(E) -> AdminError {
+    move |error| AdminError::Hashing { what, source: error.into() }
 }

@@ -35,8 +35,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why streams of a tenant are left.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PurgeError {
+pub(crate) enum PurgeError {
     /// A key file.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),

@@ -47,8 +47,26 @@ pub struct NewTenantRequest {
     pub expires: Option<When>,
 }
 
+impl NewTenantRequest {
+    /// A tenant as the configuration has them, whose licence does not end.
+    #[must_use]
+    pub fn new(id: TenantId, name: Name) -> Self {
+        Self {
+            id,
+            name,
+            isolation: None,
+            memory: None,
+            storage: None,
+            policy: None,
+            answers: false,
+            expires: None,
+        }
+    }
+}
+
 /// A tenant that was added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TenantAdded {
     /// The tenant.
     pub tenant: NewTenant,
@@ -62,6 +80,7 @@ pub struct TenantAdded {
 
 /// A tenant that was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Removed {
     /// How many connections have ended with it; `None` where that is not known.
     pub kicked: Option<usize>,

@@ -16,29 +16,13 @@ fn alice(seen: Seen) -> Option<Status> {
 }
 
 fn request() -> NewTenantRequest {
-    NewTenantRequest {
-        id: acme(),
-        name: "Acme Ltd".parse().unwrap(),
-        isolation: None,
-        memory: None,
-        storage: None,
-        policy: None,
-        answers: false,
-        expires: None,
-    }
+    NewTenantRequest::new(acme(), "Acme Ltd".parse().unwrap())
 }
 
 fn service(publish: &[&str]) -> NewUserRequest {
     let publish = publish.iter().map(|subject| subject.parse().unwrap()).collect();
-    NewUserRequest {
-        tenant: acme(),
-        name: ALICE.parse().unwrap(),
-        role: Role::Service { publish, subscribe: Vec::new() },
-        policy: None,
-        password: None,
-        nkey: None,
-        certificate: None,
-    }
+    let role = Role::Service { publish, subscribe: Vec::new() };
+    NewUserRequest::new(acme(), ALICE.parse().unwrap(), role)
 }
 
 /// A tenant with a user, ready for an operation.

@@ -18,8 +18,17 @@ pub struct NewTokenRequest {
     pub expires: Option<When>,
 }
 
+impl NewTokenRequest {
+    /// A token without a label or an end.
+    #[must_use]
+    pub fn new(tenant: TenantId, user: impl Into<String>) -> Self {
+        Self { tenant, user: user.into(), label: None, expires: None }
+    }
+}
+
 /// A token that was added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TokenAdded {
     /// The token, which nothing shows later.
     pub token: Token,

@@ -29,6 +29,14 @@ pub struct NewUserRequest {
     pub certificate: Option<CertificateName>,
 }
 
+impl NewUserRequest {
+    /// A user with the policy of its kind and a password that is made.
+    #[must_use]
+    pub fn new(tenant: TenantId, name: Name, role: Role) -> Self {
+        Self { tenant, name, role, policy: None, password: None, nkey: None, certificate: None }
+    }
+}
+
 /// What a user is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
@@ -45,6 +53,7 @@ pub enum Role {
 
 /// A user that was added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct UserAdded {
     /// The user.
     pub user: NewUser,

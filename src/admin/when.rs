@@ -3,7 +3,7 @@
 use crate::clock::UnixSeconds;
 use crate::config::units::parse_duration;
 
-/// When something ends, as it was written; made absolute by [`When::at`].
+/// When something ends, as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// So long from now on.
@@ -14,7 +14,7 @@ pub enum When {
 
 impl When {
     /// The point in time, which has to lie ahead.
-    pub fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
+    pub(crate) fn at(self, now: UnixSeconds) -> Result<UnixSeconds, String> {
         let at = match self {
             Self::At(at) => at,
             Self::After(duration) => i64::try_from(duration.as_secs())

@@ -1,7 +1,7 @@
 //! Logins by certificate: the server has verified the chain in the TLS handshake, and a name in the
 //! client's certificate is in some user's row.
 
-pub mod name;
+pub(crate) mod name;
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const SHOWN: usize = 8;
 /// Finds the user by a name in the certificate: an e-mail address, a DNS name, a URI, or the subject.
 /// Where names are those of several users, nobody is let in.
 #[derive(Debug)]
-pub struct CertificateAuthenticator {
+pub(crate) struct CertificateAuthenticator {
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
 }
@@ -45,7 +45,7 @@ struct Holder {
 impl CertificateAuthenticator {
     /// Looks names up in `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 

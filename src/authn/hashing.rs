@@ -12,9 +12,9 @@ use base64::Engine;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-pub use self::memory::Memory;
-pub use self::pace::Pace;
-pub use self::stored::Unusable;
+pub(crate) use self::memory::Memory;
+pub(crate) use self::pace::Pace;
+pub(crate) use self::stored::Unusable;
 use self::stored::{B64, Stored};
 use super::random::{self, NoRandomness};
 use crate::store::PasswordHash;
@@ -53,19 +53,14 @@ pub enum HashingError {
     Threads(#[source] std::io::Error),
 }
 
-/// [`verify_in`] memory that is given back at once.
-pub fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingError> {
-    verify_in(&mut Memory::default(), password, hash)
-}
-
-/// [`hash_in`] memory that is given back at once.
+/// `hash_in` memory that is given back at once.
 pub fn hash(password: &str) -> Result<PasswordHash, HashingError> {
     hash_in(&mut Memory::default(), password)
 }
 
 /// Compares a password with a stored hash, at the cost that the hash asks for. A hash that is
 /// [`Verdict::Unusable`] costs nothing.
-pub fn verify_in(
+pub(crate) fn verify_in(
     memory: &mut Memory,
     password: &str,
     hash: &PasswordHash,
@@ -80,7 +75,7 @@ pub fn verify_in(
 }
 
 /// Hashes a password with the current scheme and parameters, and a new salt.
-pub fn hash_in(memory: &mut Memory, password: &str) -> Result<PasswordHash, HashingError> {
+pub(crate) fn hash_in(memory: &mut Memory, password: &str) -> Result<PasswordHash, HashingError> {
     let mut salt = [0; SALT_LEN];
     random::fill(&mut salt)?;
     let mut output = [0; OUTPUT_LEN];
@@ -99,7 +94,7 @@ pub fn hash_in(memory: &mut Memory, password: &str) -> Result<PasswordHash, Hash
 
 /// Whether [`hash`] would make a stronger one of the same password.
 #[must_use]
-pub fn is_outdated(hash: &PasswordHash) -> bool {
+pub(crate) fn is_outdated(hash: &PasswordHash) -> bool {
     match Stored::parse(hash.expose()) {
         Ok(Stored::Argon2id { version, params, .. }) => {
             version != argon2::Version::V0x13

@@ -25,11 +25,11 @@ mod token;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use jsonwebtoken::Algorithm;
+pub(crate) use jsonwebtoken::Algorithm;
 
 use self::issuer::Identified;
-pub use self::issuer::{Issuer, IssuerSettings, IssuerStatus, KeyLocation, TenantOf, Users};
-pub use self::origin::{UrlError, check_url};
+pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, TenantOf, Users};
+pub(crate) use self::origin::check_url;
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
@@ -49,7 +49,7 @@ const MAX_USER_CHARS: usize = 128;
 
 /// Verifies JWTs and finds their users.
 #[derive(Debug)]
-pub struct JwtAuthenticator {
+pub(crate) struct JwtAuthenticator {
     issuers: Vec<Arc<Issuer>>,
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
@@ -60,7 +60,7 @@ impl JwtAuthenticator {
     /// runs. A JWT of another issuer is refused as a token, and no business of this authenticator
     /// as a password.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         issuers: Vec<Arc<Issuer>>,
         store: Arc<dyn CredentialStore>,
         clock: Arc<dyn Clock>,

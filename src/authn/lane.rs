@@ -45,7 +45,7 @@ pub struct LaneStats {
 }
 
 /// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others
-/// work for those who have used up what [`Guessing`](super::guessing::Guessing) allows for nothing.
+/// work for those who have used up what `Guessing` allows for nothing.
 pub struct HashingLane {
     dummy: PasswordHash,
     pace: Pace,
@@ -132,7 +132,7 @@ impl HashingLane {
     const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
 
     /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
-    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify) and the [`Pace`] of
+    /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify) and the `Pace` of
     /// this machine.
     pub fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
         let mut memory = Memory::default();
@@ -163,7 +163,7 @@ impl HashingLane {
         Ok(lane)
     }
 
-    /// What is slow, where a decision takes at most so long: see [`Pace`].
+    /// What is slow, where a decision takes at most so long: see `Pace`.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.pace = self.pace.with_deadline(deadline);

@@ -31,7 +31,7 @@ const LENIENT_PADDING: GeneralPurposeConfig =
 
 /// Verifies the signature over the server's nonce.
 #[derive(Debug)]
-pub struct NkeyAuthenticator {
+pub(crate) struct NkeyAuthenticator {
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
 }
@@ -39,7 +39,7 @@ pub struct NkeyAuthenticator {
 impl NkeyAuthenticator {
     /// Looks nkeys up in `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 

@@ -78,7 +78,7 @@ struct Compared {
 
 impl PasswordAuthenticator {
     /// Looks users up in `store` and verifies their passwords on `lane`; slows down who guesses as
-    /// the default of [`GuessingLimits`] says.
+    /// the default of `GuessingLimits` says.
     #[must_use]
     pub fn new(
         store: Arc<dyn CredentialStore>,

@@ -20,7 +20,7 @@ const PASSWORD_LEN: usize = 24;
 
 /// Makes a password: 24 characters of `[A-Za-z0-9_-]`, which are 144 random bits and need no
 /// quoting in a shell or a URL. It begins with no `-`, which a command would take for an option.
-pub fn generate_password() -> Result<Secret, NoRandomness> {
+pub(crate) fn generate_password() -> Result<Secret, NoRandomness> {
     loop {
         let password = text(PASSWORD_ALPHABET, PASSWORD_LEN)?;
         if !password.starts_with('-') {

@@ -90,14 +90,14 @@ fn checksum(body: &str) -> [u8; CHECKSUM_LEN] {
 
 /// Verifies a token that a client sends alone.
 #[derive(Debug)]
-pub struct TokenAuthenticator {
+pub(crate) struct TokenAuthenticator {
     tokens: TokenCheck,
 }
 
 impl TokenAuthenticator {
     /// Looks tokens up in `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
         Self { tokens: TokenCheck { store, clock } }
     }
 

@@ -100,6 +100,7 @@ pub enum Verdict {
 
 /// A client that is let go after its server's time-out.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NoReply {
     /// Why.
     pub fault: Fault,
@@ -109,6 +110,7 @@ pub struct NoReply {
 
 /// A client, as far as it is known.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Who {
     /// Its connection.
     pub connection: Connection,
@@ -154,6 +156,7 @@ pub(super) fn claimed(request: &VerifiedRequest) -> Option<String> {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// The envelope cannot be opened.
     #[error(transparent)]
@@ -194,7 +197,7 @@ pub enum Fault {
 
 impl Fault {
     /// All that [`Self::code`] may be.
-    pub const CODES: [&str; 12] = [
+    pub(crate) const CODES: [&str; 12] = [
         "envelope",
         "request",
         "authentication",
@@ -236,7 +239,7 @@ impl Fault {
 
     /// Whether it is a guess that was dropped, of which there may be thousands a second.
     #[must_use]
-    pub fn is_guess(&self) -> bool {
+    pub(crate) fn is_guess(&self) -> bool {
         matches!(self, Self::Authentication(AuthnError::Throttled))
     }
 }

@@ -8,6 +8,7 @@ use strum::{EnumCount, EnumIter, IntoStaticStr};
 /// A stage of a decision, in the order of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
 pub enum Stage {
     /// Opening the envelope and verifying the request.
     Verify,

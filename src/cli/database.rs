@@ -9,8 +9,7 @@ use anyhow::{Context as _, anyhow};
 use super::Usage;
 use crate::admin::{AdminError, ceiling};
 use crate::config::{Config, DatabaseUrl};
-use crate::store::open::{self, StoreOptions};
-use crate::store::{Store, StoreError};
+use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
 
 /// How long a command waits for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,14 +23,14 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         readers: 2,
         ..StoreOptions::default()
     };
-    connect(config, &options).await
+    named(config, store::open(config.database.url.expose(), &options).await)
 }
 
 /// Whether the database at an address can be opened, before the address is written down. A file is
 /// made by whoever needs it.
 pub(super) async fn probe(url: &DatabaseUrl) -> anyhow::Result<()> {
     if !url.is_sqlite() {
-        let store = open::open(url.expose(), &StoreOptions::default())
+        let store = store::open(url.expose(), &StoreOptions::default())
             .await
             .context("cannot open the database; check --database")?;
         store.close().await;
@@ -41,16 +40,14 @@ pub(super) async fn probe(url: &DatabaseUrl) -> anyhow::Result<()> {
 
 /// Opens the database for the service.
 pub(super) async fn open_for_service(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let timeout = config.database.timeout;
-    let options =
-        StoreOptions { read_timeout: timeout, write_timeout: timeout, ..StoreOptions::default() };
-    connect(config, &options).await
+    named(config, config.open_store().await)
 }
 
-async fn connect(config: &Config, options: &StoreOptions) -> anyhow::Result<Arc<dyn Store>> {
-    open::open(config.database.url.expose(), options)
-        .await
-        .with_context(|| format!("cannot open [database] url of {}", config.file.display()))
+fn named(
+    config: &Config,
+    opened: Result<Arc<dyn Store>, OpenError>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    opened.with_context(|| format!("cannot open [database] url of {}", config.file.display()))
 }
 
 /// The error in the words of the command line, with what to do about it.

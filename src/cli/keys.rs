@@ -162,7 +162,8 @@ async fn intake(args: IntakeArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 /// The error in the words of the command line.
-fn explain(error: KeysError) -> anyhow::Error {
+fn explain(error: impl Into<keys::Error>) -> anyhow::Error {
+    let keys::Error(error) = error.into();
     match error {
         KeysError::Stopped { key, source } => {
             explain(*source).context(format!("{key}, which can be resumed"))

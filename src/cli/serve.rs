@@ -11,7 +11,7 @@ use super::notify::Manager;
 use super::watchdog::Watchdog;
 use super::{Usage, database};
 use crate::config::Config;
-use crate::daemon::{self, DaemonError};
+use crate::daemon;
 
 /// Runs the service until `shutdown`, and calls `ready` once a request to itself has come back.
 pub(super) async fn run(
@@ -51,14 +51,8 @@ async fn serve(
         ready();
     };
     match daemon::run(config, store, shutdown, announce).await {
-        Ok(()) | Err(DaemonError::Stopped) => Ok(()),
-        Err(
-            error @ (DaemonError::Keys(_)
-            | DaemonError::Exposed(_)
-            | DaemonError::Policy(_)
-            | DaemonError::Targets(_)
-            | DaemonError::Users(_)),
-        ) => Err(Usage(error.to_string()).into()),
-        Err(error) => Err(error.into()),
+        Err(error) if error.is_misconfiguration() => Err(Usage(error.to_string()).into()),
+        Err(error) if !error.is_stop() => Err(error.into()),
+        _ => Ok(()),
     }
 }

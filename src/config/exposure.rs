@@ -14,7 +14,7 @@ use rustix::fs::StatVfsMountFlags;
 
 /// A file or folder that others than the service can get at.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Exposure {
+pub(crate) enum Exposure {
     /// Others can change it.
     #[error("{} {who}, so that others can change {what}; run `{remedy} {}`", path.display(), path.display())]
     Writable {

@@ -9,7 +9,7 @@ use crate::store::TenantId;
 /// The settings of the active mode.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "there is one, made at the start")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Decentralised: accounts are JWTs.
     Operator(OperatorMode),
     /// Centralised: accounts are written in the server's configuration.
@@ -19,7 +19,7 @@ pub enum Mode {
 impl Mode {
     /// The files of the service's logins in INTAKE and USERS.
     #[must_use]
-    pub fn intake(&self) -> Option<[&Path; 2]> {
+    pub(crate) fn intake(&self) -> Option<[&Path; 2]> {
         fn logins<A>(it: &Intake<A>) -> [&Path; 2] {
             [&it.login, &it.users_login]
         }
@@ -31,7 +31,7 @@ impl Mode {
 
     /// The mode's name, as `[nats] mode` has it.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Operator(_) => "operator",
             Self::Config(_) => "config",
@@ -41,66 +41,66 @@ impl Mode {
 
 /// `[intake]`: where tenants' events are taken in, and the service's logins there.
 #[derive(Debug, Clone)]
-pub struct Intake<A> {
+pub(crate) struct Intake<A> {
     /// The account INTAKE.
-    pub account: A,
+    pub(crate) account: A,
     /// The login in INTAKE: a creds file in operator mode, a user seed in config mode.
-    pub login: PathBuf,
+    pub(crate) login: PathBuf,
     /// The login in USERS, likewise.
-    pub users_login: PathBuf,
+    pub(crate) users_login: PathBuf,
 }
 
 /// What only operator mode has.
 #[derive(Debug, Clone)]
-pub struct OperatorMode {
+pub(crate) struct OperatorMode {
     /// The service's login in AUTH, a creds file.
-    pub credentials: PathBuf,
+    pub(crate) credentials: PathBuf,
     /// The service's login in the system account, a creds file.
-    pub system_credentials: PathBuf,
+    pub(crate) system_credentials: PathBuf,
     /// The account AUTH.
-    pub auth_account: AccountId,
+    pub(crate) auth_account: AccountId,
     /// Signing keys of AUTH, which sign responses.
-    pub response_signing: Vec<PathBuf>,
+    pub(crate) response_signing: Vec<PathBuf>,
     /// Signing keys of the operator, which sign accounts.
-    pub operator_signing: Vec<PathBuf>,
+    pub(crate) operator_signing: Vec<PathBuf>,
     /// Signing keys that every tenant's account lists, which sign users.
-    pub user_signing: Vec<PathBuf>,
+    pub(crate) user_signing: Vec<PathBuf>,
     /// The account BB.
-    pub bb_account: AccountId,
+    pub(crate) bb_account: AccountId,
     /// The account USERS, which shared tenants are placed in.
-    pub users_account: AccountId,
+    pub(crate) users_account: AccountId,
     /// The account EVENTS, where the service's events are read; an older deployment has none.
-    pub events_account: Option<AccountId>,
+    pub(crate) events_account: Option<AccountId>,
     /// The account ANSWERS, which passes BB's requests to tenants' own accounts.
-    pub answers_account: AccountId,
+    pub(crate) answers_account: AccountId,
     /// Where tenants' events are taken in; an older deployment has none, and BB takes them itself.
-    pub intake: Option<Intake<AccountId>>,
+    pub(crate) intake: Option<Intake<AccountId>>,
     /// Under which name notifications reach an own account.
-    pub notifications: Notifications,
+    pub(crate) notifications: Notifications,
 }
 
 /// What only config mode has.
 #[derive(Debug, Clone)]
-pub struct ConfigMode {
+pub(crate) struct ConfigMode {
     /// The service's login in AUTH, a user seed.
-    pub nkey: PathBuf,
+    pub(crate) nkey: PathBuf,
     /// The service's login in the system account, a user seed.
-    pub system_nkey: PathBuf,
+    pub(crate) system_nkey: PathBuf,
     /// The name of the account AUTH.
-    pub auth_account: String,
+    pub(crate) auth_account: String,
     /// The `issuer` of the server's `auth_callout` block, which signs users and responses.
-    pub issuer: Vec<PathBuf>,
+    pub(crate) issuer: Vec<PathBuf>,
     /// Accounts that tenants share; the first is the default.
-    pub accounts: Vec<String>,
+    pub(crate) accounts: Vec<String>,
     /// Accounts that are given to one tenant each.
-    pub dedicated: BTreeMap<String, TenantId>,
+    pub(crate) dedicated: BTreeMap<String, TenantId>,
     /// Where tenants' events are taken in; an older deployment has none, and BB takes them itself.
-    pub intake: Option<Intake<String>>,
+    pub(crate) intake: Option<Intake<String>>,
 }
 
 /// The name under which notifications reach a tenant's own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notifications {
+pub(crate) enum Notifications {
     /// `Notifications`
     Short,
     /// `user.<tenant id>.Notifications`

@@ -7,6 +7,7 @@ pub use crate::problem::{Origin, Problem};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file itself cannot be read.
     #[error(

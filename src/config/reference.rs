@@ -17,7 +17,7 @@ A duration is a text such as `\"1800ms\"`, `\"30s\"`, `\"15m\"`, `\"12h\"` or `\
 
 /// The page, in Markdown.
 #[must_use]
-pub fn reference() -> String {
+fn reference() -> String {
     let mut page = HEAD.to_owned();
     let mut section = "";
     for setting in SETTINGS.iter().chain(ISSUER_SETTINGS) {

@@ -19,6 +19,7 @@ pub(crate) struct Setting {
     pub(crate) applies: Applies,
     pub(crate) kind: Kind,
     /// What it means, for the page; empty where the note says it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the page has it, which a test writes"))]
     pub(super) meaning: &'static str,
     /// What stands above it in the file that `init` writes, line by line.
     pub(crate) note: &'static str,
@@ -36,6 +37,7 @@ pub(crate) enum Applies {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// What holds without it, in words, and an example.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the page has it, which a test writes"))]
     Open(&'static str, &'static str),
     Text(&'static str),
     /// One of these, the first by default.

@@ -16,7 +16,7 @@ pub(super) const fn days(count: u64) -> Duration {
 }
 
 /// Reads `1800ms`, `30s`, `15m`, `12h`, `30d`, `2w` and sums such as `1h30m`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
             "`{text}` is no duration: write a number and a unit out of ms, s, m, h, d and w, \
@@ -64,7 +64,7 @@ pub(super) fn format_duration(time: Duration) -> String {
 ///
 /// Every unit is a power of 1,024, as `MB` and `GB` are in nats-server's own configuration, and
 /// as `M` and `G` are for its JetStream: `64MB`, `64M` and `64MiB` are the same 67,108,864 bytes.
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || {
         format!(
             "`{text}` is no size: write bytes, or a whole number and a unit out of KB, MB, GB and \
@@ -89,7 +89,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// Writes a size the way [`parse_size`] reads it, in the largest unit that keeps it exact.
 #[must_use]
-pub fn format_size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "KB")];
     units
         .into_iter()

@@ -15,7 +15,36 @@ use crate::service::ServiceError;
 
 /// Why the service cannot start, or go on. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+#[error(transparent)]
+pub struct Error(pub(super) DaemonError);
+
+impl Error {
+    /// Whether it was told to stop before it had begun, which is nothing to mend.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        matches!(self.0, DaemonError::Stopped)
+    }
+
+    /// Whether the configuration, or a file that it names, has to be mended before it can start.
+    #[must_use]
+    pub fn is_misconfiguration(&self) -> bool {
+        use DaemonError::{Exposed, Keys, Policy, Targets, Users};
+        matches!(self.0, Keys(_) | Exposed(_) | Policy(_) | Targets(_) | Users(_))
+    }
+}
+
+impl<T> From<T> for Error
+where
+    DaemonError: From<T>,
+{
+    fn from(error: T) -> Self {
+        Self(error.into())
+    }
+}
+
+/// What [`Error`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
     /// Key files are missing, unusable, or readable by others: all of them at once.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Keys(Vec<KeyFileError>),

@@ -66,7 +66,7 @@ impl Denials {
 
 /// Why the account AUTH is not the service's alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Violation {
+pub(crate) enum Violation {
     /// Requests can be forged.
     Publishable,
     /// A client that is none of the service's.

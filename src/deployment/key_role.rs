@@ -19,6 +19,7 @@ pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
 /// A key that has generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
+#[non_exhaustive]
 pub enum KeyRole {
     /// Signs accounts (operator mode).
     OperatorSigning,

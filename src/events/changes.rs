@@ -57,7 +57,7 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 
 /// Publishes what is in the outbox.
 #[derive(Debug)]
-pub struct ChangeEvents {
+pub(crate) struct ChangeEvents {
     outbox: Arc<dyn Outbox>,
     publisher: Publisher,
     turn: PublishLease,
@@ -73,7 +73,7 @@ pub struct ChangeEvents {
 
 /// What has become of the events of changes.
 #[derive(Debug, Default)]
-pub struct ChangeCounts {
+pub(crate) struct ChangeCounts {
     published: AtomicU64,
     pending: AtomicU64,
 }
@@ -81,13 +81,13 @@ pub struct ChangeCounts {
 impl ChangeCounts {
     /// How many this instance has published.
     #[must_use]
-    pub fn published(&self) -> u64 {
+    pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
 
     /// How many wait, as far as this instance has seen lately.
     #[must_use]
-    pub fn pending(&self) -> u64 {
+    pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
 }
@@ -103,7 +103,7 @@ enum Fault {
 impl ChangeEvents {
     /// Publishes from `outbox` as this instance.
     #[must_use]
-    pub fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
+    pub(crate) fn new(outbox: Arc<dyn Outbox>, publisher: Publisher, instance: String) -> Self {
         Self {
             turn: PublishLease::new(Arc::clone(&outbox), instance),
             outbox,
@@ -119,12 +119,12 @@ impl ChangeEvents {
 
     /// What has become of events.
     #[must_use]
-    pub fn counts(&self) -> Arc<ChangeCounts> {
+    pub(crate) fn counts(&self) -> Arc<ChangeCounts> {
         Arc::clone(&self.counts)
     }
 
     /// Publishes until `stop`. May be called again.
-    pub async fn run(&mut self, stop: &CancellationToken) {
+    pub(crate) async fn run(&mut self, stop: &CancellationToken) {
         let mut failures = 0_u32;
         let mut more = false;
         let mut looked = Instant::now();

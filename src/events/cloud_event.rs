@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::store::{OMITTED, OutboxEvent};
 
 /// The content type of an event.
-pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+pub(crate) const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// The version of what `data` holds: members are added to it, never changed.
 const SCHEMA: &str = "1.0";

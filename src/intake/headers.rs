@@ -19,13 +19,13 @@ const RESERVED: &[u8] = b"nats-";
 const ADDED: &[u8] = b"Nats-Request-Info";
 
 /// The most headers of one event.
-pub const MAX_HEADERS: usize = 64;
+pub(super) const MAX_HEADERS: usize = 64;
 
 /// The most bytes of a block made anew.
-pub const MAX_HEADER_BYTES: usize = 16 << 10;
+pub(super) const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// The most bytes of a message id.
-pub const MAX_MESSAGE_ID: usize = 256;
+pub(super) const MAX_MESSAGE_ID: usize = 256;
 
 /// Why a header block is not carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,7 @@ use crate::protocol::claims::ClientInfo;
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
 pub enum ConnectionType {
     /// NATS' own protocol, over TCP or TLS.
     Nats,
@@ -45,7 +46,7 @@ impl ConnectionType {
 
     /// What nats-server says of a client of this type.
     #[must_use]
-    pub fn client(self) -> ClientInfo {
+    pub(crate) fn client(self) -> ClientInfo {
         let (kind, connection_type) = match self {
             Self::Leafnode => ("Leafnode", ""),
             other => ("Client", other.as_str()),

@@ -9,7 +9,7 @@ use crate::problem::Origin;
 
 /// A grant with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// What a login gets.
     pub grant: Grant,
     /// Every subject with its line, by permission and subject.
@@ -24,7 +24,7 @@ pub struct Explanation {
 
 /// One subject of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Explained {
+pub(crate) struct Explained {
     /// What it is for.
     pub permission: Permission,
     /// The subject.
@@ -39,7 +39,7 @@ pub struct Explained {
 
 impl PolicySet {
     /// Decides, and says why.
-    pub fn explain(
+    pub(crate) fn explain(
         &self,
         principal: &Principal,
         context: &ConnectionContext<'_>,

@@ -10,7 +10,7 @@ use super::{Responses, RuleName};
 
 /// What a line of a section gives or takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
+pub(crate) enum Permission {
     /// To publish.
     Publish,
     /// To subscribe.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use super::rule::Permission;
+pub(crate) use super::rule::Permission;
 use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
 use super::{ConnectionContext, Decision, Grant, Policy, file};
@@ -26,6 +26,7 @@ pub(super) const SHIPPED_FOLDER: &str = "shipped policies";
 
 /// Why there are no policies.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// The folder or a file in it cannot be read.
     #[error("cannot read {path}: {source}; check [policies] folder and its permissions")]
@@ -59,7 +60,7 @@ impl PolicySet {
     }
 
     /// The policies that a configuration names: those of a folder, else the shipped ones.
-    pub fn configured(folder: Option<&Path>) -> Result<Self, PolicyError> {
+    pub(crate) fn configured(folder: Option<&Path>) -> Result<Self, PolicyError> {
         folder.map_or_else(Self::shipped, Self::with_folder)
     }
 
@@ -85,7 +86,7 @@ impl PolicySet {
     }
 
     /// The names of all policies, with their files.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.policies.iter().map(|(name, rules)| (name.as_str(), rules.path.as_path()))
     }
 
@@ -95,7 +96,7 @@ impl PolicySet {
     }
 
     /// What is likely not meant, though it can be done.
-    pub fn warnings(&self) -> impl Iterator<Item = Problem> {
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = Problem> {
         self.policies.values().filter_map(|rules| {
             let line = rules.account.lines.iter().find(|line| line.preset.is_some())?.line;
             let hears = |line: &Line| line.permission == Permission::Subscribe;

@@ -10,6 +10,7 @@ pub const MAX_SUBJECT_BYTES: usize = 512;
 
 /// What is wrong with a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubjectError {
     /// Nothing there.
     #[error("it is empty")]
@@ -38,7 +39,7 @@ pub struct Pattern(Box<str>);
 impl Pattern {
     /// Everything.
     #[must_use]
-    pub fn everything() -> Self {
+    pub(crate) fn everything() -> Self {
         Self(">".into())
     }
 

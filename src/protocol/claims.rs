@@ -274,7 +274,7 @@ impl Body for AccountBody {
 
 /// The body of the order to forget accounts, which an operator's key signs for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AccountDeletion {
+pub(crate) struct AccountDeletion {
     /// The accounts.
     pub accounts: Vec<AccountId>,
 }

@@ -17,7 +17,7 @@ use super::jwt::MAX_TOKEN_BYTES;
 use crate::keys::{XKey, XPublicKey};
 
 /// The header in which a server names its public curve key.
-pub const SERVER_XKEY_HEADER: &str = "Nats-Server-Xkey";
+pub(crate) const SERVER_XKEY_HEADER: &str = "Nats-Server-Xkey";
 
 const VERSION: &[u8] = b"xkv1";
 const NONCE_LEN: usize = 24;
@@ -66,7 +66,7 @@ impl Envelope {
         Self { keys, peers: RwLock::default() }
     }
 
-    /// Opens a request; `server_xkey` is the header [`SERVER_XKEY_HEADER`].
+    /// Opens a request; `server_xkey` is the header `Nats-Server-Xkey`.
     pub fn open(&self, payload: &[u8], server_xkey: Option<&str>) -> Result<Opened, EnvelopeError> {
         if payload.len() > MAX_TOKEN_BYTES {
             return Err(EnvelopeError::TooLong);
@@ -138,7 +138,7 @@ impl fmt::Debug for Opened {
 }
 
 /// Seals the answer to the request that it came with.
-pub struct Sealer(Option<(XPublicKey, Shared)>);
+pub(crate) struct Sealer(Option<(XPublicKey, Shared)>);
 
 /// The answer could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ impl Sealer {
     }
 
     /// Seals the token, or leaves it as it is where the request was plain text.
-    pub fn seal(&self, token: String) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn seal(&self, token: String) -> Result<Vec<u8>, SealError> {
         let Some((_, shared)) = &self.0 else { return Ok(token.into_bytes()) };
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError)?;

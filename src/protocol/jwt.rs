@@ -20,12 +20,12 @@ use crate::keys::{self, KeyError, SignError, Signer};
 const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ";
 
 /// No NATS JWT is anywhere near this long; what is longer is not parsed.
-pub const MAX_TOKEN_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 1024 * 1024;
 
 /// Why a token is no good.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    /// Longer than [`MAX_TOKEN_BYTES`].
+    /// Longer than a token may be.
     #[error("token is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
     /// Not three base64url parts.

@@ -28,7 +28,7 @@ type Short = [u8; 16];
 
 /// The keys of connections that have been asked about.
 #[derive(Default)]
-pub struct SpentKeys(Mutex<Memory>);
+pub(crate) struct SpentKeys(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {

@@ -10,11 +10,11 @@ use crate::clock::UnixSeconds;
 use crate::keys::{KeyError, ServerId, UserNkey};
 
 /// The audience of every authorization request.
-pub const REQUEST_AUDIENCE: &str = "nats-authorization-request";
+pub(crate) const REQUEST_AUDIENCE: &str = "nats-authorization-request";
 
 /// How far the clocks of a server and of the service may lie apart, in seconds. An expired request
 /// is harmless in itself, since its answer is bound to a key that its server has thrown away.
-pub const CLOCK_LEEWAY: UnixSeconds = 5;
+pub(crate) const CLOCK_LEEWAY: UnixSeconds = 5;
 
 /// Why a request is not to be trusted. No answer is sent to it.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum RequestError {
 
 /// A request that a nats-server really made, for itself, now.
 #[derive(Debug)]
-pub struct VerifiedRequest {
+pub(crate) struct VerifiedRequest {
     server: ServerId,
     server_name: String,
     user_nkey: UserNkey,
@@ -78,7 +78,7 @@ impl VerifiedRequest {
     /// Verifies an opened request: signature, issuer = server id, audience, expiry, that the curve
     /// key of the envelope is the one that the server has signed, and that it is the first about
     /// its connection.
-    pub fn verify(
+    pub(crate) fn verify(
         opened: Opened,
         spent: &SpentKeys,
         now: UnixSeconds,
@@ -123,38 +123,38 @@ impl VerifiedRequest {
 
     /// The server that asks.
     #[must_use]
-    pub fn server(&self) -> &ServerId {
+    pub(crate) fn server(&self) -> &ServerId {
         &self.server
     }
 
     /// That server's name.
     #[must_use]
-    pub fn server_name(&self) -> &str {
+    pub(crate) fn server_name(&self) -> &str {
         &self.server_name
     }
 
     /// Whose answer the server expects: in config mode the `issuer` of its `auth_callout` block, in
     /// operator mode the callout account.
     #[must_use]
-    pub fn addressee(&self) -> &str {
+    pub(crate) fn addressee(&self) -> &str {
         &self.addressee
     }
 
     /// The key that the server made for this one connection.
     #[must_use]
-    pub fn user_nkey(&self) -> &UserNkey {
+    pub(crate) fn user_nkey(&self) -> &UserNkey {
         &self.user_nkey
     }
 
     /// What the server knows of the client.
     #[must_use]
-    pub fn client(&self) -> &ClientInfo {
+    pub(crate) fn client(&self) -> &ClientInfo {
         &self.client
     }
 
     /// What the client offers.
     #[must_use]
-    pub fn credentials(&self) -> &Credentials {
+    pub(crate) fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 /// The load of a running service. Clones are views of the same one.
 #[derive(Debug, Clone)]
-pub struct Load(Arc<Numbers>);
+pub(crate) struct Load(Arc<Numbers>);
 
 #[derive(Debug)]
 struct Numbers {
@@ -19,7 +19,7 @@ struct Numbers {
 
 /// A [`Load`] as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LoadStats {
+pub(crate) struct LoadStats {
     /// Decisions under way.
     pub in_flight: usize,
     /// Requests that wait for one of those to end.
@@ -53,7 +53,7 @@ impl Load {
 
     /// The numbers as they are now.
     #[must_use]
-    pub fn stats(&self) -> LoadStats {
+    pub(crate) fn stats(&self) -> LoadStats {
         let numbers = &self.0;
         LoadStats {
             in_flight: numbers.max_in_flight.saturating_sub(numbers.permits.available_permits()),

@@ -61,7 +61,7 @@ pub(crate) fn sessions(url: &str, options: &StoreOptions) -> Option<Arc<dyn Coor
 }
 
 /// Whether [`open`] can make sense of `url`, or why not. No reason holds a password.
-pub fn check_url(url: &str) -> Result<(), String> {
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
     #[cfg(feature = "postgres")]
     if url.starts_with("postgres") {
         return postgres::check_url(url);

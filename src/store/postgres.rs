@@ -14,8 +14,8 @@ mod pool;
 mod statements;
 
 use self::feed::Feed;
-pub use self::open::OpenError;
-pub use self::place::Place;
+pub(crate) use self::open::OpenError;
+pub(crate) use self::place::Place;
 use self::pool::Pool;
 use super::options::StoreOptions;
 

@@ -19,7 +19,7 @@ use sqlx::sqlite::SqlitePool;
 
 use self::accounts::Keeping;
 use self::feed::Feed;
-pub use self::open::OpenError;
+pub(crate) use self::open::OpenError;
 use super::options::StoreOptions;
 
 /// The tenant table in an SQLite file.

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use async_nats::{ConnectError, ConnectOptions};
-use nats_callout::authn::certificate::{self, name};
 use nats_callout::clock::{Clock as _, SystemClock};
+use nats_callout::internals::certificate;
 use rcgen::{CertificateParams, DnType, DnValue, SanType, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
@@ -335,7 +335,7 @@ fn subjects_are_written_as_openssl_writes_them() {
     };
     let printed = String::from_utf8(printed.stdout).expect("utf-8");
     let printed = printed.trim_end_matches('\n').trim_start_matches("subject=");
-    name::check(printed).expect("a name");
+    certificate::check(printed).expect("a name");
     let pem = std::fs::read_to_string(&identity.certificate).expect("a file");
     assert_eq!(certificate::names(&pem), Some(vec![printed.to_owned()]));
 }

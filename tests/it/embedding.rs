@@ -5,22 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nats_callout::admin::Token;
 use nats_callout::async_nats::ConnectOptions;
-use nats_callout::authn::token::Token;
-use nats_callout::authn::{DenyReason, hashing};
-use nats_callout::authorize::Fault;
 use nats_callout::callout::{
-    Answer, BoxError, Callout, CalloutError, OperatorKeys, Permit, Request,
+    Answer, BoxError, Callout, CalloutError, Fault, OperatorKeys, Permit, Request, Running,
+    Settings,
 };
-use nats_callout::config::{self, Config, Files};
-use nats_callout::keyfile;
+use nats_callout::config::{Config, Files};
+use nats_callout::internals::{hashing, keyfile};
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::policy::{ConnectionType, Responses};
-use nats_callout::service::{Running, Settings};
-use nats_callout::store::memory::MemoryStore;
-use nats_callout::store::open::{StoreOptions, open};
+use nats_callout::policy::{ConnectionType, DenyReason, Responses};
 use nats_callout::store::{
-    CredentialStore, Isolation, Limits, Status, TenantRecord, UserKind, UserRecord,
+    CredentialStore, Isolation, Limits, MemoryStore, Status, TenantRecord, UserKind, UserRecord,
 };
 use nats_callout::testing::{self, Connect, FakeServer, Told};
 
@@ -64,19 +60,18 @@ impl Bare {
 
     /// What an operator hands to an application.
     fn operator_keys(&self) -> (OperatorKeys, String) {
-        let config = Config::load(&self.init.config(), Files::MustExist).unwrap().config;
-        let config::Mode::Operator(mode) = &config.mode else { panic!("operator mode") };
-        let account = |path: &Path| {
-            let seed = std::fs::read_to_string(path).unwrap();
-            Arc::new(SigningKey::from_seed(&seed, KeyKind::Account).unwrap())
+        let account_of = |login: &str| {
+            keyfile::account_of_creds(&self.init.dir().join("keys").join(login)).unwrap()
         };
+        let signing =
+            |name| Arc::new(SigningKey::from_seed(&self.key(name), KeyKind::Account).unwrap());
         let keys = OperatorKeys {
-            auth: mode.auth_account,
-            system: keyfile::account_of_creds(&mode.system_credentials).unwrap(),
-            users: account(&mode.user_signing[0]),
-            responses: account(&mode.response_signing[0]),
+            auth: account_of("auth.creds"),
+            system: account_of("sys.creds"),
+            users: signing("user-signing.nk"),
+            responses: signing("response-signing.nk"),
         };
-        (keys, mode.users_account.to_string())
+        (keys, account_of("users.creds").to_string())
     }
 
     fn xkey(&self) -> XKey {
@@ -184,7 +179,7 @@ async fn the_tenant_table_of_a_deployment() {
         let bare = Bare::start(mode);
         let shared = bare.init.tenant_add("shared", &["--isolation", "shared"]);
         let config = Config::load(&bare.init.config(), Files::MustExist).unwrap().config;
-        let store = open(config.database.url.expose(), &StoreOptions::default()).await.unwrap();
+        let store = config.open_store().await.unwrap();
         let running = match mode {
             Mode::Config => {
                 let (issuer, xkey) = (bare.key("issuer.nk"), bare.key("xkey.nk"));

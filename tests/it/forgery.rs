@@ -18,18 +18,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nats_callout::authn::{
-    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
-};
-use nats_callout::authorize::{Authorizer, CalloutMessage, Outcome, Responder, Verdict};
+use nats_callout::callout::{Outcome, Verdict};
 use nats_callout::clock::{Clock, UnixSeconds};
+use nats_callout::internals::{
+    Attempt, Authentication, Authenticator, AuthnError, Authorizer, CalloutMessage, ConfigTargets,
+    Credentials, Envelope, Mint, Placement, Responder,
+};
 use nats_callout::keys::{KeyKind, SigningKey, XKey, XPublicKey};
-use nats_callout::mint::Mint;
-use nats_callout::placement::{ConfigTargets, Placement};
-use nats_callout::policy::Policy;
-use nats_callout::policy::rules::PolicySet;
-use nats_callout::protocol::credentials::Credentials;
-use nats_callout::protocol::envelope::Envelope;
+use nats_callout::policy::{DenyReason, Policy, PolicySet, Principal};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use serde_json::{Value, json};
 

@@ -11,11 +11,11 @@ mod session;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nats_callout::authn::{Attempt, Authentication, Authenticator, AuthnError, Principal};
-use nats_callout::authorize::Outcome;
-use nats_callout::policy::rules::PolicySet;
-use nats_callout::policy::subject::{MAX_SUBJECT_BYTES, Pattern};
-use nats_callout::protocol::claims::Permissions;
+use nats_callout::callout::Outcome;
+use nats_callout::internals::{
+    Attempt, Authentication, Authenticator, AuthnError, MAX_SUBJECT_BYTES, Permissions,
+};
+use nats_callout::policy::{Pattern, PolicySet, Principal};
 use nats_callout::store::{Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
 use proptest::collection::vec;
 use proptest::prelude::*;

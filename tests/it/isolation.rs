@@ -9,10 +9,10 @@ use std::fs;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use nats_callout::keyfile;
+use nats_callout::internals::{
+    AccountBody, Claims, Export, ExportType, Permissions, UserBody, keyfile,
+};
 use nats_callout::keys::{KeyKind, SigningKey, UserNkey};
-use nats_callout::protocol::claims::{AccountBody, Export, ExportType, Permissions, UserBody};
-use nats_callout::protocol::jwt::Claims;
 
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::raw::{self, Verdict};

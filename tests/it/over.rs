@@ -8,9 +8,7 @@ mod servers;
 
 use std::path::Path;
 
-use nats_callout::keys::OperatorId;
-use nats_callout::protocol::claims::AccountBody;
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::internals::{AccountBody, Claims, OperatorId, Parsed};
 
 use crate::harness::deployment::Initialised;
 

@@ -7,8 +7,8 @@ pub(crate) mod edits;
 mod limits;
 mod presets;
 
-use nats_callout::policy::rules::PolicySet;
-use nats_callout::policy::table;
+use nats_callout::internals::test_policies;
+use nats_callout::policy::PolicySet;
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 
 use crate::harness::client::Login;
@@ -45,7 +45,7 @@ pub(crate) fn user(deployment: &Deployment, name: &str, policy: &str) -> Login {
 
 #[test]
 fn every_shipped_policy_does_what_its_table_says() {
-    let report = table::run(None).unwrap();
+    let report = test_policies(None).unwrap();
     assert!(report.outcomes.len() >= 9 && report.untested.is_empty(), "{report:#?}");
     for outcome in report.outcomes {
         assert!(outcome.failures.is_empty(), "{outcome:#?}");

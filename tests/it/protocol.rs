@@ -7,11 +7,11 @@ mod properties;
 mod samples;
 mod wycheproof;
 
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId, SigningKey};
-use nats_callout::protocol::claims::{
-    AccountBody, AuthorizationRequestBody, AuthorizationResponseBody, OperatorBody, UserBody,
+use nats_callout::internals::{
+    AccountBody, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims, IssuerKey,
+    JwtError, OperatorBody, OperatorId, Parsed, ServerId, UserBody,
 };
-use nats_callout::protocol::jwt::{Body, Claims, IssuerKey, JwtError, Parsed};
+use nats_callout::keys::{AccountId, KeyKind, SigningKey};
 use serde_json::Value;
 
 /// Reads a token as `kind` and signs what was read again.

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
-use nats_callout::authn::token::Token;
+use nats_callout::admin::Token;
+use nats_callout::internals::{AccountBody, Parsed};
 use nats_callout::keys::AccountId;
-use nats_callout::protocol::claims::AccountBody;
-use nats_callout::protocol::jwt::Parsed;
 use serde_json::Value;
 
 use crate::harness::choice::{either_mode, lacks, modes, on_both_databases};
@@ -156,7 +155,7 @@ async fn a_look_up_of_an_account_that_no_server_has_is_answered() {
         let token = std::str::from_utf8(&answer.payload).unwrap();
         let (claims, _) = Parsed::<AccountBody>::parse(token)
             .unwrap()
-            .verify::<nats_callout::keys::OperatorId>()
+            .verify::<nats_callout::internals::OperatorId>()
             .unwrap();
         assert_eq!(claims.subject, account);
         assert_eq!(claims.body.limits.disk_storage, 1024);

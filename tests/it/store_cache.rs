@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nats_callout::keys::random_account_id;
-use nats_callout::store::Freshness::{self, Cached as Kept, Fresh};
-use nats_callout::store::cache::{CacheOptions, Cached};
+use nats_callout::internals::{CacheOptions, Cached, Change, random_account_id};
+use nats_callout::store::Freshness::{Cached as Kept, Fresh};
 use nats_callout::store::{
-    Change, CredentialStore as _, Identity, StoreError, TenantRecord, TokenHash,
+    CredentialStore as _, Freshness, Identity, StoreError, TenantRecord, TokenHash,
 };
 
 use self::fake::Fake;

@@ -24,8 +24,7 @@ mod times;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nats_callout::store::open::StoreOptions;
-use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, UserKind};
+use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, StoreOptions, UserKind};
 
 use crate::harness::PATIENCE;
 

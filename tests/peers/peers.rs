@@ -7,13 +7,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId, SigningKey, UserNkey};
-use nats_callout::protocol::claims::{
-    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody,
-    ConnectOptions, Export, ExportType, ExternalAuthorization, Import, OperatorBody, Permission,
-    Permissions, ResponsePermission, ServerInfo, UserBody,
-};
-use nats_callout::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
+use nats_callout::internals::{AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims, ConnectOptions, Export, ExportType, ExternalAuthorization, Import, IssuerKey, OperatorBody, OperatorId, Parsed, Permission, Permissions, ResponsePermission, ServerId, ServerInfo, UserBody};
+use nats_callout::keys::{AccountId, KeyKind, SigningKey, UserNkey};
 use nats_token::{KeyPair, ValidationResults};
 use serde_json::Value;
 

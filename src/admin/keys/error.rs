@@ -17,8 +17,21 @@ use crate::streams::StreamsError;
 /// Why an operation on keys was not carried out. All of them can be begun again, and go on from
 /// where they were.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeysError {
+#[error(transparent)]
+pub struct Error(pub(crate) KeysError);
+
+impl<T> From<T> for Error
+where
+    KeysError: From<T>,
+{
+    fn from(error: T) -> Self {
+        Self(error.into())
+    }
+}
+
+/// What [`Error`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeysError {
     /// What was asked for cannot be: nothing was changed.
     #[error("{0}")]
     Invalid(String),

@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How far a deployment is to be brought.
 #[derive(Debug, Clone, Default)]
-pub struct IntakeRequest {
+pub(crate) struct IntakeRequest {
     /// Have events come by the intake alone, once all instances take them in.
     pub switch: bool,
     /// The folder of the offline keys; without one, `offline` beside the keys in use.
@@ -47,7 +47,7 @@ pub struct IntakeRequest {
 
 /// What was done.
 #[derive(Debug, Clone)]
-pub enum IntakeDone {
+pub(crate) enum IntakeDone {
     /// Nothing: events come by the intake since `init`.
     Nothing,
     /// All that it takes is there, and the instances have to be restarted.
@@ -71,7 +71,10 @@ pub enum IntakeDone {
 }
 
 /// Brings a deployment to the intake: a step with each call.
-pub async fn intake(admin: &Admin, request: &IntakeRequest) -> Result<IntakeDone, KeysError> {
+pub(crate) async fn intake(
+    admin: &Admin,
+    request: &IntakeRequest,
+) -> Result<IntakeDone, KeysError> {
     let config = load(admin)?;
     let Mode::Operator(mode) = &config.mode else {
         return by_hand(admin, request, &config).await;

@@ -7,24 +7,26 @@ use super::claims::operator_keys;
 use super::fleet::{Fleet, held};
 use super::journal::Journal;
 use super::servers::RunningFleet;
-use super::{Admin, KeysError, files, folder};
+use super::{Admin, Error, KeysError, files, folder};
 use crate::config::{Config, Mode};
 use crate::deployment::KeyRole;
 use crate::keyfile;
 
 /// What there is of keys.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Listing {
     /// Every generation of every key.
     pub generations: Vec<Generation>,
     /// The keys whose rotation is under way.
     pub under_way: Vec<KeyRole>,
     /// Why it is not known who knows which generation.
-    pub unasked: Option<KeysError>,
+    pub unasked: Option<Error>,
 }
 
 /// One generation.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Generation {
     /// The key.
     pub key: KeyRole,
@@ -42,6 +44,7 @@ pub struct Generation {
 
 /// What is made of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// It signs, or requests are sealed for it.
     InUse,
@@ -55,6 +58,7 @@ pub enum State {
 
 /// How many know it, of how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Known {
     /// Those that know it.
     pub know: usize,
@@ -63,7 +67,7 @@ pub struct Known {
 }
 
 /// Lists them: public keys alone.
-pub async fn list(admin: &Admin) -> Result<Listing, KeysError> {
+pub async fn list(admin: &Admin) -> Result<Listing, Error> {
     let config = &*admin.config;
     let folder = folder(config)?;
     let journal = Journal::read(&folder)?;
@@ -91,7 +95,11 @@ pub async fn list(admin: &Admin) -> Result<Listing, KeysError> {
         }
         Err(error) => Some(error),
     };
-    Ok(Listing { generations, under_way: journal.keys_under_way(config), unasked })
+    Ok(Listing {
+        generations,
+        under_way: journal.keys_under_way(config),
+        unasked: unasked.map(Error::from),
+    })
 }
 
 impl State {

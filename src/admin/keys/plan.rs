@@ -8,7 +8,7 @@ use crate::deployment::KeyRole;
 
 /// What the rotation of one key takes.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The key.
     pub key: KeyRole,
     /// What is in use.
@@ -23,7 +23,7 @@ pub struct Plan {
 
 /// What it takes to rotate these keys, or all of the mode where none is named. Nothing is changed,
 /// and no server is asked.
-pub fn plan(
+pub(crate) fn plan(
     admin: &Admin,
     keys: &[KeyRole],
     offline: Option<&Path>,

@@ -20,7 +20,7 @@ use crate::streams::readers::{self, Request};
 
 /// What the reader of events has.
 #[derive(Debug, Clone)]
-pub struct ReaderLogin {
+pub(crate) struct ReaderLogin {
     /// The account EVENTS.
     pub account: AccountId,
     /// The creds file of its login.
@@ -33,7 +33,10 @@ pub struct ReaderLogin {
 
 /// Gives the reader of events what `[events]` lists the consumers of. The offline keys are in
 /// `offline`, or else in that folder beside the keys in use.
-pub async fn reader(admin: &Admin, offline: Option<&Path>) -> Result<ReaderLogin, KeysError> {
+pub(crate) async fn reader(
+    admin: &Admin,
+    offline: Option<&Path>,
+) -> Result<ReaderLogin, KeysError> {
     let config = load(admin)?;
     let Mode::Operator(mode) = &config.mode else {
         return Err(KeysError::Invalid(format!(

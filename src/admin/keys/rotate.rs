@@ -17,13 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use self::site::{Site, spare};
-pub use self::step::Step;
+pub(crate) use self::step::Step;
 use super::claims::AnyClaims;
 use super::fleet::{AccountSigner, Fleet};
 use super::instances::Instances;
 use super::journal::{Journal, Rotation};
 use super::servers::RunningFleet;
-use super::{Admin, KeysError, check, files, load, operator_key};
+use super::{Admin, Error, KeysError, check, files, load, operator_key};
 use crate::clock::UnixSeconds;
 use crate::config::{Config, Mode, OperatorMode};
 use crate::deployment::KeyRole;
@@ -43,6 +43,7 @@ pub struct RotationRequest {
 
 /// What a rotation waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Wait {
     /// These instances have to be restarted.
     Instances(BTreeSet<String>),
@@ -54,6 +55,7 @@ pub enum Wait {
 
 /// How far the rotation of one key has come.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Progress {
     /// The key.
     pub key: KeyRole,
@@ -84,7 +86,7 @@ pub struct Rotator {
 
 impl Rotator {
     /// Makes ready, and changes no key.
-    pub async fn new(admin: &Admin, request: RotationRequest) -> Result<Self, KeysError> {
+    pub async fn new(admin: &Admin, request: RotationRequest) -> Result<Self, Error> {
         check(&admin.config, &request.keys)?;
         let config = load(admin)?;
         let site = Site::enter(&config, request.offline.as_deref())?;
@@ -122,7 +124,7 @@ impl Rotator {
     /// Does all that can be done now, and says how far each key has come: those that are done
     /// first. One that had ended is begun anew, unless another of these has not: then it is the same
     /// rotation that goes on.
-    pub async fn advance(&mut self) -> Result<Vec<Progress>, KeysError> {
+    pub async fn advance(&mut self) -> Result<Vec<Progress>, Error> {
         let advanced = self.advance_all().await;
         for line in self.done.drain(..) {
             self.admin.remark(&line);

@@ -28,6 +28,10 @@ const VECTORS: [&str; 16] = [
     "$scrypt$ln=14,r=8,p=1$8PHy8/T19vf4+fr7/P3+/w$IjhmaN9YTthG+oqgrueYtGtJZPohzszxG/450hxRGPk",
 ];
 
+fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingError> {
+    verify_in(&mut Memory::default(), password, hash)
+}
+
 fn verdict(password: &str, hash: &str) -> Verdict {
     verify(password, &PasswordHash::new(hash)).unwrap()
 }

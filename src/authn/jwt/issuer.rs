@@ -20,7 +20,7 @@ use crate::store::{TenantId, UserKind};
 
 /// What is known of an issuer, and what its JWTs may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerSettings {
+pub(crate) struct IssuerSettings {
     /// A word for logs, metrics and messages.
     pub name: String,
     /// The exact `iss` of its JWTs.
@@ -46,7 +46,7 @@ pub struct IssuerSettings {
 
 /// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyLocation {
+pub(crate) enum KeyLocation {
     /// Where `<issuer>/.well-known/openid-configuration` says.
     Discovery {
         /// The only certificates that its server is trusted by, where not those of the system.
@@ -68,7 +68,7 @@ pub enum KeyLocation {
 
 /// Which tenant the users of an issuer belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TenantOf {
+pub(crate) enum TenantOf {
     /// All to this one.
     Fixed(TenantId),
     /// Each to the one that this claim names.
@@ -77,7 +77,7 @@ pub enum TenantOf {
 
 /// Whom an issuer's JWT admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Users {
+pub(crate) enum Users {
     /// Users that have a row in the table.
     Table,
     /// Users without a row too, of a tenant that has one: [`IssuerSettings::tenant`] names it. The
@@ -101,7 +101,7 @@ pub(super) struct Identified {
 
 /// How it stands with an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerStatus {
+pub(crate) struct IssuerStatus {
     /// How many usable keys are held.
     pub keys: usize,
     /// Why the last fetch brought nothing.
@@ -114,7 +114,7 @@ pub struct IssuerStatus {
 
 /// An issuer with its keys.
 #[derive(Debug)]
-pub struct Issuer {
+pub(crate) struct Issuer {
     settings: IssuerSettings,
     keys: Keys,
 }
@@ -128,7 +128,7 @@ enum Keys {
 impl Issuer {
     /// Reads the secrets, if that is how its JWTs are verified. Keys of other kinds are fetched by
     /// [`Self::keep`].
-    pub fn open(settings: IssuerSettings) -> Result<Self, KeyFileError> {
+    pub(crate) fn open(settings: IssuerSettings) -> Result<Self, KeyFileError> {
         let kept = |source, ca_file: &Option<PathBuf>| {
             let (ca_file, algorithms) = (ca_file.clone(), settings.algorithms.clone());
             let origin = Origin { source, ca_file, algorithms };
@@ -160,13 +160,13 @@ impl Issuer {
 
     /// What is known of it.
     #[must_use]
-    pub fn settings(&self) -> &IssuerSettings {
+    pub(crate) fn settings(&self) -> &IssuerSettings {
         &self.settings
     }
 
     /// Fetches its keys, renews them before they expire, and looks for those that JWTs name and
     /// are not known, until `stop`. Without it, only shared secrets verify anything.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         if let Keys::Kept(keeper) = &self.keys {
             keeper.run(stop).await;
         }
@@ -174,7 +174,7 @@ impl Issuer {
 
     /// How it stands with its keys.
     #[must_use]
-    pub fn status(&self) -> IssuerStatus {
+    pub(crate) fn status(&self) -> IssuerStatus {
         match &self.keys {
             Keys::Secrets(secrets) => {
                 IssuerStatus { keys: secrets.len(), fault: None, fetches: 0, failures: 0 }
@@ -192,7 +192,7 @@ impl Issuer {
     }
 
     /// Fetches its keys once, for nobody but the caller: how many are usable, or why none are.
-    pub async fn probe(&self) -> Result<usize, String> {
+    pub(crate) async fn probe(&self) -> Result<usize, String> {
         match &self.keys {
             Keys::Secrets(secrets) => Ok(secrets.len()),
             Keys::Kept(keeper) => keeper.probe().await,

@@ -51,7 +51,7 @@ pub(super) enum FetchError {
 
 /// Why an address is not one to fetch keys from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
+pub(crate) enum UrlError {
     /// It is no address.
     #[error("no URL: {0}")]
     Malformed(String),
@@ -64,7 +64,7 @@ pub enum UrlError {
 }
 
 /// Checks an address to fetch keys from: https, or http to this machine itself.
-pub fn check_url(text: &str) -> Result<(), UrlError> {
+pub(crate) fn check_url(text: &str) -> Result<(), UrlError> {
     parse_url(text).map(drop)
 }
 

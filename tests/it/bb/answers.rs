@@ -9,9 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
-use nats_callout::keys::OperatorId;
-use nats_callout::protocol::claims::AccountBody;
-use nats_callout::protocol::jwt::Parsed;
+use nats_callout::internals::{AccountBody, OperatorId, Parsed};
 
 use super::{App, Backend, Isolation, answer, next};
 use crate::events;

@@ -1,8 +1,8 @@
 //! A deployment whose BB takes events itself, as `init` wrote it before there was an intake: it goes on
 //! as it is, is told what to change, and is brought over with every event, once.
 
+use nats_callout::internals::{Export, ExportType, Import, NO_LIMIT};
 use nats_callout::keys::AccountId;
-use nats_callout::protocol::claims::{Export, ExportType, Import, NO_LIMIT};
 use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation};

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nats_callout::audit::Observer;
-use nats_callout::authn::token::Token;
-use nats_callout::authn::{Attempt, Authentication, Authenticator, AuthnError};
-use nats_callout::authorize::{Fault, NoReply, Outcome};
+use nats_callout::admin::Token;
+use nats_callout::callout::{Fault, NoReply, Observer, Outcome};
+use nats_callout::internals::{Attempt, Authentication, Authenticator, AuthnError};
 use nkeys::KeyPair;
 use serde_json::json;
 

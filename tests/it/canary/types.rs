@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::Instant;
 
-use nats_callout::authn::password::Rehash;
-use nats_callout::authn::token::Token;
-use nats_callout::authorize::CalloutMessage;
+use nats_callout::admin::Token;
+use nats_callout::callout::Secret;
 use nats_callout::config::{Config, Files};
-use nats_callout::keys::{KeyKind, ServerId, SigningKey, XKey};
-use nats_callout::protocol::claims::{AuthorizationRequestBody, ConnectOptions, ServerInfo};
-use nats_callout::protocol::credentials::{Credentials, Secret};
-use nats_callout::protocol::envelope::Envelope;
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::internals::{
+    AuthorizationRequestBody, CalloutMessage, Claims, ConnectOptions, Credentials, Envelope,
+    Parsed, Rehash, ServerId, ServerInfo,
+};
+use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::store::{PasswordHash, TokenHash};
 
 use super::{Watch, canary};

@@ -3,8 +3,8 @@
 
 use std::process::{Command, Stdio};
 
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::{Coordination as _, CredentialStore as _, Freshness};
+use nats_callout::internals::{Coordination as _, PostgresStore};
+use nats_callout::store::{CredentialStore as _, Freshness};
 
 use super::{path, read};
 use crate::harness::postgres::{PostgresServer, programs, psql};

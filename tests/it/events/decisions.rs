@@ -7,14 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
-use nats_callout::audit::Observer as _;
-use nats_callout::authorize::{Connection, Outcome, Reply, Timings, Verdict};
+use nats_callout::callout::{Connection, Observer as _, Outcome, Reply, Timings, Verdict};
 use nats_callout::clock::SystemClock;
 use nats_callout::config::{Config, Files};
-use nats_callout::events::decisions;
-use nats_callout::events::publisher::Publisher;
+use nats_callout::internals::decisions;
 use nats_callout::keys::{KeyKind, SigningKey};
-use nats_callout::store::open::{StoreOptions, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -289,9 +286,8 @@ async fn a_full_queue_drops_and_counts() {
     let config = Config::load_with(&deployment.config(), Files::MustExist, [])
         .expect("a configuration")
         .config;
-    let store =
-        open(config.database.url.expose(), &StoreOptions::default()).await.expect("a store");
-    let publisher = Publisher::new(auth.client.clone(), "test".to_owned(), config.streams.clone());
+    let store = config.open_store().await.expect("a store");
+    let publisher = decisions::publisher(auth.client.clone(), "test".to_owned(), &config);
     let (log, mut events) =
         decisions::queue(3, publisher, store.clone(), Arc::new(SystemClock), "test".to_owned());
     let outcome = |user: &str| {

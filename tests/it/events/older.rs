@@ -2,8 +2,8 @@
 //! EVENTS: it goes on as it is, is told what to change, and reads on behind what it has read.
 
 use async_nats::Request;
+use nats_callout::internals::{Export, ExportType, Import};
 use nats_callout::keys::AccountId;
-use nats_callout::protocol::claims::{Export, ExportType, Import};
 use serde_json::{Value, json};
 
 use super::{CONSUMERS, holds, login, published, pull, read};

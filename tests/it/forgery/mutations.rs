@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nats_callout::authorize::{Outcome, Verdict};
+use nats_callout::callout::{Outcome, Verdict};
 use nats_callout::keys::{KeyKind, SigningKey};
 
 use super::claims::{BINDING, Flat, PROOF, REST, last};

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use nats_callout::authorize::{NoReply, Outcome};
+use nats_callout::callout::{NoReply, Outcome};
 use nats_callout::keys::{KeyKind, XKey};
 use serde_json::{Value, json};
 

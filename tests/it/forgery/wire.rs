@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
-use nats_callout::audit::Observer;
-use nats_callout::authorize::Outcome;
-use nats_callout::keyfile;
+use nats_callout::callout::{Observer, Outcome};
+use nats_callout::internals::{AuthCallout, CALLOUT_SUBJECT, keyfile};
 use nats_callout::keys::{KeyKind, XKey};
-use nats_callout::service::{AuthCallout, CALLOUT_SUBJECT};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 

@@ -1,9 +1,7 @@
 //! The accounts of operator mode in a server's configuration, for tests that change them.
 
-use nats_callout::keyfile;
-use nats_callout::keys::{KeyKind, OperatorId};
-use nats_callout::protocol::claims::AccountBody;
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::internals::{AccountBody, Claims, OperatorId, Parsed, keyfile};
+use nats_callout::keys::KeyKind;
 
 use super::deployment::Initialised;
 

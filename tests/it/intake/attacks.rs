@@ -3,7 +3,7 @@
 
 use async_nats::HeaderMap;
 use futures_util::{FutureExt as _, StreamExt as _};
-use nats_callout::intake::{HeaderFault, Refusal, Running, Settings};
+use nats_callout::internals::intake::{HeaderFault, Refusal, Running, Settings};
 use nats_callout::store::Isolation;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
-use nats_callout::intake::{Refusal, Settings};
+use nats_callout::internals::intake::{Refusal, Settings};
 use serde_json::{Value, json};
 
 use super::field::{Field, error, event, is_stored};

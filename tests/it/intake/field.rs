@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Message};
 use futures_util::StreamExt as _;
-use nats_callout::intake::{Intake, Login, Place, Running, Servers, Settings};
+use nats_callout::internals::intake::{Intake, Login, Place, Running, Servers, Settings};
 use nats_callout::store::{Isolation, TenantId};
 use serde_json::{Value, json};
 

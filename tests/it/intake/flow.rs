@@ -1,7 +1,7 @@
 //! What is carried, and what the sender is told.
 
 use async_nats::{HeaderMap, Request};
-use nats_callout::intake::{Refusal, Settings};
+use nats_callout::internals::intake::{Refusal, Settings};
 use nats_callout::store::Isolation;
 
 use super::field::{Field, MAX_PAYLOAD, ask, error, event, is_stored};

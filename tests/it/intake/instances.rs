@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nats_callout::intake::{Intake, Settings};
+use nats_callout::internals::intake::{Intake, Settings};
 use nats_callout::store::Isolation;
 use serde_json::Value;
 

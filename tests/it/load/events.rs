@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use nats_callout::intake::Settings;
+use nats_callout::internals::intake::Settings;
 
 use crate::field::{Field, event, is_stored};
 

@@ -18,8 +18,8 @@ use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::http;
 use crate::states::{PASSWORD, States};
 use crate::steady::{Times, steady};
-use nats_callout::authn::hashing;
-use nats_callout::authn::token::Token;
+use nats_callout::admin::Token;
+use nats_callout::internals::hashing;
 use serde_json::{Value, json};
 
 /// What guessing costs those who do not guess.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::postgres::{self, PostgresDatabase};
-use nats_callout::store::open::{StoreOptions, open};
-use nats_callout::store::{Freshness, Store};
+use nats_callout::store::{Freshness, Store, StoreOptions, open};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 

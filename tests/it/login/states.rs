@@ -1,7 +1,7 @@
 //! Who may not log in, for whatever reason: what the tests and the benchmark of refusals share.
 
-use nats_callout::authn::hashing;
-use nats_callout::authn::token::Token;
+use nats_callout::admin::Token;
+use nats_callout::internals::hashing;
 use serde_json::{Value, json};
 
 use crate::harness::deployment::{Deployment, Mode};

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use nats_callout::protocol::claims::AccountBody;
-use nats_callout::protocol::jwt::Claims;
+use nats_callout::internals::{AccountBody, Claims};
 
 use super::{account_of, held, is_cut_off};
 use crate::harness::cluster::Cluster;

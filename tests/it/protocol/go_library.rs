@@ -4,13 +4,12 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use nats_callout::keys::KeyKind;
-use nats_callout::protocol::claims::{
-    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody,
+use nats_callout::internals::{
+    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims,
     ConnectOptions, Export, ExportType, ExternalAuthorization, Import, OperatorBody, Permission,
     Permissions, ResponsePermission, ServerInfo, UserBody,
 };
-use nats_callout::protocol::jwt::{Body, Claims};
+use nats_callout::keys::KeyKind;
 use serde::Deserialize;
 use serde_json::Value;
 

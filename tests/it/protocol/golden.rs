@@ -1,7 +1,7 @@
 //! The golden vectors: what the Go library wrote is read, verified and written again without loss;
 //! what is broken is refused by the check that is meant for it.
 
-use nats_callout::protocol::jwt::JwtError;
+use nats_callout::internals::JwtError;
 use serde::Deserialize;
 use serde_json::Value;
 

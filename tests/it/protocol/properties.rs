@@ -1,10 +1,10 @@
 //! What must hold for every token: claims survive, any change is noticed, nothing panics.
 
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId};
-use nats_callout::protocol::claims::{
-    AccountBody, AuthorizationRequestBody, AuthorizationResponseBody, OperatorBody, UserBody,
+use nats_callout::internals::{
+    AccountBody, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims, IssuerKey,
+    OperatorBody, OperatorId, Parsed, Permissions, ServerId, UserBody,
 };
-use nats_callout::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
+use nats_callout::keys::{AccountId, KeyKind};
 use proptest::prelude::*;
 
 use super::samples;
@@ -84,7 +84,7 @@ fn any_changed_byte_is_refused() {
         audience: Some("USERS".to_owned()),
         expires: Some(4_102_444_800),
         subject: samples::user_nkey().to_string(),
-        body: UserBody::new(nats_callout::protocol::claims::Permissions::default()),
+        body: UserBody::new(Permissions::default()),
         issued_at: 1_700_000_000,
         name: None,
         not_before: None,

@@ -1,12 +1,13 @@
 //! Random claims of every kind, in the form in which the program itself makes them.
 
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, ServerId, SigningKey, UserNkey, XKey};
-use nats_callout::protocol::claims::{
-    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, ClientInfo,
+use nats_callout::callout::ClientInfo;
+use nats_callout::internals::{
+    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, Claims,
     ClientTls, ConnectOptions, Export, ExportType, ExternalAuthorization, Import, NO_LIMIT,
-    OperatorBody, Permission, Permissions, ResponsePermission, ServerInfo, UserBody,
+    OperatorBody, OperatorId, Permission, Permissions, ResponsePermission, ServerId, ServerInfo,
+    UserBody,
 };
-use nats_callout::protocol::jwt::Claims;
+use nats_callout::keys::{AccountId, KeyKind, SigningKey, UserNkey, XKey};
 use proptest::array::uniform10;
 use proptest::collection::{btree_map, vec};
 use proptest::option;

@@ -2,7 +2,7 @@
 //! it. Those of JSON Web Signatures are beside the reader of key sets, `src/authn/jwt/keys.rs`.
 
 use data_encoding::HEXLOWER;
-use nats_callout::keys;
+use nats_callout::internals::verify;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ fn ed25519_takes_the_valid_and_nothing_else() {
     let mut valid = 0;
     for vector in &file.vectors {
         let key: [u8; 32] = bytes(&vector.key).try_into().expect("32 bytes");
-        let verified = keys::verify(&key, &bytes(&vector.message), &bytes(&vector.signature));
+        let verified = verify(&key, &bytes(&vector.message), &bytes(&vector.signature));
         assert_eq!(verified, vector.valid, "{}: {}", vector.id, vector.comment);
         valid += u32::from(vector.valid);
     }

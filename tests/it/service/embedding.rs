@@ -5,21 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nats_callout::audit::Observer;
-use nats_callout::authn::{
-    Attempt, Authentication, Authenticator, AuthnError, DenyReason, Principal,
-};
-use nats_callout::authorize::{Authorizer, Responder};
+use nats_callout::callout::{Observer, Running};
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
+use nats_callout::internals::{
+    Attempt, AuthCallout, Authentication, Authenticator, AuthnError, Authorizer, ConfigTargets,
+    Credentials, Envelope, Mint, Placement, Responder,
+};
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::mint::Mint;
-use nats_callout::placement::{ConfigTargets, Placement};
-use nats_callout::policy::rules::PolicySet;
-use nats_callout::protocol::credentials::Credentials;
-use nats_callout::protocol::envelope::Envelope;
-use nats_callout::service::{AuthCallout, Running};
-use nats_callout::store::open::{StoreOptions, open};
+use nats_callout::policy::{DenyReason, PolicySet, Principal};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use tokio_util::sync::CancellationToken;
 
@@ -118,11 +112,10 @@ async fn the_configured_service_runs_inside_an_application() {
     let server = NatsServer::start(servers::version(), &init.server_conf(), init.port, None)
         .unwrap_or_else(|log| panic!("{log}"));
     let login = init.tenant_add("one", &[]);
-    let mut config =
-        Config::load(&init.config(), Files::MustExist).expect("what init wrote").config;
-    config.http_listen = None;
-    let url = config.database.url.expose();
-    let store = open(url, &StoreOptions::default()).await.expect("opens");
+    let no_http = [("NATS_CALLOUT_HTTP_LISTEN".to_owned(), String::new())];
+    let loaded = Config::load_with(&init.config(), Files::MustExist, no_http);
+    let config = loaded.expect("what init wrote").config;
+    let store = config.open_store().await.expect("opens");
 
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = tokio::sync::oneshot::channel();

@@ -1,7 +1,7 @@
 //! The accounts of the system are nobody's, whatever the tenant table says: no login is placed in
 //! one, and no JWT of one is ever made from a tenant's row.
 
-use nats_callout::keyfile;
+use nats_callout::internals::keyfile;
 
 use super::decided;
 use crate::harness::choice::lacks;

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::sqlite::SqliteStore;
-use nats_callout::store::{Freshness, Misfit, PasswordHash, Status, Store};
+use nats_callout::internals::{Misfit, PostgresStore, SqliteStore};
+use nats_callout::store::{Freshness, PasswordHash, Status, Store};
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};

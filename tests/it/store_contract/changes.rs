@@ -1,6 +1,7 @@
 //! What one instance learns of what others committed, and of the others.
 
-use nats_callout::store::{Change, TokenHash};
+use nats_callout::internals::Change;
+use nats_callout::store::TokenHash;
 
 use crate::harness::eventually_async;
 
@@ -110,11 +111,11 @@ async fn own_writes_are_noted(db: &dyn Database) {
     let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
     store.set_password(&"42".parse().unwrap(), "alice", &hash).await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, [user("alice")]);
-    let candidate = nats_callout::keys::random_account_id().unwrap();
+    let candidate = nats_callout::internals::random_account_id().unwrap();
     let row = store.tenant(&"42".parse().unwrap()).await.unwrap().unwrap();
     store.account_of(&row, candidate).await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, [tenant("42")]);
-    let new = nats_callout::store::NewToken {
+    let new = nats_callout::internals::NewToken {
         user_name: "alice".into(),
         hash: TokenHash([0xab; 32]),
         label: None,

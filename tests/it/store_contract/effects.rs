@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use nats_callout::keys::{AccountId, random_account_id};
-use nats_callout::store::{Closes, Effect, EffectOn, Status};
+use nats_callout::internals::{Closes, Effect, EffectOn, random_account_id};
+use nats_callout::keys::AccountId;
+use nats_callout::store::Status;
 
 use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use nats_callout::store::{
-    Change, Coordination as _, CredentialStore as _, Freshness, PasswordHash,
-    ProvisioningStore as _,
-};
+use nats_callout::internals::{Change, Coordination as _, ProvisioningStore as _};
+use nats_callout::store::{CredentialStore as _, Freshness, PasswordHash};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::postgres::Postgres;

@@ -1,11 +1,10 @@
 //! The roles of deploy/postgres: what each can do, and what the license server's cannot, whatever it
 //! tries.
 
-use nats_callout::keys::random_account_id;
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::{
-    Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Status, Store as _,
+use nats_callout::internals::{
+    Coordination as _, PostgresStore, ProvisioningStore as _, random_account_id,
 };
+use nats_callout::store::{CredentialStore as _, Freshness, Status, Store as _};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use nats_callout::store::{OutboxEvent, PasswordHash};
+use nats_callout::internals::OutboxEvent;
+use nats_callout::store::PasswordHash;
 use serde_json::Value;
 
 use crate::harness::eventually_async;

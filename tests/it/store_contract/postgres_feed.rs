@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::{Change, Closes, Coordination as _, Store as _};
+use nats_callout::internals::{Change, Closes, Coordination as _, PostgresStore};
+use nats_callout::store::Store as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 

@@ -4,12 +4,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use nats_callout::keys::random_account_id;
-use nats_callout::store::open::{self, StoreOptions};
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::{
-    Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Store as _,
+use nats_callout::internals::{
+    Coordination as _, PostgresStore, ProvisioningStore as _, random_account_id,
 };
+use nats_callout::store::{CredentialStore as _, Freshness, Store as _, StoreOptions, open};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -21,7 +19,7 @@ use crate::harness::{PATIENCE, loudly, ports};
 /// Why nothing opens within this time.
 pub(crate) async fn refusal(url: &str, within: Duration) -> String {
     let options = StoreOptions { open_timeout: within, ..StoreOptions::default() };
-    let error = open::open(url, &options).await.expect_err("it opened");
+    let error = open(url, &options).await.expect_err("it opened");
     let text = format!("{error} {error:?}");
     assert!(!text.contains("of-the-tests") && !text.contains("hunter2"), "{text}");
     error.to_string()

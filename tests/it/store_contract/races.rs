@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use nats_callout::internals::random_account_id;
 use nats_callout::keys::AccountId;
-use nats_callout::keys::random_account_id;
 use nats_callout::store::{Freshness, TenantId, TenantRecord};
 
 use super::{ALICE, Database, Store, TENANT, on_every_database};

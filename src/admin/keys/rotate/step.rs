@@ -4,7 +4,7 @@ use crate::deployment::KeyRole;
 
 /// A step of a rotation, done once what it says is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Every server lists the new key, before anything signs with it.
     ServersLearn,
     /// Every instance lists the new key, before another signs with it.

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nats_callout::protocol::claims::AccountLimits;
+use nats_callout::internals::AccountLimits;
 
 use super::{Findings, changed, without_line};
 use crate::harness::deployment::{Deployment, Mode};

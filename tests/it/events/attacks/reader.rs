@@ -4,10 +4,8 @@
 use std::path::Path;
 
 use async_nats::ConnectOptions;
-use nats_callout::keyfile;
+use nats_callout::internals::{Claims, Permissions, UserBody, keyfile};
 use nats_callout::keys::{KeyKind, SigningKey};
-use nats_callout::protocol::claims::{Permissions, UserBody};
-use nats_callout::protocol::jwt::Claims;
 use serde_json::{Value, json};
 
 use super::{MARK, STREAMS, Witness, ask};

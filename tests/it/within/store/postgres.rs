@@ -4,12 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use nats_callout::store::open::StoreOptions;
-use nats_callout::store::postgres::PostgresStore;
-use nats_callout::store::{
-    Change, Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Store as _,
-    StoreError,
-};
+use nats_callout::internals::{Change, Coordination as _, PostgresStore, ProvisioningStore as _};
+use nats_callout::store::{CredentialStore as _, Freshness, Store as _, StoreError, StoreOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 

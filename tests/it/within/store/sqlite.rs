@@ -3,12 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use nats_callout::store::open::StoreOptions;
-use nats_callout::store::sqlite::SqliteStore;
-use nats_callout::store::{
-    Coordination as _, CredentialStore as _, Freshness, ProvisioningStore as _, Store as _,
-    StoreError,
-};
+use nats_callout::internals::{Coordination as _, ProvisioningStore as _, SqliteStore};
+use nats_callout::store::{CredentialStore as _, Freshness, Store as _, StoreError, StoreOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -68,11 +64,11 @@ async fn a_long_lock_delays_no_read_and_fails_a_write_in_time() {
     assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("locked")), "{error}");
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     // A login sits the lock out for as long as it can itself wait.
-    let candidate = nats_callout::keys::random_account_id().unwrap();
+    let candidate = nats_callout::internals::random_account_id().unwrap();
     let error = store.account_of(&tenant, candidate).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     let waiting = (0..50).map(|_| {
-        let candidate = nats_callout::keys::random_account_id().unwrap();
+        let candidate = nats_callout::internals::random_account_id().unwrap();
         store.account_of(&tenant, candidate)
     });
     let waiting = futures_util::future::join_all(waiting);

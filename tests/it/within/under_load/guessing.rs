@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use nats_callout::authn::hashing;
+use nats_callout::internals::hashing;
 use serde_json::{Value, json};
 
 use crate::harness::choice::either_mode;

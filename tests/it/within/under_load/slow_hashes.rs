@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use nats_callout::authn::hashing;
+use nats_callout::internals::hashing;
 use serde_json::json;
 
 use super::guessing::{fields, gets_in, metric};

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_nats::{Client, ConnectOptions};
-use nats_callout::keyfile;
-use nats_callout::keys::{AccountId, KeyKind, OperatorId, SigningKey};
-use nats_callout::protocol::claims::{AccountBody, Permissions, UserBody};
-use nats_callout::protocol::jwt::{Claims, Parsed};
+use nats_callout::internals::{
+    AccountBody, Claims, OperatorId, Parsed, Permissions, UserBody, keyfile,
+};
+use nats_callout::keys::{AccountId, KeyKind, SigningKey};
 use serde_json::Value;
 
 use super::Fleet;

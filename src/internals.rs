@@ -1,0 +1,71 @@
+//! What this crate's own tests, benchmarks and fuzz targets reach beside the interface. It is no part of
+//! it, and may change with any version.
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
+pub use crate::authn::lane::HashingLane;
+pub use crate::authn::password::{PasswordAuthenticator, Rehash};
+pub use crate::authn::verified::VerifiedPasswords;
+pub use crate::authn::{Attempt, Authentication, Authenticator, AuthnError};
+pub use crate::authorize::{Authorizer, CalloutMessage, Responder};
+pub use crate::keys::public::{OperatorId, ServerId, random_account_id, verify};
+pub use crate::mint::Mint;
+pub use crate::placement::{ConfigTargets, Placement};
+pub use crate::policy::subject::MAX_SUBJECT_BYTES;
+pub use crate::policy::table::run as test_policies;
+pub use crate::protocol::claims::{
+    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, ClientTls,
+    ConnectOptions, Export, ExportType, ExternalAuthorization, Import, NO_LIMIT, OperatorBody,
+    Permission, Permissions, ResponsePermission, ServerInfo, UserBody,
+};
+pub use crate::protocol::credentials::Credentials;
+pub use crate::protocol::envelope::Envelope;
+pub use crate::protocol::jwt::{Body, Claims, IssuerKey, JwtError, Parsed};
+pub use crate::service::{AuthCallout, CALLOUT_SUBJECT};
+pub use crate::store::cache::{CacheOptions, Cached};
+#[cfg(feature = "postgres")]
+pub use crate::store::postgres::PostgresStore;
+pub use crate::store::record::NewToken;
+#[cfg(feature = "sqlite")]
+pub use crate::store::sqlite::SqliteStore;
+pub use crate::store::{
+    Change, Closes, Coordination, Effect, EffectOn, Misfit, OutboxEvent, ProvisioningStore,
+};
+
+/// Names in certificates.
+pub mod certificate {
+    pub use crate::authn::certificate::name::check;
+    pub use crate::authn::certificate::names;
+}
+
+/// Events of decisions.
+#[cfg(feature = "daemon")]
+pub mod decisions {
+    use crate::config::Config;
+    pub use crate::events::decisions::queue;
+    use crate::events::publisher::Publisher;
+
+    /// What publishes events, with the limits of a configuration.
+    pub fn publisher(client: async_nats::Client, source: String, config: &Config) -> Publisher {
+        Publisher::new(client, source, config.streams.clone())
+    }
+}
+
+/// Password hashes.
+pub mod hashing {
+    pub use crate::authn::hashing::hash;
+}
+
+/// The intake of events.
+#[cfg(feature = "daemon")]
+pub mod intake {
+    pub use crate::intake::{
+        HeaderFault, Intake, Login, Place, Refusal, Running, Servers, Settings,
+    };
+}
+
+/// Keys in files.
+pub mod keyfile {
+    pub use crate::keyfile::{account_of_creds, generations, read_secret, signing_key, xkey};
+}
