@@ -24,14 +24,14 @@ pub use crate::protocol::envelope::Envelope;
 pub use crate::protocol::jwt::{Body, Claims, IssuerKey, JwtError, Parsed};
 pub use crate::service::{AuthCallout, CALLOUT_SUBJECT};
 pub use crate::store::cache::{CacheOptions, Cached};
+pub use crate::store::changes::{Change, Closes, Coordination, Effect, EffectOn, Hindrance, News};
+pub use crate::store::outbox::{Outbox, OutboxEvent};
 #[cfg(feature = "postgres")]
 pub use crate::store::postgres::PostgresStore;
-pub use crate::store::record::NewToken;
+pub use crate::store::provisioning::{Misfit, ProvisioningStore};
+pub use crate::store::record::{HashListing, NewToken};
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::SqliteStore;
-pub use crate::store::{
-    Change, Closes, Coordination, Effect, EffectOn, Misfit, OutboxEvent, ProvisioningStore,
-};
 
 /// Names in certificates.
 pub mod certificate {

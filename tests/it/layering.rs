@@ -187,6 +187,7 @@ fn the_interface_has_these_modules_and_no_others() {
     let public: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub ")).collect();
     let interface = [
         "use async_nats;",
+        "use async_trait::async_trait;",
         "use self::callout::Callout;",
         "mod admin;",
         "mod callout;",
