@@ -57,7 +57,7 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// Removes a tenant with its users and their tokens.
     async fn remove_tenant(&self, id: &TenantId) -> Result<(), StoreError>;
 
-    /// All tenants, by id. A row that cannot be read is an error of its own ([`super::readable`]).
+    /// All tenants, by id. A row that cannot be read is an error of its own.
     async fn tenants(&self) -> Result<Vec<Result<TenantRecord, StoreError>>, StoreError>;
 
     /// The tenants with `answers` that have an account of their own, by id; those whose row can be read.
