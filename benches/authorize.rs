@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
+use nats_callout::callout::hash_password;
 use nats_callout::callout::{ClientInfo, Outcome, Verdict};
 use nats_callout::clock::SystemClock;
 use nats_callout::internals::{
     AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,
     ConnectOptions, Envelope, HashingLane, Mint, PasswordAuthenticator, Placement, Responder,
-    ServerInfo, VerifiedPasswords, hashing, verify,
+    ServerInfo, VerifiedPasswords, verify,
 };
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::policy::PolicySet;
@@ -28,7 +29,7 @@ const FAR_FUTURE: i64 = 4_000_000_000;
 fn alice(password: &str) -> MemoryStore {
     let store = MemoryStore::default();
     let tenant = TenantRecord::new("42".parse().unwrap());
-    let password_hash = Some(hashing::hash(password).unwrap());
+    let password_hash = Some(hash_password(password).unwrap());
     let alice = UserRecord { password_hash, ..UserRecord::new("alice", UserKind::Bb) };
     store.put_tenant(tenant.clone());
     store.put_user(&tenant.id, alice).unwrap();

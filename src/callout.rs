@@ -45,7 +45,7 @@ use self::rule::{AsAuthorized, ByRule};
 use self::uncounted::Uncounted;
 pub use crate::audit::{Kick, Observer};
 use crate::authn::guessing::{GUESSES_PART, Guessing, GuessingLimits};
-use crate::authn::hashing::HashingError;
+pub use crate::authn::hashing::{HashingError, hash as hash_password};
 use crate::authn::lane::HashingLane;
 use crate::authn::password::PasswordAuthenticator;
 use crate::authn::random::NoRandomness;

@@ -52,11 +52,6 @@ pub mod decisions {
     }
 }
 
-/// Password hashes.
-pub mod hashing {
-    pub use crate::authn::hashing::hash;
-}
-
 /// The intake of events.
 #[cfg(feature = "daemon")]
 pub mod intake {

@@ -41,6 +41,7 @@ pub enum Verdict {
 
 /// Why hashing could not be carried out: a fault of this machine, of neither password nor row.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HashingError {
     /// No salt.
     #[error(transparent)]
@@ -53,7 +54,8 @@ pub enum HashingError {
     Threads(#[source] std::io::Error),
 }
 
-/// `hash_in` memory that is given back at once.
+/// The hash to store of a password, as the commands make it: argon2id with 19 MiB of memory. It computes for a
+/// while: in asynchronous code, call it by `tokio::task::spawn_blocking`.
 pub fn hash(password: &str) -> Result<PasswordHash, HashingError> {
     hash_in(&mut Memory::default(), password)
 }

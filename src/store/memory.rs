@@ -16,13 +16,12 @@ use crate::keys::AccountId;
 /// Tenants, their users and tokens in memory. Each change counts for the next login.
 ///
 /// ```
-/// use nats_callout::authn::hashing;
-/// use nats_callout::store::memory::MemoryStore;
-/// use nats_callout::store::{TenantRecord, UserKind, UserRecord};
+/// use nats_callout::callout::hash_password;
+/// use nats_callout::store::{MemoryStore, TenantRecord, UserKind, UserRecord};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = MemoryStore::default();
-/// let hash = hashing::hash("correct-horse-battery-staple")?;
+/// let hash = hash_password("correct-horse-battery-staple")?;
 /// let shop = UserRecord { password_hash: Some(hash), ..UserRecord::new("shop", UserKind::Bb) };
 /// store.put_tenant(TenantRecord::new("acme".parse()?));
 /// store.put_user(&"acme".parse()?, shop)?;

@@ -196,7 +196,7 @@ impl Limits {
     }
 }
 
-/// A row of `tenants`, with the account that is kept for it.
+/// A row of `tenants`, with the account that is kept for it. [`Self::new`] makes one, as that of [`UserRecord`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
     /// The id.
@@ -227,7 +227,8 @@ pub struct TenantRecord {
     pub updated_at: UnixSeconds,
 }
 
-/// A row of `users`.
+/// A row of `users`. [`Self::new`] makes one, and `..` takes from it what is not set, so that a column more
+/// breaks nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
     /// The login name, unique over all tenants.

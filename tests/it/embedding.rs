@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use nats_callout::admin::Token;
 use nats_callout::async_nats::ConnectOptions;
+use nats_callout::callout::hash_password;
 use nats_callout::callout::{
     Answer, BoxError, Callout, CalloutError, Fault, OperatorKeys, Permit, Request, Running,
     Settings,
 };
 use nats_callout::config::{Config, Files};
-use nats_callout::internals::{hashing, keyfile};
+use nats_callout::internals::keyfile;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::policy::{ConnectionType, DenyReason, Responses};
 use nats_callout::store::{
@@ -131,7 +132,7 @@ async fn by_token(request: Request) -> Result<Answer, BoxError> {
 }
 
 fn user(name: &str, password: &str) -> UserRecord {
-    let password_hash = Some(hashing::hash(password).unwrap());
+    let password_hash = Some(hash_password(password).unwrap());
     UserRecord { password_hash, ..UserRecord::new(name, UserKind::Bb) }
 }
 

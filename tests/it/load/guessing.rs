@@ -19,7 +19,7 @@ use crate::harness::http;
 use crate::states::{PASSWORD, States};
 use crate::steady::{Times, steady};
 use nats_callout::admin::Token;
-use nats_callout::internals::hashing;
+use nats_callout::callout::hash_password;
 use serde_json::{Value, json};
 
 /// What guessing costs those who do not guess.
@@ -84,7 +84,7 @@ enum Attempts {
 async fn attacked(args: &Args, mode: Mode, attempts: Attempts) {
     let turns = (args.seconds / TURN.as_secs()).max(1);
     let deployment = Deployment::start(mode);
-    let hash = hashing::hash(PASSWORD).expect("a hash");
+    let hash = hash_password(PASSWORD).expect("a hash");
     let users = ["known".to_owned(), "carol".to_owned()].into_iter();
     let rows: String = users
         .chain((0..turns).map(|n| format!("alice-{n}")))

@@ -1,7 +1,7 @@
 //! Who may not log in, for whatever reason: what the tests and the benchmark of refusals share.
 
 use nats_callout::admin::Token;
-use nats_callout::internals::hashing;
+use nats_callout::callout::hash_password;
 use serde_json::{Value, json};
 
 use crate::harness::deployment::{Deployment, Mode};
@@ -30,7 +30,7 @@ impl States {
             init.set("account_failures", account_failures);
             init.set("source_failures", "0");
         });
-        let hash = hashing::hash(PASSWORD).expect("a hash");
+        let hash = hash_password(PASSWORD).expect("a hash");
         let hash = hash.expose();
         let tokens: Vec<Token> = (0..4).map(|_| Token::generate().expect("a token")).collect();
         let token = |n: usize| tokens[n].hash().to_hex();

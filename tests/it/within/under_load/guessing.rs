@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use nats_callout::internals::hashing;
+use nats_callout::callout::hash_password;
 use serde_json::{Value, json};
 
 use crate::harness::choice::either_mode;
@@ -37,7 +37,7 @@ fn deployment(mode: Mode, users: &[String]) -> Deployment {
     let deployment = Deployment::start_prepared(mode, servers::version(), |init| {
         init.set("max_in_flight", "64");
     });
-    let hash = hashing::hash(PASSWORD).expect("a hash");
+    let hash = hash_password(PASSWORD).expect("a hash");
     let rows: String = users
         .iter()
         .map(|user| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use nats_callout::internals::hashing;
+use nats_callout::callout::hash_password;
 use serde_json::json;
 
 use super::guessing::{fields, gets_in, metric};
@@ -32,7 +32,7 @@ fn deployment(mode: Mode) -> Deployment {
     let deployment = Deployment::start_prepared(mode, servers::version(), |init| {
         init.set("account_failures", "1");
     });
-    let hash = hashing::hash(PASSWORD).expect("a hash");
+    let hash = hash_password(PASSWORD).expect("a hash");
     let users = [("victim", TOO_LONG), ("imported", LONG), ("late", LONG)];
     let users = users.map(|(user, hash)| (user.to_owned(), hash));
     let others = (0..OTHERS).map(|n| (format!("other-{n}"), hash.expose()));
