@@ -14,4 +14,4 @@ pub(crate) use self::accounts::{
 };
 pub use self::key_role::KeyRole;
 pub(crate) use self::login::LoginError;
-pub(crate) use self::login::{Login, round_trip, with_tls};
+pub(crate) use self::login::{Login, round_trip, was_only_asked, with_tls};

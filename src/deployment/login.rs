@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Request};
+use tokio::sync::mpsc;
 
 use crate::config::{Config, Mode, Nats};
 use crate::keyfile::{self, KeyFileError};
@@ -12,6 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a server has for a round trip.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
+
+/// When a server asks a new client for the first time whether it is there, which is before it has decided
+/// if the service is silent.
+const FIRST_PING: Duration = Duration::from_millis(1_500);
 
 /// Which of the service's logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +84,17 @@ pub enum LoginError {
         /// Why.
         source: async_nats::ConnectError,
     },
+}
+
+/// Whether a client that connected after `took`, and hears by `losses` that its connection is lost, was let in
+/// by no more than the server's first question, and closed within `patience`: to the library any word of the
+/// server means that it is in.
+pub(crate) async fn was_only_asked(
+    took: Duration,
+    losses: &mut mpsc::UnboundedReceiver<()>,
+    patience: Duration,
+) -> bool {
+    took >= FIRST_PING && tokio::time::timeout(patience, losses.recv()).await.is_ok()
 }
 
 /// Waits until the server has taken what was sent before: a question that nobody answers.

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, SubscribeError};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, SubscribeError};
 use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
 
 use super::files::Keys;
 use super::{Findings, reader};
@@ -13,7 +14,7 @@ use crate::causes::chain;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
 use crate::daemon::isolation::{Denials, Isolation};
-use crate::deployment::{round_trip, with_tls};
+use crate::deployment::{round_trip, was_only_asked, with_tls};
 use crate::keyfile::{self, KeyFileError};
 use crate::protocol::envelope::{Envelope, EnvelopeError, SERVER_XKEY_HEADER};
 use crate::protocol::replay::SpentKeys;
@@ -112,9 +113,22 @@ async fn probe(
     let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
     round_trip(&auth.client).await;
     let name = format!("nats-callout doctor {}", *random::text(random::BASE62, 16)?);
-    let options = ConnectOptions::new().name(name.clone()).connection_timeout(LOGIN);
+    let (lost, mut losses) = mpsc::unbounded_channel();
+    let options = ConnectOptions::new()
+        .name(name.clone())
+        .connection_timeout(LOGIN)
+        .max_reconnects(config.nats.urls.len())
+        .event_callback(move |event| {
+            if event == Event::Disconnected {
+                let _ = lost.send(());
+            }
+            std::future::ready(())
+        });
     let begin = Instant::now();
-    let refused = with_tls(&config.nats, options).connect(config.nats.urls.as_slice()).await;
+    let mut refused = with_tls(&config.nats, options).connect(config.nats.urls.as_slice()).await;
+    if refused.is_ok() && was_only_asked(begin.elapsed(), &mut losses, LOGIN).await {
+        refused = Err(ConnectErrorKind::AuthorizationViolation.into());
+    }
     let took = begin.elapsed();
     let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey).unwrap_or_default());
     let spent = SpentKeys::default();

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::deployment::with_tls;
+use crate::deployment::{was_only_asked, with_tls};
 use crate::policy::Grant;
 use crate::policy::subject::Pattern;
 use crate::protocol::credentials::Credentials;
@@ -26,11 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// More than the 2 s that a server waits for the service.
 const LOGIN: Duration = Duration::from_secs(8);
 
-/// When a server asks a new client for the first time whether it is there, which is before it has decided
-/// if the service is silent.
-const FIRST_PING: Duration = Duration::from_millis(1_500);
-
-/// How long after that it has closed such a connection.
+/// How long after its first question a server has closed a connection that it refuses.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
 /// How often somebody is let in who was not.
@@ -65,8 +61,7 @@ pub(super) async fn own_address(config: &Config) -> Option<String> {
     None
 }
 
-/// Logs in. To the library any word of the server means that it is in, and the server's first question is
-/// one: whoever is let in so late and closed at once was not, and tries again.
+/// Logs in. Who is let in by no more than the server's first question tries again.
 pub(super) async fn login(
     config: &Config,
     credentials: &Credentials,
@@ -76,9 +71,8 @@ pub(super) async fn login(
     loop {
         let (mut connected, took) = login_once(config, credentials, inbox_prefix.clone()).await;
         if let Ok(session) = &mut connected
-            && took >= FIRST_PING
             && attempts < ATTEMPTS
-            && tokio::time::timeout(SECOND_THOUGHTS, session.losses.recv()).await.is_ok()
+            && was_only_asked(took, &mut session.losses, SECOND_THOUGHTS).await
         {
             attempts += 1;
             continue;
