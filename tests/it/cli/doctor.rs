@@ -311,8 +311,7 @@ fn a_server_without_a_sentinel() {
 /// It asks a client after two seconds whether it is there. That is no admission.
 #[test]
 fn a_server_that_waits_longer_than_it_takes_to_ask_a_client() {
-    let mut deployment =
-        changed(Mode::Config, |text| text.replace("timeout: 2\n", "timeout: 5\n"));
+    let mut deployment = changed(Mode::Config, |text| text.replace("timeout: 2\n", "timeout: 5\n"));
     deployment.service.stop();
     let findings = Findings::of(&deployment);
     findings.fail_only(&["instances", "refusal"]);
