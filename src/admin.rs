@@ -37,7 +37,6 @@ pub use self::when::When;
 use crate::accounts::account::IssueError;
 use crate::accounts::resolver::ResolverError;
 use crate::authn::random::NoRandomness;
-pub use crate::authn::token::Token;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::deployment::LoginError;

@@ -6,7 +6,6 @@ mod accounts;
 pub(crate) mod creds;
 pub(crate) mod key_role;
 mod login;
-#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "`init` writes the rest"))]
 pub(crate) mod topology;
 
 pub(crate) use self::accounts::{

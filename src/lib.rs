@@ -75,6 +75,15 @@
 //! with `default-features = false` and the feature `ring`; where it cannot, it installs one of the two
 //! before it connects (`rustls::crypto::CryptoProvider::install_default`). One of the features is needed.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what is inside serves the program, and a part of it an application"
+    )
+)]
+
 pub use async_nats;
 /// For an `impl` of one of the traits with `async` methods.
 pub use async_trait::async_trait;

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use data_encoding::{BASE64, BASE64URL};
 use memchr::memmem;
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats_callout::admin::Token;
 use nats_callout::async_nats::ConnectOptions;
+use nats_callout::callout::Token;
 use nats_callout::callout::hash_password;
 use nats_callout::callout::{
     Answer, BoxError, Callout, CalloutError, Fault, OperatorKeys, Permit, Request, Running,

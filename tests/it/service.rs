@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use nats_callout::internals::{AccountBody, Parsed};
 use nats_callout::keys::AccountId;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Mistakes in a configuration, of which a secret in the wrong place is one, are reported without it.
 
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use nats_callout::config::{Config, Files};
 use nkeys::{KeyPair, XKey};
 

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use serde_json::{Value, json};
 
 use super::{Watch, canary};

@@ -18,7 +18,7 @@ use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::http;
 use crate::states::{PASSWORD, States};
 use crate::steady::{Times, steady};
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use nats_callout::callout::hash_password;
 use serde_json::{Value, json};
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nats_callout::admin::Token;
+use nats_callout::callout::Token;
 use serde_json::Value;
 
 use crate::harness::client::Login;
