@@ -7,7 +7,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nats_callout::internals::{AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims, ConnectOptions, Export, ExportType, ExternalAuthorization, Import, IssuerKey, OperatorBody, OperatorId, Parsed, Permission, Permissions, ResponsePermission, ServerId, ServerInfo, UserBody};
+use nats_callout::internals::{
+    AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, Body, Claims,
+    ConnectOptions, Export, ExportType, ExternalAuthorization, Import, IssuerKey, OperatorBody,
+    OperatorId, Parsed, Permission, Permissions, ResponsePermission, ServerId, ServerInfo,
+    UserBody,
+};
 use nats_callout::keys::{AccountId, KeyKind, SigningKey, UserNkey};
 use nats_token::{KeyPair, ValidationResults};
 use serde_json::Value;
