@@ -7,9 +7,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nats_callout::callout::CancellationToken;
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
-use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -37,7 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use tokio_util::sync::CancellationToken;
+/// What stops [`Callout::run`] and `daemon::run`.
+pub use tokio_util::sync::CancellationToken;
 
 use self::existing::Existing;
 pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
@@ -254,7 +255,7 @@ impl CalloutBuilder {
         self
     }
 
-    /// Has every outcome shown to `observer`, besides the log.
+    /// Has every outcome of the running service shown to `observer`, besides the log.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);

@@ -199,6 +199,7 @@ impl fmt::Debug for AuthCallout {
 }
 
 /// A started service. Dropping it does not stop it: [`Running::stop`] does.
+#[must_use = "dropped, it goes on to let clients in; `stop` ends it"]
 #[derive(Debug)]
 pub struct Running {
     decisions: Decisions,
