@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
-use nats_callout::callout::hash_password;
-use nats_callout::callout::{ClientInfo, Outcome, Verdict};
+use nats_callout::callout::{ClientInfo, Outcome, Verdict, hash_password};
 use nats_callout::clock::SystemClock;
 use nats_callout::internals::{
     AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,

@@ -212,13 +212,13 @@ impl Running {
         Gauge { carrier: Arc::clone(&self.tenants.0), has_shared: self.has_shared }
     }
 
-    /// `Gauge::tally`
+    /// How many events had which end.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.gauge().tally()
     }
 
-    /// `Gauge::is_connected`
+    /// Whether the connections stand, as [`Gauge::is_connected`] says.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.gauge().is_connected()

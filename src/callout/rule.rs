@@ -47,9 +47,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 ///
 /// An error is a fault of the application's, such as a database that does not answer: there is no answer,
-/// and the server lets the client go after its time-out of 2 s. So is a permit that cannot be granted, with a subject that is not one
-/// or an account of the system's. What takes longer than the request's deadline is dropped, unless it blocks its
-/// thread: hash passwords with `tokio::task::spawn_blocking`.
+/// and the server lets the client go after its time-out of 2 s. A permit that cannot be granted is one, too: with
+/// a subject that is not one, or an account of the system's. What takes longer than the request's deadline is
+/// dropped, unless it blocks its thread: hash passwords with `tokio::task::spawn_blocking`.
 pub trait Authorize: Send + Sync + 'static {
     /// Answers for one client.
     fn authorize(&self, request: Request) -> impl Future<Output = Result<Answer, BoxError>> + Send;

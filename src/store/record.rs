@@ -196,7 +196,7 @@ impl Limits {
     }
 }
 
-/// A row of `tenants`, with the account that is kept for it. [`Self::new`] makes one, as that of [`UserRecord`].
+/// A row of `tenants`, with the account that is kept for it. It is made as a [`UserRecord`] is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
     /// The id.

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nats_callout::async_nats::ConnectOptions;
-use nats_callout::callout::Token;
-use nats_callout::callout::hash_password;
 use nats_callout::callout::{
     Answer, BoxError, Callout, CalloutError, Fault, OperatorKeys, Permit, Request, Running,
-    Settings,
+    Settings, Token, hash_password,
 };
 use nats_callout::config::{Config, Files};
 use nats_callout::internals::keyfile;

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nats_callout::callout::Token;
-use nats_callout::callout::{Fault, NoReply, Observer, Outcome};
+use nats_callout::callout::{Fault, NoReply, Observer, Outcome, Token};
 use nats_callout::internals::{Attempt, Authentication, Authenticator, AuthnError};
 use nkeys::KeyPair;
 use serde_json::json;

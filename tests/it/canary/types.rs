@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use nats_callout::callout::Secret;
-use nats_callout::callout::Token;
+use nats_callout::callout::{Secret, Token};
 use nats_callout::config::{Config, Files};
 use nats_callout::internals::{
     AuthorizationRequestBody, CalloutMessage, Claims, ConnectOptions, Credentials, Envelope,

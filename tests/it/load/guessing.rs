@@ -7,6 +7,7 @@
 //! with a password that is not. All run on this machine: compare what is in one table. What the
 //! attacker's connections cost by themselves, without passwords, is in the row of unknown tokens.
 
+use nats_callout::callout::{Token, hash_password};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -18,8 +19,6 @@ use crate::harness::guesses::{self, Attack, Ended, Plan, login, source};
 use crate::harness::http;
 use crate::states::{PASSWORD, States};
 use crate::steady::{Times, steady};
-use nats_callout::callout::Token;
-use nats_callout::callout::hash_password;
 use serde_json::{Value, json};
 
 /// What guessing costs those who do not guess.

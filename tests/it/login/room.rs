@@ -247,6 +247,12 @@ async fn nobody_is_refused_for_want_of_a_count() {
         let mut holder = options.connect().await.expect("connects");
         let lock = "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
         let said = "reason=\"uncounted\" user=\"crowd\" tenant=\"crowd\"";
+        let comes_in = || {
+            eventually("a login", || {
+                let verdict = raw::connect(port, &login.connect_fields()).0;
+                (verdict == Verdict::Admitted).then_some(())
+            });
+        };
         for _ in 0..20 {
             holder.execute(lock).await.expect("a lock");
             let verdict = raw::connect(port, &login.connect_fields()).0;
@@ -255,19 +261,13 @@ async fn nobody_is_refused_for_want_of_a_count() {
                 break;
             }
             holder.execute("ROLLBACK").await.expect("the end of the lock");
-            eventually("a login", || {
-                let verdict = raw::connect(port, &login.connect_fields()).0;
-                (verdict == Verdict::Admitted).then_some(())
-            });
+            comes_in();
             eventually("its end", || (connections(&deployment) <= before).then_some(()));
         }
         let log = deployment.service.log();
         assert!(log.contains(said), "{mode:?}\n{log}");
         holder.execute("ROLLBACK").await.expect("the end of the lock");
-        eventually("a login", || {
-            let verdict = raw::connect(port, &login.connect_fields()).0;
-            (verdict == Verdict::Admitted).then_some(())
-        });
+        comes_in();
         let log = deployment.service.log();
         let refusals = log.lines().filter(|line| line.contains("refused reason=\"connections\""));
         assert_eq!(refusals.count(), 1, "{mode:?}\n{log}");

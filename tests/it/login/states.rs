@@ -1,7 +1,6 @@
 //! Who may not log in, for whatever reason: what the tests and the benchmark of refusals share.
 
-use nats_callout::callout::Token;
-use nats_callout::callout::hash_password;
+use nats_callout::callout::{Token, hash_password};
 use serde_json::{Value, json};
 
 use crate::harness::deployment::{Deployment, Mode};
