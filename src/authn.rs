@@ -1,12 +1,12 @@
 //! Who is connecting: an [`Authenticator`] turns [`Credentials`] into a [`Principal`], or says why
 //! not, or that this kind of credential is not its own.
 
+mod by_identity;
 pub(crate) mod certificate;
 #[cfg(test)]
 mod fakes;
 pub(crate) mod guessing;
 pub(crate) mod hashing;
-mod holder;
 #[cfg(feature = "jwt")]
 pub(crate) mod jwt;
 pub(crate) mod lane;

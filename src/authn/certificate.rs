@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    holder,
+    by_identity,
 };
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientTls;
@@ -56,7 +56,7 @@ impl CertificateAuthenticator {
         }
         let identity = |name: String| Identity::Certificate(name.into_boxed_str());
         let identities: Vec<Identity> = holder.names.into_iter().map(identity).collect();
-        holder::authenticate(&*self.store, &identities, |record| {
+        by_identity::authenticate(&*self.store, &identities, |record| {
             let record = record.ok_or_else(|| unknown(&identities))?;
             Principal::new(record, METHOD, Some(holder.ends), self.clock.now())
         })

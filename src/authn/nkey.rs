@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    holder,
+    by_identity,
 };
 use crate::clock::Clock;
 use crate::keys::{self, UserNkey};
@@ -53,7 +53,7 @@ impl NkeyAuthenticator {
     ) -> Result<Principal, Rejected> {
         let nkey = verified(nkey, signature, nonce)?;
         let identities = [Identity::Nkey(nkey)];
-        holder::authenticate(&*self.store, &identities, |record| {
+        by_identity::authenticate(&*self.store, &identities, |record| {
             let unknown = || Denied::from(DenyReason::UnknownNkey).with_detail(nkey.as_str());
             let record = record.ok_or_else(unknown)?;
             Principal::new(record, METHOD, None, self.clock.now())
