@@ -16,8 +16,8 @@ use nats_callout::callout::{ClientInfo, Outcome, Verdict, hash_password};
 use nats_callout::clock::SystemClock;
 use nats_callout::internals::{
     AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,
-    ConnectOptions, Envelope, HashingLane, Mint, PasswordAuthenticator, Placement, Responder,
-    ServerInfo, VerifiedPasswords, verify,
+    ConnectOptions, Envelope, Mint, PasswordAuthenticator, PasswordSettings, Placement, Responder,
+    ServerInfo, verify,
 };
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::policy::PolicySet;
@@ -78,10 +78,9 @@ fn request(server: &SigningKey, xkey: String, password: &str) -> String {
 fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
     let issuer = Arc::new(SigningKey::generate(KeyKind::Account).unwrap().0);
     let store = Cached::new(Arc::new(alice(password)), &Default::default());
-    let lane = Arc::new(HashingLane::new(1, 16).unwrap());
-    let verified = VerifiedPasswords::new(Default::default()).unwrap();
+    let settings = PasswordSettings { threads: 1, ..PasswordSettings::default() };
     let password =
-        PasswordAuthenticator::new(Arc::new(store), lane, verified, Arc::new(SystemClock));
+        PasswordAuthenticator::new(settings, Arc::new(store), Arc::new(SystemClock)).unwrap();
     let targets = ConfigTargets::new("AUTH", vec!["USERS".to_owned()], Default::default()).unwrap();
     let mint = Mint::new(issuer.clone(), Duration::from_secs(900));
     Authorizer::new(

@@ -45,13 +45,10 @@ pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
 use self::rule::{AsAuthorized, ByRule};
 use self::uncounted::Uncounted;
 pub use crate::audit::{Kick, Observer};
-use crate::authn::guessing::{GUESSES_PART, Guessing, GuessingLimits};
 pub use crate::authn::hashing::{HashingError, hash as hash_password};
-use crate::authn::lane::HashingLane;
-use crate::authn::password::PasswordAuthenticator;
+use crate::authn::password::{PasswordAuthenticator, PasswordSettings};
 pub use crate::authn::random::NoRandomness;
 pub use crate::authn::token::Token;
-use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
 use crate::authn::{self, Authenticator};
 use crate::authorize::{Authorizer, Responder};
 pub use crate::authorize::{
@@ -140,9 +137,6 @@ pub enum CalloutError {
     /// Password hashing could not be set up.
     #[error(transparent)]
     Hashing(#[from] HashingError),
-    /// The operating system gave no random bytes.
-    #[error(transparent)]
-    Randomness(#[from] NoRandomness),
 }
 
 impl Callout {
@@ -317,7 +311,10 @@ impl CalloutBuilder {
                 Placement::Operator(targets.map_err(refused)?)
             }
         };
-        let password = self.passwords(&store)?;
+        let Settings { deadline, max_in_flight, .. } = self.settings;
+        let settings = PasswordSettings { deadline, max_in_flight, ..PasswordSettings::default() };
+        let (users, clock) = (Arc::clone(&store), Arc::clone(&self.clock));
+        let password = PasswordAuthenticator::new(settings, users, clock)?;
         let authenticators = authn::of_table(password, &store, &self.clock);
         let mut callout = self.finish(authenticators, placement, policy)?;
         callout.authorizer = callout.authorizer.with_entrance(Arc::new(Uncounted));
@@ -329,20 +326,6 @@ impl CalloutBuilder {
             Mode::Config { auth, system, .. } => ChosenTargets::named(auth, system),
             Mode::Operator(keys) => ChosenTargets::ids(keys.system_accounts()),
         }
-    }
-
-    fn passwords(
-        &self,
-        store: &Arc<dyn CredentialStore>,
-    ) -> Result<PasswordAuthenticator, CalloutError> {
-        let Settings { deadline, max_in_flight, .. } = self.settings;
-        let lane = HashingLane::new(0, HashingLane::DEFAULT_QUEUE)?.with_deadline(deadline);
-        let waiting = max_in_flight / GUESSES_PART;
-        let guessing = Guessing::new(GuessingLimits { waiting, ..GuessingLimits::default() });
-        let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
-        let (store, clock) = (Arc::clone(store), Arc::clone(&self.clock));
-        let password = PasswordAuthenticator::new(store, Arc::new(lane), verified, clock);
-        Ok(password.with_guessing(Arc::new(guessing)))
     }
 
     fn finish(

@@ -29,6 +29,7 @@ pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMod
 pub use self::problem::{ConfigError, Origin, Problem};
 use self::reader::Reader;
 use self::settings::Applies;
+use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{self, Isolation, OpenError, Store, StoreOptions};
@@ -72,7 +73,7 @@ pub struct Config {
     /// `[hashing]`
     pub(crate) hashing: Hashing,
     /// `[guessing]`
-    pub(crate) guessing: Guessing,
+    pub(crate) guessing: GuessingLimits,
     /// `[issuers.NAME]`: whose JWTs are logins, by name.
     pub(crate) issuers: Vec<IssuerSettings>,
     /// `[policies] folder`; `None` is the shipped policies.
@@ -231,15 +232,6 @@ pub(crate) struct Hashing {
     pub(crate) queue: usize,
     /// Whether outdated hashes are replaced at a login.
     pub(crate) rehash: bool,
-}
-
-/// How many wrong passwords within a minute slow down nobody; 0 counts none.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Guessing {
-    /// On one account.
-    pub(crate) account_failures: u32,
-    /// From one source: an IPv4 address, or a /64 of IPv6.
-    pub(crate) source_failures: u32,
 }
 
 /// What is logged, and how.

@@ -4,9 +4,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
-pub use crate::authn::lane::HashingLane;
-pub use crate::authn::password::{PasswordAuthenticator, Rehash};
-pub use crate::authn::verified::VerifiedPasswords;
+pub use crate::authn::password::{PasswordAuthenticator, PasswordSettings, Rehash};
 pub use crate::authn::{Attempt, Authentication, Authenticator, AuthnError};
 pub use crate::authorize::{Authorizer, CalloutMessage, Responder};
 pub use crate::keys::public::{OperatorId, ServerId, random_account_id, verify};

@@ -8,9 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Admin;
 use crate::authn::jwt::is_jwt;
-use crate::authn::lane::HashingLane;
-use crate::authn::password::PasswordAuthenticator;
-use crate::authn::verified::{VerifiedLimits, VerifiedPasswords};
+use crate::authn::password::{PasswordAuthenticator, PasswordSettings};
 use crate::authn::{
     Attempt, Authenticator, AuthnError, Claims, Denied, Found, Principal, Rejected,
 };
@@ -128,16 +126,15 @@ impl Admin {
         stop: &CancellationToken,
     ) -> Result<Vec<Arc<dyn Authenticator>>, DaemonError> {
         let store = Arc::clone(&self.store) as Arc<dyn CredentialStore>;
-        let verified = VerifiedPasswords::new(VerifiedLimits::default())?;
-        let lane = Arc::new(HashingLane::new(1, 1)?);
         let issuers = logins::open_issuers(&self.config)?;
         if offers_jwt(credentials) {
             for issuer in &issuers {
                 tokio::spawn(Arc::clone(issuer).keep(stop.clone()));
             }
         }
-        let clock = Arc::clone(&self.clock);
-        let password = PasswordAuthenticator::new(store.clone(), lane, verified, clock);
+        let settings = PasswordSettings { threads: 1, queue: 1, ..PasswordSettings::default() };
+        let password =
+            PasswordAuthenticator::new(settings, store.clone(), Arc::clone(&self.clock))?;
         Ok(logins::chain(issuers, password, &store, &self.clock))
     }
 }

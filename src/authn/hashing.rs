@@ -1,5 +1,5 @@
 //! Password hashes: verifies every scheme that a stored hash may have, and makes new ones with the
-//! current one. All of it is slow on purpose, so nothing but the [lane](super::lane) calls it
+//! current one. All of it is slow on purpose, so nothing but the [pool](super::hash_pool) calls it
 //! while logins are served.
 
 mod memory;
@@ -30,7 +30,7 @@ const BCRYPT_KEY_LEN: usize = 72;
 
 /// Whether a password is the one that was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is.
     Match,
     /// It is not.

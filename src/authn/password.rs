@@ -7,16 +7,16 @@
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::guessing::{GuessAttempt, Guessing, GuessingLimits};
-use super::hashing::{self, Verdict};
-use super::lane::HashingLane;
+use super::hash_pool::HashPool;
+use super::hashing::{self, HashingError, Verdict};
 use super::token::{Token, TokenCheck};
-use super::verified::{Fingerprint, VerifiedPasswords};
+use super::verified::{Fingerprint, VerifiedLimits, VerifiedPasswords};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
     Rejected, confirmed,
@@ -49,10 +49,40 @@ pub struct PasswordAuthenticator {
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
     tokens: TokenCheck,
-    lane: Arc<HashingLane>,
+    pool: Arc<HashPool>,
     verified: VerifiedPasswords,
     guessing: Arc<Guessing>,
     rehash: Option<mpsc::Sender<Rehash>>,
+}
+
+/// What verifying passwords may take, and how much guessing is free.
+#[derive(Debug, Clone, Copy)]
+pub struct PasswordSettings {
+    /// Threads that hash; 0 is one per core.
+    pub threads: usize,
+    /// How many passwords may wait for one.
+    pub queue: usize,
+    /// How long a decision takes at most.
+    pub deadline: Duration,
+    /// How many decisions may be under way.
+    pub max_in_flight: usize,
+    /// How long a password that was right is remembered when it is not used.
+    pub idle: Duration,
+    /// How many wrong passwords slow down nobody.
+    pub guessing: GuessingLimits,
+}
+
+impl Default for PasswordSettings {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            queue: HashPool::DEFAULT_QUEUE,
+            deadline: Duration::from_millis(1_800),
+            max_in_flight: 1_024,
+            idle: VerifiedLimits::default().idle,
+            guessing: GuessingLimits::default(),
+        }
+    }
 }
 
 /// A password that somebody offers.
@@ -77,25 +107,30 @@ struct Compared {
 }
 
 impl PasswordAuthenticator {
-    /// Looks users up in `store` and verifies their passwords on `lane`; slows down who guesses as
-    /// the default of `GuessingLimits` says.
-    #[must_use]
+    /// Looks users up in `store`, and verifies their passwords on a pool of its own.
     pub fn new(
+        settings: PasswordSettings,
         store: Arc<dyn CredentialStore>,
-        lane: Arc<HashingLane>,
-        verified: VerifiedPasswords,
         clock: Arc<dyn Clock>,
-    ) -> Self {
-        let guessing = Arc::new(Guessing::new(GuessingLimits::default()));
+    ) -> Result<Self, HashingError> {
+        let pool = HashPool::new(settings.threads, settings.queue)?
+            .with_deadline(settings.deadline)
+            .with_max_in_flight(settings.max_in_flight);
+        let remembered = VerifiedLimits { idle: settings.idle, ..VerifiedLimits::default() };
+        let verified = VerifiedPasswords::new(remembered)?;
+        let guessing = Arc::new(Guessing::new(settings.guessing));
         let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
-        Self { store, clock, tokens, lane, verified, guessing, rehash: None }
+        Ok(Self { store, clock, tokens, pool: Arc::new(pool), verified, guessing, rehash: None })
     }
 
-    /// Replaces what slows down who guesses.
-    #[must_use]
-    pub fn with_guessing(mut self, guessing: Arc<Guessing>) -> Self {
-        self.guessing = guessing;
-        self
+    /// What hashes.
+    pub(crate) fn pool(&self) -> Arc<HashPool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// What slows down who guesses.
+    pub(crate) fn guessing(&self) -> Arc<Guessing> {
+        Arc::clone(&self.guessing)
     }
 
     /// Hands users with an outdated hash to `rehash`, as long as it has room.
@@ -119,23 +154,14 @@ impl PasswordAuthenticator {
         }
         let guess = self.guessing.attempt(user, &client.host);
         let offer = Offer { user, password, guess: &guess, deadline, found };
-        let decide = async {
-            match hopeless {
-                Some(reason) => {
-                    self.hash_nothing(&offer).await?;
-                    Err(reason.into())
-                }
-                None => self.decide(&offer).await,
+        let decided = match hopeless {
+            Some(reason) => {
+                self.hash_nothing(&offer).await.map_err(Into::into).and(Err(reason.into()))
             }
-        };
-        let decided = tokio::select! {
-            decided = decide => decided,
-            () = guess.displaced() => Err(AuthnError::Throttled.into()),
+            None => self.decide(&offer).await,
         };
         match &decided {
-            Err(Rejected::Fault(AuthnError::Overloaded | AuthnError::Throttled))
-                if guess.is_guess().await =>
-            {
+            Err(Rejected::Fault(AuthnError::Overloaded)) if guess.is_guess().await => {
                 guess.dropped();
                 return Err(AuthnError::Throttled.into());
             }
@@ -208,9 +234,9 @@ impl PasswordAuthenticator {
 
     /// One hash for nothing.
     async fn hash_nothing(&self, offer: &Offer<'_>) -> Result<(), AuthnError> {
-        let standing = offer.guess.admit(offer.deadline).await?;
+        let suspicion = offer.guess.enter(offer.deadline).await;
         let empty = Secret::new(String::new());
-        self.lane.verify_as(standing, empty, None, offer.deadline, || ()).await?;
+        self.pool.verify_as(suspicion, empty, None, offer.deadline, || ()).await?;
         Ok(())
     }
 
@@ -234,11 +260,11 @@ impl PasswordAuthenticator {
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
         let verify = || async {
-            let standing = guess.admit(deadline).await?;
+            let suspicion = guess.enter(deadline).await;
             hashed.store(true, Ordering::Relaxed);
             let matched = self.on_match(user, hash, password, fingerprint.clone());
             let (password, hash) = (password.clone(), hash.cloned());
-            self.lane.verify_as(standing, password, hash, deadline, matched).await
+            self.pool.verify_as(suspicion, password, hash, deadline, matched).await
         };
         // Nobody waits for the hash of a guess: each has a place of its own to wait in, or none.
         let verified = if !self.verified.knows(&fingerprint) && guess.is_guess().await {
@@ -257,7 +283,7 @@ impl PasswordAuthenticator {
     /// Of a hash that has run out of time. Whoever has the right password is let in at his next
     /// attempt, once it has matched.
     fn say_what_is_slow(&self, record: &LoginRecord) {
-        let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
+        let (pace, hash) = (self.pool.pace(), record.user.password_hash.as_ref());
         let time = hash.and_then(|hash| pace.time_of(hash).ok());
         if let Some(time) = time.filter(|time| pace.is_too_slow(*time)) {
             tracing::warn!(

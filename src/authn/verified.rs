@@ -18,7 +18,7 @@ use crate::store::PasswordHash;
 
 /// How many verified passwords are kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerifiedLimits {
+pub(crate) struct VerifiedLimits {
     /// At most so many.
     pub capacity: u64,
     /// Forgotten when not used for so long.
@@ -41,7 +41,7 @@ impl Default for VerifiedLimits {
 /// key, which lives and dies with the process, nothing in it tells a password; and once the stored
 /// hash changes, nothing in it is found any more.
 #[derive(Clone)]
-pub struct VerifiedPasswords {
+pub(crate) struct VerifiedPasswords {
     key: hmac::Key,
     known: Cache<Fingerprint, ()>,
 }
@@ -58,7 +58,7 @@ enum Stop {
 
 impl VerifiedPasswords {
     /// An empty cache with a key of its own.
-    pub fn new(limits: VerifiedLimits) -> Result<Self, NoRandomness> {
+    pub(crate) fn new(limits: VerifiedLimits) -> Result<Self, NoRandomness> {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         random::fill(key.as_mut())?;
         let known = Cache::builder()
@@ -71,14 +71,8 @@ impl VerifiedPasswords {
 
     /// How many are kept, roughly.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.known.entry_count()
-    }
-
-    /// Whether none is kept, roughly.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The fingerprint; no hash is none that could be stored.

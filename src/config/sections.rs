@@ -9,8 +9,9 @@ use super::reader::Reader;
 use super::units::seconds;
 use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
-    Guessing, Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
+    Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
 };
+use crate::authn::guessing::GuessingLimits;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
 use crate::store::{Isolation, TenantId};
@@ -308,8 +309,8 @@ pub(super) fn hashing(reader: &mut Reader) -> Hashing {
     }
 }
 
-pub(super) fn guessing(reader: &mut Reader) -> Guessing {
-    Guessing {
+pub(super) fn guessing(reader: &mut Reader) -> GuessingLimits {
+    GuessingLimits {
         account_failures: reader.count("guessing.account_failures"),
         source_failures: reader.count("guessing.source_failures"),
     }

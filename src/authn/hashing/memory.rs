@@ -15,17 +15,17 @@ const RESERVED: usize = 33 << 10;
 /// Memory to hash in, kept from one hash to the next: none at first, then what one hash of the current
 /// scheme takes.
 #[derive(Default)]
-pub struct Memory(Vec<Block>);
+pub(crate) struct Memory(Vec<Block>);
 
 impl Memory {
     /// Whether there is something to [give back](Self::release).
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Gives all of it back to the system.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.0 = Vec::new();
     }
 

@@ -15,7 +15,7 @@ const ORDINARY_PART: u32 = 4;
 
 /// How fast this machine hashes, and how much time a decision has.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// What a hash of the current scheme takes.
     current: Duration,
     deadline: Duration,
@@ -25,7 +25,7 @@ impl Pace {
     /// Hashes `password` by the current scheme, and takes the pace of this machine from the processor's
     /// time for that, which does not depend on what else runs. A decision may take as long as
     /// `deadline`.
-    pub fn measure(
+    pub(crate) fn measure(
         memory: &mut Memory,
         password: &str,
         deadline: Duration,
@@ -38,38 +38,38 @@ impl Pace {
 
     /// What a hash of the current scheme takes here.
     #[must_use]
-    pub fn current(&self) -> Duration {
+    pub(crate) fn current(&self) -> Duration {
         self.current
     }
 
     /// The same machine with another deadline.
     #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Self {
+    pub(crate) fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
     /// How long the hash takes here with a core of its own, roughly: processors differ in what they
     /// are good at, by a factor of two or three.
-    pub fn time_of(&self, hash: &PasswordHash) -> Result<Duration, Unusable> {
+    pub(crate) fn time_of(&self, hash: &PasswordHash) -> Result<Duration, Unusable> {
         let stored = Stored::parse(hash.expose())?;
         Ok(self.current.mul_f64(work(&stored)))
     }
 
     /// What an ordinary hash takes at most: a quarter of the time for a decision.
     #[must_use]
-    pub fn ordinary(&self) -> Duration {
+    pub(crate) fn ordinary(&self) -> Duration {
         self.deadline / ORDINARY_PART
     }
 
     /// Whether a hash that takes so long is not an ordinary one.
     #[must_use]
-    pub fn is_slow(&self, time: Duration) -> bool {
+    pub(crate) fn is_slow(&self, time: Duration) -> bool {
         time > self.ordinary()
     }
 
     /// Whether a hash that takes so long cannot end within the time for a decision.
     #[must_use]
-    pub fn is_too_slow(&self, time: Duration) -> bool {
+    pub(crate) fn is_too_slow(&self, time: Duration) -> bool {
         time > self.deadline
     }
 }

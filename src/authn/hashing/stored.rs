@@ -34,7 +34,7 @@ const BCRYPT_COST: std::ops::RangeInclusive<u32> = 4..=15;
 
 /// Why no password can be verified against a stored hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The prefix is of no scheme that is accepted.
     #[error("its scheme is none of argon2id, bcrypt, pbkdf2 and scrypt")]
     Scheme,

@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use futures_util::poll;
 
 use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
-use super::super::verified::VerifiedLimits;
 use super::*;
 use crate::store::{Status, StoreError};
 
@@ -16,22 +15,25 @@ const UNUSABLE: &str = "$argon2id$v=19$m=4194304,t=1,p=1$8PHy8/T19vc$ar90BYdJii2
 
 struct Case {
     store: Arc<FakeStore>,
-    lane: Arc<HashingLane>,
+    pool: Arc<HashPool>,
     clock: Arc<SetClock>,
     authenticator: PasswordAuthenticator,
 }
 
 fn case() -> Case {
+    case_with(GuessingLimits::default())
+}
+
+fn case_with(guessing: GuessingLimits) -> Case {
     let store = Arc::new(FakeStore::default());
-    let lane = Arc::new(HashingLane::new(1, 64).unwrap());
     let clock = Arc::new(SetClock::default());
     let authenticator = PasswordAuthenticator::new(
+        PasswordSettings { threads: 1, queue: 64, guessing, ..PasswordSettings::default() },
         Arc::clone(&store) as Arc<dyn CredentialStore>,
-        Arc::clone(&lane),
-        VerifiedPasswords::new(VerifiedLimits::default()).unwrap(),
         Arc::clone(&clock) as Arc<dyn Clock>,
     );
-    Case { store, lane, clock, authenticator }
+    let authenticator = authenticator.unwrap();
+    Case { store, pool: authenticator.pool(), clock, authenticator }
 }
 
 impl Case {
@@ -42,7 +44,7 @@ impl Case {
     }
 
     fn hashes(&self) -> u64 {
-        self.lane.stats().done
+        self.pool.stats().done
     }
 }
 
@@ -368,7 +370,7 @@ async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
     let mut given_up = Box::pin(case.login("alice", "right"));
     assert!(poll!(&mut given_up).is_pending());
     // The hash has begun as soon as it no longer waits, and takes a good while.
-    while case.lane.stats().waiting > 0 {
+    while case.pool.stats().waiting > 0 {
         std::thread::yield_now();
     }
     drop(given_up);
@@ -383,10 +385,8 @@ async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
 /// The attack has no end otherwise: no guess at a slow hash is ever decided.
 #[tokio::test]
 async fn guesses_that_run_out_of_time_are_counted_and_slowed_down() {
-    let mut case = case();
-    let limits = GuessingLimits { account_failures: 2, source_failures: 0, waiting: 8 };
-    let guessing = Arc::new(Guessing::new(limits));
-    case.authenticator = case.authenticator.with_guessing(Arc::clone(&guessing));
+    let case = case_with(GuessingLimits { account_failures: 2, source_failures: 0 });
+    let guessing = case.authenticator.guessing();
     let slow = "$2b$14$x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
     case.store.put(record("alice", Some(PasswordHash::new(slow))));
     for unfinished in 1..=2 {
@@ -395,7 +395,7 @@ async fn guesses_that_run_out_of_time_are_counted_and_slowed_down() {
         let login = case.authenticator.authenticate(attempt(&credentials, far()));
         let mut login = Box::pin(login);
         assert!(poll!(&mut login).is_pending());
-        while case.lane.stats().running == 0 {
+        while case.pool.stats().running == 0 {
             std::thread::yield_now();
         }
         drop(login);
