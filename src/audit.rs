@@ -2,12 +2,15 @@
 //! operator reads here. Other observers see the same.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authn::Denied;
 use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 
-/// Is shown every outcome, on the path of the request: it must not block.
+/// Is shown every outcome, on the path of the request: it must not block. One that panics is named in
+/// the log, and takes no login with it.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +33,66 @@ pub trait Observer: Debug + Send + Sync {
     /// Looks at an outcome, which took this long since the request came in.
     fn observe(&self, outcome: &Outcome, took: Duration);
 
+    /// Is told of a client that was granted, and that its server did not let in.
+    fn rejected(&self, _rejection: &Rejection) {}
+
     /// Is told of a connection that was closed after a change.
     fn kicked(&self, _kick: &Kick) {}
+}
+
+/// All who are shown what happens, the log first.
+#[derive(Debug, Clone)]
+pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
+
+impl Default for Observers {
+    fn default() -> Self {
+        Self(vec![Arc::new(AuditLog)])
+    }
+}
+
+impl Observers {
+    pub(crate) fn push(&mut self, observer: Arc<dyn Observer>) {
+        self.0.push(observer);
+    }
+
+    pub(crate) fn observe(&self, outcome: &Outcome, took: Duration) {
+        self.each(|it| it.observe(outcome, took));
+    }
+
+    pub(crate) fn rejected(&self, rejection: &Rejection) {
+        self.each(|it| it.rejected(rejection));
+    }
+
+    fn each(&self, show: impl Fn(&dyn Observer)) {
+        for observer in &self.0 {
+            if catch_unwind(AssertUnwindSafe(|| show(&**observer))).is_err() {
+                tracing::error!("an observer of outcomes panicked");
+            }
+        }
+    }
+}
+
+/// A client that was granted, and that its server did not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejection {
+    /// Its connection.
+    pub connection: Connection,
+    /// The login name.
+    pub user: String,
+    /// Its tenant's id.
+    pub tenant: String,
+    /// What the server has against it, in its own words.
+    pub reason: String,
+}
+
+impl Rejection {
+    /// Whether the account has as many connections as the server allows it; else the answer is wrong: with
+    /// an account that the server does not know, say, or by another issuer than its own.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        self.reason.contains("maximum account active connections")
+    }
 }
 
 /// A connection that was closed because its grant no longer holds.
@@ -52,7 +113,7 @@ pub struct Kick {
 
 /// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
 /// `info`, requests that are not to be trusted at `warn`, faults of ours at `error`, and among them
-/// refusals because of a row or a policy that is wrong.
+/// refusals because of a row or a policy that is wrong, and grants that a server does not take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AuditLog;
 
@@ -124,5 +185,24 @@ impl Observer for AuditLog {
                 }
             }
         }
+    }
+
+    fn rejected(&self, rejection: &Rejection) {
+        let Rejection { connection, user, tenant, reason } = rejection;
+        let Connection { server, host, id: cid } = connection;
+        macro_rules! rejected {
+            ($level:ident) => {
+                tracing::$level!(
+                    user,
+                    tenant,
+                    server,
+                    cid,
+                    host,
+                    reason,
+                    "granted, and not let in by its server"
+                )
+            };
+        }
+        if rejection.is_limit() { rejected!(info) } else { rejected!(error) }
     }
 }

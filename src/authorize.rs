@@ -361,14 +361,24 @@ impl Decider {
         principal: &Principal,
         context: &ConnectionContext<'_>,
     ) -> Result<Grant, Denied> {
-        // Permissions do not hold a leaf node to its tenant's own subjects.
-        if context.isolation == Isolation::Shared
-            && ConnectionType::of(context.client) == Some(ConnectionType::Leafnode)
-        {
+        let is_shared = context.isolation == Isolation::Shared;
+        let found = ConnectionType::of(context.client);
+        let refused = |what: &str| {
             let denied = Denied::from(DenyReason::ConnectionType).of(principal.login());
-            return Err(denied.with_detail("a leaf node in an account that tenants share"));
+            Err(denied.with_detail(format!("{what} in an account that tenants share")))
+        };
+        // Permissions do not hold a leaf node to its tenant's own subjects.
+        if is_shared && found == Some(ConnectionType::Leafnode) {
+            return refused("a leaf node");
         }
         match self.policy.decide(principal, context) {
+            Decision::Permit(grant)
+                if is_shared
+                    && found == Some(ConnectionType::Mqtt)
+                    && !grant.dangerous_shared_mqtt =>
+            {
+                refused("an MQTT client")
+            }
             Decision::Permit(grant) => Ok(grant),
             Decision::Deny(denied) => Err(denied.of(principal.login())),
         }

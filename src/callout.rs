@@ -28,13 +28,14 @@
 //! Accounts that are made on the fly, connections that end with a change, and events come with the service of
 //! a configuration, `daemon`.
 
+mod callout_account;
 mod existing;
 mod rule;
 mod uncounted;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 /// What stops [`Callout::run`] and `daemon::run`.
@@ -42,15 +43,16 @@ pub use tokio_util::sync::CancellationToken;
 
 use self::existing::Existing;
 pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
-use self::rule::{AsAuthorized, ByRule};
+use self::rule::{AsAuthorized, ByRule, SHORTEST};
 use self::uncounted::Uncounted;
-pub use crate::audit::{Kick, Observer};
+use crate::audit::Observers;
+pub use crate::audit::{Kick, Observer, Rejection};
 pub use crate::authn::hashing::{HashingError, hash as hash_password};
 use crate::authn::password::{PasswordAuthenticator, PasswordSettings};
 pub use crate::authn::random::NoRandomness;
 pub use crate::authn::token::Token;
 use crate::authn::{self, Authenticator};
-use crate::authorize::{Authorizer, Responder};
+use crate::authorize::{Authorizer, CalloutMessage, Responder};
 pub use crate::authorize::{
     Connection, Fault, NoReply, Outcome, Reply, Stage, Timings, Verdict, Who,
 };
@@ -76,7 +78,9 @@ const TTL: Duration = Duration::from_secs(900);
 pub struct Callout {
     authorizer: Authorizer,
     settings: Settings,
-    observers: Vec<Arc<dyn Observer>>,
+    observers: Observers,
+    /// The callout account: a name in config mode, a public key in operator mode.
+    auth: String,
 }
 
 /// The keys of operator mode, where accounts are JWTs.
@@ -99,7 +103,7 @@ pub struct CalloutBuilder {
     account: Option<String>,
     ttl: Duration,
     settings: Settings,
-    observers: Vec<Arc<dyn Observer>>,
+    observers: Observers,
     clock: Arc<dyn Clock>,
 }
 
@@ -134,6 +138,9 @@ pub enum CalloutError {
     /// A policy is malformed.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// No grant may live for so short a time.
+    #[error("ttl = {0:?}: a grant lives for at least {SHORTEST:?}")]
+    Ttl(Duration),
     /// Password hashing could not be set up.
     #[error(transparent)]
     Hashing(#[from] HashingError),
@@ -159,13 +166,20 @@ impl Callout {
 
     /// What decides about requests, for a test without a server.
     #[cfg(feature = "testing")]
-    pub(crate) fn authorizer(&self) -> &Authorizer {
-        &self.authorizer
+    pub(crate) async fn authorize(&self, message: CalloutMessage<'_>) -> Outcome {
+        let begun = Instant::now();
+        let outcome = self.authorizer.authorize(message).await;
+        self.observers.observe(&outcome, begun.elapsed());
+        outcome
     }
 
     /// Starts on `client`, which is logged in to the callout account. Returns once the server has taken
     /// the subscription. [`Running::stop`] ends it without losing a request.
+    ///
+    /// Whether the issuer and the curve key are those of the servers shows with the first client: see
+    /// [`Observer::rejected`], and the log.
     pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
+        callout_account::check(&client, &self.auth).await?;
         self.service().start(client).await
     }
 
@@ -175,12 +189,14 @@ impl Callout {
         client: Client,
         shutdown: CancellationToken,
     ) -> Result<(), ServiceError> {
+        callout_account::check(&client, &self.auth).await?;
         self.service().run(client, shutdown).await
     }
 
     fn service(self) -> AuthCallout {
-        let service = AuthCallout::new(Arc::new(self.authorizer)).with_settings(self.settings);
-        self.observers.into_iter().fold(service, AuthCallout::with_observer)
+        AuthCallout::new(Arc::new(self.authorizer))
+            .with_settings(self.settings)
+            .with_observers(self.observers)
     }
 }
 
@@ -192,7 +208,7 @@ impl CalloutBuilder {
             account: None,
             ttl: TTL,
             settings: Settings::default(),
-            observers: Vec::new(),
+            observers: Observers::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -249,7 +265,7 @@ impl CalloutBuilder {
         self
     }
 
-    /// Has every outcome of the running service shown to `observer`, besides the log.
+    /// Has every outcome shown to `observer`, besides the log.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
@@ -334,17 +350,21 @@ impl CalloutBuilder {
         placement: Placement,
         policy: Arc<dyn Policy>,
     ) -> Result<Callout, CalloutError> {
-        let (users, responder) = match self.mode {
-            Mode::Config { issuer, .. } => {
+        let (users, responder, auth) = match self.mode {
+            Mode::Config { issuer, auth, .. } => {
                 account_key("the issuer", &*issuer)?;
-                (Arc::clone(&issuer), Responder { signer: issuer, issuer_account: None })
+                (Arc::clone(&issuer), Responder { signer: issuer, issuer_account: None }, auth)
             }
             Mode::Operator(OperatorKeys { auth, users, responses, .. }) => {
                 account_key("the key that signs users", &*users)?;
                 account_key("the key that signs answers", &*responses)?;
-                (users, Responder { signer: responses, issuer_account: Some(auth) })
+                let answers = Responder { signer: responses, issuer_account: Some(auth) };
+                (users, answers, auth.to_string())
             }
         };
+        if self.ttl < SHORTEST {
+            return Err(CalloutError::Ttl(self.ttl));
+        }
         let envelope = Envelope::new(self.xkeys);
         let mint = Mint::new(users, self.ttl);
         let authorizer = Authorizer::new(envelope, placement, policy, mint, responder);
@@ -354,6 +374,7 @@ impl CalloutBuilder {
             authorizer: authorizer.with_clock(self.clock),
             settings: self.settings,
             observers: self.observers,
+            auth,
         })
     }
 }

@@ -75,6 +75,9 @@ pub struct Grant {
     pub ttl: Option<Duration>,
     /// When it ends at the latest.
     pub until: Option<UnixSeconds>,
+    /// Lets an MQTT client into an account that tenants share, where whoever comes with another's
+    /// client id ends that one's session.
+    pub dangerous_shared_mqtt: bool,
     /// Which rule it comes from.
     pub rule: Option<Arc<RuleName>>,
 }
@@ -89,6 +92,13 @@ pub struct RuleName {
 }
 
 /// Decides what a principal may do. Called once for each login, and must not block.
+///
+/// What it grants is signed as it stands, but for three things: nobody comes into an account of the
+/// system's; leaf nodes and, unless the grant says so, MQTT clients do not come into an account that
+/// tenants share; and there is no answer where a grant has `responses` in such an account. So in a
+/// shared account the subjects alone keep tenants apart: let each begin with what is the tenant's own,
+/// and put nothing into one that may be a wildcard or have a dot. A tenant's id never is or has; a user's
+/// name may.
 ///
 /// ```
 /// use nats_callout::policy::{ConnectionContext, Decision, Denied, DenyReason, Grant, Policy, Principal};

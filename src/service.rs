@@ -8,6 +8,7 @@
 
 mod load;
 mod queue;
+mod rejections;
 mod replies;
 
 use std::fmt;
@@ -22,12 +23,13 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub(crate) use self::load::Load;
 use self::queue::{Pending, Queue};
+use self::rejections::{Rejections, Unconfirmed};
 use self::replies::Replies;
-use crate::audit::{AuditLog, Observer};
+use crate::audit::{Observer, Observers};
 use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
 
@@ -54,6 +56,17 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
+    /// The connection is in another account than servers ask in.
+    #[error(
+        "the connection is in the account {found:?}, and servers ask in {expected:?}: log in to that \
+         one, or say which one it is (auth_account, OperatorKeys::auth)"
+    )]
+    Account {
+        /// The callout account, as far as the service knows.
+        expected: String,
+        /// The connection's.
+        found: String,
+    },
     /// The subscription was not taken.
     #[error("cannot subscribe to {CALLOUT_SUBJECT}: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
@@ -89,7 +102,7 @@ pub struct AuthCallout {
     settings: Settings,
     replies: Vec<Client>,
     loading: Option<Client>,
-    observers: Vec<Arc<dyn Observer>>,
+    observers: Observers,
     gate: Option<Arc<dyn Gate>>,
 }
 
@@ -103,7 +116,7 @@ impl AuthCallout {
             settings: Settings::default(),
             replies: Vec::new(),
             loading: None,
-            observers: vec![Arc::new(AuditLog)],
+            observers: Observers::default(),
             gate: None,
         }
     }
@@ -142,6 +155,13 @@ impl AuthCallout {
         self
     }
 
+    /// Has what happens shown to these alone.
+    #[must_use]
+    pub(crate) fn with_observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
+        self
+    }
+
     /// Has every grant wait until `gate` has recorded it. One that is not recorded by the deadline
     /// is not given: the client hears nothing, as with any fault of ours.
     #[must_use]
@@ -165,6 +185,9 @@ impl AuthCallout {
     /// Starts on `client`. Returns once a request to ourselves has come back, which proves that
     /// the server has taken the subscription.
     pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
+        let unconfirmed = Unconfirmed::default();
+        let (observers, grants) = (self.observers.clone(), unconfirmed.clone());
+        let rejections = Rejections::subscribe(&client, observers, grants).await?;
         let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
         prove(&client).await?;
         let decisions = Decisions::default();
@@ -173,6 +196,7 @@ impl AuthCallout {
             authorizer: self.authorizer,
             replies: Replies::new(client.clone(), self.replies, self.loading),
             observers: self.observers,
+            unconfirmed,
             gate: self.gate,
         });
         let load = Load::new(self.settings.max_in_flight);
@@ -185,6 +209,7 @@ impl AuthCallout {
             worker,
             decisions: decisions.clone(),
             panics: watch::Sender::default(),
+            _rejections: AbortOnDropHandle::new(tokio::spawn(rejections.run())),
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
@@ -297,6 +322,7 @@ struct Dispatcher {
     worker: Arc<Worker>,
     decisions: Decisions,
     panics: watch::Sender<()>,
+    _rejections: AbortOnDropHandle<()>,
 }
 
 impl Dispatcher {
@@ -389,7 +415,8 @@ impl Dispatcher {
 struct Worker {
     authorizer: Arc<Authorizer>,
     replies: Replies,
-    observers: Vec<Arc<dyn Observer>>,
+    observers: Observers,
+    unconfirmed: Unconfirmed,
     gate: Option<Arc<dyn Gate>>,
 }
 
@@ -414,10 +441,9 @@ impl Worker {
             }
             (_, outcome) => outcome,
         };
-        for observer in &self.observers {
-            observer.observe(&outcome, received.elapsed());
-        }
+        self.observers.observe(&outcome, received.elapsed());
         if let Outcome::Reply(reply) = outcome {
+            self.unconfirmed.note(&reply).await;
             self.replies.send(subject, reply).await;
         }
     }

@@ -8,12 +8,16 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use strum::IntoEnumIterator as _;
 
-use crate::audit::Observer;
+use crate::audit::{Observer, Rejection};
 use crate::authn::DenyReason;
 use crate::authorize::{Fault, Outcome, Stage, Verdict};
 
 /// Decisions, by `outcome` (`granted`, `denied`, `aborted`) and `reason`.
 const DECISIONS: &str = "nats_callout_decisions_total";
+
+/// Grants that a server did not take, by `reason` (`connections`: the account has as many as it may;
+/// `answer`: the answer is of no use to it).
+const REJECTED: &str = "nats_callout_grants_rejected_total";
 
 /// From a request's arrival to its decision.
 const DECISION_SECONDS: &str = "nats_callout_decision_seconds";
@@ -27,6 +31,7 @@ pub(crate) struct DecisionMetrics {
     granted: Counter,
     denied: Vec<Counter>,
     aborted: Vec<(&'static str, Counter)>,
+    rejected: [Counter; 2],
     seconds: Histogram,
     stages: Vec<Histogram>,
 }
@@ -36,6 +41,7 @@ impl DecisionMetrics {
     #[must_use]
     pub(crate) fn new() -> Self {
         describe_counter!(DECISIONS, "Decisions, by outcome and reason");
+        describe_counter!(REJECTED, "Grants that a server did not take, by reason");
         describe_histogram!(
             DECISION_SECONDS,
             Unit::Seconds,
@@ -48,6 +54,8 @@ impl DecisionMetrics {
             granted: decisions("granted", ""),
             denied: DenyReason::iter().map(|reason| decisions("denied", reason.code())).collect(),
             aborted: Fault::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
+            rejected: ["answer", "connections"]
+                .map(|reason| counter!(REJECTED, "reason" => reason)),
             seconds: histogram!(DECISION_SECONDS),
             stages: Stage::iter()
                 .map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name()))
@@ -93,6 +101,11 @@ impl Observer for DecisionMetrics {
                 histogram.record(spent);
             }
         }
+    }
+
+    fn rejected(&self, rejection: &Rejection) {
+        let [answer, connections] = &self.rejected;
+        if rejection.is_limit() { connections } else { answer }.increment(1);
     }
 }
 

@@ -36,9 +36,11 @@ use crate::authorize::{CalloutMessage, Fault, NoReply, Outcome, Reply, Verdict};
 use crate::callout::{Callout, CalloutBuilder};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
+use crate::policy::Responses;
 use crate::policy::subject::Pattern;
 use crate::protocol::claims::{
-    AuthorizationRequestBody, AuthorizationResponseBody, Permission, ServerInfo, UserBody,
+    AuthorizationRequestBody, AuthorizationResponseBody, Permission, Permissions, ServerInfo,
+    UserBody,
 };
 use crate::protocol::jwt::{Claims, JwtError, Parsed};
 
@@ -52,7 +54,7 @@ const MAX_PAYLOAD: usize = 1 << 20;
 const TIMEOUT: UnixSeconds = 2;
 
 /// Asks as a nats-server in config mode does: its requests are signed, sealed and new each time, and it
-/// reads answers as a server does.
+/// reads answers as a server does. Observers are shown what comes of it, and the log.
 pub struct FakeServer {
     identity: SigningKey,
     curve: nkeys::XKey,
@@ -82,8 +84,9 @@ pub struct User {
     pub account: String,
     /// When the server closes the connection.
     pub expires: UnixSeconds,
-    /// All that its JWT says.
-    pub body: UserBody,
+    /// Answers to requests that it receives.
+    pub responses: Option<Responses>,
+    permissions: Permissions,
 }
 
 impl FakeServer {
@@ -122,7 +125,7 @@ impl FakeServer {
             deadline: Instant::now() + DEADLINE,
             max_reply: MAX_PAYLOAD,
         };
-        match callout.authorizer().authorize(message).await {
+        match callout.authorize(message).await {
             Outcome::NoReply(NoReply { fault, .. }) => Told::Silence(fault),
             Outcome::Reply(Reply { payload, verdict, .. }) => {
                 let answer = self.curve.open(&payload, &recipient).expect("sealed for this server");
@@ -191,7 +194,12 @@ impl FakeServer {
         let account = claims.audience.ok_or("the user is in no account")?;
         let name = claims.name.unwrap_or_default();
         let expires = claims.expires.ok_or("the user never ends")?;
-        Ok(Some(User { name, account, expires, body: claims.body }))
+        let permissions = claims.body.permissions;
+        let responses = permissions.responses.as_ref().map(|granted| Responses {
+            max: u32::try_from(granted.max).unwrap_or(u32::MAX),
+            expires: Duration::from_nanos(granted.ttl.unsigned_abs()),
+        });
+        Ok(Some(User { name, account, expires, responses, permissions }))
     }
 }
 
@@ -220,13 +228,13 @@ impl User {
     /// Whether it may publish to the subject.
     #[must_use]
     pub fn may_publish(&self, subject: &str) -> bool {
-        may(&self.body.permissions.publish, subject)
+        may(&self.permissions.publish, subject)
     }
 
     /// Whether it may subscribe to the subject.
     #[must_use]
     pub fn may_subscribe(&self, subject: &str) -> bool {
-        may(&self.body.permissions.subscribe, subject)
+        may(&self.permissions.subscribe, subject)
     }
 }
 

@@ -26,7 +26,9 @@ use crate::protocol::credentials::{Credentials, Secret};
 use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
 
 const MAX_PASSWORD_BYTES: usize = 4_096;
-const MAX_USER_CHARS: usize = 128;
+
+/// The longest name of a user.
+pub(crate) const MAX_USER_CHARS: usize = 128;
 
 /// The word for the log.
 const METHOD: &str = "password";

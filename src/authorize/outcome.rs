@@ -55,7 +55,7 @@ impl Reply {
 }
 
 /// The client's connection, as its server names it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// The server's name.
     pub server: String,

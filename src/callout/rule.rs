@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::authn::password::MAX_USER_CHARS;
 use crate::authn::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, certificate,
     nkey,
@@ -19,6 +20,9 @@ use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::{Credentials, Secret};
 use crate::redact::shortened;
 use crate::store::{LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
+
+/// The shortest life of a grant: servers count seconds.
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The word for the log.
 const METHOD: &str = "application";
@@ -177,7 +181,7 @@ pub struct Permit {
     responses: Option<Responses>,
     ttl: Option<Duration>,
     expires_at: Option<UnixSeconds>,
-    leafnode: bool,
+    dangerous: Vec<ConnectionType>,
 }
 
 impl Permit {
@@ -194,7 +198,7 @@ impl Permit {
             responses: None,
             ttl: None,
             expires_at: None,
-            leafnode: false,
+            dangerous: Vec::new(),
         }
     }
 
@@ -259,7 +263,15 @@ impl Permit {
     /// Lets it connect as a leaf node too, which servers do not hold to these subjects in all respects.
     #[must_use]
     pub fn dangerous_leafnode(mut self) -> Self {
-        self.leafnode = true;
+        self.dangerous.push(ConnectionType::Leafnode);
+        self
+    }
+
+    /// Lets it connect by MQTT too. Whoever comes with the client id of another user of the account ends that
+    /// one's session, and has what was kept for it.
+    #[must_use]
+    pub fn dangerous_mqtt(mut self) -> Self {
+        self.dangerous.push(ConnectionType::Mqtt);
         self
     }
 
@@ -272,6 +284,9 @@ impl Permit {
             };
             subjects.iter().map(pattern).collect::<Result<Vec<_>, _>>()
         };
+        if self.ttl.is_some_and(|ttl| ttl < SHORTEST) {
+            return Err(format!("lives for less than {SHORTEST:?}"));
+        }
         Ok(Grant {
             publish: patterns(&self.publish)?,
             subscribe: patterns(&self.subscribe)?,
@@ -305,6 +320,12 @@ impl<A: Authorize> ByRule<A> {
 
     /// The user as a row would be. The tenant is called as its account is, where that can be an id.
     fn record(&self, permit: &Permit) -> Result<LoginRecord, String> {
+        let name = &permit.user;
+        if name.is_empty() || name.chars().nth(MAX_USER_CHARS).is_some() {
+            return Err(format!(
+                "names its user with none or more than {MAX_USER_CHARS} characters"
+            ));
+        }
         let account = permit.account.as_ref().or(self.account.as_ref());
         let account = account.ok_or("names no account")?;
         let target = self.targets.target(account);
@@ -347,8 +368,8 @@ impl<A: Authorize> Authenticator for ByRule<A> {
         let user = shortened(&permit.user);
         let fault = |what| AuthnError::Other(format!("the permit of {user:?} {what}"));
         let record = Arc::new(self.record(&permit).map_err(fault)?);
-        let permitted =
-            Permitted { grant: permit.grant().map_err(fault)?, leafnode: permit.leafnode };
+        let grant = permit.grant().map_err(fault)?;
+        let permitted = Permitted { grant, dangerous: permit.dangerous };
         let principal = Principal::new(record, METHOD, ends, self.clock.now());
         Ok(match principal {
             Ok(it) => Authentication::Accepted(it.with_extension(Arc::new(permitted))),
@@ -361,7 +382,7 @@ impl<A: Authorize> Authenticator for ByRule<A> {
 #[derive(Debug)]
 struct Permitted {
     grant: Grant,
-    leafnode: bool,
+    dangerous: Vec<ConnectionType>,
 }
 
 /// Grants what the rule has permitted.
@@ -373,11 +394,15 @@ impl Policy for AsAuthorized {
         let Some(permitted) = principal.extension::<Permitted>() else {
             return Decision::Deny(DenyReason::Policy.into());
         };
-        let is_leafnode = ConnectionType::of(context.client) == Some(ConnectionType::Leafnode);
-        if is_leafnode && !permitted.leafnode {
-            let denied = Denied::from(DenyReason::ConnectionType);
-            return Decision::Deny(denied.with_detail("the permit is not one for leaf nodes"));
+        let found = ConnectionType::of(context.client);
+        let mut usual = [ConnectionType::Nats, ConnectionType::Websocket].into_iter();
+        if found.is_some_and(|found| {
+            usual.any(|it| it == found) || permitted.dangerous.contains(&found)
+        }) {
+            return Decision::Permit(permitted.grant.clone());
         }
-        Decision::Permit(permitted.grant.clone())
+        let by = found.map_or("something that is not known here", ConnectionType::as_str);
+        let denied = Denied::from(DenyReason::ConnectionType);
+        Decision::Deny(denied.with_detail(format!("the permit is none for a connection by {by}")))
     }
 }

@@ -220,6 +220,8 @@ impl Ruling<'_> {
             responses: rule.responses.as_ref().map(|it| it.value),
             ttl: rule.ttl.as_ref().map(|it| it.value),
             until: self.until,
+            // Its `connections` have decided.
+            dangerous_shared_mqtt: true,
             rule: rule.name.clone(),
         })
     }

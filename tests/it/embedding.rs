@@ -1,6 +1,8 @@
 //! What an application embeds: the builder with users of its own and with a tenant table, in both modes, on
 //! real servers; what its examples and its testing module say.
 
+mod observers;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,15 @@ use nats_callout::callout::{
 use nats_callout::config::{Config, Files};
 use nats_callout::internals::keyfile;
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::policy::{ConnectionType, DenyReason, Responses};
+use nats_callout::policy::{
+    ConnectionContext, ConnectionType, Decision, DenyReason, Grant, Policy, Principal, Responses,
+};
 use nats_callout::store::{
     CredentialStore, Isolation, Limits, MemoryStore, Status, TenantRecord, UserKind, UserRecord,
 };
 use nats_callout::testing::{self, Connect, FakeServer, Told};
 
-use crate::harness::choice::lacks;
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::client::{self, Login};
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::servers::{self, NatsServer};
@@ -282,8 +286,7 @@ async fn a_permit_grants_what_it_lists_and_nothing_else() {
     assert!(worker.may_publish("a.b") && !worker.may_publish("a.secret"));
     assert!(worker.may_subscribe("jobs.1") && !worker.may_subscribe("jobs.0"));
     assert!(!worker.may_subscribe("a.b") && !worker.may_publish("jobs.1"));
-    let granted = worker.body.permissions.responses.expect("it may answer");
-    assert_eq!((granted.max, granted.ttl), (1, 5_000_000_000));
+    assert_eq!(worker.responses, Some(responses));
     let now = jiff::Timestamp::now().as_second();
     assert!(worker.expires > now && worker.expires <= now + 60, "{} {now}", worker.expires);
 
@@ -295,6 +298,24 @@ async fn a_permit_grants_what_it_lists_and_nothing_else() {
     assert!(fault.contains("`a..b`") && fault.contains("guest"), "{fault}");
 }
 
+/// Of no use as they stand, and said so.
+#[tokio::test]
+async fn a_life_of_no_time_and_names_of_no_use_are_faults() {
+    let server = FakeServer::new().unwrap();
+    for ttl in [Duration::ZERO, Duration::from_millis(999)] {
+        let error = server.callout().ttl(ttl).authorize(by_token).unwrap_err();
+        assert!(matches!(error, CalloutError::Ttl(it) if it == ttl), "{error}");
+        let fault = fault(told(Permit::user("guest").ttl(ttl)).await);
+        assert!(fault.contains("lives for less than 1s") && fault.contains("guest"), "{fault}");
+    }
+    let longest = told(Permit::user("n".repeat(128)).ttl(Duration::from_secs(1))).await.granted();
+    assert_eq!(longest.name.len(), 128);
+    for name in [String::new(), "n".repeat(129)] {
+        let fault = fault(told(Permit::user(name)).await);
+        assert!(fault.contains("128 characters") && fault.len() < 400, "{fault}");
+    }
+}
+
 #[tokio::test]
 async fn leaf_nodes_are_let_in_by_name_alone() {
     let server = FakeServer::new().unwrap();
@@ -302,8 +323,52 @@ async fn leaf_nodes_are_let_in_by_name_alone() {
     let permit = Permit::user("edge").publish("edge.>");
     let (reason, _) = denial(server.ask(&permitting(&server, permit.clone()), leaf()).await);
     assert_eq!(reason, DenyReason::ConnectionType);
-    let callout = permitting(&server, permit.dangerous_leafnode());
+    let callout = permitting(&server, permit.clone().dangerous_leafnode());
     assert!(server.ask(&callout, leaf()).await.granted().may_publish("edge.1"));
+
+    let mqtt = || Connect::token("any").over(ConnectionType::Mqtt);
+    for permit in [permit.clone(), permit.clone().dangerous_leafnode()] {
+        let (reason, detail) = denial(server.ask(&permitting(&server, permit), mqtt()).await);
+        assert_eq!(reason, DenyReason::ConnectionType);
+        assert!(detail.contains("mqtt"), "{detail}");
+    }
+    let callout = permitting(&server, permit.clone().dangerous_mqtt());
+    assert!(server.ask(&callout, mqtt()).await.granted().may_publish("edge.1"));
+    let callout = permitting(&server, permit);
+    let websocket = Connect::token("any").over(ConnectionType::Websocket);
+    assert!(server.ask(&callout, websocket).await.granted().may_publish("edge.1"));
+}
+
+/// A policy of the application's, which looks at nothing.
+#[derive(Debug)]
+struct Everything {
+    mqtt: bool,
+}
+
+impl Policy for Everything {
+    fn decide(&self, _: &Principal, _: &ConnectionContext<'_>) -> Decision {
+        let publish = vec!["a.>".parse().unwrap()];
+        let dangerous_shared_mqtt = self.mqtt;
+        Decision::Permit(Grant { publish, dangerous_shared_mqtt, ..Grant::default() })
+    }
+}
+
+#[tokio::test]
+async fn who_endangers_others_of_a_shared_account_is_let_in_by_name_alone() {
+    let server = FakeServer::new().unwrap();
+    let store = Arc::new(MemoryStore::default());
+    store.put_tenant(tenant("acme"));
+    store.put_user(&"acme".parse().unwrap(), user("shop", "right")).unwrap();
+    let by = |by: ConnectionType| Connect::password("shop", "right").over(by);
+    for mqtt in [false, true] {
+        let callout = server.callout().table_with(store.clone(), Arc::new(Everything { mqtt }));
+        let callout = callout.unwrap();
+        assert!(server.ask(&callout, by(ConnectionType::Nats)).await.granted().may_publish("a.b"));
+        let (reason, _) = denial(server.ask(&callout, by(ConnectionType::Leafnode)).await);
+        assert_eq!(reason, DenyReason::ConnectionType);
+        let told = server.ask(&callout, by(ConnectionType::Mqtt)).await;
+        assert_eq!(told.is_denied(), !mqtt, "{told:?}");
+    }
 }
 
 /// What a rule sees is what the client has proved.

@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::Bench;
-use crate::harness::choice::either_mode;
+use super::{Bench, admitted};
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::deployment::Mode;
 use crate::harness::eventually;
+use crate::harness::http;
 use crate::harness::raw::{self, Verdict};
 
 /// The lines about a connection that was refused with these fields.
@@ -93,4 +94,33 @@ fn no_place(bench: &Bench) {
     }
     let shown = deployment.cli(&["--json", "show", "two"]).success().json();
     assert_eq!(shown["tenant"]["isolation"], "none");
+}
+
+/// Servers count the connections of a tenant's own account, and refuse by themselves who is granted here.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_server_does_not_let_in_is_a_line_too() {
+    if lacks(Mode::Operator) {
+        return;
+    }
+    let bench = Bench::start(Mode::Operator);
+    let deployment = &bench.deployment;
+    deployment.sql("UPDATE tenants SET max_connections = 1 WHERE id = 'one'");
+    let _first = admitted(deployment, &bench.one.user, "one").await;
+    // By token, so that the server does not know the name either.
+    let lines = lines_of(&bench, &json!({ "auth_token": bench.one.token }));
+    let [line] = &lines[..] else { panic!("one line: {lines:?}") };
+    for word in [
+        "INFO",
+        " granted, and not let in by its server ",
+        "user=\"one-app\" tenant=\"one\" server=\"nats-1\"",
+        "host=\"127.0.0.1\"",
+        "maximum account active connections exceeded",
+    ] {
+        assert!(line.contains(word), "no {word} in {line}");
+    }
+    let metrics = http::get(deployment.http(), "/metrics").expect("metrics").body;
+    for (reason, count) in [("connections", 1), ("answer", 0)] {
+        let line = format!("nats_callout_grants_rejected_total{{reason=\"{reason}\"}} {count}");
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
 }
