@@ -215,7 +215,7 @@ impl Admin {
         }
         if own.is_some() && !purge && tenant.limits.jetstream() {
             self.remark(
-                "note: its JetStream data, if it had any, stays on the servers' disks; --purge would \
+                "note: its JetStream data, if it had any, stays on the servers' disks; a purge would \
                  have deleted it",
             );
         }

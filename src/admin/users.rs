@@ -169,8 +169,7 @@ impl Admin {
         }
         if user.publish.is_empty() && user.subscribe.is_empty() {
             self.remark(&format!(
-                "note: {} has no subjects and may do nothing but log in; give it some with --publish \
-                 and --subscribe",
+                "note: {} has no subjects to publish or to subscribe, and may do nothing but log in",
                 user.name
             ));
         } else if isolation_of(&self.config, tenant) == Some(Isolation::Shared) {
