@@ -6,10 +6,12 @@
 //! first: a request whose client has given up is dropped unread, and once the queue is old the
 //! newest is served first.
 
+mod decisions;
 mod load;
 mod queue;
 mod rejections;
 mod replies;
+mod running;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -17,18 +19,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::decisions::Decisions;
 pub(crate) use self::load::Load;
 use self::queue::{Pending, Queue};
 use self::rejections::{Rejections, Unconfirmed};
 use self::replies::Replies;
+pub use self::running::Running;
 use crate::audit::{Observer, Observers};
 use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
@@ -223,82 +225,6 @@ impl fmt::Debug for AuthCallout {
     }
 }
 
-/// A started service. Dropping it does not stop it: [`Running::stop`] does.
-#[must_use = "dropped, it goes on to let clients in; `stop` ends it"]
-#[derive(Debug)]
-pub struct Running {
-    decisions: Decisions,
-    load: Load,
-    stop: CancellationToken,
-    /// None once it has ended.
-    task: Option<tokio::task::JoinHandle<()>>,
-    panics: watch::Receiver<()>,
-}
-
-impl Running {
-    /// The decisions under way.
-    #[must_use]
-    pub(crate) fn decisions(&self) -> Decisions {
-        self.decisions.clone()
-    }
-
-    /// What there is to do.
-    #[must_use]
-    pub(crate) fn load(&self) -> Load {
-        self.load.clone()
-    }
-
-    /// Changes whenever taking requests has panicked, after which it goes on.
-    pub(crate) fn panics(&self) -> watch::Receiver<()> {
-        self.panics.clone()
-    }
-
-    /// Returns when requests are taken no more, which is the end: before [`Self::stop`] the connection
-    /// is gone for good, or there is a fault of the program.
-    pub async fn ended(&mut self) {
-        let Some(task) = &mut self.task else { return };
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the service's dispatcher failed");
-        }
-        self.task = None;
-    }
-
-    /// Takes no new requests, answers those that are here, and returns when all is sent.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        self.ended().await;
-    }
-}
-
-/// The decisions under way.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Decisions(Arc<Trackers>);
-
-#[derive(Debug, Default)]
-struct Trackers {
-    current: ArcSwap<TaskTracker>,
-    /// Those that were current before and may have decisions left.
-    earlier: Mutex<Vec<TaskTracker>>,
-}
-
-impl Decisions {
-    /// Returns once every decision that had begun before the call has been answered, those that
-    /// another call waits for included.
-    pub(crate) async fn settle(&self) {
-        let begun = {
-            let mut earlier = self.0.earlier.lock();
-            let begun = self.0.current.swap(Arc::new(TaskTracker::new()));
-            begun.close();
-            earlier.retain(|tracker| !tracker.is_empty());
-            earlier.push(TaskTracker::clone(&begun));
-            earlier.clone()
-        };
-        for tracker in begun {
-            tracker.wait().await;
-        }
-    }
-}
-
 /// A request that goes through the server and back. The server handles a connection's lines in
 /// order, so by then it has taken all subscriptions before; a flush would not prove that.
 pub(crate) async fn prove(client: &Client) -> Result<(), ServiceError> {
@@ -404,7 +330,7 @@ impl Dispatcher {
     fn begin(&self, pending: Pending, permit: OwnedSemaphorePermit) {
         let worker = Arc::clone(&self.worker);
         let deadline = pending.received + self.deadline;
-        self.decisions.0.current.load().spawn(async move {
+        self.decisions.begin(async move {
             worker.work(pending, deadline).await;
             drop(permit);
         });
@@ -460,26 +386,5 @@ async fn admitted(gate: &dyn Gate, reply: Reply, received: Instant, deadline: In
     match admitted.unwrap_or_else(late) {
         Ok(()) => Outcome::Reply(reply),
         Err(error) => Outcome::NoReply(reply.withheld(error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn settling_waits_for_what_another_call_waits_for() {
-        let decisions = Decisions::default();
-        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
-        decisions.0.current.load().spawn(answered);
-        let mut first = Box::pin(decisions.settle());
-        assert!((&mut first).now_or_never().is_none());
-        let mut second = Box::pin(decisions.settle());
-        assert!((&mut second).now_or_never().is_none(), "the decision is not answered yet");
-        drop(first);
-        assert!(decisions.settle().now_or_never().is_none(), "nor after a call was given up");
-        answer.send(()).unwrap();
-        second.await;
-        assert!(decisions.settle().now_or_never().is_some());
     }
 }

@@ -66,7 +66,10 @@ async fn a_removed_tenant_is_gone_everywhere_before_its_account_is() {
     let steps = [("look", ACTIVE), ("settle", GONE), ("close", GONE), ("forget", GONE)];
     assert_eq!(deployment.steps(tenant), steps);
     let remarks = deployment.remarks();
-    assert!(remarks.len() == 1 && remarks[0].contains("a purge would have deleted it"), "{remarks:?}");
+    assert!(
+        remarks.len() == 1 && remarks[0].contains("a purge would have deleted it"),
+        "{remarks:?}"
+    );
 }
 
 #[tokio::test]
