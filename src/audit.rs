@@ -36,6 +36,10 @@ pub trait Observer: Debug + Send + Sync {
     /// Is told of a client that was granted, and that its server did not let in.
     fn rejected(&self, _rejection: &Rejection) {}
 
+    /// Is told of a connection that was broken off before its grant ends, so that its client logs in
+    /// again.
+    fn renewed(&self, _kick: &Kick) {}
+
     /// Is told of a connection that was closed after a change.
     fn kicked(&self, _kick: &Kick) {}
 }
@@ -95,7 +99,7 @@ impl Rejection {
     }
 }
 
-/// A connection that was closed because its grant no longer holds.
+/// A connection that was closed: because its grant no longer holds, or will not for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kick {

@@ -208,6 +208,15 @@ pub struct Principal {
     expires_at: Option<UnixSeconds>,
     claims: Arc<Claims>,
     extension: Option<Extension>,
+    proof: Option<Arc<dyn Proof>>,
+}
+
+/// What a login has proved, without what it was proved by: who that is can be asked again later.
+#[async_trait]
+pub(crate) trait Proof: Debug + Send + Sync {
+    /// Who it is by the rows as they are now; a refusal if the credential is no good any more, or its
+    /// user may not log in.
+    async fn again(&self) -> Result<Principal, Rejected>;
 }
 
 /// What an authenticator hands to a policy of the same hand.
@@ -253,6 +262,7 @@ impl Principal {
                 expires_at,
                 claims: Arc::default(),
                 extension: None,
+                proof: None,
             });
         };
         Err(Denied::from(reason).of(&record))
@@ -263,6 +273,18 @@ impl Principal {
     pub(crate) fn with_claims(mut self, claims: Claims) -> Self {
         self.claims = Arc::new(claims);
         self
+    }
+
+    /// Adds what was proved.
+    #[must_use]
+    pub(crate) fn with_proof(mut self, proof: Arc<dyn Proof>) -> Self {
+        self.proof = Some(proof);
+        self
+    }
+
+    /// What was proved, where that can be looked at again.
+    pub(crate) fn proof(&self) -> Option<&Arc<dyn Proof>> {
+        self.proof.as_ref()
     }
 
     /// The claims of the JWT that it was authenticated by; none otherwise.

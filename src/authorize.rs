@@ -11,6 +11,7 @@
 
 mod gate;
 mod outcome;
+mod renewable;
 mod response;
 mod timings;
 
@@ -24,16 +25,19 @@ use futures_util::FutureExt as _;
 pub(crate) use self::gate::{Gate, NotAudited};
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
 use self::outcome::{Known, claimed, name_of};
+pub(crate) use self::renewable::Renewable;
 use self::response::AuthorizationResponse;
+pub(crate) use self::timings::Stage;
 use self::timings::Stopwatch;
-pub use self::timings::{Stage, Timings};
 use crate::authn::{
     Attempt, Authentication, Authenticator, Denied, DenyReason, Principal, Rejected,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
-use crate::placement::{AccountError, Arrival, Entrance, Objection, Placement};
+use crate::placement::{
+    AccountError, Arrival, Entrance, Objection, Placed, Placement, TargetAccount,
+};
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy, RuleName};
 use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{Envelope, Sealer};
@@ -77,6 +81,7 @@ pub struct Authorizer {
     responder: Responder,
     issuers: Vec<Arc<dyn Signer>>,
     entrances: Vec<Arc<dyn Entrance>>,
+    renews: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -101,6 +106,7 @@ struct Granted {
     jwt: UserJwt,
     principal: Principal,
     rule: Option<Arc<RuleName>>,
+    account: TargetAccount,
     loads_account: bool,
 }
 
@@ -152,6 +158,7 @@ impl Authorizer {
             responder,
             issuers: Vec::new(),
             entrances: Vec::new(),
+            renews: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -163,6 +170,13 @@ impl Authorizer {
     #[must_use]
     pub fn with_issuers(mut self, issuers: Vec<Arc<dyn Signer>>) -> Self {
         self.issuers = issuers;
+        self
+    }
+
+    /// Has each grant say what has to be known to renew its connection.
+    #[must_use]
+    pub(crate) fn with_renewals(mut self) -> Self {
+        self.renews = true;
         self
     }
 
@@ -277,7 +291,8 @@ impl Authorizer {
             MintError::Closed => Denied::from(DenyReason::Time).of(login).into(),
             error => NoGrant::Fault(Fault::Mint(error)),
         })?;
-        Ok(Granted { jwt, principal, rule, loads_account: placed.loads })
+        let Placed { account, loads: loads_account, .. } = placed;
+        Ok(Granted { jwt, principal, rule, account, loads_account })
     }
 
     async fn admit(
@@ -287,18 +302,29 @@ impl Authorizer {
         granted: Granted,
         watch: &mut Stopwatch,
     ) -> Result<Reply, Fault> {
-        let Granted { jwt, principal, rule, loads_account } = granted;
+        let Granted { jwt, principal, rule, account, loads_account } = granted;
         let LoginRecord { user, tenant } = principal.record();
+        let life = Duration::from_secs(jwt.expires().abs_diff(self.clock.now()));
+        let renews = self.renews && jwt.is_renewable();
+        let renewable = principal.proof().filter(|_| renews).map(|proof| Renewable {
+            server: *request.server(),
+            cid: request.client().id,
+            account: account.to_string(),
+            login: Arc::clone(principal.login()),
+            life,
+            client: Arc::new(renewable::in_short(request.client())),
+            proof: Arc::clone(proof),
+        });
         let verdict = Verdict::Granted {
             user: user.name.clone(),
             tenant: tenant.id.to_string(),
             method: principal.method(),
-            ttl: Duration::from_secs(jwt.expires().abs_diff(self.clock.now())),
+            ttl: life,
             rule,
         };
         let response = AuthorizationResponse::Granted(jwt);
         let reply = self.respond(request, sealer, response, verdict, watch).await?;
-        Ok(Reply { loads_account, ..reply })
+        Ok(Reply { loads_account, renewable, ..reply })
     }
 
     async fn refuse(
@@ -335,7 +361,8 @@ impl Authorizer {
         watch.note(Stage::Seal);
         let connection = Connection::of(request);
         let timings = watch.timings();
-        Ok(Reply { payload, verdict, connection, loads_account: false, timings })
+        let (loads_account, renewable) = (false, None);
+        Ok(Reply { payload, verdict, connection, loads_account, renewable, timings })
     }
 }
 

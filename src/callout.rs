@@ -53,9 +53,7 @@ pub use crate::authn::random::NoRandomness;
 pub use crate::authn::token::Token;
 use crate::authn::{self, Authenticator};
 use crate::authorize::{Authorizer, CalloutMessage, Responder};
-pub use crate::authorize::{
-    Connection, Fault, NoReply, Outcome, Reply, Stage, Timings, Verdict, Who,
-};
+pub use crate::authorize::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, KeyError, Signer, XKey};
 use crate::mint::Mint;

@@ -117,6 +117,8 @@ pub(crate) struct Callout {
     pub(crate) max_in_flight: usize,
     /// The longest life of a grant.
     pub(crate) ttl: Duration,
+    /// Whether connections are broken off before their grants end, to begin anew.
+    pub(crate) renew: bool,
     /// Curve seeds: the one that is announced, then the other that is accepted.
     pub(crate) xkey: Vec<PathBuf>,
 }

@@ -79,6 +79,17 @@ pub(crate) enum Closing {
     Foreign(Resident),
 }
 
+/// How the breaking of one connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// It was there, and is closed.
+    Broken,
+    /// It was gone before.
+    Gone,
+    /// Its server does not answer.
+    Silent,
+}
+
 /// A client of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Occupant {
@@ -202,12 +213,26 @@ impl Cluster {
             Some(found) if found != *of => return Closing::Foreign(found),
             Some(_) => {}
         }
-        let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-        let answer = self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await;
-        match answer {
-            Some(answer) if answer.error.is_none() => Closing::Closed,
-            _ => Closing::Gone,
+        match self.break_off(&id).await {
+            Break::Broken => Closing::Closed,
+            Break::Gone | Break::Silent => Closing::Gone,
         }
+    }
+
+    /// Closes one connection without a word (`KICK` in nats-server's server/events.go).
+    pub(crate) async fn break_off(&self, id: &ConnectionId) -> Break {
+        let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
+        match self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await {
+            Some(answer) if answer.error.is_some() => Break::Gone,
+            Some(_) => Break::Broken,
+            None => Break::Silent,
+        }
+    }
+
+    /// Tells a client that its server would have it go elsewhere (`LDM`), which most take no notice of.
+    pub(crate) async fn give_notice(&self, id: &ConnectionId) {
+        let subject = format!("$SYS.REQ.SERVER.{}.LDM", id.server);
+        self.tell(&subject, &json!({ "cid": id.cid })).await;
     }
 
     /// Whether its server has this connection, in whatever account, or none yet.
@@ -228,22 +253,20 @@ impl Cluster {
         let mut closed = Connections::default();
         let mut kicks = stream::iter(ids)
             .map(|(id, holder)| async move {
-                let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-                let answer = self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await;
-                (id, holder, answer)
+                let broken = self.break_off(&id).await;
+                (id, holder, broken)
             })
             .buffer_unordered(KICKS_AT_ONCE);
-        while let Some((id, holder, answer)) = kicks.next().await {
-            match answer {
-                // It was gone before.
-                Some(answer) if answer.error.is_some() => {}
-                Some(_) => {
+        while let Some((id, holder, broken)) = kicks.next().await {
+            match broken {
+                Break::Gone => {}
+                Break::Broken => {
                     let Holder { account, user, host } = holder.clone();
                     let server = id.server.clone();
                     self.note_closed(&Kick { server, cid: id.cid, account, user, host });
                     closed.ids.insert(id, holder);
                 }
-                None => drop(closed.silent.insert(id.server)),
+                Break::Silent => drop(closed.silent.insert(id.server)),
             }
         }
         closed

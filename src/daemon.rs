@@ -22,6 +22,7 @@ mod own_keys;
 mod parts;
 mod policies;
 mod prepared;
+mod renewal;
 mod room;
 mod serving;
 pub(crate) mod takers;

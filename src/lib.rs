@@ -132,6 +132,8 @@ mod problem;
 mod protocol;
 mod redact;
 #[cfg(feature = "daemon")]
+mod renewal;
+#[cfg(feature = "daemon")]
 mod revoke;
 #[cfg(feature = "daemon")]
 mod servers;

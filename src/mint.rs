@@ -31,6 +31,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub(crate) struct UserJwt {
     token: String,
     expires: UnixSeconds,
+    is_renewable: bool,
 }
 
 impl UserJwt {
@@ -38,6 +39,12 @@ impl UserJwt {
     #[must_use]
     pub(crate) fn expires(&self) -> UnixSeconds {
         self.expires
+    }
+
+    /// Whether it ends for no other reason than that each grant does, so that another may follow it.
+    #[must_use]
+    pub(crate) fn is_renewable(&self) -> bool {
+        self.is_renewable
     }
 
     pub(crate) fn into_string(self) -> String {
@@ -99,7 +106,8 @@ impl Mint {
             Target::Id(id) => (None, Some(*id)),
             Target::Name(name) => (Some(name.clone()), None),
         };
-        let expires = self.expiry(connection, principal, &grant, now)?;
+        let (expires, is_bounded) = self.expiry(connection, principal, &grant, now)?;
+        let is_renewable = !is_bounded && !grant.no_renewal;
         let mut permissions = permissions(grant);
         if placed.isolation == Isolation::Shared && issuer_account.is_some() {
             permissions.publish.deny.push(NOTIFICATIONS.to_owned());
@@ -116,34 +124,33 @@ impl Mint {
             body,
         };
         let signer = issuer.unwrap_or(&*self.signer);
-        Ok(UserJwt { token: claims.encode(signer).await?, expires })
+        Ok(UserJwt { token: claims.encode(signer).await?, expires, is_renewable })
     }
 
     /// The configured life, shortened by the jitter that the connection's random key brings along,
-    /// and by the end of the principal and of the grant.
+    /// and by the end of the principal and of the grant; and whether one of these is what ends it.
     fn expiry(
         &self,
         connection: &UserNkey,
         principal: &Principal,
         grant: &Grant,
         now: UnixSeconds,
-    ) -> Result<UnixSeconds, MintError> {
+    ) -> Result<(UnixSeconds, bool), MintError> {
         let [a, b, ..] = *connection.raw();
         let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
         let ttl = grant.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl)).mul_f64(1.0 - JITTER * share);
         let life = UnixSeconds::try_from(ttl.as_secs()).unwrap_or(UnixSeconds::MAX).max(1);
-        let mut expires = now.saturating_add(life);
-        if let Some(end) = principal.expires_at() {
-            expires = expires.min(end);
-        }
-        if expires <= now {
+        let full = now.saturating_add(life);
+        let ends = |at: Option<UnixSeconds>| at.is_some_and(|at| at <= now);
+        if ends(principal.expires_at()) {
             return Err(MintError::Expired);
         }
-        match grant.until {
-            Some(until) if until <= now => Err(MintError::Closed),
-            Some(until) => Ok(expires.min(until)),
-            None => Ok(expires),
+        if ends(grant.until) {
+            return Err(MintError::Closed);
         }
+        let bounds = [principal.expires_at(), grant.until].into_iter().flatten();
+        let expires = bounds.fold(full, UnixSeconds::min);
+        Ok((expires, expires < full))
     }
 }
 

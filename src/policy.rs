@@ -78,6 +78,9 @@ pub struct Grant {
     /// Lets an MQTT client into an account that tenants share, where whoever comes with another's
     /// client id ends that one's session.
     pub dangerous_shared_mqtt: bool,
+    /// Whether the connection is left alone until the grant ends, and its server closes it then. The
+    /// configured service renews the others before.
+    pub no_renewal: bool,
     /// Which rule it comes from.
     pub rule: Option<Arc<RuleName>>,
 }

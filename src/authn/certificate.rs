@@ -10,9 +10,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
+use super::by_identity::ByIdentity;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    by_identity,
 };
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientTls;
@@ -30,10 +30,7 @@ const SHOWN: usize = 8;
 /// Finds the user by a name in the certificate: an e-mail address, a DNS name, a URI, or the subject.
 /// Where names are those of several users, nobody is let in.
 #[derive(Debug)]
-pub(crate) struct CertificateAuthenticator {
-    store: Arc<dyn CredentialStore>,
-    clock: Arc<dyn Clock>,
-}
+pub(crate) struct CertificateAuthenticator(ByIdentity);
 
 /// What a certificate says of its holder.
 struct Holder {
@@ -46,21 +43,17 @@ impl CertificateAuthenticator {
     /// Looks names up in `store`.
     #[must_use]
     pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+        Self(ByIdentity { store, clock, method: METHOD, unknown })
     }
 
     async fn authenticate_tls(&self, tls: &ClientTls) -> Result<Principal, Rejected> {
         let holder = read(tls).ok_or(DenyReason::UnknownCertificate)?;
-        if self.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
+        if self.0.clock.now().saturating_add(CLOCK_LEEWAY) < holder.begins {
             return Err(DenyReason::UnknownCertificate.into());
         }
         let identity = |name: String| Identity::Certificate(name.into_boxed_str());
-        let identities: Vec<Identity> = holder.names.into_iter().map(identity).collect();
-        by_identity::authenticate(&*self.store, &identities, |record| {
-            let record = record.ok_or_else(|| unknown(&identities))?;
-            Principal::new(record, METHOD, Some(holder.ends), self.clock.now())
-        })
-        .await
+        let identities = holder.names.into_iter().map(identity).collect();
+        self.0.authenticate(identities, Some(holder.ends)).await
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) use self::origin::check_url;
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    confirmed,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
+    Rejected, confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::Credentials;
@@ -51,6 +51,12 @@ const MAX_USER_CHARS: usize = 128;
 #[derive(Debug)]
 pub(crate) struct JwtAuthenticator {
     issuers: Vec<Arc<Issuer>>,
+    rows: Rows,
+}
+
+/// Where the users of JWTs are found.
+#[derive(Debug, Clone)]
+struct Rows {
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
 }
@@ -65,13 +71,13 @@ impl JwtAuthenticator {
         store: Arc<dyn CredentialStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { issuers, store, clock }
+        Self { issuers, rows: Rows { store, clock } }
     }
 
     /// The issuer that has to have made this JWT.
-    fn issuer_of(&self, token: &Unverified<'_>) -> Option<&Issuer> {
+    fn issuer_of(&self, token: &Unverified<'_>) -> Option<&Arc<Issuer>> {
         let issuer = token.issuer()?;
-        self.issuers.iter().map(|known| &**known).find(|known| known.settings().issuer == issuer)
+        self.issuers.iter().find(|known| known.settings().issuer == issuer)
     }
 
     async fn as_token(&self, sent: &str) -> Result<Authentication, AuthnError> {
@@ -100,24 +106,51 @@ impl JwtAuthenticator {
 
     async fn verify(
         &self,
-        issuer: &Issuer,
+        issuer: &Arc<Issuer>,
         token: Unverified<'_>,
         user: Option<&str>,
     ) -> Result<Principal, Rejected> {
         let identified = async {
             let verified = issuer.verify(token).await?;
-            let identified = issuer.identify(&verified, self.clock.now())?;
+            let identified = issuer.identify(&verified, self.rows.clock.now())?;
             match user {
                 Some(user) if user != identified.user => Err(Flaw::OtherUser.into()),
                 _ => Ok(identified),
             }
         };
         let identified = identified.await.map_err(|unverified| issuer.rejects(unverified))?;
-        let find = |freshness| self.find(issuer, &identified, freshness);
+        let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
+        let proved = Arc::new(Proved { rows, issuer, identified });
+        let find = |freshness| proved.find(freshness);
         let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
-        Ok(principal.with_claims(identified.claims))
+        Ok(principal.with_proof(proved))
     }
+}
 
+/// Somebody has shown a JWT that says this of him.
+#[derive(Debug)]
+struct Proved {
+    rows: Rows,
+    issuer: Arc<Issuer>,
+    identified: Identified,
+}
+
+impl Proved {
+    async fn find(&self, freshness: Freshness) -> Result<Principal, Rejected> {
+        let Self { rows, issuer, identified } = self;
+        let principal = rows.find(issuer, identified, freshness).await?;
+        Ok(principal.with_claims(identified.claims.clone()))
+    }
+}
+
+#[async_trait]
+impl Proof for Proved {
+    async fn again(&self) -> Result<Principal, Rejected> {
+        self.find(Freshness::Fresh).await
+    }
+}
+
+impl Rows {
     /// The user whom the JWT names.
     async fn find(
         &self,

@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::by_identity::ByIdentity;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    by_identity,
 };
 use crate::clock::Clock;
 use crate::keys::{self, UserNkey};
@@ -31,16 +31,13 @@ const LENIENT_PADDING: GeneralPurposeConfig =
 
 /// Verifies the signature over the server's nonce.
 #[derive(Debug)]
-pub(crate) struct NkeyAuthenticator {
-    store: Arc<dyn CredentialStore>,
-    clock: Arc<dyn Clock>,
-}
+pub(crate) struct NkeyAuthenticator(ByIdentity);
 
 impl NkeyAuthenticator {
     /// Looks nkeys up in `store`.
     #[must_use]
     pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+        Self(ByIdentity { store, clock, method: METHOD, unknown })
     }
 
     /// The signature comes first: who does not hold the key learns nothing of whose it is, and
@@ -52,13 +49,16 @@ impl NkeyAuthenticator {
         nonce: &str,
     ) -> Result<Principal, Rejected> {
         let nkey = verified(nkey, signature, nonce)?;
-        let identities = [Identity::Nkey(nkey)];
-        by_identity::authenticate(&*self.store, &identities, |record| {
-            let unknown = || Denied::from(DenyReason::UnknownNkey).with_detail(nkey.as_str());
-            let record = record.ok_or_else(unknown)?;
-            Principal::new(record, METHOD, None, self.clock.now())
-        })
-        .await
+        self.0.authenticate(vec![Identity::Nkey(nkey)], None).await
+    }
+}
+
+/// Nobody has the nkey.
+fn unknown(identities: &[Identity]) -> Denied {
+    let denied = Denied::from(DenyReason::UnknownNkey);
+    match identities {
+        [Identity::Nkey(nkey), ..] => denied.with_detail(nkey.as_str()),
+        _ => denied,
     }
 }
 

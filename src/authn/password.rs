@@ -19,7 +19,7 @@ use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedLimits, VerifiedPasswords};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
-    Rejected, confirmed,
+    Proof, Rejected, confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
@@ -225,7 +225,10 @@ impl PasswordAuthenticator {
         let denied = match verdict {
             Verdict::Match => {
                 let now = self.clock.now();
-                return Ok(Principal::new(Arc::clone(record), METHOD, None, now)?);
+                let principal = Principal::new(Arc::clone(record), METHOD, None, now)?;
+                let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+                let proved = Proved { store, clock, record: Arc::clone(record) };
+                return Ok(principal.with_proof(Arc::new(proved)));
             }
             Verdict::Mismatch => DenyReason::WrongPassword.into(),
             Verdict::Unusable(why) => Denied::from(DenyReason::UnusableHash)
@@ -321,6 +324,32 @@ impl PasswordAuthenticator {
                 tracing::debug!("no room to hash an outdated password anew");
             }
         }
+    }
+}
+
+/// Somebody has shown the password of this row.
+#[derive(Debug)]
+struct Proved {
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
+    record: Arc<LoginRecord>,
+}
+
+#[async_trait]
+impl Proof for Proved {
+    /// A hash that was outdated has been made anew, of the same password unless somebody has just set
+    /// another.
+    async fn again(&self) -> Result<Principal, Rejected> {
+        let Self { store, clock, record } = self;
+        let now =
+            store.user(&record.user.name, Freshness::Fresh).await.map_err(AuthnError::from)?;
+        let now = now.ok_or(DenyReason::UnknownUser)?;
+        let (before, after) = (&record.user.password_hash, &now.user.password_hash);
+        let is_outdated = before.as_ref().is_some_and(hashing::is_outdated);
+        if before != after && (!is_outdated || after.is_none()) {
+            return Err(Denied::from(DenyReason::WrongPassword).of(&now).into());
+        }
+        Ok(Principal::new(now, METHOD, None, clock.now())?)
     }
 }
 

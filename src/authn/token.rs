@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use super::random::{self, BASE62, NoRandomness};
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Rejected,
-    confirmed,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
+    Rejected, confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret, TOKEN_PREFIX};
@@ -120,7 +120,7 @@ impl Authenticator for TokenAuthenticator {
 }
 
 /// The one path from a token to its user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TokenCheck {
     pub(super) store: Arc<dyn CredentialStore>,
     pub(super) clock: Arc<dyn Clock>,
@@ -135,7 +135,9 @@ impl TokenCheck {
     ) -> Result<Principal, Rejected> {
         let hash = token.hash();
         let decide = |freshness| self.decide(&hash, owner, freshness);
-        confirmed(decide(Freshness::Cached), decide(Freshness::Fresh)).await
+        let principal = confirmed(decide(Freshness::Cached), decide(Freshness::Fresh)).await?;
+        let owner = owner.map(Box::from);
+        Ok(principal.with_proof(Arc::new(Proved { check: self.clone(), hash, owner })))
     }
 
     async fn decide(
@@ -152,6 +154,21 @@ impl TokenCheck {
         let user = self.store.user(&token.user_name, freshness).await?;
         let user = user.ok_or(DenyReason::UnknownUser)?;
         Ok(Principal::new(user, METHOD, token.expires_at, self.clock.now())?)
+    }
+}
+
+/// Somebody has shown the token with this hash.
+#[derive(Debug)]
+struct Proved {
+    check: TokenCheck,
+    hash: TokenHash,
+    owner: Option<Box<str>>,
+}
+
+#[async_trait]
+impl Proof for Proved {
+    async fn again(&self) -> Result<Principal, Rejected> {
+        self.check.decide(&self.hash, self.owner.as_deref(), Freshness::Fresh).await
     }
 }
 

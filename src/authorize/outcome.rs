@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::gate::NotAudited;
+use super::renewable::Renewable;
 use super::timings::Timings;
 use crate::authn::{AuthnError, Denied, Found};
 use crate::mint::MintError;
@@ -36,12 +37,22 @@ pub struct Reply {
     pub connection: Connection,
     /// Whether the server will load an account because of it, while everything behind it on the
     /// same connection waits.
-    pub loads_account: bool,
+    pub(crate) loads_account: bool,
+    /// What has to be known to renew the connection before its grant ends, where that may be.
+    pub(crate) renewable: Option<Renewable>,
     /// How long its stages took.
-    pub timings: Timings,
+    pub(crate) timings: Timings,
 }
 
 impl Reply {
+    /// One that was made by hand, for tests of those who look at it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of(payload: Vec<u8>, verdict: Verdict, connection: Connection) -> Self {
+        let timings = Timings::default();
+        Self { payload, verdict, connection, loads_account: false, renewable: None, timings }
+    }
+
     /// No reply in the place of this one.
     pub(crate) fn withheld(self, fault: Fault) -> NoReply {
         let (user, tenant) = match self.verdict {

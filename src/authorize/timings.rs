@@ -35,12 +35,12 @@ impl Stage {
 /// How long the stages took; those that a decision did not come to, or that it went through before
 /// it began anew, are no time at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings([Option<Duration>; Stage::COUNT]);
+pub(crate) struct Timings([Option<Duration>; Stage::COUNT]);
 
 impl Timings {
     /// How long the stage took, if the decision came to it.
     #[must_use]
-    pub fn of(&self, stage: Stage) -> Option<Duration> {
+    pub(crate) fn of(&self, stage: Stage) -> Option<Duration> {
         self.0.get(stage as usize).copied().flatten()
     }
 }

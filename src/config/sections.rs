@@ -93,6 +93,7 @@ pub(super) fn callout(reader: &mut Reader) -> Callout {
         deadline,
         max_in_flight: reader.count("callout.max_in_flight"),
         ttl: reader.duration("callout.ttl"),
+        renew: reader.switch("callout.renew").unwrap_or_default(),
         xkey: reader.generations("callout.xkey"),
     }
 }

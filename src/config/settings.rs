@@ -88,6 +88,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("callout.max_in_flight", Count(1_024, 1..=1_000_000), "Decisions under way at once."),
     both("callout.ttl", Time(seconds(15 * 60), seconds(10)..=days(1)), "")
         .noted("The longest life of a login; the client then reconnects by itself."),
+    both("callout.renew", Switch(true), "Whether connections begin anew before their grants end.")
+        .noted("A policy may leave its users' alone (`renew = false`)."),
     both("callout.xkey", NONE, "One or two files of curve seeds; the first is announced."),
     operator("callout.response_signing",
         Keys(&["keys/response-signing.nk", "keys/response-signing-next.pub"]),

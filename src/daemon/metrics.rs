@@ -110,6 +110,7 @@ fn describe() {
         ("nats_callout_database_notices", "Notices a second of a role that floods the database"),
         ("nats_callout_intake_connected", "Whether tenants' events are taken in"),
         ("nats_callout_policies_broken", "Whether an edit of the policies was not taken"),
+        ("nats_callout_renewals_held", "Connections that begin anew before their grants end"),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("nats_callout_auth_isolated", "Whether AUTH is the service's alone, by the last look"),
         ("process_start_time_seconds", "When the service began, in seconds since 1970"),
@@ -134,6 +135,10 @@ fn describe() {
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),
         ("nats_callout_nats_connects_total", "How often this connection was made"),
         ("nats_callout_connections_closed_total", "Connections of clients closed by changes"),
+        (
+            "nats_callout_renewals_total",
+            "Connections that were due to begin anew, by what became of them",
+        ),
         (
             "nats_callout_connections_uncounted_total",
             "Clients let in while servers did not say how many connections their tenant has",

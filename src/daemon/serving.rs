@@ -18,7 +18,7 @@ use super::metrics::{Metrics, size};
 use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::room::{self, Counts, Hearing, Room};
-use super::{DaemonError, intake, isolation, own_keys};
+use super::{DaemonError, intake, isolation, own_keys, renewal};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
 use crate::deployment::places;
@@ -28,6 +28,7 @@ use crate::instance::{Instance, LoginLog, LoginObserver};
 use crate::intake::{Gauge, Tenants};
 use crate::peers::Peers;
 use crate::placement::Placement;
+use crate::renewal::Renewals;
 use crate::revoke::{Causes, OwnAccounts, Revoker};
 use crate::servers::Cluster;
 use crate::service::{AuthCallout, Decisions, Load, Running, Settings};
@@ -51,15 +52,25 @@ impl<'a> Serving<'a> {
         let Connected { base, deciding, keys, nats, mut sinks, placement, own } = connected;
         let (requests, intake) = (base.parts.apart(), base.parts.apart());
         let (tenants, taking) = take_events(&base, &nats, &intake)?.unzip();
-        let authorizer =
+        let mut authorizer =
             authorizer(&base, &nats, deciding, placement.clone(), tenants.clone()).await?;
-        let callout = callout(&base, &nats, authorizer, &mut sinks);
+        if base.config.callout.renew {
+            authorizer = authorizer.with_renewals();
+        }
+        let authorizer = Arc::new(authorizer);
+        let (renewals, closed) = (Arc::<Renewals>::default(), sinks.decisions.clone());
+        let callout = callout(&base, &nats, Arc::clone(&authorizer), &mut sinks);
+        let callout = callout.with_observer(renewals.clone());
         let running = callout.start(nats.connections.main.clone()).await?;
         let (begun, load) = (running.decisions(), running.load());
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
         watch_peers(&base, &nats).await?;
+        if base.config.callout.renew {
+            let load = load.clone();
+            renewal::start(&base, &nats, &requests, renewals, authorizer, load, closed).await?;
+        }
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
         base.observed.health.probes(Dependencies {
@@ -178,7 +189,7 @@ async fn authorizer(
 fn callout(
     base: &Base<'_>,
     nats: &Nats,
-    authorizer: Authorizer,
+    authorizer: Arc<Authorizer>,
     sinks: &mut EventSinks,
 ) -> AuthCallout {
     let log = Arc::new(LoginLog::default());
@@ -187,7 +198,7 @@ fn callout(
     base.parts.spawn(part, (log, base.store.clone()), |(log, store), stop| {
         log.write(&**store, stop).boxed()
     });
-    let mut callout = AuthCallout::new(Arc::new(authorizer))
+    let mut callout = AuthCallout::new(authorizer)
         .with_settings(Settings {
             deadline: base.config.callout.deadline,
             max_in_flight: base.config.callout.max_in_flight,

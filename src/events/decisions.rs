@@ -58,10 +58,8 @@ enum Record {
         connection: Connection,
         took: Duration,
     },
-    Kick {
-        at: UnixSeconds,
-        kick: Kick,
-    },
+    /// Closed after a change, or to be renewed.
+    Closed { at: UnixSeconds, kick: Kick, is_renewal: bool },
 }
 
 /// The queue's entrance: an observer of outcomes and of kicks.
@@ -125,6 +123,10 @@ impl DecisionLog {
         Arc::clone(&self.dropped)
     }
 
+    fn closed(&self, kick: &Kick, is_renewal: bool) {
+        self.put(Record::Closed { at: self.stamps.clock.now(), kick: kick.clone(), is_renewal });
+    }
+
     fn put(&self, record: Record) {
         if self.queue.try_send(record).is_err() {
             drop_some(&self.dropped, 1);
@@ -166,7 +168,11 @@ impl Observer for DecisionLog {
     }
 
     fn kicked(&self, kick: &Kick) {
-        self.put(Record::Kick { at: self.stamps.clock.now(), kick: kick.clone() });
+        self.closed(kick, false);
+    }
+
+    fn renewed(&self, kick: &Kick) {
+        self.closed(kick, true);
     }
 }
 
@@ -245,7 +251,7 @@ impl DecisionEvents {
         let mut events = Vec::with_capacity(records.len());
         for record in records {
             let tenant = match &record {
-                Record::Kick { kick, .. } => self.tenant_of(&kick.user).await,
+                Record::Closed { kick, .. } => self.tenant_of(&kick.user).await,
                 Record::Decision { .. } => None,
             };
             match event(record, tenant) {
@@ -352,12 +358,16 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
             };
             finish(id, kind, at, subject, tenant, &data)
         }
-        Record::Kick { at, kick } => {
+        Record::Closed { at, kick, is_renewal } => {
             let Kick { server, cid, account, user, host } = kick;
             let data = json!({ "server": server, "cid": cid, "account": account, "user": user, "host": host });
             // Whoever else closes the same connection publishes the same event.
-            let id = format!("kick-{server}-{cid}");
-            finish(id, "auth.connection.kicked", at, Some(user), tenant, &data)
+            let (word, kind) = match is_renewal {
+                true => ("renewal", "auth.connection.renewed"),
+                false => ("kick", "auth.connection.kicked"),
+            };
+            let id = format!("{word}-{server}-{cid}");
+            finish(id, kind, at, Some(user), tenant, &data)
         }
     }
 }

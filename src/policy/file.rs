@@ -23,7 +23,7 @@ use crate::spelling::nearest;
 use crate::store::Isolation;
 
 /// The keys of a section, in the order in which they are documented.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "publish",
     "subscribe",
     "presets",
@@ -36,6 +36,7 @@ const KEYS: [&str; 12] = [
     "times",
     "timezone",
     "ttl",
+    "renew",
 ];
 
 /// What a JWT could hold and nats-server ignores in that of an auth callout, with what to do.
@@ -160,6 +161,7 @@ impl Document<'_> {
                 "ttl" => {
                     rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
                 }
+                "renew" => rule.no_renewal = self.truth(&shown, at, value) == Some(false),
                 _ => self.unknown(at, isolation, name),
             }
         }

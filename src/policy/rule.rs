@@ -41,6 +41,7 @@ pub(super) struct Rule {
     pub(super) lines: Vec<Line>,
     pub(super) responses: Option<Lined<Responses>>,
     pub(super) ttl: Option<Lined<Duration>>,
+    pub(super) no_renewal: bool,
     pub(super) admission: Admission,
     /// How many lines there are of publish, subscribe and the two denials.
     pub(super) counts: [usize; 4],

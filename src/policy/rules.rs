@@ -222,6 +222,7 @@ impl Ruling<'_> {
             until: self.until,
             // Its `connections` have decided.
             dangerous_shared_mqtt: true,
+            no_renewal: rule.no_renewal,
             rule: rule.name.clone(),
         })
     }

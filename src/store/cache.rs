@@ -121,14 +121,17 @@ impl Cached {
         *confirmed = Some(asked).max(*confirmed);
     }
 
+    /// Whether changes are read at the moment, so that what is kept may answer.
+    #[must_use]
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let Some(within) = self.confirmed_within else { return true };
+        let confirmed = *self.confirmed.lock();
+        confirmed.is_some_and(|asked| asked.elapsed() <= within)
+    }
+
     /// How new an answer really has to be.
     fn needed(&self, freshness: Freshness) -> Freshness {
-        let Some(within) = self.confirmed_within else { return freshness };
-        let confirmed = *self.confirmed.lock();
-        match confirmed {
-            Some(asked) if asked.elapsed() <= within => freshness,
-            _ => Freshness::Fresh,
-        }
+        if self.is_confirmed() { freshness } else { Freshness::Fresh }
     }
 
     /// What it has done so far.

@@ -20,6 +20,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod servers;
 pub(crate) mod service;
+pub(crate) mod staying;
 pub(crate) mod tls;
 pub(crate) mod turn;
 

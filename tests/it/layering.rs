@@ -35,6 +35,7 @@ const ORDER: &[&str] = &[
     "connections",
     "accounts",
     "revoke",
+    "renewal",
     "streams",
     "events",
     "instance",

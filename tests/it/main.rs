@@ -32,6 +32,7 @@ mod nkey;
 mod over;
 mod policies;
 mod protocol;
+mod renewal;
 mod scenarios;
 mod service;
 mod store_cache;

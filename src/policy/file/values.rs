@@ -116,6 +116,19 @@ impl Document<'_> {
         seconds.map(Duration::from_secs)
     }
 
+    pub(super) fn truth(
+        &mut self,
+        key: &str,
+        at: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<bool> {
+        if let DeValue::Boolean(truth) = value.get_ref() {
+            return Some(*truth);
+        }
+        self.problem(at, key, "neither true nor false", "write true or false, without quotes");
+        None
+    }
+
     pub(super) fn zone(
         &mut self,
         key: &str,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
-use nats_callout::callout::{Connection, Observer as _, Outcome, Reply, Timings, Verdict};
+use nats_callout::callout::{Connection, Observer as _, Outcome, Reply, Verdict};
 use nats_callout::clock::SystemClock;
 use nats_callout::config::{Config, Files};
 use nats_callout::internals::decisions;
@@ -291,19 +291,15 @@ async fn a_full_queue_drops_and_counts() {
     let (log, mut events) =
         decisions::queue(3, publisher, store.clone(), Arc::new(SystemClock), "test".to_owned());
     let outcome = |user: &str| {
-        Outcome::Reply(Reply {
-            payload: Vec::new(),
-            verdict: Verdict::Granted {
-                user: user.to_owned(),
-                tenant: "one".to_owned(),
-                method: "password",
-                ttl: Duration::from_secs(9),
-                rule: None,
-            },
-            connection: Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 },
-            loads_account: false,
-            timings: Timings::default(),
-        })
+        let verdict = Verdict::Granted {
+            user: user.to_owned(),
+            tenant: "one".to_owned(),
+            method: "password",
+            ttl: Duration::from_secs(9),
+            rule: None,
+        };
+        let connection = Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 };
+        Outcome::Reply(Reply::of(Vec::new(), verdict, connection))
     };
     for user in ["a", "b", "c", "d", "e"] {
         log.observe(&outcome(user), Duration::from_millis(1));

@@ -1,62 +1,12 @@
 //! Clients whose connections are closed are told no error: of one on a connection that was admitted,
 //! nats-py and the C client make an end for good.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
 use std::time::Instant;
 
-use serde_json::Value;
-
 use crate::harness::choice::modes;
-use crate::harness::client::Login;
-use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::staying::Python;
 use crate::within::changes::crowd::Held;
-
-/// nats-py at its defaults, which says what happens to its connection.
-struct Python {
-    child: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Python {
-    /// Connects; `None` where there is no Python.
-    fn connect(url: &str, login: &Login) -> Option<Self> {
-        let Login::Password(user, password) = login else { unreachable!("a password") };
-        let mut command = clients::program(Language::Python, "staying")?;
-        command.args([url, user, password]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let said = BufReader::new(child.stdout.take().expect("its stdout"));
-        let mut python = Self { child, said };
-        python.says("connected");
-        Some(python)
-    }
-
-    /// Waits for a word; it may complain of what it finds when it comes back, and must not give up.
-    #[track_caller]
-    fn says(&mut self, word: &str) {
-        let mut heard = Vec::new();
-        loop {
-            let mut line = String::new();
-            let read = self.said.read_line(&mut line).expect("a line");
-            assert!(read > 0, "it ended before it was {word}: {heard:?}");
-            let event: Value = serde_json::from_str(&line).expect("json");
-            assert_ne!(event["event"], "closed", "before it was {word}: {heard:?}");
-            if event["event"] == word {
-                return;
-            }
-            heard.push(line);
-        }
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Waits for the end of connections, each without an error.
 #[track_caller]

@@ -1,0 +1,83 @@
+//! When connections may be renewed, and what is shown of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use metrics::{counter, gauge};
+
+use super::DaemonError;
+use super::base::Base;
+use super::connect::Nats;
+use super::http::Observed;
+use super::metrics::size;
+use super::parts::{Part, Parts};
+use crate::audit::Observer;
+use crate::authorize::Authorizer;
+use crate::renewal::{Admits, Renewals, Renewer};
+use crate::service::Load;
+use crate::store::cache::Cached;
+
+/// Of the decisions that may be under way, one in so many may be, or whoever is broken off waits.
+const BUSY_PART: usize = 16;
+
+/// This instance, as one who is broken off finds it.
+struct Fitness {
+    observed: Arc<Observed>,
+    cache: Arc<Cached>,
+    load: Load,
+    max_in_flight: usize,
+}
+
+#[async_trait]
+impl Admits for Fitness {
+    async fn could_admit(&self) -> bool {
+        let load = self.load.stats();
+        self.cache.is_confirmed()
+            && load.waiting == 0
+            && load.in_flight <= self.max_in_flight / BUSY_PART
+            && self.observed.health.word().await.is_ready()
+    }
+}
+
+/// Begins to renew what is granted here. `parts` are those that end before anything else does: whoever is
+/// broken off has to find the service as it is.
+pub(super) async fn start(
+    base: &Base<'_>,
+    nats: &Nats,
+    parts: &Parts,
+    renewals: Arc<Renewals>,
+    authorizer: Arc<Authorizer>,
+    load: Load,
+    observer: Option<Arc<dyn Observer>>,
+) -> Result<(), DaemonError> {
+    let departures = renewals.departures(&nats.connections.system).await?;
+    parts.spawn(Part::minor("departures"), departures, |it, _| it.run().boxed());
+    let fitness = Fitness {
+        observed: Arc::clone(&base.observed),
+        cache: Arc::clone(&base.cache),
+        load,
+        max_in_flight: base.config.callout.max_in_flight,
+    };
+    let cluster = nats.cluster.clone();
+    let admits = Arc::new(fitness);
+    let renewer =
+        Renewer { renewals: Arc::clone(&renewals), authorizer, admits, cluster, observer };
+    parts.spawn(Part::minor("renewals"), renewer, |it, _| it.run().boxed());
+    base.observed.metrics.show(move || show(&renewals));
+    Ok(())
+}
+
+fn show(renewals: &Renewals) {
+    let stats = renewals.stats();
+    gauge!("nats_callout_renewals_held").set(size(stats.held));
+    let count = |outcome, count| {
+        counter!("nats_callout_renewals_total", "outcome" => outcome).absolute(count);
+    };
+    count("renewed", stats.renewed);
+    count("gone", stats.gone);
+    count("refused", stats.refused);
+    count("deferred", stats.deferred);
+    count("unanswered", stats.unanswered);
+    count("forgotten", stats.forgotten);
+}

@@ -1,0 +1,297 @@
+//! Has connections begin anew well before their grants end. Most client libraries take the end of a grant
+//! for an error, and some close for good at it or at the first login after it that fails; none minds a
+//! connection that breaks. So the service breaks it (KICK) while it would let the client in again, and the
+//! end of the grant is what is left where it would not.
+//!
+//! ```text
+//! a grant that only its own life bounds -> Renewals -> when a part of that life is over -> Renewer:
+//!   could anybody be let in now? would this one be? -> LDM, a second, KICK -> the client logs in again
+//! ```
+//!
+//! An instance renews what it has granted itself. What it forgets when it stops ends with its grants.
+
+mod held;
+mod pace;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, SubscribeError, Subscriber};
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use self::held::{Due, Held, Key};
+use self::pace::Pace;
+use crate::audit::{Kick, Observer};
+use crate::authn::Rejected;
+use crate::authorize::{Authorizer, Outcome, Renewable};
+use crate::connections::{Break, ConnectionId};
+use crate::keys::ServerId;
+use crate::policy::ConnectionType;
+use crate::servers::Cluster;
+
+/// How often it is looked who is due.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A client that knows what to do (a handler of lame duck mode) has so long to go by itself.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// When one is tried again that could not be renewed just now.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Where servers say that a connection is closed (`accountDisconnectEvent` in nats-server's
+/// server/events.go).
+const DEPARTURES: &str = "$SYS.ACCOUNT.*.DISCONNECT";
+
+/// What has become of connections that were due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RenewalStats {
+    /// Connections that are to be renewed.
+    pub(crate) held: usize,
+    /// Connections that could not be kept in mind.
+    pub(crate) forgotten: u64,
+    /// Broken off, so that they begin anew.
+    pub(crate) renewed: u64,
+    /// They were closed before.
+    pub(crate) gone: u64,
+    /// They would not be let in again, and end with their grants.
+    pub(crate) refused: u64,
+    /// They had to wait, since nobody or not so many could be let in.
+    pub(crate) deferred: u64,
+    /// Their server did not answer.
+    pub(crate) unanswered: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    renewed: AtomicU64,
+    gone: AtomicU64,
+    refused: AtomicU64,
+    deferred: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+/// Whether whoever is broken off now would be let in.
+#[async_trait]
+pub(crate) trait Admits: Send + Sync {
+    /// Whether logins are decided, by rows that are read now, and nobody waits.
+    async fn could_admit(&self) -> bool;
+}
+
+/// What is granted here, and is to be renewed.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    held: Mutex<Held>,
+    decisions: AtomicU64,
+    counts: Counts,
+}
+
+impl Renewals {
+    /// The numbers as they are now.
+    pub(crate) fn stats(&self) -> RenewalStats {
+        let read = |count: &AtomicU64| count.load(Relaxed);
+        let held = self.held.lock();
+        RenewalStats {
+            held: held.len(),
+            forgotten: held.forgotten,
+            renewed: read(&self.counts.renewed),
+            gone: read(&self.counts.gone),
+            refused: read(&self.counts.refused),
+            deferred: read(&self.counts.deferred),
+            unanswered: read(&self.counts.unanswered),
+        }
+    }
+
+    /// Subscribes, on a connection of the system account, to what servers say of connections that are
+    /// closed.
+    pub(crate) async fn departures(
+        self: &Arc<Self>,
+        system: &Client,
+    ) -> Result<Departures, SubscribeError> {
+        let closed = system.subscribe(DEPARTURES).await?;
+        Ok(Departures { closed, renewals: Arc::clone(self) })
+    }
+}
+
+impl Observer for Renewals {
+    fn observe(&self, outcome: &Outcome, _took: Duration) {
+        self.decisions.fetch_add(1, Relaxed);
+        if let Outcome::Reply(reply) = outcome
+            && let Some(renewable) = &reply.renewable
+        {
+            self.held.lock().hold(renewable.clone(), Instant::now());
+        }
+    }
+}
+
+/// Forgets connections that are closed.
+pub(crate) struct Departures {
+    closed: Subscriber,
+    renewals: Arc<Renewals>,
+}
+
+#[derive(Deserialize)]
+struct Departure {
+    server: Server,
+    client: Departed,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    id: ServerId,
+}
+
+#[derive(Deserialize)]
+struct Departed {
+    id: u64,
+}
+
+impl Departures {
+    /// Forgets them as they are told. May be called again.
+    pub(crate) async fn run(&mut self) {
+        while let Some(message) = self.closed.next().await {
+            if let Ok(departure) = serde_json::from_slice::<Departure>(&message.payload) {
+                let key = Key { server: departure.server.id, cid: departure.client.id };
+                self.renewals.held.lock().forget(&key);
+            }
+        }
+    }
+}
+
+/// Renews what is due.
+pub(crate) struct Renewer {
+    /// What is held.
+    pub(crate) renewals: Arc<Renewals>,
+    /// Says whether one would be let in again.
+    pub(crate) authorizer: Arc<Authorizer>,
+    /// Says whether anybody would be.
+    pub(crate) admits: Arc<dyn Admits>,
+    /// The servers.
+    pub(crate) cluster: Cluster,
+    /// Is told of each connection that is broken off.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Renewer {
+    /// Renews, until it is dropped. May be called again.
+    pub(crate) async fn run(&self) {
+        let mut pace = Pace::new(Instant::now());
+        let mut before = self.renewals.decisions.load(Relaxed);
+        let mut ticks = tokio::time::interval(LOOK);
+        let mut batches = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(()) = batches.next() => continue,
+            }
+            let decisions = self.renewals.decisions.load(Relaxed);
+            pace.note(decisions.saturating_sub(before), Instant::now());
+            before = decisions;
+            let most = pace.allowance(Instant::now());
+            let due = self.renewals.held.lock().due(Instant::now(), most);
+            pace.spend(due.len());
+            if !due.is_empty() {
+                batches.push(self.renew(due));
+            }
+        }
+    }
+
+    /// Breaks those off who would be let in again.
+    async fn renew(&self, due: Vec<Due>) {
+        if !self.admits.could_admit().await {
+            return self.defer(due);
+        }
+        let asked = due.into_iter().map(|due| async {
+            let decided = self.authorizer.would_renew(&due.renewable).await;
+            (due, decided)
+        });
+        let (mut ready, mut later) = (Vec::new(), Vec::new());
+        for (due, decided) in join_all(asked).await {
+            match decided {
+                Ok(()) => ready.push(due),
+                Err(Rejected::Denied(denied)) => {
+                    let Renewable { server, cid, login, .. } = &due.renewable;
+                    self.renewals.counts.refused.fetch_add(1, Relaxed);
+                    tracing::debug!(
+                        user = login.user.name,
+                        tenant = %login.tenant.id,
+                        %server,
+                        cid,
+                        reason = denied.reason.code(),
+                        "a connection is not renewed, and ends with its grant"
+                    );
+                }
+                Err(Rejected::Fault(_)) => later.push(due),
+            }
+        }
+        self.defer(later);
+        for due in &ready {
+            if ConnectionType::of(due.renewable.client()) != Some(ConnectionType::Mqtt) {
+                self.cluster.give_notice(&due.id()).await;
+            }
+        }
+        tokio::time::sleep(NOTICE).await;
+        if !self.admits.could_admit().await {
+            return self.defer(ready);
+        }
+        let broken = ready.into_iter().map(|due| async {
+            let broken = self.cluster.break_off(&due.id()).await;
+            (due, broken)
+        });
+        for (due, broken) in join_all(broken).await {
+            let counts = &self.renewals.counts;
+            match broken {
+                Break::Broken => {
+                    counts.renewed.fetch_add(1, Relaxed);
+                    self.tell(&due.renewable);
+                }
+                Break::Gone => drop(counts.gone.fetch_add(1, Relaxed)),
+                Break::Silent => drop(counts.unanswered.fetch_add(1, Relaxed)),
+            }
+        }
+    }
+
+    fn defer(&self, due: Vec<Due>) {
+        self.renewals.counts.deferred.fetch_add(due.len() as u64, Relaxed);
+        let again = Instant::now() + LATER;
+        let mut held = self.renewals.held.lock();
+        due.into_iter().for_each(|due| held.put_back(due, again));
+    }
+
+    fn tell(&self, renewed: &Renewable) {
+        let Renewable { server, cid, account, login, .. } = renewed;
+        let (server, account, user) =
+            (server.to_string(), account.clone(), login.user.name.clone());
+        let host = renewed.host().to_owned();
+        tracing::debug!(
+            user,
+            tenant = %login.tenant.id,
+            server,
+            cid,
+            host,
+            "a connection is broken off before its grant ends, to begin anew"
+        );
+        if let Some(observer) = &self.observer {
+            observer.renewed(&Kick { server, cid: *cid, account, user, host });
+        }
+    }
+}
+
+impl fmt::Debug for Renewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewer").field("stats", &self.renewals.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Due {
+    fn id(&self) -> ConnectionId {
+        let Renewable { server, cid, .. } = &self.renewable;
+        ConnectionId { server: server.to_string(), cid: *cid }
+    }
+}
