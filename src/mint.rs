@@ -263,6 +263,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_what_nothing_else_ends_is_renewable() {
+        let placed = placed(account(), Isolation::Account);
+        for (ends, until, no_renewal, expected) in [
+            (None, None, false, true),
+            (Some(NOW + 901), Some(NOW + 901), false, true),
+            (Some(NOW + 60), None, false, false),
+            (None, Some(NOW + 60), false, false),
+            (None, None, true, false),
+        ] {
+            let grant = Grant { until, no_renewal, ..grant(&["a"]) };
+            let (_, jwt) = mint(&principal(ends), grant, &placed).await.unwrap();
+            assert_eq!(jwt.is_renewable(), expected, "{ends:?} {until:?} {no_renewal}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_empty_list_denies_everything() {
         let placed = placed(account(), Isolation::Account);
         let (claims, _) = mint(&principal(None), grant(&[]), &placed).await.unwrap();

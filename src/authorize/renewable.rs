@@ -40,6 +40,37 @@ impl Renewable {
     }
 }
 
+#[cfg(test)]
+impl Renewable {
+    /// Somebody whose login proves nothing.
+    pub(crate) fn fake(server: ServerId, cid: u64, life: Duration) -> Self {
+        use crate::authn::Principal;
+        use crate::store::{TenantRecord, UserKind, UserRecord};
+
+        #[derive(Debug)]
+        struct Nobody;
+
+        #[async_trait::async_trait]
+        impl Proof for Nobody {
+            async fn again(&self) -> Result<Principal, Rejected> {
+                Err(DenyReason::UnknownUser.into())
+            }
+        }
+
+        let tenant = TenantRecord::new(crate::store::TenantId::none());
+        let user = UserRecord::new("nobody", UserKind::Service);
+        Self {
+            server,
+            cid,
+            account: "USERS".to_owned(),
+            login: Arc::new(LoginRecord { tenant, user }),
+            life,
+            client: Arc::default(),
+            proof: Arc::new(Nobody),
+        }
+    }
+}
+
 /// As much of a client as tells whether it would be let in again.
 pub(super) fn in_short(client: &ClientInfo) -> ClientInfo {
     ClientInfo {

@@ -107,3 +107,81 @@ impl Held {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyKind, SigningKey};
+
+    const LIFE: Duration = Duration::from_secs(100);
+
+    fn server() -> ServerId {
+        SigningKey::generate(KeyKind::Server).unwrap().0.public().unwrap()
+    }
+
+    fn held(server: ServerId, cids: impl IntoIterator<Item = u64>, now: Instant) -> Held {
+        let mut held = Held::default();
+        for cid in cids {
+            held.hold(Renewable::fake(server, cid, LIFE), now);
+        }
+        held
+    }
+
+    fn at(begun: Instant, seconds: u64) -> Instant {
+        begun + Duration::from_secs(seconds)
+    }
+
+    fn cids(due: &[Due]) -> Vec<u64> {
+        let mut cids: Vec<u64> = due.iter().map(|due| due.renewable.cid).collect();
+        cids.sort_unstable();
+        cids
+    }
+
+    #[test]
+    fn all_are_due_between_three_fifths_and_three_quarters_of_a_life_and_not_at_once() {
+        let begun = Instant::now();
+        let mut held = held(server(), 0..1_000, begun);
+        assert!(held.due(at(begun, 58), usize::MAX).is_empty());
+        let middle = held.due(at(begun, 66), usize::MAX).len();
+        assert!((300..700).contains(&middle), "{middle}");
+        assert_eq!(held.due(at(begun, 75), usize::MAX).len(), 1_000 - middle);
+        assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn no_more_are_taken_than_may_be_and_the_others_keep_their_turn() {
+        let begun = Instant::now();
+        let mut held = held(server(), 0..10, begun);
+        let (first, rest) = (held.due(at(begun, 76), 4), held.due(at(begun, 76), 100));
+        assert_eq!((first.len(), rest.len()), (4, 6));
+        assert_eq!(cids(&first.into_iter().chain(rest).collect::<Vec<_>>()), Vec::from_iter(0..10));
+    }
+
+    #[test]
+    fn who_is_gone_is_not_due_and_a_number_that_comes_again_is_another() {
+        let begun = Instant::now();
+        let (one, two) = (server(), server());
+        let mut held = held(one, [1, 2], begun);
+        held.hold(Renewable::fake(two, 1, LIFE), begun);
+        held.forget(&Key { server: one, cid: 1 });
+        held.forget(&Key { server: one, cid: 7 });
+        held.hold(Renewable::fake(one, 2, LIFE), at(begun, 50));
+        assert_eq!(held.len(), 2);
+        let due = held.due(at(begun, 76), usize::MAX);
+        assert_eq!(due.iter().map(|due| due.renewable.server).collect::<Vec<_>>(), [two]);
+        assert_eq!(cids(&held.due(at(begun, 126), usize::MAX)), [2]);
+    }
+
+    #[test]
+    fn nothing_is_begun_shortly_before_the_end() {
+        let begun = Instant::now();
+        let mut held = held(server(), [1, 2], begun);
+        for due in held.due(at(begun, 80), usize::MAX) {
+            held.put_back(due, at(begun, 97));
+        }
+        assert_eq!(held.len(), 2);
+        assert_eq!(held.due(at(begun, 97), 1).len(), 1);
+        assert!(held.due(at(begun, 99), usize::MAX).is_empty(), "its server closes it now");
+        assert_eq!(held.len(), 0);
+    }
+}
