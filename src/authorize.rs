@@ -306,14 +306,16 @@ impl Authorizer {
         let LoginRecord { user, tenant } = principal.record();
         let life = Duration::from_secs(jwt.expires().abs_diff(self.clock.now()));
         let renews = self.renews && jwt.is_renewable();
-        let renewable = principal.proof().filter(|_| renews).map(|proof| Renewable {
-            server: *request.server(),
-            cid: request.client().id,
-            account: account.to_string(),
-            login: Arc::clone(principal.login()),
-            life,
-            client: Arc::new(renewable::in_short(request.client())),
-            proof: Arc::clone(proof),
+        let renewable = principal.proof().filter(|_| renews).map(|proof| {
+            Arc::new(Renewable {
+                server: *request.server(),
+                cid: request.client().id,
+                account: account.to_string(),
+                login: Arc::clone(principal.login()),
+                life,
+                client: renewable::in_short(request.client()),
+                proof: Arc::clone(proof),
+            })
         });
         let verdict = Verdict::Granted {
             user: user.name.clone(),

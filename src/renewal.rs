@@ -18,13 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, SubscribeError, Subscriber};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use serde::Deserialize;
 
 use self::held::{Due, Held, Key};
 use self::pace::Pace;
@@ -44,10 +42,6 @@ const NOTICE: Duration = Duration::from_secs(1);
 
 /// When one is tried again that could not be renewed just now.
 const LATER: Duration = Duration::from_secs(5);
-
-/// Where servers say that a connection is closed (`accountDisconnectEvent` in nats-server's
-/// server/events.go).
-const DEPARTURES: &str = "$SYS.ACCOUNT.*.DISCONNECT";
 
 /// What has become of connections that were due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,14 +102,9 @@ impl Renewals {
         }
     }
 
-    /// Subscribes, on a connection of the system account, to what servers say of connections that are
-    /// closed.
-    pub(crate) async fn departures(
-        self: &Arc<Self>,
-        system: &Client,
-    ) -> Result<Departures, SubscribeError> {
-        let closed = system.subscribe(DEPARTURES).await?;
-        Ok(Departures { closed, renewals: Arc::clone(self) })
+    /// Forgets a connection that is closed.
+    pub(crate) fn forget(&self, server: ServerId, cid: u64) {
+        self.held.lock().forget(&Key { server, cid });
     }
 }
 
@@ -125,41 +114,7 @@ impl Observer for Renewals {
         if let Outcome::Reply(reply) = outcome
             && let Some(renewable) = &reply.renewable
         {
-            self.held.lock().hold(renewable.clone(), Instant::now());
-        }
-    }
-}
-
-/// Forgets connections that are closed.
-pub(crate) struct Departures {
-    closed: Subscriber,
-    renewals: Arc<Renewals>,
-}
-
-#[derive(Deserialize)]
-struct Departure {
-    server: Server,
-    client: Departed,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    id: ServerId,
-}
-
-#[derive(Deserialize)]
-struct Departed {
-    id: u64,
-}
-
-impl Departures {
-    /// Forgets them as they are told. May be called again.
-    pub(crate) async fn run(&mut self) {
-        while let Some(message) = self.closed.next().await {
-            if let Ok(departure) = serde_json::from_slice::<Departure>(&message.payload) {
-                let key = Key { server: departure.server.id, cid: departure.client.id };
-                self.renewals.held.lock().forget(&key);
-            }
+            self.held.lock().hold(Arc::clone(renewable), Instant::now());
         }
     }
 }
@@ -216,7 +171,7 @@ impl Renewer {
             match decided {
                 Ok(()) => ready.push(due),
                 Err(Rejected::Denied(denied)) => {
-                    let Renewable { server, cid, login, .. } = &due.renewable;
+                    let Renewable { server, cid, login, .. } = &*due.renewable;
                     self.renewals.counts.refused.fetch_add(1, Relaxed);
                     tracing::debug!(
                         user = login.user.name,
@@ -291,7 +246,7 @@ impl fmt::Debug for Renewer {
 
 impl Due {
     fn id(&self) -> ConnectionId {
-        let Renewable { server, cid, .. } = &self.renewable;
+        let Renewable { server, cid, .. } = &*self.renewable;
         ConnectionId { server: server.to_string(), cid: *cid }
     }
 }

@@ -1,9 +1,10 @@
 //! The servers, as their system account shows them: which there are ([`KnownServers`] by what they announce,
-//! [`Cluster`] by asking), one question to all of them or to one ([`Cluster`]), and which of them keep
+//! [`Cluster`] by asking), one question to all of them or to one ([`Cluster`]), which connections they close, and which of them keep
 //! accounts apart ([`versions`]).
 
 mod answer;
 mod cluster;
+mod departures;
 mod heard;
 pub(crate) mod varz;
 pub(crate) mod versions;
@@ -12,6 +13,7 @@ pub(crate) use self::answer::ServerAnswer;
 pub(crate) use self::answer::ServerName;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::cluster::ClusterError;
+pub(crate) use self::departures::Departures;
 pub(crate) use self::heard::KnownServers;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -39,7 +39,7 @@ pub struct Reply {
     /// same connection waits.
     pub(crate) loads_account: bool,
     /// What has to be known to renew the connection before its grant ends, where that may be.
-    pub(crate) renewable: Option<Renewable>,
+    pub(crate) renewable: Option<Arc<Renewable>>,
     /// How long its stages took.
     pub(crate) timings: Timings,
 }

@@ -11,7 +11,7 @@ use crate::protocol::claims::ClientInfo;
 use crate::store::LoginRecord;
 
 /// What is known of a connection whose grant ends for no other reason than that each grant does.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Renewable {
     /// The server.
     pub(crate) server: ServerId,
@@ -24,7 +24,7 @@ pub(crate) struct Renewable {
     /// How long its grant lives.
     pub(crate) life: Duration,
     /// What a policy may look at.
-    pub(super) client: Arc<ClientInfo>,
+    pub(super) client: ClientInfo,
     pub(super) proof: Arc<dyn Proof>,
 }
 
@@ -43,7 +43,7 @@ impl Renewable {
 #[cfg(test)]
 impl Renewable {
     /// Somebody whose login proves nothing.
-    pub(crate) fn fake(server: ServerId, cid: u64, life: Duration) -> Self {
+    pub(crate) fn fake(server: ServerId, cid: u64, life: Duration) -> Arc<Self> {
         use crate::authn::Principal;
         use crate::store::{TenantRecord, UserKind, UserRecord};
 
@@ -59,15 +59,15 @@ impl Renewable {
 
         let tenant = TenantRecord::new(crate::store::TenantId::none());
         let user = UserRecord::new("nobody", UserKind::Service);
-        Self {
+        Arc::new(Self {
             server,
             cid,
             account: "USERS".to_owned(),
             login: Arc::new(LoginRecord { tenant, user }),
             life,
-            client: Arc::default(),
+            client: ClientInfo::default(),
             proof: Arc::new(Nobody),
-        }
+        })
     }
 }
 
@@ -93,7 +93,7 @@ impl Authorizer {
             return Err(Denied::from(DenyReason::UnknownUser).of(login).into());
         }
         let site = self.placement.site(&login.tenant).ok_or_else(|| unplaced(login))?;
-        let (client, now) = (&*it.client, self.clock.now());
+        let (client, now) = (&it.client, self.clock.now());
         let context = ConnectionContext { isolation: site.isolation, client, now };
         self.decider.permit(&principal, &context)?;
         Ok(())

@@ -15,6 +15,7 @@ use super::parts::{Part, Parts};
 use crate::audit::Observer;
 use crate::authorize::Authorizer;
 use crate::renewal::{Admits, Renewals, Renewer};
+use crate::servers::Departures;
 use crate::service::Load;
 use crate::store::cache::Cached;
 
@@ -51,8 +52,11 @@ pub(super) async fn start(
     load: Load,
     observer: Option<Arc<dyn Observer>>,
 ) -> Result<(), DaemonError> {
-    let departures = renewals.departures(&nats.connections.system).await?;
-    parts.spawn(Part::minor("departures"), departures, |it, _| it.run().boxed());
+    let departures = Departures::subscribe(&nats.connections.system).await?;
+    let forgetting = (departures, Arc::clone(&renewals));
+    parts.spawn(Part::minor("departures"), forgetting, |(departures, renewals), _| {
+        forget(departures, renewals).boxed()
+    });
     let fitness = Fitness {
         observed: Arc::clone(&base.observed),
         cache: Arc::clone(&base.cache),
@@ -66,6 +70,12 @@ pub(super) async fn start(
     parts.spawn(Part::minor("renewals"), renewer, |it, _| it.run().boxed());
     base.observed.metrics.show(move || show(&renewals));
     Ok(())
+}
+
+async fn forget(departures: &mut Departures, renewals: &Renewals) {
+    while let Some((server, cid)) = departures.next().await {
+        renewals.forget(server, cid);
+    }
 }
 
 fn show(renewals: &Renewals) {

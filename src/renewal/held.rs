@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::NOTICE;
@@ -29,7 +30,7 @@ pub(super) struct Key {
 /// One that is due.
 #[derive(Debug)]
 pub(super) struct Due {
-    pub(super) renewable: Renewable,
+    pub(super) renewable: Arc<Renewable>,
     ends: Instant,
 }
 
@@ -57,7 +58,7 @@ impl Held {
     }
 
     /// Keeps a connection in mind, granted at `now`.
-    pub(super) fn hold(&mut self, renewable: Renewable, now: Instant) {
+    pub(super) fn hold(&mut self, renewable: Arc<Renewable>, now: Instant) {
         let life = renewable.life;
         let share = self.spread.hash_one((renewable.server, renewable.cid));
         let share = f64::from(u32::try_from(share >> 32).unwrap_or_default()) / f64::from(u32::MAX);

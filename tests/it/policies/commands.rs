@@ -153,7 +153,7 @@ fn every_mistake_of_every_file_at_once() {
             "one.toml",
             "[account]\npublish = [\n  \"a b\",\n  \"x.{{user.id}}\",\n]\nsubs = 5\npublsh = []\n\
                       allow_from = [\"10.0.0.1/8\"]\ntimes = [\"08:00\"]\nconnections = [\"tcp\"]\nttl = \"5m\"\n\
-                      responses = { max = 0, expires = 1 }\nrefuse_connections = [\"mqtt\"]\n[shared]\n",
+                      responses = { max = 0, expires = 1 }\nrefuse_connections = [\"mqtt\"]\n[shared]\nrenew = \"no\"\n",
         ),
         (
             "two.toml",
@@ -180,6 +180,7 @@ fn every_mistake_of_every_file_at_once() {
         "one.toml:11: [account] ttl: no number of seconds; write whole seconds",
         "one.toml:12: [account] responses: `max` and `expires` are whole numbers",
         "one.toml:13: [account] refuse_connections: unknown key; list those that may connect",
+        "one.toml:15: [shared] renew: neither true nor false; write true or false, without quotes",
         "two.toml:2: [account] presets: `drink stream X` is no preset; there are: consume stream S,",
         "two.toml:2: [account] presets: `a.b` is not one name;",
         "two.toml:3: [account] timezone: without `times`",

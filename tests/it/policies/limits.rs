@@ -105,3 +105,23 @@ async fn whom_a_policy_lets_in() {
         limits(mode).await;
     }
 }
+
+/// Who is not to be renewed is not kept in mind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_leaves_connections_alone_until_their_grants_end() {
+    for mode in either_mode() {
+        let files =
+            [("stays.toml", policy("renew = false")), ("goes.toml", policy("renew = true"))];
+        let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+        let deployment = with_files(mode, &files);
+        deployment.tenant_add("shop", &[]);
+        let mut clients = Vec::new();
+        for (name, held) in [("stays", "0"), ("goes", "1")] {
+            let login = user(&deployment, name, name);
+            clients.push(client::connect(&deployment.url(), &login, "_INBOX").await.unwrap());
+            let metrics = http::get(deployment.http(), "/metrics").unwrap().body;
+            let line = format!("nats_callout_renewals_held {held}\n");
+            assert!(metrics.contains(&line), "{mode:?}: no {line} in\n{metrics}");
+        }
+    }
+}

@@ -174,7 +174,7 @@ impl Fleet {
         let logs: String = self.instances.iter().map(|it| it.log() + "\n----\n").collect();
         // A machine that is too slow to hash a password in time, or to ask the database, says so
         // for each login that it costs; a key that is not known where it should be does not.
-        let overloaded = logs.matches("abort=authentication is impossible at the moment").count();
+        let overloaded = logs.matches("fault=\"authentication is impossible at the moment").count();
         let all = attempts.len();
         loudly(&format!("{all} logins, {} failed, {overloaded} for overload", refused.len()));
         assert!(refused.len() <= overloaded, "{refused:?} of {all}\n{logs}");
