@@ -6,10 +6,10 @@ pub(crate) mod certificate;
 #[cfg(test)]
 mod fakes;
 pub(crate) mod guessing;
-pub(crate) mod hash_pool;
 pub(crate) mod hashing;
 #[cfg(feature = "jwt")]
 pub(crate) mod jwt;
+pub(crate) mod lane;
 pub(crate) mod nkey;
 pub(crate) mod password;
 pub(crate) mod random;

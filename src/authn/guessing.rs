@@ -1,49 +1,42 @@
-//! Slows down who guesses passwords, and shuts out nobody: beyond a free allowance of wrong attempts,
-//! those on the same account or from the same source wait before their hash, and go behind everybody
-//! else in the [pool](super::hash_pool).
+//! Slows down who guesses passwords, and shuts out nobody: beyond a free allowance of wrong
+//! attempts, those on the same account or from the same source wait before their hash, a few at a
+//! time, and go behind everybody else in the [lane](super::lane).
 //!
-//! | class | who | before the hash |
+//! | standing | who | before the hash |
 //! |---|---|---|
 //! | familiar | has logged in to this account from this source before | nothing |
 //! | free | neither account nor source has used up its allowance | nothing |
 //! | account | the account is being guessed, from other sources too | waits |
 //! | source | the source has guessed too often | waits |
 //!
-//! In this order, and among equals by what their source has done before, they get a thread to hash
-//! on; of guesses, so many may wait. So who logs in to an account that is being guessed from
-//! elsewhere goes before all who guess it. What finds no place gets no answer, since its password may
-//! be right. No success makes anything forgotten, or an account of his own would buy an attacker new
+//! In this order, and among equals by what their source has done before, they get a place to wait
+//! in and a thread to hash on. So who logs in to an account that is being guessed from elsewhere
+//! goes before all who guess it. What finds no place gets no answer, since its password may be
+//! right. No success makes anything forgotten, or an account of his own would buy an attacker new
 //! allowances. All of it is kept in bounded memory, by this instance alone.
 //!
 //! An attempt counts from when its hash begins: as undecided while there is time, as wrong once the
 //! time is up, however long the hash goes on. If it matches after all, that is taken back.
-//!
-//! What each part is for, in columns of `cargo bench --bench load -- guessing` where it has one:
-//!
-//! - the wait and the shares of an account and a source: how many guesses are hashed, on a machine with
-//!   many cores too (hashes);
-//! - that the undecided count: guesses that come at once, on a machine that is slow to decide them;
-//! - the order, and what a source has tried: that the owner is in while many guess (owner in within 2 s);
-//! - threads of low priority, which give way and rest: what token logins and known passwords take;
-//! - what is slow being theirs too: first logins beside guesses at slow hashes.
 
 mod failures;
-mod suspicion;
+mod room;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv6Net};
 use moka::future::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
-use self::failures::{Failures, Undecided, WINDOW};
-pub(super) use self::suspicion::{Priority, Rank, Suspicion};
+use self::failures::{Failures, Past, Undecided, WINDOW};
+use self::room::{Place, Room};
+use super::AuthnError;
 use crate::redact::shortened;
 
 /// Accounts and sources whose failures are remembered, and familiar pairs of both, at most. Those
@@ -52,6 +45,13 @@ const REMEMBERED: u64 = 100_000;
 
 /// How long somebody stays familiar after his last login that was verified.
 const FAMILIAR_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// The first wait; each further wrong attempt doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait. It is never more than half of the time that is left either, so that the hash
+/// still comes before the deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How often the log speaks of who is being slowed down, whoever it is.
 const SAY_EVERY: Duration = Duration::from_secs(1);
@@ -70,6 +70,9 @@ impl GuessingLimits {
     /// The limits unless told otherwise.
     pub const DEFAULT: Self = Self { account_failures: 10, source_failures: 100 };
 }
+
+/// Of the decisions under way, one part in so many may be guesses that wait.
+pub(crate) const GUESSES_PART: usize = 8;
 
 impl Default for GuessingLimits {
     fn default() -> Self {
@@ -98,8 +101,8 @@ pub(crate) struct Guessing {
     accounts: Cache<u64, Arc<Failures>>,
     sources: Cache<u64, Arc<Failures>>,
     familiar: Cache<u64, Arc<AtomicBool>>,
-    waiting: AtomicUsize,
-    delayed: Arc<AtomicU64>,
+    room: Arc<Room>,
+    delayed: AtomicU64,
     dropped: AtomicU64,
     unfinished: AtomicU64,
     said: Mutex<Said>,
@@ -112,14 +115,170 @@ struct Said {
     unsaid: u64,
 }
 
-impl Guessing {
-    /// Counts nothing yet.
-    #[must_use]
-    pub(crate) fn new(limits: GuessingLimits) -> Self {
-        Self::remembering(limits, REMEMBERED)
+/// Whom an attempt goes before: the less comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    class: Class,
+    source: Past,
+    account: Past,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Familiar,
+    Free,
+    Account,
+    Source,
+}
+
+impl Rank {
+    /// Whether the allowance is used up.
+    pub(super) fn is_guess(self) -> bool {
+        self.class >= Class::Account
+    }
+}
+
+/// Where an attempt comes from and goes to, as far as it is counted (by default nothing is), and how
+/// far it has come.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Whether it still is, where it was when the attempt began.
+    familiar: Option<Arc<AtomicBool>>,
+    account: Option<Arc<Failures>>,
+    source: Option<Arc<Failures>>,
+    progress: Mutex<Progress>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Progress {
+    /// No hash has begun.
+    #[default]
+    Waiting,
+    /// One has begun, and has not matched.
+    Begun,
+    /// It has matched.
+    Matched,
+    /// The attempt counts as wrong, since then.
+    Wrong(Instant),
+}
+
+impl Standing {
+    /// Somebody whose source has had so many wrong attempts.
+    #[cfg(test)]
+    pub(super) fn of_source(failures: u32, allowance: u32) -> Arc<Self> {
+        let source = Arc::new(Failures::new(allowance));
+        let standing = Arc::new(Self { source: Some(source), ..Self::default() });
+        (0..failures).for_each(|_| standing.fail());
+        standing
     }
 
-    fn remembering(limits: GuessingLimits, capacity: u64) -> Self {
+    /// One more.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.counted().for_each(|failures| failures.add_wrong(Instant::now()));
+    }
+
+    /// The rank, which gets worse while others of the same account or source turn out wrong.
+    pub(super) fn rank(&self, now: Instant) -> Rank {
+        self.rank_with(now, 0)
+    }
+
+    /// The rank if so many more attempts on the account had been wrong.
+    fn rank_with(&self, now: Instant, more: u32) -> Rank {
+        let count =
+            |of: &Option<Arc<Failures>>| of.as_ref().map_or_else(Past::default, |it| it.count(now));
+        let used_up = |of: &Option<Arc<Failures>>, wrong: u32| {
+            of.as_ref().is_some_and(|it| wrong >= it.allowance())
+        };
+        let (source, account) = (count(&self.source), count(&self.account));
+        let familiar = self.familiar.as_ref().is_some_and(|it| it.load(Relaxed));
+        let class = if familiar && !used_up(&self.account, more) {
+            Class::Familiar
+        } else if used_up(&self.source, source.wrong) {
+            Class::Source
+        } else if used_up(&self.account, account.wrong.saturating_add(more)) {
+            Class::Account
+        } else {
+            Class::Free
+        };
+        Rank { class, source, account }
+    }
+
+    /// Notes that a hash begins.
+    pub(super) fn begin(&self) {
+        let mut progress = self.progress();
+        if !matches!(*progress, Progress::Wrong(_)) {
+            *progress = Progress::Begun;
+        }
+    }
+
+    /// Notes that the hash has matched. It may be too late for the attempt, and is no failure.
+    pub(super) fn matched(&self) {
+        let mut progress = self.progress();
+        if let Progress::Wrong(counted) = *progress {
+            let now = Instant::now();
+            self.counted().for_each(|failures| failures.take_back_wrong(counted, now));
+            self.set_familiar(true);
+        }
+        *progress = Progress::Matched;
+    }
+
+    /// Counts the attempt as wrong, once.
+    fn refuse(&self, now: Instant) {
+        let mut progress = self.progress();
+        if !matches!(*progress, Progress::Wrong(_)) {
+            self.count_as_wrong(&mut progress, now);
+        }
+    }
+
+    /// Counts the attempt as wrong if a hash has begun and not matched; says whether it is so.
+    fn give_up(&self, now: Instant) -> bool {
+        let mut progress = self.progress();
+        let is_unfinished = *progress == Progress::Begun;
+        if is_unfinished {
+            self.count_as_wrong(&mut progress, now);
+        }
+        is_unfinished
+    }
+
+    /// A single wrong attempt ends being familiar, or who shares the source could guess on.
+    fn count_as_wrong(&self, progress: &mut Progress, now: Instant) {
+        *progress = Progress::Wrong(now);
+        self.counted().for_each(|failures| failures.add_wrong(now));
+        self.set_familiar(false);
+    }
+
+    fn set_familiar(&self, value: bool) {
+        if let Some(familiar) = &self.familiar {
+            familiar.store(value, Relaxed);
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock()
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Arc<Failures>> {
+        self.account.iter().chain(&self.source)
+    }
+
+    /// By how many wrong attempts the allowance is exceeded.
+    fn excess(&self, now: Instant) -> u32 {
+        let excess = |it: &Arc<Failures>| it.count(now).wrong.saturating_sub(it.allowance());
+        self.counted().map(excess).max().unwrap_or(0)
+    }
+}
+
+impl Guessing {
+    /// Counts nothing yet. So many attempts may be slowed down at once: each of them is a decision under
+    /// way, which others must not lack.
+    #[must_use]
+    pub(crate) fn new(limits: GuessingLimits, waiting: usize) -> Self {
+        Self::remembering(limits, waiting, REMEMBERED)
+    }
+
+    fn remembering(limits: GuessingLimits, waiting: usize, capacity: u64) -> Self {
         // A count is of no use once its window and the one before it are over.
         let counts = || Cache::builder().max_capacity(capacity).time_to_idle(2 * WINDOW).build();
         Self {
@@ -128,8 +287,8 @@ impl Guessing {
             accounts: counts(),
             sources: counts(),
             familiar: Cache::builder().max_capacity(capacity).time_to_idle(FAMILIAR_FOR).build(),
-            waiting: AtomicUsize::new(0),
-            delayed: Arc::default(),
+            room: Arc::new(Room::new(waiting)),
+            delayed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             unfinished: AtomicU64::new(0),
             said: Mutex::default(),
@@ -140,7 +299,7 @@ impl Guessing {
     #[must_use]
     pub(crate) fn stats(&self) -> GuessingStats {
         GuessingStats {
-            waiting: self.waiting.load(Relaxed),
+            waiting: self.room.len(),
             delayed: self.delayed.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
             unfinished: self.unfinished.load(Relaxed),
@@ -153,8 +312,9 @@ impl Guessing {
             guessing: self,
             user,
             source: source(host),
-            suspicion: OnceCell::new(),
-            undecided: OnceLock::new(),
+            standing: OnceCell::new(),
+            admission: OnceCell::new(),
+            displaced: CancellationToken::new(),
         }
     }
 
@@ -171,8 +331,8 @@ impl Guessing {
 
     /// Speaks of an account or a source whose allowance is used up, once until it has been quiet for
     /// a while, and not more often than [`SAY_EVERY`] in all.
-    fn say(&self, attempt: &GuessAttempt<'_>, suspicion: &Suspicion, now: Instant) {
-        for failures in suspicion.counted() {
+    fn say(&self, attempt: &GuessAttempt<'_>, standing: &Standing, now: Instant) {
+        for failures in standing.counted() {
             if !failures.begins_trouble(now) {
                 continue;
             }
@@ -184,7 +344,7 @@ impl Guessing {
             let others = std::mem::take(&mut said.unsaid);
             said.at = Some(now);
             drop(said);
-            let is_source = suspicion.source.as_ref().is_some_and(|it| Arc::ptr_eq(it, failures));
+            let is_source = standing.source.as_ref().is_some_and(|it| Arc::ptr_eq(it, failures));
             let source = attempt.source.map(|source| source.to_string());
             let failures = failures.count(now).wrong;
             if is_source {
@@ -221,32 +381,34 @@ pub(super) struct GuessAttempt<'a> {
     guessing: &'a Guessing,
     user: &'a str,
     source: Option<IpNet>,
-    suspicion: OnceCell<Arc<Suspicion>>,
-    undecided: OnceLock<Option<Undecided>>,
+    standing: OnceCell<Arc<Standing>>,
+    admission: OnceCell<Admission>,
+    displaced: CancellationToken,
+}
+
+/// Leave to hash, as long as the attempt lasts.
+struct Admission {
+    _place: Option<Place>,
+    _undecided: Option<Undecided>,
 }
 
 impl GuessAttempt<'_> {
     /// Whether it has to wait. Until then, attempts with the same password may share one hash.
     pub(super) async fn is_guess(&self) -> bool {
-        self.suspicion().await.rank(Instant::now(), false).is_guess()
+        self.standing().await.rank(Instant::now()).is_guess()
     }
 
-    /// What is held against a hash of this attempt, which waits before the first if it is a guess.
-    pub(super) async fn enter(&self, deadline: Instant) -> Arc<Suspicion> {
-        let suspicion = self.suspicion().await;
-        self.undecided.get_or_init(|| {
-            let now = Instant::now();
-            let undecided = suspicion.account.clone().map(Undecided::begin);
-            let others = undecided.as_ref().map_or(0, Undecided::others);
-            if !suspicion.is_guess_beside(others, now) {
-                return undecided;
-            }
-            suspicion.delay(now, deadline);
-            suspicion.source.iter().for_each(|failures| failures.add_tried(now));
-            self.guessing.waiting.fetch_add(1, Relaxed);
-            None
-        });
-        Arc::clone(suspicion)
+    /// Leave to hash once, and in which standing: at once, or after a wait, or not at all. Whoever
+    /// asks again during the same attempt has it already.
+    pub(super) async fn admit(&self, deadline: Instant) -> Result<Arc<Standing>, AuthnError> {
+        let standing = self.standing().await;
+        self.admission.get_or_try_init(|| self.enter(standing, deadline)).await?;
+        Ok(Arc::clone(standing))
+    }
+
+    /// Ends when the attempt has lost its place to another, and is to be given up.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
     }
 
     /// Notes that the attempt, which may have been right, found no place; or that there was no more
@@ -259,41 +421,42 @@ impl GuessAttempt<'_> {
 
     /// Notes that the attempt was refused, for whatever reason: all are treated alike.
     pub(super) async fn refused(&self) {
-        let suspicion = self.suspicion().await;
-        suspicion.refuse();
-        self.guessing.say(self, suspicion, Instant::now());
+        let (standing, now) = (self.standing().await, Instant::now());
+        standing.refuse(now);
+        self.guessing.say(self, standing, now);
     }
 
     /// Notes that the password was right. Failures stay counted.
     pub(super) async fn accepted(&self) {
-        // What was known to be right was never under suspicion, and proves nothing new.
-        if let (Some(_), Some(key)) = (self.suspicion.get(), self.pair()) {
+        // What was known to be right has asked for no leave, and proves nothing new.
+        if let (Some(_), Some(key)) = (self.admission.get(), self.pair()) {
             let familiar = async { Arc::new(AtomicBool::new(true)) };
             self.guessing.familiar.get_with(key, familiar).await.store(true, Relaxed);
         }
     }
 
-    /// Whether a hash has begun, and nothing has come of it so far.
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.suspicion.get().is_some_and(|it| it.is_unfinished())
-    }
-
     /// Counts the attempt as wrong if nothing has come of its hash so far; says whether it is so.
     fn give_up(&self) -> bool {
-        let suspicion = self.suspicion.get().filter(|it| it.give_up());
-        if let Some(suspicion) = suspicion {
+        let now = Instant::now();
+        let standing = self.standing.get().filter(|standing| standing.give_up(now));
+        if let Some(standing) = standing {
             self.guessing.unfinished.fetch_add(1, Relaxed);
-            self.guessing.say(self, suspicion, Instant::now());
+            self.guessing.say(self, standing, now);
         }
-        suspicion.is_some()
+        standing.is_some()
     }
 
-    async fn suspicion(&self) -> &Arc<Suspicion> {
-        self.suspicion.get_or_init(|| self.look_up()).await
+    /// Whether a hash has begun, and nothing has come of it so far.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.standing.get().is_some_and(|standing| *standing.progress() == Progress::Begun)
     }
 
-    async fn look_up(&self) -> Arc<Suspicion> {
-        let Guessing { limits, hasher, accounts, sources, familiar, delayed, .. } = self.guessing;
+    async fn standing(&self) -> &Arc<Standing> {
+        self.standing.get_or_init(|| self.look_up()).await
+    }
+
+    async fn look_up(&self) -> Arc<Standing> {
+        let Guessing { limits, hasher, accounts, sources, familiar, .. } = self.guessing;
         let account = hasher.hash_one(self.user);
         let account = Guessing::failures_of(accounts, account, limits.account_failures).await;
         let source = match self.source {
@@ -307,12 +470,35 @@ impl GuessAttempt<'_> {
             Some(key) => familiar.get(&key).await,
             None => None,
         };
-        let delayed = Arc::clone(delayed);
-        Arc::new(Suspicion { familiar, account, source, delayed, ..Suspicion::default() })
+        Arc::new(Standing { familiar, account, source, progress: Mutex::default() })
     }
 
     fn pair(&self) -> Option<u64> {
         self.source.map(|source| self.guessing.hasher.hash_one((self.user, source)))
+    }
+
+    async fn enter(
+        &self,
+        standing: &Arc<Standing>,
+        deadline: Instant,
+    ) -> Result<Admission, AuthnError> {
+        // What is being hashed may well be wrong too, or the allowance would be as large as the
+        // number of guesses that come at once.
+        let undecided = standing.account.clone().map(Undecided::begin);
+        let others = undecided.as_ref().map_or(0, Undecided::others);
+        if !standing.rank_with(Instant::now(), others).is_guess() {
+            return Ok(Admission { _place: None, _undecided: undecided });
+        }
+        drop(undecided);
+        let now = Instant::now();
+        standing.source.iter().for_each(|failures| failures.add_tried(now));
+        let Some(place) = self.guessing.room.enter(standing, &self.displaced, now) else {
+            return Err(AuthnError::Throttled);
+        };
+        self.guessing.delayed.fetch_add(1, Relaxed);
+        let left = deadline.saturating_duration_since(now);
+        tokio::time::sleep(wait(standing.excess(now)).min(left / 2)).await;
+        Ok(Admission { _place: Some(place), _undecided: None })
     }
 }
 
@@ -321,10 +507,13 @@ impl GuessAttempt<'_> {
 impl Drop for GuessAttempt<'_> {
     fn drop(&mut self) {
         self.give_up();
-        if self.suspicion.get().is_some_and(|it| it.is_delayed()) {
-            self.guessing.waiting.fetch_sub(1, Relaxed);
-        }
     }
+}
+
+/// How long who exceeds the allowance by `excess` wrong attempts waits.
+fn wait(excess: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(excess);
+    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
 }
 
 /// Who is behind an address: an IPv4 address, or a network of IPv6, of which a single customer has

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::guessing::{GuessAttempt, Guessing, GuessingLimits};
-use super::hash_pool::HashPool;
+use super::guessing::{GUESSES_PART, GuessAttempt, Guessing, GuessingLimits};
 use super::hashing::{self, HashingError, Verdict};
+use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedLimits, VerifiedPasswords};
 use super::{
@@ -51,7 +51,7 @@ pub struct PasswordAuthenticator {
     store: Arc<dyn CredentialStore>,
     clock: Arc<dyn Clock>,
     tokens: TokenCheck,
-    pool: Arc<HashPool>,
+    lane: Arc<HashingLane>,
     verified: VerifiedPasswords,
     guessing: Arc<Guessing>,
     rehash: Option<mpsc::Sender<Rehash>>,
@@ -78,7 +78,7 @@ impl Default for PasswordSettings {
     fn default() -> Self {
         Self {
             threads: 0,
-            queue: HashPool::DEFAULT_QUEUE,
+            queue: HashingLane::DEFAULT_QUEUE,
             deadline: Duration::from_millis(1_800),
             max_in_flight: 1_024,
             idle: VerifiedLimits::default().idle,
@@ -109,25 +109,25 @@ struct Compared {
 }
 
 impl PasswordAuthenticator {
-    /// Looks users up in `store`, and verifies their passwords on a pool of its own.
+    /// Looks users up in `store`, and verifies their passwords on a lane of its own.
     pub fn new(
         settings: PasswordSettings,
         store: Arc<dyn CredentialStore>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HashingError> {
-        let pool = HashPool::new(settings.threads, settings.queue)?
-            .with_deadline(settings.deadline)
-            .with_max_in_flight(settings.max_in_flight);
+        let lane = HashingLane::new(settings.threads, settings.queue)?;
+        let lane = Arc::new(lane.with_deadline(settings.deadline));
         let remembered = VerifiedLimits { idle: settings.idle, ..VerifiedLimits::default() };
         let verified = VerifiedPasswords::new(remembered)?;
-        let guessing = Arc::new(Guessing::new(settings.guessing));
+        let waiting = settings.max_in_flight / GUESSES_PART;
+        let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
         let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
-        Ok(Self { store, clock, tokens, pool: Arc::new(pool), verified, guessing, rehash: None })
+        Ok(Self { store, clock, tokens, lane, verified, guessing, rehash: None })
     }
 
     /// What hashes.
-    pub(crate) fn pool(&self) -> Arc<HashPool> {
-        Arc::clone(&self.pool)
+    pub(crate) fn lane(&self) -> Arc<HashingLane> {
+        Arc::clone(&self.lane)
     }
 
     /// What slows down who guesses.
@@ -156,14 +156,23 @@ impl PasswordAuthenticator {
         }
         let guess = self.guessing.attempt(user, &client.host);
         let offer = Offer { user, password, guess: &guess, deadline, found };
-        let decided = match hopeless {
-            Some(reason) => {
-                self.hash_nothing(&offer).await.map_err(Into::into).and(Err(reason.into()))
+        let decide = async {
+            match hopeless {
+                Some(reason) => {
+                    self.hash_nothing(&offer).await?;
+                    Err(reason.into())
+                }
+                None => self.decide(&offer).await,
             }
-            None => self.decide(&offer).await,
+        };
+        let decided = tokio::select! {
+            decided = decide => decided,
+            () = guess.displaced() => Err(AuthnError::Throttled.into()),
         };
         match &decided {
-            Err(Rejected::Fault(AuthnError::Overloaded)) if guess.is_guess().await => {
+            Err(Rejected::Fault(AuthnError::Overloaded | AuthnError::Throttled))
+                if guess.is_guess().await =>
+            {
                 guess.dropped();
                 return Err(AuthnError::Throttled.into());
             }
@@ -239,9 +248,9 @@ impl PasswordAuthenticator {
 
     /// One hash for nothing.
     async fn hash_nothing(&self, offer: &Offer<'_>) -> Result<(), AuthnError> {
-        let suspicion = offer.guess.enter(offer.deadline).await;
+        let standing = offer.guess.admit(offer.deadline).await?;
         let empty = Secret::new(String::new());
-        self.pool.verify_as(suspicion, empty, None, offer.deadline, || ()).await?;
+        self.lane.verify_as(standing, empty, None, offer.deadline, || ()).await?;
         Ok(())
     }
 
@@ -265,11 +274,11 @@ impl PasswordAuthenticator {
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
         let verify = || async {
-            let suspicion = guess.enter(deadline).await;
+            let standing = guess.admit(deadline).await?;
             hashed.store(true, Ordering::Relaxed);
             let matched = self.on_match(user, hash, password, fingerprint.clone());
             let (password, hash) = (password.clone(), hash.cloned());
-            self.pool.verify_as(suspicion, password, hash, deadline, matched).await
+            self.lane.verify_as(standing, password, hash, deadline, matched).await
         };
         // Nobody waits for the hash of a guess: each has a place of its own to wait in, or none.
         let verified = if !self.verified.knows(&fingerprint) && guess.is_guess().await {
@@ -288,7 +297,7 @@ impl PasswordAuthenticator {
     /// Of a hash that has run out of time. Whoever has the right password is let in at his next
     /// attempt, once it has matched.
     fn say_what_is_slow(&self, record: &LoginRecord) {
-        let (pace, hash) = (self.pool.pace(), record.user.password_hash.as_ref());
+        let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
         let time = hash.and_then(|hash| pace.time_of(hash).ok());
         if let Some(time) = time.filter(|time| pace.is_too_slow(*time)) {
             tracing::warn!(

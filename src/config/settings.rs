@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::units::{days, format_duration, format_size, millis, seconds};
 use crate::authn::guessing::GuessingLimits;
-use crate::authn::hash_pool::HashPool;
+use crate::authn::lane::HashingLane;
 use crate::streams::events::DUPLICATE_WINDOW;
 use crate::streams::readers;
 
@@ -171,7 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long a verified password is remembered while unused."),
 
     both("hashing.threads", Count(0, 0..=1_024), "").noted("0 is one thread per core."),
-    both("hashing.queue", Count(HashPool::DEFAULT_QUEUE as i64, 1..=1_000_000),
+    both("hashing.queue", Count(HashingLane::DEFAULT_QUEUE as i64, 1..=1_000_000),
         "Passwords that may wait to be hashed."),
     both("hashing.rehash", Switch(true), "Whether outdated hashes are replaced at a login."),
 

@@ -12,8 +12,8 @@ use super::base::Base;
 use super::metrics::{flag, size};
 use super::parts::Part;
 use crate::authn::guessing::GuessingStats;
-use crate::authn::hash_pool::{HashPool, HashPoolStats};
 use crate::authn::jwt::{Issuer, JwtAuthenticator};
+use crate::authn::lane::{HashingLane, LaneStats};
 use crate::authn::password::{PasswordAuthenticator, PasswordSettings, Rehash};
 use crate::authn::{self, Authenticator};
 use crate::clock::Clock;
@@ -36,13 +36,13 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, Daemo
         guessing: config.guessing,
     };
     let mut password = PasswordAuthenticator::new(settings, Arc::clone(&store), Arc::clone(clock))?;
-    let (pool, guessing) = (password.pool(), password.guessing());
+    let (lane, guessing) = (password.lane(), password.guessing());
     if config.hashing.rehash {
         let (sender, rehashes) = mpsc::channel(REHASHES);
         password = password.with_rehash(sender);
-        let outdated = (Arc::clone(&pool), base.store.clone(), rehashes);
-        parts.spawn(Part::minor("rehash").until_done(), outdated, |(pool, store, rehashes), _| {
-            rehash(pool, &**store, rehashes).boxed()
+        let outdated = (Arc::clone(&lane), base.store.clone(), rehashes);
+        parts.spawn(Part::minor("rehash").until_done(), outdated, |(lane, store, rehashes), _| {
+            rehash(lane, &**store, rehashes).boxed()
         });
     }
     let issuers = open_issuers(config)?;
@@ -54,7 +54,7 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, Daemo
     }
     let logins = chain(issuers.clone(), password, &store, clock);
     base.observed.metrics.show(move || {
-        show_pool(pool.stats());
+        show_lane(lane.stats());
         show_guesses(guessing.stats());
         issuers.iter().for_each(|issuer| show_issuer(issuer));
     });
@@ -87,27 +87,27 @@ pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>, DaemonEr
 }
 
 /// Replaces outdated hashes, one at a time, so that at most one of them is in the queue.
-async fn rehash(pool: &HashPool, store: &dyn Store, rehashes: &mut mpsc::Receiver<Rehash>) {
+async fn rehash(lane: &HashingLane, store: &dyn Store, rehashes: &mut mpsc::Receiver<Rehash>) {
     while let Some(rehash) = rehashes.recv().await {
         let patience = Instant::now() + Duration::from_secs(60);
-        let Ok(new) = pool.hash(rehash.password, patience).await else { continue };
+        let Ok(new) = lane.hash(rehash.password, patience).await else { continue };
         if let Err(error) = store.rehash(&rehash.user, &rehash.old, &new).await {
             tracing::warn!(user = ?rehash.user, %error, "an outdated hash was not replaced");
         }
     }
 }
 
-fn show_pool(pool: HashPoolStats) {
-    gauge!("nats_callout_hashing_threads").set(size(pool.threads));
-    gauge!("nats_callout_hashing_running").set(size(pool.running));
-    gauge!("nats_callout_hashing_waiting").set(size(pool.waiting));
-    counter!("nats_callout_hashing_done_total").absolute(pool.done);
+fn show_lane(lane: LaneStats) {
+    gauge!("nats_callout_hashing_threads").set(size(lane.threads));
+    gauge!("nats_callout_hashing_running").set(size(lane.running));
+    gauge!("nats_callout_hashing_waiting").set(size(lane.waiting));
+    counter!("nats_callout_hashing_done_total").absolute(lane.done);
     let shed = |reason, count| {
         counter!("nats_callout_hashing_shed_total", "reason" => reason).absolute(count);
     };
-    shed("full", pool.refused_full);
-    shed("late", pool.refused_late);
-    shed("abandoned", pool.skipped);
+    shed("full", lane.refused_full);
+    shed("late", lane.refused_late);
+    shed("abandoned", lane.skipped);
 }
 
 fn show_guesses(guesses: GuessingStats) {

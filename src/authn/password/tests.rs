@@ -15,7 +15,7 @@ const UNUSABLE: &str = "$argon2id$v=19$m=4194304,t=1,p=1$8PHy8/T19vc$ar90BYdJii2
 
 struct Case {
     store: Arc<FakeStore>,
-    pool: Arc<HashPool>,
+    lane: Arc<HashingLane>,
     clock: Arc<SetClock>,
     authenticator: PasswordAuthenticator,
 }
@@ -33,7 +33,7 @@ fn case_with(guessing: GuessingLimits) -> Case {
         Arc::clone(&clock) as Arc<dyn Clock>,
     );
     let authenticator = authenticator.unwrap();
-    Case { store, pool: authenticator.pool(), clock, authenticator }
+    Case { store, lane: authenticator.lane(), clock, authenticator }
 }
 
 impl Case {
@@ -44,7 +44,7 @@ impl Case {
     }
 
     fn hashes(&self) -> u64 {
-        self.pool.stats().done
+        self.lane.stats().done
     }
 }
 
@@ -370,7 +370,7 @@ async fn a_login_that_was_given_up_makes_the_next_one_succeed() {
     let mut given_up = Box::pin(case.login("alice", "right"));
     assert!(poll!(&mut given_up).is_pending());
     // The hash has begun as soon as it no longer waits, and takes a good while.
-    while case.pool.stats().waiting > 0 {
+    while case.lane.stats().waiting > 0 {
         std::thread::yield_now();
     }
     drop(given_up);
@@ -395,7 +395,7 @@ async fn guesses_that_run_out_of_time_are_counted_and_slowed_down() {
         let login = case.authenticator.authenticate(attempt(&credentials, far()));
         let mut login = Box::pin(login);
         assert!(poll!(&mut login).is_pending());
-        while case.pool.stats().running == 0 {
+        while case.lane.stats().running == 0 {
             std::thread::yield_now();
         }
         drop(login);
