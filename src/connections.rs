@@ -230,9 +230,10 @@ impl Cluster {
     }
 
     /// Tells a client that its server would have it go elsewhere (`LDM`), which most take no notice of.
+    /// A server does nothing for who does not ask for an answer.
     pub(crate) async fn give_notice(&self, id: &ConnectionId) {
         let subject = format!("$SYS.REQ.SERVER.{}.LDM", id.server);
-        self.tell(&subject, &json!({ "cid": id.cid })).await;
+        let _told = self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await;
     }
 
     /// Whether its server has this connection, in whatever account, or none yet.

@@ -186,12 +186,12 @@ impl Renewer {
             }
         }
         self.defer(later);
-        for due in &ready {
-            if ConnectionType::of(due.renewable.client()) != Some(ConnectionType::Mqtt) {
-                self.cluster.give_notice(&due.id()).await;
-            }
-        }
-        tokio::time::sleep(NOTICE).await;
+        let hears =
+            |due: &&Due| ConnectionType::of(due.renewable.client()) != Some(ConnectionType::Mqtt);
+        let told = ready.iter().filter(hears).map(|due| async {
+            self.cluster.give_notice(&due.id()).await;
+        });
+        tokio::join!(join_all(told), tokio::time::sleep(NOTICE));
         if !self.admits.could_admit().await {
             return self.defer(ready);
         }

@@ -234,13 +234,6 @@ impl Cluster {
         }
     }
 
-    /// Tells a server something, and waits for no answer.
-    pub(crate) async fn tell(&self, subject: &str, what: &Value) {
-        if let Err(error) = self.system.publish(subject.to_owned(), what.to_string().into()).await {
-            tracing::debug!(subject, %error, "a server cannot be told");
-        }
-    }
-
     /// What so many servers answer at most, as it came: where not all of them do, or do not say who
     /// they are.
     pub(crate) async fn gather(

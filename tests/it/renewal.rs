@@ -1,6 +1,11 @@
 //! Connections begin anew before their grants end, as long as whoever is on them would be let in again:
 //! clients at their defaults stay.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use async_nats::{Client, ConnectOptions, Event};
+
 use crate::harness::choice::modes;
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
@@ -26,8 +31,23 @@ async fn connect(deployment: &Deployment, login: &Login, id: &str) -> Connected 
     client::connect(&deployment.url(), login, &prefix).await.expect("it may log in")
 }
 
+/// Counts how often it is told that its server would have it go.
+async fn listener(deployment: &Deployment, login: &Login, told: Arc<AtomicU64>) -> Client {
+    let Login::Password(user, password) = login.clone() else { unreachable!("a password") };
+    let options = ConnectOptions::with_user_and_password(user, password);
+    let options = options.event_callback(move |event| {
+        let told = Arc::clone(&told);
+        async move {
+            if matches!(event, Event::LameDuckMode) {
+                told.fetch_add(1, Relaxed);
+            }
+        }
+    });
+    options.connect(deployment.url()).await.expect("it may log in")
+}
+
 fn connects(of: &Connected) -> u64 {
-    of.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
+    of.client.statistics().connects.load(Relaxed)
 }
 
 /// nats-py closes for good at the end of a grant; here it never comes to one.
@@ -41,6 +61,8 @@ async fn clients_at_their_defaults_outlive_their_grants() {
         let by_password = connect(&deployment, &user, "one").await;
         let by_token = connect(&deployment, &token, "one").await;
         let python = Python::connect(&deployment.url(), &admin);
+        let told = Arc::new(AtomicU64::new(0));
+        let listener = listener(&deployment, &user, Arc::clone(&told)).await;
         for renewals in 2..=3 {
             eventually_async("a renewal", || async {
                 let all = [&by_password, &by_token];
@@ -54,6 +76,9 @@ async fn clients_at_their_defaults_outlive_their_grants() {
                 python.says("reconnected");
             }
         }
+        // Whoever listens hears of it a second before.
+        eventually("lame duck mode", || (told.load(Relaxed) > 0).then_some(()));
+        drop(listener);
         for client in [&by_password, &by_token] {
             assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
         }
