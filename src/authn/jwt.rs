@@ -44,9 +44,6 @@ use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
 /// The word for the log.
 const METHOD: &str = "jwt";
 
-/// The longest user name, as for rows of the table.
-const MAX_USER_CHARS: usize = 128;
-
 /// Verifies JWTs and finds their users.
 #[derive(Debug)]
 pub(crate) struct JwtAuthenticator {

@@ -129,7 +129,7 @@ impl HashingLane {
     pub(crate) const DEFAULT_QUEUE: usize = 4_096;
 
     /// How long a decision takes at most, unless told otherwise.
-    const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
+    pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_millis(1_800);
 
     /// Starts `threads` threads (0: one per core), and half as many for guesses, with room for `queue`
     /// waiting jobs (at least 1). It hashes once, for the [dummy](Self::verify_as) and the `Pace` of

@@ -79,7 +79,7 @@ impl Default for PasswordSettings {
         Self {
             threads: 0,
             queue: HashingLane::DEFAULT_QUEUE,
-            deadline: Duration::from_millis(1_800),
+            deadline: HashingLane::DEFAULT_DEADLINE,
             max_in_flight: 1_024,
             idle: VerifiedLimits::default().idle,
             guessing: GuessingLimits::default(),

@@ -59,8 +59,10 @@ impl<'a> Serving<'a> {
         }
         let authorizer = Arc::new(authorizer);
         let (renewals, closed) = (Arc::<Renewals>::default(), sinks.decisions.clone());
-        let callout = callout(&base, &nats, Arc::clone(&authorizer), &mut sinks);
-        let callout = callout.with_observer(renewals.clone());
+        let mut callout = callout(&base, &nats, Arc::clone(&authorizer), &mut sinks);
+        if base.config.callout.renew {
+            callout = callout.with_observer(renewals.clone());
+        }
         let running = callout.start(nats.connections.main.clone()).await?;
         let (begun, load) = (running.decisions(), running.load());
         let part = Part::vital("requests").with_farewell();

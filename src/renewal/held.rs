@@ -1,6 +1,6 @@
 //! Which connections are to be renewed, and when.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,9 +38,8 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     by_key: HashMap<Key, Entry>,
-    /// Number breaks ties, and leads to the key.
-    by_time: BTreeSet<(Instant, u64)>,
-    keys: HashMap<u64, Key>,
+    /// A number breaks ties.
+    by_time: BTreeMap<(Instant, u64), Key>,
     next: u64,
     spread: RandomState,
     pub(super) forgotten: u64,
@@ -78,11 +77,9 @@ impl Held {
         let key = Key { server: due.renewable.server, cid: due.renewable.cid };
         let place = (at, self.next);
         self.next += 1;
-        self.by_time.insert(place);
-        self.keys.insert(place.1, key);
+        self.by_time.insert(place, key);
         if let Some(before) = self.by_key.insert(key, Entry { due, place }) {
             self.by_time.remove(&before.place);
-            self.keys.remove(&before.place.1);
         }
     }
 
@@ -90,7 +87,6 @@ impl Held {
     pub(super) fn forget(&mut self, key: &Key) {
         if let Some(entry) = self.by_key.remove(key) {
             self.by_time.remove(&entry.place);
-            self.keys.remove(&entry.place.1);
         }
     }
 
@@ -98,11 +94,10 @@ impl Held {
     pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<Due> {
         let mut due = Vec::new();
         while due.len() < most
-            && let Some(&(at, number)) = self.by_time.first()
-            && at <= now
+            && let Some(first) = self.by_time.first_entry()
+            && first.key().0 <= now
         {
-            self.by_time.pop_first();
-            let entry = self.keys.remove(&number).and_then(|key| self.by_key.remove(&key));
+            let entry = self.by_key.remove(&first.remove());
             due.extend(entry.map(|entry| entry.due).filter(|due| now + TOO_LATE < due.ends));
         }
         due

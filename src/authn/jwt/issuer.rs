@@ -9,10 +9,11 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::super::password::MAX_USER_CHARS;
+use super::claims;
 use super::keeper::{Keeper, NotVerified, Pace};
 use super::origin::{Origin, Source};
 use super::token::{Flaw, Unverified, Verified};
-use super::{MAX_USER_CHARS, claims};
 use crate::authn::{AuthnError, Claims, Denied, Rejected};
 use crate::clock::UnixSeconds;
 use crate::keyfile::{self, KeyFileError};
