@@ -2,6 +2,7 @@
 //! not, or that this kind of credential is not its own.
 
 mod by_identity;
+mod by_row;
 pub(crate) mod certificate;
 #[cfg(test)]
 mod fakes;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+pub(crate) use self::by_row::ByRow;
 use crate::clock::{Clock, UnixSeconds};
 use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;

@@ -311,8 +311,9 @@ impl Authorizer {
                 server: *request.server(),
                 cid: request.client().id,
                 account: account.to_string(),
-                login: Arc::clone(principal.login()),
-                life,
+                user: user.name.clone(),
+                tenant: Some(tenant.id.clone()),
+                life: life..=life,
                 client: renewable::in_short(request.client()),
                 proof: Arc::clone(proof),
             })

@@ -223,6 +223,8 @@ pub(crate) struct Cache {
     pub(crate) entries: usize,
     /// How long a verified password is remembered while unused.
     pub(crate) password_idle: Duration,
+    /// How old a record may be that answers while changes cannot be read.
+    pub(crate) stale_if_error: Duration,
 }
 
 /// The pool that hashes passwords.
@@ -313,7 +315,7 @@ impl Config {
         let bb = sections::bb(&mut reader);
         let (events, event_limits) = sections::events(&mut reader);
         let database = sections::database(&mut reader, &folder);
-        let cache = sections::cache(&mut reader);
+        let cache = sections::cache(&mut reader, callout.ttl);
         let hashing = sections::hashing(&mut reader);
         let guessing = sections::guessing(&mut reader);
         let issuers = issuers::issuers(&mut reader);

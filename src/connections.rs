@@ -4,6 +4,7 @@
 //! Servers are asked one by one, each for every page of its list, and only those that have
 //! connections in the account: a question about an account makes a server load it.
 
+pub(crate) mod everyone;
 mod inhabited;
 pub(crate) mod occupants;
 mod selection;
@@ -362,6 +363,10 @@ struct Listed {
     subscriptions: u64,
     #[serde(default)]
     in_msgs: u64,
+    #[serde(default)]
+    kind: String,
+    #[serde(default, rename = "type")]
+    connection_type: String,
 }
 
 impl Page {

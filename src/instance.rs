@@ -92,7 +92,13 @@ impl Instance {
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    if !was_lost {
+                    if !was_lost && self.cache.is_in_doubt() {
+                        tracing::error!(
+                            %error,
+                            "changes cannot be read; users seen lately are let in by what was known of \
+                             them ([cache] stale_if_error)"
+                        );
+                    } else if !was_lost {
                         tracing::error!(%error, "changes cannot be read; nothing is cached");
                     }
                     was_lost = true;
@@ -124,16 +130,17 @@ impl Instance {
         let was_lost = std::mem::replace(&mut *is_lost, true);
         let asked = Instant::now();
         let read = self.coordination.news().await;
-        if was_lost || read.is_err() {
-            self.cache.forget(&Change::Everything);
-        }
         let news = match read {
             Ok(news) => news,
             Err(error) => {
+                self.cache.doubt();
                 *is_lost = was_lost;
                 return Err(error);
             }
         };
+        if was_lost || self.cache.is_in_doubt() {
+            self.cache.forget(&Change::Everything);
+        }
         for change in &news.changes {
             self.cache.forget(change);
         }

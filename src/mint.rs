@@ -21,7 +21,7 @@ use crate::store::Isolation;
 
 /// How much a grant's life is shortened at random, so that what came together does not end
 /// together.
-const JITTER: f64 = 0.2;
+pub(crate) const JITTER: f64 = 0.2;
 
 /// The longest life: servers take a time that is too far off for one that is over.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -89,6 +89,11 @@ impl Mint {
         Self { signer, ttl: ttl.min(LONGEST) }
     }
 
+    /// How long a grant lives that nothing of its user's and no jitter shortens.
+    pub(crate) fn life(&self, grant: &Grant) -> Duration {
+        grant.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl))
+    }
+
     /// Makes the JWT of one connection, signed by `issuer` where the server expects that one.
     pub(crate) async fn mint(
         &self,
@@ -138,7 +143,7 @@ impl Mint {
     ) -> Result<(UnixSeconds, bool), MintError> {
         let [a, b, ..] = *connection.raw();
         let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
-        let ttl = grant.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl)).mul_f64(1.0 - JITTER * share);
+        let ttl = self.life(grant).mul_f64(1.0 - JITTER * share);
         let life = UnixSeconds::try_from(ttl.as_secs()).unwrap_or(UnixSeconds::MAX).max(1);
         let full = now.saturating_add(life);
         let ends = |at: Option<UnixSeconds>| at.is_some_and(|at| at <= now);

@@ -11,12 +11,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +55,7 @@ pub(crate) struct Peers(Arc<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
-    alive: AtomicUsize,
+    alive: watch::Sender<usize>,
     closed: AtomicU64,
 }
 
@@ -62,7 +63,13 @@ impl Peers {
     /// How many instances are heard, this one included.
     #[must_use]
     pub(crate) fn alive(&self) -> usize {
-        self.0.alive.load(Relaxed)
+        *self.0.alive.borrow()
+    }
+
+    /// The same, as it changes.
+    #[must_use]
+    pub(crate) fn follow(&self) -> watch::Receiver<usize> {
+        self.0.alive.subscribe()
     }
 
     /// How many connections of silent ones it has closed so far.
@@ -141,7 +148,7 @@ impl Watcher {
                         self.close(&peer, connection).await;
                         self.close_intake(&peer).await;
                     }
-                    self.peers.0.alive.store(roll.len(), Relaxed);
+                    self.peers.0.alive.send_replace(roll.len());
                 }
             }
         }

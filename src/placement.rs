@@ -281,6 +281,15 @@ impl Placement {
 }
 
 impl Site<'_> {
+    /// The account, as servers name it; none where the tenant has yet to get one of its own.
+    pub(crate) fn account(&self, tenant: &TenantRecord) -> Option<String> {
+        match &self.account {
+            Account::Known(account) => Some(account.to_string()),
+            Account::Chosen(account) => Some(account.to_string()),
+            Account::Own(_) => tenant.account.map(|id| id.to_string()),
+        }
+    }
+
     /// Waits until the server knows the tenant's account.
     pub(crate) async fn ready(
         &self,

@@ -8,8 +8,9 @@
 //!   could anybody be let in now? would this one be? -> LDM, a second, KICK -> the client logs in again
 //! ```
 //!
-//! An instance renews what it has granted itself. What it forgets when it stops ends with its grants.
+//! An instance renews what it has granted itself, and what nobody remembers any more ([`adoption`]).
 
+pub(crate) mod adoption;
 mod held;
 mod pace;
 
@@ -33,6 +34,7 @@ use crate::connections::{Break, ConnectionId};
 use crate::keys::ServerId;
 use crate::policy::ConnectionType;
 use crate::servers::Cluster;
+use crate::store::TenantId;
 
 /// How often it is looked who is due.
 const LOOK: Duration = Duration::from_millis(250);
@@ -99,6 +101,19 @@ impl Renewals {
             refused: read(&self.counts.refused),
             deferred: read(&self.counts.deferred),
             unanswered: read(&self.counts.unanswered),
+        }
+    }
+
+    /// Whether a connection is kept in mind.
+    fn holds(&self, server: ServerId, cid: u64) -> bool {
+        self.held.lock().holds(&Key { server, cid })
+    }
+
+    /// Keeps one in mind that another instance has granted, unless it is.
+    fn adopt(&self, renewable: Renewable, begun: Instant) {
+        let mut held = self.held.lock();
+        if !held.holds(&Key { server: renewable.server, cid: renewable.cid }) {
+            held.hold(Arc::new(renewable), begun);
         }
     }
 
@@ -169,19 +184,9 @@ impl Renewer {
         let (mut ready, mut later) = (Vec::new(), Vec::new());
         for (due, decided) in join_all(asked).await {
             match decided {
-                Ok(()) => ready.push(due),
-                Err(Rejected::Denied(denied)) => {
-                    let Renewable { server, cid, login, .. } = &*due.renewable;
-                    self.renewals.counts.refused.fetch_add(1, Relaxed);
-                    tracing::debug!(
-                        user = login.user.name,
-                        tenant = %login.tenant.id,
-                        %server,
-                        cid,
-                        reason = denied.reason.code(),
-                        "a connection is not renewed, and ends with its grant"
-                    );
-                }
+                Ok(Some(_)) => ready.push(due),
+                Ok(None) => self.leave(&due.renewable, "its policy says so"),
+                Err(Rejected::Denied(denied)) => self.leave(&due.renewable, denied.reason.code()),
                 Err(Rejected::Fault(_)) => later.push(due),
             }
         }
@@ -219,14 +224,28 @@ impl Renewer {
         due.into_iter().for_each(|due| held.put_back(due, again));
     }
 
-    fn tell(&self, renewed: &Renewable) {
-        let Renewable { server, cid, account, login, .. } = renewed;
-        let (server, account, user) =
-            (server.to_string(), account.clone(), login.user.name.clone());
-        let host = renewed.host().to_owned();
+    fn leave(&self, left: &Renewable, reason: &str) {
+        let Renewable { server, cid, user, tenant, .. } = left;
+        self.renewals.counts.refused.fetch_add(1, Relaxed);
+        let tenant = tenant.as_ref().map(TenantId::as_str);
         tracing::debug!(
             user,
-            tenant = %login.tenant.id,
+            tenant,
+            %server,
+            cid,
+            reason,
+            "a connection is not renewed, and ends with its grant"
+        );
+    }
+
+    fn tell(&self, renewed: &Renewable) {
+        let Renewable { server, cid, account, user, tenant, .. } = renewed;
+        let (server, account, user) = (server.to_string(), account.clone(), user.clone());
+        let host = renewed.host().to_owned();
+        let tenant = tenant.as_ref().map(TenantId::as_str);
+        tracing::debug!(
+            user,
+            tenant,
             server,
             cid,
             host,

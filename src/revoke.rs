@@ -11,6 +11,7 @@ mod accounts;
 mod ages;
 mod causes;
 mod places;
+mod withdrawals;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -25,6 +26,8 @@ use self::accounts::Wanted;
 use self::ages::UNTOLD;
 pub(crate) use self::causes::{Causes, Signal};
 pub(crate) use self::places::Places;
+use self::withdrawals::Withdrawals;
+pub(crate) use self::withdrawals::credential_outlived;
 use crate::accounts::account::AccountIssuer;
 use crate::accounts::delivery::Delivery;
 use crate::accounts::resolver::{self, ResolverError};
@@ -130,6 +133,7 @@ impl Revoker {
         let mut failures = 0_u32;
         let mut sweep_until = Instant::now();
         let mut acted = Instant::now();
+        let mut withdrawals = Withdrawals::new(self.ttl);
         loop {
             let pause = if failures == 0 {
                 SWEEP
@@ -142,6 +146,7 @@ impl Revoker {
             let was_lost = std::mem::take(&mut is_lost);
             let (mut untold, mut arrived) = (was_lost, false);
             let (mut due, mut sweep) = (false, false);
+            let withdrawn = withdrawals.next().filter(|_| failures == 0);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = std::future::ready(()), if untold => {}
@@ -159,6 +164,8 @@ impl Revoker {
                     sweep = acted < sweep_until;
                     due = everything || sweep;
                 }
+                () = tokio::time::sleep_until(withdrawn.unwrap_or(acted).into()),
+                    if withdrawn.is_some() => due = true,
             }
             if failures == 0 && !was_lost {
                 ages.done();
@@ -203,6 +210,7 @@ impl Revoker {
                     effects = self.coordination.effects().await?;
                 }
                 ages.count(&mut effects);
+                withdrawals.sort_out(&mut effects, Instant::now());
                 self.act(effects, sweep, accounts, &tasks).await
             };
             match stop.run_until_cancelled(acting).await {

@@ -11,6 +11,7 @@ pub(crate) mod versions;
 
 pub(crate) use self::answer::ServerAnswer;
 pub(crate) use self::answer::ServerName;
+pub(crate) use self::cluster::Answers;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::cluster::ClusterError;
 pub(crate) use self::departures::Departures;

@@ -79,8 +79,8 @@ impl Admin {
         Ok(tokens.into_iter().find(|token| token.id == id).ok_or_else(missing)?)
     }
 
-    /// Removes a token by its public id: nobody logs in with it any more when this returns. Connections
-    /// that it has made stay until their grants end.
+    /// Removes a token by its public id: nobody logs in with it any more when this returns. The user's
+    /// connections are closed some minutes later, and come back with what else they have.
     pub async fn remove_token(&self, id: &str) -> Result<(), AdminError> {
         self.store.remove_token_by_id(id).await?;
         self.settle().await;

@@ -8,6 +8,7 @@ use super::database::explain;
 use super::lookup::{parse_id, parse_name};
 use super::output::{table, time, time_json};
 use crate::admin::{NewTokenRequest, When};
+use crate::revoke;
 use crate::store::StoreError;
 
 #[derive(Debug, Subcommand)]
@@ -116,7 +117,7 @@ async fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<()> {
         format!(
             "Removed token {id} of user {user}. Who is connected with it stays so for {} s at \
              most; `user suspend` closes the user's connections at once.",
-            context.admin.config().callout.ttl.as_secs()
+            revoke::credential_outlived(context.admin.config().callout.ttl).as_secs()
         )
     })
 }

@@ -234,6 +234,11 @@ impl<'a> Reader<'a> {
         self.read(key, "a string", "it in double quotes", |entry| string(&entry.value))
     }
 
+    /// Whether the file or the environment has it.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// A string.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.written(key).or_else(|| Kind::of(key).text().map(str::to_owned))

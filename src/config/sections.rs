@@ -294,11 +294,14 @@ pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
     Database { url, timeout: reader.duration("database.timeout") }
 }
 
-pub(super) fn cache(reader: &mut Reader) -> Cache {
+/// Where grants live for `ttl`.
+pub(super) fn cache(reader: &mut Reader, ttl: Duration) -> Cache {
+    let least = if reader.is_set("cache.password_idle") { Duration::ZERO } else { ttl };
     Cache {
         ttl: reader.duration("cache.ttl"),
         entries: reader.count("cache.entries"),
-        password_idle: reader.duration("cache.password_idle"),
+        password_idle: reader.duration("cache.password_idle").max(least),
+        stale_if_error: reader.duration("cache.stale_if_error"),
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("callout.deadline", Time(millis(1_800), millis(50)..=seconds(60)), "")
         .noted("Under the server's own authorization timeout of 2 s."),
     both("callout.max_in_flight", Count(1_024, 1..=1_000_000), "Decisions under way at once."),
-    both("callout.ttl", Time(seconds(15 * 60), seconds(10)..=days(1)), "")
+    both("callout.ttl", Time(seconds(3_600), seconds(10)..=days(1)), "")
         .noted("The longest life of a login; the client then reconnects by itself."),
     both("callout.renew", Switch(true), "Whether connections begin anew before their grants end.")
         .noted("A policy may leave its users' alone (`renew = false`)."),
@@ -167,8 +167,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
     both("cache.ttl", Time(seconds(30), seconds(0)..=seconds(3_600)), "How long a record is kept."),
     both("cache.entries", Count(100_000, 0..=100_000_000), "Records that are kept."),
-    both("cache.password_idle", Time(seconds(10 * 60), seconds(0)..=days(1)),
-        "How long a verified password is remembered while unused."),
+    both("cache.password_idle", Time(seconds(3_600), seconds(0)..=days(1)),
+        "How long a verified password is remembered while unused; where it is not set, as long as a grant lives at least."),
+    both("cache.stale_if_error", Time(seconds(0), seconds(0)..=seconds(3_600)),
+        "How old a record may be that lets a user in while the database cannot be read; 0ms is never.").noted("\
+        What was changed meanwhile is not known then: a user who was suspended gets in, too."),
 
     both("hashing.threads", Count(0, 0..=1_024), "").noted("0 is one thread per core."),
     both("hashing.queue", Count(HashingLane::DEFAULT_QUEUE as i64, 1..=1_000_000),

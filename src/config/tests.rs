@@ -36,7 +36,8 @@ fn defaults_in_operator_mode() {
     assert_eq!(config.nats.urls, ["nats://127.0.0.1:4222"]);
     assert_eq!(config.nats.public_url, "nats://127.0.0.1:4222");
     assert_eq!(config.callout.deadline, Duration::from_millis(1_800));
-    assert_eq!(config.callout.ttl, Duration::from_secs(900));
+    assert_eq!(config.callout.ttl, Duration::from_secs(3_600));
+    assert_eq!(config.cache.password_idle, config.callout.ttl);
     assert_eq!(config.isolation, Isolation::Account);
     assert_eq!(config.cache.entries, 100_000);
     let consumers = config.streams.events.consumers();

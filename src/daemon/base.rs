@@ -52,6 +52,7 @@ impl<'a> Base<'a> {
             ttl: config.cache.ttl,
             capacity: config.cache.entries as u64,
             confirmed_within: Some(CONFIRMED_WITHIN),
+            stale_if_error: config.cache.stale_if_error,
         };
         let cache = Arc::new(Cached::new(store.clone(), &options));
         observed.metrics.show({
@@ -72,4 +73,5 @@ fn show(cache: &Cached) {
     counter!("nats_callout_cache_misses_total").absolute(stats.misses);
     counter!("nats_callout_cache_loads_total").absolute(stats.loads);
     counter!("nats_callout_cache_load_failures_total").absolute(stats.failures);
+    counter!("nats_callout_cache_stale_total").absolute(stats.stale);
 }

@@ -122,6 +122,7 @@ fn describe() {
         ("nats_callout_cache_misses_total", "Records that had to be read from the database"),
         ("nats_callout_cache_loads_total", "Reads of the database, some shared by many misses"),
         ("nats_callout_cache_load_failures_total", "Reads of the database that failed"),
+        ("nats_callout_cache_stale_total", "Records found in memory while changes cannot be read"),
         ("nats_callout_hashing_done_total", "Passwords hashed"),
         ("nats_callout_hashing_shed_total", "Passwords not hashed, by reason"),
         ("nats_callout_guesses_delayed_total", "Logins that had to wait before their hash"),

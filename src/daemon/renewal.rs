@@ -14,6 +14,8 @@ use super::metrics::size;
 use super::parts::{Part, Parts};
 use crate::audit::Observer;
 use crate::authorize::Authorizer;
+use crate::peers::Peers;
+use crate::renewal::adoption::Adopter;
 use crate::renewal::{Admits, Renewals, Renewer};
 use crate::servers::Departures;
 use crate::service::Load;
@@ -41,35 +43,52 @@ impl Admits for Fitness {
     }
 }
 
-/// Begins to renew what is granted here. `parts` are those that end before anything else does: whoever is
-/// broken off has to find the service as it is.
-pub(super) async fn start(
-    base: &Base<'_>,
-    nats: &Nats,
-    parts: &Parts,
-    renewals: Arc<Renewals>,
-    authorizer: Arc<Authorizer>,
-    load: Load,
-    observer: Option<Arc<dyn Observer>>,
-) -> Result<(), DaemonError> {
-    let departures = Departures::subscribe(&nats.connections.system).await?;
-    let forgetting = (departures, Arc::clone(&renewals));
-    parts.spawn(Part::minor("departures"), forgetting, |(departures, renewals), _| {
-        forget(departures, renewals).boxed()
-    });
-    let fitness = Fitness {
-        observed: Arc::clone(&base.observed),
-        cache: Arc::clone(&base.cache),
-        load,
-        max_in_flight: base.config.callout.max_in_flight,
-    };
-    let cluster = nats.cluster.clone();
-    let admits = Arc::new(fitness);
-    let renewer =
-        Renewer { renewals: Arc::clone(&renewals), authorizer, admits, cluster, observer };
-    parts.spawn(Part::minor("renewals"), renewer, |it, _| it.run().boxed());
-    base.observed.metrics.show(move || show(&renewals));
-    Ok(())
+/// What renewing takes beside what each part has.
+pub(super) struct Renewing {
+    pub(super) renewals: Arc<Renewals>,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) peers: Peers,
+    pub(super) load: Load,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Renewing {
+    /// Begins. `parts` are those that end before anything else does: whoever is broken off has to find the
+    /// service as it is.
+    pub(super) async fn start(
+        self,
+        base: &Base<'_>,
+        nats: &Nats,
+        parts: &Parts,
+    ) -> Result<(), DaemonError> {
+        let Self { renewals, authorizer, peers, load, observer } = self;
+        let departures = Departures::subscribe(&nats.connections.system).await?;
+        let forgetting = (departures, Arc::clone(&renewals));
+        parts.spawn(Part::minor("departures"), forgetting, |(departures, renewals), _| {
+            forget(departures, renewals).boxed()
+        });
+        let admits = Arc::new(Fitness {
+            observed: Arc::clone(&base.observed),
+            cache: Arc::clone(&base.cache),
+            load,
+            max_in_flight: base.config.callout.max_in_flight,
+        });
+        let adopter = Adopter {
+            renewals: Arc::clone(&renewals),
+            authorizer: Arc::clone(&authorizer),
+            admits: Arc::clone(&admits) as _,
+            cluster: nats.cluster.clone(),
+            store: Arc::clone(&base.cache) as _,
+            clock: Arc::clone(&base.clock),
+            instances: peers.follow(),
+        };
+        parts.spawn(Part::minor("adoptions"), adopter, |it, _| it.run().boxed());
+        let (shown, cluster) = (Arc::clone(&renewals), nats.cluster.clone());
+        let renewer = Renewer { renewals, authorizer, admits, cluster, observer };
+        parts.spawn(Part::minor("renewals"), renewer, |it, _| it.run().boxed());
+        base.observed.metrics.show(move || show(&shown));
+        Ok(())
+    }
 }
 
 async fn forget(departures: &mut Departures, renewals: &Renewals) {

@@ -17,8 +17,9 @@ use super::intake::{Following, Heard};
 use super::metrics::{Metrics, size};
 use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
+use super::renewal::Renewing;
 use super::room::{self, Counts, Hearing, Room};
-use super::{DaemonError, intake, isolation, own_keys, renewal};
+use super::{DaemonError, intake, isolation, own_keys};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
 use crate::deployment::places;
@@ -68,10 +69,12 @@ impl<'a> Serving<'a> {
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
-        watch_peers(&base, &nats).await?;
+        let peers = Peers::default();
+        watch_peers(&base, &nats, peers.clone()).await?;
         if base.config.callout.renew {
-            let load = load.clone();
-            renewal::start(&base, &nats, &requests, renewals, authorizer, load, closed).await?;
+            let renewing =
+                Renewing { renewals, authorizer, peers, load: load.clone(), observer: closed };
+            renewing.start(&base, &nats, &requests).await?;
         }
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
         show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
@@ -239,8 +242,7 @@ fn show(metrics: &Metrics, load: Load, counts: Arc<ChangeCounts>, cluster: Clust
     });
 }
 
-async fn watch_peers(base: &Base<'_>, nats: &Nats) -> Result<(), DaemonError> {
-    let peers = Peers::default();
+async fn watch_peers(base: &Base<'_>, nats: &Nats, peers: Peers) -> Result<(), DaemonError> {
     let watch = peers.subscribe(
         nats.id.clone(),
         nats.connections.main.clone(),

@@ -71,6 +71,7 @@ mod tests {
             on: EffectOn::User("ada".to_owned()),
             account: None,
             closes: Closes::Everything,
+            revokes: false,
             pushes: false,
         };
         (1..).zip(ages).map(of).collect()

@@ -11,14 +11,14 @@ mod table;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::epochs::{Epochs, Place};
-use self::table::Table;
+use self::table::{Needed, Table};
 use super::{
     Change, CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
     TokenHash, TokenRecord,
@@ -37,11 +37,19 @@ pub struct CacheOptions {
     /// more, or was stopped for a while, reads the store for every login. `None` for a cache that
     /// nobody confirms.
     pub confirmed_within: Option<Duration>,
+    /// How old a record may be that answers while changes cannot be read ([`Cached::doubt`]), so that no
+    /// change of it is known either. Zero: none does.
+    pub stale_if_error: Duration,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30), capacity: 100_000, confirmed_within: None }
+        Self {
+            ttl: Duration::from_secs(30),
+            capacity: 100_000,
+            confirmed_within: None,
+            stale_if_error: Duration::ZERO,
+        }
     }
 }
 
@@ -56,6 +64,8 @@ pub struct CacheStats {
     pub loads: u64,
     /// Reads of the store that failed.
     pub failures: u64,
+    /// Answers out of memory while changes could not be read.
+    pub stale: u64,
 }
 
 #[derive(Default)]
@@ -64,6 +74,7 @@ struct Counters {
     misses: AtomicU64,
     loads: AtomicU64,
     failures: AtomicU64,
+    stale: AtomicU64,
 }
 
 impl Counters {
@@ -83,6 +94,8 @@ pub struct Cached {
     tokens: Table<TokenHash, TokenRecord>,
     confirmed_within: Option<Duration>,
     confirmed: Mutex<Option<Instant>>,
+    stale_if_error: Duration,
+    is_in_doubt: AtomicBool,
 }
 
 impl Cached {
@@ -106,6 +119,8 @@ impl Cached {
             counters,
             confirmed_within: options.confirmed_within,
             confirmed: Mutex::default(),
+            stale_if_error: options.stale_if_error,
+            is_in_doubt: AtomicBool::default(),
         }
     }
 
@@ -119,6 +134,23 @@ impl Cached {
     pub fn confirm(&self, asked: Instant) {
         let mut confirmed = self.confirmed.lock();
         *confirmed = Some(asked).max(*confirmed);
+        self.is_in_doubt.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that changes cannot be read. What is kept is forgotten, unless it may answer all the same;
+    /// then it is to be forgotten when they can be read again.
+    pub fn doubt(&self) {
+        if self.stale_if_error.is_zero() {
+            self.forget(&Change::Everything);
+        } else {
+            self.is_in_doubt.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether changes cannot be read, and what is kept may answer all the same.
+    #[must_use]
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::Relaxed)
     }
 
     /// Whether changes are read at the moment, so that what is kept may answer.
@@ -130,8 +162,12 @@ impl Cached {
     }
 
     /// How new an answer really has to be.
-    fn needed(&self, freshness: Freshness) -> Freshness {
-        if self.is_confirmed() { freshness } else { Freshness::Fresh }
+    fn needed(&self, freshness: Freshness) -> Needed {
+        match freshness {
+            Freshness::Cached if self.is_in_doubt() => Needed::Stale,
+            Freshness::Cached if self.is_confirmed() => Needed::Cached,
+            Freshness::Cached | Freshness::Fresh => Needed::Fresh,
+        }
     }
 
     /// What it has done so far.
@@ -143,6 +179,7 @@ impl Cached {
             misses: read(&self.counters.misses),
             loads: read(&self.counters.loads),
             failures: read(&self.counters.failures),
+            stale: read(&self.counters.stale),
         }
     }
 
@@ -165,9 +202,9 @@ impl CredentialStore for Cached {
         name: &str,
         freshness: Freshness,
     ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
-        let (place, freshness) = (self.epochs.user(name), self.needed(freshness));
+        let (place, needed) = (self.epochs.user(name), self.needed(freshness));
         self.users
-            .find(name, place, freshness, move || {
+            .find(name, place, needed, move || {
                 let (store, name) = (self.inner.clone(), Box::<str>::from(name));
                 Box::pin(async move { store.user(&name, Freshness::Fresh).await })
             })
@@ -179,9 +216,9 @@ impl CredentialStore for Cached {
         hash: &TokenHash,
         freshness: Freshness,
     ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
-        let (place, freshness) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
+        let (place, needed) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
         self.tokens
-            .find(hash, place, freshness, move || {
+            .find(hash, place, needed, move || {
                 let (store, hash) = (self.inner.clone(), *hash);
                 Box::pin(async move { store.token(&hash, Freshness::Fresh).await })
             })
@@ -193,9 +230,9 @@ impl CredentialStore for Cached {
         identity: &Identity,
         freshness: Freshness,
     ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
-        let (place, freshness) = (self.epochs.identity(identity), self.needed(freshness));
+        let (place, needed) = (self.epochs.identity(identity), self.needed(freshness));
         self.holders
-            .find(identity, place, freshness, move || {
+            .find(identity, place, needed, move || {
                 let (store, identity) = (self.inner.clone(), identity.clone());
                 Box::pin(async move { store.holder(&identity, Freshness::Fresh).await })
             })
@@ -207,9 +244,9 @@ impl CredentialStore for Cached {
         id: &TenantId,
         freshness: Freshness,
     ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
-        let (place, freshness) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
+        let (place, needed) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
         self.tenants
-            .find(id, place, freshness, move || {
+            .find(id, place, needed, move || {
                 let (store, id) = (self.inner.clone(), id.clone());
                 Box::pin(async move { store.tenant_of(&id, Freshness::Fresh).await })
             })

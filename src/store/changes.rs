@@ -33,6 +33,8 @@ pub struct Effect {
     pub account: Option<AccountId>,
     /// Which connections it closes.
     pub closes: Closes,
+    /// Whether a credential was taken away or replaced: what it let in is closed in some minutes.
+    pub revokes: bool,
     /// Whether servers have to learn new limits of the account.
     pub pushes: bool,
     /// How long ago that was, by the database's own clock.

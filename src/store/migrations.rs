@@ -19,6 +19,7 @@ macro_rules! steps {
             6 "end of tenant" "0006_end_of_tenant.sql",
             7 "bounds" "0007_bounds.sql",
             8 "over" "0008_over.sql",
+            9 "credentials" "0009_credentials.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

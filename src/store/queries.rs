@@ -89,7 +89,7 @@ pub(crate) const END_REHASH: &str = "DELETE FROM rehashes WHERE user_name = $1";
 
 /// The changes that mean something to connections or servers.
 pub(crate) const EFFECTS: &str = "SELECT * FROM change_records \
-     WHERE closes <> 0 OR pushes <> 0 OR ends_at IS NOT NULL ORDER BY seq";
+     WHERE closes <> 0 OR revokes <> 0 OR pushes <> 0 OR ends_at IS NOT NULL ORDER BY seq";
 
 pub(crate) const REMOVED_ACCOUNTS: &str = "SELECT account FROM removed_accounts \
      WHERE account NOT IN (SELECT account FROM tenant_accounts) ORDER BY account";

@@ -39,10 +39,10 @@ fn three_mistakes_in_the_configuration_are_reported_together() {
     let init = Initialised::new(Mode::Operator);
     let text = fs::read_to_string(init.config()).unwrap();
     let line = |needle: &str| 1 + text.lines().position(|line| line.contains(needle)).unwrap();
-    let (mode, ttl, entries) = (line("mode = "), line("# ttl = \"15m\""), line("# entries"));
+    let (mode, ttl, entries) = (line("mode = "), line("# ttl = \"1h\""), line("# entries"));
     let broken = text
         .replace("mode = \"operator\"", "mode = \"operater\"")
-        .replace("# ttl = \"15m\"", "ttl = \"15 parsecs\"")
+        .replace("# ttl = \"1h\"", "ttl = \"15 parsecs\"")
         .replace("# entries = ", "entires = ");
     fs::write(init.config(), broken).unwrap();
     let at = |line: usize| format!("nats-callout.toml:{line}: ");

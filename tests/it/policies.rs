@@ -4,7 +4,7 @@
 mod commands;
 mod connections;
 pub(crate) mod edits;
-mod limits;
+pub(crate) mod limits;
 mod presets;
 
 use nats_callout::internals::test_policies;

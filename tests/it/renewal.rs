@@ -10,11 +10,12 @@ use crate::harness::choice::modes;
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::staying::Python;
-use crate::harness::{eventually, eventually_async, http};
+use crate::harness::{eventually, eventually_async, http, servers};
 use crate::http::value;
+use crate::policies::limits::reasons;
 
-/// The shortest life of a grant that may be configured: it is renewed after 5 to 7.5 s and ends after 8
-/// to 10.
+/// The shortest life of a grant that may be configured: it is renewed after 4 to 6.5 s and ends after 8 to
+/// 10.
 const SETTINGS: [(&str, &str); 1] = [("NATS_CALLOUT_CALLOUT_TTL", "10s")];
 
 fn renewals(deployment: &Deployment, outcome: &str) -> f64 {
@@ -44,6 +45,17 @@ async fn listener(deployment: &Deployment, login: &Login, told: Arc<AtomicU64>) 
         }
     });
     options.connect(deployment.url()).await.expect("it may log in")
+}
+
+fn closed(deployment: &Deployment) -> f64 {
+    let metrics = http::get(deployment.http(), "/metrics").expect("metrics").body;
+    value(&metrics, "nats_callout_connections_closed_total")
+}
+
+/// A deployment whose grants live for so long.
+fn living(mode: Mode, ttl: &str) -> Deployment {
+    let ttl = format!("\"{ttl}\"");
+    Deployment::start_prepared(mode, servers::version(), |init| init.set("ttl", &ttl))
 }
 
 fn connects(of: &Connected) -> u64 {
@@ -85,33 +97,74 @@ async fn clients_at_their_defaults_outlive_their_grants() {
         let server = deployment.server.log();
         assert!(!server.contains("User Authentication Expired"), "{mode:?}\n{server}");
         assert!(renewals(&deployment, "renewed") >= 4.0, "{mode:?}");
-        let metrics = http::get(deployment.http(), "/metrics").expect("metrics").body;
-        let closed = value(&metrics, "nats_callout_connections_closed_total");
-        assert!(closed < 1.0, "{mode:?}: {closed}");
+        assert!(closed(&deployment) < 1.0, "{mode:?}");
     }
 }
 
-/// Who would not be let in again, or ends with something of his own, is not broken off.
+/// Of a user some of whose credentials are gone, nobody is renewed by one of them. His connections are
+/// closed without an error, long before their grants end; whoever has another credential comes back.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_would_be_refused_is_left_to_the_end_of_his_grant() {
-    let deployment = Deployment::start_set(Mode::Config, &SETTINGS);
-    deployment.tenant_add("one", &[]);
-    let _user = deployment.user_add("one", "app", &["--kind", "bb"]);
-    let removed = Login::Token(deployment.token_add("one", "app"));
-    let held = connect(&deployment, &removed, "one").await;
-    let stays = Login::Token(deployment.token_add("one", "app"));
-    let stays = connect(&deployment, &stays, "one").await;
-    let Login::Token(token) = &removed else { unreachable!("a token") };
-    let hash = nats_callout::callout::Token::parse(token).expect("a token").hash().to_hex();
-    deployment.sql(&format!("DELETE FROM tokens WHERE token_hash = '{hash}'"));
-    eventually_async("the renewal of the other", || async {
-        (connects(&stays) >= 2).then_some(())
-    })
-    .await;
-    eventually("the look at the one", || (renewals(&deployment, "refused") > 0.0).then_some(()));
-    eventually_async("the end of its grant", || async {
-        held.errors().iter().any(|it| it.to_lowercase().contains("expired")).then_some(())
-    })
-    .await;
-    assert!(renewals(&deployment, "refused") < 2.0);
+async fn a_credential_that_is_gone_keeps_no_connection() {
+    for mode in modes() {
+        let deployment = living(mode, "40s");
+        deployment.tenant_add("one", &[]);
+        let user = deployment.user_add("one", "app", &["--kind", "bb"]);
+        let other = deployment.user_add("one", "other", &["--kind", "bb"]);
+        let removed = deployment.token_add("one", "app");
+        let by_removed = connect(&deployment, &Login::Token(removed.clone()), "one").await;
+        let by_password = connect(&deployment, &user, "one").await;
+        let others = connect(&deployment, &other, "one").await;
+        let hash = nats_callout::callout::Token::parse(&removed).expect("a token").hash().to_hex();
+        deployment.sql(&format!("DELETE FROM tokens WHERE token_hash = '{hash}'"));
+        // Each renewal comes before half of the time that this takes at least.
+        eventually_async("the closing", || async {
+            let back = connects(&by_password) >= 2 && connects(&others) >= 2;
+            (back && reasons(&deployment, "unknown_token")).then_some(())
+        })
+        .await;
+        assert_eq!(connects(&by_removed), 1, "{mode:?}");
+        assert!(closed(&deployment) >= 1.0, "{mode:?}");
+        let server = deployment.server.log();
+        assert!(!server.contains("User Authentication Expired"), "{mode:?}\n{server}");
+        for client in [&by_password, &others] {
+            assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
+        }
+    }
+}
+
+/// What an instance has granted that has stopped since is renewed all the same: by the next one, and by
+/// those that are left.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_outlive_the_instance_that_granted_them() {
+    for mode in modes() {
+        let mut deployment = living(mode, "40s");
+        let admin = deployment.tenant_add("one", &[]);
+        let user = deployment.user_add("one", "app", &["--kind", "bb"]);
+        let python = Python::connect(&deployment.url(), &admin);
+        let client = connect(&deployment, &user, "one").await;
+        deployment.service.kill9();
+        deployment.service = deployment.init.serve().expect("it starts again");
+        let another = deployment.another_service();
+        let mut both = Vec::new();
+        for _ in 0..8 {
+            both.push(connect(&deployment, &user, "one").await);
+        }
+        deployment.service.kill9();
+        both.push(client);
+        eventually_async("the renewals", || async {
+            both.iter().all(|it| connects(it) >= 2).then_some(())
+        })
+        .await;
+        if let Some(mut python) = python {
+            python.says("disconnected");
+            python.says("reconnected");
+        }
+        for client in &both {
+            assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
+        }
+        let server = deployment.server.log();
+        assert!(!server.contains("User Authentication Expired"), "{mode:?}\n{server}");
+        let log = another.log();
+        assert!(log.contains("connections that nobody remembers"), "{mode:?}\n{log}");
+    }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod embedding;
 mod keys;
 mod reserved;
+mod stale;
 mod watchdog;
 
 use std::collections::HashMap;

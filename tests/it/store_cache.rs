@@ -309,6 +309,35 @@ async fn records_answer_only_while_changes_are_read() {
     assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3), "confirmed just now");
 }
 
+/// Where that is wanted, a record answers while changes cannot be read: one that is there and not too old,
+/// and until they can be.
+#[tokio::test]
+async fn records_answer_while_changes_cannot_be_read_where_that_is_wanted() {
+    let fake = Arc::new(Fake::default());
+    fake.set("alice", 1);
+    let confirmed_within = Some(Duration::ZERO);
+    let (long, short) = (Duration::from_secs(3_600), Duration::from_millis(20));
+    for (stale_if_error, wanted) in [(Duration::ZERO, 2), (long, 1), (short, 2)] {
+        let options = CacheOptions { confirmed_within, stale_if_error, ..CacheOptions::default() };
+        let cache = Cached::new(fake.clone(), &options);
+        fake.set("alice", 1);
+        ask(&cache, "alice", Kept).await.unwrap();
+        fake.set("alice", 2);
+        tokio::time::sleep(2 * short).await;
+        cache.doubt();
+        let found = ask(&cache, "alice", Kept).await.unwrap();
+        assert_eq!(found, Some(wanted), "{stale_if_error:?}");
+        assert_eq!(ask(&cache, "alice", Fresh).await.unwrap(), Some(2), "fresh means the database");
+        fake.set("alice", 3);
+        *fake.fails.lock().unwrap() = true;
+        cache.forget(&Change::User("alice".into()));
+        assert!(ask(&cache, "alice", Kept).await.is_err(), "it is known to be outdated");
+        *fake.fails.lock().unwrap() = false;
+        cache.confirm(Instant::now());
+        assert_eq!(ask(&cache, "alice", Kept).await.unwrap(), Some(3), "no longer in doubt");
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_that_got_its_account_is_read_again() {
     let fake = Arc::new(Fake::default());

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -12,20 +13,32 @@ use parking_lot::Mutex;
 
 use super::epochs::{Epochs, Place};
 use super::{CacheOptions, Counters};
-use crate::store::{Freshness, StoreError};
+use crate::store::StoreError;
 
 type Loaded<V> = Result<Option<Arc<V>>, StoreError>;
 
-/// A record, the epoch in which its load began, and what it depends on.
+/// How new an answer has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// As new as nothing that is known of contradicts it.
+    Cached,
+    /// The same, and older where it is there.
+    Stale,
+    /// Read after the question.
+    Fresh,
+}
+
+/// A record, when it was read, the epoch in which its load began, and what it depends on.
 struct Kept<V> {
     record: Arc<V>,
+    read: Instant,
     began: u64,
     places: [Place; 3],
 }
 
 impl<V> Clone for Kept<V> {
     fn clone(&self) -> Self {
-        Self { record: self.record.clone(), began: self.began, places: self.places }
+        Self { record: self.record.clone(), ..*self }
     }
 }
 
@@ -70,6 +83,8 @@ pub(super) struct Table<K: Eq + Hash, V> {
     epochs: Arc<Epochs>,
     counters: Arc<Counters>,
     depends: fn(&Epochs, &V) -> [Place; 2],
+    ttl: Duration,
+    stale_if_error: Duration,
 }
 
 impl<K, V> Table<K, V>
@@ -83,13 +98,17 @@ where
         counters: &Arc<Counters>,
         depends: fn(&Epochs, &V) -> [Place; 2],
     ) -> Self {
-        let kept = Cache::builder().max_capacity(options.capacity).time_to_live(options.ttl);
+        let CacheOptions { ttl, stale_if_error, .. } = *options;
+        let longest = ttl.max(stale_if_error);
+        let kept = Cache::builder().max_capacity(options.capacity).time_to_live(longest);
         Self {
             kept: kept.build(),
             flights: Arc::default(),
             epochs: epochs.clone(),
             counters: counters.clone(),
             depends,
+            ttl,
+            stale_if_error,
         }
     }
 
@@ -108,7 +127,7 @@ where
         &self,
         key: &Q,
         place: Place,
-        freshness: Freshness,
+        needed: Needed,
         load: impl Fn() -> BoxFuture<'static, Loaded<V>>,
     ) -> Loaded<V>
     where
@@ -117,14 +136,21 @@ where
         Q::Owned: Into<K>,
     {
         let came = self.epochs.now();
-        let will_do = |kept: &Kept<V>| {
-            freshness == Freshness::Cached && self.epochs.stands(kept.began, &kept.places)
+        let (longest, counter) = match needed {
+            Needed::Cached => (self.ttl, &self.counters.hits),
+            Needed::Stale => (self.stale_if_error, &self.counters.stale),
+            Needed::Fresh => (Duration::ZERO, &self.counters.hits),
         };
-        if freshness == Freshness::Cached
+        let will_do = |kept: &Kept<V>| {
+            needed != Needed::Fresh
+                && kept.read.elapsed() < longest
+                && self.epochs.stands(kept.began, &kept.places)
+        };
+        if needed != Needed::Fresh
             && let Some(kept) = self.kept.get(key).await
             && will_do(&kept)
         {
-            Counters::count(&self.counters.hits);
+            Counters::count(counter);
             return Ok(Some(kept.record));
         }
         Counters::count(&self.counters.misses);
@@ -183,7 +209,8 @@ where
             let brought = match load.await {
                 Ok(Some(record)) => {
                     let [one, other] = depends(&epochs, &record);
-                    let found = Kept { record, began, places: [place, one, other] };
+                    let places = [place, one, other];
+                    let found = Kept { record, read: Instant::now(), began, places };
                     kept.insert(listed.key.clone(), found.clone()).await;
                     Ok(Some(found))
                 }

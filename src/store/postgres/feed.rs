@@ -74,7 +74,7 @@ const NEWS: &str = "\
     SELECT pg_current_snapshot()::TEXT AS snapshot, \
       pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(since.snapshot) \
         OR (c.kind = 'pruned' AND c.key::XID8 >= pg_snapshot_xmin(since.snapshot)) AS lost, \
-      c.seq, c.kind, c.key, c.account, c.closes, c.ends_at, c.pushes, \
+      c.seq, c.kind, c.key, c.account, c.closes, c.revokes, c.ends_at, c.pushes, \
       greatest(0, extract(epoch FROM clock_timestamp() - c.at))::FLOAT8 AS age \
     FROM since LEFT JOIN found AS c ON TRUE ORDER BY c.seq";
 

@@ -278,14 +278,14 @@ pub(crate) fn effect(row: &impl Columns) -> Result<Option<Effect>, StoreError> {
         (false, Some(end)) => Closes::GrantsBeyond(end),
         (false, None) => Closes::Nothing,
     };
-    let pushes = row.seconds("pushes")? != 0;
-    if closes == Closes::Nothing && !pushes {
+    let (pushes, revokes) = (row.seconds("pushes")? != 0, row.seconds("revokes")? != 0);
+    if closes == Closes::Nothing && !pushes && !revokes {
         return Ok(None);
     }
     let age = Duration::try_from_secs_f64(row.some(Columns::real, "age")?).unwrap_or_default();
     // A text that is no key names no account that a server could hold.
     let account = row.maybe(Columns::text, "account")?.and_then(|account| account.parse().ok());
-    Ok(Some(Effect { seq: row.seconds("seq")?, on, account, closes, pushes, age }))
+    Ok(Some(Effect { seq: row.seconds("seq")?, on, account, closes, revokes, pushes, age }))
 }
 
 /// Rows of `change_records`: what they tell. `None` where a row cannot be read.

@@ -63,7 +63,7 @@ async fn without_a_change_of_the_server_by_mode() {
 /// The words for a life of at most a ttl, of which up to a fifth is taken off.
 fn life(seconds: i64) -> String {
     match seconds {
-        718..=901 => "12 to 15 min".to_owned(),
+        2_878..=3_601 => "48 to 60 min".to_owned(),
         other => format!("{other} s"),
     }
 }
@@ -95,7 +95,7 @@ async fn basics(scene: &mut Scene) -> Row {
     });
     let user = answered.user().expect("a user");
     let issued = user["iat"].as_i64().expect("a time");
-    row.saw("lives", "12 to 15 min", life(user["exp"].as_i64().unwrap_or_default() - issued));
+    row.saw("lives", "48 to 60 min", life(user["exp"].as_i64().unwrap_or_default() - issued));
     let publish = match scene.mode() {
         Mode::Operator => "$JS.ACK.> $JS.API.> $JS.FC.> Events user.one.Events",
         Mode::Config => "_INBOX_one.> _R_.> user.one.>",

@@ -71,7 +71,7 @@ async fn decided(mode: Mode) {
         seen.push(match subject.as_str() {
             "auth.decision.granted" => {
                 assert_eq!(event["organizationid"], "one");
-                assert!((600..=900).contains(&data["ttl"].as_u64().unwrap()), "{event}");
+                assert!((2_880..=3_600).contains(&data["ttl"].as_u64().unwrap()), "{event}");
                 assert_eq!(data["policy"], "admin");
                 format!("granted {user} {}", data["method"].as_str().unwrap())
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nats_callout::internals::{Closes, Effect, EffectOn, random_account_id};
 use nats_callout::keys::AccountId;
-use nats_callout::store::Status;
+use nats_callout::store::{PasswordHash, Status};
 
 use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
 
@@ -15,6 +15,8 @@ on_every_database!(
     a_removed_tenant_leaves_its_account_behind,
     the_commands_own_writes,
     tokens_are_listed_and_removed,
+    a_token_that_is_taken_back_is_noted,
+    a_new_hash_of_the_same_password_takes_nothing_back,
 );
 
 fn tenant(closes: Closes, pushes: bool) -> (EffectOn, Closes, bool) {
@@ -25,9 +27,20 @@ fn user(name: &str) -> (EffectOn, Closes, bool) {
     (EffectOn::User(name.into()), Closes::Everything, false)
 }
 
+/// A credential is gone.
+fn revoked(name: &str) -> (EffectOn, Closes, bool) {
+    (EffectOn::User(format!("{name} revoked")), Closes::Nothing, false)
+}
+
 fn plain(effects: Vec<Effect>) -> Vec<(EffectOn, Closes, bool)> {
     assert!(effects.iter().all(|effect| effect.age < Duration::from_secs(20)), "{effects:?}");
-    effects.into_iter().map(|effect| (effect.on, effect.closes, effect.pushes)).collect()
+    let plain = |effect: Effect| match effect.on {
+        EffectOn::User(name) if effect.revokes => {
+            (EffectOn::User(format!("{name} revoked")), effect.closes, effect.pushes)
+        }
+        on => (on, effect.closes, effect.pushes),
+    };
+    effects.into_iter().map(plain).collect()
 }
 
 async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
@@ -53,7 +66,14 @@ async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
         ("UPDATE tenants SET account = 'USERS' WHERE id = '42'", closes(false)),
         ("UPDATE users SET status = 'suspended'", vec![user("alice")]),
         ("UPDATE users SET status = 'active', last_login_at = '2026-01-01'", vec![]),
-        ("UPDATE users SET password_hash = '$2b$10$other', nkey = NULL, certificate = 'x'", vec![]),
+        (
+            "UPDATE users SET password_hash = '$2b$10$other', nkey = NULL, certificate = 'x'",
+            vec![revoked("alice")],
+        ),
+        ("UPDATE users SET password_hash = NULL", vec![revoked("alice")]),
+        ("UPDATE users SET password_hash = '$2b$10$first'", vec![]),
+        ("UPDATE users SET certificate = 'x', nkey = NULL", vec![]),
+        ("UPDATE users SET certificate = 'y'", vec![revoked("alice")]),
         ("UPDATE users SET kind = 'service'", vec![user("alice")]),
         ("UPDATE users SET publish = '[\"a\"]'", vec![user("alice")]),
         ("UPDATE users SET subscribe = '[\"a\"]'", vec![user("alice")]),
@@ -66,7 +86,7 @@ async fn changes_close_what_they_no_longer_allow(db: &dyn Database) {
         let effects = store.news().await.unwrap().effects;
         assert_eq!(plain(effects), wanted, "{sql}");
     }
-    assert_eq!(store.effects().await.unwrap().len(), 15, "what is noted stays for a while");
+    assert_eq!(store.effects().await.unwrap().len(), 18, "what is noted stays for a while");
 }
 
 async fn an_earlier_end_is_noted(db: &dyn Database) {
@@ -100,9 +120,24 @@ async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
     store.news().await.unwrap();
     for (sql, wanted) in [
         ("INSERT INTO users (tenant_id, name) VALUES ('42', 'bob')", vec![]),
-        ("INSERT OR REPLACE INTO users (tenant_id, name) VALUES ('42', 'alice')", vec![]),
         (
-            "INSERT OR REPLACE INTO users (tenant_id, name, kind) VALUES ('42', 'alice', 'service')",
+            "INSERT OR IGNORE INTO users (tenant_id, name, password_hash)
+               VALUES ('42', 'alice', '$2b$10$other')",
+            vec![],
+        ),
+        (
+            "INSERT OR REPLACE INTO users (tenant_id, name, password_hash)
+               VALUES ('42', 'alice', '$2b$10$...')",
+            vec![],
+        ),
+        (
+            "INSERT OR REPLACE INTO users (tenant_id, name, password_hash)
+               VALUES ('42', 'alice', '$2b$10$other')",
+            vec![revoked("alice")],
+        ),
+        (
+            "INSERT OR REPLACE INTO users (tenant_id, name, kind, password_hash)
+               VALUES ('42', 'alice', 'service', '$2b$10$other')",
             vec![user("alice")],
         ),
         ("INSERT OR IGNORE INTO users (tenant_id, name) VALUES ('42', 'alice')", vec![]),
@@ -118,7 +153,7 @@ async fn a_row_that_is_replaced_is_compared(db: &dyn Database) {
         (
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'alice')
                ON CONFLICT (name) DO UPDATE SET password_hash = NULL",
-            vec![],
+            vec![revoked("alice")],
         ),
         ("INSERT OR REPLACE INTO tenants (id, name) VALUES ('42', 'x')", vec![]),
         (
@@ -223,7 +258,53 @@ async fn tokens_are_listed_and_removed(db: &dyn Database) {
         (Some("ci"), Some(1_893_456_000))
     );
     store.remove_token_by_id("t1").await.unwrap();
-    assert_eq!(plain(store.news().await.unwrap().effects), [], "the grant's own end closes it");
+    assert_eq!(plain(store.news().await.unwrap().effects), [revoked("alice")]);
     assert_eq!(store.tokens().await.unwrap(), []);
     assert_eq!(store.remove_token_by_id("t1").await.unwrap_err().to_string(), "no such token: t1");
+}
+
+async fn a_token_that_is_taken_back_is_noted(db: &dyn Database) {
+    db.run(ALICE).await;
+    let account = account_of_42(db).await;
+    let token = |id: &str, hash: &str| {
+        format!("INTO tokens (id, user_name, token_hash) VALUES ('{id}', 'alice', '{hash}')")
+    };
+    let other = TOKEN.replace('0', "f");
+    let store = db.store().await;
+    store.news().await.unwrap();
+    let gone = || vec![revoked("alice")];
+    for (sql, wanted) in [
+        (format!("INSERT {}", token("t1", TOKEN)), vec![]),
+        ("UPDATE tokens SET label = 'ci'".to_owned(), vec![]),
+        (format!("INSERT OR IGNORE {}", token("t1", TOKEN)), vec![]),
+        (format!("INSERT OR REPLACE {}", token("t1", TOKEN)), vec![]),
+        (format!("INSERT OR REPLACE {}", token("t1", &other)), gone()),
+        (format!("INSERT OR REPLACE {}", token("t2", TOKEN)), vec![]),
+        ("DELETE FROM tokens WHERE id = 't2'".to_owned(), gone()),
+        (format!("UPDATE tokens SET token_hash = '{}'", TOKEN.replace('0', "e")), gone()),
+        ("UPDATE tokens SET expires_at = '2030-01-01'".to_owned(), gone()),
+        ("UPDATE tokens SET expires_at = '2029-01-01'".to_owned(), gone()),
+        ("UPDATE tokens SET expires_at = NULL".to_owned(), vec![]),
+        ("DELETE FROM tokens".to_owned(), gone()),
+    ] {
+        // Without the rows that only one of the databases can be told of.
+        if sql.contains(" OR ") && !db.is_sqlite() || sql.contains("'t2'") && !db.is_sqlite() {
+            continue;
+        }
+        db.run(&sql).await;
+        let effects = store.news().await.unwrap().effects;
+        assert!(effects.iter().all(|effect| effect.account == Some(account)), "{sql}");
+        assert_eq!(plain(effects), wanted, "{sql}");
+    }
+}
+
+async fn a_new_hash_of_the_same_password_takes_nothing_back(db: &dyn Database) {
+    db.run(ALICE).await;
+    let store = db.store().await;
+    store.news().await.unwrap();
+    let hash = |text: &str| PasswordHash::new(text);
+    store.rehash("alice", &hash("$2b$10$..."), &hash("$argon2id$new")).await.unwrap();
+    assert_eq!(plain(store.news().await.unwrap().effects), []);
+    store.set_password(&"42".parse().unwrap(), "alice", &hash("$2b$10$next")).await.unwrap();
+    assert_eq!(plain(store.news().await.unwrap().effects), [revoked("alice")]);
 }

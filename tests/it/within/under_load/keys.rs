@@ -44,7 +44,7 @@ impl Fleet {
         // What it takes until no grant is alive has to be awaited.
         let config = cluster.init.config();
         let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, text.replace("# ttl = \"15m\"", "ttl = \"10s\"")).unwrap();
+        std::fs::write(&config, text.replace("# ttl = \"1h\"", "ttl = \"10s\"")).unwrap();
         // All nodes by name, as `init --cluster` writes them.
         let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
         let text = std::fs::read_to_string(&config).unwrap();

@@ -28,7 +28,7 @@ use crate::keys::{AccountId, XKey};
 use crate::store::open::{self, StoreOptions};
 
 /// How long grants live, in seconds.
-const TTL: UnixSeconds = 900;
+const TTL: UnixSeconds = 3_600;
 
 /// How often a rotation waits, at most.
 const WAITS: usize = 20;
