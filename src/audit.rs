@@ -1,11 +1,14 @@
 //! One log line for each outcome, in one place. What the client and the server are not told, the
 //! operator reads here. Other observers see the same.
 
+mod late;
+
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::late::{Late, Lateness};
 use crate::authn::Denied;
 use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 
@@ -30,8 +33,12 @@ use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 /// }
 /// ```
 pub trait Observer: Debug + Send + Sync {
-    /// Looks at an outcome, which took this long since the request came in.
+    /// Looks at an outcome, which took this long since the request came in. One with an answer is shown
+    /// once the server has read that, without its payload.
     fn observe(&self, outcome: &Outcome, took: Duration);
+
+    /// Is told of a decision whose answer came too late. It is no outcome: nobody was let in.
+    fn late(&self, _late: &Late) {}
 
     /// Is told of a client that was granted, and that its server did not let in.
     fn rejected(&self, _rejection: &Rejection) {}
@@ -42,6 +49,9 @@ pub trait Observer: Debug + Send + Sync {
 
     /// Is told of a connection that was closed after a change.
     fn kicked(&self, _kick: &Kick) {}
+
+    /// Is told from time to time how long an answer is on its way to the server's clients.
+    fn reply_way(&self, _took: Duration) {}
 }
 
 /// All who are shown what happens, the log first.
@@ -65,6 +75,14 @@ impl Observers {
 
     pub(crate) fn rejected(&self, rejection: &Rejection) {
         self.each(|it| it.rejected(rejection));
+    }
+
+    pub(crate) fn late(&self, late: &Late) {
+        self.each(|it| it.late(late));
+    }
+
+    pub(crate) fn reply_way(&self, took: Duration) {
+        self.each(|it| it.reply_way(took));
     }
 
     fn each(&self, show: impl Fn(&dyn Observer)) {
@@ -117,7 +135,8 @@ pub struct Kick {
 
 /// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
 /// `info`, requests that are not to be trusted at `warn`, faults of ours at `error`, and among them
-/// refusals because of a row or a policy that is wrong, and grants that a server does not take.
+/// refusals because of a row or a policy that is wrong, and grants that a server does not take. Answers that
+/// came too late are at `warn`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AuditLog;
 
@@ -189,6 +208,21 @@ impl Observer for AuditLog {
                 }
             }
         }
+    }
+
+    fn late(&self, late: &Late) {
+        let Connection { server, host, id: cid } = &late.connection;
+        tracing::warn!(
+            user = late.user,
+            tenant = late.tenant,
+            server,
+            cid,
+            host,
+            decision = late.decision(),
+            reason = late.why.code(),
+            took_us = u64::try_from(late.took.as_micros()).unwrap_or(u64::MAX),
+            "late: the client was turned away before this answer"
+        );
     }
 
     fn rejected(&self, rejection: &Rejection) {

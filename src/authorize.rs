@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 
 pub(crate) use self::gate::{Gate, NotAudited};
+pub(crate) use self::outcome::Asker;
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
 use self::outcome::{Known, claimed, name_of};
 pub(crate) use self::renewable::Renewable;
@@ -365,7 +366,8 @@ impl Authorizer {
         let connection = Connection::of(request);
         let timings = watch.timings();
         let (loads_account, renewable) = (false, None);
-        Ok(Reply { payload, verdict, connection, loads_account, renewable, timings })
+        let asker = Some(Asker { server: *request.server(), patience: request.patience() });
+        Ok(Reply { payload, verdict, connection, loads_account, renewable, timings, asker })
     }
 }
 

@@ -46,7 +46,7 @@ pub use self::rule::{Answer, Authorize, BoxError, Permit, Request};
 use self::rule::{AsAuthorized, ByRule, SHORTEST};
 use self::uncounted::Uncounted;
 use crate::audit::Observers;
-pub use crate::audit::{Kick, Observer, Rejection};
+pub use crate::audit::{Kick, Late, Lateness, Observer, Rejection};
 pub use crate::authn::hashing::{HashingError, hash as hash_password};
 use crate::authn::password::{PasswordAuthenticator, PasswordSettings};
 pub use crate::authn::random::NoRandomness;

@@ -7,6 +7,7 @@
 pub(crate) mod everyone;
 mod inhabited;
 pub(crate) mod occupants;
+mod sample;
 mod selection;
 
 use std::cmp::Reverse;
@@ -19,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 
+pub(crate) use self::sample::Sighting;
 use self::selection::Members;
 pub(crate) use self::selection::Selection;
 use crate::audit::Kick;

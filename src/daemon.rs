@@ -24,6 +24,7 @@ mod policies;
 mod prepared;
 mod renewal;
 mod room;
+mod samples;
 mod serving;
 pub(crate) mod takers;
 

@@ -9,9 +9,12 @@
 mod decisions;
 mod load;
 mod queue;
+mod receipts;
 mod rejections;
 mod replies;
 mod running;
+mod way;
+mod worker;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -28,12 +31,13 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::decisions::Decisions;
 pub(crate) use self::load::Load;
 use self::queue::{Pending, Queue};
-use self::rejections::{Rejections, Unconfirmed};
+use self::receipts::Receipts;
 use self::replies::Replies;
 pub use self::running::Running;
+pub(crate) use self::way::Way;
+use self::worker::Worker;
 use crate::audit::{Observer, Observers};
-use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
-use crate::protocol::envelope::SERVER_XKEY_HEADER;
+use crate::authorize::{Authorizer, Gate};
 
 /// The subject on which servers ask.
 pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
@@ -187,20 +191,21 @@ impl AuthCallout {
     /// Starts on `client`. Returns once a request to ourselves has come back, which proves that
     /// the server has taken the subscription.
     pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
-        let unconfirmed = Unconfirmed::default();
-        let (observers, grants) = (self.observers.clone(), unconfirmed.clone());
-        let rejections = Rejections::subscribe(&client, observers, grants).await?;
+        let replies = Replies::new(client.clone(), self.replies, self.loading);
+        let (receipts, following) =
+            Receipts::subscribe(&client, replies.lines(), self.observers.clone()).await?;
         let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
         prove(&client).await?;
         let decisions = Decisions::default();
         let stop = CancellationToken::new();
         let worker = Arc::new(Worker {
             authorizer: self.authorizer,
-            replies: Replies::new(client.clone(), self.replies, self.loading),
+            replies,
             observers: self.observers,
-            unconfirmed,
+            receipts,
             gate: self.gate,
         });
+        let way = worker.receipts.way();
         let load = Load::new(self.settings.max_in_flight);
         let Settings { max_waiting, deadline, .. } = self.settings;
         let dispatcher = Dispatcher {
@@ -211,11 +216,11 @@ impl AuthCallout {
             worker,
             decisions: decisions.clone(),
             panics: watch::Sender::default(),
-            _rejections: AbortOnDropHandle::new(tokio::spawn(rejections.run())),
+            _following: following,
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
-        Ok(Running { decisions, load, stop, task: Some(task), panics })
+        Ok(Running { decisions, load, way, stop, task: Some(task), panics })
     }
 }
 
@@ -248,7 +253,8 @@ struct Dispatcher {
     worker: Arc<Worker>,
     decisions: Decisions,
     panics: watch::Sender<()>,
-    _rejections: AbortOnDropHandle<()>,
+    /// What becomes of replies.
+    _following: AbortOnDropHandle<()>,
 }
 
 impl Dispatcher {
@@ -306,6 +312,7 @@ impl Dispatcher {
         }
         self.decisions.settle().await;
         self.worker.replies.flush().await;
+        self.worker.receipts.finish().await;
     }
 
     fn take(&mut self, message: Message) {
@@ -334,57 +341,5 @@ impl Dispatcher {
             worker.work(pending, deadline).await;
             drop(permit);
         });
-    }
-}
-
-/// Decides and replies.
-struct Worker {
-    authorizer: Arc<Authorizer>,
-    replies: Replies,
-    observers: Observers,
-    unconfirmed: Unconfirmed,
-    gate: Option<Arc<dyn Gate>>,
-}
-
-impl Worker {
-    async fn work(&self, pending: Pending, deadline: Instant) {
-        let Pending { message, received } = pending;
-        let Some(subject) = message.reply else { return };
-        let server_xkey =
-            message.headers.as_ref().and_then(|headers| headers.get(SERVER_XKEY_HEADER));
-        let outcome = self
-            .authorizer
-            .authorize(CalloutMessage {
-                payload: &message.payload,
-                server_xkey: server_xkey.map(|value| value.as_str()),
-                deadline,
-                max_reply: self.replies.max_payload(),
-            })
-            .await;
-        let outcome = match (&self.gate, outcome) {
-            (Some(gate), Outcome::Reply(reply)) => {
-                admitted(&**gate, reply, received, deadline).await
-            }
-            (_, outcome) => outcome,
-        };
-        self.observers.observe(&outcome, received.elapsed());
-        if let Outcome::Reply(reply) = outcome {
-            self.unconfirmed.note(&reply).await;
-            self.replies.send(subject, reply).await;
-        }
-    }
-}
-
-/// The outcome once the gate has recorded it. A refusal needs no leave.
-async fn admitted(gate: &dyn Gate, reply: Reply, received: Instant, deadline: Instant) -> Outcome {
-    if matches!(reply.verdict, Verdict::Denied { .. }) {
-        return Outcome::Reply(reply);
-    }
-    let deadline = tokio::time::Instant::from_std(deadline);
-    let admitted = tokio::time::timeout_at(deadline, gate.admit(&reply, received.elapsed())).await;
-    let late = |_| Err(NotAudited("no acknowledgement before the deadline".into()));
-    match admitted.unwrap_or_else(late) {
-        Ok(()) => Outcome::Reply(reply),
-        Err(error) => Outcome::NoReply(reply.withheld(error.into())),
     }
 }

@@ -8,15 +8,16 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 use strum::IntoEnumIterator as _;
 
-use crate::audit::{Observer, Rejection};
+use crate::audit::{Late, Observer, Rejection};
 use crate::authn::DenyReason;
 use crate::authorize::{Fault, Outcome, Stage, Verdict};
 
-/// Decisions, by `outcome` (`granted`, `denied`, `aborted`) and `reason`.
+/// Decisions, by `outcome` (`granted`, `denied`, `aborted`, `late`) and `reason`; of late ones it is what
+/// they would have been.
 const DECISIONS: &str = "nats_callout_decisions_total";
 
 /// Grants that a server did not take, by `reason` (`connections`: the account has as many as it may;
-/// `answer`: the answer is of no use to it).
+/// `answer`: the answer is of no use to it; `late`: it had given up, which was not known at first).
 const REJECTED: &str = "nats_callout_grants_rejected_total";
 
 /// From a request's arrival to its decision.
@@ -25,14 +26,19 @@ const DECISION_SECONDS: &str = "nats_callout_decision_seconds";
 /// One `stage` of a decision.
 const STAGE_SECONDS: &str = "nats_callout_stage_seconds";
 
+/// How long an answer is on its way through the server that it is sent to.
+const REPLY_WAY_SECONDS: &str = "nats_callout_reply_way_seconds";
+
 /// Counts outcomes and notes how long they took. All handles are looked up when it is made, so it
 /// belongs to the recorder that is current then.
 pub(crate) struct DecisionMetrics {
     granted: Counter,
     denied: Vec<Counter>,
     aborted: Vec<(&'static str, Counter)>,
-    rejected: [Counter; 2],
+    rejected: [Counter; 3],
+    late: [Counter; 2],
     seconds: Histogram,
+    reply_way: Histogram,
     stages: Vec<Histogram>,
 }
 
@@ -47,6 +53,11 @@ impl DecisionMetrics {
             Unit::Seconds,
             "From a request's arrival to its decision"
         );
+        describe_histogram!(
+            REPLY_WAY_SECONDS,
+            Unit::Seconds,
+            "How long an answer is on its way through nats-server, measured every second"
+        );
         describe_histogram!(STAGE_SECONDS, Unit::Seconds, "One stage of a decision");
         let decisions =
             |outcome, reason| counter!(DECISIONS, "outcome" => outcome, "reason" => reason);
@@ -54,9 +65,11 @@ impl DecisionMetrics {
             granted: decisions("granted", ""),
             denied: DenyReason::iter().map(|reason| decisions("denied", reason.code())).collect(),
             aborted: Fault::CODES.map(|code| (code, decisions("aborted", code))).to_vec(),
-            rejected: ["answer", "connections"]
+            rejected: ["answer", "connections", "late"]
                 .map(|reason| counter!(REJECTED, "reason" => reason)),
+            late: ["granted", "denied"].map(|reason| decisions("late", reason)),
             seconds: histogram!(DECISION_SECONDS),
+            reply_way: histogram!(REPLY_WAY_SECONDS),
             stages: Stage::iter()
                 .map(|stage| histogram!(STAGE_SECONDS, "stage" => stage.name()))
                 .collect(),
@@ -104,8 +117,21 @@ impl Observer for DecisionMetrics {
     }
 
     fn rejected(&self, rejection: &Rejection) {
-        let [answer, connections] = &self.rejected;
+        let [answer, connections, _] = &self.rejected;
         if rejection.is_limit() { connections } else { answer }.increment(1);
+    }
+
+    fn late(&self, late: &Late) {
+        let ([_, _, rejected], [granted, denied]) = (&self.rejected, &self.late);
+        if late.was_shown {
+            return rejected.increment(1);
+        }
+        if late.is_grant { granted } else { denied }.increment(1);
+        self.seconds.record(late.took);
+    }
+
+    fn reply_way(&self, took: Duration) {
+        self.reply_way.record(took);
     }
 }
 

@@ -7,6 +7,7 @@ use super::gate::NotAudited;
 use super::renewable::Renewable;
 use super::timings::Timings;
 use crate::authn::{AuthnError, Denied, Found};
+use crate::keys::ServerId;
 use crate::mint::MintError;
 use crate::placement::AccountError;
 use crate::policy::RuleName;
@@ -16,6 +17,9 @@ use crate::protocol::jwt::JwtError;
 use crate::protocol::request::{RequestError, VerifiedRequest};
 use crate::redact::{shortened, shown};
 use crate::store::LoginRecord;
+
+/// What servers count times in.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -42,6 +46,30 @@ pub struct Reply {
     pub(crate) renewable: Option<Arc<Renewable>>,
     /// How long its stages took.
     pub(crate) timings: Timings,
+    /// Who asked for it; none where it was made by hand.
+    pub(crate) asker: Option<Asker>,
+}
+
+/// A server that waits for an answer about one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    /// The server.
+    pub(crate) server: ServerId,
+    /// How long it waits, to a second.
+    pub(crate) patience: Duration,
+}
+
+impl Asker {
+    /// Who comes within so long after the request is in time for certain, or nearly so where the time-out
+    /// is no whole second.
+    pub(crate) fn surely(&self) -> Duration {
+        self.patience.max(SECOND) / 2
+    }
+
+    /// When the server has given up for certain.
+    pub(crate) fn longest(&self) -> Duration {
+        self.patience + SECOND
+    }
 }
 
 impl Reply {
@@ -50,18 +78,24 @@ impl Reply {
     #[must_use]
     pub fn of(payload: Vec<u8>, verdict: Verdict, connection: Connection) -> Self {
         let timings = Timings::default();
-        Self { payload, verdict, connection, loads_account: false, renewable: None, timings }
+        let (loads_account, renewable, asker) = (false, None, None);
+        Self { payload, verdict, connection, loads_account, renewable, timings, asker }
     }
 
     /// No reply in the place of this one.
     pub(crate) fn withheld(self, fault: Fault) -> NoReply {
+        NoReply { fault, who: Some(self.who()) }
+    }
+
+    /// Whom it is about.
+    pub(crate) fn who(self) -> Who {
         let (user, tenant) = match self.verdict {
             Verdict::Granted { user, tenant, .. } => (Some(user), Some(tenant)),
             Verdict::Denied { user, denied } => {
                 (user, denied.login.map(|login| login.tenant.id.to_string()))
             }
         };
-        NoReply { fault, who: Some(Who { connection: self.connection, user, tenant }) }
+        Who { connection: self.connection, user, tenant }
     }
 }
 

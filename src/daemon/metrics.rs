@@ -101,6 +101,10 @@ fn describe() {
         ("nats_callout_issuer_keys", "Usable keys that are held of this issuer"),
         ("nats_callout_requests_in_flight", "Decisions under way"),
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
+        (
+            "nats_callout_reply_way_longest_seconds",
+            "How long an answer is on its way through nats-server now, on the slowest connection",
+        ),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
         ("nats_callout_outbox_pending", "Events of changes that wait to be published"),
         (
@@ -133,6 +137,10 @@ fn describe() {
         ),
         ("nats_callout_issuer_fetches_total", "How often this issuer's keys were fetched"),
         ("nats_callout_issuer_fetch_failures_total", "Fetches that brought no keys"),
+        (
+            "nats_callout_grants_sampled_total",
+            "Grants that were looked after a second later, by how their connections were found",
+        ),
         ("nats_callout_requests_shed_total", "Requests dropped unanswered under overload"),
         ("nats_callout_nats_connects_total", "How often this connection was made"),
         ("nats_callout_connections_closed_total", "Connections of clients closed by changes"),

@@ -39,7 +39,7 @@ impl Admits for Fitness {
         self.cache.is_confirmed()
             && load.waiting == 0
             && load.in_flight <= self.max_in_flight / BUSY_PART
-            && self.observed.health.word().await.is_ready()
+            && self.observed.health.word().await.is_at_ease()
     }
 }
 

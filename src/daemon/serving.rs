@@ -19,7 +19,7 @@ use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::renewal::Renewing;
 use super::room::{self, Counts, Hearing, Room};
-use super::{DaemonError, intake, isolation, own_keys};
+use super::{DaemonError, intake, isolation, own_keys, samples};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
 use crate::deployment::places;
@@ -32,7 +32,7 @@ use crate::placement::Placement;
 use crate::renewal::Renewals;
 use crate::revoke::{Causes, OwnAccounts, Revoker};
 use crate::servers::Cluster;
-use crate::service::{AuthCallout, Decisions, Load, Running, Settings};
+use crate::service::{AuthCallout, Decisions, Load, Running, Settings, Way};
 use crate::streams;
 
 /// A service that answers.
@@ -65,7 +65,7 @@ impl<'a> Serving<'a> {
             callout = callout.with_observer(renewals.clone());
         }
         let running = callout.start(nats.connections.main.clone()).await?;
-        let (begun, load) = (running.decisions(), running.load());
+        let (begun, load, way) = (running.decisions(), running.load(), running.way());
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
@@ -77,10 +77,11 @@ impl<'a> Serving<'a> {
             renewing.start(&base, &nats, &requests).await?;
         }
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
-        show(&base.observed.metrics, load, changes.counts(), nats.cluster.clone());
+        show(&base.observed.metrics, (load, way.clone()), changes.counts(), nats.cluster.clone());
         base.observed.health.probes(Dependencies {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
+            way,
             intake: taking.clone(),
             store: base.store.clone(),
         });
@@ -203,6 +204,9 @@ fn callout(
     base.parts.spawn(part, (log, base.store.clone()), |(log, store), stop| {
         log.write(&**store, stop).boxed()
     });
+    let (picked, samples) = samples::samples(nats.cluster.clone());
+    samples.show(&base.observed.metrics);
+    base.parts.spawn(Part::minor("samples"), samples, |it, _| it.run().boxed());
     let mut callout = AuthCallout::new(authorizer)
         .with_settings(Settings {
             deadline: base.config.callout.deadline,
@@ -212,6 +216,7 @@ fn callout(
         .with_reply_connections(nats.connections.replies.clone())
         .with_loading_connection(nats.connections.loading.clone())
         .with_observer(Arc::new(observer))
+        .with_observer(Arc::new(picked))
         .with_observer(Arc::new(base.observed.metrics.decisions()));
     if let Some(decisions) = sinks.decisions.take() {
         callout = callout.with_observer(decisions);
@@ -230,9 +235,10 @@ async fn answer(mut running: Running, falls: Falls, part: Part, stop: Cancellati
     }
 }
 
-fn show(metrics: &Metrics, load: Load, counts: Arc<ChangeCounts>, cluster: Cluster) {
+fn show(metrics: &Metrics, (load, way): (Load, Way), counts: Arc<ChangeCounts>, cluster: Cluster) {
     metrics.show(move || {
         let load = load.stats();
+        gauge!("nats_callout_reply_way_longest_seconds").set(way.longest().as_secs_f64());
         gauge!("nats_callout_requests_in_flight").set(size(load.in_flight));
         gauge!("nats_callout_requests_waiting").set(size(load.waiting));
         counter!("nats_callout_requests_shed_total").absolute(load.shed);

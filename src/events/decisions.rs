@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cloud_event::CloudEvent;
 use super::publisher::{IN_FLIGHT, Publisher};
-use crate::audit::{Kick, Observer};
+use crate::audit::{Kick, Late, Observer, Rejection};
 use crate::authorize::{Connection, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
 use crate::store::{CredentialStore, Freshness, TenantId};
@@ -43,8 +43,9 @@ struct Stamps {
 }
 
 impl Stamps {
-    fn id(&self) -> String {
-        format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    fn next(&self) -> (String, UnixSeconds) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (format!("{}-{number}", self.prefix), self.clock.now())
     }
 }
 
@@ -58,6 +59,10 @@ enum Record {
         connection: Connection,
         took: Duration,
     },
+    /// What was answered too late.
+    Late { id: String, at: UnixSeconds, late: Late },
+    /// What was granted and not taken by its server.
+    NotTaken { id: String, at: UnixSeconds, rejection: Rejection },
     /// Closed after a change, or to be renewed.
     Closed { at: UnixSeconds, kick: Kick, is_renewal: bool },
 }
@@ -167,6 +172,16 @@ impl Observer for DecisionLog {
         self.put(decision(&self.stamps, reply, took));
     }
 
+    fn late(&self, late: &Late) {
+        let (id, at) = self.stamps.next();
+        self.put(Record::Late { id, at, late: late.clone() });
+    }
+
+    fn rejected(&self, rejection: &Rejection) {
+        let (id, at) = self.stamps.next();
+        self.put(Record::NotTaken { id, at, rejection: rejection.clone() });
+    }
+
     fn kicked(&self, kick: &Kick) {
         self.closed(kick, false);
     }
@@ -179,7 +194,8 @@ impl Observer for DecisionLog {
 fn decision(stamps: &Stamps, reply: &Reply, took: Duration) -> Record {
     let verdict = reply.verdict.clone();
     let connection = reply.connection.clone();
-    Record::Decision { id: stamps.id(), at: stamps.clock.now(), verdict, connection, took }
+    let (id, at) = stamps.next();
+    Record::Decision { id, at, verdict, connection, took }
 }
 
 #[async_trait]
@@ -252,7 +268,7 @@ impl DecisionEvents {
         for record in records {
             let tenant = match &record {
                 Record::Closed { kick, .. } => self.tenant_of(&kick.user).await,
-                Record::Decision { .. } => None,
+                _ => None,
             };
             match event(record, tenant) {
                 Ok(event) => events.push(event),
@@ -350,13 +366,32 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                         more(&mut data, "user", json!(user));
                     }
                     // An empty subject is none, nor are there control characters in one.
-                    let subject =
-                        user.filter(|user| !user.is_empty() && !user.chars().any(char::is_control));
+                    let subject = user.filter(|user| is_subject(user));
                     let tenant = denied.login.map(|login| login.tenant.id.to_string());
                     ("auth.decision.rejected", subject, tenant)
                 }
             };
             finish(id, kind, at, subject, tenant, &data)
+        }
+        Record::Late { id, at, late } => {
+            let Connection { server, id: cid, host } = &late.connection;
+            let took_us = u64::try_from(late.took.as_micros()).unwrap_or(u64::MAX);
+            let data = json!({
+                "server": server, "cid": cid, "host": host, "user": late.user,
+                "decision": late.decision(), "reason": late.why.code(), "took_us": took_us,
+            });
+            let subject = late.user.filter(|user| is_subject(user));
+            finish(id, "auth.decision.late", at, subject, late.tenant, &data)
+        }
+        Record::NotTaken { id, at, rejection } => {
+            let Connection { server, id: cid, host } = &rejection.connection;
+            let reason = if rejection.is_limit() { "connections" } else { "answer" };
+            let data = json!({
+                "server": server, "cid": cid, "host": host, "user": rejection.user,
+                "reason": reason, "detail": rejection.reason,
+            });
+            let (user, tenant) = (rejection.user, rejection.tenant);
+            finish(id, "auth.decision.rejected", at, Some(user), Some(tenant), &data)
         }
         Record::Closed { at, kick, is_renewal } => {
             let Kick { server, cid, account, user, host } = kick;
@@ -370,6 +405,11 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
             finish(id, kind, at, Some(user), tenant, &data)
         }
     }
+}
+
+/// An empty subject is none, nor are there control characters in one.
+fn is_subject(user: &str) -> bool {
+    !user.is_empty() && !user.chars().any(char::is_control)
 }
 
 fn finish(

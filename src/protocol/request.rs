@@ -1,6 +1,8 @@
 //! The authorization request, verified in full: whoever holds a [`VerifiedRequest`] need not check
 //! anything about it again.
 
+use std::time::Duration;
+
 use super::claims::{AuthorizationRequestBody, ClientInfo};
 use super::credentials::Credentials;
 use super::envelope::{Opened, Sealer};
@@ -72,6 +74,7 @@ pub(crate) struct VerifiedRequest {
     client: ClientInfo,
     credentials: Credentials,
     addressee: String,
+    patience: Duration,
 }
 
 impl VerifiedRequest {
@@ -105,6 +108,7 @@ impl VerifiedRequest {
         if sealer.peer().map_or("", |peer| peer.as_str()) != body.server.xkey {
             return Err(RequestError::Xkey);
         }
+        let waits = claims.expires.unwrap_or_default().saturating_sub(claims.issued_at);
         let user_nkey = body.user_nkey.parse().map_err(RequestError::UserNkey)?;
         if !spent.spend(&user_nkey, end, now) {
             return Err(RequestError::Replayed(user_nkey));
@@ -117,6 +121,7 @@ impl VerifiedRequest {
             client: body.client_info,
             credentials,
             addressee: claims.subject,
+            patience: Duration::from_secs(u64::try_from(waits).unwrap_or_default()),
         };
         Ok((request, sealer))
     }
@@ -138,6 +143,13 @@ impl VerifiedRequest {
     #[must_use]
     pub(crate) fn addressee(&self) -> &str {
         &self.addressee
+    }
+
+    /// For how long the server waits for an answer (`authorization.timeout`), to a second: it says when
+    /// it asked and when it gives up, both in whole seconds.
+    #[must_use]
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The key that the server made for this one connection.
@@ -204,6 +216,7 @@ mod tests {
         assert!(
             matches!(request.credentials(), Credentials::Password { user, .. } if user == "alice")
         );
+        assert_eq!(request.patience(), Duration::from_secs(2));
     }
 
     #[test]

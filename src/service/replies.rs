@@ -7,21 +7,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_nats::connection::State;
 use async_nats::{Client, Subject};
 
-use crate::authorize::Reply;
+/// The place of the main connection.
+const MAIN: usize = 0;
 
 /// The connections for replies.
 pub(super) struct Replies {
     main: Client,
-    spread: Vec<Client>,
-    loading: Option<Client>,
+    /// The main one, others to spread replies over, and the one for those that make the server load an
+    /// account.
+    lines: Vec<Client>,
+    /// How many of them take turns.
+    spread: usize,
+    loading: Option<usize>,
     next: AtomicUsize,
 }
 
 impl Replies {
     pub(super) fn new(main: Client, others: Vec<Client>, loading: Option<Client>) -> Self {
-        let mut spread = others;
-        spread.push(main.clone());
-        Self { main, spread, loading, next: AtomicUsize::new(0) }
+        let mut lines = vec![main.clone()];
+        lines.extend(others);
+        let spread = lines.len();
+        lines.extend(loading);
+        let loading = (lines.len() > spread).then_some(spread);
+        Self { main, lines, spread, loading, next: AtomicUsize::new(0) }
     }
 
     /// How many bytes a reply may have: the server would close the connection over more.
@@ -29,17 +37,32 @@ impl Replies {
         self.main.server_info().max_payload
     }
 
-    /// Sends one reply.
-    pub(super) async fn send(&self, subject: Subject, reply: Reply) {
-        let client = if reply.loads_account {
-            self.loading.as_ref()
+    /// All of them, each at its place.
+    pub(super) fn lines(&self) -> Vec<Client> {
+        self.lines.clone()
+    }
+
+    /// Sends one reply; gives the place of the connection that it went out on.
+    pub(super) async fn send(
+        &self,
+        subject: Subject,
+        payload: Vec<u8>,
+        loads_account: bool,
+    ) -> Option<usize> {
+        let place = if loads_account {
+            self.loading
         } else {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            self.spread.get(turn % self.spread.len().max(1))
+            Some(self.next.fetch_add(1, Ordering::Relaxed) % self.spread)
         };
-        let client = client.filter(|client| self.is_usable(client)).unwrap_or(&self.main);
-        if let Err(error) = client.publish(subject, reply.payload.into()).await {
-            tracing::error!(%error, "a reply could not be sent");
+        let is_usable = |place: &usize| self.lines.get(*place).is_some_and(|it| self.is_usable(it));
+        let place = place.filter(is_usable).unwrap_or(MAIN);
+        let client = self.lines.get(place).unwrap_or(&self.main);
+        match client.publish(subject, payload.into()).await {
+            Ok(()) => Some(place),
+            Err(error) => {
+                tracing::error!(%error, "a reply could not be sent");
+                None
+            }
         }
     }
 
@@ -52,7 +75,7 @@ impl Replies {
 
     /// Waits until all replies are written.
     pub(super) async fn flush(&self) {
-        for client in self.spread.iter().chain(&self.loading) {
+        for client in &self.lines {
             if client.connection_state() == State::Connected
                 && let Err(error) = client.flush().await
             {

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Decisions, Load};
+use super::{Decisions, Load, Way};
 
 /// A started service. Dropping it does not stop it: [`Running::stop`] does.
 #[must_use = "dropped, it goes on to let clients in; `stop` ends it"]
@@ -11,6 +11,7 @@ use super::{Decisions, Load};
 pub struct Running {
     pub(super) decisions: Decisions,
     pub(super) load: Load,
+    pub(super) way: Way,
     pub(super) stop: CancellationToken,
     /// None once it has ended.
     pub(super) task: Option<tokio::task::JoinHandle<()>>,
@@ -28,6 +29,12 @@ impl Running {
     #[must_use]
     pub(crate) fn load(&self) -> Load {
         self.load.clone()
+    }
+
+    /// How long replies are on their way.
+    #[must_use]
+    pub(crate) fn way(&self) -> Way {
+        self.way.clone()
     }
 
     /// Changes whenever taking requests has panicked, after which it goes on.

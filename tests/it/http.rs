@@ -62,12 +62,16 @@ fn decisions(mode: Mode) {
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
     let (status, report) = readiness(http);
     assert_eq!(status, 200, "{report}");
-    for part in ["service", "nats", "system", "intake", "database"] {
+    for part in ["service", "nats", "system", "intake", "database", "replies"] {
         assert_eq!(report["parts"][part], "ok", "{report}");
     }
-    let metrics = answer(http, "/metrics");
-    assert_eq!(metrics.status, 200);
-    let metrics = metrics.body;
+    // A decision counts once its server has read the answer.
+    let metrics = eventually("all decisions", || {
+        let metrics = answer(http, "/metrics");
+        assert_eq!(metrics.status, 200);
+        let metrics = metrics.body;
+        (value(&metrics, "nats_callout_decision_seconds_count") == 5.0).then_some(metrics)
+    });
     let decided = |outcome: &str, reason: &str| {
         let labels = format!("{{outcome=\"{outcome}\",reason=\"{reason}\"}}");
         value(&metrics, &format!("nats_callout_decisions_total{labels}"))
@@ -76,7 +80,6 @@ fn decisions(mode: Mode) {
     assert_eq!(decided("denied", "wrong_password"), 1.0);
     assert_eq!(decided("denied", "unknown_user"), 1.0);
     assert_eq!(decided("aborted", "deadline"), 0.0);
-    assert_eq!(value(&metrics, "nats_callout_decision_seconds_count"), 5.0);
     for (stage, count) in [("verify", 5.0), ("authenticate", 5.0), ("mint", 3.0), ("seal", 5.0)] {
         let series = format!("nats_callout_stage_seconds_count{{stage=\"{stage}\"}}");
         assert_eq!(value(&metrics, &series), count, "{stage}");

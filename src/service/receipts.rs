@@ -1,0 +1,356 @@
+//! Whether an answer was of use. An outcome is shown to observers once its server has read the answer while
+//! it waited; one that came too late is shown as that, and never as a grant or a refusal.
+//!
+//! Three things are known of an answer that went out: when it has been read ([`way`](super::way)), for how
+//! long its server waits, and what that says of clients that it does not let in
+//! ([`rejections`](super::rejections)). Where the first two leave a doubt, its word is waited for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, Message, SubscribeError, Subscriber};
+use futures_util::StreamExt as _;
+use moka::future::Cache;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::rejections::{self, Word};
+use super::way::{Lines, Way};
+use crate::audit::{Late, Lateness, Observers};
+use crate::authorize::{Asker, Outcome, Reply, Verdict};
+use crate::keys::ServerId;
+
+/// A connection that a server asked about.
+pub(super) type Key = (ServerId, u64);
+
+/// For how long after an answer its server may have something against it: they read answers at once, but
+/// for one that loads an account.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// How many answers are followed; what is more counts as it was decided.
+const KEPT: usize = 100_000;
+
+/// How long after its time-out a server's word is waited for.
+const WORD: Duration = Duration::from_secs(1);
+
+/// For how long a server that hangs is waited for.
+const HANGING: Duration = Duration::from_secs(30);
+
+/// For how long a stop waits for what servers read last.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// An answer, its payload gone.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) reply: Reply,
+    pub(super) asker: Asker,
+    pub(super) received: Instant,
+    pub(super) took: Duration,
+}
+
+/// What became of a connection that a server asked about.
+#[derive(Debug, Clone)]
+enum Fate {
+    /// It was shown as granted; this is what there will be to say if that was wrong.
+    Granted(Arc<Late>),
+    /// Its server has waited in vain.
+    GivenUp,
+}
+
+#[derive(Debug)]
+enum Note {
+    /// An answer went out on this connection.
+    Sent(usize, Key),
+    /// No more will.
+    Last(oneshot::Sender<()>),
+}
+
+/// Follows answers. Clones follow the same ones.
+#[derive(Debug, Clone)]
+pub(super) struct Receipts {
+    /// Those of which it is not known whether they came in time.
+    waiting: Arc<Mutex<HashMap<Key, Sent>>>,
+    fates: Cache<Key, Fate>,
+    notes: mpsc::Sender<Note>,
+    observers: Observers,
+    way: Way,
+}
+
+impl Receipts {
+    /// Subscribes on `main`, and follows what goes out on `lines`.
+    pub(super) async fn subscribe(
+        main: &Client,
+        lines: Vec<Client>,
+        observers: Observers,
+    ) -> Result<(Self, AbortOnDropHandle<()>), SubscribeError> {
+        let subject = format!("_CALLOUT.way.{}", main.new_inbox().replace('.', "-"));
+        let back = main.subscribe(subject.clone()).await?;
+        let words = rejections::subscribe(main).await?;
+        let lines = Lines::new(lines, subject.into());
+        let way = lines.way();
+        let (notes, taken) = mpsc::channel(KEPT);
+        let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();
+        let receipts = Self { waiting: Arc::default(), fates, notes, observers, way };
+        let follower =
+            Follower { receipts: receipts.clone(), lines, back, words, doubts: VecDeque::new() };
+        let task = AbortOnDropHandle::new(tokio::spawn(follower.run(taken)));
+        Ok((receipts, task))
+    }
+
+    /// How long answers are on their way.
+    pub(super) fn way(&self) -> Way {
+        self.way.clone()
+    }
+
+    /// Why nobody waits for an answer any more.
+    pub(super) async fn too_late(&self, reply: &Reply, received: Instant) -> Option<Lateness> {
+        let asker = reply.asker?;
+        self.way.note_patience(asker.patience);
+        if self.has_given_up(&(asker.server, reply.connection.id)).await {
+            Some(Lateness::Server)
+        } else {
+            (received.elapsed() >= asker.longest()).then_some(Lateness::Overdue)
+        }
+    }
+
+    /// An answer is about to go out.
+    pub(super) async fn expect(&self, sent: Sent) {
+        let key = (sent.asker.server, sent.reply.connection.id);
+        let other = {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() < KEPT { waiting.insert(key, sent) } else { Some(sent) }
+        };
+        if let Some(other) = other {
+            self.show(other).await;
+        }
+    }
+
+    /// It has gone out on this connection, or not at all.
+    pub(super) async fn went_out(&self, line: Option<usize>, key: Key) {
+        let Some(line) = line else { return self.settle_late(&key, Lateness::Lost) };
+        if self.notes.try_send(Note::Sent(line, key)).is_err() {
+            self.settle(&key).await;
+        }
+    }
+
+    /// Returns once all answers are settled, or after a moment.
+    pub(super) async fn finish(&self) {
+        let (settled, done) = oneshot::channel();
+        if self.notes.send(Note::Last(settled)).await.is_ok() {
+            // Nobody follows them any more otherwise.
+            let _ = done.await;
+        }
+    }
+
+    fn take(&self, key: &Key) -> Option<Sent> {
+        self.waiting.lock().remove(key)
+    }
+
+    async fn has_given_up(&self, key: &Key) -> bool {
+        matches!(self.fates.get(key).await, Some(Fate::GivenUp))
+    }
+
+    /// Nothing speaks against it.
+    async fn settle(&self, key: &Key) {
+        if self.has_given_up(key).await {
+            self.settle_late(key, Lateness::Server);
+        } else if let Some(sent) = self.take(key) {
+            self.show(sent).await;
+        }
+    }
+
+    fn settle_late(&self, key: &Key, why: Lateness) {
+        if let Some(Sent { reply, took, .. }) = self.take(key) {
+            self.observers.late(&Late::new(reply, why, took));
+        }
+    }
+
+    async fn show(&self, sent: Sent) {
+        let Sent { reply, took, .. } = sent;
+        if let (Verdict::Granted { user, tenant, .. }, Some(asker)) = (&reply.verdict, reply.asker)
+        {
+            let key = (asker.server, reply.connection.id);
+            let late = Late {
+                connection: reply.connection.clone(),
+                user: Some(user.clone()),
+                tenant: Some(tenant.clone()),
+                is_grant: true,
+                why: Lateness::Server,
+                took,
+                was_shown: true,
+            };
+            self.fates.insert(key, Fate::Granted(Arc::new(late))).await;
+        }
+        self.observers.observe(&Outcome::Reply(reply), took);
+    }
+
+    /// A server has said something.
+    async fn hear(&self, word: Word) {
+        match word {
+            Word::Refused(key) => self.settle(&key).await,
+            Word::InVain(key) => {
+                if self.waiting.lock().contains_key(&key) {
+                    return self.settle_late(&key, Lateness::Server);
+                }
+                match self.fates.remove(&key).await {
+                    Some(Fate::Granted(late)) => self.observers.late(&late),
+                    _ => self.fates.insert(key, Fate::GivenUp).await,
+                }
+            }
+            Word::Objection(key, objection) => {
+                self.settle(&key).await;
+                if let Some(Fate::Granted(shown)) = self.fates.remove(&key).await {
+                    let (user, tenant) = (shown.user.clone(), shown.tenant.clone());
+                    let (user, tenant) = (user.unwrap_or_default(), tenant.unwrap_or_default());
+                    self.observers.rejected(&objection.to(user, tenant));
+                }
+            }
+        }
+    }
+}
+
+/// An answer that may have come too late.
+#[derive(Debug)]
+struct Doubt {
+    /// When its server has spoken, if it has something to say.
+    until: Instant,
+    key: Key,
+    is_lost: bool,
+}
+
+/// Follows answers until the last.
+struct Follower {
+    receipts: Receipts,
+    lines: Lines,
+    /// Messages of ours that have come back.
+    back: Subscriber,
+    /// What servers say.
+    words: Subscriber,
+    doubts: VecDeque<Doubt>,
+}
+
+/// What a follower waits for.
+enum Happening {
+    Note(Option<Note>),
+    CameBack(Message),
+    Said(Message),
+    Due,
+}
+
+impl Follower {
+    async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
+        loop {
+            let due = self.next_due();
+            match self.wait(&mut notes, due).await {
+                Happening::Note(None) => return,
+                Happening::Note(Some(Note::Last(settled))) => {
+                    self.settle_last(&mut notes).await;
+                    // Whoever has asked waits.
+                    let _ = settled.send(());
+                    return;
+                }
+                happening => self.take(happening).await,
+            }
+        }
+    }
+
+    async fn wait(&mut self, notes: &mut mpsc::Receiver<Note>, due: Instant) -> Happening {
+        tokio::select! {
+            biased;
+            note = notes.recv() => Happening::Note(note),
+            Some(message) = self.back.next() => Happening::CameBack(message),
+            Some(message) = self.words.next() => Happening::Said(message),
+            () = tokio::time::sleep_until(due.into()) => Happening::Due,
+        }
+    }
+
+    async fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Note(Some(Note::Sent(line, key))) => self.lines.note(line, key),
+            Happening::Note(_) => {}
+            Happening::CameBack(message) => {
+                let now = Instant::now();
+                let Some(proof) = self.lines.came_back(&message.payload, now) else { return };
+                self.receipts.observers.reply_way(proof.took);
+                for key in proof.read {
+                    self.read(key, proof.took).await;
+                }
+                self.lost(proof.lost);
+            }
+            Happening::Said(message) => {
+                if let Some(word) = rejections::read(&message) {
+                    self.receipts.hear(word).await;
+                }
+            }
+            Happening::Due => {}
+        }
+        let lost = self.lines.send_due(Instant::now());
+        self.lost(lost);
+        self.settle_doubts().await;
+    }
+
+    fn next_due(&self) -> Instant {
+        let doubt = self.doubts.front().map(|doubt| doubt.until);
+        let due = [self.lines.next_due(), doubt].into_iter().flatten().min();
+        due.unwrap_or_else(|| Instant::now() + WORD)
+    }
+
+    /// The server has read an answer by now.
+    async fn read(&mut self, key: Key, way: Duration) {
+        let receipts = &self.receipts;
+        let late = {
+            let waiting = receipts.waiting.lock();
+            let Some(sent) = waiting.get(&key) else { return };
+            // The request has been on its way for about as long as the answer.
+            let age = sent.received.elapsed() + way;
+            (age > sent.asker.surely()).then(|| sent.received + sent.asker.longest() + WORD)
+        };
+        match late {
+            None => receipts.settle(&key).await,
+            Some(until) => self.doubts.push_back(Doubt { until, key, is_lost: false }),
+        }
+    }
+
+    fn lost(&mut self, keys: Vec<Key>) {
+        let until = Instant::now() + WORD;
+        self.doubts.extend(keys.into_iter().map(|key| Doubt { until, key, is_lost: true }));
+    }
+
+    async fn settle_doubts(&mut self) {
+        let now = Instant::now();
+        while self.doubts.front().is_some_and(|doubt| doubt.until <= now) {
+            let Some(Doubt { key, is_lost, .. }) = self.doubts.pop_front() else { return };
+            if is_lost {
+                self.receipts.settle_late(&key, Lateness::Lost);
+            } else if !self.receipts.way.is_hopeless() {
+                self.receipts.settle(&key).await;
+            } else if self.has_hung(&key) {
+                self.receipts.settle_late(&key, Lateness::Unread);
+            } else {
+                self.doubts.push_back(Doubt { until: now + WORD, key, is_lost });
+            }
+        }
+    }
+
+    fn has_hung(&self, key: &Key) -> bool {
+        let waiting = self.receipts.waiting.lock();
+        waiting.get(key).is_some_and(|sent| sent.received.elapsed() > HANGING)
+    }
+
+    /// Goes on for a moment until all that went out is read. What nothing speaks against then counts as it
+    /// was decided.
+    async fn settle_last(&mut self, notes: &mut mpsc::Receiver<Note>) {
+        let end = Instant::now() + FAREWELL;
+        while self.lines.awaits() && Instant::now() < end {
+            let due = self.next_due().min(end);
+            let happening = self.wait(notes, due).await;
+            self.take(happening).await;
+        }
+        let rest: Vec<Key> = self.receipts.waiting.lock().keys().copied().collect();
+        for key in rest {
+            self.receipts.settle(&key).await;
+        }
+    }
+}
