@@ -223,14 +223,18 @@ impl Authorizer {
         let (request, sealer) = VerifiedRequest::verify(opened, &self.spent, self.clock.now())?;
         known.request(&request);
         watch.note(Stage::Verify);
-        let deadline = message.deadline;
-        let granted = match self.grant(&request, deadline, &mut watch, known).await {
-            // The tenant was deleted in between; another may have its id by now, with this user.
-            Err(NoGrant::Fault(Fault::Account(AccountError::Gone))) => {
-                self.grant(&request, deadline, &mut watch, known).await
+        let deadline = message.deadline.min(Instant::now() + request.time_to_decide());
+        let granting = async {
+            match self.grant(&request, deadline, &mut watch, known).await {
+                // The tenant was deleted in between; another may have its id by now, with this user.
+                Err(NoGrant::Fault(Fault::Account(AccountError::Gone))) => {
+                    self.grant(&request, deadline, &mut watch, known).await
+                }
+                granted => granted,
             }
-            granted => granted,
         };
+        let granted = tokio::time::timeout_at(deadline.into(), granting).await;
+        let granted = granted.unwrap_or(Err(NoGrant::Fault(Fault::Deadline)));
         let granted = match granted {
             Ok(granted) => granted,
             Err(NoGrant::Denied(denied)) => {

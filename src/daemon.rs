@@ -27,6 +27,7 @@ mod room;
 mod samples;
 mod serving;
 pub(crate) mod takers;
+mod waits;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ mod reader;
 mod rows;
 mod servers;
 mod table;
+mod waits;
 mod websocket;
 
 use crate::causes::chain;
@@ -161,16 +162,21 @@ impl Doctor {
         let keys = files::check(config, findings);
         policies::check(config, findings);
         let table = table::check(self, config, findings).await;
-        match &table {
+        let hash = match &table {
             Some(table) => hashes::check(self, config, &*table.store, findings).await,
-            None => findings.skip(hashes::CHECK, "not without the database"),
-        }
+            None => {
+                findings.skip(hashes::CHECK, "not without the database");
+                None
+            }
+        };
 
         let auth = login(config, Login::Auth, "login AUTH", findings).await;
         let system = login(config, Login::System, "login SYS", findings).await;
+        let mut timeout = waits::DEFAULT;
         match &system {
             Some(system) => {
                 let found = servers::check(config, &keys, system, findings).await;
+                timeout = waits::check(config, &found, hash, findings);
                 websocket::check(config, &found, findings);
                 jetstream::check(config, system, &found, table.as_ref(), findings).await;
                 powerless::check(config, system, found.len(), findings).await;
@@ -184,6 +190,7 @@ impl Doctor {
             Some(auth) => {
                 let alive = table.as_ref().map_or(0, |table| table.instances);
                 jetstream::events(config, auth, alive, findings).await;
+                waits::way(config, auth, timeout, findings).await;
                 callout::check(config, &keys, auth, system.as_ref(), alive, findings).await;
             }
             None => findings.skip("callout", "not without the login to AUTH"),

@@ -13,7 +13,7 @@ use super::event_sinks::EventSinks;
 use super::isolation::Isolation;
 use super::parts::Part;
 use super::prepared::{Deciding, Prepared};
-use super::{DaemonError, old_servers, takers};
+use super::{DaemonError, old_servers, takers, waits};
 use crate::deployment::key_role::PublicKeys;
 use crate::placement::Placement;
 use crate::revoke::OwnAccounts;
@@ -87,6 +87,10 @@ async fn look(
     let asking = ((*config).clone(), cluster.clone());
     parts.spawn(Part::minor("takers").until_done(), asking, |(config, cluster), _| {
         takers::say(config, cluster).boxed()
+    });
+    let watching = (config.callout.deadline, cluster.clone(), servers.arrivals());
+    parts.spawn(Part::minor("waits"), watching, |(deadline, cluster, arrivals), _| {
+        waits::watch(*deadline, cluster, arrivals).boxed()
     });
     let watching = ((*config).clone(), cluster, servers.arrivals());
     parts.spawn(Part::minor("versions"), watching, |(config, cluster, arrivals), _| {

@@ -18,6 +18,9 @@ pub(crate) const REQUEST_AUDIENCE: &str = "nats-authorization-request";
 /// is harmless in itself, since its answer is bound to a key that its server has thrown away.
 pub(crate) const CLOCK_LEEWAY: UnixSeconds = 5;
 
+/// No server waits for longer.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Why a request is not to be trusted. No answer is sent to it.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -121,7 +124,7 @@ impl VerifiedRequest {
             client: body.client_info,
             credentials,
             addressee: claims.subject,
-            patience: Duration::from_secs(u64::try_from(waits).unwrap_or_default()),
+            patience: Duration::from_secs(u64::try_from(waits).unwrap_or_default()).min(LONGEST),
         };
         Ok((request, sealer))
     }
@@ -150,6 +153,12 @@ impl VerifiedRequest {
     #[must_use]
     pub(crate) fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// How much of that is there for a decision: a tenth is for the ways there and back.
+    #[must_use]
+    pub(crate) fn time_to_decide(&self) -> Duration {
+        self.patience.max(Duration::from_secs(1)) * 9 / 10
     }
 
     /// The key that the server made for this one connection.

@@ -1,5 +1,7 @@
 //! What servers say of themselves, and of JetStream, to the system account.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::{Cluster, ClusterError, ServerAnswer, ServerName};
@@ -12,6 +14,9 @@ const VARZ: &str = "$SYS.REQ.SERVER.PING.VARZ";
 pub(crate) struct Varz {
     pub(crate) version: String,
     pub(crate) now: String,
+    /// For how long a client may take to log in, in seconds.
+    #[serde(default)]
+    auth_timeout: f64,
     #[serde(default)]
     pub(crate) jetstream: JetStream,
     #[serde(default)]
@@ -20,6 +25,14 @@ pub(crate) struct Varz {
     pub(crate) websocket: Websocket,
     #[serde(default, rename = "trusted_operators_jwt")]
     pub(crate) operators: Vec<String>,
+}
+
+impl Varz {
+    /// For how long a client may take to log in (`authorization.timeout`), if the server says so.
+    pub(crate) fn auth_timeout(&self) -> Option<Duration> {
+        let timeout = Duration::try_from_secs_f64(self.auth_timeout).ok()?;
+        (!timeout.is_zero()).then_some(timeout)
+    }
 }
 
 /// Its JetStream; without a configuration it has none.

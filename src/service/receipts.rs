@@ -17,13 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::rejections::{self, Word};
+use super::replies::Key;
 use super::way::{Lines, Way};
 use crate::audit::{Late, Lateness, Observers};
 use crate::authorize::{Asker, Outcome, Reply, Verdict};
-use crate::keys::ServerId;
-
-/// A connection that a server asked about.
-pub(super) type Key = (ServerId, u64);
 
 /// For how long after an answer its server may have something against it: they read answers at once, but
 /// for one that loads an account.
@@ -93,8 +90,8 @@ impl Receipts {
         let (notes, taken) = mpsc::channel(KEPT);
         let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();
         let receipts = Self { waiting: Arc::default(), fates, notes, observers, way };
-        let follower =
-            Follower { receipts: receipts.clone(), lines, back, words, doubts: VecDeque::new() };
+        let (doubts, swept) = (VecDeque::new(), Instant::now());
+        let follower = Follower { receipts: receipts.clone(), lines, back, words, doubts, swept };
         let task = AbortOnDropHandle::new(tokio::spawn(follower.run(taken)));
         Ok((receipts, task))
     }
@@ -229,6 +226,8 @@ struct Follower {
     /// What servers say.
     words: Subscriber,
     doubts: VecDeque<Doubt>,
+    /// When those were looked for that have hung.
+    swept: Instant,
 }
 
 /// What a follower waits for.
@@ -289,6 +288,7 @@ impl Follower {
         let lost = self.lines.send_due(Instant::now());
         self.lost(lost);
         self.settle_doubts().await;
+        self.sweep().await;
     }
 
     fn next_due(&self) -> Instant {
@@ -324,19 +324,32 @@ impl Follower {
             let Some(Doubt { key, is_lost, .. }) = self.doubts.pop_front() else { return };
             if is_lost {
                 self.receipts.settle_late(&key, Lateness::Lost);
-            } else if !self.receipts.way.is_hopeless() {
-                self.receipts.settle(&key).await;
-            } else if self.has_hung(&key) {
-                self.receipts.settle_late(&key, Lateness::Unread);
-            } else {
+            } else if self.receipts.way.is_hopeless() {
                 self.doubts.push_back(Doubt { until: now + WORD, key, is_lost });
+            } else {
+                self.receipts.settle(&key).await;
             }
         }
     }
 
-    fn has_hung(&self, key: &Key) -> bool {
-        let waiting = self.receipts.waiting.lock();
-        waiting.get(key).is_some_and(|sent| sent.received.elapsed() > HANGING)
+    /// Settles what nothing has become known of for long.
+    async fn sweep(&mut self) {
+        if self.swept.elapsed() < WORD {
+            return;
+        }
+        self.swept = Instant::now();
+        let hung: Vec<Key> = {
+            let waiting = self.receipts.waiting.lock();
+            let has_hung = |(_, sent): &(&Key, &Sent)| sent.received.elapsed() > HANGING;
+            waiting.iter().filter(has_hung).map(|(key, _)| *key).collect()
+        };
+        for key in hung {
+            if self.receipts.way.is_hopeless() {
+                self.receipts.settle_late(&key, Lateness::Unread);
+            } else {
+                self.receipts.settle(&key).await;
+            }
+        }
     }
 
     /// Goes on for a moment until all that went out is read. What nothing speaks against then counts as it

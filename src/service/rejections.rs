@@ -9,7 +9,7 @@
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use serde::Deserialize;
 
-use super::receipts::Key;
+use super::replies::Key;
 use crate::audit::Rejection;
 use crate::authorize::Connection;
 

@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_nats::connection::State;
 use async_nats::{Client, Subject};
 
+use crate::keys::ServerId;
+
+/// A connection that a server asked about, as it numbers it.
+pub(super) type Key = (ServerId, u64);
+
 /// The place of the main connection.
 const MAIN: usize = 0;
 

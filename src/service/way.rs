@@ -14,7 +14,7 @@ use async_nats::{Client, Subject};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 
-use super::receipts::Key;
+use super::replies::Key;
 
 /// How often a connection is measured that nothing is sent on.
 const EVERY: Duration = Duration::from_secs(1);
@@ -162,7 +162,7 @@ impl Lines {
 
     /// When there is something to do next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.lines.iter().map(Line::due).min()
+        self.lines.iter().map(|line| line.due().unwrap_or_else(Instant::now)).min()
     }
 
     /// Whether an answer is not known to be read.
@@ -179,7 +179,7 @@ impl Lines {
                 lost.extend(line.before.drain(..).map(|gone| gone.key));
                 self.way.note(place, Seen::default());
             }
-            if line.due() > now {
+            if line.due().is_some_and(|due| due > now) {
                 continue;
             }
             line.seen_to = Some(now);
@@ -224,11 +224,10 @@ impl Line {
         self.client.statistics().connects.load(Relaxed)
     }
 
-    /// When the next message may go out, or the one that is awaited is looked after.
-    fn due(&self) -> Instant {
-        let Some(seen_to) = self.seen_to else { return Instant::now() };
+    /// When the next message may go out, or the one that is awaited is looked after; none is now.
+    fn due(&self) -> Option<Instant> {
         let is_pressed = self.under_way.is_none() && !self.since.is_empty();
-        seen_to + if is_pressed { PACE } else { EVERY }
+        self.seen_to.map(|seen_to| seen_to + if is_pressed { PACE } else { EVERY })
     }
 }
 

@@ -81,7 +81,7 @@ async fn pull(by: &Connected, next: &str) -> Message {
 pub(crate) struct Stored {
     subject: String,
     headers: String,
-    event: Value,
+    pub(crate) event: Value,
 }
 
 impl Stored {

@@ -97,6 +97,7 @@ fn finds_nothing(mode: Mode) -> Deployment {
         "servers",
         "version",
         "clock",
+        "auth timeout",
         "JetStream",
         "events",
         "events reader",

@@ -1,0 +1,155 @@
+//! Whether every server waits for as long as a decision may take, and whether answers are quick on their way
+//! to it. Where they are not while decisions are, the server is the bottleneck.
+
+use std::time::{Duration, Instant};
+
+use super::callout::Watched;
+use super::{Findings, http};
+use crate::config::Config;
+use crate::servers::ServerName;
+use crate::servers::varz::Varz;
+use crate::service;
+
+const TIMEOUT: &str = "auth timeout";
+const REPLIES: &str = "replies";
+
+/// A hash, and the way of an answer, may take one part in so many of a server's time-out.
+const PART: u32 = 4;
+
+/// For how long servers wait, where none says so: nats-server's default.
+pub(super) const DEFAULT: Duration = Duration::from_secs(2);
+
+/// How often the way is measured here.
+const ROUNDS: usize = 3;
+
+/// The servers' time-outs, beside ours and the hash of a password on this machine. Gives the shortest.
+pub(super) fn check(
+    config: &Config,
+    servers: &[(ServerName, Varz)],
+    hash: Option<Duration>,
+    findings: &mut Findings,
+) -> Duration {
+    let deadline = config.callout.deadline;
+    let mut shortest = None;
+    for (ServerName { name, .. }, varz) in servers {
+        let Some(timeout) = varz.auth_timeout() else { continue };
+        shortest = Some(shortest.map_or(timeout, |other: Duration| other.min(timeout)));
+        let waits = format!("{name} waits for {timeout:?} (`authorization.timeout`)");
+        if deadline >= timeout {
+            findings.fail(
+                TIMEOUT,
+                format!(
+                    "{waits}, and [callout] deadline is {deadline:?}: what is decided later is late"
+                ),
+                "set [callout] deadline below the time-out of every server, or raise that",
+            );
+            continue;
+        }
+        match hash {
+            Some(hash) if hash > timeout / PART => findings.warn(
+                TIMEOUT,
+                format!("{waits}, and a password's hash takes {} ms here", hash.as_millis()),
+                "a few passwords at once are too many: give the service more cores, or raise the \
+                 time-out",
+            ),
+            _ => findings.ok(TIMEOUT, format!("{waits}, [callout] deadline is {deadline:?}")),
+        }
+    }
+    shortest.unwrap_or(DEFAULT)
+}
+
+/// How long an answer is on its way through the server.
+pub(super) async fn way(
+    config: &Config,
+    auth: &Watched,
+    timeout: Duration,
+    findings: &mut Findings,
+) {
+    let Some(own) = measured(auth).await else {
+        return findings.fail(
+            REPLIES,
+            "a message of the login AUTH to itself does not come back",
+            "see nats-server's log; is it overloaded?",
+        );
+    };
+    let told = http::metrics(config).await;
+    let told = told.as_deref().and_then(Told::read);
+    let longest = told.map_or(own, |told| told.way.max(own));
+    let decision = told.and_then(|told| told.decision);
+    let part = timeout / PART;
+    let way = format!("an answer is {} ms on its way through nats-server", longest.as_millis());
+    if longest < part {
+        return findings.ok(REPLIES, way);
+    }
+    let slow = decision.is_some_and(|decision| decision >= part);
+    let (what, remedy) = if slow {
+        ("the service is slow as well", "see the stages of a decision in its metrics")
+    } else {
+        ("the server is the bottleneck", "")
+    };
+    let decided = decision.map_or_else(String::new, |decision| {
+        format!(", a decision takes {} ms", decision.as_millis())
+    });
+    let cores = "give nats-server more cores or more servers, or have fewer clients come at once; \
+                 further instances of the service would not help";
+    let remedy = if remedy.is_empty() { cores.to_owned() } else { format!("{cores}; {remedy}") };
+    let what = format!("{what}: {way}{decided}, and it waits for {timeout:?}");
+    if longest >= timeout {
+        findings.fail(REPLIES, what, remedy);
+    } else {
+        findings.warn(REPLIES, what, remedy);
+    }
+}
+
+/// The longest of a few ways there and back.
+async fn measured(auth: &Watched) -> Option<Duration> {
+    let mut longest = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        service::prove(&auth.client).await.ok()?;
+        longest = longest.max(begun.elapsed());
+    }
+    Some(longest)
+}
+
+/// What the instance on this machine says.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    way: Duration,
+    /// How long a decision takes on average, if there was one.
+    decision: Option<Duration>,
+}
+
+impl Told {
+    fn read(metrics: &str) -> Option<Self> {
+        let value = |series: &str| -> Option<f64> {
+            let rest = |line: &str| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned);
+            metrics.lines().find_map(rest)?.trim().parse().ok()
+        };
+        let seconds = |value: f64| Duration::try_from_secs_f64(value).ok();
+        let way = seconds(value("nats_callout_reply_way_longest_seconds")?)?;
+        let count = value("nats_callout_decision_seconds_count").filter(|count| *count > 0.0);
+        let sum = value("nats_callout_decision_seconds_sum");
+        let decision = count.zip(sum).and_then(|(count, sum)| seconds(sum / count));
+        Some(Self { way, decision })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_instance_says_is_read() {
+        let told = Told::read(
+            "# TYPE nats_callout_reply_way_longest_seconds gauge\n\
+             nats_callout_reply_way_longest_seconds 1.5\n\
+             nats_callout_decision_seconds_sum 0.5\n\
+             nats_callout_decision_seconds_count 10\n",
+        );
+        let told = told.unwrap();
+        assert_eq!(told.way, Duration::from_millis(1_500));
+        assert_eq!(told.decision, Some(Duration::from_millis(50)));
+        assert!(Told::read("nats_callout_ready 1\n").is_none());
+    }
+}
