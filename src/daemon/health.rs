@@ -17,6 +17,10 @@ use crate::store::{Isolation, Store};
 /// The part that may be slow.
 const REPLIES: &str = "replies";
 
+/// What is said of it then. Where decisions are slow as well, it may be the machine.
+const SLOW: &str =
+    "slow on their way through nats-server: it is the bottleneck, or decisions are slow too";
+
 /// How long each part has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -206,7 +210,7 @@ impl Dependencies {
             _ => Ok(()),
         };
         let replies = match self.way.is_slow() {
-            true => Err("slow on their way through nats-server, which is the bottleneck"),
+            true => Err(SLOW),
             false => Ok(()),
         };
         Probed { nats, system: connected(&self.system), intake, database, replies }

@@ -1,10 +1,13 @@
 //! When connections may be renewed, and what is shown of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
+use tokio::time::Instant;
 
 use super::DaemonError;
 use super::base::Base;
@@ -14,6 +17,7 @@ use super::metrics::size;
 use super::parts::{Part, Parts};
 use crate::audit::Observer;
 use crate::authorize::Authorizer;
+use crate::keys::ServerId;
 use crate::peers::Peers;
 use crate::renewal::adoption::Adopter;
 use crate::renewal::{Admits, Renewals, Renewer};
@@ -23,6 +27,13 @@ use crate::store::cache::Cached;
 
 /// Of the decisions that may be under way, one in so many may be, or whoever is broken off waits.
 const BUSY_PART: usize = 16;
+
+/// A connection may be closed before its grant is shown, which takes as long as there is a doubt that it was
+/// in time: it is forgotten once more then.
+const SHOWN_BY: Duration = Duration::from_secs(5);
+
+/// So many of those are kept.
+const MOST: usize = 100_000;
 
 /// This instance, as one who is broken off finds it.
 struct Fitness {
@@ -92,8 +103,25 @@ impl Renewing {
 }
 
 async fn forget(departures: &mut Departures, renewals: &Renewals) {
-    while let Some((server, cid)) = departures.next().await {
-        renewals.forget(server, cid);
+    let mut again: VecDeque<(Instant, ServerId, u64)> = VecDeque::new();
+    loop {
+        let next = again.front().map(|(at, ..)| *at);
+        let later = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + SHOWN_BY));
+        tokio::select! {
+            departed = departures.next() => {
+                let Some((server, cid)) = departed else { return };
+                renewals.forget(server, cid);
+                if again.len() < MOST {
+                    again.push_back((Instant::now() + SHOWN_BY, server, cid));
+                }
+            }
+            () = later => {
+                let now = Instant::now();
+                while let Some((_, server, cid)) = again.pop_front_if(|(at, ..)| *at <= now) {
+                    renewals.forget(server, cid);
+                }
+            }
+        }
     }
 }
 
