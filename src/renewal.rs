@@ -42,7 +42,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A client that knows what to do (a handler of lame duck mode) has so long to go by itself.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// When one is tried again that could not be renewed just now.
+/// When one is tried again that could not be renewed just now: after this part of its grant's life, and
+/// after this time at most, so that there is time for more than one.
+const LATER_PART: u32 = 20;
 const LATER: Duration = Duration::from_secs(5);
 
 /// What has become of connections that were due.
@@ -219,9 +221,12 @@ impl Renewer {
 
     fn defer(&self, due: Vec<Due>) {
         self.renewals.counts.deferred.fetch_add(due.len() as u64, Relaxed);
-        let again = Instant::now() + LATER;
+        let now = Instant::now();
         let mut held = self.renewals.held.lock();
-        due.into_iter().for_each(|due| held.put_back(due, again));
+        for due in due {
+            let later = LATER.min(*due.renewable.life.start() / LATER_PART);
+            held.put_back(due, now + later);
+        }
     }
 
     fn leave(&self, left: &Renewable, reason: &str) {

@@ -111,10 +111,11 @@ fn what_the_tests_need_is_there() {
             });
         }
         scope.spawn(move || fetch("PostgreSQL".to_owned(), &|| drop(postgres::programs())));
-        for language in [Language::Python, Language::Node, Language::Go] {
+        let all = [Language::Python, Language::Node, Language::Go, Language::Java, Language::C];
+        for language in all {
             scope.spawn(move || {
-                let login = || drop(clients::program(language, "login"));
-                fetch(format!("clients in {language:?}"), &login);
+                let staying = || drop(clients::program(language, "staying"));
+                fetch(format!("clients in {language:?}"), &staying);
             });
         }
         scope.spawn(move || fetch("a browser's page".to_owned(), &|| drop(clients::page())));

@@ -26,6 +26,7 @@ mod injection;
 mod intake;
 mod isolation;
 mod jwt;
+mod lasting;
 mod late;
 mod layering;
 mod login;

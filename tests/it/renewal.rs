@@ -9,7 +9,7 @@ use async_nats::{Client, ConnectOptions, Event};
 use crate::harness::choice::modes;
 use crate::harness::client::{self, Connected, Login};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::staying::Python;
+use crate::harness::staying::{Library, Staying, Subjects};
 use crate::harness::{eventually, eventually_async, http, servers};
 use crate::http::value;
 use crate::policies::limits::reasons;
@@ -72,7 +72,8 @@ async fn clients_at_their_defaults_outlive_their_grants() {
         let token = Login::Token(deployment.token_add("one", "app"));
         let by_password = connect(&deployment, &user, "one").await;
         let by_token = connect(&deployment, &token, "one").await;
-        let python = Python::connect(&deployment.url(), &admin);
+        let subjects = Subjects::of(mode, "one");
+        let python = Staying::connect(Library::NatsPy, &deployment.url(), &admin, &subjects);
         let told = Arc::new(AtomicU64::new(0));
         let listener = listener(&deployment, &user, Arc::clone(&told)).await;
         for renewals in 2..=3 {
@@ -140,7 +141,8 @@ async fn connections_outlive_the_instance_that_granted_them() {
         let mut deployment = living(mode, "40s");
         let admin = deployment.tenant_add("one", &[]);
         let user = deployment.user_add("one", "app", &["--kind", "bb"]);
-        let python = Python::connect(&deployment.url(), &admin);
+        let subjects = Subjects::of(mode, "one");
+        let python = Staying::connect(Library::NatsPy, &deployment.url(), &admin, &subjects);
         let client = connect(&deployment, &user, "one").await;
         deployment.service.kill9();
         deployment.service = deployment.init.serve().expect("it starts again");

@@ -5,7 +5,7 @@
 pub(crate) mod changes;
 mod ends;
 mod events;
-mod faults;
+pub(crate) mod faults;
 mod refusals;
 mod store;
 mod under_load;

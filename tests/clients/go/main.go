@@ -1,5 +1,5 @@
 // Command login logs in with nats.go and prints what happened; with the first argument `presets` it
-// does what a preset allows. See ../README.md.
+// does what a preset allows, with `staying` it stays connected. See ../README.md.
 package main
 
 import (
@@ -52,6 +52,15 @@ func main() {
 			log.Fatal("usage: presets URL USER PASSWORD ACTION NAME [NAME]")
 		}
 		if err := presets(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6:]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if os.Args[1] == "staying" {
+		if len(os.Args) != 7 {
+			log.Fatal("usage: staying URL USER PASSWORD SUBSCRIBE PUBLISH")
+		}
+		if err := staying(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]); err != nil {
 			log.Fatal(err)
 		}
 		return

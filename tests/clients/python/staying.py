@@ -1,18 +1,17 @@
 """Stays connected with nats-py at its defaults, and prints what becomes of that; see ../README.md."""
 
 import asyncio
-import json
 import sys
 
 import nats
 
+from heard import Heard, say
 
-def say(event: str, **more: str) -> None:
-    print(json.dumps({"event": event} | more), flush=True)
+PAUSE = 0.5
 
 
 async def main() -> None:
-    url, user, password = sys.argv[1:]
+    url, user, password, subscribe, publish = sys.argv[1:]
     closed = asyncio.Event()
 
     async def on_error(error: Exception) -> None:
@@ -28,7 +27,7 @@ async def main() -> None:
         say("closed")
         closed.set()
 
-    await nats.connect(
+    nc = await nats.connect(
         url,
         user=user,
         password=password,
@@ -37,8 +36,26 @@ async def main() -> None:
         reconnected_cb=on_reconnected,
         closed_cb=on_closed,
     )
+    heard = Heard()
+    sub = await nc.subscribe(subscribe)
+
+    async def listen() -> None:
+        async for message in sub.messages:
+            heard.message(message.data)
+
+    listening = asyncio.create_task(listen())
+    await nc.flush()
     say("connected")
-    await closed.wait()
+    number = 0
+    while not closed.is_set():
+        number += 1
+        try:
+            await nc.publish(publish, str(number).encode())
+        except Exception as error:  # noqa: BLE001: whatever the library says
+            say("error", text=f"publish: {error}")
+        heard.tell()
+        await asyncio.sleep(PAUSE)
+    await listening
 
 
 asyncio.run(main())

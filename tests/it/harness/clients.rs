@@ -20,6 +20,8 @@ pub(crate) enum Language {
     Python,
     Node,
     Go,
+    Java,
+    C,
 }
 
 /// What a client program does after its login.
@@ -136,7 +138,7 @@ pub(crate) fn go() -> Option<Command> {
 
 /// A Go program of this repository, built; `None` where Go is missing.
 pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
-    installed("go", source, |source, folder| {
+    installed(&["go"], source, |source, folder| {
         run(go()
             .expect("it works")
             .args(["build", "-trimpath", "-o"])
@@ -147,19 +149,23 @@ pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
     .map(|folder| folder.join("program"))
 }
 
-/// Whether a tool is on this machine.
+/// Whether a tool is on this machine, or what C includes.
 fn works(tool: &str) -> bool {
-    let version = if tool == "go" { "version" } else { "--version" };
-    let answer = Command::new(tool).arg(version).stdin(Stdio::null()).output();
+    let (program, arguments): (&str, &[&str]) = match tool {
+        "go" => ("go", &["version"]),
+        "libnats" => ("cc", &["-E", "-x", "c", "-include", "nats/nats.h", "/dev/null"]),
+        other => (other, &["--version"]),
+    };
+    let answer = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     answer.is_ok_and(|output| output.status.success())
 }
 
 /// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
-/// `login` and `presets`.
+/// `login`, `presets` and `staying`; Java and C have `staying`.
 pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
     match language {
         Language::Python => {
-            let folder = installed("python3", "tests/clients/python", |source, folder| {
+            let folder = installed(&["python3"], "tests/clients/python", |source, folder| {
                 run(Command::new("python3")
                     .args(["-m", "pip", "install", "--quiet", "--no-input"])
                     .args(["--disable-pip-version-check", "--root-user-action=ignore"])
@@ -174,10 +180,10 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
             Some(command)
         }
         Language::Node => {
-            let folder = installed("npm", "tests/clients/node", |source, folder| {
-                let programs = ["login.mjs", "jetstream.mjs", "event_consumer.mjs", "presets.mjs"];
-                for file in ["package.json"].into_iter().chain(programs) {
-                    std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
+            let folder = installed(&["npm"], "tests/clients/node", |source, folder| {
+                for file in files(source) {
+                    let name = file.file_name().expect("a name");
+                    std::fs::copy(&file, folder.join(name)).expect("a copy");
                 }
                 npm_install(folder);
             })?;
@@ -192,12 +198,43 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
             }
             Some(command)
         }
+        Language::Java => {
+            let tools = ["javac", "mvn"];
+            let folder = installed(&tools, "tests/clients/java", |source, folder| {
+                run(Command::new("mvn")
+                    .args(["--quiet", "--batch-mode", "dependency:copy-dependencies"])
+                    .arg(format!("-DoutputDirectory={}", folder.join("lib").display()))
+                    .current_dir(source));
+                run(Command::new("javac")
+                    .arg("-cp")
+                    .arg(folder.join("lib/*"))
+                    .arg("-d")
+                    .arg(folder)
+                    .arg(source.join("Staying.java")));
+            })?;
+            let mut command = Command::new("java");
+            // Small, and quick to begin.
+            command.args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+            command.arg(format!("{0}:{0}/lib/*", folder.display())).arg("Staying");
+            Some(command)
+        }
+        Language::C => {
+            let tools = ["cc", "libnats"];
+            let folder = installed(&tools, "tests/clients/c", |source, folder| {
+                run(Command::new("cc")
+                    .args(["-Wall", "-Werror", "-O1", "-o"])
+                    .arg(folder.join("staying"))
+                    .arg(source.join("staying.c"))
+                    .args(["-lnats", "-lpthread"]));
+            })?;
+            Some(Command::new(folder.join(name)))
+        }
     }
 }
 
 /// The folder of the page for browsers, with its library bundled; `None` where npm is missing.
 pub(crate) fn page() -> Option<PathBuf> {
-    installed("npm", "tests/clients/browser", |source, folder| {
+    installed(&["npm"], "tests/clients/browser", |source, folder| {
         for file in ["package.json", "index.html", "page.mjs"] {
             std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
         }
@@ -223,7 +260,7 @@ fn source(folder: &str) -> PathBuf {
 /// The folder into which `install` has put what belongs to `source`, done once for each state of
 /// the source: in this process behind a lock, between processes by the first rename.
 fn installed(
-    tool: &'static str,
+    tools: &[&'static str],
     from: &'static str,
     install: impl FnOnce(&Path, &Path),
 ) -> Option<PathBuf> {
@@ -238,7 +275,7 @@ fn installed(
         .or_default()
         .clone();
     slot.get_or_init(|| {
-        if !works(tool) {
+        if let Some(tool) = tools.iter().find(|tool| !works(tool)) {
             loudly(&format!("SKIPPED: `{tool}` is not on this machine, {from} is not tested"));
             return None;
         }
@@ -261,16 +298,20 @@ fn installed(
     .clone()
 }
 
-/// A hash of a folder's files.
-fn fingerprint(folder: &Path) -> u64 {
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("a source folder")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.is_file())
         .collect();
     files.sort();
+    files
+}
+
+/// A hash of a folder's files.
+fn fingerprint(folder: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for file in files {
+    for file in files(folder) {
         file.file_name().hash(&mut hasher);
         std::fs::read(&file).expect("a source file").hash(&mut hasher);
     }

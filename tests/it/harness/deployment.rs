@@ -382,7 +382,8 @@ impl Deployment {
         })
     }
 
-    fn start_initialised(
+    /// A deployment out of what this makes, and tries again to make, with these settings of the service.
+    pub(crate) fn start_initialised(
         version: &'static str,
         settings: &[(&str, &str)],
         initialise: impl Fn() -> Initialised,

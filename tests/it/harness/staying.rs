@@ -1,54 +1,266 @@
-//! A client of another language that stays connected and says what becomes of that.
+//! A client of a library at its defaults that stays connected, hears numbered messages, publishes, and
+//! says what becomes of that: a program in `tests/clients` for each, and async-nats in this process.
+
+mod rust;
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use parking_lot::Mutex;
+use serde::Deserialize;
 
+use self::rust::Rust;
 use super::client::Login;
 use super::clients::{self, Language};
+use super::deployment::Mode;
+use super::eventually;
 
-/// nats-py at its defaults, which says what happens to its connection.
-pub(crate) struct Python {
-    child: Child,
-    said: BufReader<ChildStdout>,
+/// A client library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Library {
+    NatsPy,
+    NatsGo,
+    TransportNode,
+    Nats2,
+    WsConnect,
+    AsyncNats,
+    Jnats,
+    Libnats,
+    Paho,
 }
 
-impl Python {
-    /// Connects; `None` where there is no Python.
-    pub(crate) fn connect(url: &str, login: &Login) -> Option<Self> {
-        let Login::Password(user, password) = login else { unreachable!("a password") };
-        let mut command = clients::program(Language::Python, "staying")?;
-        command.args([url, user, password]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-        let said = BufReader::new(child.stdout.take().expect("its stdout"));
-        let mut python = Self { child, said };
-        python.says("connected");
-        Some(python)
+impl Library {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::NatsPy,
+        Self::NatsGo,
+        Self::TransportNode,
+        Self::Nats2,
+        Self::WsConnect,
+        Self::AsyncNats,
+        Self::Jnats,
+        Self::Libnats,
+        Self::Paho,
+    ];
+
+    /// As its users know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NatsPy => "nats-py",
+            Self::NatsGo => "nats.go",
+            Self::TransportNode => "@nats-io/transport-node",
+            Self::Nats2 => "npm nats 2",
+            Self::WsConnect => "@nats-io/nats-core, wsconnect",
+            Self::AsyncNats => "async-nats",
+            Self::Jnats => "jnats",
+            Self::Libnats => "libnats (C)",
+            Self::Paho => "paho-mqtt, QoS 0",
+        }
     }
 
-    /// Waits for a word; it may complain of what it finds when it comes back, and must not give up.
-    #[track_caller]
-    pub(crate) fn says(&mut self, word: &str) {
-        let mut heard = Vec::new();
-        loop {
-            let mut line = String::new();
-            let read = self.said.read_line(&mut line).expect("a line");
-            assert!(read > 0, "it ended before it was {word}: {heard:?}");
-            let event: Value = serde_json::from_str(&line).expect("json");
-            assert_ne!(event["event"], "closed", "before it was {word}: {heard:?}");
-            if event["event"] == word {
-                return;
-            }
-            heard.push(line);
+    /// Its program; `None` where its toolchain is missing, which is said.
+    fn program(self) -> Option<Command> {
+        let (language, name, argument) = match self {
+            Self::NatsPy => (Language::Python, "staying", None),
+            Self::Paho => (Language::Python, "staying_mqtt", None),
+            Self::NatsGo => (Language::Go, "staying", None),
+            Self::TransportNode => (Language::Node, "staying", Some("transport-node")),
+            Self::Nats2 => (Language::Node, "staying", Some("nats")),
+            Self::WsConnect => (Language::Node, "staying", Some("wsconnect")),
+            Self::Jnats => (Language::Java, "staying", None),
+            Self::Libnats => (Language::C, "staying", None),
+            Self::AsyncNats => unreachable!("it is in this process"),
+        };
+        let mut command = clients::program(language, name)?;
+        command.args(argument);
+        Some(command)
+    }
+}
+
+/// What a client subscribes to and publishes on.
+#[derive(Debug, Clone)]
+pub(crate) struct Subjects {
+    pub(crate) notifications: String,
+    pub(crate) events: String,
+}
+
+impl Subjects {
+    /// Those of a tenant's `bb` user, where the mode's default has it.
+    pub(crate) fn of(mode: Mode, tenant: &str) -> Self {
+        let prefix = match mode {
+            Mode::Operator => String::new(),
+            Mode::Config => format!("user.{tenant}."),
+        };
+        Self {
+            notifications: format!("{prefix}Notifications"),
+            events: format!("{prefix}Events"),
         }
     }
 }
 
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Word {
+    /// For the first time, with its subscription.
+    Connected,
+    Disconnected,
+    Reconnected,
+    Error {
+        text: String,
+    },
+    /// For good.
+    Closed,
+    /// Numbers that it has not heard, and for how long it heard none.
+    Gap {
+        missed: u64,
+        ms: u64,
+    },
+    /// The last number that it has heard.
+    Seen {
+        number: u64,
+    },
+}
+
+impl Word {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::Reconnected => "reconnected",
+            Self::Error { .. } => "error",
+            Self::Closed => "closed",
+            Self::Gap { .. } => "gap",
+            Self::Seen { .. } => "seen",
+        }
     }
 }
+
+/// A word, and when it was said.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub(crate) at: Instant,
+    pub(crate) word: Word,
+}
+
+/// What one has said so far; of what it last heard, the last alone.
+#[derive(Debug, Clone, Default)]
+struct Record(Arc<Mutex<Vec<Said>>>);
+
+impl Record {
+    fn note(&self, word: Word) {
+        let mut said = self.0.lock();
+        if let Word::Seen { .. } = word {
+            said.retain(|before| !matches!(before.word, Word::Seen { .. }));
+        }
+        said.push(Said { at: Instant::now(), word });
+    }
+}
+
+#[derive(Debug)]
+enum Kind {
+    Program(Child),
+    Rust { _client: Rust },
+}
+
+/// A client that stays.
+#[derive(Debug)]
+pub(crate) struct Staying {
+    record: Record,
+    /// Until when [`Self::says`] has looked.
+    looked: Instant,
+    kind: Kind,
+}
+
+impl Staying {
+    /// Connects with a password; `None` where the library's toolchain is missing.
+    pub(crate) fn connect(
+        library: Library,
+        url: &str,
+        login: &Login,
+        subjects: &Subjects,
+    ) -> Option<Self> {
+        let mut staying = Self::start(library, url, login, subjects)?;
+        staying.says("connected");
+        Some(staying)
+    }
+
+    /// [`Self::connect`] without the wait.
+    pub(crate) fn start(
+        library: Library,
+        url: &str,
+        login: &Login,
+        subjects: &Subjects,
+    ) -> Option<Self> {
+        let Login::Password(user, password) = login else { unreachable!("a password") };
+        let (record, looked) = (Record::default(), Instant::now());
+        if library == Library::AsyncNats {
+            let client = Rust::start(url, user, password, subjects, record.clone());
+            return Some(Self { record, looked, kind: Kind::Rust { _client: client } });
+        }
+        let mut command = library.program()?;
+        command.args([url, user, password, &subjects.notifications, &subjects.events]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let stdout = child.stdout.take().expect("its stdout");
+        let listener = record.clone();
+        std::thread::spawn(move || listen(stdout, &listener));
+        Some(Self { record, looked, kind: Kind::Program(child) })
+    }
+
+    /// Everything that it has said, but the numbers it heard before the last one.
+    pub(crate) fn said(&self) -> Vec<Said> {
+        self.record.0.lock().clone()
+    }
+
+    /// Whether it has closed for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.record.0.lock().iter().any(|said| said.word == Word::Closed)
+    }
+
+    /// The last number that it has heard.
+    pub(crate) fn heard(&self) -> Option<u64> {
+        let said = self.record.0.lock();
+        said.iter().rev().find_map(|said| match said.word {
+            Word::Seen { number } => Some(number),
+            _ => None,
+        })
+    }
+
+    /// Waits for a word after the one that was waited for before; it may complain of what it finds when it
+    /// comes back, and must not give up.
+    #[track_caller]
+    pub(crate) fn says(&mut self, word: &str) {
+        self.looked = eventually(&format!("one that is {word}"), || {
+            let said = self.said();
+            let mut later = said.iter().filter(|said| said.at > self.looked);
+            let found = later.find(|said| said.word.name() == word).map(|said| said.at);
+            assert!(found.is_some() || !self.is_closed(), "before it was {word}: {said:?}");
+            found
+        });
+    }
+}
+
+fn listen(stdout: ChildStdout, record: &Record) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let word = serde_json::from_str(&line);
+        record.note(word.unwrap_or_else(|error| panic!("{error}: {line}")));
+    }
+    // It has ended: for its users it is as closed as one that says so.
+    if !record.0.lock().iter().any(|said| said.word == Word::Closed) {
+        record.note(Word::Closed);
+    }
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        if let Kind::Program(child) = &mut self.kind {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// How often a client publishes, and tells what it has heard.
+const PAUSE: Duration = Duration::from_millis(500);

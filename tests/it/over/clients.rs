@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use crate::harness::choice::modes;
+use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::staying::Python;
+use crate::harness::staying::{Library, Staying, Subjects};
 use crate::within::changes::crowd::Held;
 
 /// Waits for the end of connections, each without an error.
@@ -17,12 +18,18 @@ fn end_without_an_error<'a>(held: impl IntoIterator<Item = &'a mut Held>) {
     }
 }
 
+/// nats-py at its defaults.
+fn connect(deployment: &Deployment, login: &Login) -> Option<Staying> {
+    let subjects = Subjects::of(deployment.mode, "one");
+    Staying::connect(Library::NatsPy, &deployment.url(), login, &subjects)
+}
+
 #[test]
 fn who_is_suspended_is_told_no_error_and_comes_back() {
     for mode in modes() {
         let deployment = Deployment::start(mode);
         let login = deployment.tenant_add("one", &["--memory", "1MB", "--storage", "16MB"]);
-        let python = Python::connect(&deployment.url(), &login);
+        let python = connect(&deployment, &login);
         for by_command in [true, false] {
             let mut held: Vec<Held> =
                 std::iter::repeat_with(|| Held::connect(deployment.server.port(), &login))
@@ -55,7 +62,7 @@ fn who_is_beyond_a_lower_limit_is_told_no_error_and_comes_back() {
     let port = deployment.server.port();
     let mut oldest: Vec<Held> = (0..2).map(|_| Held::connect(port, &login)).collect();
     let mut others: Vec<Held> = (0..6).map(|_| Held::connect(port, &login)).collect();
-    let python = Python::connect(&deployment.url(), &login);
+    let python = connect(&deployment, &login);
     deployment.sql("UPDATE tenants SET max_connections = 2 WHERE id = 'one'");
     let began = Instant::now();
     let late: Vec<Result<Held, String>> =

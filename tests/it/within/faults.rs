@@ -5,7 +5,7 @@
 //! in one way after the other.
 
 mod postgres;
-mod sqlite;
+pub(crate) mod sqlite;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -119,7 +119,7 @@ impl Users {
 }
 
 /// Another program in the middle of a transaction, which ends with the value.
-struct Holder(Child);
+pub(crate) struct Holder(Child);
 
 impl Holder {
     /// Starts the program with this input, and waits for its word that it has locked something.

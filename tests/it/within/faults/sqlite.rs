@@ -9,7 +9,8 @@ use crate::harness::deployment::Table;
 use crate::harness::loudly;
 use crate::harness::turn::measured;
 
-fn locked(database: &Path) -> Holder {
+/// A program that keeps all others from writing.
+pub(crate) fn locked(database: &Path) -> Holder {
     const PROGRAM: &str = "
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)

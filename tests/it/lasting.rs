@@ -1,0 +1,182 @@
+//! A client of each library at its defaults, and what it lives through: renewals of its connection,
+//! outages of the service, its database and nats-server, a suspension, a new password, a change.
+
+mod crew;
+mod site;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::RngExt as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
+use self::crew::Crew;
+use self::site::{Site, TENANT};
+use self::table::{Happening, Table};
+use crate::harness::choice::lacks;
+use crate::harness::deployment::Mode;
+use crate::harness::staying::Library;
+use crate::harness::{PATIENCE, depth, loudly};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Outages of each kind at random moments, in `.ci/nightly`.
+const OUTAGES: usize = 6;
+
+/// How many of 100 messages a second a renewal costs a library: those that come back at once, what is on
+/// its way; Go and C wait for two seconds, paho for one. The machine may be slow.
+fn most_missed(library: Library) -> u64 {
+    match library {
+        Library::NatsGo | Library::Libnats => 300,
+        Library::Paho => 200,
+        _ => 50,
+    }
+}
+
+fn renewals_cost_no_more_than_the_library_waits(crew: &Crew, since: Instant, title: &str) {
+    let mut beyond = Vec::new();
+    for member in &crew.members {
+        let (library, missed) = (member.library, member.missed_each(since));
+        loudly(&format!("{title}, {}: missed at each renewal {missed:?}", library.name()));
+        if missed.iter().min().is_none_or(|least| *least > most_missed(library)) {
+            beyond.push(format!("{}: {missed:?}, {:#?}", library.name(), member.said(since)));
+        }
+    }
+    assert!(beyond.is_empty(), "{}", beyond.join("\n"));
+}
+
+/// Closes the connections of a user.
+fn change(site: &Site, user: &str) {
+    site.deployment.sql(&format!("UPDATE users SET policy = 'bb' WHERE name = '{user}'"));
+}
+
+/// Each is renewed, lives through an outage that lasts until its first grants would have ended, and is
+/// renewed again.
+fn a_short_life(mode: Mode) {
+    // A grant lives for 19.2 to 24 s, and is renewed after 9.6 to 15.6.
+    let site = Site::start(mode, "24s");
+    let crew = Crew::connect(&site, "app", 1);
+    let mut table = Table::default();
+    // They begin at the same time.
+    let begun = Instant::now();
+    change(&site, "app");
+    crew.come_back(1, begun, PATIENCE);
+    table.note(Happening::Change, crew.seen(&site, begun));
+
+    let renewing = Instant::now();
+    crew.come_back(1, renewing, PATIENCE);
+    crew.hear(&site);
+    table.note(Happening::Renewals, crew.seen(&site, renewing));
+
+    let hanging = Instant::now();
+    site.service_hangs(3 * SECOND);
+    crew.come_back(1, hanging, PATIENCE);
+    crew.hear(&site);
+    table.note(Happening::ServiceHangs, crew.seen(&site, hanging));
+    table.print(&format!("{mode:?} mode, a short life"));
+    assert_eq!(table.lost(), Vec::<String>::new());
+    renewals_cost_no_more_than_the_library_waits(&crew, renewing, &format!("{mode:?} mode"));
+}
+
+/// The same for what everybody has to live through, at random moments.
+fn a_long_life(mode: Mode) {
+    let seed = std::env::var("TEST_SEED").map(|it| it.parse().expect("a number"));
+    let seed: u64 = seed.unwrap_or_else(|_| {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
+        since.as_secs()
+    });
+    loudly(&format!("{mode:?} mode: TEST_SEED={seed}"));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+
+    let mut site = Site::start(mode, "2m");
+    let mut crew = Crew::connect(&site, "app", 2);
+    let mut table = Table::default();
+    let begun = Instant::now();
+    what_ends_some(&site, &mut table);
+    crew.come_back(3, begun, 300 * SECOND);
+    crew.hear(&site);
+    table.note(Happening::Renewals, crew.seen(&site, begun));
+    renewals_cost_no_more_than_the_library_waits(&crew, begun, &format!("{mode:?} mode"));
+
+    let kinds = [
+        Happening::ServiceHangs,
+        Happening::ServiceDown,
+        Happening::DatabaseFrozen,
+        Happening::ServerKilled,
+    ];
+    let mut outages = kinds.repeat(OUTAGES);
+    while !outages.is_empty() {
+        let happening = outages.swap_remove(random.random_range(0..outages.len()));
+        std::thread::sleep(Duration::from_millis(random.random_range(5_000..60_000)));
+        tell_of_the_dead(&mut crew, &site, &mut table, Happening::Renewals);
+        let began = Instant::now();
+        loudly(&format!("{mode:?} mode, {happening:?} at {:.0?}", begun.elapsed()));
+        match happening {
+            Happening::ServiceHangs => site.service_hangs(10 * SECOND),
+            Happening::ServiceDown => site.service_down(10 * SECOND),
+            Happening::DatabaseFrozen => site.database_frozen(8 * SECOND),
+            _ => site.server_down(3 * SECOND),
+        }
+        crew.hear(&site);
+        table.note(happening, crew.seen(&site, began));
+        tell_of_the_dead(&mut crew, &site, &mut Table::default(), happening);
+    }
+    // What an outage left behind shows when the last of the grants before it ends.
+    std::thread::sleep(125 * SECOND);
+    tell_of_the_dead(&mut crew, &site, &mut table, Happening::Renewals);
+    table.print(&format!("{mode:?} mode, a long life"));
+    assert_eq!(table.lost(), Vec::<String>::new());
+}
+
+/// Notes those that have died since, says so, and has others in their places.
+fn tell_of_the_dead(crew: &mut Crew, site: &Site, table: &mut Table, happening: Happening) {
+    let seen = crew.seen(site, Instant::now());
+    table.note(happening, seen.into_iter().filter(|(_, it)| it.is_dead()).collect());
+    for (library, words) in crew.replace_the_dead(site) {
+        loudly(&format!("{} is DEAD, {happening:?}; last words first: {words:?}", library.name()));
+    }
+}
+
+/// What not everybody lives through: each on clients of its own.
+fn what_ends_some(site: &Site, table: &mut Table) {
+    let suspended = Crew::connect(site, "suspended", 1);
+    let renamed = Crew::connect(site, "renamed", 1);
+    let changed = Crew::connect(site, "changed", 1);
+    let began = Instant::now();
+    change(site, "changed");
+    std::thread::sleep(SECOND);
+    changed.hear(site);
+    table.note(Happening::Change, changed.seen(site, began));
+
+    site.deployment.cli(&["--json", "user", "passwd", TENANT, "renamed"]).success();
+    let set = Instant::now();
+
+    let began = Instant::now();
+    site.deployment.sql("UPDATE users SET status = 'suspended' WHERE name = 'suspended'");
+    std::thread::sleep(5 * SECOND);
+    site.deployment.sql("UPDATE users SET status = 'active' WHERE name = 'suspended'");
+    suspended.hear(site);
+    table.note(Happening::Suspension, suspended.seen(site, began));
+
+    // The grants of the old password end.
+    std::thread::sleep((140 * SECOND).saturating_sub(set.elapsed()));
+    table.note(Happening::NewPassword, renamed.seen(site, set));
+}
+
+fn life(mode: Mode) {
+    if !lacks(mode) {
+        depth(a_short_life as fn(Mode), a_long_life)(mode);
+    }
+}
+
+#[test]
+fn every_library_stays_at_its_defaults_in_operator_mode() {
+    life(Mode::Operator);
+}
+
+#[test]
+fn every_library_stays_at_its_defaults_in_config_mode() {
+    life(Mode::Config);
+}

@@ -1,0 +1,135 @@
+//! What happens to clients, what became of them, and the table of that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::harness::loudly;
+use crate::harness::staying::{Library, Said, Word};
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    Renewals,
+    ServiceHangs,
+    ServiceDown,
+    DatabaseFrozen,
+    ServerKilled,
+    Suspension,
+    NewPassword,
+    Change,
+}
+
+impl Happening {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Renewals => "renewals alone",
+            Self::ServiceHangs => "service hangs 10 s",
+            Self::ServiceDown => "service killed, back after 10 s",
+            Self::DatabaseFrozen => "database frozen 8 s",
+            Self::ServerKilled => "nats-server killed, 3 s",
+            Self::Suspension => "suspended 5 s",
+            Self::NewPassword => "password changed",
+            Self::Change => "changed by SQL",
+        }
+    }
+}
+
+/// What became of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// It hears what is sent.
+    Alive,
+    /// It hears nothing, and tries on.
+    Silent,
+    /// It has closed for good.
+    Dead,
+}
+
+/// What one client has been through.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    fate: Fate,
+    missed: u64,
+    /// The longest time without a message.
+    gap_ms: u64,
+    errors: BTreeSet<String>,
+}
+
+impl Seen {
+    pub(super) fn new(fate: Fate, said: &[Said]) -> Self {
+        let mut seen = Self { fate, missed: 0, gap_ms: 0, errors: BTreeSet::new() };
+        for said in said {
+            match &said.word {
+                Word::Gap { missed, ms } => {
+                    seen.missed += missed;
+                    seen.gap_ms = seen.gap_ms.max(*ms);
+                }
+                Word::Error { text } => drop(seen.errors.insert(text.clone())),
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.fate == Fate::Dead
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Table(BTreeMap<(Library, Happening), Vec<Seen>>);
+
+impl Table {
+    pub(super) fn note(&mut self, happening: Happening, all: Vec<(Library, Seen)>) {
+        for (library, seen) in all {
+            self.0.entry((library, happening)).or_default().push(seen);
+        }
+    }
+
+    /// Prints it, as README and docs have it: of how many how many are closed for good or hear nothing,
+    /// the longest gap and what was missed, each the median and the most.
+    pub(super) fn print(&self, title: &str) {
+        loudly(title);
+        eprintln!("| library | what | outcome | gap, s | missed | errors |\n|---|---|---|---|---|---|");
+        for ((library, happening), seen) in &self.0 {
+            let count = |fate| seen.iter().filter(|it| it.fate == fate).count();
+            let (dead, silent) = (count(Fate::Dead), count(Fate::Silent));
+            let outcome = match (dead, silent) {
+                (0, 0) => format!("{} alive", seen.len()),
+                _ => format!("of {} {dead} DEAD, {silent} silent", seen.len()),
+            };
+            let gaps = middle_and_most(seen.iter().map(|it| it.gap_ms));
+            let missed = middle_and_most(seen.iter().map(|it| it.missed));
+            let errors: BTreeSet<&str> =
+                seen.iter().flat_map(|it| it.errors.iter().map(String::as_str)).collect();
+            let errors: Vec<&str> = errors.into_iter().collect();
+            eprintln!(
+                "| {} | {} | {outcome} | {:.2} / {:.2} | {} / {} | {} |",
+                library.name(),
+                happening.name(),
+                gaps.0 as f64 / 1e3,
+                gaps.1 as f64 / 1e3,
+                missed.0,
+                missed.1,
+                errors.join("; ").replace('|', "/"),
+            );
+        }
+    }
+
+    /// Who has not lived through what everybody has to.
+    pub(super) fn lost(&self) -> Vec<String> {
+        let must = |it: Happening| it <= Happening::ServerKilled;
+        let of_these = self.0.iter().filter(|((_, happening), _)| must(*happening));
+        let lost = of_these.filter(|(_, seen)| seen.iter().any(|it| it.fate != Fate::Alive));
+        lost.map(|((library, happening), _)| {
+            format!("{}: {}", library.name(), happening.name())
+        })
+        .collect()
+    }
+}
+
+fn middle_and_most(values: impl Iterator<Item = u64>) -> (u64, u64) {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    (values[values.len() / 2], values[values.len() - 1])
+}
