@@ -92,10 +92,7 @@ impl Subjects {
             Mode::Operator => String::new(),
             Mode::Config => format!("user.{tenant}."),
         };
-        Self {
-            notifications: format!("{prefix}Notifications"),
-            events: format!("{prefix}Events"),
-        }
+        Self { notifications: format!("{prefix}Notifications"), events: format!("{prefix}Events") }
     }
 }
 

@@ -24,27 +24,24 @@ impl Crew {
     /// So many clients of each library, all of the same new user.
     pub(super) fn connect(site: &Site, user: &str, each: usize) -> Self {
         let login = site.deployment.user_add(super::site::TENANT, user, &["--kind", "bb"]);
-        let libraries = site.libraries().flat_map(|it| std::iter::repeat_n(it, each));
-        let start = |library| {
-            let client = site.client(library, &login)?;
-            Some(Member { library, client })
-        };
-        let members: Vec<Member> = libraries.filter_map(start).collect();
-        let crew = Self { login, members };
-        for member in &crew.members {
-            eventually(&format!("{} to hear", member.library.name()), || member.client.heard());
+        let mut crew = Self { login, members: Vec::new() };
+        for library in site.libraries().flat_map(|it| std::iter::repeat_n(it, each)) {
+            let Some(client) = site.client(library, &crew.login) else { continue };
+            crew.members.push(Member { library, client });
+            // Whose first login is not answered in time ends, and is begun again.
+            eventually(&format!("{} to hear", library.name()), || {
+                crew.replace_the_dead(site);
+                crew.members.last()?.client.heard()
+            });
         }
         crew
     }
 
-    /// Waits until each has come back so many times since then, or has closed for good.
+    /// Waits until each has come back so many times since then, or has closed for good, or time is over.
     pub(super) fn come_back(&self, times: usize, since: Instant, patience: Duration) {
-        for member in &self.members {
-            while !member.client.is_closed() && member.returns(since) < times {
-                let missing = since.elapsed() < patience;
-                assert!(missing, "{}: {:?}", member.library.name(), member.client.said());
-                std::thread::sleep(Duration::from_millis(50));
-            }
+        let waits = |it: &Member| !it.client.is_closed() && it.returns(since) < times;
+        while self.members.iter().any(waits) && since.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -72,12 +69,14 @@ impl Crew {
         self.members.iter().map(see).collect()
     }
 
-    /// Those that are closed for good, with what they said last; others take their places.
+    /// Those that are closed for good, with what they said at last; others take their places.
     pub(super) fn replace_the_dead(&mut self, site: &Site) -> Vec<(Library, Vec<String>)> {
         let mut dead = Vec::new();
         for member in self.members.iter_mut().filter(|it| it.client.is_closed()) {
-            let said = member.client.said().into_iter().rev().take(6);
-            let words = said.map(|said| format!("{:?}", said.word));
+            let said = member.client.said();
+            let last = said.iter().skip(said.len().saturating_sub(12));
+            let ago = |said: &Said| said.at.elapsed().as_secs_f64();
+            let words = last.map(|said| format!("{:.3} s ago {:?}", ago(said), said.word));
             dead.push((member.library, words.collect()));
             member.client = site.client(member.library, &self.login).expect("as before");
         }

@@ -22,11 +22,11 @@ impl Happening {
     fn name(self) -> &'static str {
         match self {
             Self::Renewals => "renewals alone",
-            Self::ServiceHangs => "service hangs 10 s",
-            Self::ServiceDown => "service killed, back after 10 s",
-            Self::DatabaseFrozen => "database frozen 8 s",
-            Self::ServerKilled => "nats-server killed, 3 s",
-            Self::Suspension => "suspended 5 s",
+            Self::ServiceHangs => "service hangs",
+            Self::ServiceDown => "service down",
+            Self::DatabaseFrozen => "database frozen",
+            Self::ServerKilled => "nats-server down",
+            Self::Suspension => "suspended",
             Self::NewPassword => "password changed",
             Self::Change => "changed by SQL",
         }
@@ -52,11 +52,18 @@ pub(super) struct Seen {
     /// The longest time without a message.
     gap_ms: u64,
     errors: BTreeSet<String>,
+    /// All that one said which is lost, with the seconds since its first word.
+    story: Vec<String>,
 }
 
 impl Seen {
     pub(super) fn new(fate: Fate, said: &[Said]) -> Self {
-        let mut seen = Self { fate, missed: 0, gap_ms: 0, errors: BTreeSet::new() };
+        let story = said.iter().filter(|_| fate != Fate::Alive).map(|it| {
+            let after = it.at.duration_since(said[0].at);
+            format!("{:.3} {:?}", after.as_secs_f64(), it.word)
+        });
+        let story = story.collect();
+        let mut seen = Self { fate, missed: 0, gap_ms: 0, errors: BTreeSet::new(), story };
         for said in said {
             match &said.word {
                 Word::Gap { missed, ms } => {
@@ -90,7 +97,9 @@ impl Table {
     /// the longest gap and what was missed, each the median and the most.
     pub(super) fn print(&self, title: &str) {
         loudly(title);
-        eprintln!("| library | what | outcome | gap, s | missed | errors |\n|---|---|---|---|---|---|");
+        eprintln!(
+            "| library | what | outcome | gap, s | missed | errors |\n|---|---|---|---|---|---|"
+        );
         for ((library, happening), seen) in &self.0 {
             let count = |fate| seen.iter().filter(|it| it.fate == fate).count();
             let (dead, silent) = (count(Fate::Dead), count(Fate::Silent));
@@ -116,15 +125,15 @@ impl Table {
         }
     }
 
-    /// Who has not lived through what everybody has to.
+    /// Who has not lived through what everybody has to, and what he said.
     pub(super) fn lost(&self) -> Vec<String> {
         let must = |it: Happening| it <= Happening::ServerKilled;
         let of_these = self.0.iter().filter(|((_, happening), _)| must(*happening));
-        let lost = of_these.filter(|(_, seen)| seen.iter().any(|it| it.fate != Fate::Alive));
-        lost.map(|((library, happening), _)| {
-            format!("{}: {}", library.name(), happening.name())
-        })
-        .collect()
+        let lost = of_these.flat_map(|((library, happening), seen)| {
+            let lost = seen.iter().filter(|it| it.fate != Fate::Alive);
+            lost.map(move |it| format!("{}, {}: {:?}", library.name(), happening.name(), it.story))
+        });
+        lost.collect()
     }
 }
 
