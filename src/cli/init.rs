@@ -183,15 +183,8 @@ fn payload(text: &str) -> Result<u64, String> {
 #[derive(Debug)]
 struct Deployment {
     folder: PathBuf,
-    mode: InitMode,
     database: String,
-    listen: HostPort,
-    cluster: Vec<Route>,
-    monitor: HostPort,
-    max_memory: u64,
-    max_storage: u64,
-    max_connections: Option<u32>,
-    max_payload: Option<u64>,
+    options: InitOptions,
 }
 
 impl Deployment {
@@ -218,18 +211,7 @@ impl Deployment {
             None => DatabaseUrl::sqlite(&folder.join("nats-callout.db")).map_err(Usage)?,
         };
         let database = database.expose().to_owned();
-        Ok(Self {
-            folder,
-            mode: options.mode,
-            database,
-            listen: options.listen.clone(),
-            cluster: options.cluster.clone(),
-            monitor: options.monitor.clone(),
-            max_memory: options.max_memory,
-            max_storage: options.max_storage,
-            max_connections: options.max_connections,
-            max_payload: options.max_payload,
-        })
+        Ok(Self { folder, database, options: options.clone() })
     }
 }
 
@@ -255,7 +237,7 @@ pub(super) fn write(
     let deployment = Deployment::new(dir, options)?;
     let stage = Stage::begin(&deployment.folder)?;
     stage.folder("keys")?;
-    match deployment.mode {
+    match options.mode {
         InitMode::Operator => {
             stage.folder("keys/offline")?;
             operator::write(&deployment, &stage, now)?;

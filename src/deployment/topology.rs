@@ -65,6 +65,43 @@ impl Account {
         }
     }
 
+    /// How files are named that belong to the account.
+    #[cfg(feature = "cli")]
+    pub(crate) fn file_name(self) -> String {
+        self.name().to_lowercase()
+    }
+
+    /// What the account's login may do that `init` writes.
+    pub(crate) fn login(self) -> UserBody {
+        let responses = None;
+        UserBody::new(match self {
+            Self::Sys | Self::Auth | Self::Answers => Permissions::default(),
+            // BB may not answer tenants' events in its stream's place, nor touch the stream that the
+            // service keeps. It binds the login alone, and not what its consumers and streams do.
+            Self::Bb => {
+                let kept = ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"];
+                let kept = kept.map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
+                let (publish, subscribe) =
+                    (Permission::deny(kept), Permission::deny(["user.*.Events"]));
+                Permissions { publish, subscribe, responses }
+            }
+            // The service takes events in, hands them on, and passes on what it is answered.
+            Self::Intake => Permissions {
+                publish: Permission::allow(["bb.*.Events", "_R_.>"]),
+                subscribe: Permission::allow(["own.*.Events", "_INBOX.>"]),
+                responses,
+            },
+            // The service hears events, and answers below the inbox of whoever has sent one
+            // (`_INBOX_<id>.>`, for which there is no pattern).
+            Self::Users => Permissions {
+                publish: Permission::deny(["user.>", "_R_.>", "$SYS.>", "$JS.>"]),
+                subscribe: Permission::allow(["user.*.Events"]),
+                responses,
+            },
+            Self::Events => return reader(&readers::requests(&readers::NEW)),
+        })
+    }
+
     /// Whether leaf nodes may be bound to the account.
     pub(crate) fn has_leaf_nodes(self) -> bool {
         !matches!(self, Self::Users | Self::Intake | Self::Events)
@@ -261,45 +298,5 @@ pub(crate) fn reader(requests: &[Request]) -> UserBody {
     UserBody {
         allowed_connection_types: readers::CONNECTIONS.map(str::to_owned).to_vec(),
         ..UserBody::new(readers::permissions(requests))
-    }
-}
-
-/// What BB's own login may not do: answer tenants' events in its stream's place, or touch the stream
-/// that the service keeps. It binds the login alone, and not what its consumers and streams do.
-pub(crate) fn bb_permissions() -> Permissions {
-    let kept = ["CREATE", "UPDATE", "PURGE", "DELETE", "RESTORE", "MSG.DELETE"];
-    let publish = kept.map(|action| format!("$JS.API.STREAM.{action}.{RECEIVED_EVENTS}"));
-    Permissions {
-        publish: Permission { allow: Vec::new(), deny: publish.to_vec() },
-        subscribe: Permission { allow: Vec::new(), deny: vec!["user.*.Events".to_owned()] },
-        responses: None,
-    }
-}
-
-/// What the service's login in INTAKE may do: take events in, hand them on, and pass on what it is
-/// answered.
-pub(crate) fn intake_permissions() -> Permissions {
-    let list = |subjects: [&str; 2]| Permission {
-        allow: subjects.map(str::to_owned).to_vec(),
-        deny: Vec::new(),
-    };
-    Permissions {
-        publish: list(["bb.*.Events", "_R_.>"]),
-        subscribe: list(["own.*.Events", "_INBOX.>"]),
-        responses: None,
-    }
-}
-
-/// What its login in USERS may do: hear events, and answer below the inbox of whoever has sent one
-/// (`_INBOX_<id>.>`, for which there is no pattern).
-pub(crate) fn users_permissions() -> Permissions {
-    let list = |subjects: &[&str]| subjects.iter().map(|it| (*it).to_owned()).collect();
-    Permissions {
-        publish: Permission {
-            allow: Vec::new(),
-            deny: list(&["user.>", "_R_.>", "$SYS.>", "$JS.>"]),
-        },
-        subscribe: Permission { allow: list(&["user.*.Events"]), deny: Vec::new() },
-        responses: None,
     }
 }

@@ -50,6 +50,18 @@ pub struct Permission {
     pub deny: Vec<String>,
 }
 
+impl Permission {
+    /// These subjects, and no other.
+    pub(crate) fn allow<S: Into<String>>(subjects: impl IntoIterator<Item = S>) -> Self {
+        Self { allow: subjects.into_iter().map(Into::into).collect(), deny: Vec::new() }
+    }
+
+    /// Every subject but these.
+    pub(crate) fn deny<S: Into<String>>(subjects: impl IntoIterator<Item = S>) -> Self {
+        Self { allow: Vec::new(), deny: subjects.into_iter().map(Into::into).collect() }
+    }
+}
+
 /// The right to answer the reply subject of a message that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ResponsePermission {

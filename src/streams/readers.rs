@@ -57,10 +57,9 @@ pub(crate) fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
 /// What a login may do that reads by these requests: fetch, acknowledge and look.
 #[must_use]
 pub(crate) fn permissions(requests: &[Request]) -> Permissions {
-    let allow = |subjects| Permission { allow: subjects, deny: Vec::new() };
     Permissions {
-        publish: allow(requests.iter().map(|request| request.local.clone()).collect()),
-        subscribe: allow(vec![format!("{INBOX}.>")]),
+        publish: Permission::allow(requests.iter().map(|request| request.local.clone())),
+        subscribe: Permission::allow([format!("{INBOX}.>")]),
         responses: None,
     }
 }

@@ -15,9 +15,7 @@ use super::servers::RunningFleet;
 use super::{Admin, KeysError, files, load};
 use crate::config::{Config, Mode};
 use crate::deployment;
-use crate::deployment::topology::{
-    Account, account_body, account_jwt, bb_permissions, intake_permissions, users_permissions,
-};
+use crate::deployment::topology::{Account, account_body, account_jwt};
 use crate::keyfile;
 use crate::keys::{AccountId, SigningKey};
 use crate::protocol::claims::UserBody;
@@ -117,11 +115,10 @@ async fn prepare(hands: &Hands<'_>) -> Result<IntakeDone, KeysError> {
     if !servers.accounts().await?.contains(&account) {
         servers.hold(&token).await?;
     }
-    hands.login("intake", &identity, UserBody::new(intake_permissions()))?;
+    hands.login("intake", &identity, Account::Intake.login())?;
     // Servers learn of this key with the switch, and admit nobody by it before.
     let users = hands.key_or_new("users-intake")?;
-    let body =
-        UserBody { issuer_account: Some(mode.users_account), ..UserBody::new(users_permissions()) };
+    let body = UserBody { issuer_account: Some(mode.users_account), ..Account::Users.login() };
     hands.login("users", &users, body)?;
     let mut words = Vec::new();
     if files::tokens_in_confs(config, account.as_str()).is_empty() {
@@ -181,7 +178,7 @@ async fn switch(hands: &Hands<'_>) -> Result<IntakeDone, KeysError> {
     let interrupted = begun.elapsed();
 
     let accounts = push_all(hands).await?;
-    hands.login("bb", &hands.key("bb")?, UserBody::new(bb_permissions()))?;
+    hands.login("bb", &hands.key("bb")?, Account::Bb.login())?;
     let server_configs = files::change_confs(config, &files::newer(config, &tokens))?;
     empty(servers).await?;
     Ok(IntakeDone::Switched { accounts, server_configs, interrupted })

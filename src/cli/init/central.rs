@@ -6,38 +6,23 @@ use super::conf::quote;
 use super::server::head;
 use super::stage::Stage;
 use super::{Deployment, service};
-use crate::deployment::topology::{
-    Account, Share, bb_permissions, intake_permissions, users_permissions,
-};
+use crate::deployment::topology::{Account, Share};
 use crate::keys::{KeyKind, SigningKey, XKey};
-use crate::protocol::claims::{ExportType, Permissions};
+use crate::protocol::claims::{ExportType, Permission, Permissions, UserBody};
 use crate::servers::versions;
-use crate::streams::readers;
 
 /// Writes everything that config mode needs.
 pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()> {
-    let auth = key(stage, "auth", KeyKind::User)?;
-    let sys = key(stage, "sys", KeyKind::User)?;
-    let bb = key(stage, "bb", KeyKind::User)?;
-    let intake = key(stage, "intake", KeyKind::User)?;
-    let users = key(stage, "users", KeyKind::User)?;
-    let events = key(stage, "events", KeyKind::User)?;
     let issuer = key(stage, "issuer", KeyKind::Account)?;
     let (xkey, seed) = XKey::generate()?;
     stage.file("keys/xkey.nk", &format!("{}\n", *seed))?;
 
-    let mut accounts = String::new();
+    let (mut accounts, mut auth_users) = (String::new(), Vec::new());
     for account in Account::CONFIG {
-        let user = match account {
-            Account::Auth => Some(auth.public_key()),
-            Account::Sys => Some(sys.public_key()),
-            Account::Bb => Some(bb.public_key()),
-            Account::Intake => Some(intake.public_key()),
-            Account::Users => Some(users.public_key()),
-            Account::Events => Some(events.public_key()),
-            Account::Answers => None,
-        };
-        accounts.push_str(&block(account, account.share(replicas(deployment)), user));
+        let login = key(stage, &account.file_name(), KeyKind::User)?;
+        let share = account.share(replicas(deployment));
+        accounts.push_str(&block(account, share, login.public_key()));
+        auth_users.push(login.public_key().to_owned());
     }
     let rest = format!(
         "\n\
@@ -56,18 +41,13 @@ pub(super) fn write(deployment: &Deployment, stage: &Stage) -> anyhow::Result<()
              timeout: 2\n    \
              auth_callout {{\n        \
                  issuer: {issuer}\n        \
-                 auth_users: [ {auth}, {sys}, {bb}, {intake}, {users}, {events} ]\n        \
+                 auth_users: [ {auth_users} ]\n        \
                  account: AUTH\n        \
                  xkey: {xkey}\n    \
              }}\n\
          }}\n",
         issuer = issuer.public_key(),
-        auth = auth.public_key(),
-        sys = sys.public_key(),
-        bb = bb.public_key(),
-        intake = intake.public_key(),
-        users = users.public_key(),
-        events = events.public_key(),
+        auth_users = auth_users.join(", "),
         xkey = xkey.public_key(),
     );
     for node in nodes(deployment)? {
@@ -82,7 +62,7 @@ fn key(stage: &Stage, name: &str, kind: KeyKind) -> anyhow::Result<SigningKey> {
     Ok(key)
 }
 
-fn block(account: Account, share: Share, user: Option<&str>) -> String {
+fn block(account: Account, share: Share, nkey: &str) -> String {
     let mut text = format!("    {} {{\n", account.name());
     if share.storage > 0 {
         text.push_str(&format!(
@@ -93,15 +73,7 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
     if !account.has_leaf_nodes() {
         text.push_str("        limits { max_leafnodes: 0 }\n");
     }
-    if let Some(nkey) = user {
-        match account {
-            Account::Bb => text.push_str(&bb_user(nkey)),
-            Account::Intake => text.push_str(&intake_user(nkey)),
-            Account::Users => text.push_str(&users_user(nkey)),
-            Account::Events => text.push_str(&reader(nkey)),
-            _ => text.push_str(&format!("        users: [ {{ nkey: {nkey} }} ]\n")),
-        }
-    }
+    text.push_str(&user(nkey, account.login()));
     let exports: Vec<String> = account
         .offers()
         .iter()
@@ -141,48 +113,30 @@ fn block(account: Account, share: Share, user: Option<&str>) -> String {
     text
 }
 
-fn bb_user(nkey: &str) -> String {
-    let Permissions { publish, subscribe, .. } = bb_permissions();
-    user(nkey, "", [("deny", &publish.deny), ("deny", &subscribe.deny)])
-}
-
-fn intake_user(nkey: &str) -> String {
-    let Permissions { publish, subscribe, .. } = intake_permissions();
-    user(nkey, "", [("allow", &publish.allow), ("allow", &subscribe.allow)])
-}
-
-fn users_user(nkey: &str) -> String {
-    let Permissions { publish, subscribe, .. } = users_permissions();
-    user(nkey, "", [("deny", &publish.deny), ("allow", &subscribe.allow)])
-}
-
-fn reader(nkey: &str) -> String {
-    let requests = readers::requests(&readers::NEW);
-    let Permissions { publish, subscribe, .. } = readers::permissions(&requests);
-    let connections = readers::CONNECTIONS.join(", ");
-    let connections = format!(", allowed_connection_types: [ {connections} ]");
-    user(nkey, &connections, [("allow", &publish.allow), ("allow", &subscribe.allow)])
-}
-
-/// A user who may, or may not, publish and subscribe these.
-fn user(nkey: &str, more: &str, [publish, subscribe]: [(&str, &[String]); 2]) -> String {
-    let list = |subjects: &[String]| {
-        subjects
-            .iter()
-            .map(|subject| format!("                    {}\n", quote(subject)))
-            .collect::<String>()
+/// The account's user, who may, or may not, publish and subscribe certain subjects.
+fn user(nkey: &str, login: UserBody) -> String {
+    let UserBody { permissions, allowed_connection_types: types, .. } = login;
+    if permissions == Permissions::default() {
+        return format!("        users: [ {{ nkey: {nkey} }} ]\n");
+    }
+    let types = match types.as_slice() {
+        [] => String::new(),
+        types => format!(", allowed_connection_types: [ {} ]", types.join(", ")),
+    };
+    let list = |Permission { allow, deny }: &Permission| {
+        let (word, subjects) = if allow.is_empty() { ("deny", deny) } else { ("allow", allow) };
+        let line = |subject: &String| format!("                    {}\n", quote(subject));
+        format!("{word}: [\n{}                ]", subjects.iter().map(line).collect::<String>())
     };
     format!(
         "        users: [\n            \
-             {{ nkey: {nkey}{more}, permissions: {{\n                \
-                 publish: {{ {}: [\n{}                ] }}\n                \
-                 subscribe: {{ {}: [\n{}                ] }}\n            \
+             {{ nkey: {nkey}{types}, permissions: {{\n                \
+                 publish: {{ {} }}\n                \
+                 subscribe: {{ {} }}\n            \
              }} }}\n        \
          ]\n",
-        publish.0,
-        list(publish.1),
-        subscribe.0,
-        list(subscribe.1),
+        list(&permissions.publish),
+        list(&permissions.subscribe),
     )
 }
 

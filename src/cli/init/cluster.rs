@@ -58,22 +58,22 @@ pub(super) fn check(routes: &[Route], listen: &HostPort) -> Result<(), Usage> {
 
 /// How many copies of the service's own streams there are.
 pub(super) fn replicas(deployment: &Deployment) -> usize {
-    deployment.cluster.len().clamp(1, MAX_REPLICAS)
+    deployment.options.cluster.len().clamp(1, MAX_REPLICAS)
 }
 
 /// The servers' addresses for clients, and those of the service among them.
 pub(super) fn urls(deployment: &Deployment) -> String {
-    let listen = &deployment.listen;
-    if deployment.cluster.is_empty() {
+    let listen = &deployment.options.listen;
+    if deployment.options.cluster.is_empty() {
         return format!("nats://{}", listen.reachable());
     }
     let url = |route: &Route| format!("nats://{}:{}", route.0.host, listen.port);
-    deployment.cluster.iter().map(url).collect::<Vec<_>>().join(",")
+    deployment.options.cluster.iter().map(url).collect::<Vec<_>>().join(",")
 }
 
 /// The servers to write a configuration for.
 pub(super) fn nodes(deployment: &Deployment) -> anyhow::Result<Vec<Node>> {
-    let routes = &deployment.cluster;
+    let routes = &deployment.options.cluster;
     if routes.is_empty() {
         let (name, file) = ("nats-1".to_owned(), "nats-server.conf".to_owned());
         return Ok(vec![Node { name, file, cluster: String::new() }]);
@@ -99,7 +99,7 @@ pub(super) fn nodes(deployment: &Deployment) -> anyhow::Result<Vec<Node>> {
                  authorization {{ user: \"route\", password: {password} }}\n    \
                  routes: [\n{listed}    ]\n\
              }}\n",
-            listen = quote(&route.listen(&deployment.listen)),
+            listen = quote(&route.listen(&deployment.options.listen)),
             password = quote(password),
         ),
     };

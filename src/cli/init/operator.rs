@@ -10,44 +10,33 @@ use super::stage::Stage;
 use super::{Deployment, service};
 use crate::clock::UnixSeconds;
 use crate::deployment::creds::{creds, user_claims};
-use crate::deployment::topology::{
-    Account, account_body, account_jwt, bb_permissions, intake_permissions, reader,
-    users_permissions,
-};
+use crate::deployment::topology::{Account, account_body, account_jwt};
 use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey, UserNkey, XKey, XPublicKey};
 use crate::protocol::claims::{
     ExternalAuthorization, OperatorBody, Permission, Permissions, UserBody,
 };
 use crate::protocol::jwt::Claims;
 use crate::servers::versions;
-use crate::streams::readers;
 
 /// The identities of the accounts, whose seeds go to `keys/offline`.
-struct Accounts {
-    sys: SigningKey,
-    auth: SigningKey,
-    bb: SigningKey,
-    users: SigningKey,
-    intake: SigningKey,
-    events: SigningKey,
-    answers: SigningKey,
-}
+struct Accounts(Vec<(Account, SigningKey)>);
 
 impl Accounts {
-    fn key(&self, account: Account) -> &SigningKey {
-        match account {
-            Account::Sys => &self.sys,
-            Account::Auth => &self.auth,
-            Account::Bb => &self.bb,
-            Account::Users => &self.users,
-            Account::Intake => &self.intake,
-            Account::Events => &self.events,
-            Account::Answers => &self.answers,
-        }
+    fn new(stage: &Stage) -> anyhow::Result<Self> {
+        let identities = Account::OPERATOR
+            .into_iter()
+            .map(|account| Ok((account, identity(stage, &account.file_name(), KeyKind::Account)?)));
+        identities.collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    fn key(&self, account: Account) -> anyhow::Result<&SigningKey> {
+        let mut keys = self.0.iter();
+        let found = keys.find_map(|(of, key)| (*of == account).then_some(key));
+        found.context("an account has no identity")
     }
 
     fn id(&self, account: Account) -> anyhow::Result<AccountId> {
-        Ok(self.key(account).public()?)
+        Ok(self.key(account)?.public()?)
     }
 }
 
@@ -64,15 +53,7 @@ pub(super) fn write(
     now: UnixSeconds,
 ) -> anyhow::Result<()> {
     let operator = identity(stage, "operator", KeyKind::Operator)?;
-    let accounts = Accounts {
-        sys: identity(stage, "sys", KeyKind::Account)?,
-        auth: identity(stage, "auth", KeyKind::Account)?,
-        bb: identity(stage, "bb", KeyKind::Account)?,
-        users: identity(stage, "users", KeyKind::Account)?,
-        intake: identity(stage, "intake", KeyKind::Account)?,
-        events: identity(stage, "events", KeyKind::Account)?,
-        answers: identity(stage, "answers", KeyKind::Account)?,
-    };
+    let accounts = Accounts::new(stage)?;
     let operator_signing: Pair<OperatorId> =
         signing_pair(stage, "operator-signing", KeyKind::Operator)?;
     let user_signing: Pair<AccountId> = signing_pair(stage, "user-signing", KeyKind::Account)?;
@@ -81,15 +62,13 @@ pub(super) fn write(
     let (xkey, xkey_seed) = XKey::generate()?;
     stage.file("keys/xkey.nk", &format!("{}\n", *xkey_seed))?;
 
-    let anything = || UserBody::new(Permissions::default());
-    let service_user = login(stage, "auth", &accounts.auth, anything(), now)?;
-    login(stage, "sys", &accounts.sys, anything(), now)?;
-    login(stage, "bb", &accounts.bb, UserBody::new(bb_permissions()), now)?;
-    let intake = UserBody::new(intake_permissions());
-    login(stage, "intake", &accounts.intake, intake, now)?;
-    login(stage, "users", &accounts.users, UserBody::new(users_permissions()), now)?;
-    let reader = reader(&readers::requests(&readers::NEW));
-    login(stage, "events", &accounts.events, reader, now)?;
+    let mut auth_users = Vec::new();
+    for account in Account::CONFIG {
+        let user = login(stage, account, accounts.key(account)?, now)?;
+        if account == Account::Auth {
+            auth_users.push(user);
+        }
+    }
 
     let operator_jwt = Claims {
         issued_at: now,
@@ -110,7 +89,7 @@ pub(super) fn write(
         match account {
             Account::Auth => {
                 body.signing_keys = response_signing.public.to_vec();
-                body.authorization = authorization(service_user, *xkey.public_key());
+                body.authorization = authorization(auth_users.clone(), *xkey.public_key());
             }
             Account::Users => body.signing_keys = user_signing.public.to_vec(),
             Account::Sys | Account::Bb | Account::Intake | Account::Events | Account::Answers => {}
@@ -125,7 +104,7 @@ pub(super) fn write(
         &operator_jwt,
         &accounts.id(Account::Sys)?,
         &preload,
-        &sentinel(&accounts.auth, now)?,
+        &sentinel(accounts.key(Account::Auth)?, now)?,
     );
     for node in nodes(deployment)? {
         stage.file(&node.file, &(head(deployment, &node, versions::OPERATOR_MODE) + &rest))?;
@@ -155,30 +134,26 @@ where
 /// Writes a creds file for a new user of `account`.
 fn login(
     stage: &Stage,
-    name: &str,
-    account: &SigningKey,
-    body: UserBody,
+    account: Account,
+    identity: &SigningKey,
     now: UnixSeconds,
 ) -> anyhow::Result<UserNkey> {
+    let name = account.file_name();
     let (user, seed) = SigningKey::generate(KeyKind::User)?;
-    let creds = creds(name, (&user, &seed), account, body, now)?;
+    let creds = creds(&name, (&user, &seed), identity, account.login(), now)?;
     stage.file(&format!("keys/{name}.creds"), &creds)?;
     user.public().context("a key that was just made is unusable")
 }
 
-fn authorization(service: UserNkey, xkey: XPublicKey) -> ExternalAuthorization {
-    ExternalAuthorization {
-        auth_users: vec![service],
-        allowed_accounts: vec!["*".to_owned()],
-        xkey: Some(xkey),
-    }
+fn authorization(auth_users: Vec<UserNkey>, xkey: XPublicKey) -> ExternalAuthorization {
+    ExternalAuthorization { auth_users, allowed_accounts: vec!["*".to_owned()], xkey: Some(xkey) }
 }
 
 /// The user that stands in for a client without a JWT until the callout has answered. Nobody keeps
 /// its seed, and it may do nothing.
 fn sentinel(auth: &SigningKey, now: UnixSeconds) -> anyhow::Result<String> {
     let (user, _) = SigningKey::generate(KeyKind::User)?;
-    let nothing = Permission { allow: Vec::new(), deny: vec![">".to_owned()] };
+    let nothing = Permission::deny([">"]);
     let permissions = Permissions { publish: nothing.clone(), subscribe: nothing, responses: None };
     let body = UserBody { bearer_token: true, ..UserBody::new(permissions) };
     Ok(user_claims("sentinel", &user, body, now).encode_now(auth)?)

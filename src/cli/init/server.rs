@@ -27,13 +27,13 @@ pub(super) fn head(deployment: &Deployment, node: &Node, versions: &str) -> Stri
          ping_max: 2\n",
         conf = deployment.folder.join(&node.file).display(),
         name = quote(&node.name),
-        listen = quote(&deployment.listen.to_string()),
-        monitor = quote(&deployment.monitor.to_string()),
+        listen = quote(&deployment.options.listen.to_string()),
+        monitor = quote(&deployment.options.monitor.to_string()),
     );
-    if let Some(connections) = deployment.max_connections {
+    if let Some(connections) = deployment.options.max_connections {
         text.push_str(&format!("max_connections: {connections}\n"));
     }
-    if let Some(payload) = deployment.max_payload {
+    if let Some(payload) = deployment.options.max_payload {
         text.push_str(&format!("max_payload: {payload}\n"));
     }
     text.push_str(&node.cluster);
@@ -48,13 +48,13 @@ pub(super) fn head(deployment: &Deployment, node: &Node, versions: &str) -> Stri
              max_mem: {max_mem}\n    \
              max_file: {max_file}\n\
          }}\n",
-        memory = format_size(deployment.max_memory),
-        storage = format_size(deployment.max_storage),
+        memory = format_size(deployment.options.max_memory),
+        storage = format_size(deployment.options.max_storage),
         own_memory = format_size(own_memory),
         own_storage = format_size(own_storage),
         store = quote_path(&deployment.folder.join("jetstream")),
-        max_mem = deployment.max_memory.saturating_add(own_memory),
-        max_file = deployment.max_storage.saturating_add(own_storage),
+        max_mem = deployment.options.max_memory.saturating_add(own_memory),
+        max_file = deployment.options.max_storage.saturating_add(own_storage),
     ));
     text
 }
