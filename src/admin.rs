@@ -5,6 +5,17 @@
 //! The order of the steps of an operation is security (a suspended user's row is committed before
 //! its connections are closed, or it would be back by a cached one), and stands here alone.
 
+/// Errors that nobody tells apart from each other become one variant of another.
+macro_rules! box_errors {
+    ($into:ident::$variant:ident: $($error:ty),*) => {
+        $(impl From<$error> for $into {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        })*
+    };
+}
+
 pub(crate) mod ceiling;
 pub(crate) mod decision;
 pub mod doctor;
@@ -22,13 +33,11 @@ mod tokens;
 mod users;
 mod when;
 
-use std::error::Error;
 use std::sync::Arc;
 
 pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
-use self::purge::PurgeError;
 use self::running::{MakeSteps, OverNats, Steps};
 pub use self::tenants::{NewTenantRequest, Removed, TenantAdded};
 pub use self::tokens::{NewTokenRequest, TokenAdded};
@@ -37,6 +46,7 @@ pub use self::when::When;
 use crate::accounts::account::IssueError;
 use crate::accounts::resolver::ResolverError;
 use crate::authn::random::NoRandomness;
+use crate::causes::BoxError;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::Config;
 use crate::deployment::LoginError;
@@ -157,30 +167,15 @@ pub enum AdminError {
         /// How that ended.
         what: &'static str,
         /// Why.
-        source: Box<dyn Error + Send + Sync>,
+        source: BoxError,
     },
     /// Something of the deployment, such as a key file, a login or a server, as the text says.
     #[error(transparent)]
-    Deployment(Box<dyn Error + Send + Sync>),
+    Deployment(BoxError),
 }
 
-macro_rules! of_the_deployment {
-    ($($error:ty),*) => {
-        $(impl From<$error> for AdminError {
-            fn from(error: $error) -> Self {
-                Self::Deployment(error.into())
-            }
-        })*
-    };
-}
-
-of_the_deployment!(
-    KeyFileError,
-    LoginError,
-    ClusterError,
-    IssueError,
-    ResolverError,
-    PurgeError,
+box_errors!(
+    AdminError::Deployment: KeyFileError, LoginError, ClusterError, IssueError, ResolverError,
     NoRandomness
 );
 

@@ -30,14 +30,14 @@ use self::withdrawals::Withdrawals;
 pub(crate) use self::withdrawals::credential_outlived;
 use crate::accounts::account::AccountIssuer;
 use crate::accounts::delivery::Delivery;
-use crate::accounts::resolver::{self, ResolverError};
+use crate::accounts::resolver;
+use crate::causes::BoxError;
 use crate::clock::{Clock, UnixSeconds};
 use crate::connections::Selection;
 use crate::keys::AccountId;
-use crate::placement::AccountError;
-use crate::servers::{Cluster, ClusterError};
+use crate::servers::Cluster;
 use crate::store::{
-    Change, Closes, Coordination, Effect, EffectOn, News, ProvisioningStore, StoreError, TenantId,
+    Change, Closes, Coordination, Effect, EffectOn, News, ProvisioningStore, TenantId,
 };
 
 /// A grant that was being answered when connections were first listed shows up until then.
@@ -58,21 +58,6 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// How much longer than a grant a connection may live until the server has closed it.
 const LEEWAY: Duration = Duration::from_secs(60);
-
-/// What an [`Effect`] asks for and could not be done.
-#[derive(Debug, thiserror::Error)]
-enum RevokeError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    #[error(transparent)]
-    Resolver(#[from] ResolverError),
-    #[error(transparent)]
-    Account(#[from] AccountError),
-    #[error("no answer from {}", .0.iter().map(String::as_str).collect::<Vec<_>>().join(", "))]
-    Silent(BTreeSet<String>),
-}
 
 /// What only operator mode has.
 #[derive(Debug)]
@@ -240,7 +225,7 @@ impl Revoker {
         sweep: bool,
         accounts: &mpsc::UnboundedSender<Wanted>,
         tasks: &TaskTracker,
-    ) -> Result<(), RevokeError> {
+    ) -> Result<(), BoxError> {
         let mut work = self.work(effects).await?;
         if !work.noted.is_empty() {
             let _ = accounts.send(Wanted::Noted(std::mem::take(&mut work.noted)));
@@ -273,7 +258,7 @@ impl Revoker {
     }
 
     /// What effects come to. Connections that no grant can have kept alive since are left out.
-    async fn work(&self, effects: Vec<Effect>) -> Result<Work, RevokeError> {
+    async fn work(&self, effects: Vec<Effect>) -> Result<Work, BoxError> {
         let mut work = Work::default();
         let mut tenants: BTreeMap<TenantId, Duration> = BTreeMap::new();
         let oldest = self.ttl.saturating_add(LEEWAY);
@@ -333,7 +318,7 @@ impl Revoker {
         self: &Arc<Self>,
         selection: &Selection,
         tasks: &TaskTracker,
-    ) -> Result<(), RevokeError> {
+    ) -> Result<(), BoxError> {
         if selection.is_empty() {
             return Ok(());
         }
@@ -354,10 +339,13 @@ impl Revoker {
                 Err(error) => tracing::warn!(%error, "no second look at connections"),
             }
         });
-        if closed.silent.is_empty() { Ok(()) } else { Err(RevokeError::Silent(closed.silent)) }
+        if closed.silent.is_empty() {
+            return Ok(());
+        }
+        Err(format!("no answer from {}", Vec::from_iter(closed.silent).join(", ")).into())
     }
 
-    async fn remove(&self, accounts: HashSet<AccountId>) -> Result<(), RevokeError> {
+    async fn remove(&self, accounts: HashSet<AccountId>) -> Result<(), BoxError> {
         let Some(own) = &self.own else { return Ok(()) };
         let mut gone = Vec::new();
         for account in accounts.into_iter().filter(|it| self.places.own(Some(*it)).is_some()) {

@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use super::account::{AccountIssuer, IssueError, Standing};
+use super::account::{AccountIssuer, Standing};
 use super::resolver::{self, ResolverError};
+use crate::causes::BoxError;
 use crate::clock::{Clock, UnixSeconds};
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, Import};
-use crate::protocol::jwt::{Claims, JwtError, Parsed};
-use crate::servers::{Cluster, ClusterError};
-use crate::store::{ProvisioningStore, StoreError, TenantId};
+use crate::protocol::jwt::{Claims, Parsed};
+use crate::servers::Cluster;
+use crate::store::{ProvisioningStore, TenantId};
 
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,23 +33,6 @@ const RECHECK: Duration = Duration::from_secs(30);
 
 /// When an account is delivered once more: later than the end of any login that was under way.
 const AGAIN: Duration = Duration::from_secs(3);
-
-/// Why the list could not be brought to the servers.
-#[derive(Debug, thiserror::Error)]
-enum AnswersError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Signing(#[from] JwtError),
-    #[error(transparent)]
-    Account(#[from] IssueError),
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    #[error("the account ANSWERS, or one in it: {0}")]
-    Push(#[from] ResolverError),
-    #[error("no server says what it holds of the account ANSWERS")]
-    Silence,
-}
 
 /// The list of tenants that answer, with their accounts, by id.
 type List = Vec<(TenantId, AccountId)>;
@@ -141,7 +125,7 @@ impl AnswersKeeper {
     /// Puts right what differs. An account that joins has to offer its answers before it is
     /// listed, and one that leaves has to take notifications the other way after; those that stay
     /// are not touched.
-    async fn look(&self, state: &mut State) -> Result<(), AnswersError> {
+    async fn look(&self, state: &mut State) -> Result<(), BoxError> {
         let list = self.list().await?;
         while let Some(account) = state.due() {
             self.deliver(&account).await;
@@ -178,7 +162,7 @@ impl AnswersKeeper {
         Ok(())
     }
 
-    async fn list(&self) -> Result<List, AnswersError> {
+    async fn list(&self) -> Result<List, BoxError> {
         let tenants = self.store.answering().await?;
         let now = self.clock.now();
         let open = tenants
@@ -189,7 +173,7 @@ impl AnswersKeeper {
 
     /// As much of the list as servers take in one message, those first that are there already: an
     /// account that leaves has to leave even if others find no room.
-    async fn fitting(&self, list: &List, held: &[HeldList]) -> Result<List, AnswersError> {
+    async fn fitting(&self, list: &List, held: &[HeldList]) -> Result<List, BoxError> {
         let most = self.cluster.max_payload();
         let there: HashSet<AccountId> = held.iter().flat_map(HeldList::accounts).collect();
         let mut fitting = list.clone();
@@ -215,7 +199,7 @@ impl AnswersKeeper {
         Ok(fitting)
     }
 
-    async fn replace(&self, list: &List, held: &[HeldList]) -> Result<(), AnswersError> {
+    async fn replace(&self, list: &List, held: &[HeldList]) -> Result<(), BoxError> {
         let now = self.clock.now();
         let after = held.iter().map(|held| held.issued_at.saturating_add(1)).max();
         let claims = self.issuer.answers(self.account, list, after.unwrap_or(now).max(now));
@@ -256,18 +240,24 @@ impl AnswersKeeper {
     }
 
     /// What each server holds.
-    async fn held(&self) -> Result<Vec<HeldList>, AnswersError> {
+    async fn held(&self) -> Result<Vec<HeldList>, BoxError> {
         let subject = format!("$SYS.REQ.ACCOUNT.{}.CLAIMS.LOOKUP", self.account);
         let answers = self.cluster.gather_all(&subject, b"").await?;
         let held: Vec<HeldList> = answers.iter().filter_map(|answer| held(answer)).collect();
-        if held.is_empty() { Err(AnswersError::Silence) } else { Ok(held) }
+        if held.is_empty() {
+            Err("no server says what it holds of the account ANSWERS".into())
+        } else {
+            Ok(held)
+        }
     }
 
-    async fn push(&self, jwt: String) -> Result<(), AnswersError> {
+    async fn push(&self, jwt: String) -> Result<(), BoxError> {
         // A server that is silent holds what it held, and is asked again.
         match resolver::hold(&self.cluster, &jwt).await {
             Err(ResolverError::Silent(_)) => Ok(()),
-            pushed => Ok(pushed?),
+            pushed => {
+                pushed.map_err(|error| format!("the account ANSWERS, or one in it: {error}").into())
+            }
         }
     }
 }

@@ -4,17 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use async_nats::client::FlushError;
-use async_nats::{Client, ConnectError, PublishError, SubscribeError};
+use async_nats::Client;
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use super::Admin;
-use crate::causes::chain;
+use crate::causes::{BoxError, chain};
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::instance::{HEARTBEAT_SECONDS, SYNC_SUBJECT};
-use crate::keyfile::KeyFileError;
 use crate::store::{Store, StoreError};
 
 /// How long the server has to let us in.
@@ -41,7 +39,7 @@ pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
             match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
-                    format!("the running instances could not be asked: {}", chain(&error))
+                    format!("the running instances could not be asked: {}", chain(&*error))
                 }
                 Err(_) => {
                     let names = Vec::from_iter(awaited).join(", ");
@@ -68,7 +66,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     subject: &'static str,
     awaited: &mut BTreeSet<String>,
     mut hear: impl FnMut(T) -> String,
-) -> Result<(), AskError> {
+) -> Result<(), BoxError> {
     let inbox = auth.new_inbox();
     let mut answers = auth.subscribe(inbox.clone()).await?;
     // Instances that are just connecting miss a first question, so it is repeated.
@@ -80,7 +78,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
                 auth.flush().await?;
             }
             answer = answers.next() => {
-                let answer = answer.ok_or(AskError::Closed)?;
+                let answer = answer.ok_or("the connection was closed")?;
                 if let Ok(answer) = serde_json::from_slice(&answer.payload) {
                     awaited.remove(&hear(answer));
                 }
@@ -90,29 +88,12 @@ pub(super) async fn ask<T: DeserializeOwned>(
     Ok(())
 }
 
-/// Why the instances could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
-    #[error(transparent)]
-    Credentials(#[from] KeyFileError),
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Subscribe(#[from] SubscribeError),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    #[error(transparent)]
-    Flush(#[from] FlushError),
-    #[error("the connection was closed")]
-    Closed,
-}
-
 #[derive(serde::Deserialize)]
 struct Synced {
     instance: String,
 }
 
-async fn connect(config: &Config) -> Result<Client, AskError> {
+async fn connect(config: &Config) -> Result<Client, BoxError> {
     let options = Login::Auth.working(config)?.connection_timeout(CONNECT);
     Ok(options.connect(config.nats.urls.as_slice()).await?)
 }

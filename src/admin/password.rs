@@ -1,10 +1,9 @@
 //! Passwords that users are given, and the hashes that are stored of them.
 
-use std::error::Error;
-
 use super::AdminError;
 use crate::authn::token::Token;
 use crate::authn::{hashing, random};
+use crate::causes::BoxError;
 use crate::protocol::credentials::Secret;
 use crate::store::PasswordHash;
 
@@ -62,8 +61,6 @@ impl Password {
     }
 }
 
-fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
-    what: &'static str,
-) -> impl FnOnce(E) -> AdminError {
+fn failed<E: Into<BoxError>>(what: &'static str) -> impl FnOnce(E) -> AdminError {
     move |error| AdminError::Hashing { what, source: error.into() }
 }

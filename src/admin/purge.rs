@@ -6,20 +6,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::client::DrainError;
 use async_nats::{Client, ConnectError, RequestError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use crate::accounts::resolver::{self, ResolverError};
+use crate::accounts::resolver;
+use crate::causes::BoxError;
 use crate::config::OperatorMode;
 use crate::deployment::creds::user_claims;
 use crate::deployment::{account_issuer, with_tls};
-use crate::keyfile::{self, KeyFileError};
-use crate::keys::{AccountId, KeyError, KeyKind, SigningKey};
+use crate::keyfile;
+use crate::keys::{AccountId, KeyKind, SigningKey};
 use crate::protocol::claims::{AccountLimits, NO_LIMIT, Permissions, UserBody};
-use crate::protocol::jwt::{Claims, JwtError};
+use crate::protocol::jwt::Claims;
 use crate::servers::Cluster;
 use crate::store::TenantRecord;
 
@@ -33,46 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After how long it is tried again to delete what is left.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Why streams of a tenant are left.
+/// Why streams of a tenant are left, where the cause alone does not say it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PurgeError {
-    /// A key file.
-    #[error(transparent)]
-    KeyFile(#[from] KeyFileError),
-    /// The user's own key could not be made.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The account, or its user, could not be signed.
-    #[error(transparent)]
-    Jwt(#[from] JwtError),
-    /// The account could not be brought to the servers.
-    #[error(transparent)]
-    Account(#[from] ResolverError),
-    /// The user is not let in.
+enum PurgeError {
     #[error("cannot log in to the tenant's account to delete its streams")]
     Login(#[source] ConnectError),
-    /// JetStream does not answer.
     #[error("JetStream does not answer to {what}")]
-    Unanswered {
-        /// What was asked.
-        what: String,
-        /// How that ended.
-        source: RequestError,
-    },
-    /// JetStream's answer cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] serde_json::Error),
-    /// JetStream refused.
-    #[error("JetStream refused {what}: {reason}")]
-    Refused {
-        /// What was asked.
-        what: String,
-        /// What it said, as JSON.
-        reason: Value,
-    },
-    /// The connection broke in the end.
-    #[error(transparent)]
-    Drain(#[from] DrainError),
+    Unanswered { what: String, source: RequestError },
 }
 
 /// Deletes all streams of the tenant, whose other connections are closed, and says how many.
@@ -82,7 +49,7 @@ pub(super) async fn purge(
     cluster: &Cluster,
     tenant: &TenantRecord,
     account: AccountId,
-) -> Result<usize, PurgeError> {
+) -> Result<usize, BoxError> {
     // Whatever its limits were: this one user has to get in, to data that may be there although
     // nothing more may be stored. A tenant without a limit reserves nothing of a server's room.
     let issuer = account_issuer(&admin.config, mode)?;
@@ -116,7 +83,7 @@ async fn delete_all(
     mode: &OperatorMode,
     account: AccountId,
     found: &mut BTreeSet<String>,
-) -> Result<(), PurgeError> {
+) -> Result<(), BoxError> {
     let client = login(admin, mode, account).await?;
     loop {
         let names = names(&client).await?;
@@ -140,7 +107,7 @@ async fn delete_all(
 }
 
 /// The names of streams, a page of them.
-async fn names(client: &Client) -> Result<Vec<String>, PurgeError> {
+async fn names(client: &Client) -> Result<Vec<String>, BoxError> {
     let names: Names = serde_json::from_value(api(client, "STREAM.NAMES", json!({})).await?)?;
     Ok(names.streams.unwrap_or_default())
 }
@@ -151,11 +118,7 @@ struct Names {
     streams: Option<Vec<String>>,
 }
 
-async fn login(
-    admin: &Admin,
-    mode: &OperatorMode,
-    account: AccountId,
-) -> Result<Client, PurgeError> {
+async fn login(admin: &Admin, mode: &OperatorMode, account: AccountId) -> Result<Client, BoxError> {
     let purpose = "[operator] user_signing";
     let signing = keyfile::generations::<AccountId>(&mode.user_signing, KeyKind::Account, purpose)?;
     let (user, _seed) = SigningKey::generate(KeyKind::User)?;
@@ -173,20 +136,17 @@ async fn login(
     .connection_timeout(Duration::from_secs(3))
     .request_timeout(Some(ANSWER));
     let nats = &admin.config.nats;
-    with_tls(nats, options).connect(nats.urls.as_slice()).await.map_err(PurgeError::Login)
+    Ok(with_tls(nats, options).connect(nats.urls.as_slice()).await.map_err(PurgeError::Login)?)
 }
 
 /// A request to the JetStream API.
-async fn api(client: &Client, what: &str, body: Value) -> Result<Value, PurgeError> {
+async fn api(client: &Client, what: &str, body: Value) -> Result<Value, BoxError> {
     let asked = client.request(format!("$JS.API.{what}"), body.to_string().into()).await;
-    let what = what.to_owned();
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(source) => return Err(PurgeError::Unanswered { what, source }),
-    };
+    let unanswered = |source| PurgeError::Unanswered { what: what.to_owned(), source };
+    let answer = asked.map_err(unanswered)?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     match answer.get("error") {
-        Some(error) => Err(PurgeError::Refused { what, reason: error["description"].clone() }),
+        Some(error) => Err(format!("JetStream refused {what}: {}", error["description"]).into()),
         None => Ok(answer),
     }
 }

@@ -205,7 +205,8 @@ impl Steps for OverNats {
     ) -> Result<usize, AdminError> {
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
         let found = self.found.as_ref().ok_or(AdminError::Silent)?;
-        Ok(purge::purge(&self.admin, mode, &found.cluster, tenant, account).await?)
+        let purged = purge::purge(&self.admin, mode, &found.cluster, tenant, account).await;
+        purged.map_err(AdminError::Deployment)
     }
 
     async fn forget(&mut self, account: AccountId) -> Result<(), AdminError> {

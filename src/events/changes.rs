@@ -26,6 +26,7 @@ use super::held::HeldTenants;
 use super::lease::{PublishLease, Waiting};
 use super::publisher::{IN_FLIGHT, PATIENCE, PublishError, Publisher};
 use super::queues::queues;
+use crate::causes::BoxError;
 use crate::store::{Outbox, OutboxEvent, StoreError};
 use crate::streams::events::AUTH_EVENTS;
 
@@ -90,14 +91,6 @@ impl ChangeCounts {
     pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Publish(#[from] PublishError),
 }
 
 impl ChangeEvents {
@@ -174,7 +167,7 @@ impl ChangeEvents {
     }
 
     /// Publishes the oldest events; whether there were any that it was this instance's turn for.
-    async fn batch(&mut self, stop: &CancellationToken) -> Result<bool, Fault> {
+    async fn batch(&mut self, stop: &CancellationToken) -> Result<bool, BoxError> {
         if self.undeleted.len() >= MANY || self.deleted.elapsed() >= DELETE {
             self.delete().await?;
         }

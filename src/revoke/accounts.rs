@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MAX_RETRY, RETRY, RevokeError, Revoker};
+use super::{MAX_RETRY, RETRY, Revoker};
 use crate::accounts::account::Standing;
+use crate::causes::BoxError;
 use crate::clock::UnixSeconds;
 use crate::connections::Selection;
 use crate::keys::AccountId;
@@ -258,7 +259,7 @@ impl Revoker {
     }
 
     /// Reads of the table what is not known yet.
-    async fn read(&self, agenda: &mut Agenda) -> Result<(), RevokeError> {
+    async fn read(&self, agenda: &mut Agenda) -> Result<(), BoxError> {
         let Some(own) = &self.own else { return Ok(()) };
         let now = self.clock.now();
         if agenda.all {
@@ -323,7 +324,7 @@ impl Revoker {
         &self,
         id: &TenantId,
         step: fn(Standing) -> Standing,
-    ) -> Result<Option<(TenantRecord, Standing)>, RevokeError> {
+    ) -> Result<Option<(TenantRecord, Standing)>, BoxError> {
         let Some(own) = &self.own else { return Ok(None) };
         let Some((tenant, account)) = self.own_account(id).await? else { return Ok(None) };
         let standing = step(own.issuer.standing(&tenant, self.clock.now()));
@@ -334,7 +335,7 @@ impl Revoker {
     async fn own_account(
         &self,
         id: &TenantId,
-    ) -> Result<Option<(TenantRecord, AccountId)>, RevokeError> {
+    ) -> Result<Option<(TenantRecord, AccountId)>, BoxError> {
         let Some(tenant) = self.provisioning.tenant(id).await? else { return Ok(None) };
         Ok(self.places.own(tenant.account).map(|account| (tenant, account)))
     }

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, SubscribeError};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::files::Keys;
 use super::{Findings, reader};
-use crate::authn::random::{self, NoRandomness};
-use crate::causes::chain;
+use crate::authn::random;
+use crate::causes::{BoxError, chain};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Mode};
 use crate::daemon::isolation::{Denials, Isolation};
@@ -71,7 +71,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     if let Err(error) = refusal(config, keys, auth, alive, findings).await {
-        findings.fail(REFUSAL, chain(&error), "see nats-server's log");
+        findings.fail(REFUSAL, chain(&*error), "see nats-server's log");
     }
     match system {
         Some(system) => {
@@ -94,22 +94,11 @@ enum Seen {
     Foreign,
 }
 
-/// Why no client could be sent.
-#[derive(Debug, thiserror::Error)]
-enum Unasked {
-    /// Its request could not have been seen.
-    #[error(transparent)]
-    Unseen(#[from] SubscribeError),
-    /// It had no name of its own.
-    #[error(transparent)]
-    Nameless(#[from] NoRandomness),
-}
-
 /// Connects with no credentials, and looks at the request that comes of it.
 async fn probe(
     config: &Config,
     auth: &Watched,
-) -> Result<(Result<Client, ConnectError>, Duration, Seen), Unasked> {
+) -> Result<(Result<Client, ConnectError>, Duration, Seen), BoxError> {
     let mut requests = auth.client.subscribe(CALLOUT_SUBJECT).await?;
     round_trip(&auth.client).await;
     let name = format!("nats-callout doctor {}", *random::text(random::BASE62, 16)?);
@@ -154,7 +143,7 @@ async fn refusal(
     auth: &Watched,
     alive: usize,
     findings: &mut Findings,
-) -> Result<(), Unasked> {
+) -> Result<(), BoxError> {
     let (mut refused, mut took, mut seen) = probe(config, auth).await?;
     if seen == Seen::Nothing || took >= AT_ONCE {
         // In a cluster, our subscription may have been news to the client's server; and one slow

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::accounts::account::IssueError;
 use crate::accounts::resolver::ResolverError;
+use crate::causes::BoxError;
 use crate::config::ConfigError;
 use crate::deployment::{KeyRole, LoginError};
 use crate::keyfile::KeyFileError;
@@ -105,43 +106,18 @@ pub(crate) enum KeysError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A key file.
-    #[error(transparent)]
-    KeyFile(#[from] KeyFileError),
-    /// A key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A JWT.
-    #[error(transparent)]
-    Jwt(#[from] JwtError),
-    /// A tenant's account.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// What is written in JSON.
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    /// One of the service's own logins.
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    /// What servers hold.
-    #[error(transparent)]
-    Held(#[from] ResolverError),
-    /// The servers.
-    #[error(transparent)]
-    Servers(#[from] ClusterError),
-    /// The streams of events.
-    #[error(transparent)]
-    Streams(#[from] StreamsError),
     /// The tenant table does not say which instances run.
     #[error(transparent)]
     Instances(StoreError),
-    /// The tenant table.
+    /// Something of the deployment that the cause says.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The connection to a server.
-    #[error(transparent)]
-    Connection(Box<dyn std::error::Error + Send + Sync>),
+    Other(BoxError),
 }
+
+box_errors!(
+    KeysError::Other: ClusterError, IssueError, JwtError, KeyError, KeyFileError, LoginError,
+    ResolverError, StoreError, StreamsError, serde_json::Error
+);
 
 impl KeysError {
     pub(super) fn unfit(what: impl Into<String>) -> Self {
@@ -154,7 +130,7 @@ impl KeysError {
         move |source| Self::File { what, path, source }
     }
 
-    pub(super) fn connection(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Connection(error.into())
+    pub(super) fn connection(error: impl Into<BoxError>) -> Self {
+        Self::Other(error.into())
     }
 }
