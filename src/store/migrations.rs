@@ -1,8 +1,12 @@
 //! The steps that bring a database's schema up to date, in the order of their numbers: the files of
 //! `migrations/sqlite` and `migrations/postgres`, as they were when this program was built.
 
+use std::fmt::Display;
+
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::options::OpenError;
 
 /// A step: its number, what it brings, and its statements.
 type Step = (i64, &'static str, &'static str);
@@ -47,6 +51,14 @@ pub(super) fn sqlite() -> Migrator {
 #[cfg(feature = "postgres")]
 pub(super) fn postgres() -> Migrator {
     migrator(POSTGRES)
+}
+
+/// That a schema could not be brought up to date.
+pub(super) fn schema(database: impl Display, source: MigrateError) -> OpenError {
+    let what = format!(
+        "its tables cannot be brought up to date ({source}); is it the database of another program?"
+    );
+    OpenError::of(database, what).by(source)
 }
 
 /// Steps of a newer version that a database has already do no harm.

@@ -5,28 +5,11 @@ use std::sync::Arc;
 #[cfg(feature = "daemon")]
 use super::Coordination;
 use super::Store;
-pub use super::options::StoreOptions;
+pub use super::options::{OpenError, StoreOptions};
 #[cfg(feature = "postgres")]
 use super::postgres::{self, PostgresStore};
 #[cfg(feature = "sqlite")]
-use super::sqlite::{self, SqliteStore};
-
-/// Why a database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// An SQLite file.
-    #[cfg(feature = "sqlite")]
-    #[error(transparent)]
-    Sqlite(#[from] sqlite::OpenError),
-    /// A PostgreSQL database.
-    #[cfg(feature = "postgres")]
-    #[error(transparent)]
-    Postgres(#[from] postgres::OpenError),
-    /// The URL is one of no database that this build knows.
-    #[error("no database that this build knows: write {KNOWN}")]
-    Unknown,
-}
+use super::sqlite::SqliteStore;
 
 const KNOWN: &str = match (cfg!(feature = "sqlite"), cfg!(feature = "postgres")) {
     (true, true) => "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
@@ -44,7 +27,7 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, O
         "sqlite" => Ok(Arc::new(SqliteStore::open(url, options).await?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(PostgresStore::open(url, options).await?)),
-        _ => Err(OpenError::Unknown),
+        _ => Err(OpenError::new(format!("no database that this build knows: write {KNOWN}"))),
     }
 }
 

@@ -1,6 +1,37 @@
-//! How a store is opened, whichever database it is in.
+//! How a store is opened, whichever database it is in, and why not.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::time::Duration;
+
+/// Why a database could not be opened, and what to do about it. No text holds a password.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct OpenError {
+    what: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    /// Another program holds its lock.
+    pub(super) is_locked: bool,
+}
+
+impl OpenError {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None, is_locked: false }
+    }
+
+    /// What is wrong with this database.
+    pub(super) fn of(database: impl Display, what: impl Display) -> Self {
+        Self::new(format!("database {database}: {what}"))
+    }
+
+    pub(super) fn locked(self) -> Self {
+        Self { is_locked: true, ..self }
+    }
+
+    pub(super) fn by(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+}
 
 /// How long a store waits, and with how many connections it reads.
 #[derive(Debug, Clone)]

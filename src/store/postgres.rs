@@ -14,10 +14,9 @@ mod pool;
 mod statements;
 
 use self::feed::Feed;
-pub(crate) use self::open::OpenError;
-pub(crate) use self::place::Place;
+use self::place::Place;
 use self::pool::Pool;
-use super::options::StoreOptions;
+use super::options::{OpenError, StoreOptions};
 
 /// The tenant table in a PostgreSQL database.
 #[derive(Debug)]
@@ -42,12 +41,6 @@ impl PostgresStore {
     #[cfg(feature = "daemon")]
     pub(super) fn unopened(url: &str, options: &StoreOptions) -> Option<Self> {
         open::unopened(url, options).ok().map(|(_, store)| store)
-    }
-
-    /// Which database it is.
-    #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
     }
 }
 

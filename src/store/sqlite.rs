@@ -13,14 +13,13 @@ mod feed;
 mod open;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sqlx::sqlite::SqlitePool;
 
 use self::accounts::Keeping;
 use self::feed::Feed;
-pub(crate) use self::open::OpenError;
-use super::options::StoreOptions;
+use super::options::{OpenError, StoreOptions};
 
 /// The tenant table in an SQLite file.
 #[derive(Debug)]
@@ -38,11 +37,5 @@ impl SqliteStore {
     /// owner alone. A schema newer than this build is used as it is.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
         open::open(url, options).await
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn unavailable(place: &Place, error: &sqlx::Error) -> StoreError {
 }
 
 pub(super) fn no_right(place: &Place) -> String {
-    format!("the user {} lacks a right, see deploy/postgres/service.sql", place.user())
+    format!("the user {} lacks a right, see deploy/postgres/service.sql", place.user)
 }
 
 /// An error of a write.

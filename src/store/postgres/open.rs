@@ -17,7 +17,8 @@ use super::fault::{
 use super::feed::Feed;
 use super::pool::{Pool, late};
 use super::{Place, PostgresStore};
-use crate::store::options::StoreOptions;
+use crate::store::migrations::schema;
+use crate::store::options::{OpenError, StoreOptions};
 use crate::store::{migrations, queries};
 
 /// The oldest release that the schema works on: PostgreSQL 14.
@@ -29,159 +30,73 @@ const MIGRATING: i64 = 0x6e63_616c_6c6f_7574;
 /// Between two attempts while the server starts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Why a database could not be opened. No text holds the password.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL cannot be read.
-    #[error(
-        "the database's URL cannot be read ({0}); write postgres://USER:PASSWORD@HOST/DATABASE, \
-        with @ / # ? % in the password percent-encoded"
-    )]
-    Url(String),
-    /// The server cannot be reached.
-    #[error(
-        "database {place}: the server cannot be reached ({reason}); \
-        start it, or correct host and port in the URL"
-    )]
-    Unreachable {
-        /// The database.
-        place: Place,
-        /// What is in the way.
-        reason: String,
-    },
-    /// The server has no connection to give.
-    #[error(
-        "database {place}: the server has no free connection ({reason}); \
-        raise its max_connections, or run fewer programs"
-    )]
-    Full {
-        /// The database.
-        place: Place,
-        /// What it says.
-        reason: String,
-    },
-    /// There is no such database.
-    #[error("database {place}: does not exist; create it with CREATE DATABASE {} ENCODING 'UTF8'",
-        .place.database())]
-    NoDatabase {
-        /// The database.
-        place: Place,
-    },
-    /// The server does not take the user or the password.
-    #[error("database {place}: the user {} is not let in ({reason}); correct user and password in \
-        the URL, or let the user in by pg_hba.conf", .place.user())]
-    NotLetIn {
-        /// The database.
-        place: Place,
-        /// What the server says.
-        reason: String,
-    },
-    /// No TLS connection comes about as the URL demands it.
-    #[error(
-        "database {place}: no connection over TLS ({reason}); set the server up for TLS, or \
-        correct sslmode and sslrootcert in the URL"
-    )]
-    Tls {
-        /// The database.
-        place: Place,
-        /// What fails.
-        reason: String,
-    },
-    /// The server is older than what the schema works on.
-    #[error(
-        "database {place}: PostgreSQL {version} is too old; 14 is the oldest release supported"
-    )]
-    TooOld {
-        /// The database.
-        place: Place,
-        /// Its release.
-        version: String,
-    },
-    /// The database's texts are not in UTF-8.
-    #[error("database {place}: its encoding is {encoding}; create it with ENCODING 'UTF8'")]
-    Encoding {
-        /// The database.
-        place: Place,
-        /// Its encoding.
-        encoding: String,
-    },
-    /// The user may not read the tables, or not make them.
-    #[error("database {place}: {reason}; {}", no_right(.place))]
-    NoRight {
-        /// The database.
-        place: Place,
-        /// What the server refuses.
-        reason: String,
-    },
-    /// Somebody holds locks that bringing the schema up to date needs.
-    #[error("database {place}: its tables could not be brought up to date within {} s, since others \
-        lock them; `nats-callout doctor` names them: end their transactions and try again", .waited.as_secs_f32())]
-    Locked {
-        /// The database.
-        place: Place,
-        /// How long we waited.
-        waited: Duration,
-    },
-    /// The schema is out of date, and nothing can be written.
-    #[error(
-        "database {place}: read-only, and its tables are not up to date; \
-        open the primary server's once"
-    )]
-    ReadOnly {
-        /// The database.
-        place: Place,
-    },
-    /// The schema could not be brought up to date.
-    #[error(
-        "database {place}: its tables cannot be brought up to date ({source}); \
-        is it the database of another program?"
-    )]
-    Schema {
-        /// The database.
-        place: Place,
-        /// What failed.
-        source: MigrateError,
-    },
-    /// Anything else that the database says.
-    #[error("database {place}: {source}")]
-    Database {
-        /// The database.
-        place: Place,
-        /// What it says.
-        source: sqlx::Error,
-    },
+/// What is wrong with a URL that cannot be read.
+fn unreadable(reason: String) -> OpenError {
+    OpenError::new(format!(
+        "the database's URL cannot be read ({reason}); write postgres://USER:PASSWORD@HOST/DATABASE, \
+         with @ / # ? % in the password percent-encoded"
+    ))
 }
 
+/// What the database says, and what to do about it.
 fn understand(place: &Place, source: sqlx::Error, waited: Duration) -> OpenError {
-    let place = place.clone();
-    let reason = source.as_database_error().map_or_else(
-        || match &source {
-            sqlx::Error::Io(error) => error.to_string(),
-            other => other.to_string(),
-        },
-        |error| error.message().to_owned(),
-    );
-    match (code(&source).as_deref(), &source) {
-        (_, sqlx::Error::Tls(_)) => OpenError::Tls { place, reason },
+    match understood(place, &source, waited) {
+        Some(what) => OpenError::of(place, what),
+        None => OpenError::of(place, &source).by(source),
+    }
+}
+
+fn understood(place: &Place, error: &sqlx::Error, waited: Duration) -> Option<String> {
+    let reason = match (error.as_database_error(), error) {
+        (Some(error), _) => error.message().to_owned(),
+        (None, sqlx::Error::Io(error)) => error.to_string(),
+        (None, other) => other.to_string(),
+    };
+    let no_tls = || {
+        format!(
+            "no connection over TLS ({reason}); set the server up for TLS, or correct sslmode and \
+             sslrootcert in the URL"
+        )
+    };
+    Some(match (code(error).as_deref(), error) {
+        (_, sqlx::Error::Tls(_)) => no_tls(),
         // A handshake that fails, or a certificate's file that cannot be read; a socket's path is
         // not there where no server is.
         (_, sqlx::Error::Io(error))
             if error.kind() == ErrorKind::InvalidData
                 || (matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
-                    && !place.server().starts_with('/')) =>
+                    && !place.server.starts_with('/')) =>
         {
-            OpenError::Tls { place, reason }
+            no_tls()
         }
-        (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => OpenError::Unreachable { place, reason },
-        (Some(TOO_MANY_CONNECTIONS), _) => OpenError::Full { place, reason },
-        (Some(NO_DATABASE), _) => OpenError::NoDatabase { place },
-        (Some(BAD_PASSWORD | BAD_LOGIN), _) => OpenError::NotLetIn { place, reason },
-        (Some(NO_RIGHT), _) => OpenError::NoRight { place, reason },
-        (Some(CANCELLED | NO_LOCK), _) => OpenError::Locked { place, waited },
-        (Some(READ_ONLY), _) => OpenError::ReadOnly { place },
-        _ => OpenError::Database { place, source },
-    }
+        (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => format!(
+            "the server cannot be reached ({reason}); start it, or correct host and port in the URL"
+        ),
+        (Some(TOO_MANY_CONNECTIONS), _) => format!(
+            "the server has no free connection ({reason}); raise its max_connections, or run fewer \
+             programs"
+        ),
+        (Some(NO_DATABASE), _) => format!(
+            "does not exist; create it with CREATE DATABASE {} ENCODING 'UTF8'",
+            place.database
+        ),
+        (Some(BAD_PASSWORD | BAD_LOGIN), _) => format!(
+            "the user {} is not let in ({reason}); correct user and password in the URL, or let the \
+             user in by pg_hba.conf",
+            place.user
+        ),
+        (Some(NO_RIGHT), _) => format!("{reason}; {}", no_right(place)),
+        (Some(CANCELLED | NO_LOCK), _) => format!(
+            "its tables could not be brought up to date within {} s, since others lock them; \
+             `nats-callout doctor` names them: end their transactions and try again",
+            waited.as_secs_f32()
+        ),
+        (Some(READ_ONLY), _) => {
+            "read-only, and its tables are not up to date; open the primary server's once"
+                .to_owned()
+        }
+        _ => return None,
+    })
 }
 
 /// Whether every migration of this build is applied: then nothing needs to be written, and opening
@@ -226,16 +141,20 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
 async fn check(connection: &mut PgConnection, place: &Place) -> Result<(), OpenError> {
     let facts = "SELECT current_setting('server_version_num')::INT AS number, \
         current_setting('server_version') AS version, current_setting('server_encoding') AS encoding";
-    let fault = |source| OpenError::Database { place: place.clone(), source };
+    let fault = |source: sqlx::Error| OpenError::of(place, &source).by(source);
     let facts = sqlx::query(facts).fetch_one(connection).await.map_err(fault)?;
     if facts.try_get::<i32, _>("number").map_err(fault)? < OLDEST {
-        let version = facts.try_get("version").map_err(fault)?;
-        return Err(OpenError::TooOld { place: place.clone(), version });
+        let version: String = facts.try_get("version").map_err(fault)?;
+        let what = format!("PostgreSQL {version} is too old; 14 is the oldest release supported");
+        return Err(OpenError::of(place, what));
     }
     let encoding: String = facts.try_get("encoding").map_err(fault)?;
     match &*encoding {
         "UTF8" => Ok(()),
-        _ => Err(OpenError::Encoding { place: place.clone(), encoding }),
+        _ => {
+            let what = format!("its encoding is {encoding}; create it with ENCODING 'UTF8'");
+            Err(OpenError::of(place, what))
+        }
     }
 }
 
@@ -284,18 +203,13 @@ async fn prepare(
     let deadline = Instant::now() + patience;
     let mut connection = connect(&limited(options, patience), deadline).await.map_err(fault)?;
     check(&mut connection, place).await?;
-    migrate(&mut connection).await.map_err(|error| match error {
-        MigrateError::Execute(source) => fault(source),
-        MigrateError::ExecuteMigration(source, version) => {
-            match understand(place, source, patience) {
-                OpenError::Database { place, source } => {
-                    let source = MigrateError::ExecuteMigration(source, version);
-                    OpenError::Schema { place, source }
-                }
-                other => other,
-            }
-        }
-        source => OpenError::Schema { place: place.clone(), source },
+    migrate(&mut connection).await.map_err(|error| {
+        let what = match error {
+            MigrateError::Execute(source) => return fault(source),
+            MigrateError::ExecuteMigration(ref source, _) => understood(place, source, patience),
+            _ => None,
+        };
+        what.map_or_else(|| schema(place, error), |what| OpenError::of(place, what))
     })?;
     sqlx::query(queries::PING).execute(&mut connection).await.map_err(fault)?;
     rebase(&mut connection).await.map_err(fault)?;
@@ -326,7 +240,7 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
 }
 
 pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
-    let (connect, store) = unopened(url, options).map_err(OpenError::Url)?;
+    let (connect, store) = unopened(url, options).map_err(unreadable)?;
     prepare(&connect, &store.place, options.open_timeout).await?;
     Ok(store)
 }

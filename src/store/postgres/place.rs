@@ -6,10 +6,10 @@ use sqlx::postgres::PgConnectOptions;
 
 /// A database, for messages: its name, server and user, never a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    database: String,
-    server: String,
-    user: String,
+pub(super) struct Place {
+    pub(super) database: String,
+    pub(super) server: String,
+    pub(super) user: String,
 }
 
 impl Place {
@@ -23,24 +23,6 @@ impl Place {
             },
             user,
         }
-    }
-
-    /// The database's name.
-    #[must_use]
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-
-    /// The server's address.
-    #[must_use]
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// The user who connects.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,86 +17,16 @@ use super::SqliteStore;
 use super::accounts::Keeping;
 use super::fault::{BUSY, CANTOPEN, CORRUPT, IOERR, LOCKED, NOTADB, READONLY, primary_code};
 use super::feed::Feed;
-use crate::store::migrations;
-use crate::store::options::StoreOptions;
-
-/// Why a database file could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL is none of ours.
-    #[error("database URL `{url}`: {reason}; write sqlite://PATH")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The folder that the file would lie in is not there.
-    #[error("database {}: the folder {} does not exist; create it or correct the path",
-        .path.display(), .folder.display())]
-    NoFolder {
-        /// The file.
-        path: PathBuf,
-        /// Its folder.
-        folder: PathBuf,
-    },
-    /// The operating system refuses the file.
-    #[error("database {}: {source}; name a file that this user can read and write, in a folder \
-        where it can make others", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// The file cannot be read and written.
-    #[error("database {}: cannot be read and written; let this user do so with the file, and make \
-        others in its folder, where SQLite keeps the -wal and -shm files", .path.display())]
-    NoAccess {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is something else.
-    #[error("database {}: not an SQLite database, or a damaged one; \
-        correct the path or restore a backup", .path.display())]
-    NotADatabase {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another program holds the file's lock.
-    #[error("database {}: locked by another program for more than {} s; \
-        end its transaction and try again", .path.display(), .waited.as_secs_f32())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-        /// How long we waited.
-        waited: Duration,
-    },
-    /// The schema could not be brought up to date.
-    #[error("database {}: its tables cannot be brought up to date ({source}); \
-        is it the database of another program?", .path.display())]
-    Schema {
-        /// The file.
-        path: PathBuf,
-        /// What failed.
-        source: MigrateError,
-    },
-    /// Anything else that the database says.
-    #[error("database {}: {source}", .path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        source: sqlx::Error,
-    },
-}
+use crate::store::migrations::{self, schema};
+use crate::store::options::{OpenError, StoreOptions};
 
 /// Time between attempts while another process creates the same file.
 const RETRY: Duration = Duration::from_millis(20);
 
 fn path_of(url: &str) -> Result<&Path, OpenError> {
-    let wrong = |reason| Err(OpenError::Url { url: url.into(), reason });
+    let wrong = |reason| {
+        Err(OpenError::new(format!("database URL `{url}`: {reason}; write sqlite://PATH")))
+    };
     let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
         return wrong("not an SQLite URL");
     };
@@ -120,9 +50,17 @@ fn make(path: &Path) -> Result<bool, OpenError> {
         _ => Path::new("."),
     };
     if !folder.exists() {
-        return Err(OpenError::NoFolder { path: path.into(), folder: folder.into() });
+        let folder = folder.display();
+        let what = format!("the folder {folder} does not exist; create it or correct the path");
+        return Err(OpenError::of(path.display(), what));
     }
-    let fault = |source: io::Error| OpenError::Io { path: path.into(), source };
+    let fault = |source: io::Error| {
+        let what = format!(
+            "{source}; name a file that this user can read and write, in a folder where it can make \
+             others"
+        );
+        OpenError::of(path.display(), what).by(source)
+    };
     match path.metadata() {
         Ok(there) if there.is_dir() => Err(fault(io::Error::from(io::ErrorKind::IsADirectory))),
         Ok(_) => Ok(false),
@@ -168,12 +106,26 @@ fn owner_only(_: &File) -> io::Result<()> {
 }
 
 fn understand(path: &Path, source: sqlx::Error, waited: Duration) -> OpenError {
-    let path = path.to_path_buf();
+    let path = path.display();
     match primary_code(&source) {
-        Some(BUSY | LOCKED) => OpenError::Locked { path, waited },
-        Some(NOTADB | CORRUPT) => OpenError::NotADatabase { path },
-        Some(READONLY | CANTOPEN) => OpenError::NoAccess { path },
-        _ => OpenError::Database { path, source },
+        Some(BUSY | LOCKED) => {
+            let waited = waited.as_secs_f32();
+            let what = format!(
+                "locked by another program for more than {waited} s; end its transaction and try \
+                 again"
+            );
+            OpenError::of(path, what).locked()
+        }
+        Some(NOTADB | CORRUPT) => OpenError::of(
+            path,
+            "not an SQLite database, or a damaged one; correct the path or restore a backup",
+        ),
+        Some(READONLY | CANTOPEN) => OpenError::of(
+            path,
+            "cannot be read and written; let this user do so with the file, and make others in its \
+             folder, where SQLite keeps the -wal and -shm files",
+        ),
+        _ => OpenError::of(path, &source).by(source),
     }
 }
 
@@ -252,8 +204,7 @@ async fn prepare(path: &Path, options: &StoreOptions) -> Result<(), OpenError> {
         };
         let error = match attempt.await {
             Ok(()) => return Ok(()),
-            Err(error) => database_error(error)
-                .map_err(|source| OpenError::Schema { path: path.into(), source })?,
+            Err(error) => database_error(error).map_err(|source| schema(path.display(), source))?,
         };
         // Switching to WAL does not wait for the lock by itself.
         if !passing(&error) || began.elapsed() >= options.open_timeout {
@@ -268,7 +219,7 @@ pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<SqliteStor
     let made = make(path)?;
     if let Err(error) = prepare(path, options).await {
         let empty = || path.metadata().is_ok_and(|file| file.len() == 0);
-        if made && !matches!(error, OpenError::Locked { .. }) && empty() {
+        if made && !error.is_locked && empty() {
             // Only tidying: the error that is told is the one above.
             let _ = std::fs::remove_file(path);
         }
