@@ -114,15 +114,8 @@ impl AccountIssuer {
         };
         // Those of a deployment with an intake are younger than the same tenant's were before.
         let issued_at = issued_at.saturating_add(i64::from(self.intake.is_some()));
-        Claims {
-            audience: None,
-            expires: None,
-            issued_at,
-            name: Some(tenant.id.to_string()),
-            not_before: None,
-            subject: account.to_string(),
-            body: AccountBody { signing_keys: self.user_signing.clone(), ..body },
-        }
+        let body = AccountBody { signing_keys: self.user_signing.clone(), ..body };
+        Claims::new(account, tenant.id.as_str(), issued_at, body)
     }
 
     fn open(&self, tenant: &TenantRecord) -> AccountBody {
@@ -131,29 +124,15 @@ impl AccountIssuer {
             Some(intake) => (intake, format!("own.{}.Events", tenant.id)),
             None => (self.bb, full("Events")),
         };
-        let mut imports: Vec<Import> = ["Events".to_owned(), full("Events")]
-            .into_iter()
-            .map(|local| Import {
-                name: None,
-                local_subject: (local != events).then_some(local),
-                subject: events.clone(),
-                account: taker,
-                kind: ExportType::Service,
-            })
-            .collect();
+        let take = |local| Import::new(ExportType::Service, taker, events.clone(), local);
+        let mut imports = vec![take("Events".to_owned()), take(full("Events"))];
         let mut exports = Vec::new();
         // Notifications come one way or the other: with both, each would come twice.
         if tenant.answers {
             exports.push(Export::new(self.notified(&tenant.id), ExportType::Service));
         } else {
             let (subject, local) = (full("Notifications"), self.notified(&tenant.id));
-            imports.push(Import {
-                name: None,
-                local_subject: (local != subject).then_some(local),
-                subject,
-                account: self.bb,
-                kind: ExportType::Stream,
-            });
+            imports.push(Import::new(ExportType::Stream, self.bb, subject, local));
         }
         AccountBody { imports, exports, limits: limits(&tenant.limits), ..AccountBody::default() }
     }
@@ -177,27 +156,14 @@ impl AccountIssuer {
     ) -> Claims<AccountBody> {
         let import = |(tenant, account): &(TenantId, AccountId)| {
             let (subject, full) = (self.notified(tenant), format!("user.{tenant}.Notifications"));
-            Import {
-                name: None,
-                local_subject: (subject != full).then_some(full),
-                subject,
-                account: *account,
-                kind: ExportType::Service,
-            }
+            Import::new(ExportType::Service, *account, subject, full)
         };
-        Claims {
-            audience: None,
-            expires: None,
-            issued_at,
-            name: Some("ANSWERS".to_owned()),
-            not_before: None,
-            subject: account.to_string(),
-            body: AccountBody {
-                imports: tenants.iter().map(import).collect(),
-                exports: vec![Export::new(NOTIFICATIONS.to_owned(), ExportType::Service)],
-                ..AccountBody::default()
-            },
-        }
+        let body = AccountBody {
+            imports: tenants.iter().map(import).collect(),
+            exports: vec![Export::new(NOTIFICATIONS.to_owned(), ExportType::Service)],
+            ..AccountBody::default()
+        };
+        Claims::new(account, "ANSWERS", issued_at, body)
     }
 
     /// The signed JWT of a tenant's account.

@@ -31,13 +31,5 @@ pub(crate) fn user_claims(
     body: UserBody,
     now: UnixSeconds,
 ) -> Claims<UserBody> {
-    Claims {
-        audience: None,
-        expires: None,
-        issued_at: now,
-        name: Some(name.to_owned()),
-        not_before: None,
-        subject: user.public_key().to_owned(),
-        body,
-    }
+    Claims::new(user.public_key(), name, now, body)
 }

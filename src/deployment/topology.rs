@@ -252,13 +252,8 @@ pub(crate) fn account_body<E>(
         ..Export::new(offer.subject, offer.kind)
     });
     let imports = account.takes().into_iter().map(|take| {
-        Ok(Import {
-            name: None,
-            account: id(take.from)?,
-            subject: take.subject,
-            local_subject: take.local,
-            kind: take.kind,
-        })
+        let local = take.local.unwrap_or_else(|| take.subject.clone());
+        Ok(Import::new(take.kind, id(take.from)?, take.subject, local))
     });
     Ok(AccountBody {
         exports: exports.collect(),
@@ -283,14 +278,7 @@ pub(crate) fn account_jwt(
     operator: &SigningKey,
     now: UnixSeconds,
 ) -> Result<String, JwtError> {
-    let claims = Claims {
-        issued_at: now,
-        name: Some(account.name().to_owned()),
-        subject: id.to_string(),
-        body,
-        ..Claims::default()
-    };
-    claims.encode_now(operator)
+    Claims::new(id, account.name(), now, body).encode_now(operator)
 }
 
 /// What the login of the events' reader holds.

@@ -190,6 +190,19 @@ pub struct Import {
     pub kind: ExportType,
 }
 
+impl Import {
+    /// Takes `subject` of `account`, and has it as `local`.
+    pub(crate) fn new(
+        kind: ExportType,
+        account: AccountId,
+        subject: String,
+        local: String,
+    ) -> Self {
+        let local_subject = (local != subject).then_some(local);
+        Self { name: None, subject, account, local_subject, kind }
+    }
+}
+
 /// What an account may use; every value is a count or bytes, [`NO_LIMIT`] is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the Go library's")]

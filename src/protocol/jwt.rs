@@ -124,6 +124,19 @@ struct Typed<'a, B> {
 }
 
 impl<B: Body> Claims<B> {
+    /// Of whom what is claimed; without an end.
+    pub(crate) fn new(subject: impl ToString, name: &str, issued_at: UnixSeconds, body: B) -> Self {
+        Self {
+            audience: None,
+            expires: None,
+            issued_at,
+            name: Some(name.to_owned()),
+            not_before: None,
+            subject: subject.to_string(),
+            body,
+        }
+    }
+
     /// Signs the claims as `signer`. The same claims and key always give the same token, so that
     /// a server can tell a repeated account JWT from a changed one.
     pub async fn encode(&self, signer: &dyn Signer) -> Result<String, JwtError> {

@@ -138,13 +138,7 @@ fn export(request: &Request) -> Export {
 
 fn import(request: &Request, auth: AccountId) -> Import {
     let Request { subject, local, .. } = request;
-    Import {
-        name: None,
-        subject: subject.clone(),
-        account: auth,
-        local_subject: (local != subject).then(|| local.clone()),
-        kind: ExportType::Service,
-    }
+    Import::new(ExportType::Service, auth, subject.clone(), local.clone())
 }
 
 /// Writes new tokens into the configurations of servers beside the service's own, and the account

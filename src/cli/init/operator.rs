@@ -70,18 +70,13 @@ pub(super) fn write(
         }
     }
 
-    let operator_jwt = Claims {
-        issued_at: now,
-        name: Some("nats-callout".to_owned()),
-        subject: operator.public_key().to_owned(),
-        body: OperatorBody {
-            signing_keys: operator_signing.public.to_vec(),
-            system_account: Some(accounts.id(Account::Sys)?),
-            strict_signing_key_usage: false,
-        },
-        ..Claims::default()
-    }
-    .encode_now(&operator)?;
+    let body = OperatorBody {
+        signing_keys: operator_signing.public.to_vec(),
+        system_account: Some(accounts.id(Account::Sys)?),
+        strict_signing_key_usage: false,
+    };
+    let operator_jwt =
+        Claims::new(operator.public_key(), "nats-callout", now, body).encode_now(&operator)?;
 
     let mut preload = String::new();
     for account in Account::OPERATOR {
