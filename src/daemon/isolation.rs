@@ -8,7 +8,6 @@
 //! all logins. It says so in the log at every look, and in `nats_callout_auth_isolated`.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -65,11 +64,13 @@ impl Denials {
 }
 
 /// Why the account AUTH is not the service's alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Violation {
     /// Requests can be forged.
+    #[error("the service's login may publish {CALLOUT_SUBJECT}: requests can be forged")]
     Publishable,
     /// A client that is none of the service's.
+    #[error("in AUTH there is another than the service: {user} ({name:?}, from {host}, on {at})")]
     Stranger {
         /// Its login.
         user: String,
@@ -81,12 +82,16 @@ pub(crate) enum Violation {
         at: String,
     },
     /// Leaf nodes, by server.
+    #[error("leaf nodes are in AUTH, on {}", .0.join(", "))]
     Leafnodes(Vec<String>),
     /// Users that the callout's settings let in beside the service's own.
+    #[error("users beside the service's own bypass the callout into AUTH: {}", .0.join(", "))]
     Listed(Vec<String>),
     /// Subjects of requests that are exported to other accounts.
+    #[error("AUTH exports requests to other accounts: {}", .0.join(", "))]
     Exported(Vec<String>),
     /// A stream that is none of the service's, or one of its own that does more than it should.
+    #[error("the stream {name} in AUTH {problem}")]
     Stream {
         /// Its name.
         name: String,
@@ -94,6 +99,10 @@ pub(crate) enum Violation {
         problem: String,
     },
     /// A consumer of the service's streams that carries events away by itself.
+    #[error(
+        "the consumer {name} of the stream {stream} in AUTH is none of the service's{}",
+        delivers.as_ref().map(|it| format!("; it delivers to {it}")).unwrap_or_default()
+    )]
     Consumer {
         /// The stream's name.
         stream: String,
@@ -125,49 +134,6 @@ impl Violation {
             Self::Stream { .. } | Self::Consumer { .. } => {
                 "find out who made it, and delete it with the service's own login (`nats stream rm`, \
                  `nats consumer rm`; a stream of the service's is made again)"
-            }
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Publishable => {
-                write!(
-                    f,
-                    "the service's login may publish {CALLOUT_SUBJECT}: requests can be forged"
-                )
-            }
-            Self::Stranger { user, name, host, at } => {
-                write!(
-                    f,
-                    "in AUTH there is another than the service: {user} ({name:?}, from {host}, on {at})"
-                )
-            }
-            Self::Leafnodes(servers) => {
-                write!(f, "leaf nodes are in AUTH, on {}", servers.join(", "))
-            }
-            Self::Listed(users) => {
-                write!(
-                    f,
-                    "users beside the service's own bypass the callout into AUTH: {}",
-                    users.join(", ")
-                )
-            }
-            Self::Exported(subjects) => {
-                write!(f, "AUTH exports requests to other accounts: {}", subjects.join(", "))
-            }
-            Self::Stream { name, problem } => write!(f, "the stream {name} in AUTH {problem}"),
-            Self::Consumer { stream, name, delivers } => {
-                write!(
-                    f,
-                    "the consumer {name} of the stream {stream} in AUTH is none of the service's"
-                )?;
-                match delivers {
-                    Some(subject) => write!(f, "; it delivers to {subject}"),
-                    None => Ok(()),
-                }
             }
         }
     }
