@@ -164,35 +164,22 @@ fn warn_of_passwords() {
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     warn_of_passwords();
     let output = Output::new(cli.json);
-    match &cli.command {
-        Command::Init(args) => return init::run(args, output),
-        Command::Up(args) => return up::run(args, output).await,
-        Command::Serve => return up::serve(&cli.config).await,
-        Command::Bench(args) => return bench::run(args, &cli.config, output).await,
-        Command::Doctor => return doctor::run(&cli.config, output).await,
-        Command::Completions { shell } => return completions(*shell),
-        _ => {}
-    }
-    if let Command::Policy(command) = cli.command {
-        return policy::run(command, &cli.config, output).await;
-    }
-    let config = load(&cli.config, Files::Unchecked)?;
-    let context = Context::open(config, output).await?;
+    let context = async || Context::open(load(&cli.config, Files::Unchecked)?, output).await;
     match cli.command {
-        Command::Tenant(command) => tenant::run(command, &context).await,
-        Command::User(command) => user::run(command, &context).await,
-        Command::Token(command) => token::run(command, &context).await,
-        Command::Keys(command) => keys::run(command, &context).await,
-        Command::List => list::run(&context).await,
-        Command::Show(args) => show::run(&args, &context).await,
-        Command::Test(args) => test::run(&args, &context).await,
-        Command::Init(_)
-        | Command::Up(_)
-        | Command::Serve
-        | Command::Bench(_)
-        | Command::Doctor
-        | Command::Policy(_)
-        | Command::Completions { .. } => Ok(()),
+        Command::Init(args) => init::run(&args, output),
+        Command::Up(args) => up::run(&args, output).await,
+        Command::Serve => up::serve(&cli.config).await,
+        Command::Bench(args) => bench::run(&args, &cli.config, output).await,
+        Command::Doctor => doctor::run(&cli.config, output).await,
+        Command::Completions { shell } => completions(shell),
+        Command::Policy(command) => policy::run(command, &cli.config, output).await,
+        Command::Tenant(command) => tenant::run(command, &context().await?).await,
+        Command::User(command) => user::run(command, &context().await?).await,
+        Command::Token(command) => token::run(command, &context().await?).await,
+        Command::Keys(command) => keys::run(command, &context().await?).await,
+        Command::List => list::run(&context().await?).await,
+        Command::Show(args) => show::run(&args, &context().await?).await,
+        Command::Test(args) => test::run(&args, &context().await?).await,
     }
 }
 
