@@ -14,7 +14,6 @@ mod places;
 mod withdrawals;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -84,12 +83,6 @@ pub(crate) struct Revoker {
     pub(crate) ttl: Duration,
     /// Tells whether a new end matters to anyone alive.
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl fmt::Debug for Revoker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revoker").field("places", &self.places).finish_non_exhaustive()
-    }
 }
 
 /// What is to be done about a number of effects.

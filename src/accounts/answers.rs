@@ -8,7 +8,6 @@
 //! `server/accounts.go`): what is sent in between to a tenant that stays comes twice.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,12 +89,6 @@ pub(crate) struct AnswersKeeper {
     pub(crate) clock: Arc<dyn Clock>,
     /// The account ANSWERS.
     pub(crate) account: AccountId,
-}
-
-impl fmt::Debug for AnswersKeeper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswersKeeper").field("account", &self.account).finish_non_exhaustive()
-    }
 }
 
 impl AnswersKeeper {

@@ -1,7 +1,6 @@
 //! Answers a server that asks for an account's JWT, because it missed the push: it was down, cut
 //! off, or is new.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_nats::{Client, Message, SubscribeError, Subscriber};
@@ -45,12 +44,6 @@ impl Lookups {
         let Self { store, issuer, clock, system, requests } = self;
         let answer = |request| answer_one(&**store, issuer, &**clock, system, request);
         requests.for_each_concurrent(CONCURRENT, answer).await;
-    }
-}
-
-impl fmt::Debug for Lookups {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lookups").field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,6 @@ use super::metrics::Metrics;
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What the endpoints speak of.
-#[derive(Debug)]
 pub(super) struct Observed {
     pub(super) health: Health,
     pub(super) metrics: Metrics,

@@ -1,7 +1,6 @@
 //! What `/metrics` shows: the decisions, counted as they are made, and everything else, which each part
 //! shows at each scrape as it says itself. The recorder is this service's own and is installed nowhere.
 
-use std::fmt;
 use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, gauge, with_local_recorder};
@@ -76,12 +75,6 @@ impl Metrics {
             }
         });
         self.handle.render()
-    }
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 

@@ -200,12 +200,6 @@ impl Dialed {
     }
 }
 
-impl fmt::Debug for Dialed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialed").finish_non_exhaustive()
-    }
-}
-
 /// Logs in.
 pub(crate) async fn dial(
     address: &Address,
