@@ -174,13 +174,11 @@ impl DatabaseUrl {
     }
 
     /// The address itself, for the driver alone.
-    #[must_use]
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
     /// Whether it is an SQLite file.
-    #[must_use]
     pub(crate) fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
     }
@@ -361,7 +359,6 @@ impl Config {
     }
 
     /// The files that hold secrets, for a check of their modes.
-    #[must_use]
     pub(crate) fn key_files(&self) -> Vec<&Path> {
         let (logins, lists) = match &self.mode {
             Mode::Operator(mode) => (
@@ -381,7 +378,6 @@ impl Config {
     }
 
     /// Every file of secrets that others than the service can get at.
-    #[must_use]
     pub(crate) fn audit(&self) -> Vec<KeyFileError> {
         let mut faults = keyfile::audit(self.key_files());
         let certificates = self.nats.tls.identity.iter();
@@ -396,7 +392,6 @@ impl Config {
 
     /// What others than the service can change, and the configuration itself where others can read
     /// a password in it.
-    #[must_use]
     pub(crate) fn exposures(&self) -> Vec<Exposure> {
         let trust = self.trust();
         let mut faults = trust.writers(&self.file, "what the service does");
@@ -427,7 +422,6 @@ impl Config {
     }
 
     /// Whether an issuer's JWT may admit users that have no row.
-    #[must_use]
     pub(crate) fn admits_without_row(&self) -> bool {
         self.issuers.iter().any(|issuer| matches!(issuer.users, Users::Policy { .. }))
     }

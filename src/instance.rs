@@ -59,7 +59,6 @@ pub(crate) struct Instance {
 impl Instance {
     /// An instance with an id of its own. What changes mean for connections and servers is passed on,
     /// once they are forgotten: to a [`Revoker`](crate::revoke::Revoker), say.
-    #[must_use]
     pub(crate) fn new(
         id: String,
         coordination: Arc<dyn Coordination>,

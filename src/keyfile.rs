@@ -184,7 +184,6 @@ fn other_generation<K: FromStr<Err = KeyError>>(
 /// they lie in, with all that those hold, and what links lead to. Returns every fault.
 ///
 /// An access control list that lets others in shows as rights of the group, so it is found too.
-#[must_use]
 pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
     let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
     folders.sort_unstable();

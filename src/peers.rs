@@ -61,7 +61,6 @@ struct Numbers {
 
 impl Peers {
     /// How many instances are heard, this one included.
-    #[must_use]
     pub(crate) fn alive(&self) -> usize {
         *self.0.alive.borrow()
     }
@@ -73,7 +72,6 @@ impl Peers {
     }
 
     /// How many connections of silent ones it has closed so far.
-    #[must_use]
     pub(crate) fn closed(&self) -> u64 {
         self.0.closed.load(Relaxed)
     }

@@ -86,7 +86,6 @@ pub(crate) struct AccountIssuer {
 
 impl AccountIssuer {
     /// What a tenant's own account is good for at this time.
-    #[must_use]
     pub(crate) fn standing(&self, tenant: &TenantRecord, now: UnixSeconds) -> Standing {
         let isolation = tenant.isolation.unwrap_or(self.default_isolation);
         if isolation == Isolation::Account && !tenant.is_over(now) {
@@ -100,7 +99,6 @@ impl AccountIssuer {
     /// The claims of a tenant's account. The same row and standing give the same claims, so that a
     /// server that has them already has nothing to do. Each step is a second younger than the one
     /// before: among themselves, servers keep the youngest.
-    #[must_use]
     pub(crate) fn claims(
         &self,
         tenant: &TenantRecord,
@@ -147,7 +145,6 @@ impl AccountIssuer {
 
     /// The claims of the account ANSWERS: what it offers to USERS, and the tenants' accounts that
     /// it passes requests to.
-    #[must_use]
     pub(crate) fn answers(
         &self,
         account: AccountId,

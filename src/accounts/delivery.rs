@@ -84,7 +84,6 @@ impl Delivery {
     }
 
     /// How many account JWTs it has pushed so far.
-    #[must_use]
     pub(crate) fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed)
     }

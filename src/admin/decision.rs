@@ -141,7 +141,6 @@ impl Admin {
 
 impl Granted {
     /// When it ends at the latest if it begins at `now` and those whom it is for end at `end`.
-    #[must_use]
     pub(crate) fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
         let grant = &self.explanation.grant;
         let life = grant.ttl.map_or(self.longest, |ttl| ttl.min(self.longest));

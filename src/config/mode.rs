@@ -18,7 +18,6 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// The files of the service's logins in INTAKE and USERS.
-    #[must_use]
     pub(crate) fn intake(&self) -> Option<[&Path; 2]> {
         fn logins<A>(it: &Intake<A>) -> [&Path; 2] {
             [&it.login, &it.users_login]
@@ -30,7 +29,6 @@ impl Mode {
     }
 
     /// The mode's name, as `[nats] mode` has it.
-    #[must_use]
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Operator(_) => "operator",

@@ -88,7 +88,6 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Writes a size the way [`parse_size`] reads it, in the largest unit that keeps it exact.
-#[must_use]
 pub(crate) fn format_size(bytes: u64) -> String {
     let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "KB")];
     units

@@ -81,13 +81,11 @@ pub(crate) struct ChangeCounts {
 
 impl ChangeCounts {
     /// How many this instance has published.
-    #[must_use]
     pub(crate) fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
 
     /// How many wait, as far as this instance has seen lately.
-    #[must_use]
     pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
@@ -111,7 +109,6 @@ impl ChangeEvents {
     }
 
     /// What has become of events.
-    #[must_use]
     pub(crate) fn counts(&self) -> Arc<ChangeCounts> {
         Arc::clone(&self.counts)
     }

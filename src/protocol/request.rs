@@ -130,20 +130,17 @@ impl VerifiedRequest {
     }
 
     /// The server that asks.
-    #[must_use]
     pub(crate) fn server(&self) -> &ServerId {
         &self.server
     }
 
     /// That server's name.
-    #[must_use]
     pub(crate) fn server_name(&self) -> &str {
         &self.server_name
     }
 
     /// Whose answer the server expects: in config mode the `issuer` of its `auth_callout` block, in
     /// operator mode the callout account.
-    #[must_use]
     pub(crate) fn addressee(&self) -> &str {
         &self.addressee
     }
@@ -162,19 +159,16 @@ impl VerifiedRequest {
     }
 
     /// The key that the server made for this one connection.
-    #[must_use]
     pub(crate) fn user_nkey(&self) -> &UserNkey {
         &self.user_nkey
     }
 
     /// What the server knows of the client.
-    #[must_use]
     pub(crate) fn client(&self) -> &ClientInfo {
         &self.client
     }
 
     /// What the client offers.
-    #[must_use]
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.credentials
     }

@@ -19,7 +19,6 @@ pub(crate) struct Places {
 
 impl Places {
     /// A tenant's account, unless it cannot be one.
-    #[must_use]
     pub(crate) fn own(&self, account: Option<AccountId>) -> Option<AccountId> {
         let shared = |account: &AccountId| self.shared.iter().any(|name| name == account.as_str());
         account.filter(|account| !self.reserved.contains(account) && !shared(account))

@@ -92,7 +92,6 @@ impl Cluster {
     }
 
     /// How many connections it has closed so far.
-    #[must_use]
     pub(crate) fn closed(&self) -> u64 {
         self.closed.load(Relaxed)
     }

@@ -38,7 +38,6 @@ impl KnownServers {
     }
 
     /// Counts the servers that came, or came back.
-    #[must_use]
     pub(crate) fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrived.subscribe()
     }
@@ -49,7 +48,6 @@ impl KnownServers {
     }
 
     /// The servers that have been heard of lately.
-    #[must_use]
     pub(crate) fn known(&self) -> Vec<ServerId> {
         let mut servers = self.last_heard.lock();
         servers.retain(|_, heard| heard.elapsed() < SILENCE);
@@ -57,7 +55,6 @@ impl KnownServers {
     }
 
     /// Whether a server has been heard of lately.
-    #[must_use]
     pub(crate) fn knows(&self, server: &ServerId) -> bool {
         self.last_heard.lock().get(server).is_some_and(|heard| heard.elapsed() < SILENCE)
     }

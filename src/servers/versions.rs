@@ -22,13 +22,11 @@ pub(crate) const REMEDY: &str =
     "install nats-server 2.14.0 or later, or 2.12.6 or 2.11.15 or later of these lines";
 
 /// Writes `2.15.1`.
-#[must_use]
 pub(crate) fn text((major, minor, patch): Version) -> String {
     format!("{major}.{minor}.{patch}")
 }
 
 /// Reads `2.15.1`, with or without a suffix such as `-RC.1`.
-#[must_use]
 pub(crate) fn parse(text: &str) -> Option<Version> {
     let mut parts = text.split(['.', '-', '+']).map(str::parse::<u32>);
     Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
@@ -43,7 +41,6 @@ pub(crate) const OPERATOR_MODE: &str = "2.11.15, 2.12.6 or 2.14.0 or later";
 pub(crate) const CONFIG_MODE: &str = "2.10, 2.11.15, 2.12.6 or 2.14.0 or later";
 
 /// Whether accounts share their JetStream on a server of this version.
-#[must_use]
 pub(crate) fn shares_jetstream(version: Version) -> bool {
     match version {
         (2, 11, patch) => patch < 15,
@@ -53,13 +50,11 @@ pub(crate) fn shares_jetstream(version: Version) -> bool {
 }
 
 /// Whether a client reaches every subject of its account there.
-#[must_use]
 pub(crate) fn traces_anywhere(version: Version) -> bool {
     version >= (2, 11, 0) && shares_jetstream(version)
 }
 
 /// Whether there is auth callout in config mode, and what keeps shared tenants apart.
-#[must_use]
 pub(crate) fn serves_config_mode(version: Version) -> bool {
     version >= (2, 10, 0) && !traces_anywhere(version)
 }

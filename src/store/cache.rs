@@ -154,7 +154,6 @@ impl Cached {
     }
 
     /// Whether changes are read at the moment, so that what is kept may answer.
-    #[must_use]
     pub(crate) fn is_confirmed(&self) -> bool {
         let Some(within) = self.confirmed_within else { return true };
         let confirmed = *self.confirmed.lock();

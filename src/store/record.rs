@@ -30,14 +30,12 @@ impl TenantId {
     }
 
     /// The login name of a user of this tenant who has no row: `<tenant id>/<user>`.
-    #[must_use]
     pub(crate) fn login(&self, user: &str) -> String {
         format!("{self}/{user}")
     }
 
     /// The tenant in the login name of a user without a row. A row may have such a name too, and
     /// belongs to whatever tenant it says.
-    #[must_use]
     pub(crate) fn of_login(login: &str) -> Option<Self> {
         login.split_once('/')?.0.parse().ok()
     }
@@ -290,7 +288,6 @@ impl TenantRecord {
     }
 
     /// Whether it is suspended, or has ended.
-    #[must_use]
     pub(crate) fn is_over(&self, now: UnixSeconds) -> bool {
         self.status == Status::Suspended || self.expires_at.is_some_and(|end| end <= now)
     }

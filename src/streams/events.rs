@@ -57,7 +57,6 @@ pub(crate) fn subjects(name: &str) -> Option<[&'static str; 2]> {
 
 impl EventLimits {
     /// The consumers of both streams: the stream's name, and the consumer's.
-    #[must_use]
     pub(crate) fn consumers(&self) -> Vec<(&'static str, &str)> {
         [(AUTH_EVENTS, &self.changes), (AUTH_DECISIONS, &self.decisions)]
             .into_iter()

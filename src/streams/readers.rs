@@ -41,7 +41,6 @@ pub(crate) struct Request {
 }
 
 /// The requests that read these consumers, each once.
-#[must_use]
 pub(crate) fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
     let mut requests = Vec::new();
     for (stream, consumer) in consumers {
@@ -55,7 +54,6 @@ pub(crate) fn requests(consumers: &[(&str, &str)]) -> Vec<Request> {
 }
 
 /// What a login may do that reads by these requests: fetch, acknowledge and look.
-#[must_use]
 pub(crate) fn permissions(requests: &[Request]) -> Permissions {
     Permissions {
         publish: Permission::allow(requests.iter().map(|request| request.local.clone())),
@@ -94,7 +92,6 @@ pub(crate) struct Offered {
 
 impl Offered {
     /// In words.
-    #[must_use]
     pub(crate) fn faults(&self) -> Vec<String> {
         let fault = |what: &str, which: &[String]| {
             (!which.is_empty()).then(|| format!("{what}: {}", which.join(", ")))
@@ -111,7 +108,6 @@ impl Offered {
 }
 
 /// Compares the subjects that AUTH exports with what reading the configured consumers takes.
-#[must_use]
 pub(crate) fn judge(exports: &BTreeSet<String>, limits: &EventLimits) -> Offered {
     let consumers = limits.consumers();
     let mut needed = requests(&consumers);
