@@ -35,7 +35,6 @@ mod when;
 
 use std::sync::Arc;
 
-pub use self::ceiling::Excess;
 pub use self::name::{CertificateName, InvalidName, Name};
 pub use self::password::{Password, PasswordError};
 use self::running::{MakeSteps, OverNats, Steps};
@@ -140,16 +139,10 @@ pub enum AdminError {
     Expiry(String),
     /// JetStream would not admit the limits: nothing was changed.
     #[error("{0}")]
-    Ceiling(Excess),
+    Ceiling(String),
     /// The tenant table.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A server was asked, and did not answer in time.
-    #[error("NATS does not answer")]
-    Silent,
-    /// No server answers at all.
-    #[error("no server answers the system account")]
-    NoServer,
     /// Nothing was removed.
     #[error("nothing was removed: the JetStream data can be deleted only through NATS")]
     NothingRemoved(#[source] Box<Self>),
@@ -161,17 +154,16 @@ pub enum AdminError {
         /// Why.
         source: Box<Self>,
     },
-    /// A password could not be hashed.
-    #[error("{what}")]
-    Hashing {
-        /// How that ended.
-        what: &'static str,
-        /// Why.
-        source: BoxError,
-    },
     /// Something of the deployment, such as a key file, a login or a server, as the text says.
     #[error(transparent)]
     Deployment(BoxError),
+}
+
+impl AdminError {
+    /// A server was asked, and did not answer in time.
+    fn silent() -> Self {
+        Self::Deployment("NATS does not answer".into())
+    }
 }
 
 box_errors!(

@@ -218,7 +218,7 @@ impl Running {
         self.gauge().tally()
     }
 
-    /// Whether the connections stand, as [`Gauge::is_connected`] says.
+    /// Whether all of its connections stand.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.gauge().is_connected()

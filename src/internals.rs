@@ -27,7 +27,7 @@ pub use crate::store::outbox::{Outbox, OutboxEvent};
 #[cfg(feature = "postgres")]
 pub use crate::store::postgres::PostgresStore;
 pub use crate::store::provisioning::{Misfit, ProvisioningStore};
-pub use crate::store::record::{HashListing, NewToken};
+pub use crate::store::record::{HashListing, NewTenant, NewToken, NewUser};
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::SqliteStore;
 

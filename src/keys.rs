@@ -22,28 +22,26 @@ pub type Signature = [u8; 64];
 
 /// What is wrong with a key. Never holds key material.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The text is no nkey: its length, alphabet, prefix or checksum is off.
-    #[error("not an nkey of the kind {expected} (wrong length, alphabet, prefix or checksum)")]
-    Malformed {
-        /// The kind that was asked for.
-        expected: &'static str,
-    },
-    /// The text is a sound nkey of another kind.
-    #[error("expected an nkey of the kind {expected}, found the kind {found}")]
-    WrongKind {
-        /// The kind that was asked for.
-        expected: &'static str,
-        /// The kind that was found.
-        found: String,
-    },
-    /// The key is a point of small order: anybody can make signatures that it verifies.
-    #[error("an nkey of the kind {expected} that anybody can sign for (a point of small order)")]
-    Weak {
-        /// The kind that was asked for.
-        expected: &'static str,
-    },
+#[error("{0}")]
+pub struct KeyError(String);
+
+impl KeyError {
+    fn malformed(expected: &str) -> Self {
+        Self(format!(
+            "not an nkey of the kind {expected} (wrong length, alphabet, prefix or checksum)"
+        ))
+    }
+
+    fn wrong_kind(expected: &str, found: impl fmt::Display) -> Self {
+        Self(format!("expected an nkey of the kind {expected}, found the kind {found}"))
+    }
+
+    /// A point of small order: anybody can make signatures that it verifies.
+    fn weak(expected: &str) -> Self {
+        Self(format!(
+            "an nkey of the kind {expected} that anybody can sign for (a point of small order)"
+        ))
+    }
 }
 
 /// A signature could not be made; the text says why and holds no secret.
@@ -114,13 +112,11 @@ pub struct SigningKey {
 impl SigningKey {
     /// Parses a seed and refuses one of another kind.
     pub fn from_seed(seed: &str, kind: KeyKind) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed { expected: kind.name() };
+        let malformed = || KeyError::malformed(kind.name());
         let pair = KeyPair::from_seed(seed.trim()).map_err(|_| malformed())?;
         if pair.key_pair_type() != kind.nkey() {
-            return Err(KeyError::WrongKind {
-                expected: kind.name(),
-                found: format!("{:?}", pair.key_pair_type()),
-            });
+            let found = format!("{:?}", pair.key_pair_type());
+            return Err(KeyError::wrong_kind(kind.name(), found));
         }
         let (_, raw) = nkeys::decode_seed(seed.trim()).map_err(|_| malformed())?;
         let raw = Zeroizing::new(raw);
@@ -135,7 +131,7 @@ impl SigningKey {
         let seed = KeyPair::new(kind.nkey())
             .seed()
             .map(Zeroizing::new)
-            .map_err(|_| KeyError::Malformed { expected: kind.name() })?;
+            .map_err(|_| KeyError::malformed(kind.name()))?;
         Ok((Self::from_seed(&seed, kind)?, seed))
     }
 
@@ -196,7 +192,7 @@ impl XKey {
 
     /// Parses a curve seed.
     pub fn from_seed(seed: &str) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed { expected: Self::KIND };
+        let malformed = || KeyError::malformed(Self::KIND);
         let seed = seed.trim();
         let public = nkeys::XKey::from_seed(seed).map_err(|_| malformed())?.public_key();
         let (_, raw) = nkeys::decode_seed(seed).map_err(|_| malformed())?;
@@ -209,7 +205,7 @@ impl XKey {
         let seed = nkeys::XKey::new()
             .seed()
             .map(Zeroizing::new)
-            .map_err(|_| KeyError::Malformed { expected: Self::KIND })?;
+            .map_err(|_| KeyError::malformed(Self::KIND))?;
         Ok((Self::from_seed(&seed)?, seed))
     }
 

@@ -42,10 +42,10 @@ pub use self::open::{OpenError, StoreOptions, open};
 pub(crate) use self::outbox::OMITTED;
 pub(crate) use self::outbox::{Outbox, OutboxEvent};
 pub(crate) use self::provisioning::{Misfit, ProvisioningStore};
-pub(crate) use self::record::{HashListing, NewToken};
+pub(crate) use self::record::{HashListing, NewTenant, NewToken, NewUser};
 pub use self::record::{
-    InvalidTenantId, Isolation, Limits, LoginRecord, NewTenant, NewUser, PasswordHash, Status,
-    TenantId, TenantRecord, TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
+    InvalidTenantId, Isolation, Limits, LoginRecord, PasswordHash, Status, TenantId, TenantRecord,
+    TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,
 };
 use crate::keys::{AccountId, UserNkey};
 

@@ -20,10 +20,8 @@ pub(crate) struct Ceiling {
 
 /// A tenant whose limits do not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Excess {
-    /// The tenant.
-    pub tenant: String,
+pub(crate) struct Excess {
+    pub(super) tenant: String,
     resource: &'static str,
     setting: &'static str,
     asks: u64,
@@ -105,7 +103,9 @@ impl Ceiling {
 pub(super) async fn of_server(config: &Config) -> Result<Option<Ceiling>, AdminError> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
     let cluster = Cluster::new(Login::System.connect(config).await?);
-    let varz = varz::any_server(&cluster).await?.ok_or(AdminError::NoServer)?;
+    let varz = varz::any_server(&cluster).await?;
+    let nobody = || AdminError::Deployment("no server answers the system account".into());
+    let varz = varz.ok_or_else(nobody)?;
     let alone = varz.cluster.name.is_empty();
     let Some(maxima) = varz.jetstream.config.filter(|_| alone) else { return Ok(None) };
     let mut own = Promised::default();

@@ -158,7 +158,7 @@ impl Recording {
             first_password: hash == record.first_hash.as_deref(),
         };
         record.steps.push((step, seen));
-        if record.fails == Some(step) { Err(AdminError::Silent) } else { Ok(()) }
+        if record.fails == Some(step) { Err(AdminError::silent()) } else { Ok(()) }
     }
 }
 

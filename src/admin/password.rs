@@ -1,9 +1,10 @@
 //! Passwords that users are given, and the hashes that are stored of them.
 
+use std::fmt::Display;
+
 use super::AdminError;
 use crate::authn::token::Token;
 use crate::authn::{hashing, random};
-use crate::causes::BoxError;
 use crate::protocol::credentials::Secret;
 use crate::store::PasswordHash;
 
@@ -18,7 +19,7 @@ pub enum PasswordError {
     /// Nothing there.
     #[error("is empty")]
     Empty,
-    /// Longer than [`Password::MAX_BYTES`].
+    /// Longer than 1,024 bytes.
     #[error("has more than {} bytes", Password::MAX_BYTES)]
     TooLong,
     /// A token would be looked up as one, whatever the user's hash is.
@@ -28,7 +29,7 @@ pub enum PasswordError {
 
 impl Password {
     /// The longest: bcrypt's limit does not apply, an attacker's patience does.
-    pub const MAX_BYTES: usize = 1_024;
+    pub(crate) const MAX_BYTES: usize = 1_024;
 
     /// Takes what somebody has chosen.
     pub fn new(text: &str) -> Result<Self, PasswordError> {
@@ -61,6 +62,6 @@ impl Password {
     }
 }
 
-fn failed<E: Into<BoxError>>(what: &'static str) -> impl FnOnce(E) -> AdminError {
-    move |error| AdminError::Hashing { what, source: error.into() }
+fn failed<E: Display>(what: &'static str) -> impl FnOnce(E) -> AdminError {
+    move |error| AdminError::Deployment(format!("{what}: {error}").into())
 }

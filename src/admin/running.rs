@@ -130,7 +130,7 @@ impl OverNats {
 
     async fn connect(&self, login: Login) -> Result<Client, AdminError> {
         let connecting = timeout(CONNECT, login.connect(&self.admin.config));
-        Ok(connecting.await.map_err(|_| AdminError::Silent)??)
+        Ok(connecting.await.map_err(|_| AdminError::silent())??)
     }
 
     /// Who is told of closed connections, and what publishes them in the end; none where the
@@ -204,7 +204,7 @@ impl Steps for OverNats {
         account: AccountId,
     ) -> Result<usize, AdminError> {
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
-        let found = self.found.as_ref().ok_or(AdminError::Silent)?;
+        let found = self.found.as_ref().ok_or_else(AdminError::silent)?;
         let purged = purge::purge(&self.admin, mode, &found.cluster, tenant, account).await;
         purged.map_err(AdminError::Deployment)
     }

@@ -68,13 +68,11 @@ impl NewTenantRequest {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TenantAdded {
-    /// The tenant.
-    pub tenant: NewTenant,
+    pub(crate) tenant: NewTenant,
     /// How it is kept apart.
     pub isolation: Isolation,
-    /// Its admin user.
-    pub admin: NewUser,
-    /// That user's password, which nothing shows later.
+    pub(crate) admin: NewUser,
+    /// The password of its admin, a user of the tenant's own id, which nothing shows later.
     pub password: Password,
 }
 
@@ -318,7 +316,9 @@ impl Admin {
                 tenants.push(added);
                 let over = ceiling.exceeded_by(&tenants, &self.config).into_iter();
                 let mut own = over.filter(|excess| excess.tenant == new.id.as_str());
-                return own.next().map_or(Ok(()), |excess| Err(AdminError::Ceiling(excess)));
+                return own
+                    .next()
+                    .map_or(Ok(()), |excess| Err(AdminError::Ceiling(excess.to_string())));
             }
             Ok(Err(error)) => chain(&error),
             Err(_) => "no answer in time".to_owned(),

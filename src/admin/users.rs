@@ -55,8 +55,7 @@ pub enum Role {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UserAdded {
-    /// The user.
-    pub user: NewUser,
+    pub(crate) user: NewUser,
     /// Its password, if it has one, which nothing shows later.
     pub password: Option<Password>,
 }

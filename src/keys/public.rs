@@ -28,8 +28,7 @@ macro_rules! public_key {
             }
 
             /// The 32 bytes of the public key itself.
-            #[must_use]
-            pub fn raw(&self) -> &[u8; 32] {
+            pub(crate) fn raw(&self) -> &[u8; 32] {
                 &self.raw
             }
         }
@@ -42,7 +41,7 @@ macro_rules! public_key {
                 let text = text
                     .as_bytes()
                     .try_into()
-                    .map_err(|_| KeyError::Malformed { expected: $kind })?;
+                    .map_err(|_| KeyError::malformed($kind))?;
                 Ok(Self { raw, text })
             }
         }
@@ -108,24 +107,24 @@ pub fn random_account_id() -> Option<AccountId> {
 }
 
 fn parse_public(text: &str, prefix: char, kind: &'static str) -> Result<[u8; 32], KeyError> {
-    let malformed = KeyError::Malformed { expected: kind };
+    let malformed = || KeyError::malformed(kind);
     if text.len() != ENCODED_LEN {
-        return Err(malformed);
+        return Err(malformed());
     }
     let sound = match text.chars().next() {
         Some('X') => nkeys::XKey::from_public_key(text).is_ok(),
         _ => nkeys::from_public_key(text).is_ok(),
     };
     if !sound {
-        return Err(malformed);
+        return Err(malformed());
     }
     if !text.starts_with(prefix) {
-        return Err(KeyError::WrongKind { expected: kind, found: text.chars().take(1).collect() });
+        return Err(KeyError::wrong_kind(kind, text.get(..1).unwrap_or_default()));
     }
-    let raw = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| malformed.clone())?;
-    let raw = raw.get(1..33).and_then(|bytes| bytes.try_into().ok()).ok_or(malformed)?;
+    let raw = BASE32_NOPAD.decode(text.as_bytes()).map_err(|_| malformed())?;
+    let raw = raw.get(1..33).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
     if prefix != 'X' && has_small_order(&raw) {
-        return Err(KeyError::Weak { expected: kind });
+        return Err(KeyError::weak(kind));
     }
     Ok(raw)
 }

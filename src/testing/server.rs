@@ -10,7 +10,7 @@ use async_nats::{Client, ConnectOptions};
 use serde::Deserialize;
 
 use super::builder;
-use crate::callout::CalloutBuilder;
+use crate::callout::{BoxError, CalloutBuilder};
 use crate::keys::{KeyKind, SigningKey, XKey};
 
 /// The program where nothing else is said.
@@ -27,30 +27,30 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The program cannot be started.
-    #[error(
-        "cannot start {program:?}: {source}; install nats-server, or say where it is in {VARIABLE}"
-    )]
-    Program {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It ended, or did not listen in time.
-    #[error("nats-server does not run:\n{0}")]
-    Log(String),
-    /// Its files cannot be written.
-    #[error("cannot write the files of nats-server: {0}")]
-    Files(#[from] std::io::Error),
-    /// The service cannot log in to it.
-    #[error("cannot log in to AUTH: {0}")]
-    Login(#[from] async_nats::ConnectError),
-    /// The system gave no random bytes.
-    #[error("cannot make its keys: {0}")]
-    Keys(String),
+#[error("{what}")]
+pub struct StartError {
+    what: String,
+    source: Option<BoxError>,
+}
+
+impl StartError {
+    fn new(what: String) -> Self {
+        Self { what, source: None }
+    }
+}
+
+impl From<std::io::Error> for StartError {
+    fn from(error: std::io::Error) -> Self {
+        let what = format!("cannot write the files of nats-server: {error}");
+        Self { what, source: Some(error.into()) }
+    }
+}
+
+impl From<async_nats::ConnectError> for StartError {
+    fn from(error: async_nats::ConnectError) -> Self {
+        let what = format!("cannot log in to AUTH: {error}");
+        Self { what, source: Some(error.into()) }
+    }
 }
 
 /// A nats-server on a free port of 127.0.0.1, with the accounts AUTH and USERS, which asks about each
@@ -96,7 +96,9 @@ impl NatsServer {
 
     /// Starts this program, with further lines of configuration.
     pub async fn start_program(program: &Path, lines: &str) -> Result<Self, StartError> {
-        let keys = |error: &dyn std::fmt::Display| StartError::Keys(error.to_string());
+        let keys = |error: &dyn std::fmt::Display| {
+            StartError::new(format!("cannot make its keys: {error}"))
+        };
         let (issuer, issuer_seed) =
             SigningKey::generate(KeyKind::Account).map_err(|error| keys(&error))?;
         let (xkey, xkey_seed) = XKey::generate().map_err(|error| keys(&error))?;
@@ -125,9 +127,13 @@ impl NatsServer {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
-        let process = process.map_err(|source| {
+        let process = process.map_err(|source: std::io::Error| {
             drop(std::fs::remove_dir_all(&folder));
-            StartError::Program { program: program.to_owned(), source }
+            let what = format!(
+                "cannot start {program:?}: {source}; install nats-server, or say where it is in \
+                 {VARIABLE}"
+            );
+            StartError { what, source: Some(source.into()) }
         })?;
         let mut server = Self {
             process,
@@ -174,7 +180,8 @@ impl NatsServer {
             }
             if self.process.try_wait()?.is_some() || Instant::now() > until {
                 let log = std::fs::read_to_string(self.folder.join("log"));
-                return Err(StartError::Log(log.unwrap_or_default()));
+                let log = log.unwrap_or_default();
+                return Err(StartError::new(format!("nats-server does not run:\n{log}")));
             }
             tokio::time::sleep(LOOK).await;
         }

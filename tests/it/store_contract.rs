@@ -24,7 +24,8 @@ mod times;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nats_callout::store::{Freshness, LoginRecord, NewUser, Store, StoreOptions, UserKind};
+use nats_callout::internals::NewUser;
+use nats_callout::store::{Freshness, LoginRecord, Store, StoreOptions, UserKind};
 
 use crate::harness::PATIENCE;
 

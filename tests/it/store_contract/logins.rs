@@ -1,10 +1,9 @@
 //! What the license server writes is what a login reads; and what provisioning writes, and says
 //! when it cannot.
 
-use nats_callout::internals::NewToken;
+use nats_callout::internals::{NewTenant, NewToken, NewUser};
 use nats_callout::store::{
-    Freshness, Identity, Isolation, Limits, NewTenant, NewUser, PasswordHash, Status, StoreError,
-    TokenHash, UserKind,
+    Freshness, Identity, Isolation, Limits, PasswordHash, Status, StoreError, TokenHash, UserKind,
 };
 
 use super::{ALICE, Database, TOKEN, on_every_database};
