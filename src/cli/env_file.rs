@@ -50,7 +50,6 @@ pub(super) fn write(path: &Path, login: &Login) -> anyhow::Result<()> {
 /// Makes sure of a folder that is none of somebody else's making.
 fn make(folder: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -62,7 +61,6 @@ fn make(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Refuses a folder in which others can put links and files, or exchange ours.
-#[cfg(unix)]
 fn check(folder: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -85,11 +83,6 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[cfg(not(unix))]
-fn check(_: &Path) -> anyhow::Result<()> {
-    Ok(())
-}
-
 fn write_whole(path: &Path, draft: &Path, login: &Login) -> io::Result<()> {
     let text = format!(
         "NATS_URL={}\nNATS_USER={}\nNATS_PASSWORD={}\n",
@@ -100,7 +93,6 @@ fn write_whole(path: &Path, draft: &Path, login: &Login) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     // What is new is no link.
     options.write(true).create_new(true);
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(draft)?;
     let written = (|| {

@@ -185,17 +185,11 @@ fn last_line(output: &Output) -> String {
     line.trim().to_owned()
 }
 
-#[cfg(unix)]
 fn make_executable(program: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
     std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", program.display()))
-}
-
-#[cfg(not(unix))]
-fn make_executable(_: &Path) -> anyhow::Result<()> {
-    Ok(())
 }
 
 /// A folder of one's own, removed at the end.

@@ -61,25 +61,14 @@ fn check_files(config: &Config) -> anyhow::Result<()> {
 
 /// Cancelled by Ctrl-C, SIGTERM, or the terminal's closing.
 pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{SignalKind, signal};
 
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-            let mut signals = signal(kind).context("cannot listen for signals")?;
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                signals.recv().await;
-                stop.cancel();
-            });
-        }
-    }
-    #[cfg(not(unix))]
-    {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
         let stop = stop.clone();
         tokio::spawn(async move {
-            let _ = tokio::signal::ctrl_c().await;
+            signals.recv().await;
             stop.cancel();
         });
     }

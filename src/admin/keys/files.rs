@@ -25,7 +25,6 @@ const UNFINISHED: &str = ".nats-callout-unfinished";
 /// process lives.
 pub(super) fn lock(folder: &Path) -> Result<File, KeysError> {
     let held = File::open(folder).map_err(KeysError::file("cannot open", folder))?;
-    #[cfg(unix)]
     rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| KeysError::unfit("another `keys rotate` is running here; wait for its end"))?;
     Ok(held)
@@ -51,11 +50,9 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), KeysError> {
     let write = || -> std::io::Result<()> {
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
-        #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&beside)?;
         let found = fs::metadata(&path).ok();
-        #[cfg(unix)]
         keep_owner(&file, found.as_ref(), &path)?;
         if let Some(found) = found {
             file.set_permissions(found.permissions())?;
@@ -70,7 +67,6 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), KeysError> {
 
 /// Gives the new file the owner of the one that it replaces. The service may run as another user
 /// than who rotates its keys, and has to read them.
-#[cfg(unix)]
 fn keep_owner(new: &File, replaced: Option<&fs::Metadata>, path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
 
