@@ -6,13 +6,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::protocol::claims::UserBody;
-use crate::protocol::jwt::{Claims, Parsed};
+use crate::protocol::jwt::{Claims, IssuerKey, Parsed};
 
 /// No key file is anywhere near this long.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -139,17 +138,16 @@ pub(crate) fn xkeys(paths: &[PathBuf]) -> Result<Vec<XKey>, KeyFileError> {
 
 /// Reads the generations of a key that signs: the first is a seed, the others are seeds or public
 /// keys. `purpose` is for the error where none is listed.
-pub fn generations<K: FromStr<Err = KeyError> + PartialEq>(
+pub fn generations<K: IssuerKey + PartialEq>(
     paths: &[PathBuf],
-    kind: KeyKind,
     purpose: &'static str,
 ) -> Result<Generations<K>, KeyFileError> {
     let (first, others) = paths.split_first().ok_or(KeyFileError::NoneListed(purpose))?;
-    let signing = signing_key(first, kind)?;
+    let signing = signing_key(first, K::KIND)?;
     let mut listed = vec![signing.public().map_err(|error| unusable(first, &error))?];
     let mut private = Vec::new();
     for path in others {
-        let (other, key) = other_generation(path, kind)?;
+        let (other, key) = other_generation(path)?;
         if listed.contains(&other) {
             return Err(KeyFileError::Unusable {
                 path: path.clone(),
@@ -166,17 +164,14 @@ pub fn generations<K: FromStr<Err = KeyError> + PartialEq>(
 }
 
 /// A generation that does not sign: its public half, and its private one if that is what is there.
-fn other_generation<K: FromStr<Err = KeyError>>(
-    path: &Path,
-    kind: KeyKind,
-) -> Result<(K, Option<SigningKey>), KeyFileError> {
+fn other_generation<K: IssuerKey>(path: &Path) -> Result<(K, Option<SigningKey>), KeyFileError> {
     let text = read(path)?;
     let unusable = |error| unusable(path, &error);
     if !text.starts_with('S') {
         return Ok((text.trim().parse().map_err(unusable)?, None));
     }
     check_modes(path)?;
-    let key = SigningKey::from_seed(&text, kind).map_err(unusable)?;
+    let key = SigningKey::from_seed(&text, K::KIND).map_err(unusable)?;
     Ok((key.public().map_err(unusable)?, Some(key)))
 }
 

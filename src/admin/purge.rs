@@ -119,8 +119,7 @@ struct Names {
 }
 
 async fn login(admin: &Admin, mode: &OperatorMode, account: AccountId) -> Result<Client, BoxError> {
-    let purpose = "[operator] user_signing";
-    let signing = keyfile::generations::<AccountId>(&mode.user_signing, KeyKind::Account, purpose)?;
+    let signing = keyfile::generations::<AccountId>(&mode.user_signing, "[operator] user_signing")?;
     let (user, _seed) = SigningKey::generate(KeyKind::User)?;
     let body = UserBody { issuer_account: Some(account), ..UserBody::new(Permissions::default()) };
     let now = admin.now();

@@ -19,7 +19,7 @@ use crate::authorize::Responder;
 use crate::config::{Config, ConfigMode, Mode, OperatorMode};
 use crate::deployment::{account_issuer_of, reserved, targets};
 use crate::keyfile;
-use crate::keys::{AccountId, KeyKind, OperatorId, Signer};
+use crate::keys::{AccountId, OperatorId, Signer};
 use crate::mint::Mint;
 use crate::placement::{ConfigTargets, OperatorTargets, Placement, SystemAccounts};
 use crate::revoke::OwnAccounts;
@@ -62,15 +62,11 @@ fn operator_mode<'a>(
     config: &Config,
     mode: &'a OperatorMode,
 ) -> Result<(Signing, Homes<'a>), DaemonError> {
-    let account =
-        |files, purpose| keyfile::generations::<AccountId>(files, KeyKind::Account, purpose);
-    let accounts = keyfile::generations::<OperatorId>(
-        &mode.operator_signing,
-        KeyKind::Operator,
-        "[operator] operator_signing",
-    )?;
-    let users = account(&mode.user_signing, "[operator] user_signing")?;
-    let responses = account(&mode.response_signing, "[callout] response_signing")?;
+    let purpose = "[operator] operator_signing";
+    let accounts = keyfile::generations::<OperatorId>(&mode.operator_signing, purpose)?;
+    let users = keyfile::generations(&mode.user_signing, "[operator] user_signing")?;
+    let purpose = "[callout] response_signing";
+    let responses = keyfile::generations::<AccountId>(&mode.response_signing, purpose)?;
     let system = reserved(mode)?;
     if system.target(mode.users_account).is_err() {
         return Err(DaemonError::Users(mode.users_account));
@@ -91,8 +87,7 @@ fn config_mode<'a>(
     config: &Config,
     mode: &ConfigMode,
 ) -> Result<(Signing, Homes<'a>), DaemonError> {
-    let keys =
-        keyfile::generations::<AccountId>(&mode.issuer, KeyKind::Account, "[callout] issuer")?;
+    let keys = keyfile::generations::<AccountId>(&mode.issuer, "[callout] issuer")?;
     let others = keys.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
     let issuer = Arc::new(keys.signing);
     let signing = Signing {

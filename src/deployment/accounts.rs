@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::accounts::account::{AccountIssuer, Notifications};
 use crate::config::{self, Config, ConfigMode, Mode, OperatorMode};
 use crate::keyfile::{self, KeyFileError};
-use crate::keys::{AccountId, KeyKind, OperatorId, SigningKey};
+use crate::keys::{AccountId, OperatorId, SigningKey};
 use crate::placement::{ConfigTargets, SystemAccounts, TargetError};
 use crate::revoke::Places;
 use crate::store::{Isolation, TenantRecord};
@@ -16,10 +16,8 @@ pub(crate) fn account_issuer(
     mode: &OperatorMode,
 ) -> Result<AccountIssuer, KeyFileError> {
     let purpose = "[operator] operator_signing";
-    let operator =
-        keyfile::generations::<OperatorId>(&mode.operator_signing, KeyKind::Operator, purpose)?;
-    let users =
-        keyfile::generations(&mode.user_signing, KeyKind::Account, "[operator] user_signing")?;
+    let operator = keyfile::generations::<OperatorId>(&mode.operator_signing, purpose)?;
+    let users = keyfile::generations(&mode.user_signing, "[operator] user_signing")?;
     account_issuer_of(mode, config.isolation, operator.signing, users.listed)
 }
 

@@ -12,6 +12,7 @@ use strum::{EnumIter, IntoStaticStr};
 use crate::config::{Config, Mode};
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId};
+use crate::protocol::jwt::IssuerKey;
 
 /// Where instances are asked which keys they have; each answers [`KeysOfInstance`].
 pub(crate) const KEYS_SUBJECT: &str = "_CALLOUT.keys";
@@ -91,16 +92,21 @@ impl KeyRole {
     /// Its public keys, the one in use first.
     pub(crate) fn public(self, config: &Config) -> Result<Vec<String>, KeyFileError> {
         let files = self.files(config);
-        let text = |keys: Vec<AccountId>| keys.iter().map(ToString::to_string).collect();
-        Ok(match self.kind() {
-            None => keyfile::xkeys(files)?.iter().map(|key| key.public_key().to_string()).collect(),
-            Some(KeyKind::Operator) => {
-                let read: keyfile::Generations<OperatorId> =
-                    keyfile::generations(files, KeyKind::Operator, self.name())?;
-                read.listed.iter().map(ToString::to_string).collect()
+        fn listed<K: IssuerKey + PartialEq + ToString>(
+            files: &[PathBuf],
+            purpose: &'static str,
+        ) -> Result<Vec<String>, KeyFileError> {
+            let read = keyfile::generations::<K>(files, purpose)?;
+            Ok(read.listed.iter().map(ToString::to_string).collect())
+        }
+        match self.kind() {
+            None => {
+                let keys = keyfile::xkeys(files)?;
+                Ok(keys.iter().map(|key| key.public_key().to_string()).collect())
             }
-            Some(kind) => text(keyfile::generations(files, kind, self.name())?.listed),
-        })
+            Some(KeyKind::Operator) => listed::<OperatorId>(files, self.name()),
+            Some(_) => listed::<AccountId>(files, self.name()),
+        }
     }
 }
 

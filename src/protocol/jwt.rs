@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::keys::{self, KeyError, SignError, Signer};
+use crate::keys::{self, KeyError, KeyKind, SignError, Signer};
 
 /// `{"typ":"JWT","alg":"ed25519-nkey"}` in base64url, as the Go library writes it.
 const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ";
@@ -268,24 +268,25 @@ fn check_header(header: &str) -> Result<(), JwtError> {
 
 /// A public key that can have issued a token.
 pub trait IssuerKey: std::str::FromStr<Err = KeyError> {
+    /// The kind of its seeds.
+    const KIND: KeyKind;
+
     /// The 32 bytes of the public key.
     fn raw_key(&self) -> &[u8; 32];
 }
 
-impl IssuerKey for keys::ServerId {
-    fn raw_key(&self) -> &[u8; 32] {
-        self.raw()
-    }
+macro_rules! issuer_key {
+    ($key:ident, $kind:ident) => {
+        impl IssuerKey for keys::$key {
+            const KIND: KeyKind = KeyKind::$kind;
+
+            fn raw_key(&self) -> &[u8; 32] {
+                self.raw()
+            }
+        }
+    };
 }
 
-impl IssuerKey for keys::AccountId {
-    fn raw_key(&self) -> &[u8; 32] {
-        self.raw()
-    }
-}
-
-impl IssuerKey for keys::OperatorId {
-    fn raw_key(&self) -> &[u8; 32] {
-        self.raw()
-    }
-}
+issuer_key!(ServerId, Server);
+issuer_key!(AccountId, Account);
+issuer_key!(OperatorId, Operator);

@@ -28,67 +28,38 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
     for fault in config.audit() {
         add(findings, &fault);
     }
-    let mut keys = Keys::default();
-    let mut problems = Vec::new();
-    let mut note = |fault: KeyFileError| problems.push(fault);
-    match keyfile::xkeys(&config.callout.xkey) {
-        Ok(xkeys) => {
-            keys.xkey = xkeys.first().map(|key| *key.public_key());
-            keys.xkeys = xkeys;
-        }
-        Err(fault) => note(fault),
-    }
-    let account =
-        |files: &[PathBuf], name, note: &mut dyn FnMut(KeyFileError)| match keyfile::generations::<
-            AccountId,
-        >(
-            files,
-            KeyKind::Account,
-            name,
-        ) {
-            Ok(read) => read.listed,
-            Err(fault) => {
-                note(fault);
-                Vec::new()
-            }
-        };
+    let mut faults = Vec::new();
+    let account = |files: &[PathBuf], purpose| {
+        keyfile::generations::<AccountId>(files, purpose).map(|read| read.listed)
+    };
+    let xkeys = noted(keyfile::xkeys(&config.callout.xkey), &mut faults);
+    let mut keys = Keys { xkey: xkeys.first().map(|key| *key.public_key()), ..Keys::default() };
+    keys.xkeys = xkeys;
     match &config.mode {
         Mode::Operator(mode) => {
-            let name = "[operator] operator_signing";
-            match keyfile::generations::<OperatorId>(
-                &mode.operator_signing,
-                KeyKind::Operator,
-                name,
-            ) {
-                Ok(read) => keys.operator_signing = read.listed,
-                Err(fault) => note(fault),
-            }
-            keys.user_signing = account(&mode.user_signing, "[operator] user_signing", &mut note);
-            keys.response_signing =
-                account(&mode.response_signing, "[callout] response_signing", &mut note);
-            match keyfile::user_of_creds(&mode.credentials) {
-                Ok(user) => keys.service_user = Some(user),
-                Err(fault) => note(fault),
-            }
-            if let Err(fault) = keyfile::user_of_creds(&mode.system_credentials) {
-                note(fault);
-            }
+            let purpose = "[operator] operator_signing";
+            let operator = keyfile::generations::<OperatorId>(&mode.operator_signing, purpose);
+            keys.operator_signing = noted(operator.map(|read| read.listed), &mut faults);
+            let users = account(&mode.user_signing, "[operator] user_signing");
+            keys.user_signing = noted(users, &mut faults);
+            let responses = account(&mode.response_signing, "[callout] response_signing");
+            keys.response_signing = noted(responses, &mut faults);
+            let user = keyfile::user_of_creds(&mode.credentials);
+            keys.service_user = noted(user.map(Some), &mut faults);
+            noted(keyfile::user_of_creds(&mode.system_credentials), &mut faults);
         }
         Mode::Config(mode) => {
-            keys.issuer = account(&mode.issuer, "[callout] issuer", &mut note);
-            match keyfile::signing_key(&mode.nkey, KeyKind::User) {
-                Ok(key) => keys.service_user = Some(key.public_key().to_owned()),
-                Err(fault) => note(fault),
-            }
-            if let Err(fault) = keyfile::signing_key(&mode.system_nkey, KeyKind::User) {
-                note(fault);
-            }
+            keys.issuer = noted(account(&mode.issuer, "[callout] issuer"), &mut faults);
+            let key = keyfile::signing_key(&mode.nkey, KeyKind::User);
+            let user = key.map(|key| Some(key.public_key().to_owned()));
+            keys.service_user = noted(user, &mut faults);
+            noted(keyfile::signing_key(&mode.system_nkey, KeyKind::User).map(drop), &mut faults);
         }
     }
-    for problem in problems {
+    for fault in faults {
         // The modes are reported above.
-        if !matches!(problem, KeyFileError::Exposed { .. }) {
-            add(findings, &problem);
+        if !matches!(fault, KeyFileError::Exposed { .. }) {
+            add(findings, &fault);
         }
     }
     if findings.0.len() == before {
@@ -98,6 +69,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
     offline(config, findings);
     exposures(config, findings);
     keys
+}
+
+fn noted<T: Default>(read: Result<T, KeyFileError>, faults: &mut Vec<KeyFileError>) -> T {
+    read.unwrap_or_else(|fault| {
+        faults.push(fault);
+        T::default()
+    })
 }
 
 /// What the service goes by is nobody else's to change.

@@ -71,9 +71,8 @@ fn operator_mode_is_signed_as_it_should_be() {
     else {
         panic!("operator mode")
     };
-    let generations = |files: &[PathBuf]| {
-        crate::keyfile::generations::<AccountId>(files, KeyKind::Account, "test").unwrap()
-    };
+    let generations =
+        |files: &[PathBuf]| crate::keyfile::generations::<AccountId>(files, "test").unwrap();
     let account = |id: &AccountId| {
         let (claims, issuer): (Claims<AccountBody>, OperatorId) =
             decode(value(&conf, &id.to_string()));
