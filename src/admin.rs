@@ -113,7 +113,7 @@ impl Admin {
     }
 
     /// When something ends that is added now.
-    fn ends(&self, when: Option<When>) -> Result<Option<UnixSeconds>, AdminError> {
+    fn ends(&self, when: Option<When>) -> Result<Option<UnixSeconds>> {
         when.map(|when| when.at(self.now())).transpose().map_err(AdminError::Expiry)
     }
 }
@@ -123,6 +123,9 @@ impl std::fmt::Debug for Admin {
         f.debug_struct("Admin").field("config", &self.config.file).finish_non_exhaustive()
     }
 }
+
+/// What an operation comes to.
+type Result<T, E = AdminError> = std::result::Result<T, E>;
 
 /// Why an operation was not carried out. What had been changed by then is said in the text.
 #[derive(Debug, thiserror::Error)]

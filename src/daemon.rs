@@ -43,6 +43,9 @@ use self::serving::Serving;
 use crate::config::Config;
 use crate::store::Store;
 
+/// What a step of the service's start comes to.
+type Result<T, E = DaemonError> = std::result::Result<T, E>;
+
 /// Runs until `shutdown`: connects (for as long as it takes), serves, calls `ready` once a request
 /// to itself has come back and the streams of events are there, and stops without losing a request. It
 /// stops with an error when a part of it is lost for good: begun anew, it has all of them.

@@ -87,6 +87,9 @@ pub enum StoreError {
     },
 }
 
+/// What a store answers.
+pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
+
 /// How new an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
@@ -136,18 +139,14 @@ impl Identity {
 #[async_trait]
 pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
-    async fn user(
-        &self,
-        name: &str,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError>;
+    async fn user(&self, name: &str, freshness: Freshness) -> Result<Option<Arc<LoginRecord>>>;
 
     /// The token with this hash.
     async fn token(
         &self,
         hash: &TokenHash,
         freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>, StoreError>;
+    ) -> Result<Option<Arc<TokenRecord>>>;
 
     /// The user whose row holds this identity, together with its tenant. A store without such
     /// rows finds none.
@@ -155,7 +154,7 @@ pub trait CredentialStore: Debug + Send + Sync {
         &self,
         identity: &Identity,
         freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    ) -> Result<Option<Arc<LoginRecord>>> {
         let _ = (identity, freshness);
         Ok(None)
     }
@@ -165,7 +164,7 @@ pub trait CredentialStore: Debug + Send + Sync {
         &self,
         id: &TenantId,
         freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TenantRecord>>> {
         let _ = (id, freshness);
         Ok(None)
     }
@@ -177,18 +176,18 @@ pub trait CredentialStore: Debug + Send + Sync {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError>;
+    ) -> Result<Option<AccountId>>;
 }
 
 /// Of rows those that can be read. One that cannot is named in the log, and hurts its owner alone.
-pub(crate) fn readable<T>(rows: Vec<Result<T, StoreError>>) -> Vec<T> {
+pub(crate) fn readable<T>(rows: Vec<Result<T>>) -> Vec<T> {
     rows.into_iter()
         .filter_map(|row| row.inspect_err(|error| tracing::error!("{error}")).ok())
         .collect()
 }
 
 /// A row, or none where it cannot be read, which is named in the log.
-pub(crate) fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+pub(crate) fn if_readable<T>(row: Result<Option<T>>) -> Result<Option<T>> {
     match row {
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!("{error}");
@@ -215,7 +214,7 @@ pub(crate) fn if_readable<T>(row: Result<Option<T>, StoreError>) -> Result<Optio
 #[async_trait]
 pub trait Store: CredentialStore + ProvisioningStore + Coordination + Outbox {
     /// Whether the database answers and has its tables: the version of its schema.
-    async fn ping(&self) -> Result<i64, StoreError>;
+    async fn ping(&self) -> Result<i64>;
 
     /// Lets running statements end and closes the connections.
     async fn close(&self);

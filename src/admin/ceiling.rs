@@ -2,7 +2,7 @@
 //! JetStream only while the *sum* of all loaded accounts' limits fits into its own maxima. Beyond,
 //! logins go on to work, and JetStream answers "insufficient resources" or 503.
 
-use super::AdminError;
+use super::{AdminError, Result};
 use crate::config::units::format_size;
 use crate::config::{Config, Mode};
 use crate::deployment::Login;
@@ -100,7 +100,7 @@ impl Ceiling {
 
 /// The ceiling of the server, asked now. `None` where there is no such ceiling: in config mode, in
 /// a cluster, and without JetStream.
-pub(super) async fn of_server(config: &Config) -> Result<Option<Ceiling>, AdminError> {
+pub(super) async fn of_server(config: &Config) -> Result<Option<Ceiling>> {
     let Mode::Operator(mode) = &config.mode else { return Ok(None) };
     let cluster = Cluster::new(Login::System.connect(config).await?);
     let varz = varz::any_server(&cluster).await?;

@@ -31,8 +31,11 @@ pub use crate::deployment::KeyRole;
 use crate::keyfile;
 use crate::keys::{KeyKind, SigningKey};
 
+/// What an operation on keys comes to.
+type Result<T, E = KeysError> = std::result::Result<T, E>;
+
 /// Reads the configuration again, with the files that it names.
-fn load(admin: &Admin) -> Result<Config, KeysError> {
+fn load(admin: &Admin) -> Result<Config> {
     let loaded = Config::load(&admin.config.file, Files::MustExist)?;
     for warning in loaded.warnings {
         admin.remark(&format!("warning: {warning}"));
@@ -41,21 +44,21 @@ fn load(admin: &Admin) -> Result<Config, KeysError> {
 }
 
 /// Where the keys that are in use lie.
-fn folder(config: &Config) -> Result<PathBuf, KeysError> {
+fn folder(config: &Config) -> Result<PathBuf> {
     let files = KeyRole::of(config).into_iter().flat_map(|key| key.files(config).first());
     let folder = files.filter_map(|file| file.parent()).next();
     folder.map(Path::to_owned).ok_or_else(|| KeysError::unfit("the configuration lists no key"))
 }
 
 /// What signs accounts.
-fn operator_key(mode: &OperatorMode) -> Result<SigningKey, KeysError> {
+fn operator_key(mode: &OperatorMode) -> Result<SigningKey> {
     let first = mode.operator_signing.first();
     let first = first.ok_or_else(|| KeysError::unfit("no operator key"))?;
     Ok(keyfile::signing_key(first, KeyKind::Operator)?)
 }
 
 /// Keys that the mode does not have cannot be asked for.
-fn check(config: &Config, asked: &[KeyRole]) -> Result<(), KeysError> {
+fn check(config: &Config, asked: &[KeyRole]) -> Result<()> {
     let known = KeyRole::of(config);
     match asked.iter().find(|key| !known.contains(key)) {
         None => Ok(()),

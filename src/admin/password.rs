@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::AdminError;
+use super::{AdminError, Result};
 use crate::authn::token::Token;
 use crate::authn::{hashing, random};
 use crate::protocol::credentials::Secret;
@@ -42,7 +42,7 @@ impl Password {
     }
 
     /// A new random one, which does not look like an option.
-    pub fn generate() -> Result<Self, AdminError> {
+    pub fn generate() -> Result<Self> {
         Ok(Self(random::generate_password()?))
     }
 
@@ -53,7 +53,7 @@ impl Password {
     }
 
     /// The hash that is stored of it.
-    pub(crate) async fn hash(&self) -> Result<PasswordHash, AdminError> {
+    pub(crate) async fn hash(&self) -> Result<PasswordHash> {
         let password = self.clone();
         tokio::task::spawn_blocking(move || hashing::hash(password.expose()))
             .await

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, AdminError, instances, purge};
+use super::{Admin, AdminError, Result, instances, purge};
 use crate::accounts::resolver;
 use crate::audit::Observer;
 use crate::causes::chain;
@@ -34,27 +34,23 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub(super) trait Steps: Send {
     /// Looks which of these are connected before anything is changed, and says how many. Without
     /// it, the other steps leave the servers alone.
-    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError>;
+    async fn look(&mut self, selection: Selection) -> Result<usize>;
 
     /// Waits until what is committed counts on every running instance.
     async fn settle(&mut self);
 
     /// Brings a tenant's account to the servers, as it is good for now.
-    async fn bring(&mut self, tenant: &TenantId) -> Result<(), AdminError>;
+    async fn bring(&mut self, tenant: &TenantId) -> Result<()>;
 
     /// Closes what is no longer allowed, and says how many distinct connections have ended since the
     /// look, whoever closed them; `None` where that is not known.
     async fn close(&mut self) -> Option<usize>;
 
     /// Deletes all streams of a tenant's account, and says how many there were.
-    async fn purge(
-        &mut self,
-        tenant: &TenantRecord,
-        account: AccountId,
-    ) -> Result<usize, AdminError>;
+    async fn purge(&mut self, tenant: &TenantRecord, account: AccountId) -> Result<usize>;
 
     /// Takes an account off the servers.
-    async fn forget(&mut self, account: AccountId) -> Result<(), AdminError>;
+    async fn forget(&mut self, account: AccountId) -> Result<()>;
 }
 
 /// Makes what takes the steps of one operation.
@@ -62,11 +58,7 @@ pub(super) type MakeSteps = Arc<dyn Fn(&Admin) -> Box<dyn Steps> + Send + Sync>;
 
 impl Admin {
     /// Looks who is connected for a change that is made in any case.
-    pub(super) async fn try_look(
-        &self,
-        running: &mut dyn Steps,
-        selection: Result<Selection, AdminError>,
-    ) {
+    pub(super) async fn try_look(&self, running: &mut dyn Steps, selection: Result<Selection>) {
         let looked = match selection {
             Ok(selection) => running.look(selection).await,
             Err(error) => Err(error),
@@ -84,7 +76,7 @@ impl Admin {
         &self,
         tenant: &TenantRecord,
         users: &[UserRecord],
-    ) -> Result<Selection, AdminError> {
+    ) -> Result<Selection> {
         let mut selection = Selection::default();
         let places = deployment::places(&self.config)?;
         let names = users.iter().map(|user| user.name.as_str());
@@ -96,11 +88,7 @@ impl Admin {
     }
 
     /// All connections of one user.
-    pub(super) fn of_user(
-        &self,
-        tenant: &TenantRecord,
-        user: &str,
-    ) -> Result<Selection, AdminError> {
+    pub(super) fn of_user(&self, tenant: &TenantRecord, user: &str) -> Result<Selection> {
         let mut selection = Selection::default();
         let places = deployment::places(&self.config)?;
         places.select_users([user], tenant.account, Duration::ZERO, &mut selection);
@@ -128,7 +116,7 @@ impl OverNats {
         Box::new(Self { admin: admin.clone(), auth: None, found: None })
     }
 
-    async fn connect(&self, login: Login) -> Result<Client, AdminError> {
+    async fn connect(&self, login: Login) -> Result<Client> {
         let connecting = timeout(CONNECT, login.connect(&self.admin.config));
         Ok(connecting.await.map_err(|_| AdminError::silent())??)
     }
@@ -151,7 +139,7 @@ impl OverNats {
 
 #[async_trait]
 impl Steps for OverNats {
-    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError> {
+    async fn look(&mut self, selection: Selection) -> Result<usize> {
         let client = self.connect(Login::System).await?;
         if self.admin.config.events.decisions != config::DecisionEvents::Off {
             self.auth = Some(self.connect(Login::Auth).await?);
@@ -167,7 +155,7 @@ impl Steps for OverNats {
         instances::settle(&self.admin, self.auth.clone()).await
     }
 
-    async fn bring(&mut self, tenant: &TenantId) -> Result<(), AdminError> {
+    async fn bring(&mut self, tenant: &TenantId) -> Result<()> {
         let Some(found) = &self.found else { return Ok(()) };
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
         let tenant = self.admin.tenant(tenant).await?;
@@ -198,18 +186,14 @@ impl Steps for OverNats {
             .ok()
     }
 
-    async fn purge(
-        &mut self,
-        tenant: &TenantRecord,
-        account: AccountId,
-    ) -> Result<usize, AdminError> {
+    async fn purge(&mut self, tenant: &TenantRecord, account: AccountId) -> Result<usize> {
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
         let found = self.found.as_ref().ok_or_else(AdminError::silent)?;
         let purged = purge::purge(&self.admin, mode, &found.cluster, tenant, account).await;
         purged.map_err(AdminError::Deployment)
     }
 
-    async fn forget(&mut self, account: AccountId) -> Result<(), AdminError> {
+    async fn forget(&mut self, account: AccountId) -> Result<()> {
         let Some(found) = &self.found else { return Ok(()) };
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(()) };
         let issuer = deployment::account_issuer(&self.admin.config, mode)?;
@@ -219,11 +203,7 @@ impl Steps for OverNats {
 }
 
 impl Looked {
-    async fn close(
-        &self,
-        observer: Option<Arc<dyn Observer>>,
-        admin: &Admin,
-    ) -> Result<usize, AdminError> {
+    async fn close(&self, observer: Option<Arc<dyn Observer>>, admin: &Admin) -> Result<usize> {
         let cluster = self.cluster.clone().with_observer(observer);
         let mut closed = cluster.close(&self.selection, Instant::now()).await?;
         if !self.selection.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ceiling;
 use super::running::Steps;
-use super::{Admin, AdminError, Name, Password, When};
+use super::{Admin, AdminError, Name, Password, Result, When};
 use crate::causes::chain;
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
@@ -102,24 +102,24 @@ pub(crate) fn default_limits(isolation: Isolation) -> Limits {
 
 impl Admin {
     /// All tenants, by id.
-    pub async fn tenants(&self) -> Result<Vec<TenantRecord>, AdminError> {
+    pub async fn tenants(&self) -> Result<Vec<TenantRecord>> {
         Ok(all(&*self.store).await?)
     }
 
     /// A tenant, which has to exist.
-    pub async fn tenant(&self, id: &TenantId) -> Result<TenantRecord, AdminError> {
+    pub async fn tenant(&self, id: &TenantId) -> Result<TenantRecord> {
         let missing = || StoreError::Missing { what: "tenant", key: id.to_string() };
         Ok(self.store.tenant(id).await?.ok_or_else(missing)?)
     }
 
     /// How many connections a tenant's users have now.
-    pub async fn connected(&self, tenant: &TenantRecord) -> Result<usize, AdminError> {
+    pub async fn connected(&self, tenant: &TenantRecord) -> Result<usize> {
         let users = self.users(&tenant.id).await?;
         self.running().look(self.of_tenant(tenant, &users)?).await
     }
 
     /// Adds a tenant, unless JetStream would not admit its limits beside the others'.
-    pub async fn add_tenant(&self, request: NewTenantRequest) -> Result<TenantAdded, AdminError> {
+    pub async fn add_tenant(&self, request: NewTenantRequest) -> Result<TenantAdded> {
         if request.isolation == Some(Isolation::Account)
             && matches!(self.config.mode, Mode::Config(_))
         {
@@ -150,7 +150,7 @@ impl Admin {
         &self,
         tenant: &NewTenant,
         password: &Password,
-    ) -> Result<NewUser, AdminError> {
+    ) -> Result<NewUser> {
         let admin = NewUser {
             tenant: tenant.id.clone(),
             name: tenant.id.to_string(),
@@ -168,7 +168,7 @@ impl Admin {
 
     /// Refuses a tenant's users, and closes their connections: how many have ended with it, or `None`
     /// where that is not known.
-    pub async fn suspend_tenant(&self, id: &TenantId) -> Result<Option<usize>, AdminError> {
+    pub async fn suspend_tenant(&self, id: &TenantId) -> Result<Option<usize>> {
         let tenant = self.tenant(id).await?;
         let users = self.users(id).await?;
         let selection = self.of_tenant(&tenant, &users);
@@ -177,14 +177,14 @@ impl Admin {
 
     /// Lets a suspended tenant's users in again. Nothing is closed: `None` where NATS was not there to
     /// learn of it.
-    pub async fn resume_tenant(&self, id: &TenantId) -> Result<Option<usize>, AdminError> {
+    pub async fn resume_tenant(&self, id: &TenantId) -> Result<Option<usize>> {
         let tenant = self.tenant(id).await?;
         self.set_status(&tenant, Status::Active, Ok(Selection::default())).await
     }
 
     /// Removes a tenant with its users, tokens and account, and with all its JetStream data where
     /// `purge` says so. Those can be deleted only through NATS, and nothing is removed without it.
-    pub async fn remove_tenant(&self, id: &TenantId, purge: bool) -> Result<Removed, AdminError> {
+    pub async fn remove_tenant(&self, id: &TenantId, purge: bool) -> Result<Removed> {
         let tenant = self.tenant(id).await?;
         let users = self.users(id).await?;
         let selection = self.of_tenant(&tenant, &users);
@@ -224,8 +224,8 @@ impl Admin {
         &self,
         tenant: &TenantRecord,
         status: Status,
-        selection: Result<Selection, AdminError>,
-    ) -> Result<Option<usize>, AdminError> {
+        selection: Result<Selection>,
+    ) -> Result<Option<usize>> {
         let mut running = self.running();
         self.try_look(&mut *running, selection).await;
         self.store.set_tenant_status(&tenant.id, status).await?;
@@ -250,7 +250,7 @@ impl Admin {
         id: &TenantId,
         account: AccountId,
         selection: Selection,
-    ) -> Result<usize, AdminError> {
+    ) -> Result<usize> {
         let looked = running.look(selection).await;
         looked.map_err(|error| AdminError::NothingRemoved(Box::new(error)))?;
         // Nobody may write any more, and the account is still there to delete from.
@@ -265,11 +265,7 @@ impl Admin {
 
     /// The account of a tenant's own. What keys are missing for is said later, and done by the running
     /// instances, unless the account is needed.
-    fn own_account(
-        &self,
-        tenant: &TenantRecord,
-        is_needed: bool,
-    ) -> Result<Option<AccountId>, AdminError> {
+    fn own_account(&self, tenant: &TenantRecord, is_needed: bool) -> Result<Option<AccountId>> {
         match (&self.config.mode, deployment::places(&self.config)) {
             (Mode::Operator(_), Ok(places)) => Ok(places.own(tenant.account)),
             (Mode::Operator(_), Err(error)) if is_needed => Err(error.into()),
@@ -295,7 +291,7 @@ impl Admin {
 
     /// Refuses limits that JetStream would not admit beside those of the tenants that are there. A
     /// server that cannot be asked, or an id that is taken, is no matter of this check.
-    async fn check_ceiling(&self, new: &NewTenant) -> Result<(), AdminError> {
+    async fn check_ceiling(&self, new: &NewTenant) -> Result<()> {
         let added = TenantRecord {
             isolation: new.isolation,
             limits: new.limits,

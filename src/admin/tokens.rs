@@ -1,6 +1,6 @@
 //! Tokens, further credentials of a user: added, listed and removed.
 
-use super::{Admin, AdminError, Name, When};
+use super::{Admin, Name, Result, When};
 use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
 use crate::store::{NewToken, StoreError, TenantId, TokenListing};
@@ -38,7 +38,7 @@ pub struct TokenAdded {
 
 impl Admin {
     /// Adds a token to a user.
-    pub async fn add_token(&self, request: NewTokenRequest) -> Result<TokenAdded, AdminError> {
+    pub async fn add_token(&self, request: NewTokenRequest) -> Result<TokenAdded> {
         let expires_at = self.ends(request.expires)?;
         let token = Token::generate()?;
         let new = NewToken {
@@ -57,7 +57,7 @@ impl Admin {
         &self,
         tenant: Option<&TenantId>,
         user: Option<&str>,
-    ) -> Result<Vec<TokenListing>, AdminError> {
+    ) -> Result<Vec<TokenListing>> {
         if let Some(id) = tenant {
             self.tenant(id).await?;
             if let Some(user) = user {
@@ -73,7 +73,7 @@ impl Admin {
     }
 
     /// A token by its public id, which has to exist.
-    pub async fn token(&self, id: &str) -> Result<TokenListing, AdminError> {
+    pub async fn token(&self, id: &str) -> Result<TokenListing> {
         let missing = || StoreError::Missing { what: "token", key: id.to_owned() };
         let tokens = self.store.tokens().await?;
         Ok(tokens.into_iter().find(|token| token.id == id).ok_or_else(missing)?)
@@ -81,7 +81,7 @@ impl Admin {
 
     /// Removes a token by its public id: nobody logs in with it any more when this returns. The user's
     /// connections are closed some minutes later, and come back with what else they have.
-    pub async fn remove_token(&self, id: &str) -> Result<(), AdminError> {
+    pub async fn remove_token(&self, id: &str) -> Result<()> {
         self.store.remove_token_by_id(id).await?;
         self.settle().await;
         Ok(())

@@ -1,6 +1,6 @@
 //! Users of a tenant: added, given another password, suspended, resumed and removed.
 
-use super::{Admin, AdminError, CertificateName, Name, Password};
+use super::{Admin, CertificateName, Name, Password, Result};
 use crate::connections::Selection;
 use crate::deployment::isolation_of;
 use crate::keys::UserNkey;
@@ -73,19 +73,19 @@ pub enum UserChange {
 
 impl Admin {
     /// The users of a tenant, by name.
-    pub async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>, AdminError> {
+    pub async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>> {
         Ok(self.store.users(tenant).await?)
     }
 
     /// A user of a tenant, which has to exist.
-    pub async fn user(&self, tenant: &TenantId, name: &str) -> Result<UserRecord, AdminError> {
+    pub async fn user(&self, tenant: &TenantId, name: &str) -> Result<UserRecord> {
         let missing = || StoreError::Missing { what: "user", key: name.to_owned() };
         let users = self.users(tenant).await?;
         Ok(users.into_iter().find(|user| user.name == name).ok_or_else(missing)?)
     }
 
     /// Adds a user to a tenant.
-    pub async fn add_user(&self, request: NewUserRequest) -> Result<UserAdded, AdminError> {
+    pub async fn add_user(&self, request: NewUserRequest) -> Result<UserAdded> {
         let tenant = self.tenant(&request.tenant).await?;
         let has_password = request.nkey.is_none() && request.certificate.is_none();
         let password = match request.password {
@@ -126,7 +126,7 @@ impl Admin {
         tenant: &TenantId,
         user: &str,
         password: Option<Password>,
-    ) -> Result<Password, AdminError> {
+    ) -> Result<Password> {
         let password = match password {
             Some(password) => password,
             None => Password::generate()?,
@@ -143,7 +143,7 @@ impl Admin {
         id: &TenantId,
         user: &str,
         change: UserChange,
-    ) -> Result<Option<usize>, AdminError> {
+    ) -> Result<Option<usize>> {
         let tenant = self.tenant(id).await?;
         self.user(id, user).await?;
         let selection = match change {

@@ -1,11 +1,11 @@
 //! What every phase of the service goes by.
 
+use super::Result;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use metrics::counter;
 
-use super::DaemonError;
 use super::health::Health;
 use super::hindrances::Hindrances;
 use super::http::{self, Observed};
@@ -30,10 +30,7 @@ pub(super) struct Base<'a> {
 
 impl<'a> Base<'a> {
     /// Begins to answer whether the service is well.
-    pub(super) async fn new(
-        config: &'a Config,
-        store: Arc<dyn Store>,
-    ) -> Result<Self, DaemonError> {
+    pub(super) async fn new(config: &'a Config, store: Arc<dyn Store>) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let falls = Falls::default();
         let parts = Parts::new(falls.clone());

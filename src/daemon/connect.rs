@@ -10,9 +10,9 @@ use async_nats::{Client, ConnectOptions, Event};
 use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
-use super::DaemonError;
 use super::isolation::Denials;
 use super::metrics::{Metrics, flag};
+use super::{DaemonError, Result};
 use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
@@ -42,7 +42,7 @@ async fn connect(
     login: Login,
     denials: &Denials,
     shutdown: &CancellationToken,
-) -> Result<Client, DaemonError> {
+) -> Result<Client> {
     let urls = &config.nats.urls;
     let servers = urls.join(",");
     let mut attempts = 0;
@@ -166,10 +166,7 @@ impl Clients {
 }
 
 /// Makes them.
-pub(super) async fn connect_all(
-    config: &Config,
-    shutdown: &CancellationToken,
-) -> Result<Clients, DaemonError> {
+pub(super) async fn connect_all(config: &Config, shutdown: &CancellationToken) -> Result<Clients> {
     let denials = Denials::default();
     let main = connect("main", config, Login::Auth, &denials, shutdown).await?;
     let mut replies = Vec::new();

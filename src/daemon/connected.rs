@@ -13,7 +13,7 @@ use super::event_sinks::EventSinks;
 use super::isolation::Isolation;
 use super::parts::Part;
 use super::prepared::{Deciding, Prepared};
-use super::{DaemonError, old_servers, takers, waits};
+use super::{DaemonError, Result, old_servers, takers, waits};
 use crate::deployment::key_role::PublicKeys;
 use crate::placement::Placement;
 use crate::revoke::OwnAccounts;
@@ -34,10 +34,7 @@ pub(super) struct Connected<'a> {
 
 impl<'a> Connected<'a> {
     /// Connects, for as long as it takes or until `shutdown`.
-    pub(super) async fn new(
-        prepared: Prepared<'a>,
-        shutdown: &CancellationToken,
-    ) -> Result<Self, DaemonError> {
+    pub(super) async fn new(prepared: Prepared<'a>, shutdown: &CancellationToken) -> Result<Self> {
         let Prepared { base, deciding, homes, keys } = prepared;
         let connections = connect_all(base.config, shutdown).await?;
         connections.show(&base.observed.metrics);
@@ -56,11 +53,7 @@ impl<'a> Connected<'a> {
 }
 
 /// Looks whether AUTH is the service's alone and whether servers keep tenants apart, and goes on looking.
-async fn look(
-    base: &Base<'_>,
-    connections: &Clients,
-    servers: &KnownServers,
-) -> Result<(), DaemonError> {
+async fn look(base: &Base<'_>, connections: &Clients, servers: &KnownServers) -> Result<()> {
     let Base { config, parts, .. } = base;
     let cluster = Cluster::new(connections.system.clone());
     let (main, denials) = (connections.main.clone(), connections.denials.clone());

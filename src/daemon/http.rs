@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::listener::Limited;
-use super::DaemonError;
 use super::health::Health;
 use super::metrics::Metrics;
+use super::{DaemonError, Result};
 
 /// How long answers under way may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ pub(super) async fn serve(
     listen: SocketAddr,
     observed: Arc<Observed>,
     stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static, DaemonError> {
+) -> Result<impl Future<Output = ()> + Send + 'static> {
     let failed = |source| DaemonError::Http { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let at = listener.local_addr().map_err(failed)?;

@@ -11,8 +11,8 @@ use metrics::counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::DaemonError;
 use super::metrics::{Metrics, set};
+use super::{DaemonError, Result};
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::{Config, Mode, Nats};
 use crate::connections::Resident;
@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Starts to take events, where the configuration says so. Until tenants are read, those with
 /// accounts of their own have nobody who hears them.
-pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>, DaemonError> {
+pub(super) fn start(config: &Config, instance: &str) -> Result<Option<Running>> {
     let Some([own, users]) = config.mode.intake() else { return Ok(None) };
     let place = |file: &Path| {
         Ok::<_, DaemonError>(Place {
@@ -113,7 +113,7 @@ pub(super) async fn settled(
     cluster: &Cluster,
     instance: &str,
     shutdown: &CancellationToken,
-) -> Result<bool, DaemonError> {
+) -> Result<bool> {
     let until = async |is_there: fn(&Gauge) -> bool| {
         while !is_there(taking) {
             tokio::time::sleep(STEP).await;
@@ -139,7 +139,7 @@ async fn misplaced(
     taking: &Gauge,
     cluster: &Cluster,
     instance: &str,
-) -> Result<Vec<(PathBuf, String)>, DaemonError> {
+) -> Result<Vec<(PathBuf, String)>> {
     let Some(files) = config.mode.intake() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for ((login, file), isolation) in
@@ -155,7 +155,7 @@ async fn misplaced(
     Ok(found)
 }
 
-fn servers(nats: &Nats) -> Result<Servers, DaemonError> {
+fn servers(nats: &Nats) -> Result<Servers> {
     let addresses: Vec<Address> = nats.urls.iter().filter_map(|url| url.parse().ok()).collect();
     if addresses.is_empty() {
         return Err(DaemonError::Intake);

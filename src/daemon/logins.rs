@@ -7,10 +7,10 @@ use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
-use super::DaemonError;
 use super::base::Base;
 use super::metrics::{flag, size};
 use super::parts::Part;
+use super::{DaemonError, Result};
 use crate::authn::guessing::GuessingStats;
 use crate::authn::jwt::{Issuer, JwtAuthenticator};
 use crate::authn::lane::{HashingLane, LaneStats};
@@ -24,7 +24,7 @@ use crate::store::{CredentialStore, Store};
 const REHASHES: usize = 64;
 
 /// Opens all ways to log in, in the order in which they are asked, and has their keys and hashes kept.
-pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>, DaemonError> {
+pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>> {
     let Base { config, clock, parts, .. } = base;
     let store = base.cache.clone() as Arc<dyn CredentialStore>;
     let settings = PasswordSettings {
@@ -75,7 +75,7 @@ pub(crate) fn chain(
 }
 
 /// The issuers whose JWTs are logins; their keys are not fetched yet.
-pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>, DaemonError> {
+pub(crate) fn open_issuers(config: &Config) -> Result<Vec<Arc<Issuer>>> {
     let (mut issuers, mut faults) = (Vec::new(), Vec::new());
     for settings in &config.issuers {
         match Issuer::open(settings.clone()) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use metrics::counter;
 
-use super::DaemonError;
 use super::base::Base;
 use super::connect::Nats;
 use super::parts::Part;
+use super::{DaemonError, Result};
 use crate::accounts::account::AccountIssuer;
 use crate::accounts::answers::{self, AnswersKeeper};
 use crate::accounts::delivery::Delivery;
@@ -51,17 +51,14 @@ pub(super) enum Homes<'a> {
 }
 
 /// Reads the keys that sign, and what no server is needed for.
-pub(super) fn read(config: &Config) -> Result<(Signing, Homes<'_>), DaemonError> {
+pub(super) fn read(config: &Config) -> Result<(Signing, Homes<'_>)> {
     match &config.mode {
         Mode::Operator(mode) => operator_mode(config, mode),
         Mode::Config(mode) => config_mode(config, mode),
     }
 }
 
-fn operator_mode<'a>(
-    config: &Config,
-    mode: &'a OperatorMode,
-) -> Result<(Signing, Homes<'a>), DaemonError> {
+fn operator_mode<'a>(config: &Config, mode: &'a OperatorMode) -> Result<(Signing, Homes<'a>)> {
     let purpose = "[operator] operator_signing";
     let accounts = keyfile::generations::<OperatorId>(&mode.operator_signing, purpose)?;
     let users = keyfile::generations(&mode.user_signing, "[operator] user_signing")?;
@@ -83,10 +80,7 @@ fn operator_mode<'a>(
     Ok((signing, Homes::Own { mode, issuer: Arc::new(issuer), system }))
 }
 
-fn config_mode<'a>(
-    config: &Config,
-    mode: &ConfigMode,
-) -> Result<(Signing, Homes<'a>), DaemonError> {
+fn config_mode<'a>(config: &Config, mode: &ConfigMode) -> Result<(Signing, Homes<'a>)> {
     let keys = keyfile::generations::<AccountId>(&mode.issuer, "[callout] issuer")?;
     let others = keys.others.into_iter().map(|key| Arc::new(key) as Arc<dyn Signer>);
     let issuer = Arc::new(keys.signing);
@@ -104,7 +98,7 @@ impl Homes<'_> {
         self,
         base: &Base<'_>,
         nats: &Nats,
-    ) -> Result<(Placement, Option<OwnAccounts>), DaemonError> {
+    ) -> Result<(Placement, Option<OwnAccounts>)> {
         let (placement, own) = match self {
             Self::Listed(targets) => (Placement::Config(targets), None),
             Self::Own { mode, issuer, system } => {
@@ -129,7 +123,7 @@ async fn answer_for_accounts(
     nats: &Nats,
     mode: &OperatorMode,
     issuer: Arc<AccountIssuer>,
-) -> Result<OwnAccounts, DaemonError> {
+) -> Result<OwnAccounts> {
     let system = &nats.connections.system;
     let lookups = Lookups::subscribe(
         base.store.clone(),

@@ -8,7 +8,7 @@ use super::base::Base;
 use super::mode::{self, Homes, Signing};
 use super::parts::Part;
 use super::policies::Policies;
-use super::{DaemonError, logins};
+use super::{DaemonError, Result, logins};
 use crate::authn::Authenticator;
 use crate::config::Config;
 use crate::deployment::key_role::{self, PublicKeys};
@@ -35,10 +35,7 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    pub(super) async fn new(
-        config: &'a Config,
-        store: Arc<dyn Store>,
-    ) -> Result<Self, DaemonError> {
+    pub(super) async fn new(config: &'a Config, store: Arc<dyn Store>) -> Result<Self> {
         audit(config)?;
         let policies = Arc::new(Policies::read(config.policies.clone(), config.trust())?);
         let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
@@ -54,7 +51,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn audit(config: &Config) -> Result<(), DaemonError> {
+fn audit(config: &Config) -> Result<()> {
     let faults = config.audit();
     if !faults.is_empty() {
         return Err(DaemonError::Keys(faults));

@@ -19,7 +19,7 @@ use super::parts::{Falls, Part, Parts};
 use super::prepared::Deciding;
 use super::renewal::Renewing;
 use super::room::{self, Counts, Hearing, Room};
-use super::{DaemonError, intake, isolation, own_keys, samples};
+use super::{Result, intake, isolation, own_keys, samples};
 use crate::authorize::Authorizer;
 use crate::config::Mode;
 use crate::deployment::places;
@@ -49,7 +49,7 @@ pub(super) struct Serving<'a> {
 }
 
 impl<'a> Serving<'a> {
-    pub(super) async fn new(connected: Connected<'a>) -> Result<Self, DaemonError> {
+    pub(super) async fn new(connected: Connected<'a>) -> Result<Self> {
         let Connected { base, deciding, keys, nats, mut sinks, placement, own } = connected;
         let (requests, intake) = (base.parts.apart(), base.parts.apart());
         let (tenants, taking) = take_events(&base, &nats, &intake)?.unzip();
@@ -94,10 +94,7 @@ impl<'a> Serving<'a> {
     }
 
     /// Waits for the streams and for tenants' events; `false` if `shutdown` came first.
-    pub(super) async fn settle(
-        &mut self,
-        shutdown: &CancellationToken,
-    ) -> Result<bool, DaemonError> {
+    pub(super) async fn settle(&mut self, shutdown: &CancellationToken) -> Result<bool> {
         let Base { config, observed, parts, .. } = &self.base;
         let Nats { connections, cluster, id, .. } = &self.nats;
         if !streams::ensure(&connections.main, &config.streams, shutdown).await {
@@ -141,11 +138,7 @@ impl<'a> Serving<'a> {
     }
 }
 
-fn take_events(
-    base: &Base<'_>,
-    nats: &Nats,
-    parts: &Parts,
-) -> Result<Option<(Tenants, Gauge)>, DaemonError> {
+fn take_events(base: &Base<'_>, nats: &Nats, parts: &Parts) -> Result<Option<(Tenants, Gauge)>> {
     let Some(running) = intake::start(base.config, &nats.id)? else {
         tracing::warn!(
             "there is no [intake] in the configuration: BB takes events itself, and a tenant with \
@@ -167,7 +160,7 @@ async fn authorizer(
     deciding: Deciding,
     placement: Placement,
     tenants: Option<Tenants>,
-) -> Result<Authorizer, DaemonError> {
+) -> Result<Authorizer> {
     let Deciding { envelope, logins, policies, signing } = deciding;
     let others = &nats.connections.main;
     let counts = Arc::<Counts>::default();
@@ -248,7 +241,7 @@ fn show(metrics: &Metrics, (load, way): (Load, Way), counts: Arc<ChangeCounts>, 
     });
 }
 
-async fn watch_peers(base: &Base<'_>, nats: &Nats, peers: Peers) -> Result<(), DaemonError> {
+async fn watch_peers(base: &Base<'_>, nats: &Nats, peers: Peers) -> Result<()> {
     let watch = peers.subscribe(
         nats.id.clone(),
         nats.connections.main.clone(),
@@ -273,7 +266,7 @@ async fn follow_changes(
     own: Option<OwnAccounts>,
     taken: Option<(Tenants, Placement)>,
     decisions: Decisions,
-) -> Result<(), DaemonError> {
+) -> Result<()> {
     let Base { config, store, cache, clock, parts, .. } = base;
     let (effects, signals) = mpsc::unbounded_channel();
     let mut listeners = vec![effects];

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use self::epochs::{Epochs, Place};
 use self::table::{Needed, Table};
 use super::{
-    Change, CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
+    Change, CredentialStore, Freshness, Identity, LoginRecord, Result, TenantId, TenantRecord,
     TokenHash, TokenRecord,
 };
 use crate::keys::AccountId;
@@ -196,11 +196,7 @@ fn places_of(epochs: &Epochs, login: &LoginRecord) -> [Place; 2] {
 
 #[async_trait]
 impl CredentialStore for Cached {
-    async fn user(
-        &self,
-        name: &str,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    async fn user(&self, name: &str, freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
         let (place, needed) = (self.epochs.user(name), self.needed(freshness));
         self.users
             .find(name, place, needed, move || {
@@ -214,7 +210,7 @@ impl CredentialStore for Cached {
         &self,
         hash: &TokenHash,
         freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TokenRecord>>> {
         let (place, needed) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
         self.tokens
             .find(hash, place, needed, move || {
@@ -228,7 +224,7 @@ impl CredentialStore for Cached {
         &self,
         identity: &Identity,
         freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    ) -> Result<Option<Arc<LoginRecord>>> {
         let (place, needed) = (self.epochs.identity(identity), self.needed(freshness));
         self.holders
             .find(identity, place, needed, move || {
@@ -242,7 +238,7 @@ impl CredentialStore for Cached {
         &self,
         id: &TenantId,
         freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TenantRecord>>> {
         let (place, needed) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
         self.tenants
             .find(id, place, needed, move || {
@@ -256,7 +252,7 @@ impl CredentialStore for Cached {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Option<AccountId>> {
         let account = self.inner.account_of(tenant, candidate).await?;
         // Records are asked for their account first: the ones kept of this tenant have none.
         self.forget(&Change::Tenant(tenant.id.to_string()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{StoreError, TenantId};
+use super::{Result, TenantId};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 
@@ -85,29 +85,29 @@ impl News {
 #[async_trait]
 pub trait Coordination: Debug + Send + Sync {
     /// Everything committed since the last call, by whomever. Cheap when there is nothing.
-    async fn news(&self) -> Result<News, StoreError>;
+    async fn news(&self) -> Result<News>;
 
     /// The effects of all changes that are still noted, oldest first.
-    async fn effects(&self) -> Result<Vec<Effect>, StoreError>;
+    async fn effects(&self) -> Result<Vec<Effect>>;
 
     /// The accounts that tenants had and that belong to nobody any more.
-    async fn removed_accounts(&self) -> Result<Vec<AccountId>, StoreError>;
+    async fn removed_accounts(&self) -> Result<Vec<AccountId>>;
 
     /// Notes that this instance is alive, by the database's clock: those of hosts differ.
-    async fn heartbeat(&self, instance: &str) -> Result<(), StoreError>;
+    async fn heartbeat(&self, instance: &str) -> Result<()>;
 
     /// Removes this instance's heartbeat: it stops.
-    async fn depart(&self, instance: &str) -> Result<(), StoreError>;
+    async fn depart(&self, instance: &str) -> Result<()>;
 
     /// Returns when there may be news: at the latest after a time well below a second, and as soon
     /// as the database says so where it can.
     async fn wait_for_news(&self);
 
     /// The sessions of other programs that hold others up now. A database that knows none finds none.
-    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError>;
+    async fn hindrances(&self) -> Result<Vec<Hindrance>>;
 
     /// The instances whose heartbeat is at most so many seconds old.
-    async fn instances(&self, seconds: u32) -> Result<Vec<String>, StoreError>;
+    async fn instances(&self, seconds: u32) -> Result<Vec<String>>;
 }
 
 /// A session of another program in the database that hinders others.

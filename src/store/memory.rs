@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::{
-    CredentialStore, Freshness, Identity, LoginRecord, StoreError, TenantId, TenantRecord,
+    CredentialStore, Freshness, Identity, LoginRecord, Result, StoreError, TenantId, TenantRecord,
     TokenHash, TokenRecord, UserRecord,
 };
 use crate::clock::UnixSeconds;
@@ -72,7 +72,7 @@ impl MemoryStore {
 
     /// Adds a user of a tenant, or replaces its own with this name. No two users have one name, one
     /// nkey or one certificate.
-    pub fn put_user(&self, tenant: &TenantId, user: UserRecord) -> Result<(), StoreError> {
+    pub fn put_user(&self, tenant: &TenantId, user: UserRecord) -> Result<()> {
         let mut rows = self.0.write();
         if !rows.tenants.contains_key(tenant) {
             return Err(StoreError::Missing { what: "tenant", key: tenant.to_string() });
@@ -105,7 +105,7 @@ impl MemoryStore {
         user: &str,
         hash: TokenHash,
         expires_at: Option<UnixSeconds>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<()> {
         let mut rows = self.0.write();
         if !rows.users.contains_key(user) {
             return Err(StoreError::Missing { what: "user", key: user.to_owned() });
@@ -126,11 +126,7 @@ impl MemoryStore {
 
 #[async_trait]
 impl CredentialStore for MemoryStore {
-    async fn user(
-        &self,
-        name: &str,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    async fn user(&self, name: &str, _freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
         Ok(self.0.read().login(name))
     }
 
@@ -138,7 +134,7 @@ impl CredentialStore for MemoryStore {
         &self,
         hash: &TokenHash,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TokenRecord>>> {
         Ok(self.0.read().tokens.get(hash).cloned())
     }
 
@@ -146,7 +142,7 @@ impl CredentialStore for MemoryStore {
         &self,
         identity: &Identity,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    ) -> Result<Option<Arc<LoginRecord>>> {
         Ok(self.0.read().holder(identity))
     }
 
@@ -154,7 +150,7 @@ impl CredentialStore for MemoryStore {
         &self,
         id: &TenantId,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TenantRecord>>> {
         Ok(self.0.read().tenants.get(id).cloned())
     }
 
@@ -162,7 +158,7 @@ impl CredentialStore for MemoryStore {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Option<AccountId>> {
         let mut rows = self.0.write();
         let kept =
             rows.tenants.get_mut(&tenant.id).filter(|it| it.incarnation == tenant.incarnation);

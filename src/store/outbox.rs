@@ -1,12 +1,11 @@
 //! The events of changes that wait to be published.
 
+use crate::store::Result;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::value::RawValue;
-
-use super::StoreError;
 
 /// In the place of an event's data that are too large, or unreadable.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -35,19 +34,18 @@ pub struct OutboxEvent {
 pub trait Outbox: Debug + Send + Sync {
     /// The oldest events, in the order in which they were noted, at most `limit` and as many as fit
     /// into memory without harm, but those of the tenants `without`. Reads alone.
-    async fn pending(&self, limit: u32, without: &[String])
-    -> Result<Vec<OutboxEvent>, StoreError>;
+    async fn pending(&self, limit: u32, without: &[String]) -> Result<Vec<OutboxEvent>>;
 
     /// How many events wait.
-    async fn backlog(&self) -> Result<u64, StoreError>;
+    async fn backlog(&self) -> Result<u64>;
 
     /// Deletes events that the stream has. Those that are gone already are no error.
-    async fn published(&self, ids: &[String]) -> Result<(), StoreError>;
+    async fn published(&self, ids: &[String]) -> Result<()>;
 
     /// Whether this instance is the one that publishes for `time` from now on, by the database's
     /// clock. It is refused while another's time lasts.
-    async fn lease(&self, instance: &str, time: Duration) -> Result<bool, StoreError>;
+    async fn lease(&self, instance: &str, time: Duration) -> Result<bool>;
 
     /// Ends this instance's time, if it has it.
-    async fn release(&self, instance: &str) -> Result<(), StoreError>;
+    async fn release(&self, instance: &str) -> Result<()>;
 }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 pub(super) use self::read::account_of;
 pub(super) use self::row::Columns;
-use super::{Hindrance, News, StoreError, TenantRecord, queries};
+use super::{Hindrance, News, Result, StoreError, TenantRecord, queries};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 
@@ -27,10 +27,10 @@ pub(super) trait Backend: Debug + Send + Sync {
     type Row: Columns;
 
     /// What a statement finds.
-    async fn select(&self, statement: Statement<'_>) -> Result<Vec<Self::Row>, StoreError>;
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<Self::Row>>;
 
     /// Carries out all of the steps or none.
-    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError>;
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<()>;
 
     /// Keeps `candidate` for this incarnation of the tenant, unless another is kept already, and
     /// gives what is kept.
@@ -38,19 +38,19 @@ pub(super) trait Backend: Debug + Send + Sync {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError>;
+    ) -> Result<Option<AccountId>>;
 
     /// Notes logins, whose times the database can write down.
-    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError>;
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<()>;
 
     /// [`Coordination::news`](super::Coordination::news).
-    async fn news(&self) -> Result<News, StoreError>;
+    async fn news(&self) -> Result<News>;
 
     /// [`Coordination::wait_for_news`](super::Coordination::wait_for_news).
     async fn wait_for_news(&self);
 
     /// [`Coordination::hindrances`](super::Coordination::hindrances).
-    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError>;
+    async fn hindrances(&self) -> Result<Vec<Hindrance>>;
 
     /// [`Store::close`](super::Store::close).
     async fn close(&self);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::KeysError;
+use super::{KeysError, Result};
 use crate::clock::UnixSeconds;
 use crate::keys::{OperatorId, SigningKey};
 use crate::protocol::jwt::{Body, Claims, JwtError, Parsed};
@@ -123,7 +123,7 @@ pub(super) fn operator_with(
     without: Option<&str>,
     with: &[&str],
     now: UnixSeconds,
-) -> Result<Option<String>, KeysError> {
+) -> Result<Option<String>> {
     let (mut claims, issuer) = Parsed::<AnyOperator>::parse(token)?.verify::<OperatorId>()?;
     if issuer.as_str() != identity.public_key() {
         return Err(KeysError::Unfit(format!(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::KeysError;
+use super::{KeysError, Result};
 use crate::config::Config;
 use crate::deployment::KeyRole;
 use crate::keyfile;
@@ -23,7 +23,7 @@ const UNFINISHED: &str = ".nats-callout-unfinished";
 
 /// Makes sure that nobody else rotates keys meanwhile: for as long as the value is held, or the
 /// process lives.
-pub(super) fn lock(folder: &Path) -> Result<File, KeysError> {
+pub(super) fn lock(folder: &Path) -> Result<File> {
     let held = File::open(folder).map_err(KeysError::file("cannot open", folder))?;
     rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| KeysError::unfit("another `keys rotate` is running here; wait for its end"))?;
@@ -31,7 +31,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, KeysError> {
 }
 
 /// Removes what a command left that was stopped while it wrote.
-pub(super) fn tidy(folder: &Path) -> Result<(), KeysError> {
+pub(super) fn tidy(folder: &Path) -> Result<()> {
     let mut left = entries(folder);
     left.retain(|path| path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes()));
     left.iter().try_for_each(|path| remove(path))
@@ -39,7 +39,7 @@ pub(super) fn tidy(folder: &Path) -> Result<(), KeysError> {
 
 /// Puts `text` in a file's place. One that is there keeps its mode and its owner, also where root
 /// writes it; a new one is its owner's alone, who is that of the folder where root writes it.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), KeysError> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
     // A link is followed, so that it stays one.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().ok_or_else(|| KeysError::unfit("no file name"))?.to_owned();
@@ -90,7 +90,7 @@ fn keep_owner(new: &File, replaced: Option<&fs::Metadata>, path: &Path) -> std::
 }
 
 /// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), KeysError> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_folder_of(path).map_err(KeysError::file("cannot sync", path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -130,7 +130,7 @@ pub(super) fn seeds_in(key: KeyRole, folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// Writes a new seed into a folder; gives its public half.
-pub(super) fn generate(key: KeyRole, folder: &Path) -> Result<String, KeysError> {
+pub(super) fn generate(key: KeyRole, folder: &Path) -> Result<String> {
     let (public, seed) = match key.kind() {
         None => {
             let (made, seed) = XKey::generate()?;
@@ -146,17 +146,13 @@ pub(super) fn generate(key: KeyRole, folder: &Path) -> Result<String, KeysError>
 }
 
 /// The operator's identity, which signs the operator's own JWT.
-pub(super) fn operator_identity(offline: &Path) -> Result<SigningKey, KeysError> {
+pub(super) fn operator_identity(offline: &Path) -> Result<SigningKey> {
     Ok(keyfile::signing_key(&offline.join("operator.nk"), KeyKind::Operator)?)
 }
 
 /// Writes a key's list of files into the configuration, where it differs, and reads that again.
 /// Everything else in the file stays as it is, comments included.
-pub(super) fn set_list(
-    config: &Config,
-    key: KeyRole,
-    files: &[PathBuf],
-) -> Result<Option<String>, KeysError> {
+pub(super) fn set_list(config: &Config, key: KeyRole, files: &[PathBuf]) -> Result<Option<String>> {
     let same = |a: &Path, b: &Path| a == b || a.canonicalize().ok() == b.canonicalize().ok();
     let now = key.files(config);
     if now.len() == files.len() && now.iter().zip(files).all(|(a, b)| same(a, b)) {
@@ -184,7 +180,7 @@ pub(super) fn set_list(
 }
 
 /// Writes `[operator] events_account` into the configuration, which has none.
-pub(super) fn add_events_account(config: &Config, account: &str) -> Result<(), KeysError> {
+pub(super) fn add_events_account(config: &Config, account: &str) -> Result<()> {
     let line = format!("events_account = \"{account}\"");
     let mut text = read(&config.file)?;
     let before = span(config, &text, ("operator", "users_account"), &line)?;
@@ -193,11 +189,7 @@ pub(super) fn add_events_account(config: &Config, account: &str) -> Result<(), K
 }
 
 /// Writes a section into the configuration, which has none of that name.
-pub(super) fn add_section(
-    config: &Config,
-    name: &str,
-    keys: &[(&str, &str)],
-) -> Result<(), KeysError> {
+pub(super) fn add_section(config: &Config, name: &str, keys: &[(&str, &str)]) -> Result<()> {
     let text = read(&config.file)?;
     let mut section = format!("\n[{name}]\n");
     for (key, value) in keys {
@@ -213,10 +205,7 @@ pub(super) fn add_section(
 
 /// Replaces words in the configurations of servers beside the service's own; gives those files that
 /// were changed.
-pub(super) fn change_confs(
-    config: &Config,
-    words: &[(String, String)],
-) -> Result<Vec<PathBuf>, KeysError> {
+pub(super) fn change_confs(config: &Config, words: &[(String, String)]) -> Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for path in confs(&config.folder) {
         let text = read(&path)?;
@@ -275,7 +264,7 @@ fn span(
     text: &str,
     (section, name): (&str, &str),
     line: &str,
-) -> Result<Range<usize>, KeysError> {
+) -> Result<Range<usize>> {
     let by_hand = format!("write `{line}` below [{section}] of {}", config.file.display());
     let parsed = DeTable::parse(text);
     let parsed = parsed.map_err(|error| KeysError::Unfit(format!("{by_hand}: {error}")))?;
@@ -283,7 +272,7 @@ fn span(
     value.map(toml::Spanned::span).ok_or(KeysError::Unfit(by_hand))
 }
 
-fn read(path: &Path) -> Result<String, KeysError> {
+fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(KeysError::file("cannot read", path))
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::KeysError;
 use super::claims::{AnyClaims, HeldAccount};
 use super::instances::Instances;
+use super::{KeysError, Result};
 use crate::accounts::resolver::ResolverError;
 use crate::clock::UnixSeconds;
 use crate::config::Config;
@@ -17,27 +17,23 @@ use crate::keys::{AccountId, SigningKey, XKey};
 #[async_trait]
 pub(super) trait Fleet: Send + Sync {
     /// The running instances, and the keys that each has.
-    async fn instances(&self) -> Result<Instances, KeysError>;
+    async fn instances(&self) -> Result<Instances>;
 
     /// The operator JWTs of every server by its name. All servers have to answer.
-    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>, KeysError>;
+    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>>;
 
     /// All accounts that servers hold.
-    async fn accounts(&self) -> Result<Vec<AccountId>, KeysError>;
+    async fn accounts(&self) -> Result<Vec<AccountId>>;
 
     /// An account as each of so many servers holds it.
-    async fn held_by(
-        &self,
-        account: &AccountId,
-        servers: usize,
-    ) -> Result<Vec<HeldAccount>, KeysError>;
+    async fn held_by(&self, account: &AccountId, servers: usize) -> Result<Vec<HeldAccount>>;
 
     /// Has every server hold an account.
     async fn hold(&self, token: &str) -> Result<(), ResolverError>;
 
     /// Config mode: which of these curve keys, and which issuer, each server has. Its requests show
     /// it.
-    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests, KeysError>;
+    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests>;
 }
 
 /// What servers' requests show.
@@ -81,7 +77,7 @@ impl AccountSigner<'_> {
         accounts: &[AccountId],
         now: UnixSeconds,
         change: impl Fn(&mut AnyClaims) -> bool,
-    ) -> Result<BTreeMap<String, String>, KeysError> {
+    ) -> Result<BTreeMap<String, String>> {
         let servers = fleet.operators().await?.len();
         let mut pushed = BTreeMap::new();
         for account in accounts {
@@ -108,10 +104,7 @@ impl AccountSigner<'_> {
 }
 
 /// An account as each server holds it.
-pub(super) async fn held(
-    fleet: &dyn Fleet,
-    account: &AccountId,
-) -> Result<Vec<HeldAccount>, KeysError> {
+pub(super) async fn held(fleet: &dyn Fleet, account: &AccountId) -> Result<Vec<HeldAccount>> {
     let servers = fleet.operators().await?.len();
     fleet.held_by(account, servers).await
 }

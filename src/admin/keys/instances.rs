@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 
-use super::KeysError;
+use super::{KeysError, Result};
 use crate::admin::instances::{self, alive};
 use crate::deployment::KeyRole;
 use crate::deployment::key_role::{KEYS_SUBJECT, KeysOfInstance};
@@ -25,7 +25,7 @@ pub(super) struct Instances {
 
 impl Instances {
     /// Asks all that have a young heartbeat in the database.
-    pub(super) async fn ask(store: &dyn Store, auth: &Client) -> Result<Self, KeysError> {
+    pub(super) async fn ask(store: &dyn Store, auth: &Client) -> Result<Self> {
         let mut silent = alive(store).await.map_err(KeysError::Instances)?;
         let mut told = BTreeMap::new();
         let hear = |one: KeysOfInstance| {

@@ -12,7 +12,7 @@ use super::claims::{AnyClaims, keep, relist};
 use super::fleet::Fleet as _;
 use super::offline::Hands;
 use super::servers::RunningFleet;
-use super::{Admin, KeysError, files, load};
+use super::{Admin, KeysError, Result, files, load};
 use crate::config::{Config, Mode};
 use crate::deployment;
 use crate::deployment::topology::{Account, account_body, account_jwt};
@@ -69,10 +69,7 @@ pub(crate) enum IntakeDone {
 }
 
 /// Brings a deployment to the intake: a step with each call.
-pub(crate) async fn intake(
-    admin: &Admin,
-    request: &IntakeRequest,
-) -> Result<IntakeDone, KeysError> {
+pub(crate) async fn intake(admin: &Admin, request: &IntakeRequest) -> Result<IntakeDone> {
     let config = load(admin)?;
     let Mode::Operator(mode) = &config.mode else {
         return by_hand(admin, request, &config).await;
@@ -87,11 +84,7 @@ pub(crate) async fn intake(
 }
 
 /// Config mode: the rest is in nats-server.conf, which nobody changes but its owner.
-async fn by_hand(
-    admin: &Admin,
-    request: &IntakeRequest,
-    config: &Config,
-) -> Result<IntakeDone, KeysError> {
+async fn by_hand(admin: &Admin, request: &IntakeRequest, config: &Config) -> Result<IntakeDone> {
     if !request.switch || config.mode.intake().is_none() {
         return Err(KeysError::IntakeByHand);
     }
@@ -100,7 +93,7 @@ async fn by_hand(
 }
 
 /// Makes the account, the logins, and what the configurations say of them.
-async fn prepare(hands: &Hands<'_>) -> Result<IntakeDone, KeysError> {
+async fn prepare(hands: &Hands<'_>) -> Result<IntakeDone> {
     let Hands { admin, config, mode, servers, operator, .. } = hands;
     let identity = hands.key_or_new("intake")?;
     let account: AccountId = identity.public()?;
@@ -130,7 +123,7 @@ async fn prepare(hands: &Hands<'_>) -> Result<IntakeDone, KeysError> {
 }
 
 /// Has the configuration name the account and the logins.
-fn configure(hands: &Hands<'_>, account: AccountId) -> Result<(), KeysError> {
+fn configure(hands: &Hands<'_>, account: AccountId) -> Result<()> {
     let Hands { config, mode, folder, .. } = hands;
     match &mode.intake {
         None => files::add_section(
@@ -151,7 +144,7 @@ fn configure(hands: &Hands<'_>, account: AccountId) -> Result<(), KeysError> {
 }
 
 /// Has events come by the intake alone.
-async fn switch(hands: &Hands<'_>) -> Result<IntakeDone, KeysError> {
+async fn switch(hands: &Hands<'_>) -> Result<IntakeDone> {
     let Hands { config, mode, servers, .. } = hands;
     let Some(intake) = &mode.intake else { return Err(KeysError::NoIntake) };
     let [instances, taking] = [
@@ -191,11 +184,7 @@ fn open_users(body: &mut AnyClaims, key: &SigningKey) -> bool {
     listed | exports | without_leaf_nodes(body)
 }
 
-async fn wait_for_logins(
-    servers: &RunningFleet,
-    users: AccountId,
-    instances: usize,
-) -> Result<(), KeysError> {
+async fn wait_for_logins(servers: &RunningFleet, users: AccountId, instances: usize) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     while servers.named(&users, NAMES[2]).await? < instances {
         if Instant::now() > until {
@@ -209,7 +198,7 @@ async fn wait_for_logins(
 }
 
 /// Takes the pool away from BB's stream once that has read all of it.
-async fn empty(servers: &RunningFleet) -> Result<(), KeysError> {
+async fn empty(servers: &RunningFleet) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut read_since = None;
     loop {
@@ -231,7 +220,7 @@ async fn empty(servers: &RunningFleet) -> Result<(), KeysError> {
 }
 
 /// Has every tenant's account take its events to INTAKE, whoever is connected; says how many.
-async fn push_all(hands: &Hands<'_>) -> Result<usize, KeysError> {
+async fn push_all(hands: &Hands<'_>) -> Result<usize> {
     let Hands { admin, config, mode, servers, .. } = hands;
     let issuer = deployment::account_issuer(config, mode)?;
     let mut pushed = 0;

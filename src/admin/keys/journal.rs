@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeysError, files};
+use super::{KeysError, Result, files};
 use crate::clock::UnixSeconds;
 use crate::config::Config;
 use crate::deployment::KeyRole;
@@ -39,7 +39,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn read(folder: &Path) -> Result<Self, KeysError> {
+    pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("rotation.json");
         let rotations = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
@@ -66,12 +66,12 @@ impl Journal {
         keys.filter(|&key| self.under_way(key).is_some()).collect()
     }
 
-    pub(super) fn set(&mut self, key: KeyRole, rotation: Rotation) -> Result<(), KeysError> {
+    pub(super) fn set(&mut self, key: KeyRole, rotation: Rotation) -> Result<()> {
         self.rotations.insert(key.name().to_owned(), rotation);
         self.write()
     }
 
-    pub(super) fn end(&mut self, key: KeyRole) -> Result<(), KeysError> {
+    pub(super) fn end(&mut self, key: KeyRole) -> Result<()> {
         if let Some(rotation) = self.rotations.get_mut(key.name()) {
             rotation.done = true;
         }
@@ -81,7 +81,7 @@ impl Journal {
         self.write()
     }
 
-    fn write(&self) -> Result<(), KeysError> {
+    fn write(&self) -> Result<()> {
         if self.rotations.is_empty() {
             return files::remove(&self.path);
         }

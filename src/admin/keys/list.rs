@@ -7,7 +7,7 @@ use super::claims::operator_keys;
 use super::fleet::{Fleet, held};
 use super::journal::Journal;
 use super::servers::RunningFleet;
-use super::{Admin, Error, KeysError, files, folder};
+use super::{Admin, Error, Result, files, folder};
 use crate::config::{Config, Mode};
 use crate::deployment::KeyRole;
 use crate::keyfile;
@@ -122,13 +122,13 @@ impl Generation {
 }
 
 /// Those in the configuration.
-fn listed(config: &Config, key: KeyRole) -> Result<impl Iterator<Item = Generation>, KeysError> {
+fn listed(config: &Config, key: KeyRole) -> Result<impl Iterator<Item = Generation>> {
     let states = std::iter::once(State::InUse).chain(std::iter::repeat(State::Known));
     let found = key.public(config)?.into_iter().zip(key.files(config)).zip(states);
     Ok(found.map(move |((public, file), state)| Generation::new(key, public, state, file.clone())))
 }
 
-async fn ask_instances(fleet: &dyn Fleet, generations: &mut [Generation]) -> Result<(), KeysError> {
+async fn ask_instances(fleet: &dyn Fleet, generations: &mut [Generation]) -> Result<()> {
     let instances = fleet.instances().await?;
     let of = instances.count();
     for one in generations {
@@ -142,7 +142,7 @@ async fn ask_servers(
     config: &Config,
     fleet: &dyn Fleet,
     generations: &mut [Generation],
-) -> Result<(), KeysError> {
+) -> Result<()> {
     match &config.mode {
         Mode::Operator(mode) => {
             let operators = fleet.operators().await?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::claims::AnyClaims;
 use super::fleet::AccountSigner;
 use super::servers::RunningFleet;
-use super::{Admin, KeysError, files, folder, operator_key};
+use super::{Admin, KeysError, Result, files, folder, operator_key};
 use crate::config::{Config, OperatorMode};
 use crate::deployment::creds::creds;
 use crate::keyfile;
@@ -36,7 +36,7 @@ impl<'a> Hands<'a> {
         config: &'a Config,
         mode: &'a OperatorMode,
         offline: Option<&Path>,
-    ) -> Result<Self, KeysError> {
+    ) -> Result<Self> {
         let folder = folder(config)?;
         let offline = offline.map_or_else(|| folder.join("offline"), Path::to_owned);
         if !offline.is_dir() {
@@ -54,12 +54,12 @@ impl<'a> Hands<'a> {
     }
 
     /// The key in it.
-    pub(super) fn key(&self, name: &str) -> Result<SigningKey, KeysError> {
+    pub(super) fn key(&self, name: &str) -> Result<SigningKey> {
         Ok(keyfile::signing_key(&self.file(name), KeyKind::Account)?)
     }
 
     /// [`Self::key`], which is made where there is none.
-    pub(super) fn key_or_new(&self, name: &str) -> Result<SigningKey, KeysError> {
+    pub(super) fn key_or_new(&self, name: &str) -> Result<SigningKey> {
         if !self.file(name).exists() {
             let (_, seed) = SigningKey::generate(KeyKind::Account)?;
             files::replace(&self.file(name), &format!("{}\n", *seed))?;
@@ -72,7 +72,7 @@ impl<'a> Hands<'a> {
         &self,
         account: AccountId,
         change: impl Fn(&mut AnyClaims) -> bool,
-    ) -> Result<BTreeMap<String, String>, KeysError> {
+    ) -> Result<BTreeMap<String, String>> {
         let of_the_system = &[account];
         let signer = AccountSigner { operator: &self.operator, of_the_system, resign: false };
         signer.change(&self.servers, &[account], self.admin.now(), change).await
@@ -80,12 +80,7 @@ impl<'a> Hands<'a> {
 
     /// Writes the login of this name among the keys in use, with what it may do now; who has it
     /// already keeps its key. Gives its file.
-    pub(super) fn login(
-        &self,
-        name: &str,
-        issuer: &SigningKey,
-        body: UserBody,
-    ) -> Result<PathBuf, KeysError> {
+    pub(super) fn login(&self, name: &str, issuer: &SigningKey, body: UserBody) -> Result<PathBuf> {
         let file = self.folder.join(format!("{name}.creds"));
         let seed = match file.exists() {
             true => keyfile::seed_of_creds(&file)?,

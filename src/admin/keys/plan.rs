@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::journal::Journal;
-use super::{Admin, KeysError, Step, check, folder};
+use super::{Admin, Result, Step, check, folder};
 use crate::deployment::KeyRole;
 
 /// What the rotation of one key takes.
@@ -23,11 +23,7 @@ pub(crate) struct Plan {
 
 /// What it takes to rotate these keys, or all of the mode where none is named. Nothing is changed,
 /// and no server is asked.
-pub(crate) fn plan(
-    admin: &Admin,
-    keys: &[KeyRole],
-    offline: Option<&Path>,
-) -> Result<Vec<Plan>, KeysError> {
+pub(crate) fn plan(admin: &Admin, keys: &[KeyRole], offline: Option<&Path>) -> Result<Vec<Plan>> {
     let config = &admin.config;
     check(config, keys)?;
     let all = KeyRole::of(config);

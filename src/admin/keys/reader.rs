@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::claims::{AnyClaims, keep};
 use super::fleet::Fleet as _;
 use super::offline::Hands;
-use super::{Admin, KeysError, files, load};
+use super::{Admin, KeysError, Result, files, load};
 use crate::config::Mode;
 use crate::deployment::topology::{self, Account, account_jwt};
 use crate::keys::{AccountId, SigningKey};
@@ -33,10 +33,7 @@ pub(crate) struct ReaderLogin {
 
 /// Gives the reader of events what `[events]` lists the consumers of. The offline keys are in
 /// `offline`, or else in that folder beside the keys in use.
-pub(crate) async fn reader(
-    admin: &Admin,
-    offline: Option<&Path>,
-) -> Result<ReaderLogin, KeysError> {
+pub(crate) async fn reader(admin: &Admin, offline: Option<&Path>) -> Result<ReaderLogin> {
     let config = load(admin)?;
     let Mode::Operator(mode) = &config.mode else {
         return Err(KeysError::Invalid(format!(
@@ -56,7 +53,7 @@ pub(crate) async fn reader(
 }
 
 /// The identity of EVENTS, which is made where the configuration names none.
-fn identity(hands: &Hands<'_>) -> Result<SigningKey, KeysError> {
+fn identity(hands: &Hands<'_>) -> Result<SigningKey> {
     let Some(account) = hands.mode.events_account else {
         let key = hands.key_or_new("events")?;
         files::add_events_account(hands.config, key.public_key())?;
@@ -77,7 +74,7 @@ async fn change_accounts(
     hands: &Hands<'_>,
     events: AccountId,
     requests: &[Request],
-) -> Result<BTreeMap<String, String>, KeysError> {
+) -> Result<BTreeMap<String, String>> {
     let Hands { admin, mode, servers, operator, .. } = hands;
     let (auth, bb) = (mode.auth_account, mode.bb_account);
     let imports: Vec<Import> = requests.iter().map(|request| import(request, auth)).collect();
@@ -147,7 +144,7 @@ fn write_confs(
     hands: &Hands<'_>,
     events: AccountId,
     tokens: &BTreeMap<String, String>,
-) -> Result<Vec<PathBuf>, KeysError> {
+) -> Result<Vec<PathBuf>> {
     let mut words = files::newer(hands.config, tokens);
     if files::tokens_in_confs(hands.config, events.as_str()).is_empty()
         && let Some(token) = tokens.get(events.as_str())

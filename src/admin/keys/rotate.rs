@@ -23,7 +23,7 @@ use super::fleet::{AccountSigner, Fleet};
 use super::instances::Instances;
 use super::journal::{Journal, Rotation};
 use super::servers::RunningFleet;
-use super::{Admin, Error, KeysError, check, files, load, operator_key};
+use super::{Admin, Error, KeysError, Result, check, files, load, operator_key};
 use crate::clock::UnixSeconds;
 use crate::config::{Config, Mode, OperatorMode};
 use crate::deployment::KeyRole;
@@ -142,7 +142,7 @@ impl Rotator {
         &self.confs
     }
 
-    async fn advance_all(&mut self) -> Result<Vec<Progress>, KeysError> {
+    async fn advance_all(&mut self) -> Result<Vec<Progress>> {
         let keys = self.keys.clone();
         let goes_on = keys.iter().any(|&key| self.journal.under_way(key).is_some());
         for &key in &keys {
@@ -152,7 +152,7 @@ impl Rotator {
         }
         // All of them first: with the last to end, nothing is noted any more.
         let rotations = keys.iter().map(|&key| Ok((key, self.rotation(key)?)));
-        let rotations = rotations.collect::<Result<Vec<_>, KeysError>>()?;
+        let rotations = rotations.collect::<Result<Vec<_>>>()?;
         let mut progress = Vec::new();
         for (key, Rotation { old, new, done, .. }) in rotations {
             let wait = if done { None } else { self.advance_one(key).await? };
@@ -161,7 +161,7 @@ impl Rotator {
         Ok(progress)
     }
 
-    async fn advance_one(&mut self, key: KeyRole) -> Result<Option<Wait>, KeysError> {
+    async fn advance_one(&mut self, key: KeyRole) -> Result<Option<Wait>> {
         self.instances = self.fleet.instances().await?;
         let wait = self.take_steps(key).await;
         let wait = wait.map_err(|source| KeysError::Stopped { key, source: Box::new(source) })?;
@@ -173,7 +173,7 @@ impl Rotator {
 
     /// The whole of a rotation. Each step looks whether it was taken, takes it if not, and says what
     /// has to happen before the next one may be.
-    async fn take_steps(&mut self, key: KeyRole) -> Result<Option<Wait>, KeysError> {
+    async fn take_steps(&mut self, key: KeyRole) -> Result<Option<Wait>> {
         let rotation = self.rotation(key)?;
         self.seed(key, &rotation.new)?;
         let [mut until_in_use, and_then] = Step::of(key);
@@ -190,7 +190,7 @@ impl Rotator {
         Ok(None)
     }
 
-    async fn take(&mut self, step: Step, key: KeyRole) -> Result<Option<Wait>, KeysError> {
+    async fn take(&mut self, step: Step, key: KeyRole) -> Result<Option<Wait>> {
         let rotation = self.rotation(key)?;
         let (old, new) = (rotation.old.as_str(), rotation.new.as_str());
         match step {
@@ -210,7 +210,7 @@ impl Rotator {
     }
 
     /// Whether the first part of the steps is over.
-    async fn is_in_use(&self, key: KeyRole, rotation: &Rotation) -> Result<bool, KeysError> {
+    async fn is_in_use(&self, key: KeyRole, rotation: &Rotation) -> Result<bool> {
         match key {
             KeyRole::Xkey | KeyRole::Issuer => self.servers_have_changed(key, rotation).await,
             _ => Ok(rotation.next.is_some()),
@@ -218,7 +218,7 @@ impl Rotator {
     }
 
     /// Notes the rotation, with the seed of what is to come at hand.
-    fn begin(&mut self, key: KeyRole) -> Result<(), KeysError> {
+    fn begin(&mut self, key: KeyRole) -> Result<()> {
         let listed = key.public(&self.config)?;
         let Some(old) = listed.first().cloned() else {
             return Err(KeysError::Unfit(format!("no file is listed for {key}")));
@@ -241,14 +241,14 @@ impl Rotator {
         self.journal.set(key, Rotation { old, new, since: None, next: None, done: false })
     }
 
-    fn rotation(&self, key: KeyRole) -> Result<Rotation, KeysError> {
+    fn rotation(&self, key: KeyRole) -> Result<Rotation> {
         let noted = self.journal.get(key).cloned();
         noted.ok_or_else(|| KeysError::unfit("the rotation is not noted"))
     }
 
     /// The file of a generation as the configuration lists it: its seed, brought to where the
     /// others in use are.
-    fn seed(&mut self, key: KeyRole, public: &str) -> Result<PathBuf, KeysError> {
+    fn seed(&mut self, key: KeyRole, public: &str) -> Result<PathBuf> {
         let found = self.site.find(&self.config, key, public);
         let found = found.ok_or_else(|| KeysError::SeedAway(public.to_owned()))?;
         if !self.site.is_offline(&found) {
@@ -262,7 +262,7 @@ impl Rotator {
     }
 
     /// Writes the list of a key, if it is another, and reads the configuration again.
-    fn list(&mut self, key: KeyRole, files: &[PathBuf]) -> Result<(), KeysError> {
+    fn list(&mut self, key: KeyRole, files: &[PathBuf]) -> Result<()> {
         if let Some(line) = files::set_list(&self.config, key, files)? {
             self.done.push(format!("{key}: {}: {line}", self.config.file.display()));
             self.config = load(&self.admin)?;
@@ -276,7 +276,7 @@ impl Rotator {
         (!unfit.is_empty()).then_some(Wait::Instances(unfit))
     }
 
-    fn operator_mode(&self) -> Result<&OperatorMode, KeysError> {
+    fn operator_mode(&self) -> Result<&OperatorMode> {
         match &self.config.mode {
             Mode::Operator(mode) => Ok(mode),
             Mode::Config(_) => Err(KeysError::unfit("the mode is `config`")),
@@ -291,7 +291,7 @@ impl Rotator {
         resign: bool,
         change: impl Fn(&mut AnyClaims) -> bool,
         said: impl FnOnce(usize) -> String,
-    ) -> Result<(), KeysError> {
+    ) -> Result<()> {
         let mode = self.operator_mode()?;
         let operator = operator_key(mode)?;
         let of_the_system = accounts_of_the_system(mode)?;
@@ -304,11 +304,11 @@ impl Rotator {
     }
 
     /// Puts new tokens where the servers' configurations have old ones.
-    fn update_confs(&mut self, tokens: &BTreeMap<String, String>) -> Result<(), KeysError> {
+    fn update_confs(&mut self, tokens: &BTreeMap<String, String>) -> Result<()> {
         self.change_confs(&files::newer(&self.config, tokens))
     }
 
-    fn change_confs(&mut self, words: &[(String, String)]) -> Result<(), KeysError> {
+    fn change_confs(&mut self, words: &[(String, String)]) -> Result<()> {
         for path in files::change_confs(&self.config, words)? {
             if self.confs.insert(path.clone()) {
                 self.done.push(format!("wrote {}", path.display()));
@@ -317,7 +317,7 @@ impl Rotator {
         Ok(())
     }
 
-    fn remove(&mut self, key: KeyRole, old: &str, new: &str) -> Result<Option<Wait>, KeysError> {
+    fn remove(&mut self, key: KeyRole, old: &str, new: &str) -> Result<Option<Wait>> {
         for path in self.site.remove(key, old, new)? {
             self.done.push(format!("{key}: removed {}", path.display()));
         }
@@ -332,7 +332,7 @@ impl std::fmt::Debug for Rotator {
 }
 
 /// The accounts that nats-server.conf has from the start.
-fn accounts_of_the_system(mode: &OperatorMode) -> Result<Vec<AccountId>, KeysError> {
+fn accounts_of_the_system(mode: &OperatorMode) -> Result<Vec<AccountId>> {
     let sys = keyfile::account_of_creds(&mode.system_credentials)?;
     let others = [mode.auth_account, mode.bb_account, mode.users_account, mode.answers_account];
     Ok(others.into_iter().chain(mode.events_account).chain([sys]).collect())

@@ -10,10 +10,10 @@ use async_nats::{Client, ConnectOptions, Subscriber};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
-use super::KeysError;
 use super::claims::HeldAccount;
 use super::fleet::{Fleet, Requests, ServerKeys};
 use super::instances::Instances;
+use super::{KeysError, Result};
 use crate::accounts::resolver::{self, ResolverError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
@@ -38,24 +38,21 @@ pub(super) struct RunningFleet {
 }
 
 impl RunningFleet {
-    pub(super) async fn connect(
-        config: &Config,
-        store: &Arc<dyn Store>,
-    ) -> Result<Self, KeysError> {
+    pub(super) async fn connect(config: &Config, store: &Arc<dyn Store>) -> Result<Self> {
         let auth = Login::Auth.connect(config).await?;
         let system = Login::System.connect(config).await?;
         Ok(Self { auth, cluster: Cluster::new(system), store: Arc::clone(store) })
     }
 
     /// How many clients in an account have a name that begins so.
-    pub(super) async fn named(&self, account: &AccountId, name: &str) -> Result<usize, KeysError> {
+    pub(super) async fn named(&self, account: &AccountId, name: &str) -> Result<usize> {
         let found = self.cluster.occupants(account.as_str()).await?;
         Ok(found.clients.iter().filter(|client| client.name.starts_with(name)).count())
     }
 
     /// A client without credentials connects to every server, and its request shows the keys.
     /// Servers that it does not reach are unseen.
-    async fn knock(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests, KeysError> {
+    async fn knock(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests> {
         let names = resolver::names(&self.cluster).await?;
         let mut found =
             Requests { unseen: names.values().cloned().collect(), ..Requests::default() };
@@ -117,23 +114,19 @@ async fn seen(
 
 #[async_trait]
 impl Fleet for RunningFleet {
-    async fn instances(&self) -> Result<Instances, KeysError> {
+    async fn instances(&self) -> Result<Instances> {
         Instances::ask(&*self.store, &self.auth).await
     }
 
-    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>, KeysError> {
+    async fn operators(&self) -> Result<BTreeMap<String, Vec<String>>> {
         Ok(resolver::operators(&self.cluster).await?)
     }
 
-    async fn accounts(&self) -> Result<Vec<AccountId>, KeysError> {
+    async fn accounts(&self) -> Result<Vec<AccountId>> {
         Ok(resolver::all_held(&self.cluster).await?)
     }
 
-    async fn held_by(
-        &self,
-        account: &AccountId,
-        servers: usize,
-    ) -> Result<Vec<HeldAccount>, KeysError> {
+    async fn held_by(&self, account: &AccountId, servers: usize) -> Result<Vec<HeldAccount>> {
         let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
         let answers = self.cluster.gather(&subject, b"", servers).await?;
         if answers.len() < servers {
@@ -150,7 +143,7 @@ impl Fleet for RunningFleet {
         resolver::hold(&self.cluster, token).await
     }
 
-    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests, KeysError> {
+    async fn requests(&self, config: &Config, xkeys: Vec<XKey>) -> Result<Requests> {
         self.knock(config, xkeys).await
     }
 }

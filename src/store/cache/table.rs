@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::epochs::{Epochs, Place};
 use super::{CacheOptions, Counters};
-use crate::store::StoreError;
+use crate::store::{Result, StoreError};
 
-type Loaded<V> = Result<Option<Arc<V>>, StoreError>;
+type Loaded<V> = Result<Option<Arc<V>>>;
 
 /// How new an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl<V> Clone for Kept<V> {
 /// What a load brought, and the epoch in which it began.
 struct Landed<V> {
     began: u64,
-    brought: Result<Option<Kept<V>>, StoreError>,
+    brought: Result<Option<Kept<V>>>,
 }
 
 impl<V> Clone for Landed<V> {

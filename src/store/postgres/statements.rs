@@ -17,7 +17,7 @@ use crate::store::sql::{
     Backend, Durability, Failure, IfNone, Link as _, Statement, Step, Subject, account_of,
     carry_out, row,
 };
-use crate::store::{Hindrance, News, StoreError, TenantRecord, queries};
+use crate::store::{Hindrance, News, Result, StoreError, TenantRecord, queries};
 
 /// Notes logins of many users, unless later ones are noted. The parameter is a JSON object of names
 /// and times.
@@ -116,11 +116,11 @@ const NOTHING: Subject<'_> = Subject { what: "row", key: "", parent: "" };
 impl Backend for PostgresStore {
     type Row = PgRow;
 
-    async fn select(&self, statement: Statement<'_>) -> Result<Vec<PgRow>, StoreError> {
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<PgRow>> {
         self.read(&statement).await.map_err(|error| unavailable(&self.place, &error))
     }
 
-    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError> {
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<()> {
         let deadline = self.writers.deadline();
         loop {
             return match self.transaction(&steps, durability, deadline).await {
@@ -142,7 +142,7 @@ impl Backend for PostgresStore {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Option<AccountId>> {
         let (id, incarnation) = (tenant.id.as_str(), tenant.incarnation.as_str());
         let keep = Step {
             statement: Statement::new(queries::KEEP_ACCOUNT)
@@ -161,7 +161,7 @@ impl Backend for PostgresStore {
         found.first().map(row::account).transpose()
     }
 
-    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError> {
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<()> {
         // Each user once, with the latest time: an UPDATE takes any one of several.
         let latest: BTreeMap<&str, UnixSeconds> = logins.iter().copied().collect();
         let latest = serde_json::to_string(&latest)
@@ -174,7 +174,7 @@ impl Backend for PostgresStore {
         self.write(vec![step], Durability::Passing).await
     }
 
-    async fn news(&self) -> Result<News, StoreError> {
+    async fn news(&self) -> Result<News> {
         self.feed.news().await.map_err(|error| unavailable(&self.place, &error))
     }
 
@@ -182,7 +182,7 @@ impl Backend for PostgresStore {
         self.feed.wait().await
     }
 
-    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+    async fn hindrances(&self) -> Result<Vec<Hindrance>> {
         self.feed.hindrances().await.map_err(|error| unavailable(&self.place, &error))
     }
 

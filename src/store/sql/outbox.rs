@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
-use crate::store::{Outbox, OutboxEvent, StoreError, queries};
+use crate::store::{Outbox, OutboxEvent, Result, StoreError, queries};
 
 /// Events deleted in one transaction: other programs may not wait for SQLite's lock.
 const DELETED_AT_ONCE: usize = 256;
@@ -18,22 +18,18 @@ fn step<'q>(statement: Statement<'q>, if_none: IfNone<'q>) -> Vec<Step<'q>> {
 
 #[async_trait]
 impl<B: Backend> Outbox for B {
-    async fn pending(
-        &self,
-        limit: u32,
-        without: &[String],
-    ) -> Result<Vec<OutboxEvent>, StoreError> {
+    async fn pending(&self, limit: u32, without: &[String]) -> Result<Vec<OutboxEvent>> {
         let without = serde_json::json!(without).to_string();
         let statement = Statement::new(queries::PENDING).bind(i64::from(limit)).bind(&*without);
         self.select(statement).await?.iter().map(row::event).collect()
     }
 
-    async fn backlog(&self) -> Result<u64, StoreError> {
+    async fn backlog(&self) -> Result<u64> {
         let rows = self.select(Statement::new(queries::BACKLOG)).await?;
         rows.first().map_or(Ok(0), row::count)
     }
 
-    async fn published(&self, ids: &[String]) -> Result<(), StoreError> {
+    async fn published(&self, ids: &[String]) -> Result<()> {
         for some in ids.chunks(DELETED_AT_ONCE) {
             let some = serde_json::json!(some).to_string();
             let statement = Statement::new(queries::PUBLISHED).bind(&*some);
@@ -42,7 +38,7 @@ impl<B: Backend> Outbox for B {
         Ok(())
     }
 
-    async fn lease(&self, instance: &str, time: Duration) -> Result<bool, StoreError> {
+    async fn lease(&self, instance: &str, time: Duration) -> Result<bool> {
         // Whoever has to wait does so without a lock.
         let holder = self.select(Statement::new(queries::LEASE_HOLDER)).await?;
         if let Some(holder) = holder.first()
@@ -60,7 +56,7 @@ impl<B: Backend> Outbox for B {
         }
     }
 
-    async fn release(&self, instance: &str) -> Result<(), StoreError> {
+    async fn release(&self, instance: &str) -> Result<()> {
         let statement = Statement::new(queries::RELEASE).bind(instance);
         self.write(step(statement, IfNone::Fine), Durability::Passing).await
     }

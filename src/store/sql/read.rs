@@ -7,17 +7,13 @@ use async_trait::async_trait;
 use super::{Backend, Statement, row};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, Identity, LoginRecord, Store, StoreError, TenantId, TenantRecord,
-    TokenHash, TokenRecord, queries,
+    CredentialStore, Freshness, Identity, LoginRecord, Result, Store, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenRecord, queries,
 };
 
 #[async_trait]
 impl<B: Backend> CredentialStore for B {
-    async fn user(
-        &self,
-        name: &str,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    async fn user(&self, name: &str, _freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
         let found = self.select(Statement::new(queries::LOGIN).bind(name)).await?;
         found.first().map(|found| row::login(found).map(Arc::new)).transpose()
     }
@@ -26,7 +22,7 @@ impl<B: Backend> CredentialStore for B {
         &self,
         hash: &TokenHash,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TokenRecord>>> {
         let hash = hash.to_hex();
         let found = self.select(Statement::new(queries::TOKEN).bind(&*hash)).await?;
         found.first().map(|found| row::token(found).map(Arc::new)).transpose()
@@ -36,7 +32,7 @@ impl<B: Backend> CredentialStore for B {
         &self,
         identity: &Identity,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>, StoreError> {
+    ) -> Result<Option<Arc<LoginRecord>>> {
         let query = match identity {
             Identity::Nkey(_) => queries::LOGIN_BY_NKEY,
             Identity::Certificate(_) => queries::LOGIN_BY_CERTIFICATE,
@@ -49,7 +45,7 @@ impl<B: Backend> CredentialStore for B {
         &self,
         id: &TenantId,
         _freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>, StoreError> {
+    ) -> Result<Option<Arc<TenantRecord>>> {
         let found = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
         found.first().map(|found| row::tenant(found).map(Arc::new)).transpose()
     }
@@ -58,7 +54,7 @@ impl<B: Backend> CredentialStore for B {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Option<AccountId>> {
         let found = self.select(account_of(tenant.id.as_str(), &tenant.incarnation)).await?;
         match found.first() {
             Some(found) => row::account(found).map(Some),
@@ -69,7 +65,7 @@ impl<B: Backend> CredentialStore for B {
 
 #[async_trait]
 impl<B: Backend> Store for B {
-    async fn ping(&self) -> Result<i64, StoreError> {
+    async fn ping(&self) -> Result<i64> {
         let found = self.select(Statement::new(queries::PING)).await?;
         let version = found.first().and_then(row::version);
         version.ok_or_else(|| StoreError::Unavailable("no schema".to_owned()))

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use crate::keys::AccountId;
 use crate::store::{
     Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginRecord, Misfit, News,
-    OMITTED, OutboxEvent, PasswordHash, StoreError, TenantRecord, TokenListing, TokenRecord,
-    UserRecord,
+    OMITTED, OutboxEvent, PasswordHash, Result, StoreError, TenantRecord, TokenListing,
+    TokenRecord, UserRecord,
 };
 
 /// In the place of a text that is none.
@@ -77,7 +77,7 @@ impl<'r, R: Columns> Reader<'r, R> {
         &self,
         read: fn(&'r R, &str) -> Result<Option<T>, sqlx::Error>,
         column: &str,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T> {
         self.maybe(read, column)?.ok_or_else(|| self.corrupt(column, "NULL"))
     }
 
@@ -85,36 +85,33 @@ impl<'r, R: Columns> Reader<'r, R> {
         &self,
         read: fn(&'r R, &str) -> Result<Option<T>, sqlx::Error>,
         column: &str,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Option<T>> {
         read(self.row, column).map_err(|error| self.corrupt(column, error))
     }
 
-    fn text(&self, column: &str) -> Result<String, StoreError> {
+    fn text(&self, column: &str) -> Result<String> {
         self.some(R::text, column).map(str::to_owned)
     }
 
-    fn text_or_null(&self, column: &str) -> Result<Option<String>, StoreError> {
+    fn text_or_null(&self, column: &str) -> Result<Option<String>> {
         Ok(self.maybe(R::text, column)?.map(str::to_owned))
     }
 
-    fn seconds(&self, column: &str) -> Result<i64, StoreError> {
+    fn seconds(&self, column: &str) -> Result<i64> {
         self.some(R::integer, column)
     }
 
-    fn seconds_or_null(&self, column: &str) -> Result<Option<i64>, StoreError> {
+    fn seconds_or_null(&self, column: &str) -> Result<Option<i64>> {
         self.maybe(R::integer, column)
     }
 
-    fn parse<T: FromStr<Err: ToString>>(&self, column: &str) -> Result<T, StoreError> {
+    fn parse<T: FromStr<Err: ToString>>(&self, column: &str) -> Result<T> {
         self.some(R::text, column)?
             .parse()
             .map_err(|error: T::Err| self.corrupt(column, error.to_string()))
     }
 
-    fn parse_optional<T: FromStr<Err: ToString>>(
-        &self,
-        column: &str,
-    ) -> Result<Option<T>, StoreError> {
+    fn parse_optional<T: FromStr<Err: ToString>>(&self, column: &str) -> Result<Option<T>> {
         self.maybe(R::text, column)?
             .map(|text| {
                 text.parse().map_err(|error: T::Err| self.corrupt(column, error.to_string()))
@@ -122,13 +119,13 @@ impl<'r, R: Columns> Reader<'r, R> {
             .transpose()
     }
 
-    fn amount(&self, column: &str) -> Result<Option<u64>, StoreError> {
+    fn amount(&self, column: &str) -> Result<Option<u64>> {
         self.maybe(R::integer, column)?
             .map(|amount| u64::try_from(amount).map_err(|error| self.corrupt(column, error)))
             .transpose()
     }
 
-    fn subjects(&self, column: &str) -> Result<Vec<String>, StoreError> {
+    fn subjects(&self, column: &str) -> Result<Vec<String>> {
         serde_json::from_str(self.some(R::text, column)?)
             .map_err(|error| self.corrupt(column, error))
     }
@@ -137,7 +134,7 @@ impl<'r, R: Columns> Reader<'r, R> {
 /// A row of `outbox_records`.
 ///
 /// What nobody can read is left out: the event says the rest, and holds nobody up.
-pub(crate) fn event(row: &impl Columns) -> Result<OutboxEvent, StoreError> {
+pub(crate) fn event(row: &impl Columns) -> Result<OutboxEvent> {
     let row = Reader::new(row, "outbox", "id");
     let whom = |column| row.text(column).unwrap_or_else(|_| UNREADABLE.to_owned());
     let data = row.text("data").ok().and_then(|data| RawValue::from_string(data).ok());
@@ -153,23 +150,23 @@ pub(crate) fn event(row: &impl Columns) -> Result<OutboxEvent, StoreError> {
 }
 
 /// A row of `misfits`.
-pub(crate) fn misfit(row: &impl Columns) -> Result<Misfit, StoreError> {
+pub(crate) fn misfit(row: &impl Columns) -> Result<Misfit> {
     let row = Reader::new(row, "misfits", "key");
     Ok(Misfit { table: row.text("tbl")?, key: row.text("key")?, column: row.text("col")? })
 }
 
 /// A count.
-pub(crate) fn count(row: &impl Columns) -> Result<u64, StoreError> {
+pub(crate) fn count(row: &impl Columns) -> Result<u64> {
     Ok(Reader::new(row, "outbox", "id").amount("count")?.unwrap_or(0))
 }
 
 /// A row of `lease_records`: whose turn it is.
-pub(crate) fn holder(row: &impl Columns) -> Result<String, StoreError> {
+pub(crate) fn holder(row: &impl Columns) -> Result<String> {
     Reader::new(row, "leases", "name").text("holder")
 }
 
 /// A row of `tenant_records` or `login_records`.
-pub(crate) fn tenant(row: &impl Columns) -> Result<TenantRecord, StoreError> {
+pub(crate) fn tenant(row: &impl Columns) -> Result<TenantRecord> {
     let row = Reader::new(row, "tenants", "tenant_id");
     Ok(TenantRecord {
         id: row.parse("tenant_id")?,
@@ -195,7 +192,7 @@ pub(crate) fn tenant(row: &impl Columns) -> Result<TenantRecord, StoreError> {
 }
 
 /// A row of `user_records` or `login_records`.
-pub(crate) fn user(row: &impl Columns) -> Result<UserRecord, StoreError> {
+pub(crate) fn user(row: &impl Columns) -> Result<UserRecord> {
     let row = Reader::new(row, "users", "user_name");
     Ok(UserRecord {
         name: row.text("user_name")?,
@@ -215,7 +212,7 @@ pub(crate) fn user(row: &impl Columns) -> Result<UserRecord, StoreError> {
 }
 
 /// A row of `user_records` that has a password hash.
-pub(crate) fn hash_listing(row: &impl Columns) -> Result<HashListing, StoreError> {
+pub(crate) fn hash_listing(row: &impl Columns) -> Result<HashListing> {
     let row = Reader::new(row, "users", "user_name");
     Ok(HashListing {
         tenant: row.parse("user_tenant_id")?,
@@ -225,12 +222,12 @@ pub(crate) fn hash_listing(row: &impl Columns) -> Result<HashListing, StoreError
 }
 
 /// A row of `login_records`.
-pub(crate) fn login(row: &impl Columns) -> Result<LoginRecord, StoreError> {
+pub(crate) fn login(row: &impl Columns) -> Result<LoginRecord> {
     Ok(LoginRecord { user: user(row)?, tenant: tenant(row)? })
 }
 
 /// A row of `token_records`.
-pub(crate) fn token(row: &impl Columns) -> Result<TokenRecord, StoreError> {
+pub(crate) fn token(row: &impl Columns) -> Result<TokenRecord> {
     let row = Reader::new(row, "tokens", "user_name");
     Ok(TokenRecord {
         user_name: row.text("user_name")?,
@@ -239,7 +236,7 @@ pub(crate) fn token(row: &impl Columns) -> Result<TokenRecord, StoreError> {
 }
 
 /// A row of `token_records` with its tenant.
-pub(crate) fn token_listing(row: &impl Columns) -> Result<TokenListing, StoreError> {
+pub(crate) fn token_listing(row: &impl Columns) -> Result<TokenListing> {
     let row = Reader::new(row, "tokens", "token_id");
     Ok(TokenListing {
         id: row.text("token_id")?,
@@ -252,7 +249,7 @@ pub(crate) fn token_listing(row: &impl Columns) -> Result<TokenListing, StoreErr
 }
 
 /// A row of `change_records`: what a cache forgets.
-fn change(row: &impl Columns) -> Result<Option<Change>, StoreError> {
+fn change(row: &impl Columns) -> Result<Option<Change>> {
     let row = Reader::new(row, "changes", "seq");
     let key = row.text("key")?;
     Ok(match row.some(Columns::text, "kind")? {
@@ -265,7 +262,7 @@ fn change(row: &impl Columns) -> Result<Option<Change>, StoreError> {
 }
 
 /// A row of `change_records`: what it means to connections and servers, if anything.
-pub(crate) fn effect(row: &impl Columns) -> Result<Option<Effect>, StoreError> {
+pub(crate) fn effect(row: &impl Columns) -> Result<Option<Effect>> {
     let row = Reader::new(row, "changes", "key");
     let on = match row.some(Columns::text, "kind")? {
         "tenant" => EffectOn::Tenant(row.parse("key")?),
@@ -303,12 +300,12 @@ pub(crate) fn news<R: Columns>(rows: &[R]) -> Option<News> {
 }
 
 /// A row of `tenant_accounts` or `removed_accounts`.
-pub(crate) fn account(row: &impl Columns) -> Result<AccountId, StoreError> {
+pub(crate) fn account(row: &impl Columns) -> Result<AccountId> {
     Reader::new(row, "tenant_accounts", "account").parse("account")
 }
 
 /// A row of `instances`.
-pub(crate) fn instance(row: &impl Columns) -> Result<String, StoreError> {
+pub(crate) fn instance(row: &impl Columns) -> Result<String> {
     Reader::new(row, "instances", "id").text("id")
 }
 

@@ -6,8 +6,9 @@ use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
-    HashListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Status,
-    StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries, readable,
+    HashListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Result,
+    Status, StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
+    readable,
 };
 
 /// The last second that the databases can write down: the end of the year 9999.
@@ -16,7 +17,7 @@ const LAST_SECOND: UnixSeconds = 253_402_300_799;
 /// Logins noted in one transaction.
 const LOGINS_AT_ONCE: usize = 256;
 
-fn writable(at: Option<UnixSeconds>, column: &str) -> Result<Option<UnixSeconds>, StoreError> {
+fn writable(at: Option<UnixSeconds>, column: &str) -> Result<Option<UnixSeconds>> {
     match at {
         Some(at) if !(0..=LAST_SECOND).contains(&at) => {
             Err(StoreError::Refused(format!("{column}: a time from 1970 to the end of 9999")))
@@ -25,7 +26,7 @@ fn writable(at: Option<UnixSeconds>, column: &str) -> Result<Option<UnixSeconds>
     }
 }
 
-fn amount(amount: Option<u64>, column: &str) -> Result<Option<i64>, StoreError> {
+fn amount(amount: Option<u64>, column: &str) -> Result<Option<i64>> {
     amount
         .map(|amount| {
             i64::try_from(amount)
@@ -41,7 +42,7 @@ struct Lists {
 }
 
 impl Lists {
-    fn of(user: &NewUser) -> Result<Self, StoreError> {
+    fn of(user: &NewUser) -> Result<Self> {
         let json = |list: &[String], column| {
             serde_json::to_string(list)
                 .map_err(|error| StoreError::Refused(format!("{column}: {error}")))
@@ -95,7 +96,7 @@ impl<'q> Step<'q> {
 
 #[async_trait]
 impl<B: Backend> ProvisioningStore for B {
-    async fn add_tenant(&self, tenant: &NewTenant, admin: &NewUser) -> Result<(), StoreError> {
+    async fn add_tenant(&self, tenant: &NewTenant, admin: &NewUser) -> Result<()> {
         if admin.tenant != tenant.id {
             return Err(StoreError::Refused(
                 "users.tenant_id: the first user belongs to the new tenant".into(),
@@ -121,58 +122,48 @@ impl<B: Backend> ProvisioningStore for B {
         self.write(steps, Durability::Lasting).await
     }
 
-    async fn add_user(&self, user: &NewUser) -> Result<(), StoreError> {
+    async fn add_user(&self, user: &NewUser) -> Result<()> {
         let lists = Lists::of(user)?;
         self.write(vec![insert_user(user, &lists)], Durability::Lasting).await
     }
 
-    async fn set_password(
-        &self,
-        tenant: &TenantId,
-        user: &str,
-        hash: &PasswordHash,
-    ) -> Result<(), StoreError> {
+    async fn set_password(&self, tenant: &TenantId, user: &str, hash: &PasswordHash) -> Result<()> {
         let step = change_user(queries::SET_PASSWORD, tenant, user).bind(hash.expose());
         self.write(vec![step], Durability::Lasting).await
     }
 
-    async fn set_tenant_status(&self, tenant: &TenantId, status: Status) -> Result<(), StoreError> {
+    async fn set_tenant_status(&self, tenant: &TenantId, status: Status) -> Result<()> {
         let id = tenant.as_str();
         let statement = Statement::new(queries::SET_TENANT_STATUS).bind(id).bind(status.as_str());
         self.write(change_one(statement, "tenant", id), Durability::Lasting).await
     }
 
-    async fn set_user_status(
-        &self,
-        tenant: &TenantId,
-        user: &str,
-        status: Status,
-    ) -> Result<(), StoreError> {
+    async fn set_user_status(&self, tenant: &TenantId, user: &str, status: Status) -> Result<()> {
         let step = change_user(queries::SET_USER_STATUS, tenant, user).bind(status.as_str());
         self.write(vec![step], Durability::Lasting).await
     }
 
-    async fn remove_user(&self, tenant: &TenantId, user: &str) -> Result<(), StoreError> {
+    async fn remove_user(&self, tenant: &TenantId, user: &str) -> Result<()> {
         self.write(vec![change_user(queries::REMOVE_USER, tenant, user)], Durability::Lasting).await
     }
 
-    async fn misfits(&self) -> Result<(u64, Vec<Misfit>), StoreError> {
+    async fn misfits(&self) -> Result<(u64, Vec<Misfit>)> {
         let rows = self.select(Statement::new(queries::MISFITS)).await?;
         let count = rows.first().map_or(Ok(0), row::count)?;
         Ok((count, rows.iter().map(row::misfit).collect::<Result<_, _>>()?))
     }
 
-    async fn tokens(&self) -> Result<Vec<TokenListing>, StoreError> {
+    async fn tokens(&self) -> Result<Vec<TokenListing>> {
         let rows = self.select(Statement::new(queries::TOKENS)).await?;
         rows.iter().map(row::token_listing).collect()
     }
 
-    async fn remove_token_by_id(&self, id: &str) -> Result<(), StoreError> {
+    async fn remove_token_by_id(&self, id: &str) -> Result<()> {
         let statement = Statement::new(queries::REMOVE_TOKEN_BY_ID).bind(id);
         self.write(change_one(statement, "token", id), Durability::Lasting).await
     }
 
-    async fn add_token(&self, tenant: &TenantId, token: &NewToken) -> Result<(), StoreError> {
+    async fn add_token(&self, tenant: &TenantId, token: &NewToken) -> Result<()> {
         let (tenant, user) = (tenant.as_str(), token.user_name.as_str());
         let hash = token.hash.to_hex();
         let statement = Statement::new(queries::ADD_TOKEN)
@@ -187,7 +178,7 @@ impl<B: Backend> ProvisioningStore for B {
         self.write(vec![Step { statement, subject, if_none }], Durability::Lasting).await
     }
 
-    async fn revoke_token(&self, hash: &TokenHash) -> Result<(), StoreError> {
+    async fn revoke_token(&self, hash: &TokenHash) -> Result<()> {
         let hash = hash.to_hex();
         let statement = Statement::new(queries::REMOVE_TOKEN).bind(&*hash);
         let subject = Subject { what: "token", key: "", parent: "" };
@@ -195,51 +186,48 @@ impl<B: Backend> ProvisioningStore for B {
         self.write(vec![step], Durability::Lasting).await
     }
 
-    async fn remove_tenant(&self, id: &TenantId) -> Result<(), StoreError> {
+    async fn remove_tenant(&self, id: &TenantId) -> Result<()> {
         let statement = Statement::new(queries::REMOVE_TENANT).bind(id.as_str());
         self.write(change_one(statement, "tenant", id.as_str()), Durability::Lasting).await
     }
 
-    async fn tenants(&self) -> Result<Vec<Result<TenantRecord, StoreError>>, StoreError> {
+    async fn tenants(&self) -> Result<Vec<Result<TenantRecord>>> {
         let rows = self.select(Statement::new(queries::TENANTS)).await?;
         Ok(rows.iter().map(row::tenant).collect())
     }
 
-    async fn answering(&self) -> Result<Vec<TenantRecord>, StoreError> {
+    async fn answering(&self) -> Result<Vec<TenantRecord>> {
         let rows = self.select(Statement::new(queries::ANSWERING)).await?;
         Ok(readable(rows.iter().map(row::tenant).collect()))
     }
 
-    async fn with_account(&self) -> Result<Vec<TenantRecord>, StoreError> {
+    async fn with_account(&self) -> Result<Vec<TenantRecord>> {
         let rows = self.select(Statement::new(queries::WITH_ACCOUNT)).await?;
         Ok(readable(rows.iter().map(row::tenant).collect()))
     }
 
-    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>, StoreError> {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>> {
         let rows = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
         rows.first().map(row::tenant).transpose()
     }
 
-    async fn tenant_of_account(
-        &self,
-        account: &AccountId,
-    ) -> Result<Option<TenantRecord>, StoreError> {
+    async fn tenant_of_account(&self, account: &AccountId) -> Result<Option<TenantRecord>> {
         let statement = Statement::new(queries::TENANT_OF_ACCOUNT).bind(account.as_str());
         let rows = self.select(statement).await?;
         rows.first().map(row::tenant).transpose()
     }
 
-    async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>, StoreError> {
+    async fn users(&self, tenant: &TenantId) -> Result<Vec<UserRecord>> {
         let rows = self.select(Statement::new(queries::USERS).bind(tenant.as_str())).await?;
         rows.iter().map(row::user).collect()
     }
 
-    async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>, StoreError> {
+    async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>> {
         let rows = self.select(Statement::new(queries::PASSWORD_HASHES).bind(after)).await?;
         rows.iter().map(row::hash_listing).collect()
     }
 
-    async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<(), StoreError> {
+    async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<()> {
         let mut logins: Vec<(&str, UnixSeconds)> = logins
             .iter()
             .filter(|(_, at)| (0..=LAST_SECOND).contains(at))
@@ -253,12 +241,7 @@ impl<B: Backend> ProvisioningStore for B {
         Ok(())
     }
 
-    async fn rehash(
-        &self,
-        user: &str,
-        old: &PasswordHash,
-        new: &PasswordHash,
-    ) -> Result<(), StoreError> {
+    async fn rehash(&self, user: &str, old: &PasswordHash, new: &PasswordHash) -> Result<()> {
         let rehash =
             Statement::new(queries::REHASH).bind(user).bind(old.expose()).bind(new.expose());
         let statements = [

@@ -12,7 +12,7 @@ use super::SqliteStore;
 use super::fault::{refused, unavailable};
 use crate::keys::AccountId;
 use crate::store::sql::{Durability, Link as _, Statement, Subject, account_of, row};
-use crate::store::{StoreError, TenantRecord, queries};
+use crate::store::{Result, TenantRecord, queries};
 
 /// How long another program's lock is sat out: nearly as long as any login waits.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(20);
 /// Accounts kept in one transaction: other programs may not wait for its lock.
 const AT_ONCE: usize = 256;
 
-type Kept = Result<Option<AccountId>, StoreError>;
+type Kept = Result<Option<AccountId>>;
 
 #[derive(Debug)]
 struct Request {
@@ -82,7 +82,7 @@ impl SqliteStore {
 
     /// Commits for those that wait. While the database is locked they go on waiting, the leader's
     /// own login until `until`.
-    async fn lead(&self, until: Instant) -> Result<(), StoreError> {
+    async fn lead(&self, until: Instant) -> Result<()> {
         let batch = self.keeping.take();
         if batch.is_empty() {
             return Ok(());
@@ -107,7 +107,7 @@ impl SqliteStore {
         }
     }
 
-    async fn keep_all(&self, batch: &[Request]) -> Result<Vec<Kept>, StoreError> {
+    async fn keep_all(&self, batch: &[Request]) -> Result<Vec<Kept>> {
         let mut connection = self.writer(Durability::Lasting).await?;
         let mut transaction = self.begin(&mut connection).await?;
         let mut all = Vec::with_capacity(batch.len());

@@ -13,7 +13,7 @@ use crate::keys::AccountId;
 use crate::store::sql::{
     Backend, Durability, Failure, IfNone, Link as _, Statement, Step, Subject, carry_out,
 };
-use crate::store::{Hindrance, News, StoreError, TenantRecord};
+use crate::store::{Hindrance, News, Result, TenantRecord};
 
 /// Notes a login, unless a later one is noted.
 const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixepoch') \
@@ -21,10 +21,7 @@ const RECORD_LOGIN: &str = "UPDATE users SET last_login_at = datetime($2, 'unixe
 
 impl SqliteStore {
     /// The writing connection.
-    pub(super) async fn writer(
-        &self,
-        durability: Durability,
-    ) -> Result<PoolConnection<Sqlite>, StoreError> {
+    pub(super) async fn writer(&self, durability: Durability) -> Result<PoolConnection<Sqlite>> {
         let fault = |error: sqlx::Error| unavailable(&self.path, &error);
         let mut connection = self.writer.acquire().await.map_err(fault)?;
         let pragma = match durability {
@@ -38,17 +35,14 @@ impl SqliteStore {
     pub(super) async fn begin<'c>(
         &self,
         connection: &'c mut PoolConnection<Sqlite>,
-    ) -> Result<Transaction<'c, Sqlite>, StoreError> {
+    ) -> Result<Transaction<'c, Sqlite>> {
         connection
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(|error| unavailable(&self.path, &error))
     }
 
-    pub(super) async fn commit(
-        &self,
-        transaction: Transaction<'_, Sqlite>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, transaction: Transaction<'_, Sqlite>) -> Result<()> {
         transaction.commit().await.map_err(|error| unavailable(&self.path, &error))
     }
 }
@@ -60,7 +54,7 @@ const ATTEMPTS: u32 = 8;
 impl Backend for SqliteStore {
     type Row = SqliteRow;
 
-    async fn select(&self, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+    async fn select(&self, statement: Statement<'_>) -> Result<Vec<SqliteRow>> {
         let fault = |error: sqlx::Error| unavailable(&self.path, &error);
         let mut attempts = 1;
         loop {
@@ -78,7 +72,7 @@ impl Backend for SqliteStore {
         }
     }
 
-    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<(), StoreError> {
+    async fn write(&self, steps: Vec<Step<'_>>, durability: Durability) -> Result<()> {
         let mut connection = self.writer(durability).await?;
         let mut transaction = self.begin(&mut connection).await?;
         carry_out(&mut *transaction, &steps).await.map_err(|failure| match failure {
@@ -92,11 +86,11 @@ impl Backend for SqliteStore {
         &self,
         tenant: &TenantRecord,
         candidate: AccountId,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Option<AccountId>> {
         self.keep_in_turn(tenant, candidate).await
     }
 
-    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<(), StoreError> {
+    async fn note_logins(&self, logins: &[(&str, UnixSeconds)]) -> Result<()> {
         let steps = logins.iter().map(|(user, at)| Step {
             statement: Statement::new(RECORD_LOGIN).bind(*user).bind(*at),
             subject: Subject { what: "user", key: user, parent: user },
@@ -105,7 +99,7 @@ impl Backend for SqliteStore {
         self.write(steps.collect(), Durability::Passing).await
     }
 
-    async fn news(&self) -> Result<News, StoreError> {
+    async fn news(&self) -> Result<News> {
         self.feed.news().await.map_err(|error| unavailable(&self.path, &error))
     }
 
@@ -114,7 +108,7 @@ impl Backend for SqliteStore {
     }
 
     /// Nobody can tell who holds the file's lock.
-    async fn hindrances(&self) -> Result<Vec<Hindrance>, StoreError> {
+    async fn hindrances(&self) -> Result<Vec<Hindrance>> {
         Ok(Vec::new())
     }
 

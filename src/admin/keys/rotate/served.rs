@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::super::claims::seal_for;
 use super::super::fleet::held;
 use super::super::journal::Rotation;
-use super::super::{KeysError, files};
+use super::super::{KeysError, Result, files};
 use super::{Rotator, Wait};
 use crate::config::Mode;
 use crate::deployment::KeyRole;
@@ -20,7 +20,7 @@ impl Rotator {
         &self,
         key: KeyRole,
         Rotation { old, new, .. }: &Rotation,
-    ) -> Result<bool, KeysError> {
+    ) -> Result<bool> {
         let only = |listed: &[String]| listed == [new.as_str()];
         let said = self.instances.count() > 0 && self.instances(key, only).is_none();
         if said || self.site.find(&self.config, key, old).is_none() {
@@ -34,13 +34,13 @@ impl Rotator {
         key: KeyRole,
         old: &str,
         new: &str,
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let files = [self.seed(key, old)?, self.seed(key, new)?];
         self.list(key, &files)?;
         Ok(self.instances(key, |listed| listed.iter().any(|known| known == new)))
     }
 
-    pub(super) fn take_new(&mut self, key: KeyRole, new: &str) -> Result<Option<Wait>, KeysError> {
+    pub(super) fn take_new(&mut self, key: KeyRole, new: &str) -> Result<Option<Wait>> {
         let files = [self.seed(key, new)?];
         self.list(key, &files)?;
         Ok(self.instances(key, |listed| listed == [new]))
@@ -52,7 +52,7 @@ impl Rotator {
         key: KeyRole,
         old: &str,
         new: &str,
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let Mode::Operator(mode) = &self.config.mode else {
             let behind = self.servers_behind(key, new).await?.unwrap_or_default();
             if behind.is_empty() {
@@ -74,11 +74,7 @@ impl Rotator {
     }
 
     /// The servers that do not have the new key; in operator mode nobody knows which they are.
-    async fn servers_behind(
-        &self,
-        key: KeyRole,
-        new: &str,
-    ) -> Result<Option<BTreeSet<String>>, KeysError> {
+    async fn servers_behind(&self, key: KeyRole, new: &str) -> Result<Option<BTreeSet<String>>> {
         match &self.config.mode {
             Mode::Operator(mode) => {
                 let held = held(&*self.fleet, &mode.auth_account).await?;

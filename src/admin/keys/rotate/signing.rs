@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::claims::{operator_keys, operator_with, relist};
 use super::super::fleet::held;
 use super::super::journal::Rotation;
-use super::super::{KeysError, files};
+use super::super::{KeysError, Result, files};
 use super::site::spare;
 use super::{Rotator, Wait, accounts_of_the_system};
 use crate::clock::UnixSeconds;
@@ -23,7 +23,7 @@ impl Rotator {
         key: KeyRole,
         old: &str,
         new: &str,
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let wait = self.instances(key, |listed| listed.iter().any(|known| known == new));
         if wait.is_some() {
             let files = [self.seed(key, old)?, self.seed(key, new)?];
@@ -32,11 +32,7 @@ impl Rotator {
         Ok(wait)
     }
 
-    pub(super) fn sign(
-        &mut self,
-        key: KeyRole,
-        rotation: Rotation,
-    ) -> Result<Option<Wait>, KeysError> {
+    pub(super) fn sign(&mut self, key: KeyRole, rotation: Rotation) -> Result<Option<Wait>> {
         let files = [self.seed(key, &rotation.new)?, self.seed(key, &rotation.old)?];
         self.list(key, &files)?;
         let wait = self.instances(key, |listed| listed.first() == Some(&rotation.new));
@@ -57,11 +53,7 @@ impl Rotator {
         (now < until && !self.now).then_some(Wait::Until(until))
     }
 
-    pub(super) fn name_next(
-        &mut self,
-        key: KeyRole,
-        rotation: Rotation,
-    ) -> Result<Option<Wait>, KeysError> {
+    pub(super) fn name_next(&mut self, key: KeyRole, rotation: Rotation) -> Result<Option<Wait>> {
         let used = [rotation.old.as_str(), &rotation.new];
         let next = Some(spare(key, self.site.offline()?, &used)?);
         self.journal.set(key, Rotation { next, ..rotation })?;
@@ -69,11 +61,7 @@ impl Rotator {
     }
 
     /// Of the next one its public half is enough here.
-    pub(super) fn list_next(
-        &mut self,
-        key: KeyRole,
-        rotation: &Rotation,
-    ) -> Result<Option<Wait>, KeysError> {
+    pub(super) fn list_next(&mut self, key: KeyRole, rotation: &Rotation) -> Result<Option<Wait>> {
         let next = named(rotation)?;
         let path = self.site.folder.join(files::name_of(key, next, "pub"));
         if !path.is_file() {
@@ -86,7 +74,7 @@ impl Rotator {
     }
 
     /// Has the operator's new key sign every account that servers hold.
-    pub(super) async fn resign(&mut self) -> Result<Option<Wait>, KeysError> {
+    pub(super) async fn resign(&mut self) -> Result<Option<Wait>> {
         let accounts = self.fleet.accounts().await?;
         let said = |count| format!("operator-signing: {count} accounts signed anew");
         self.change_accounts(&accounts, true, |_| false, said).await?;
@@ -97,7 +85,7 @@ impl Rotator {
         &mut self,
         key: KeyRole,
         rotation: &Rotation,
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let (new, next) = (rotation.new.as_str(), named(rotation)?);
         let instances = self.instances(key, |listed| listed == [new, next]);
         // Nothing is left that the operator's old key signed: servers and instances are restarted
@@ -115,7 +103,7 @@ impl Rotator {
         key: KeyRole,
         without: Option<&str>,
         with: &[&str],
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let mode = self.operator_mode()?;
         let accounts = match key {
             KeyRole::OperatorSigning => return self.operator_lists(without, with).await,
@@ -134,7 +122,7 @@ impl Rotator {
         &self,
         without: Option<&str>,
         users: AccountId,
-    ) -> Result<Vec<AccountId>, KeysError> {
+    ) -> Result<Vec<AccountId>> {
         let Some(old) = without else { return Ok(vec![users]) };
         let mut accounts = vec![users];
         let system = accounts_of_the_system(self.operator_mode()?)?;
@@ -155,7 +143,7 @@ impl Rotator {
         &mut self,
         without: Option<&str>,
         with: &[&str],
-    ) -> Result<Option<Wait>, KeysError> {
+    ) -> Result<Option<Wait>> {
         let fit = |tokens: &Vec<String>| {
             tokens.iter().any(|token| {
                 let keys = operator_keys(token);
@@ -190,7 +178,7 @@ impl Rotator {
 }
 
 /// The generation after the new one.
-fn named(rotation: &Rotation) -> Result<&str, KeysError> {
+fn named(rotation: &Rotation) -> Result<&str> {
     let next = rotation.next.as_deref();
     next.ok_or_else(|| KeysError::unfit("the next generation is not noted"))
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::super::{KeysError, files, folder};
+use super::super::{KeysError, Result, files, folder};
 use crate::config::Config;
 use crate::deployment::KeyRole;
 
@@ -17,7 +17,7 @@ pub(super) struct Site {
 
 impl Site {
     /// The offline keys are beside those in use, if they are there, unless another folder is named.
-    pub(super) fn enter(config: &Config, offline: Option<&Path>) -> Result<Self, KeysError> {
+    pub(super) fn enter(config: &Config, offline: Option<&Path>) -> Result<Self> {
         if let Some(fault) = config.audit().into_iter().next() {
             return Err(fault.into());
         }
@@ -35,7 +35,7 @@ impl Site {
         Ok(Self { folder, offline, _lock: lock })
     }
 
-    pub(super) fn offline(&self) -> Result<&Path, KeysError> {
+    pub(super) fn offline(&self) -> Result<&Path> {
         let unnamed = || KeysError::OfflineUnnamed(self.folder.join("offline"));
         self.offline.as_deref().ok_or_else(unnamed)
     }
@@ -54,12 +54,7 @@ impl Site {
 
     /// Removes all files of a generation that is out of use, and of the one in use what told of it
     /// as the next. Gives the seeds that were removed.
-    pub(super) fn remove(
-        &self,
-        key: KeyRole,
-        old: &str,
-        new: &str,
-    ) -> Result<Vec<PathBuf>, KeysError> {
+    pub(super) fn remove(&self, key: KeyRole, old: &str, new: &str) -> Result<Vec<PathBuf>> {
         let mut removed = Vec::new();
         for folder in self.folders() {
             for (public, path) in files::seeds_in(key, folder) {
@@ -80,7 +75,7 @@ impl Site {
     }
 }
 
-fn check_offline(named: &Path, in_use: &Path) -> Result<(), KeysError> {
+fn check_offline(named: &Path, in_use: &Path) -> Result<()> {
     if !named.is_dir() {
         return Err(KeysError::NoFolder(named.to_owned()));
     }
@@ -92,7 +87,7 @@ fn check_offline(named: &Path, in_use: &Path) -> Result<(), KeysError> {
 }
 
 /// A seed that an earlier attempt has made and nothing uses, or a new one.
-pub(super) fn spare(key: KeyRole, folder: &Path, used: &[&str]) -> Result<String, KeysError> {
+pub(super) fn spare(key: KeyRole, folder: &Path, used: &[&str]) -> Result<String> {
     let seeds = files::seeds_in(key, folder);
     let spare = seeds.into_iter().find(|(public, path)| {
         let name = files::name_of(key, public, "nk");
