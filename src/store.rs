@@ -90,6 +90,9 @@ pub enum StoreError {
 /// What a store answers.
 pub(crate) type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// A row, if there is one.
+pub(crate) type Lookup<T> = Result<Option<Arc<T>>>;
+
 /// How new an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
@@ -139,32 +142,20 @@ impl Identity {
 #[async_trait]
 pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
-    async fn user(&self, name: &str, freshness: Freshness) -> Result<Option<Arc<LoginRecord>>>;
+    async fn user(&self, name: &str, freshness: Freshness) -> Lookup<LoginRecord>;
 
     /// The token with this hash.
-    async fn token(
-        &self,
-        hash: &TokenHash,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>>;
+    async fn token(&self, hash: &TokenHash, freshness: Freshness) -> Lookup<TokenRecord>;
 
     /// The user whose row holds this identity, together with its tenant. A store without such
     /// rows finds none.
-    async fn holder(
-        &self,
-        identity: &Identity,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>> {
+    async fn holder(&self, identity: &Identity, freshness: Freshness) -> Lookup<LoginRecord> {
         let _ = (identity, freshness);
         Ok(None)
     }
 
     /// The tenant with this id, for a user that has no row. A store for users alone finds none.
-    async fn tenant_of(
-        &self,
-        id: &TenantId,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>> {
+    async fn tenant_of(&self, id: &TenantId, freshness: Freshness) -> Lookup<TenantRecord> {
         let _ = (id, freshness);
         Ok(None)
     }

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use tokio::time::Instant;
 
-use super::DaemonError;
+use super::Result;
 use super::base::Base;
 use super::connect::Nats;
 use super::http::Observed;
@@ -71,7 +71,7 @@ impl Renewing {
         base: &Base<'_>,
         nats: &Nats,
         parts: &Parts,
-    ) -> Result<(), DaemonError> {
+    ) -> Result<()> {
         let Self { renewals, authorizer, peers, load, observer } = self;
         let departures = Departures::subscribe(&nats.connections.system).await?;
         let forgetting = (departures, Arc::clone(&renewals));

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use self::epochs::{Epochs, Place};
 use self::table::{Needed, Table};
 use super::{
-    Change, CredentialStore, Freshness, Identity, LoginRecord, Result, TenantId, TenantRecord,
-    TokenHash, TokenRecord,
+    Change, CredentialStore, Freshness, Identity, LoginRecord, Lookup, Result, TenantId,
+    TenantRecord, TokenHash, TokenRecord,
 };
 use crate::keys::AccountId;
 
@@ -196,7 +196,7 @@ fn places_of(epochs: &Epochs, login: &LoginRecord) -> [Place; 2] {
 
 #[async_trait]
 impl CredentialStore for Cached {
-    async fn user(&self, name: &str, freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
+    async fn user(&self, name: &str, freshness: Freshness) -> Lookup<LoginRecord> {
         let (place, needed) = (self.epochs.user(name), self.needed(freshness));
         self.users
             .find(name, place, needed, move || {
@@ -206,11 +206,7 @@ impl CredentialStore for Cached {
             .await
     }
 
-    async fn token(
-        &self,
-        hash: &TokenHash,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>> {
+    async fn token(&self, hash: &TokenHash, freshness: Freshness) -> Lookup<TokenRecord> {
         let (place, needed) = (self.epochs.token(&hash.to_hex()), self.needed(freshness));
         self.tokens
             .find(hash, place, needed, move || {
@@ -220,11 +216,7 @@ impl CredentialStore for Cached {
             .await
     }
 
-    async fn holder(
-        &self,
-        identity: &Identity,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>> {
+    async fn holder(&self, identity: &Identity, freshness: Freshness) -> Lookup<LoginRecord> {
         let (place, needed) = (self.epochs.identity(identity), self.needed(freshness));
         self.holders
             .find(identity, place, needed, move || {
@@ -234,11 +226,7 @@ impl CredentialStore for Cached {
             .await
     }
 
-    async fn tenant_of(
-        &self,
-        id: &TenantId,
-        freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>> {
+    async fn tenant_of(&self, id: &TenantId, freshness: Freshness) -> Lookup<TenantRecord> {
         let (place, needed) = (self.epochs.tenant(id.as_str()), self.needed(freshness));
         self.tenants
             .find(id, place, needed, move || {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::{
-    CredentialStore, Freshness, Identity, LoginRecord, Result, StoreError, TenantId, TenantRecord,
-    TokenHash, TokenRecord, UserRecord,
+    CredentialStore, Freshness, Identity, LoginRecord, Lookup, Result, StoreError, TenantId,
+    TenantRecord, TokenHash, TokenRecord, UserRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
@@ -126,31 +126,19 @@ impl MemoryStore {
 
 #[async_trait]
 impl CredentialStore for MemoryStore {
-    async fn user(&self, name: &str, _freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
+    async fn user(&self, name: &str, _freshness: Freshness) -> Lookup<LoginRecord> {
         Ok(self.0.read().login(name))
     }
 
-    async fn token(
-        &self,
-        hash: &TokenHash,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>> {
+    async fn token(&self, hash: &TokenHash, _freshness: Freshness) -> Lookup<TokenRecord> {
         Ok(self.0.read().tokens.get(hash).cloned())
     }
 
-    async fn holder(
-        &self,
-        identity: &Identity,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>> {
+    async fn holder(&self, identity: &Identity, _freshness: Freshness) -> Lookup<LoginRecord> {
         Ok(self.0.read().holder(identity))
     }
 
-    async fn tenant_of(
-        &self,
-        id: &TenantId,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>> {
+    async fn tenant_of(&self, id: &TenantId, _freshness: Freshness) -> Lookup<TenantRecord> {
         Ok(self.0.read().tenants.get(id).cloned())
     }
 

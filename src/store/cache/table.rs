@@ -13,9 +13,7 @@ use parking_lot::Mutex;
 
 use super::epochs::{Epochs, Place};
 use super::{CacheOptions, Counters};
-use crate::store::{Result, StoreError};
-
-type Loaded<V> = Result<Option<Arc<V>>>;
+use crate::store::{Lookup, Result};
 
 /// How new an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +126,8 @@ where
         key: &Q,
         place: Place,
         needed: Needed,
-        load: impl Fn() -> BoxFuture<'static, Loaded<V>>,
-    ) -> Loaded<V>
+        load: impl Fn() -> BoxFuture<'static, Lookup<V>>,
+    ) -> Lookup<V>
     where
         Q: ?Sized + Hash + Eq + ToOwned,
         K: Borrow<Q>,
@@ -173,7 +171,7 @@ where
         &self,
         key: &Q,
         place: Place,
-        load: impl Fn() -> BoxFuture<'static, Loaded<V>>,
+        load: impl Fn() -> BoxFuture<'static, Lookup<V>>,
     ) -> Shared<Flight<V>>
     where
         Q: ?Sized + Hash + Eq + ToOwned,
@@ -199,7 +197,7 @@ where
         key: K,
         place: Place,
         began: u64,
-        load: BoxFuture<'static, Loaded<V>>,
+        load: BoxFuture<'static, Lookup<V>>,
     ) -> Flight<V> {
         let (kept, epochs, depends) = (self.kept.clone(), self.epochs.clone(), self.depends);
         let counters = self.counters.clone();

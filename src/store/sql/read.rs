@@ -7,32 +7,24 @@ use async_trait::async_trait;
 use super::{Backend, Statement, row};
 use crate::keys::AccountId;
 use crate::store::{
-    CredentialStore, Freshness, Identity, LoginRecord, Result, Store, StoreError, TenantId,
+    CredentialStore, Freshness, Identity, LoginRecord, Lookup, Result, Store, StoreError, TenantId,
     TenantRecord, TokenHash, TokenRecord, queries,
 };
 
 #[async_trait]
 impl<B: Backend> CredentialStore for B {
-    async fn user(&self, name: &str, _freshness: Freshness) -> Result<Option<Arc<LoginRecord>>> {
+    async fn user(&self, name: &str, _freshness: Freshness) -> Lookup<LoginRecord> {
         let found = self.select(Statement::new(queries::LOGIN).bind(name)).await?;
         found.first().map(|found| row::login(found).map(Arc::new)).transpose()
     }
 
-    async fn token(
-        &self,
-        hash: &TokenHash,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<TokenRecord>>> {
+    async fn token(&self, hash: &TokenHash, _freshness: Freshness) -> Lookup<TokenRecord> {
         let hash = hash.to_hex();
         let found = self.select(Statement::new(queries::TOKEN).bind(&*hash)).await?;
         found.first().map(|found| row::token(found).map(Arc::new)).transpose()
     }
 
-    async fn holder(
-        &self,
-        identity: &Identity,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<LoginRecord>>> {
+    async fn holder(&self, identity: &Identity, _freshness: Freshness) -> Lookup<LoginRecord> {
         let query = match identity {
             Identity::Nkey(_) => queries::LOGIN_BY_NKEY,
             Identity::Certificate(_) => queries::LOGIN_BY_CERTIFICATE,
@@ -41,11 +33,7 @@ impl<B: Backend> CredentialStore for B {
         found.first().map(|found| row::login(found).map(Arc::new)).transpose()
     }
 
-    async fn tenant_of(
-        &self,
-        id: &TenantId,
-        _freshness: Freshness,
-    ) -> Result<Option<Arc<TenantRecord>>> {
+    async fn tenant_of(&self, id: &TenantId, _freshness: Freshness) -> Lookup<TenantRecord> {
         let found = self.select(Statement::new(queries::TENANT).bind(id.as_str())).await?;
         found.first().map(|found| row::tenant(found).map(Arc::new)).transpose()
     }
