@@ -309,12 +309,12 @@ mod tests {
             folder.write("b.nk", &next_seed, 0o600),
         ] {
             let read: Generations<AccountId> =
-                generations(&[first.clone(), second], KeyKind::Account, "users").unwrap();
+                generations(&[first.clone(), second], "users").unwrap();
             assert_eq!(read.signing.public_key(), key.public_key());
             let listed: Vec<_> = read.listed.iter().map(ToString::to_string).collect();
             assert_eq!(listed, [key.public_key(), next.public_key()]);
         }
-        let none: Result<Generations<AccountId>, _> = generations(&[], KeyKind::Account, "users");
+        let none: Result<Generations<AccountId>, _> = generations(&[], "users");
         assert!(none.unwrap_err().to_string().contains("no key file is listed for users"));
     }
 

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::keys::{AccountId, KeyKind, OperatorId};
+use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::{AccountBody, OperatorBody, Permissions, UserBody};
 use crate::protocol::jwt::{Body, Claims, IssuerKey, Parsed};
 
