@@ -76,7 +76,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         let password = Secret::new(secret::credential_from_stdin()?.to_string());
         let credentials = Credentials::Password { user: user.to_owned(), password };
         owned(context, &id, user).await?;
-        return attempt(context, &id, user, "password", &credentials).await;
+        let attempt = Attempt { context, id: &id, user, method: "password" };
+        return attempt.run(&credentials).await;
     }
     if args.token_stdin {
         let token = secret::credential_from_stdin()?;
@@ -94,7 +95,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         }
         let user = owner.unwrap_or_else(|| user.to_owned());
         owned(context, &id, &user).await?;
-        return attempt(context, &id, &user, "token", &credentials).await;
+        let attempt = Attempt { context, id: &id, user: &user, method: "token" };
+        return attempt.run(&credentials).await;
     }
     with_temporary_token(context, &id, user).await
 }
@@ -126,14 +128,16 @@ async fn with_jwt(
         }
         Err(_) => named.unwrap_or("the JWT's user").to_owned(),
     };
-    conclude(context, id, &user, "jwt", credentials, decided).await
+    let attempt = Attempt { context, id, user: &user, method: "jwt" };
+    attempt.conclude(credentials, decided).await
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
+    let attempt = Attempt { context, id, user, method: TEMPORARY };
     if !users.iter().any(|it| it.name == user) {
-        return refused(context, id, user, DenyReason::UnknownUser);
+        return attempt.refused(DenyReason::UnknownUser);
     }
     let stop = up::stop_on_signal()?;
     let request = NewTokenRequest {
@@ -145,7 +149,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let token = context.admin.add_token(request).await.map_err(explain)?.token;
     let credentials = Credentials::Token(Secret::new(token.expose().to_owned()));
     let outcome = tokio::select! {
-        outcome = attempt(context, id, user, TEMPORARY, &credentials) => outcome,
+        outcome = attempt.run(&credentials) => outcome,
         () = stop.cancelled() => Err(anyhow!("interrupted")),
     };
     remove(context, &token.hash()).await;
@@ -197,160 +201,151 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     }
 }
 
-async fn attempt(
-    context: &Context,
-    id: &TenantId,
-    user: &str,
+/// A login that is attempted.
+struct Attempt<'a> {
+    context: &'a Context,
+    id: &'a TenantId,
+    user: &'a str,
     method: &'static str,
-    credentials: &Credentials,
-) -> anyhow::Result<()> {
-    let decided = decide(context, credentials).await?;
-    conclude(context, id, user, method, credentials, decided).await
 }
 
-/// Logs in, and compares what comes of it with what was decided here.
-async fn conclude(
-    context: &Context,
-    id: &TenantId,
-    user: &str,
-    method: &'static str,
-    credentials: &Credentials,
-    decided: Decided,
-) -> anyhow::Result<()> {
-    let prefix = match &decided {
-        Ok(granted) if granted.isolation == Isolation::Shared => {
-            format!("_INBOX_{id}")
-        }
-        _ => "_INBOX".to_owned(),
-    };
-    let (connected, took) = session::login(context.admin.config(), credentials, prefix).await;
-    let session = match (connected, decided) {
-        (Ok(session), Ok(granted)) => {
-            return admitted(context, id, user, method, session, &granted, took).await;
-        }
-        (Ok(session), Err(reason)) => {
-            drop(session);
-            bail!(
-                "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
-                 within 1 s: try again, then see `nats-callout doctor`",
-                reason.code(),
-                words(reason, id.as_str(), user)
-            );
-        }
-        (Err(error), decided) => (error, decided),
-    };
-    let (error, decided) = session;
-    if error.to_string().contains(FULL) {
-        return refused(context, id, user, DenyReason::Connections);
+impl Attempt<'_> {
+    async fn run(&self, credentials: &Credentials) -> anyhow::Result<()> {
+        let decided = decide(self.context, credentials).await?;
+        self.conclude(credentials, decided).await
     }
-    match (error.kind(), decided) {
-        (ConnectErrorKind::AuthorizationViolation, Err(reason)) => {
-            refused(context, id, user, reason)
-        }
-        (ConnectErrorKind::AuthorizationViolation, Ok(_)) => {
-            let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
-            let alive = alive.map_err(explain)?;
-            let is_answer = !alive.is_empty() && took < AT_ONCE;
-            if is_answer && is_full(context, id).await.unwrap_or(false) {
-                return refused(context, id, user, DenyReason::Connections);
+
+    /// Logs in, and compares what comes of it with what was decided here.
+    async fn conclude(&self, credentials: &Credentials, decided: Decided) -> anyhow::Result<()> {
+        let Self { context, id, user, .. } = self;
+        let prefix = match &decided {
+            Ok(granted) if granted.isolation == Isolation::Shared => {
+                format!("_INBOX_{id}")
             }
-            unexplained(context, id, user, alive.len(), took)
+            _ => "_INBOX".to_owned(),
+        };
+        let (connected, took) = session::login(context.admin.config(), credentials, prefix).await;
+        let session = match (connected, decided) {
+            (Ok(session), Ok(granted)) => {
+                return self.admitted(session, &granted, took).await;
+            }
+            (Ok(session), Err(reason)) => {
+                drop(session);
+                bail!(
+                    "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
+                     within 1 s: try again, then see `nats-callout doctor`",
+                    reason.code(),
+                    words(reason, id.as_str(), user)
+                );
+            }
+            (Err(error), decided) => (error, decided),
+        };
+        let (error, decided) = session;
+        if error.to_string().contains(FULL) {
+            return self.refused(DenyReason::Connections);
         }
-        _ => Err(anyhow!(error).context(format!(
-            "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
-            context.admin.config().nats.urls.join(", "),
-            context.admin.config().file.display()
-        ))),
+        match (error.kind(), decided) {
+            (ConnectErrorKind::AuthorizationViolation, Err(reason)) => self.refused(reason),
+            (ConnectErrorKind::AuthorizationViolation, Ok(_)) => {
+                let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
+                let alive = alive.map_err(explain)?;
+                let is_answer = !alive.is_empty() && took < AT_ONCE;
+                if is_answer && self.is_full().await.unwrap_or(false) {
+                    return self.refused(DenyReason::Connections);
+                }
+                self.unexplained(alive.len(), took)
+            }
+            _ => Err(anyhow!(error).context(format!(
+                "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
+                context.admin.config().nats.urls.join(", "),
+                context.admin.config().file.display()
+            ))),
+        }
     }
-}
 
-async fn admitted(
-    context: &Context,
-    id: &TenantId,
-    user: &str,
-    method: &'static str,
-    mut session: session::Session,
-    granted: &Granted,
-    took: std::time::Duration,
-) -> anyhow::Result<()> {
-    let info = session.user_info(&granted.explanation.grant).await;
-    let probed = match info {
-        Some(_) => None,
-        None => Some(session.probe(&granted.explanation.grant).await?),
-    };
-    let jetstream = session.jetstream(&granted.explanation.grant).await;
-    // Read again: a first login has given the tenant its account.
-    let tenant = find_tenant(context, id).await?;
-    let report = Admitted {
-        context,
-        tenant: &tenant,
-        user,
-        method,
-        temporary: method == TEMPORARY,
-        server: session.server(),
-        took,
-        granted,
-        info,
-        probed,
-        jetstream,
-    };
-    context.output.print(&report.json(), || report.text())?;
-    match report.surprises() {
-        [] => Ok(()),
-        surprises => bail!(
-            "the server enforces something else than this configuration's policy: {}; do the \
-             service and this command use the same [policies] folder?",
-            surprises.join("; ")
-        ),
-    }
-}
-
-fn refused(context: &Context, id: &TenantId, user: &str, reason: DenyReason) -> anyhow::Result<()> {
-    let message = words(reason, id.as_str(), user);
-    Refused { tenant: id, user, reason: reason.code(), message: &message }.print(context)?;
-    bail!("{user} is refused: {message}")
-}
-
-/// Whether the tenant has as many connections as it may, by the servers.
-async fn is_full(context: &Context, id: &TenantId) -> anyhow::Result<bool> {
-    let tenant = find_tenant(context, id).await?;
-    let Some(most) = tenant.limits.connections else { return Ok(false) };
-    let connected = context.admin.connected(&tenant).await.map_err(explain)?;
-    Ok(u64::try_from(connected)? >= most)
-}
-
-/// The table and the policy allow the login, and the server refused it.
-fn unexplained(
-    context: &Context,
-    id: &TenantId,
-    user: &str,
-    alive: usize,
-    took: std::time::Duration,
-) -> anyhow::Result<()> {
-    let (reason, message) = if alive == 0 {
-        (
-            "no_service",
-            "no instance of the service is running, so that the server got no answer; start \
-             `nats-callout serve`"
-                .to_owned(),
-        )
-    } else if took >= AT_ONCE {
-        (
-            "no_answer",
-            format!(
-                "the server got no answer that it could take within {:.1} s, although {alive} \
-                 instances are alive; see their log and `nats-callout doctor`",
-                took.as_secs_f64()
+    async fn admitted(
+        &self,
+        mut session: session::Session,
+        granted: &Granted,
+        took: std::time::Duration,
+    ) -> anyhow::Result<()> {
+        let &Self { context, id, user, method } = self;
+        let info = session.user_info(&granted.explanation.grant).await;
+        let probed = match info {
+            Some(_) => None,
+            None => Some(session.probe(&granted.explanation.grant).await?),
+        };
+        let jetstream = session.jetstream(&granted.explanation.grant).await;
+        // Read again: a first login has given the tenant its account.
+        let tenant = find_tenant(context, id).await?;
+        let report = Admitted {
+            context,
+            tenant: &tenant,
+            user,
+            method,
+            temporary: method == TEMPORARY,
+            server: session.server(),
+            took,
+            granted,
+            info,
+            probed,
+            jetstream,
+        };
+        context.output.print(&report.json(), || report.text())?;
+        match report.surprises() {
+            [] => Ok(()),
+            surprises => bail!(
+                "the server enforces something else than this configuration's policy: {}; do the \
+                 service and this command use the same [policies] folder?",
+                surprises.join("; ")
             ),
-        )
-    } else {
-        (
-            "unexplained",
-            "the table and the policy allow it, and the service or the server refused it; see their \
-             logs and `nats-callout doctor`"
-                .to_owned(),
-        )
-    };
-    Refused { tenant: id, user, reason, message: &message }.print(context)?;
-    bail!("{user} is refused: {message}")
+        }
+    }
+
+    fn refused(&self, reason: DenyReason) -> anyhow::Result<()> {
+        self.refused_with(reason.code(), &words(reason, self.id.as_str(), self.user))
+    }
+
+    fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {
+        let &Self { context, id, user, .. } = self;
+        Refused { tenant: id, user, reason, message }.print(context)?;
+        bail!("{user} is refused: {message}")
+    }
+
+    /// Whether the tenant has as many connections as it may, by the servers.
+    async fn is_full(&self) -> anyhow::Result<bool> {
+        let tenant = find_tenant(self.context, self.id).await?;
+        let Some(most) = tenant.limits.connections else { return Ok(false) };
+        let connected = self.context.admin.connected(&tenant).await.map_err(explain)?;
+        Ok(u64::try_from(connected)? >= most)
+    }
+
+    /// The table and the policy allow the login, and the server refused it.
+    fn unexplained(&self, alive: usize, took: std::time::Duration) -> anyhow::Result<()> {
+        let (reason, message) = if alive == 0 {
+            (
+                "no_service",
+                "no instance of the service is running, so that the server got no answer; start \
+                 `nats-callout serve`"
+                    .to_owned(),
+            )
+        } else if took >= AT_ONCE {
+            (
+                "no_answer",
+                format!(
+                    "the server got no answer that it could take within {:.1} s, although {alive} \
+                     instances are alive; see their log and `nats-callout doctor`",
+                    took.as_secs_f64()
+                ),
+            )
+        } else {
+            (
+                "unexplained",
+                "the table and the policy allow it, and the service or the server refused it; see their \
+                 logs and `nats-callout doctor`"
+                    .to_owned(),
+            )
+        };
+        self.refused_with(reason, &message)
+    }
 }
