@@ -192,7 +192,7 @@ impl AuthCallout {
     /// the server has taken the subscription.
     pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
         let replies = Replies::new(client.clone(), self.replies, self.loading);
-        let (receipts, following) =
+        let (receipts, follower) =
             Receipts::subscribe(&client, replies.lines(), self.observers.clone()).await?;
         let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
         prove(&client).await?;
@@ -216,7 +216,7 @@ impl AuthCallout {
             worker,
             decisions: decisions.clone(),
             panics: watch::Sender::default(),
-            _following: following,
+            _following: follower.follow(),
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));

@@ -81,7 +81,7 @@ impl Receipts {
         main: &Client,
         lines: Vec<Client>,
         observers: Observers,
-    ) -> Result<(Self, AbortOnDropHandle<()>), SubscribeError> {
+    ) -> Result<(Self, Follower), SubscribeError> {
         let subject = format!("_CALLOUT.way.{}", main.new_inbox().replace('.', "-"));
         let back = main.subscribe(subject.clone()).await?;
         let words = rejections::subscribe(main).await?;
@@ -91,9 +91,9 @@ impl Receipts {
         let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();
         let receipts = Self { waiting: Arc::default(), fates, notes, observers, way };
         let (doubts, swept) = (VecDeque::new(), Instant::now());
-        let follower = Follower { receipts: receipts.clone(), lines, back, words, doubts, swept };
-        let task = AbortOnDropHandle::new(tokio::spawn(follower.run(taken)));
-        Ok((receipts, task))
+        let follower =
+            Follower { receipts: receipts.clone(), lines, back, words, doubts, swept, taken };
+        Ok((receipts, follower))
     }
 
     /// How long answers are on their way.
@@ -218,7 +218,7 @@ struct Doubt {
 }
 
 /// Follows answers until the last.
-struct Follower {
+pub(super) struct Follower {
     receipts: Receipts,
     lines: Lines,
     /// Messages of ours that have come back.
@@ -228,6 +228,7 @@ struct Follower {
     doubts: VecDeque<Doubt>,
     /// When those were looked for that have hung.
     swept: Instant,
+    taken: mpsc::Receiver<Note>,
 }
 
 /// What a follower waits for.
@@ -239,13 +240,18 @@ enum Happening {
 }
 
 impl Follower {
-    async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
+    /// Begins: the subscriptions are in force by now, or the first messages would not come back.
+    pub(super) fn follow(self) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(self.run()))
+    }
+
+    async fn run(mut self) {
         loop {
             let due = self.next_due();
-            match self.wait(&mut notes, due).await {
+            match self.wait(due).await {
                 Happening::Note(None) => return,
                 Happening::Note(Some(Note::Last(settled))) => {
-                    self.settle_last(&mut notes).await;
+                    self.settle_last().await;
                     // Whoever has asked waits.
                     let _ = settled.send(());
                     return;
@@ -255,10 +261,10 @@ impl Follower {
         }
     }
 
-    async fn wait(&mut self, notes: &mut mpsc::Receiver<Note>, due: Instant) -> Happening {
+    async fn wait(&mut self, due: Instant) -> Happening {
         tokio::select! {
             biased;
-            note = notes.recv() => Happening::Note(note),
+            note = self.taken.recv() => Happening::Note(note),
             Some(message) = self.back.next() => Happening::CameBack(message),
             Some(message) = self.words.next() => Happening::Said(message),
             () = tokio::time::sleep_until(due.into()) => Happening::Due,
@@ -354,11 +360,11 @@ impl Follower {
 
     /// Goes on for a moment until all that went out is read. What nothing speaks against then counts as it
     /// was decided.
-    async fn settle_last(&mut self, notes: &mut mpsc::Receiver<Note>) {
+    async fn settle_last(&mut self) {
         let end = Instant::now() + FAREWELL;
         while self.lines.awaits() && Instant::now() < end {
             let due = self.next_due().min(end);
-            let happening = self.wait(notes, due).await;
+            let happening = self.wait(due).await;
             self.take(happening).await;
         }
         let rest: Vec<Key> = self.receipts.waiting.lock().keys().copied().collect();

@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often at most one is that answers go out on.
 const PACE: Duration = Duration::from_millis(10);
 
+/// How many messages are awaited on a connection at most.
+const MOST: usize = 60;
+
 /// For how long servers wait, where none has said so yet: nats-server's default.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -80,6 +83,12 @@ impl Way {
         self.0.lock().patience = patience.max(Duration::from_secs(1));
     }
 
+    fn awaits(&self, line: usize, since: Option<Instant>) {
+        if let Some(place) = self.0.lock().lines.get_mut(line) {
+            place.since = since;
+        }
+    }
+
     fn note(&self, line: usize, seen: Seen) {
         if let Some(place) = self.0.lock().lines.get_mut(line) {
             *place = seen;
@@ -87,12 +96,13 @@ impl Way {
     }
 }
 
-/// A message that has not come back yet.
-#[derive(Debug, Clone, Copy)]
+/// A message that has not come back yet, and the answers that went out between the one before and this.
+#[derive(Debug)]
 struct UnderWay {
     number: u64,
     at: Instant,
     connects: u64,
+    before: Vec<Gone>,
 }
 
 /// An answer that went out, and on which connection in the course of reconnects.
@@ -117,11 +127,11 @@ pub(super) struct Proof {
 #[derive(Debug)]
 pub(super) struct Line {
     client: Client,
-    /// The message that is awaited, and the answers that went out before it.
-    under_way: Option<UnderWay>,
-    before: VecDeque<Gone>,
-    /// The answers since then.
-    since: VecDeque<Gone>,
+    /// The messages that are awaited: more than one where the first takes long, or is lost since nobody
+    /// had subscribed to it yet.
+    under_way: VecDeque<UnderWay>,
+    /// The answers since the last.
+    since: Vec<Gone>,
     /// When it was looked after last.
     seen_to: Option<Instant>,
 }
@@ -138,13 +148,8 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(clients: Vec<Client>, subject: Subject) -> Self {
         let way = Way::new(clients.len());
-        let line = |client| Line {
-            client,
-            under_way: None,
-            before: VecDeque::new(),
-            since: VecDeque::new(),
-            seen_to: None,
-        };
+        let line =
+            |client| Line { client, under_way: VecDeque::new(), since: Vec::new(), seen_to: None };
         Self { lines: clients.into_iter().map(line).collect(), subject, next: 0, way }
     }
 
@@ -156,7 +161,7 @@ impl Lines {
     pub(super) fn note(&mut self, line: usize, key: Key) {
         if let Some(line) = self.lines.get_mut(line) {
             let connects = line.connects();
-            line.since.push_back(Gone { key, connects });
+            line.since.push(Gone { key, connects });
         }
     }
 
@@ -167,23 +172,26 @@ impl Lines {
 
     /// Whether an answer is not known to be read.
     pub(super) fn awaits(&self) -> bool {
-        self.lines.iter().any(|line| !line.before.is_empty() || !line.since.is_empty())
+        self.lines.iter().any(|line| {
+            !line.since.is_empty() || line.under_way.iter().any(|it| !it.before.is_empty())
+        })
     }
 
     /// Sends what is due; gives the answers on connections that were lost.
     pub(super) fn send_due(&mut self, now: Instant) -> Vec<Key> {
         let mut lost = Vec::new();
         for (place, line) in self.lines.iter_mut().enumerate() {
-            if line.under_way.is_some_and(|it| it.connects != line.connects()) {
-                line.under_way = None;
-                lost.extend(line.before.drain(..).map(|gone| gone.key));
-                self.way.note(place, Seen::default());
+            let connects = line.connects();
+            while let Some(gone) = line.under_way.pop_front_if(|it| it.connects != connects) {
+                lost.extend(gone.before.into_iter().map(|gone| gone.key));
+                self.way.note(place, line.seen(Duration::ZERO));
             }
             if line.due().is_some_and(|due| due > now) {
                 continue;
             }
             line.seen_to = Some(now);
-            if line.under_way.is_some() || line.client.connection_state() != State::Connected {
+            let is_connected = line.client.connection_state() == State::Connected;
+            if !is_connected || line.under_way.len() >= MOST {
                 continue;
             }
             self.next += 1;
@@ -191,11 +199,10 @@ impl Lines {
             // Where there is no room for it, another goes out later.
             let sent = line.client.publish(self.subject.clone(), payload.into()).now_or_never();
             if matches!(sent, Some(Ok(()))) {
-                let connects = line.connects();
-                line.under_way = Some(UnderWay { number: self.next, at: now, connects });
-                line.before.append(&mut line.since);
-                let last = self.way.0.lock().lines.get(place).copied().unwrap_or_default().last;
-                self.way.note(place, Seen { last, since: Some(now) });
+                let before = std::mem::take(&mut line.since);
+                let number = self.next;
+                line.under_way.push_back(UnderWay { number, at: now, connects, before });
+                self.way.awaits(place, line.awaited());
             }
         }
         lost
@@ -207,14 +214,16 @@ impl Lines {
         let place: usize = place.parse().ok()?;
         let line = self.lines.get_mut(place)?;
         let number: u64 = number.parse().ok()?;
-        let under_way = line.under_way.take_if(|it| it.number == number)?;
-        let took = now.saturating_duration_since(under_way.at);
-        self.way.note(place, Seen { last: took, since: None });
-        let mut proof = Proof { took, ..Proof::default() };
-        for Gone { key, connects } in line.before.drain(..) {
-            let kept = connects == under_way.connects;
-            if kept { &mut proof.read } else { &mut proof.lost }.push(key);
+        let (at, connects) =
+            line.under_way.iter().find(|it| it.number == number).map(|it| (it.at, it.connects))?;
+        let mut proof = Proof { took: now.saturating_duration_since(at), ..Proof::default() };
+        // Whatever went out before it has been read as well.
+        while let Some(earlier) = line.under_way.pop_front_if(|it| it.number <= number) {
+            for Gone { key, connects: on } in earlier.before {
+                if on == connects { &mut proof.read } else { &mut proof.lost }.push(key);
+            }
         }
+        self.way.note(place, line.seen(proof.took));
         Some(proof)
     }
 }
@@ -224,9 +233,17 @@ impl Line {
         self.client.statistics().connects.load(Relaxed)
     }
 
-    /// When the next message may go out, or the one that is awaited is looked after; none is now.
+    fn awaited(&self) -> Option<Instant> {
+        self.under_way.front().map(|it| it.at)
+    }
+
+    fn seen(&self, last: Duration) -> Seen {
+        Seen { last, since: self.awaited() }
+    }
+
+    /// When the next message may go out; none is now.
     fn due(&self) -> Option<Instant> {
-        let is_pressed = self.under_way.is_none() && !self.since.is_empty();
+        let is_pressed = self.under_way.is_empty() && !self.since.is_empty();
         self.seen_to.map(|seen_to| seen_to + if is_pressed { PACE } else { EVERY })
     }
 }

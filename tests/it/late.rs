@@ -17,7 +17,7 @@ use crate::harness::choice::either_mode;
 use crate::harness::client;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{eventually, eventually_async, http, servers, service};
+use crate::harness::{eventually, eventually_async, http, servers};
 use crate::http::{readiness, until_failed, value};
 
 /// Servers wait for 2 s.
@@ -127,7 +127,7 @@ fn the_way_is_shown(mode: Mode) {
         let metrics = metrics(&deployment);
         let count = value(&metrics, "nats_callout_reply_way_seconds_count");
         let mean = value(&metrics, "nats_callout_reply_way_seconds_sum") / count;
-        (count >= 6.0 && mean < 0.1 && value(&metrics, LONGEST) < 0.1).then_some(())
+        (count >= 6.0 && mean < 0.5 && value(&metrics, LONGEST) < 0.5).then_some(())
     };
     eventually("a short way", quick);
     assert_eq!(readiness(http).1["parts"]["replies"], "ok");
@@ -146,7 +146,7 @@ fn the_way_is_shown(mode: Mode) {
 
     deployment.server.thaw();
     until_failed(http, &[]);
-    eventually("a short way again", || (value(&metrics(&deployment), LONGEST) < 0.1).then_some(()));
+    eventually("a short way again", || (value(&metrics(&deployment), LONGEST) < 0.5).then_some(()));
     assert_eq!(readiness(http).1["parts"]["replies"], "ok");
 }
 
@@ -228,24 +228,31 @@ fn a_sample_of_the_grants_is_looked_after() {
     assert_eq!(["left", "gone", "refused"].map(sampled), [0.0; 3]);
 }
 
-/// `doctor` compares what each server says with what the service is told.
+/// `doctor` and `serve` compare what each server says with what the service is told.
 #[test]
-fn doctor_knows_how_long_servers_wait() {
-    let deployment = Deployment::start(Mode::Config);
-    let doctor = |deadline: &str| {
-        let mut command = service::program();
-        command.arg("--config").arg(deployment.config()).arg("doctor");
-        let output = command.env("NATS_CALLOUT_CALLOUT_DEADLINE", deadline).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
+fn it_is_said_where_a_server_waits_for_too_short() {
+    let says = |deployment: &Deployment| {
+        let said = deployment.cli(&["doctor"]).stdout;
         let lines = said.lines().filter(|line| line[5..].starts_with("auth timeout"));
-        (output.status.success(), lines.map(str::to_owned).collect::<Vec<_>>())
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        let [line] = &lines[..] else { panic!("one server: {said}") };
+        line.clone()
     };
-    let (_, lines) = doctor("1500ms");
-    let [line] = &lines[..] else { panic!("one server: {lines:?}") };
-    assert!(line.starts_with("ok ") && line.contains("waits for 2s"), "{line}");
-    let (is_well, lines) = doctor("3s");
-    let [line] = &lines[..] else { panic!("one server: {lines:?}") };
-    assert!(line.starts_with("fail ") && line.contains("nats-1") && !is_well, "{line}");
+    let line = says(&Deployment::start(Mode::Config));
+    assert!(line.starts_with("ok ") && line.contains("nats-1 waits for 2s"), "{line}");
+
+    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+        let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
+        let shorter = conf.replacen("timeout: 2\n", "timeout: 1\n", 1);
+        assert_ne!(shorter, conf);
+        std::fs::write(init.server_conf(), shorter).expect("is written");
+    });
+    let line = says(&deployment);
+    assert!(line.starts_with("FAIL ") && line.contains("nats-1 waits for 1s"), "{line}");
+    eventually("a line of the service's", || {
+        let log = deployment.service.log();
+        log.lines().find(|line| line.contains("WARN") && line.contains("waits for 1s")).map(drop)
+    });
 }
 
 /// Notes what it is told, and how each decision ended.
@@ -278,7 +285,8 @@ async fn a_rule_that_is_too_slow_lets_nobody_in() {
     let seen = Arc::new(Seen::default());
     let slow = async |request: Request| -> Result<Answer, BoxError> {
         if request.token().is_some_and(|token| token.matches("slow")) {
-            tokio::time::sleep(TOO_LONG).await;
+            // In a thread of the runtime, so that no deadline cuts it short.
+            std::thread::sleep(TOO_LONG);
         }
         Ok(permit())
     };
