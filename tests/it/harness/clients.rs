@@ -203,6 +203,7 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
             let folder = installed(&tools, "tests/clients/java", |source, folder| {
                 run(Command::new("mvn")
                     .args(["--quiet", "--batch-mode", "dependency:copy-dependencies"])
+                    .arg(format!("-Dmaven.repo.local={}", folder.join("repository").display()))
                     .arg(format!("-DoutputDirectory={}", folder.join("lib").display()))
                     .current_dir(source));
                 run(Command::new("javac")
