@@ -127,7 +127,8 @@ impl Table {
 
     /// Who has not lived through what everybody has to, and what he said.
     pub(super) fn lost(&self) -> Vec<String> {
-        let must = |it: Happening| it <= Happening::ServerKilled;
+        let may = [Happening::Suspension, Happening::NewPassword];
+        let must = |it: Happening| !may.contains(&it);
         let of_these = self.0.iter().filter(|((_, happening), _)| must(*happening));
         let lost = of_these.flat_map(|((library, happening), seen)| {
             let lost = seen.iter().filter(|it| it.fate != Fate::Alive);
