@@ -55,7 +55,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::carrier::Carrier;
-pub(crate) use self::dial::Address;
+pub(crate) use self::dial::{Address, client_config};
 pub use self::dial::{Login, Servers};
 pub use self::headers::HeaderFault;
 pub use self::refusal::Refusal;

@@ -295,7 +295,7 @@ async fn encrypted(
     Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
 }
 
-fn client_config(
+pub(crate) fn client_config(
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
 ) -> Result<ClientConfig, DialError> {

@@ -1,5 +1,6 @@
-//! What a run costs in CPU time: the bench's own, and, where they run on this machine (Linux),
-//! that of the nats-server which is measured and of the instances of the service connected to it.
+//! What a run costs in CPU time and memory: the bench's own, and, where they run on this machine
+//! (Linux), that of the nats-server which is measured and of the instances of the service connected
+//! to it; and how much of the machine was left.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,15 @@ pub(super) struct Cpu {
     pub(super) bench: Duration,
     pub(super) server: Option<Duration>,
     pub(super) service: Option<Duration>,
+    /// Time that cores of this machine had nothing to do: where the server is on it.
+    pub(super) idle: Option<Duration>,
+}
+
+/// Bytes of memory in use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    pub(super) server: Option<u64>,
+    pub(super) service: Option<u64>,
 }
 
 impl Cpu {
@@ -23,6 +33,7 @@ impl Cpu {
             bench: self.bench.saturating_sub(earlier.bench),
             server: minus(self.server, earlier.server),
             service: minus(self.service, earlier.service),
+            idle: minus(self.idle, earlier.idle),
         }
     }
 
@@ -59,7 +70,16 @@ impl Processes {
             u64::try_from(used.tv_sec).unwrap_or(0),
             u32::try_from(used.tv_nsec).unwrap_or(0),
         );
-        Cpu { bench, server: sum(&self.server), service: sum(&self.service) }
+        let idle = if self.server.is_empty() { None } else { procfs::idle() };
+        Cpu { bench, server: sum(&self.server), service: sum(&self.service), idle }
+    }
+
+    /// What they hold now.
+    pub(super) fn memory(&self) -> Memory {
+        let sum = |pids: &BTreeSet<u32>| {
+            (!pids.is_empty()).then(|| pids.iter().filter_map(|pid| procfs::memory(*pid)).sum())
+        };
+        Memory { server: sum(&self.server), service: sum(&self.service) }
     }
 }
 
@@ -137,8 +157,29 @@ mod procfs {
         let mut fields = rest.split_whitespace().skip(11);
         let user: u64 = fields.next()?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
-        let ticks = rustix::param::clock_ticks_per_second().max(1);
-        Some(Duration::from_millis((user + system) * 1_000 / ticks))
+        Some(ticks(user + system))
+    }
+
+    fn ticks(count: u64) -> Duration {
+        Duration::from_millis(count * 1_000 / rustix::param::clock_ticks_per_second().max(1))
+    }
+
+    /// Of all cores together.
+    pub(super) fn idle() -> Option<Duration> {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        // user, nice, system, idle, iowait
+        let mut fields = stat.lines().next()?.split_whitespace().skip(4);
+        let idle: u64 = fields.next()?.parse().ok()?;
+        let waits: u64 = fields.next()?.parse().ok()?;
+        Some(ticks(idle + waits))
+    }
+
+    /// What a process has in memory.
+    pub(super) fn memory(pid: u32) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kilobytes << 10)
     }
 }
 
@@ -156,6 +197,14 @@ mod procfs {
     pub(super) fn cpu(_: u32) -> Option<Duration> {
         None
     }
+
+    pub(super) fn idle() -> Option<Duration> {
+        None
+    }
+
+    pub(super) fn memory(_: u32) -> Option<u64> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -165,9 +214,10 @@ mod tests {
     #[test]
     fn shares() {
         let seconds = Duration::from_secs;
-        let cpu = Cpu { bench: seconds(1), server: Some(seconds(5)), service: Some(seconds(4)) };
+        let (server, service) = (Some(seconds(5)), Some(seconds(4)));
+        let cpu = Cpu { bench: seconds(1), server, service, idle: None };
         assert_eq!(cpu.share(), Some(0.1));
-        let alone = Cpu { bench: seconds(3), server: None, service: None };
+        let alone = Cpu { bench: seconds(3), ..Cpu::default() };
         assert_eq!(alone.share(), None);
         assert_eq!(alone.since(Cpu { bench: seconds(1), ..alone }).bench, seconds(2));
     }

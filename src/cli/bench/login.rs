@@ -1,16 +1,24 @@
-//! One login over the bare protocol, as cheap as it can be made: INFO, then CONNECT and PING in one
-//! write that was made before, then PONG or `-ERR`, then the end.
+//! One login over the bare protocol, as cheap as it can be made: INFO, TLS where it is wanted, then
+//! CONNECT and PING in one write, then PONG or `-ERR`.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use strum::{EnumCount, EnumIter, IntoStaticStr};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::keys::SigningKey;
 
 /// Enough for any line that counts; of a longer one (INFO may name many servers) the beginning is
 /// kept.
-pub(super) const BUFFER: usize = 2_048;
+const BUFFER: usize = 2_048;
 
 /// Why a login failed, as far as a client can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
@@ -24,6 +32,7 @@ pub(super) enum Failure {
     ConnectionClosed,
     LimitExceeded,
     TlsRequired,
+    Tls,
     NoFileDescriptors,
     NoLocalPorts,
     Other,
@@ -46,7 +55,8 @@ impl Failure {
             Self::ConnectionReset => "the connection was reset",
             Self::ConnectionClosed => "the server closed the connection without a word",
             Self::LimitExceeded => "a limit on connections, of the server or of the account",
-            Self::TlsRequired => "the server demands TLS, which bench does not speak",
+            Self::TlsRequired => "the server demands TLS: name it as tls://HOST:PORT",
+            Self::Tls => "no TLS: the certificate is not trusted, or the server wants another one",
             Self::NoFileDescriptors => "this machine is out of file descriptors: raise ulimit -n",
             Self::NoLocalPorts => "this machine is out of local ports: use fewer connections",
             Self::Other => "something else",
@@ -62,6 +72,14 @@ impl Failure {
             // EMFILE and ENFILE have no kind of their own.
             _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::NoFileDescriptors,
             _ => Self::Other,
+        }
+    }
+
+    /// What TLS itself has against it comes as invalid data.
+    fn of_tls(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Tls,
+            _ => Self::of_error(error),
         }
     }
 
@@ -81,9 +99,44 @@ impl Failure {
     }
 }
 
+/// What a client logs in with.
+pub(super) enum Credential {
+    /// The lines are the same each time.
+    Ready(Box<[u8]>),
+    /// Signs the server's nonce.
+    Nkey(SigningKey),
+}
+
+impl Credential {
+    /// One that is sent as it is.
+    pub(super) fn ready(options: &Value) -> Self {
+        Self::Ready(request(options))
+    }
+
+    /// The lines that answer the server's INFO.
+    fn answer(&self, info: &[u8]) -> Cow<'_, [u8]> {
+        match self {
+            Self::Ready(lines) => Cow::Borrowed(lines),
+            Self::Nkey(key) => {
+                let signature = URL_SAFE_NO_PAD.encode(key.sign_now(nonce(info)));
+                let options = json!({ "nkey": key.public_key(), "sig": signature });
+                Cow::Owned(request(&options).into_vec())
+            }
+        }
+    }
+}
+
+/// The nonce of an INFO, which stands near its beginning; empty where the server has none.
+fn nonce(info: &[u8]) -> &[u8] {
+    const KEY: &[u8] = b"\"nonce\":\"";
+    let begin = info.windows(KEY.len()).position(|part| part == KEY);
+    let rest = begin.and_then(|begin| info.get(begin + KEY.len()..)).unwrap_or_default();
+    rest.split(|byte| *byte == b'"').next().unwrap_or_default()
+}
+
 /// The two lines that a login sends.
-pub(super) fn request(credentials: &serde_json::Value) -> Box<[u8]> {
-    let mut options = serde_json::json!({
+fn request(credentials: &Value) -> Box<[u8]> {
+    let mut options = json!({
         "verbose": false,
         "pedantic": false,
         "lang": "nats-callout",
@@ -97,25 +150,50 @@ pub(super) fn request(credentials: &serde_json::Value) -> Box<[u8]> {
     format!("CONNECT {options}\r\nPING\r\n").into_bytes().into_boxed_slice()
 }
 
-/// Logs in once and closes the connection.
+/// A server, and how it is spoken with.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+
+/// A connection that is in. It is closed when it is dropped.
+pub(super) struct Connection {
+    stream: Box<dyn Wire>,
+    lines: Lines,
+}
+
+/// Logs in once.
 pub(super) async fn login(
-    address: SocketAddr,
-    request: &[u8],
-    buffer: &mut [u8; BUFFER],
-) -> Result<(), Failure> {
+    endpoint: &Endpoint,
+    credential: &Credential,
+) -> Result<Connection, Failure> {
     let failed = |error: io::Error| Failure::of_error(&error);
-    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+    let mut tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
     // Closed at once: a port that lingers could not be used again for a minute.
-    stream.set_zero_linger().map_err(failed)?;
-    let mut lines = Lines { stream: &mut stream, buffer, filled: 0, used: 0 };
-    if !lines.next().await?.starts_with(b"INFO ") {
+    tcp.set_zero_linger().map_err(failed)?;
+    let mut lines = Lines::new();
+    let info = lines.next(&mut tcp).await?;
+    if !info.starts_with(b"INFO ") {
         return Err(Failure::Other);
     }
-    lines.stream.write_all(request).await.map_err(failed)?;
+    let request = credential.answer(info);
+    let mut stream: Box<dyn Wire> = match &endpoint.tls {
+        None => Box::new(tcp),
+        Some((connector, name)) => {
+            let encrypted = connector.connect(name.clone(), tcp).await;
+            Box::new(encrypted.map_err(|error| Failure::of_tls(&error))?)
+        }
+    };
+    stream.write_all(&request).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
     loop {
-        let line = lines.next().await?;
+        let line = lines.next(&mut stream).await?;
         if line.starts_with(b"PONG") {
-            return Ok(());
+            return Ok(Connection { stream, lines });
         }
         if line.starts_with(b"-ERR") {
             return Err(Failure::of_words(line));
@@ -123,16 +201,33 @@ pub(super) async fn login(
     }
 }
 
+impl Connection {
+    /// Answers the server's PINGs until the connection ends.
+    pub(super) async fn stay(&mut self) {
+        while let Ok(line) = self.lines.next(&mut self.stream).await {
+            if line.starts_with(b"PING") {
+                let answer = self.stream.write_all(b"PONG\r\n").await;
+                if answer.is_err() || self.stream.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// The lines of a connection, each cut to the buffer's size.
-struct Lines<'a> {
-    stream: &'a mut TcpStream,
-    buffer: &'a mut [u8; BUFFER],
+struct Lines {
+    buffer: Box<[u8; BUFFER]>,
     filled: usize,
     used: usize,
 }
 
-impl Lines<'_> {
-    async fn next(&mut self) -> Result<&[u8], Failure> {
+impl Lines {
+    fn new() -> Self {
+        Self { buffer: Box::new([0; BUFFER]), filled: 0, used: 0 }
+    }
+
+    async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<&[u8], Failure> {
         self.buffer.copy_within(self.used..self.filled, 0);
         self.filled -= self.used;
         self.used = 0;
@@ -149,7 +244,7 @@ impl Lines<'_> {
             }
             looked_at = self.filled;
             let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
-            match self.stream.read(free).await {
+            match stream.read(free).await {
                 Ok(0) => return Err(Failure::ConnectionClosed),
                 Ok(read) => self.filled += read,
                 Err(error) => return Err(Failure::of_error(&error)),
@@ -181,8 +276,8 @@ mod tests {
             }
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
-        let request = request(&serde_json::json!({"user": "alice", "pass": "a\"b"}));
-        let result = login(address, &request, &mut [0; BUFFER]).await;
+        let credential = Credential::ready(&json!({"user": "alice", "pass": "a\"b"}));
+        let result = login(&Endpoint { address, tls: None }, &credential).await.map(|_| ());
         let sent = server.await.unwrap();
         if greeting_is_sound(&sent) {
             assert!(sent.contains(r#""user":"alice""#) && sent.contains(r#""pass":"a\"b""#));
@@ -219,7 +314,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let result = login(address, b"", &mut [0; BUFFER]).await;
-        assert_eq!(result, Err(Failure::ConnectionRefused));
+        let endpoint = Endpoint { address, tls: None };
+        let result = login(&endpoint, &Credential::Ready(Box::new([]))).await;
+        assert_eq!(result.err(), Some(Failure::ConnectionRefused));
+    }
+
+    #[test]
+    fn nonces() {
+        let info = br#"INFO {"client_ip":"::1","nonce":"hO4_-","xkey":"X"}"#;
+        assert_eq!(nonce(info), b"hO4_-");
+        assert_eq!(nonce(b"INFO {}"), b"");
+        let key = SigningKey::generate(crate::keys::KeyKind::User).unwrap().0;
+        let signature = URL_SAFE_NO_PAD.encode(key.sign_now(b"hO4_-"));
+        let public = key.public_key().to_owned();
+        let lines = Credential::Nkey(key).answer(info).into_owned();
+        let lines = String::from_utf8(lines).unwrap();
+        assert!(lines.contains(&format!(r#""sig":"{signature}""#)), "{lines}");
+        assert!(lines.contains(&format!(r#""nkey":"{public}""#)), "{lines}");
     }
 }

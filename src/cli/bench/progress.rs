@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Run;
+use super::client::Run;
 
 /// When a run is complete.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
     Time(Duration),
+    /// So many attempts.
     Count(u64),
+    /// So many clients that are in.
+    In(u64),
 }
 
 const WIDTH: usize = 30;
@@ -32,7 +35,13 @@ impl Drop for Shown {
     }
 }
 
-pub(super) fn start(what: &'static str, run: Arc<Run>, goal: Goal) -> Shown {
+/// Prints a line that stays.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+pub(super) fn start(what: &'static str, run: &Arc<Run>, goal: Goal) -> Shown {
+    let run = Arc::clone(run);
     let terminal = std::io::stderr().is_terminal();
     let every = Duration::from_millis(if terminal { 200 } else { 1_000 });
     let task = tokio::spawn(async move {
@@ -42,15 +51,16 @@ pub(super) fn start(what: &'static str, run: Arc<Run>, goal: Goal) -> Shown {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let (done, failed) = (run.latencies.count(), run.failed());
+            let (done, failed) = run.recorder.all(|tally| (tally.logins, tally.failed()));
             let rate = (done - last.1) as f64 / (now - last.0).as_secs_f64();
             last = (now, done);
             let elapsed = begin.elapsed();
             let share = match goal {
                 Goal::Time(time) => elapsed.as_secs_f64() / time.as_secs_f64(),
                 Goal::Count(count) => (done + failed) as f64 / count as f64,
+                Goal::In(count) => done as f64 / count as f64,
             };
-            let line = line(what, share.min(1.0), elapsed, done, failed, rate, terminal);
+            let line = state(what, share.min(1.0), elapsed, done, failed, rate, terminal);
             let mut stderr = std::io::stderr().lock();
             let _ = if terminal {
                 write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush())
@@ -62,7 +72,7 @@ pub(super) fn start(what: &'static str, run: Arc<Run>, goal: Goal) -> Shown {
     Shown { _task: AbortOnDropHandle::new(task), terminal }
 }
 
-fn line(
+fn state(
     what: &str,
     share: f64,
     elapsed: Duration,
@@ -93,12 +103,12 @@ mod tests {
     #[test]
     fn lines() {
         let second = Duration::from_secs(1);
-        let bar = line("measuring", 0.5, second, 10, 1, 9.6, true);
+        let bar = state("measuring", 0.5, second, 10, 1, 9.6, true);
         assert_eq!(
             bar,
             "measuring: [###############...............]  50 %, 1 s, 10 logins, 1 failed, 10 a second"
         );
-        let plain = line("warming up", 1.0, second, 0, 0, 0.0, false);
+        let plain = state("warming up", 1.0, second, 0, 0, 0.0, false);
         assert_eq!(plain, "warming up: 100 %, 1 s, 0 logins, 0 failed, 0 a second");
     }
 }

@@ -1,6 +1,9 @@
 //! The load test runs on whoever it is pointed at, says what failed, and leaves nothing behind. What
 //! it measures is in [`within::under_load`](crate::within::under_load).
 
+mod compared;
+pub(crate) mod loads;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -47,11 +50,12 @@ fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
     assert_eq!(document(&refused, 1)["errors"]["refused"], 4);
     assert!(refused.stderr.contains("not one login succeeded"), "{}", refused.stderr);
 
-    let wrong: [(&[&str], &str, &str); 5] = [
+    let wrong: [(&[&str], &str, &str); 6] = [
         (&["--users", "nowhere.csv"], "", "nowhere.csv"),
         (&["--users", "-"], "no colon\n", "line 1 is not USER:PASSWORD"),
         (&["--users", "-"], "", "no users"),
-        (&["--url", "tls://127.0.0.1:1"], "", "plain TCP alone"),
+        (&["--url", "ws://127.0.0.1:1"], "", "speaks TCP and TLS"),
+        (&["--kind", "jwt"], "", "can make no JWTs"),
         (&["--concurrency", "1000000"], "", "ulimit -n"),
     ];
     for (args, stdin, words) in wrong {

@@ -208,12 +208,18 @@ impl NatsServer {
 
     /// How many connections of instances of the service it reports.
     pub(crate) fn connections_of_instances(&self) -> usize {
+        self.names_that(|name| name.starts_with("nats-callout ") && name != "nats-callout bench")
+    }
+
+    /// How many connections of this name it reports.
+    pub(crate) fn names(&self, name: &str) -> usize {
+        self.names_that(|it| it == name)
+    }
+
+    fn names_that(&self, fits: impl Fn(&str) -> bool) -> usize {
         let report = self.report("/connz");
         let names = report["connections"].as_array().into_iter().flatten();
-        names
-            .filter_map(|one| one["name"].as_str())
-            .filter(|name| name.starts_with("nats-callout "))
-            .count()
+        names.filter_map(|one| one["name"].as_str()).filter(|name| fits(name)).count()
     }
 
     fn count(&self, path: &str, field: &str) -> usize {

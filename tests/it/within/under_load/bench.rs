@@ -1,5 +1,10 @@
 //! The load test measures what it says, and costs far less than what it measures.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::bench::loads::{finish, launch};
 use crate::cli::bench::{bench, leaves_nothing};
 use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
@@ -43,6 +48,41 @@ fn measures(mode: Mode) {
         assert!(cpu("bench_share") < 0.3, "the bench costs far less than its object: {result}");
         assert!(seconds.contains(&result["seconds"].as_f64().unwrap()), "{result}");
     }
+}
+
+/// What a run with one second in it in which the service hangs says of nine of ten clients.
+fn p90_with_a_service_that_hangs(deployment: &Deployment, load: &[&str]) -> (f64, Value) {
+    let args =
+        [load, &["-k", "token", "-d", "4s", "--timeout", "5s", "--metrics", deployment.http()]];
+    let running = launch(deployment, &args.concat());
+    deployment.init.freeze(&deployment.service);
+    std::thread::sleep(Duration::from_secs(1));
+    deployment.service.thaw();
+    let result = finish(running);
+    (result["latency_ms"]["p90"].as_f64().unwrap(), result)
+}
+
+/// In a closed loop nobody comes while nobody is let in, so that hardly anybody waits.
+#[test]
+fn who_would_have_come_waits_in_the_open_model_alone() {
+    alone();
+    let deployment = Deployment::start(Mode::Config);
+    let (closed, loops) = p90_with_a_service_that_hangs(&deployment, &["-c", "2"]);
+    let (open, result) = p90_with_a_service_that_hangs(&deployment, &["--rate", "50"]);
+    // 50 of 200 clients come in that second, and wait for what is left of it.
+    assert!(open > 400.0, "{result}");
+    assert!(closed < 200.0, "{loops}");
+    assert!(loops["latency_ms"]["max"].as_f64().unwrap() > 700.0, "it did hang: {loops}");
+    assert_eq!(result["clients"]["started"], 200, "{result}");
+    let rows = result["series"].as_array().unwrap();
+    assert!(rows.len() >= 4, "{result}");
+    let waiting = rows.iter().map(|row| row["waiting"].as_u64().unwrap()).max();
+    assert!(waiting >= Some(5), "{result}");
+    // It is seen whose time it was.
+    let decided = result["decisions"]["count"].as_f64().unwrap();
+    assert!(decided >= 190.0, "{result}");
+    assert_eq!(result["bottleneck"]["who"], "service", "{result}");
+    leaves_nothing(&deployment);
 }
 
 #[test]

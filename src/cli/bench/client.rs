@@ -1,0 +1,138 @@
+//! A client's life: it tries until it is in, may stay, and comes back when it is closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::CreationError;
+use tokio_util::sync::CancellationToken;
+
+use super::login::{self, Connection, Credential, Endpoint, Failure};
+use super::record::Recorder;
+
+/// Where clients log in, and as whom.
+pub(super) struct Target {
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) credentials: Vec<Credential>,
+    next: AtomicUsize,
+}
+
+impl Target {
+    pub(super) fn new(endpoints: Vec<Endpoint>, credentials: Vec<Credential>) -> Self {
+        Self { endpoints, credentials, next: AtomicUsize::new(0) }
+    }
+
+    /// One login: of each user in turn, on each server in turn.
+    async fn log_in(&self, turn: usize, timeout: Duration) -> Result<Connection, Failure> {
+        let endpoint = self.endpoints.get(turn % self.endpoints.len().max(1));
+        let credential = self.credentials.get(turn % self.credentials.len().max(1));
+        let (Some(endpoint), Some(credential)) = (endpoint, credential) else {
+            return Err(Failure::Other);
+        };
+        match tokio::time::timeout(timeout, login::login(endpoint, credential)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+}
+
+/// How long a client waits, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For one attempt.
+    pub(super) timeout: Duration,
+    /// Between two attempts; `None` is no second one.
+    pub(super) retry: Option<Duration>,
+    /// Until it is in, all together.
+    pub(super) give_up: Duration,
+}
+
+/// What all clients of a run share.
+pub(super) struct Run {
+    pub(super) target: Arc<Target>,
+    pub(super) patience: Patience,
+    pub(super) recorder: Recorder,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn(usize);
+
+impl Run {
+    pub(super) fn new(target: &Arc<Target>, patience: Patience) -> Result<Self, CreationError> {
+        Ok(Self { target: Arc::clone(target), patience, recorder: Recorder::new()? })
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        Turn(self.target.next.fetch_add(1, Relaxed))
+    }
+
+    pub(super) async fn attempt(&self, turn: Turn) -> Result<Connection, Failure> {
+        self.target.log_in(turn.0, self.patience.timeout).await
+    }
+
+    /// Tries until the client is in or gives up. What it waits is counted from when it meant to
+    /// come.
+    pub(super) async fn enter(
+        &self,
+        turn: Turn,
+        meant: Instant,
+        stop: &CancellationToken,
+    ) -> Option<Connection> {
+        self.recorder.came(meant.elapsed());
+        let (connection, tries) = self.keep_trying(turn, meant, stop).await;
+        match &connection {
+            Some(_) => self.recorder.entered(meant.elapsed(), tries == 1),
+            None if stop.is_cancelled() => self.recorder.left(),
+            None => self.recorder.gave_up(meant.elapsed()),
+        }
+        connection
+    }
+
+    async fn keep_trying(
+        &self,
+        turn: Turn,
+        meant: Instant,
+        stop: &CancellationToken,
+    ) -> (Option<Connection>, u32) {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.attempt(turn).await {
+                Ok(connection) => return (Some(connection), tries),
+                Err(failure) => self.recorder.failed(failure),
+            }
+            let Some(retry) = self.patience.retry else { return (None, tries) };
+            if meant.elapsed() + retry >= self.patience.give_up
+                || stop.run_until_cancelled(tokio::time::sleep(retry)).await.is_none()
+            {
+                return (None, tries);
+            }
+        }
+    }
+
+    /// Gets in, says so, and stays until `stop`; comes back, after the pause that libraries make,
+    /// when it is closed.
+    pub(super) async fn live(&self, meant: Instant, stop: &CancellationToken, done: impl FnOnce()) {
+        let turn = self.turn();
+        let mut connection = self.enter(turn, meant, stop).await;
+        done();
+        while let Some(mut open) = connection {
+            self.recorder.opened();
+            let ended = stop.run_until_cancelled(open.stay()).await;
+            self.recorder.ended(ended.is_some());
+            if ended.is_none() {
+                return;
+            }
+            drop(open);
+            let pause = self.patience.retry.unwrap_or_default();
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            connection = self.keep_trying(turn, Instant::now(), stop).await.0;
+            if connection.is_some() {
+                self.recorder.back();
+            }
+        }
+    }
+}

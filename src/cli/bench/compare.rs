@@ -1,0 +1,151 @@
+//! A result beside an earlier one.
+
+use super::result::{Measured, Settings};
+use super::text::shown;
+
+/// Latencies that differ by less are the same, in milliseconds.
+const SAME: f64 = 1.0;
+
+/// Of all attempts: so much more may have failed.
+const FAILED: f64 = 0.001;
+
+/// Why two results cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[error("the earlier run was another one: its {name} is {then}, and this one's {now}")]
+pub(super) struct Different {
+    name: String,
+    then: String,
+    now: String,
+}
+
+/// One figure, then and now.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Figure {
+    name: &'static str,
+    then: String,
+    now: String,
+    pub(super) is_worse: bool,
+}
+
+impl Figure {
+    pub(super) fn text(&self) -> String {
+        let verdict = if self.is_worse { "worse" } else { "ok" };
+        format!("{}: {} then, {} now: {verdict}", self.name, self.then, self.now)
+    }
+}
+
+/// All figures that both have; `tolerance` is a share.
+pub(super) fn figures(
+    then: &Measured,
+    now: &Measured,
+    tolerance: f64,
+) -> Result<Vec<Figure>, Different> {
+    same_run(&then.settings, &now.settings)?;
+    let mut figures = Vec::new();
+    let mut rate = |name, then: f64, now: f64| {
+        let is_worse = now < then * (1.0 - tolerance);
+        let figure = |rate: f64| format!("{rate:.1}");
+        figures.push(Figure { name, then: figure(then), now: figure(now), is_worse });
+    };
+    match (&then.limit, &now.limit) {
+        (Some(then), Some(now)) => rate(
+            "highest rate",
+            then.logins_per_second.unwrap_or(0.0),
+            now.logins_per_second.unwrap_or(0.0),
+        ),
+        _ => rate("logins/s", then.logins_per_second, now.logins_per_second),
+    }
+    // What a search measures at the rates that it has found is not the same load.
+    if then.limit.is_none() {
+        let (before, after) = (then.latency_ms, now.latency_ms);
+        for (name, then, now) in [
+            ("p50", before.p50, after.p50),
+            ("p90", before.p90, after.p90),
+            ("p99", before.p99, after.p99),
+        ] {
+            let is_worse = now > then * (1.0 + tolerance) && now > then + SAME;
+            figures.push(Figure { name, then: shown(then), now: shown(now), is_worse });
+        }
+        let failed = |of: &Measured| of.failed as f64 / of.attempts.max(1) as f64;
+        let figure = |share: f64| format!("{:.2} %", share * 100.0);
+        let (before, after) = (failed(then), failed(now));
+        let is_worse = after > before * (1.0 + tolerance) + FAILED;
+        let (then, now) = (figure(before), figure(after));
+        figures.push(Figure { name: "failed", then, now, is_worse });
+    }
+    if let (Some(before), Some(after)) = (&then.clients, &now.clients) {
+        let count = |name, then: u64, now: u64, is_worse| Figure {
+            name,
+            then: then.to_string(),
+            now: now.to_string(),
+            is_worse,
+        };
+        let (then, now) = (before.not_in, after.not_in);
+        let allowed = then as f64 * (1.0 + tolerance) + after.started as f64 * FAILED;
+        figures.push(count("not in", then, now, now as f64 > allowed));
+    }
+    Ok(figures)
+}
+
+fn same_run(then: &Settings, now: &Settings) -> Result<(), Different> {
+    let as_json = |settings| serde_json::to_value(settings).unwrap_or_default();
+    let (then, now) = (as_json(then), as_json(now));
+    let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else { return Ok(()) };
+    match now.iter().find(|(name, value)| then.get(*name) != Some(value)) {
+        None => Ok(()),
+        Some((name, value)) => Err(Different {
+            name: name.clone(),
+            then: then.get(name).map_or_else(|| "missing".to_owned(), ToString::to_string),
+            now: value.to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(logins_per_second: f64, p99: f64, failed: u64) -> Measured {
+        let document = serde_json::json!({
+            "load": "closed", "mode": "config", "kind": "token", "transport": "tcp",
+            "concurrency": 100, "rate": null, "storm": null, "p99_ms": null, "hold": 0,
+            "timeout_seconds": 5.0, "retry_seconds": 2.0, "give_up_seconds": 30.0,
+            "warm_up_seconds": 0.0, "users": 10, "interrupted": false, "seconds": 10.0,
+            "logins": 10_000, "failed": failed, "attempts": 10_000 + failed,
+            "logins_per_second": logins_per_second, "connections_per_second": logins_per_second,
+            "latency_ms": {"p50": 5.0, "p90": 8.0, "p99": p99, "p99_9": p99, "max": p99, "mean": 5.0},
+            "errors": {}, "decisions": null, "bottleneck": {"who": "unknown", "why": ""},
+            "cpu": {"bench_seconds": 1.0, "bench_ms_per_login": 0.1, "server_seconds": null,
+                "service_seconds": null, "idle_seconds": null, "bench_share": null,
+                "server_memory_mb": null, "service_memory_mb": null},
+        });
+        serde_json::from_value(document).unwrap()
+    }
+
+    fn worse(then: &Measured, now: &Measured) -> Vec<&'static str> {
+        let figures = figures(then, now, 0.2).unwrap();
+        figures.iter().filter(|it| it.is_worse).map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn what_is_worse_beyond_the_tolerance() {
+        let then = measured(1_000.0, 20.0, 0);
+        assert!(worse(&then, &then).is_empty());
+        assert!(worse(&then, &measured(810.0, 23.9, 5)).is_empty());
+        assert!(worse(&then, &measured(2_000.0, 1.0, 0)).is_empty());
+        assert_eq!(worse(&then, &measured(790.0, 20.0, 0)), ["logins/s"]);
+        assert_eq!(worse(&then, &measured(1_000.0, 24.1, 0)), ["p99"]);
+        assert_eq!(worse(&then, &measured(1_000.0, 20.0, 100)), ["failed"]);
+        // A fraction of a millisecond is nothing.
+        assert!(worse(&measured(1_000.0, 0.5, 0), &measured(1_000.0, 0.9, 0)).is_empty());
+    }
+
+    #[test]
+    fn other_runs_are_not_compared() {
+        let then = measured(1_000.0, 20.0, 0);
+        let mut now = then.clone();
+        now.settings.hold = 500;
+        let error = figures(&then, &now, 0.2).unwrap_err().to_string();
+        assert!(error.contains("its hold is 0, and this one's 500"), "{error}");
+    }
+}
