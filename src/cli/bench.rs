@@ -7,12 +7,15 @@ mod client;
 mod closed;
 mod compare;
 mod cost;
+mod credential;
 mod decision_bench;
 mod decisions;
+mod failure;
 mod histogram;
 mod limit;
 mod login;
 mod measure;
+mod mqtt;
 mod open;
 mod progress;
 mod record;
@@ -20,21 +23,23 @@ mod report;
 mod result;
 mod series;
 mod storm;
+mod stream;
 mod suite;
 mod svg;
 mod target;
 mod text;
 mod users;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use self::args::{HOW_TO_READ, Load, LoadArgs, Plan, ResultArgs, WhoArgs};
+use self::args::{HOW_TO_READ, Load, LoadArgs, PlaceArgs, Plan, ResultArgs, WhoArgs};
 use self::client::Target;
-use self::login::{Credential, Endpoint};
+use self::credential::Credential;
+use self::login::{Endpoint, Protocol};
 use self::measure::Subject;
 use self::report::ReportArgs;
 use self::result::Measured;
@@ -43,6 +48,7 @@ use self::users::Temporary;
 use super::output::{Output, note};
 use super::{Context, Usage, load, up};
 use crate::config::{Config, Files, Mode, NatsTls};
+use crate::store::Limits;
 
 /// Measures how fast clients are logged in
 #[derive(Debug, Args)]
@@ -138,21 +144,24 @@ async fn measured(
         (Some(_), Some(_)) => None,
         _ => Some(load(file, Files::Unchecked)?),
     };
-    let endpoints = endpoints(who, config.as_ref()).await?;
-    target::allow_files(plan.connections())?;
-    with_users(who, plan, endpoints, config, output, stop).await
-}
-
-async fn endpoints(who: &WhoArgs, config: Option<&Config>) -> anyhow::Result<Vec<Endpoint>> {
-    let urls = match (&who.place.url, config) {
+    let urls = match (&who.place.url, &config) {
         (Some(url), _) => std::slice::from_ref(url),
         (None, Some(config)) => config.nats.urls.as_slice(),
         (None, None) => &[],
     };
+    let tls = tls(&who.place, config.as_ref());
+    let endpoints = target::endpoints(urls, &tls).await?;
+    target::suit(&endpoints, who.kind, who.users.is_some())?;
+    target::allow_files(plan.connections())?;
+    with_users(who, plan, endpoints, tls.ca, config, output, stop).await
+}
+
+/// How TLS is spoken with the servers.
+fn tls(place: &PlaceArgs, config: Option<&Config>) -> NatsTls {
     let known = config.map(|config| config.nats.tls.clone());
     let mut tls = known.unwrap_or(NatsTls { ca: None, identity: None });
-    tls.ca = who.place.tls_ca.clone().or(tls.ca);
-    target::endpoints(urls, &tls).await
+    tls.ca = place.tls_ca.clone().or(tls.ca);
+    tls
 }
 
 /// Reads the users or makes them, measures, and removes those that were made, whatever happens.
@@ -160,6 +169,7 @@ async fn with_users(
     who: &WhoArgs,
     plan: &Plan,
     endpoints: Vec<Endpoint>,
+    ca: Option<PathBuf>,
     config: Option<Config>,
     output: Output,
     stop: &CancellationToken,
@@ -172,6 +182,7 @@ async fn with_users(
     if metrics.is_empty() {
         metrics.extend(config.as_ref().and_then(|config| config.http_listen));
     }
+    let has_mqtt = endpoints.iter().any(|it| it.protocol == Protocol::Mqtt);
     let run = async |credentials: Vec<Credential>| {
         let target = Target::new(endpoints, credentials);
         measure_all(plan, &Subject::new(target, who.kind, mode, metrics, stop)).await
@@ -180,12 +191,13 @@ async fn with_users(
         let Some(file) = &who.users else {
             bail!(Usage("name the users with --users".to_owned()));
         };
-        return run(users::read(file, who.kind)?).await;
+        return run(users::read(file, who.kind, ca)?).await;
     };
     let context = Context::open(config, output).await?;
     let mut temporary = Temporary::new(&context, plan.time());
     let users = who.create.unwrap_or(10.max(who.tenants));
-    let filled = match temporary.make(&context, who.tenants, who.isolation, stop).await {
+    let limits = if has_mqtt { users::room_for_sessions() } else { Limits::default() };
+    let filled = match temporary.make(&context, who.tenants, who.isolation, limits, stop).await {
         Ok(()) => tokio::select! {
             filled = temporary.fill(&context, who.kind, users) => filled,
             () = stop.cancelled() => Err(anyhow!("interrupted before it began")),

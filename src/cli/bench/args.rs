@@ -47,7 +47,11 @@ service remembers the password ([cache] password_idle): leave the first out with
 measure hashing with many users. The first login of each tenant with an account of its own costs an \
 account: measure it with --tenants N --create N --count N.
 
-Lines of --users are USER:PASSWORD (or USER,PASSWORD), or with --kind tokens, JWTs or seeds of nkeys.
+Lines of --users are USER:PASSWORD (or USER,PASSWORD), or with --kind tokens, JWTs, seeds of nkeys, or \
+CERTIFICATE.pem,KEY.pem.
+
+--url has the scheme of what is spoken: nats, tls, ws, wss, mqtt or mqtts. MQTT needs tenants with accounts \
+of their own; those that the bench makes have JetStream for it.
 
 --csv has a row for each second; --save and --json the whole result. docs/bench.md has more.";
 
@@ -123,8 +127,8 @@ pub(super) struct WhoArgs {
 /// Where the deployment is.
 #[derive(Debug, Clone, Args)]
 pub(super) struct PlaceArgs {
-    /// The server, where not [nats] url: nats://HOST:PORT or tls://HOST:PORT; with --users, no
-    /// configuration is needed
+    /// The server, where not [nats] url, such as nats://HOST:PORT or wss://HOST:PORT; with --users,
+    /// no configuration is needed
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
     /// Who vouches for the server, a PEM file, where not [nats] tls_ca
@@ -168,6 +172,8 @@ pub(super) enum Kind {
     Jwt,
     /// An nkey, which signs the server's nonce
     Nkey,
+    /// A client certificate, of --users
+    Certificate,
 }
 
 /// The pause before another attempt.

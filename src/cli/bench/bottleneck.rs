@@ -16,8 +16,9 @@ const FAILED: f64 = 0.01;
 /// A login that takes less has not waited for anybody.
 const BRISK: Duration = Duration::from_millis(10);
 
-/// With clients that late, the bench measures itself.
+/// With clients that late, and by that part of what they waited, the bench measures itself.
 const LATE: Duration = Duration::from_millis(20);
+const LATE_PART: u32 = 4;
 
 /// Who it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -94,23 +95,24 @@ impl Evidence {
         if self.logins + self.failed == 0 {
             return says(Who::Unknown, "nobody came".to_owned());
         }
+        let waited = self.latency > BRISK || self.share_failed() > FAILED;
+        let is_ours = usage.is_some_and(|usage| usage.others < 0.5 * usage.cores);
+        if !waited && !(is_busy && is_ours) {
+            let why = format!("a login takes {} on average", words(self.latency));
+            return says(Who::Nothing, why);
+        }
         if let Some(usage) = usage.filter(|_| is_busy) {
             if usage.bench > usage.server.max(usage.service.unwrap_or(0.0)) {
                 return says(Who::Bench, "the bench itself uses most of the CPU".to_owned());
             }
-            if usage.others > 0.5 * usage.cores {
+            if !is_ours {
                 return says(Who::Others, "other programs use most of the CPU".to_owned());
             }
         }
-        if self.late > LATE {
+        if self.late > LATE && self.late * LATE_PART > self.latency {
             let why =
                 format!("the bench was late itself with starting clients, by {:.0?}", self.late);
-            return says(if is_busy { Who::Others } else { Who::Bench }, why);
-        }
-        let waited = self.latency > BRISK || self.share_failed() > FAILED;
-        if !waited && !is_busy {
-            let why = format!("a login takes {} on average", words(self.latency));
-            return says(Who::Nothing, why);
+            return says(Who::Bench, why);
         }
         match decisions.and_then(Decided::mean) {
             Some(mean) => self.by_decisions(mean, decisions.unwrap_or_default(), usage, says),
@@ -269,6 +271,8 @@ mod tests {
             (evidence(Some([4.0, 3.0, 12.0, 0.5]), Some(3.0), 50.0), Who::Bench),
             (evidence(Some([4.0, 3.0, 1.0, 0.5]), Some(3.0), 50.0), Who::Others),
             (evidence(Some([3.0, 1.0, 1.0, 15.0]), Some(0.5), 2.0), Who::Nothing),
+            (evidence(Some([3.0, 1.0, 1.0, 0.0]), Some(0.5), 2.0), Who::Nothing),
+            (evidence(full, Some(0.5), 2.0), Who::Server),
             (evidence(None, None, 50.0), Who::Unknown),
             (evidence(Some([4.0, 3.0, 1.0, 12.0]), None, 50.0), Who::Unknown),
         ] {
@@ -285,8 +289,10 @@ mod tests {
     #[test]
     fn a_late_bench_and_an_unanswering_service_are_seen() {
         let calm = Some([3.0, 1.0, 1.0, 15.0]);
-        let late = Evidence { late: seconds(0.5), ..evidence(calm, Some(0.5), 2.0) };
+        let late = Evidence { late: seconds(0.5), ..evidence(calm, Some(0.5), 300.0) };
         assert_eq!(late.judge().who, Who::Bench);
+        let hardly = Evidence { late: seconds(0.05), ..evidence(calm, Some(0.5), 300.0) };
+        assert_eq!(hardly.judge().who, Who::Server);
         let mut silent = evidence(calm, Some(0.5), 900.0);
         silent.failed = 2_000;
         assert_eq!(silent.judge().who, Who::Server);

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::CreationError;
 use tokio_util::sync::CancellationToken;
 
-use super::login::{self, Connection, Credential, Endpoint, Failure};
+use super::credential::Credential;
+use super::failure::Failure;
+use super::login::{self, Connection, Endpoint};
 use super::record::Recorder;
 
 /// Where clients log in, and as whom.

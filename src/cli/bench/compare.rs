@@ -107,7 +107,7 @@ mod tests {
 
     fn measured(logins_per_second: f64, p99: f64, failed: u64) -> Measured {
         let document = serde_json::json!({
-            "load": "closed", "mode": "config", "kind": "token", "transport": "tcp",
+            "load": "closed", "mode": "config", "kind": "token", "transport": "nats",
             "concurrency": 100, "rate": null, "storm": null, "p99_ms": null, "hold": 0,
             "timeout_seconds": 5.0, "retry_seconds": 2.0, "give_up_seconds": 30.0,
             "warm_up_seconds": 0.0, "users": 10, "interrupted": false, "seconds": 10.0,

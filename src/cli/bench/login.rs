@@ -1,168 +1,67 @@
-//! One login over the bare protocol, as cheap as it can be made: INFO, TLS where it is wanted, then
-//! CONNECT and PING in one write, then PONG or `-ERR`.
+//! One login over the bare protocol, as cheap as it can be made: INFO, then CONNECT and PING in one
+//! write, then PONG or `-ERR`; with TLS behind INFO, or around a WebSocket or MQTT.
 
-use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
-use strum::{EnumCount, EnumIter, IntoStaticStr};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::keys::SigningKey;
+use super::credential::Credential;
+use super::failure::Failure;
+use super::mqtt;
+use super::stream::{Stream, Wire};
 
 /// Enough for any line that counts; of a longer one (INFO may name many servers) the beginning is
 /// kept.
 const BUFFER: usize = 2_048;
 
-/// Why a login failed, as far as a client can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, EnumIter, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub(super) enum Failure {
-    Refused,
-    ServerTimeout,
-    Timeout,
-    ConnectionRefused,
-    ConnectionReset,
-    ConnectionClosed,
-    LimitExceeded,
-    TlsRequired,
-    Tls,
-    NoFileDescriptors,
-    NoLocalPorts,
-    Other,
-}
-
-impl Failure {
-    pub(super) fn code(self) -> &'static str {
-        self.into()
-    }
-
-    pub(super) fn meaning(self) -> &'static str {
-        match self {
-            Self::Refused => {
-                "the server said Authorization Violation: a wrong login, or the service gave no \
-                 answer in time"
-            }
-            Self::ServerTimeout => "the server said Authentication Timeout",
-            Self::Timeout => "nothing came within --timeout",
-            Self::ConnectionRefused => "nobody listens there",
-            Self::ConnectionReset => "the connection was reset",
-            Self::ConnectionClosed => "the server closed the connection without a word",
-            Self::LimitExceeded => "a limit on connections, of the server or of the account",
-            Self::TlsRequired => "the server demands TLS: name it as tls://HOST:PORT",
-            Self::Tls => "no TLS: the certificate is not trusted, or the server wants another one",
-            Self::NoFileDescriptors => "this machine is out of file descriptors: raise ulimit -n",
-            Self::NoLocalPorts => "this machine is out of local ports: use fewer connections",
-            Self::Other => "something else",
-        }
-    }
-
-    fn of_error(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::ConnectionReset,
-            io::ErrorKind::AddrNotAvailable => Self::NoLocalPorts,
-            io::ErrorKind::TimedOut => Self::Timeout,
-            // EMFILE and ENFILE have no kind of their own.
-            _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::NoFileDescriptors,
-            _ => Self::Other,
-        }
-    }
-
-    /// What TLS itself has against it comes as invalid data.
-    fn of_tls(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData => Self::Tls,
-            _ => Self::of_error(error),
-        }
-    }
-
-    fn of_words(line: &[u8]) -> Self {
-        let has = |words: &str| line.windows(words.len()).any(|part| part == words.as_bytes());
-        if has("Authorization Violation") {
-            Self::Refused
-        } else if has("Authentication Timeout") {
-            Self::ServerTimeout
-        } else if has("maximum ") {
-            Self::LimitExceeded
-        } else if has("TLS") {
-            Self::TlsRequired
-        } else {
-            Self::Other
-        }
-    }
-}
-
-/// What a client logs in with.
-pub(super) enum Credential {
-    /// The lines are the same each time.
-    Ready(Box<[u8]>),
-    /// Signs the server's nonce.
-    Nkey(SigningKey),
-}
-
-impl Credential {
-    /// One that is sent as it is.
-    pub(super) fn ready(options: &Value) -> Self {
-        Self::Ready(request(options))
-    }
-
-    /// The lines that answer the server's INFO.
-    fn answer(&self, info: &[u8]) -> Cow<'_, [u8]> {
-        match self {
-            Self::Ready(lines) => Cow::Borrowed(lines),
-            Self::Nkey(key) => {
-                let signature = URL_SAFE_NO_PAD.encode(key.sign_now(nonce(info)));
-                let options = json!({ "nkey": key.public_key(), "sig": signature });
-                Cow::Owned(request(&options).into_vec())
-            }
-        }
-    }
-}
-
-/// The nonce of an INFO, which stands near its beginning; empty where the server has none.
-fn nonce(info: &[u8]) -> &[u8] {
-    const KEY: &[u8] = b"\"nonce\":\"";
-    let begin = info.windows(KEY.len()).position(|part| part == KEY);
-    let rest = begin.and_then(|begin| info.get(begin + KEY.len()..)).unwrap_or_default();
-    rest.split(|byte| *byte == b'"').next().unwrap_or_default()
-}
-
-/// The two lines that a login sends.
-fn request(credentials: &Value) -> Box<[u8]> {
-    let mut options = json!({
-        "verbose": false,
-        "pedantic": false,
-        "lang": "nats-callout",
-        "version": env!("CARGO_PKG_VERSION"),
-        "protocol": 1,
-        "name": "nats-callout bench",
-    });
-    if let (Some(options), Some(credentials)) = (options.as_object_mut(), credentials.as_object()) {
-        options.extend(credentials.clone());
-    }
-    format!("CONNECT {options}\r\nPING\r\n").into_bytes().into_boxed_slice()
+/// What is spoken, below TLS or without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Nats,
+    WebSocket,
+    Mqtt,
 }
 
 /// A server, and how it is spoken with.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    pub(super) protocol: Protocol,
     pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+impl Endpoint {
+    /// Its scheme in a URL.
+    pub(super) fn scheme(&self) -> &'static str {
+        match (self.protocol, self.tls.is_some()) {
+            (Protocol::Nats, false) => "nats",
+            (Protocol::Nats, true) => "tls",
+            (Protocol::WebSocket, false) => "ws",
+            (Protocol::WebSocket, true) => "wss",
+            (Protocol::Mqtt, false) => "mqtt",
+            (Protocol::Mqtt, true) => "mqtts",
+        }
+    }
+
+    /// TLS around a connection, where it is wanted.
+    async fn secured(
+        &self,
+        tcp: TcpStream,
+        credential: &Credential,
+    ) -> Result<Box<dyn Wire>, Failure> {
+        let Some((connector, name)) = &self.tls else { return Ok(Box::new(tcp)) };
+        let connector = credential.tls().unwrap_or(connector);
+        let encrypted = connector.connect(name.clone(), tcp).await;
+        Ok(Box::new(encrypted.map_err(|error| Failure::of_tls(&error))?))
+    }
+}
 
 /// A connection that is in. It is closed when it is dropped.
 pub(super) struct Connection {
-    stream: Box<dyn Wire>,
+    stream: Stream<Box<dyn Wire>>,
     lines: Lines,
 }
 
@@ -172,24 +71,31 @@ pub(super) async fn login(
     credential: &Credential,
 ) -> Result<Connection, Failure> {
     let failed = |error: io::Error| Failure::of_error(&error);
-    let mut tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
+    let tcp = TcpStream::connect(endpoint.address).await.map_err(failed)?;
     // Closed at once: a port that lingers could not be used again for a minute.
     tcp.set_zero_linger().map_err(failed)?;
     let mut lines = Lines::new();
-    let info = lines.next(&mut tcp).await?;
-    if !info.starts_with(b"INFO ") {
-        return Err(Failure::Other);
-    }
-    let request = credential.answer(info);
-    let mut stream: Box<dyn Wire> = match &endpoint.tls {
-        None => Box::new(tcp),
-        Some((connector, name)) => {
-            let encrypted = connector.connect(name.clone(), tcp).await;
-            Box::new(encrypted.map_err(|error| Failure::of_tls(&error))?)
+    let (mut stream, request) = match endpoint.protocol {
+        Protocol::Mqtt => {
+            let mut stream = Stream::plain(endpoint.secured(tcp, credential).await?);
+            let (user, secret) = credential.user_and_secret();
+            mqtt::log_in(&mut stream, user, secret).await?;
+            return Ok(Connection { stream, lines });
+        }
+        Protocol::WebSocket => {
+            let wire = endpoint.secured(tcp, credential).await?;
+            let mut stream = Stream::websocket(wire).await.map_err(failed)?;
+            let request = credential.answer(lines.info(&mut stream).await?);
+            (stream, request)
+        }
+        // INFO comes before TLS.
+        Protocol::Nats => {
+            let mut bare = Stream::plain(tcp);
+            let request = credential.answer(lines.info(&mut bare).await?);
+            (Stream::plain(endpoint.secured(bare.into_wire(), credential).await?), request)
         }
     };
-    stream.write_all(&request).await.map_err(failed)?;
-    stream.flush().await.map_err(failed)?;
+    stream.send(&request).await.map_err(failed)?;
     loop {
         let line = lines.next(&mut stream).await?;
         if line.starts_with(b"PONG") {
@@ -202,14 +108,11 @@ pub(super) async fn login(
 }
 
 impl Connection {
-    /// Answers the server's PINGs until the connection ends.
+    /// Answers the server's PINGs until the connection ends. (MQTT has none.)
     pub(super) async fn stay(&mut self) {
         while let Ok(line) = self.lines.next(&mut self.stream).await {
-            if line.starts_with(b"PING") {
-                let answer = self.stream.write_all(b"PONG\r\n").await;
-                if answer.is_err() || self.stream.flush().await.is_err() {
-                    return;
-                }
+            if line.starts_with(b"PING") && self.stream.send(b"PONG\r\n").await.is_err() {
+                return;
             }
         }
     }
@@ -227,7 +130,12 @@ impl Lines {
         Self { buffer: Box::new([0; BUFFER]), filled: 0, used: 0 }
     }
 
-    async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<&[u8], Failure> {
+    async fn info(&mut self, stream: &mut Stream<impl Wire>) -> Result<&[u8], Failure> {
+        let line = self.next(stream).await?;
+        if line.starts_with(b"INFO ") { Ok(line) } else { Err(Failure::Other) }
+    }
+
+    async fn next(&mut self, stream: &mut Stream<impl Wire>) -> Result<&[u8], Failure> {
         self.buffer.copy_within(self.used..self.filled, 0);
         self.filled -= self.used;
         self.used = 0;
@@ -255,9 +163,14 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
+
+    fn endpoint(address: SocketAddr) -> Endpoint {
+        Endpoint { address, protocol: Protocol::Nats, tls: None }
+    }
 
     /// What a login makes of a server that says `greeting` and then `answer`.
     async fn against(greeting: &str, answer: &str) -> Result<(), Failure> {
@@ -276,8 +189,8 @@ mod tests {
             }
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
-        let credential = Credential::ready(&json!({"user": "alice", "pass": "a\"b"}));
-        let result = login(&Endpoint { address, tls: None }, &credential).await.map(|_| ());
+        let credential = Credential::password("alice", "a\"b");
+        let result = login(&endpoint(address), &credential).await.map(|_| ());
         let sent = server.await.unwrap();
         if greeting_is_sound(&sent) {
             assert!(sent.contains(r#""user":"alice""#) && sent.contains(r#""pass":"a\"b""#));
@@ -314,22 +227,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let endpoint = Endpoint { address, tls: None };
-        let result = login(&endpoint, &Credential::Ready(Box::new([]))).await;
+        let endpoint = endpoint(address);
+        let result = login(&endpoint, &Credential::password("a", "b")).await;
         assert_eq!(result.err(), Some(Failure::ConnectionRefused));
-    }
-
-    #[test]
-    fn nonces() {
-        let info = br#"INFO {"client_ip":"::1","nonce":"hO4_-","xkey":"X"}"#;
-        assert_eq!(nonce(info), b"hO4_-");
-        assert_eq!(nonce(b"INFO {}"), b"");
-        let key = SigningKey::generate(crate::keys::KeyKind::User).unwrap().0;
-        let signature = URL_SAFE_NO_PAD.encode(key.sign_now(b"hO4_-"));
-        let public = key.public_key().to_owned();
-        let lines = Credential::Nkey(key).answer(info).into_owned();
-        let lines = String::from_utf8(lines).unwrap();
-        assert!(lines.contains(&format!(r#""sig":"{signature}""#)), "{lines}");
-        assert!(lines.contains(&format!(r#""nkey":"{public}""#)), "{lines}");
     }
 }

@@ -14,6 +14,7 @@ use super::closed;
 use super::cost::{Cpu, Memory, Processes};
 use super::decisions::{self, Decided};
 use super::histogram::rounded;
+use super::login::Endpoint;
 use super::open::{self, Arrivals};
 use super::progress::{self, Goal};
 use super::result::{self, Clients, CpuUsed, Held, Late, Measured, Settings};
@@ -130,6 +131,8 @@ impl Subject {
         let held = holding.map(|holding| &holding.crowd.run);
         let before = self.first_glance().await;
         let series = Series::begin(&run, held, &self.processes);
+        // They stay until the last row is written.
+        let mut stay = None;
         let after = match plan.load {
             Load::Closed(connections) => {
                 let ends = self.stop.child_token();
@@ -154,14 +157,16 @@ impl Subject {
             }
             Load::Storm(clients) => {
                 let _shown = progress::start("storming", &run, Goal::In(u64::from(clients)));
-                let crowd = Crowd::storm(&run, clients, &self.stop).await;
-                let after = self.last_glance(&run).await;
-                crowd.leave().await;
-                after
+                stay = Some(Crowd::storm(&run, clients, &self.stop).await);
+                self.last_glance(&run).await
             }
             Load::Limit(_) => bail!("a search is no load"),
         };
-        Ok(Ended { run, before, after, rows: series.end().await })
+        let rows = series.end().await;
+        if let Some(crowd) = stay {
+            crowd.leave().await;
+        }
+        Ok(Ended { run, before, after, rows })
     }
 
     /// Has clients come until `no_more`, and waits for those that have; what is seen is that of the
@@ -211,7 +216,7 @@ impl Subject {
     pub(super) fn document(&self, plan: &Plan, ended: Ended, held: Option<Held>) -> Measured {
         let evidence = ended.evidence();
         let Ended { run, before, after, rows } = ended;
-        let is_encrypted = run.target.endpoints.iter().any(|it| it.tls.is_some());
+        let transport = run.target.endpoints.first().map_or("", Endpoint::scheme);
         run.recorder.all(|tally| {
             let seconds = evidence.elapsed.as_secs_f64();
             let (failed, attempts) = (tally.failed(), tally.logins + tally.failed());
@@ -234,7 +239,7 @@ impl Subject {
             });
             let memory = self.processes.memory();
             Measured {
-                settings: Settings::of(plan, self.kind, self.mode, is_encrypted),
+                settings: Settings::of(plan, self.kind, self.mode, transport),
                 users: run.target.credentials.len(),
                 interrupted: self.stop.is_cancelled(),
                 seconds: rounded(seconds),

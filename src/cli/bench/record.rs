@@ -6,8 +6,8 @@ use hdrhistogram::CreationError;
 use parking_lot::Mutex;
 use strum::EnumCount as _;
 
+use super::failure::Failure;
 use super::histogram::Latencies;
-use super::login::Failure;
 
 /// What all clients of a run have met.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use super::args::{Kind, Load, Plan};
 use super::bottleneck::Bottleneck;
 use super::cost::{Cpu, Memory};
 use super::decisions::Decided;
+use super::failure::Failure;
 use super::histogram::{Percentiles, millis, rounded};
-use super::login::Failure;
 use super::record::Tally;
 use super::series::Row;
 
@@ -54,7 +54,7 @@ pub(super) struct Settings {
     /// How accounts come to the servers, where it is known.
     pub(super) mode: Option<String>,
     pub(super) kind: Kind,
-    /// `tcp` or `tls`.
+    /// The scheme of the server's URL.
     pub(super) transport: String,
     pub(super) concurrency: u32,
     /// Clients a second that come.
@@ -192,7 +192,7 @@ impl From<Decided> for Decisions {
 }
 
 impl Settings {
-    pub(super) fn of(plan: &Plan, kind: Kind, mode: Option<&str>, is_encrypted: bool) -> Self {
+    pub(super) fn of(plan: &Plan, kind: Kind, mode: Option<&str>, transport: &str) -> Self {
         let (mut rate, mut storm, mut p99_ms) = (None, None, None);
         let load = match plan.load {
             Load::Closed(_) => Shape::Closed,
@@ -214,7 +214,7 @@ impl Settings {
             load,
             mode: mode.map(ToOwned::to_owned),
             kind,
-            transport: if is_encrypted { "tls" } else { "tcp" }.to_owned(),
+            transport: transport.to_owned(),
             concurrency: plan.concurrency,
             rate,
             storm,

@@ -7,7 +7,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::Usage;
-use super::login::Endpoint;
+use super::args::Kind;
+use super::login::{Endpoint, Protocol};
 use crate::config::NatsTls;
 use crate::intake::client_config;
 
@@ -19,17 +20,19 @@ pub(super) async fn endpoints(urls: &[String], tls: &NatsTls) -> anyhow::Result<
     let mut connector = None;
     let mut endpoints = Vec::new();
     for url in urls {
-        let (is_encrypted, host) = match url.split_once("://") {
-            Some(("nats", host)) => (false, host),
-            Some(("tls", host)) => (true, host),
-            _ => bail!(Usage(format!(
-                "{url}: bench speaks TCP and TLS; name one with --url nats://HOST:PORT or \
-                 tls://HOST:PORT"
-            ))),
+        let known = url.split_once("://").and_then(|(scheme, host)| {
+            let (protocol, is_encrypted, port) = speaks(scheme)?;
+            Some((protocol, is_encrypted, port, host))
+        });
+        let Some((protocol, is_encrypted, port, host)) = known else {
+            bail!(Usage(format!(
+                "{url}: bench speaks with nats://, tls://, ws://, wss://, mqtt:// and mqtts://; \
+                 name a server with --url nats://HOST:PORT"
+            )));
         };
         let host = host.trim_end_matches('/');
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host = if has_port { host.to_owned() } else { format!("{host}:4222") };
+        let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let mut found = tokio::net::lookup_host(&host)
             .await
             .with_context(|| format!("cannot find the host of {url}"))?;
@@ -46,12 +49,43 @@ pub(super) async fn endpoints(urls: &[String], tls: &NatsTls) -> anyhow::Result<
         } else {
             None
         };
-        endpoints.push(Endpoint { address, tls });
+        endpoints.push(Endpoint { address, protocol, tls });
     }
     if endpoints.is_empty() {
         return Err(anyhow!("there is no server to measure"));
     }
     Ok(endpoints)
+}
+
+/// What a scheme stands for: the protocol, whether in TLS, and the port.
+fn speaks(scheme: &str) -> Option<(Protocol, bool, u16)> {
+    Some(match scheme {
+        "nats" => (Protocol::Nats, false, 4222),
+        "tls" => (Protocol::Nats, true, 4222),
+        "ws" => (Protocol::WebSocket, false, 80),
+        "wss" => (Protocol::WebSocket, true, 443),
+        "mqtt" => (Protocol::Mqtt, false, 1883),
+        "mqtts" => (Protocol::Mqtt, true, 8883),
+        _ => return None,
+    })
+}
+
+/// Whether such credentials go over what the servers are spoken with by.
+pub(super) fn suit(endpoints: &[Endpoint], kind: Kind, of_file: bool) -> Result<(), Usage> {
+    let any = |protocol| endpoints.iter().any(|endpoint| endpoint.protocol == protocol);
+    if kind == Kind::Nkey && any(Protocol::Mqtt) {
+        return Err(Usage("MQTT has no nkeys: choose another --kind".to_owned()));
+    }
+    if of_file && matches!(kind, Kind::Token | Kind::Jwt) && any(Protocol::Mqtt) {
+        let how = "MQTT carries a token as the password of its user: write lines of USER:TOKEN, with \
+                   --kind password";
+        return Err(Usage(how.to_owned()));
+    }
+    if kind == Kind::Certificate && endpoints.iter().any(|endpoint| endpoint.tls.is_none()) {
+        let how = "certificates are shown in TLS: name the server with --url tls://HOST:PORT";
+        return Err(Usage(how.to_owned()));
+    }
+    Ok(())
 }
 
 async fn encrypted(tls: &NatsTls) -> anyhow::Result<TlsConnector> {

@@ -2,8 +2,11 @@
 
 use strum::IntoEnumIterator as _;
 
-use super::login::Failure;
+use super::failure::Failure;
 use super::result::{Held, Limit, Measured, Shape};
+
+/// With what the bench was late that is worth a line, in milliseconds.
+const LATE: f64 = 5.0;
 
 /// The lines of a finished run.
 pub(super) fn text(measured: &Measured) -> String {
@@ -27,6 +30,10 @@ pub(super) fn text(measured: &Measured) -> String {
             "clients  {}: {} in at the first try, {} at a later one, {} not in",
             clients.started, clients.first_try, clients.later, clients.not_in
         ));
+        if clients.late_ms.p99 > LATE {
+            let late = shown(clients.late_ms.p99);
+            lines.push(format!("         the bench was late with starting them, p99 {late}"));
+        }
     }
     lines.push(format!("failed   {}", measured.failed));
     for (code, count) in &measured.errors {

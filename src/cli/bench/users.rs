@@ -1,11 +1,12 @@
 //! Who logs in: users of a file, or temporary ones, which are removed again.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::json;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -13,11 +14,12 @@ use super::super::database::explain;
 use super::super::output::note;
 use super::super::{Context, Usage, init};
 use super::args::Kind;
-use super::login::Credential;
+use super::credential::Credential;
 use crate::admin::Password;
 use crate::admin::temporary::{TENANT_ID, TENANT_NAME};
 use crate::authn::token::Token;
 use crate::clock::UnixSeconds;
+use crate::intake::client_config;
 use crate::keys::{KeyKind, SigningKey};
 use crate::store::{Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, UserKind};
 
@@ -25,7 +27,11 @@ use crate::store::{Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, Us
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// Reads `user:password` (or `user,password`), tokens, JWTs or seeds, one a line; `-` is stdin.
-pub(super) fn read(file: &Path, kind: Kind) -> anyhow::Result<Vec<Credential>> {
+pub(super) fn read(
+    file: &Path,
+    kind: Kind,
+    ca: Option<PathBuf>,
+) -> anyhow::Result<Vec<Credential>> {
     let mut text = Zeroizing::new(String::new());
     if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).context("cannot read the users from stdin")?;
@@ -34,10 +40,11 @@ pub(super) fn read(file: &Path, kind: Kind) -> anyhow::Result<Vec<Credential>> {
             Usage(format!("cannot read the users from {}: {error}", file.display()))
         })?;
     }
-    parse(&text, kind).map_err(|what| Usage(format!("{}: {what}", file.display())).into())
+    parse(&text, kind, ca.as_ref())
+        .map_err(|what| Usage(format!("{}: {what}", file.display())).into())
 }
 
-fn parse(text: &str, kind: Kind) -> Result<Vec<Credential>, String> {
+fn parse(text: &str, kind: Kind, ca: Option<&PathBuf>) -> Result<Vec<Credential>, String> {
     let mut credentials = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim_end_matches('\r');
@@ -45,16 +52,21 @@ fn parse(text: &str, kind: Kind) -> Result<Vec<Credential>, String> {
             continue;
         }
         credentials.push(match kind {
-            Kind::Token | Kind::Jwt => Credential::ready(&json!({ "auth_token": line })),
+            Kind::Token | Kind::Jwt => Credential::token("", line),
             Kind::Password => match line.split_once([':', ',']) {
-                Some((user, password)) if !user.is_empty() => {
-                    Credential::ready(&json!({ "user": user, "pass": password }))
-                }
+                Some((user, password)) if !user.is_empty() => Credential::password(user, password),
                 _ => return Err(format!("line {number} is not USER:PASSWORD")),
             },
             Kind::Nkey => {
                 let key = SigningKey::from_seed(line, KeyKind::User);
                 Credential::Nkey(key.map_err(|error| format!("line {number}: {error}"))?)
+            }
+            Kind::Certificate => {
+                let files = line.split_once(',').map(|(one, other)| (one.into(), other.into()));
+                let files = files.ok_or(format!("line {number} is not CERTIFICATE.pem,KEY.pem"))?;
+                let config = client_config(ca.cloned(), Some(files))
+                    .map_err(|error| format!("line {number}: {error}"))?;
+                Credential::certificate(TlsConnector::from(Arc::new(config)))
             }
         });
     }
@@ -62,6 +74,11 @@ fn parse(text: &str, kind: Kind) -> Result<Vec<Credential>, String> {
         return Err("no users; write one a line, as USER:PASSWORD or as a token".to_owned());
     }
     Ok(credentials)
+}
+
+/// What MQTT keeps of each client is in its tenant's JetStream.
+pub(super) fn room_for_sessions() -> Limits {
+    Limits { memory: 16 << 20, storage: 64 << 20, ..Limits::default() }
 }
 
 /// Tenants that are there for one run.
@@ -84,6 +101,7 @@ impl Temporary {
         context: &Context,
         tenants: u32,
         isolation: Option<Isolation>,
+        limits: Limits,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         for _ in 0..tenants {
@@ -96,7 +114,7 @@ impl Temporary {
                 name: TENANT_NAME.to_owned(),
                 isolation,
                 policy: None,
-                limits: Limits::default(),
+                limits: limits.clone(),
                 answers: false,
                 expires_at: Some(self.ends),
             };
@@ -136,9 +154,7 @@ impl Temporary {
             context.admin.store().add_user(&user).await.map_err(explain)?;
             credentials.push(match (kind, key) {
                 (_, Some(key)) => Credential::Nkey(key),
-                (Kind::Password, None) => {
-                    Credential::ready(&json!({ "user": user.name, "pass": password.expose() }))
-                }
+                (Kind::Password, None) => Credential::password(&user.name, password.expose()),
                 (_, None) => self.token(context, tenant, user.name).await?,
             });
         }
@@ -152,6 +168,7 @@ impl Temporary {
         user_name: String,
     ) -> anyhow::Result<Credential> {
         let token = Token::generate()?;
+        let credential = Credential::token(&user_name, token.expose());
         let new = NewToken {
             user_name,
             hash: token.hash(),
@@ -159,7 +176,7 @@ impl Temporary {
             expires_at: Some(self.ends),
         };
         context.admin.store().add_token(tenant, &new).await.map_err(explain)?;
-        Ok(Credential::ready(&json!({ "auth_token": token.expose() })))
+        Ok(credential)
     }
 
     /// Removes the tenants with their users.
@@ -183,23 +200,21 @@ mod tests {
     #[test]
     fn lines_of_users() {
         let text = "user,password\n# a note\nalice:a:b,c\r\n\nbob@example.com,x\n";
-        let requests = parse(text, Kind::Password).unwrap();
+        let requests = parse(text, Kind::Password, None).unwrap();
         let [alice, bob] = &requests[..] else { panic!("{}", requests.len()) };
-        let text = |credential: &Credential| match credential {
-            Credential::Ready(lines) => String::from_utf8(lines.to_vec()).unwrap(),
-            Credential::Nkey(key) => key.public_key().to_owned(),
-        };
+        let text = |it: &Credential| String::from_utf8(it.answer(b"").into_owned()).unwrap();
         assert!(text(alice).contains(r#""pass":"a:b,c","#), "{}", text(alice));
         assert!(text(bob).contains(r#""user":"bob@example.com""#));
-        let tokens = parse("nct_a:b\nnct_c\n", Kind::Token).unwrap();
+        let tokens = parse("nct_a:b\nnct_c\n", Kind::Token, None).unwrap();
         assert_eq!(tokens.len(), 2);
         assert!(text(&tokens[0]).contains(r#""auth_token":"nct_a:b""#));
         let (key, seed) = SigningKey::generate(KeyKind::User).unwrap();
-        let keys = parse(&seed, Kind::Nkey).unwrap();
-        assert_eq!(text(&keys[0]), key.public_key());
+        let keys = parse(&seed, Kind::Nkey, None).unwrap();
+        assert!(text(&keys[0]).contains(key.public_key()));
         for wrong in ["", "alice\n", ":x\n"] {
-            assert!(parse(wrong, Kind::Password).is_err(), "{wrong:?}");
+            assert!(parse(wrong, Kind::Password, None).is_err(), "{wrong:?}");
         }
-        assert!(parse("SUA", Kind::Nkey).is_err());
+        assert!(parse("SUA", Kind::Nkey, None).is_err());
+        assert!(parse("no.pem,no.key", Kind::Certificate, None).is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 mod compared;
 pub(crate) mod loads;
+mod suite;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -54,8 +55,8 @@ fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
         (&["--users", "nowhere.csv"], "", "nowhere.csv"),
         (&["--users", "-"], "no colon\n", "line 1 is not USER:PASSWORD"),
         (&["--users", "-"], "", "no users"),
-        (&["--url", "ws://127.0.0.1:1"], "", "speaks TCP and TLS"),
-        (&["--kind", "jwt"], "", "can make no JWTs"),
+        (&["--url", "http://127.0.0.1:1"], "", "bench speaks with"),
+        (&["--kind", "jwt"], "", "bench makes no jwt"),
         (&["--concurrency", "1000000"], "", "ulimit -n"),
     ];
     for (args, stdin, words) in wrong {
