@@ -53,17 +53,11 @@ impl Failure {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::ConnectionReset,
             io::ErrorKind::AddrNotAvailable => Self::NoLocalPorts,
             io::ErrorKind::TimedOut => Self::Timeout,
+            // That is how TLS says what it has against it.
+            io::ErrorKind::InvalidData => Self::Tls,
             // EMFILE and ENFILE have no kind of their own.
             _ if matches!(error.raw_os_error(), Some(23 | 24)) => Self::NoFileDescriptors,
             _ => Self::Other,
-        }
-    }
-
-    /// What TLS itself has against it comes as invalid data.
-    pub(super) fn of_tls(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::InvalidData => Self::Tls,
-            _ => Self::of_error(error),
         }
     }
 

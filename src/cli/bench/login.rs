@@ -55,7 +55,7 @@ impl Endpoint {
         let Some((connector, name)) = &self.tls else { return Ok(Box::new(tcp)) };
         let connector = credential.tls().unwrap_or(connector);
         let encrypted = connector.connect(name.clone(), tcp).await;
-        Ok(Box::new(encrypted.map_err(|error| Failure::of_tls(&error))?))
+        Ok(Box::new(encrypted.map_err(|error| Failure::of_error(&error))?))
     }
 }
 

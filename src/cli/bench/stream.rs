@@ -49,7 +49,7 @@ impl<W: Wire> Stream<W> {
             head.push(wire.read_u8().await?);
         }
         if !head.starts_with(b"HTTP/1.1 101 ") {
-            return Err(io::ErrorKind::InvalidData.into());
+            return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(Self { wire, frame: Some(0) })
     }
@@ -149,6 +149,6 @@ mod tests {
         let (ours, mut server) = tokio::io::duplex(1 << 10);
         server.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         let error = Stream::websocket(ours).await.err().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     }
 }

@@ -75,7 +75,11 @@ pub(super) fn bars(titles: Titles<'_>, parts: &[&str], rows: &[(String, Vec<f64>
             );
             below += value;
         }
-        label(&mut svg, begin + width / 2.0, HEIGHT - BOTTOM + 18.0, "middle", name);
+        // There is room for short lines alone.
+        for (line, part) in (1_u32..).zip(name.split(", ")) {
+            let at = HEIGHT - BOTTOM + 2.0 + 16.0 * f64::from(line);
+            label(&mut svg, begin + width / 2.0, at, "middle", part);
+        }
     }
     legend(&mut svg, parts.iter().copied());
     svg + "</svg>\n"

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
 use super::{bench, false_server, leaves_nothing};
@@ -14,7 +15,7 @@ use crate::harness::choice::either_mode;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::tls::{Authority, nameless};
-use crate::harness::{eventually, servers, service};
+use crate::harness::{eventually, ports, servers, service};
 
 /// Runs a bench as one user of nobody's against a server, and gives its result.
 fn against(url: &str, status: i32, extra: &[&str]) -> Value {
@@ -74,11 +75,16 @@ fn the_limit_of_a_server_that_takes_a_hundred_a_second_is_found() {
     // A rate somewhat above can be borne for two seconds.
     assert!((20.0..=135.0).contains(&rate), "{limit}");
     let steps = limit["steps"].as_array().unwrap();
-    for step in steps {
-        let (at, passed) = (step["rate"].as_f64().unwrap(), step["passed"] == true);
-        assert_eq!(passed, at <= rate + 0.001, "{limit}");
-    }
-    assert!(steps.iter().any(|step| step["passed"] == false), "{limit}");
+    let at = |passed: bool| {
+        let rates = steps.iter().filter(move |step| step["passed"] == passed);
+        rates.map(|step| step["rate"].as_f64().unwrap())
+    };
+    assert_eq!(at(true).fold(0.0, f64::max), rate, "{limit}");
+    // A rate that is too much has failed twice, and is not far above.
+    let above: Vec<f64> = at(false).filter(|failed| *failed > rate).collect();
+    let lowest = above.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(lowest <= rate * 1.06, "{limit}");
+    assert_eq!(above.iter().filter(|rate| **rate == lowest).count(), 2, "{limit}");
     // The figures are those of that rate.
     assert_eq!(result["failed"], 0, "{result}");
     assert!(result["latency_ms"]["p99"].as_f64().unwrap() <= 500.0, "{result}");
@@ -182,22 +188,56 @@ fn storms_and_those_who_stay() {
     }
 }
 
+/// With every listener in TLS, and a certificate asked for.
 #[test]
-fn over_tls() {
+fn over_every_transport() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "authority");
     let service = authority.client("service", nameless());
-    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
-        init.add_to_server_conf(&authority.block(true));
+    let (websocket, mqtt, block) = (ports::free(), ports::free(), authority.block(true));
+    let mut deployment = Deployment::start_prepared(Mode::Operator, servers::version(), |init| {
+        init.add_to_server_conf(&format!(
+            "{block}\
+             websocket {{ listen: \"127.0.0.1:{websocket}\"\n{block} }}\n\
+             mqtt {{ listen: \"127.0.0.1:{mqtt}\"\n{block} }}\n"
+        ));
         init.set("tls_ca", &format!("{:?}", authority.ca));
         init.set("tls_certificate", &format!("{:?}", service.certificate));
         init.set("tls_key", &format!("{:?}", service.key));
     });
-    let url = format!("tls://127.0.0.1:{}", deployment.init.port);
-    let result = bench(&deployment, 0, &["--url", &url, "--count", "6", "-k", "token"]);
-    assert_eq!((&result["logins"], &result["transport"]), (&6.into(), &"tls".into()), "{result}");
+    let tcp = deployment.init.port;
+    let at = |scheme: &str, port: u16| format!("{scheme}://127.0.0.1:{port}");
+    for (scheme, port, kind) in
+        [("tls", tcp, "token"), ("wss", websocket, "nkey"), ("mqtts", mqtt, "password")]
+    {
+        let url = at(scheme, port);
+        let args = ["--url", &url, "--count", "6", "-c", "2", "-k", kind, "--timeout", "20s"];
+        let result = bench(&deployment, 0, &args);
+        assert_eq!((&result["logins"], &result["failed"]), (&6.into(), &0.into()), "{result}");
+        assert_eq!(result["transport"], scheme, "{result}");
+    }
+
+    deployment.tenant_add("shop", &[]);
+    let name = "app.example.com".to_owned();
+    deployment
+        .cli(&["user", "add", "shop", "app", "--publish", "x", "--certificate", &name])
+        .success();
+    let app = authority.client("app", CertificateParams::new([name]).unwrap());
+    let line = format!("{},{}\n", app.certificate.display(), app.key.display());
+    let url = at("tls", tcp);
+    let args = ["--json", "bench", "-k", "certificate", "--users", "-", "--count", "4", "-c", "2"];
+    let result = with_stdin(&deployment, &[&args[..], &["--url", &url]].concat(), &line);
+    // Without a configuration of its own the bench is told whom to trust.
+    assert_eq!(document(&result, 1)["errors"], json!({"tls": 4}));
+    let ca = authority.ca.to_str().unwrap();
+    let args = [&args[..], &["--url", &url, "--tls-ca", ca]].concat();
+    assert_eq!(document(&with_stdin(&deployment, &args, &line), 0)["logins"], 4);
+    let plain = at("nats", tcp);
+    let args = ["bench", "-k", "certificate", "--users", "-", "--url", &plain];
+    let refused = with_stdin(&deployment, &args, &line);
+    assert_eq!(refused.status, 2, "{refused:?}");
+
     // Without TLS the server takes nobody, and whom it does not know the bench does not trust.
-    let plain = format!("nats://127.0.0.1:{}", deployment.init.port);
     let result = bench(&deployment, 1, &["--url", &plain, "--count", "2", "-c", "1"]);
     assert_eq!(result["logins"], 0, "{result}");
     let stranger = Authority::new(folder.path(), "stranger");
@@ -205,5 +245,17 @@ fn over_tls() {
     let args = ["--json", "bench", "--url", &url, "--tls-ca", ca, "--users", "-", "--count", "2"];
     let result = document(&with_stdin(&deployment, &args, "a:b\n"), 1);
     assert_eq!(result["errors"], json!({"tls": 2}), "{result}");
+    // One that shows no certificate is not even asked who it is.
+    let ca = authority.ca.to_str().unwrap();
+    let args = ["--json", "bench", "--url", &url, "--tls-ca", ca, "--users", "-", "--count", "2"];
+    let result = document(&with_stdin(&deployment, &args, "a:b\n"), 1);
+    assert_eq!((&result["logins"], &result["failed"]), (&0.into(), &2.into()), "{result}");
+    deployment.sql("DELETE FROM tenants WHERE id = 'shop';");
+
+    deployment.service.stop();
+    for (scheme, port) in [("tls", tcp), ("wss", websocket), ("mqtts", mqtt)] {
+        let result = bench(&deployment, 1, &["--url", &at(scheme, port), "--count", "2"]);
+        assert_eq!((&result["logins"], &result["failed"]), (&0.into(), &2.into()), "{result}");
+    }
     leaves_nothing(&deployment);
 }
