@@ -5,7 +5,8 @@ import time
 
 
 def say(event: str, **more: object) -> None:
-    print(json.dumps({"event": event} | more), flush=True)
+    # At once, since more than one thread may say something.
+    print(json.dumps({"event": event} | more) + "\n", end="", flush=True)
 
 
 class Heard:
