@@ -66,12 +66,7 @@ pub(super) struct Renewing {
 impl Renewing {
     /// Begins. `parts` are those that end before anything else does: whoever is broken off has to find the
     /// service as it is.
-    pub(super) async fn start(
-        self,
-        base: &Base<'_>,
-        nats: &Nats,
-        parts: &Parts,
-    ) -> Result<()> {
+    pub(super) async fn start(self, base: &Base<'_>, nats: &Nats, parts: &Parts) -> Result<()> {
         let Self { renewals, authorizer, peers, load, observer } = self;
         let departures = Departures::subscribe(&nats.connections.system).await?;
         let forgetting = (departures, Arc::clone(&renewals));

@@ -143,7 +143,7 @@ fn tell_of_the_dead(crew: &mut Crew, site: &Site, table: &mut Table, happening: 
 }
 
 /// What not everybody lives through, for README's table: a suspension, and a new password, which a client
-/// without it meets at the end of its grant. A change is nothing to anybody.
+/// without it meets once its connection has been closed. A change is nothing to anybody.
 fn what_ends_some(mode: Mode) {
     let site = Site::start(mode, "24s");
     let mut table = Table::default();
@@ -166,7 +166,7 @@ fn what_ends_some(mode: Mode) {
     let crew = Crew::connect(&site, "renamed", 1);
     site.deployment.cli(&["--json", "user", "passwd", TENANT, "renamed"]).success();
     let began = Instant::now();
-    // The grants of the old password end, and what tries on has heard nothing for a while.
+    // The connections that the old password made are closed, and what tries on has heard nothing for a while.
     std::thread::sleep(45 * SECOND);
     table.note(Happening::NewPassword, crew.seen(&site, began));
     table.print(&format!("{mode:?} mode, what ends some"));
