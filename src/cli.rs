@@ -96,7 +96,7 @@ enum Command {
     /// Check a deployment from end to end, one line each; exit status 1 if anything fails
     Doctor,
     /// Measure how fast a running deployment logs clients in
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Print a completion script
     Completions {
         /// The shell

@@ -97,7 +97,7 @@ impl Evidence {
         }
         let waited = self.latency > BRISK || self.share_failed() > FAILED;
         let is_ours = usage.is_some_and(|usage| usage.others < 0.5 * usage.cores);
-        if !waited && !(is_busy && is_ours) {
+        if !(waited || is_busy && is_ours) {
             let why = format!("a login takes {} on average", words(self.latency));
             return says(Who::Nothing, why);
         }

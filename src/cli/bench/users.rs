@@ -114,7 +114,7 @@ impl Temporary {
                 name: TENANT_NAME.to_owned(),
                 isolation,
                 policy: None,
-                limits: limits.clone(),
+                limits,
                 answers: false,
                 expires_at: Some(self.ends),
             };
