@@ -82,6 +82,15 @@ fn parse_url(text: &str) -> Result<Url, UrlError> {
     Ok(url)
 }
 
+/// Checks where a discovery document of `at` leads to: what came safely must not lead to keys that do not.
+fn check_lead(at: &Url, to: &str) -> Result<(), UrlError> {
+    match parse_url(to)?.scheme() {
+        "https" => Ok(()),
+        _ if at.scheme() == "https" => Err(UrlError::Insecure),
+        _ => Ok(()),
+    }
+}
+
 /// What a fetch brought.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -139,12 +148,11 @@ impl Origin {
                     let (said, issuer) = (document.issuer, issuer.clone());
                     return Err(FetchError::OtherIssuer { url, said, issuer });
                 }
-                // What came safely must not lead to keys that do not.
-                if at.scheme() == "https" && !document.jwks_uri.starts_with("https:") {
-                    let url = document.jwks_uri;
-                    return Err(FetchError::Url { url, source: UrlError::Insecure });
+                let url = document.jwks_uri;
+                match check_lead(&at, &url) {
+                    Ok(()) => self.download(&url).await,
+                    Err(source) => Err(FetchError::Url { url, source }),
                 }
-                self.download(&document.jwks_uri).await
             }
         }
     }
@@ -268,6 +276,24 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An address is read as the URL Standard says: its case, and blanks around it, make no difference.
+    #[test]
+    fn a_document_leads_to_nothing_less_safe() {
+        let [safe, here] = ["https://id.example.com/", "http://localhost:8080/"]
+            .map(|url| Url::parse(url).unwrap());
+        for url in
+            ["https://id.example.com/keys", "HTTPS://id.example.com/keys", " \u{8} https://x/"]
+        {
+            assert_eq!(check_lead(&safe, url), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&here, url), Ok(()), "{url:?}");
+        }
+        for url in ["http://localhost:8080/keys", "HTTP://127.0.0.1/"] {
+            assert_eq!(check_lead(&safe, url), Err(UrlError::Insecure), "{url:?}");
+            assert_eq!(check_lead(&here, url), Ok(()), "{url:?}");
+        }
+        assert_eq!(check_lead(&here, "http://id.example.com/"), Err(UrlError::Insecure));
+    }
 
     #[test]
     fn addresses() {
