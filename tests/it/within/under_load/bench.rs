@@ -71,7 +71,7 @@ fn who_would_have_come_waits_in_the_open_model_alone() {
     let (open, result) = p90_with_a_service_that_hangs(&deployment, &["--rate", "50"]);
     // 50 of 200 clients come in that second, and wait for what is left of it.
     assert!(open > 400.0, "{result}");
-    assert!(closed < 200.0, "{loops}");
+    assert!(closed < open / 2.0, "{loops}");
     assert!(loops["latency_ms"]["max"].as_f64().unwrap() > 700.0, "it did hang: {loops}");
     assert_eq!(result["clients"]["started"], 200, "{result}");
     let rows = result["series"].as_array().unwrap();
