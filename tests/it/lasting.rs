@@ -56,7 +56,7 @@ fn change(site: &Site, user: &str) {
 /// renewed again.
 fn a_short_life(mode: Mode) {
     // A grant lives for 19.2 to 24 s, and is renewed after 9.6 to 15.6.
-    let site = Site::start(mode, "24s");
+    let mut site = Site::start(mode, "24s");
     let crew = Crew::connect(&site, "app", 1);
     let mut table = Table::default();
     // They begin at the same time.
@@ -70,11 +70,11 @@ fn a_short_life(mode: Mode) {
     crew.hear(&site);
     table.note(Happening::Renewals, crew.seen(&site, renewing));
 
-    let hanging = Instant::now();
-    site.service_hangs(3 * SECOND);
-    crew.come_back(1, hanging, PATIENCE);
+    let down = Instant::now();
+    site.service_down(3 * SECOND);
+    crew.come_back(1, down, PATIENCE);
     crew.hear(&site);
-    table.note(Happening::ServiceHangs, crew.seen(&site, hanging));
+    table.note(Happening::ServiceDown, crew.seen(&site, down));
     table.print(&format!("{mode:?} mode, a short life"));
     let more = who_missed_more(&crew, renewing, &format!("{mode:?} mode"));
     assert!(table.lost().is_empty(), "{:#?}", table.lost());
