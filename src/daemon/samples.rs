@@ -74,7 +74,7 @@ impl Observer for Picked {
 }
 
 impl Samples {
-    /// Looks, until nobody picks any more. May be called again.
+    /// Looks, until it is dropped. May be called again.
     pub(super) async fn run(&mut self) {
         while let Some(Pick { id, user, tenant }) = self.picked.recv().await {
             tokio::time::sleep(LATER).await;
@@ -93,6 +93,8 @@ impl Samples {
                 count.fetch_add(1, Relaxed);
             }
         }
+        // Nobody picks any more: the service stops.
+        std::future::pending().await
     }
 
     pub(super) fn show(&self, metrics: &Metrics) {
