@@ -251,6 +251,10 @@ pub(crate) fn token_listing(row: &impl Columns) -> Result<TokenListing> {
 /// A row of `change_records`: what a cache forgets.
 fn change(row: &impl Columns) -> Result<Option<Change>> {
     let row = Reader::new(row, "changes", "seq");
+    // Whatever took a credential back is noted by itself too.
+    if row.seconds("revokes")? != 0 {
+        return Ok(None);
+    }
     let key = row.text("key")?;
     Ok(match row.some(Columns::text, "kind")? {
         "tenant" => Some(Change::Tenant(key)),

@@ -24,8 +24,10 @@ async fn a_grant_that_fits_no_message_is_refused() {
         let port = deployment.server.port();
         let verdict = |login: &Login| raw::connect(port, &login.connect_fields()).0;
         eventually("the new list", || matches!(verdict(&large), Verdict::Refused(_)).then_some(()));
-        let log = deployment.service.log();
-        assert!(log.contains("refused reason=\"too_large\""), "{log}");
+        let log = eventually("its line", || {
+            let log = deployment.service.log();
+            log.contains("refused reason=\"too_large\"").then_some(log)
+        });
         assert!(log.contains("raise max_payload"), "{log}");
         admitted(&deployment, &small, "one").await;
         deployment.sql("UPDATE users SET publish = '[\"a\"]' WHERE name = 'large'");

@@ -38,13 +38,15 @@ CREATE TRIGGER users_replace_keep BEFORE INSERT ON users BEGIN
 END;
 
 CREATE TRIGGER users_insert_note AFTER INSERT ON users BEGIN
-  INSERT INTO changes (kind, key, account, closes, revokes, ends_at)
+  INSERT INTO changes (kind, key, account, closes, ends_at)
     SELECT 'user', g.name, r.account, r.key IS NOT NULL AND r.grants IS NOT g.grants,
-      ifnull(r.revokes, 0),
       CASE WHEN r.key IS NOT NULL AND (r.ends_at IS NULL OR g.ends_at < r.ends_at)
         THEN g.ends_at END
     FROM user_grants AS g LEFT JOIN replaced AS r ON r.kind = 'user' AND r.key = g.name
     WHERE g.name = NEW.name;
+  INSERT INTO changes (kind, key, account, revokes)
+    SELECT 'user', key, account, 1 FROM replaced
+      WHERE kind = 'user' AND key = NEW.name AND revokes;
   DELETE FROM replaced;
 END;
 
