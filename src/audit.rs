@@ -33,8 +33,8 @@ use crate::authorize::{Connection, NoReply, Outcome, Reply, Verdict};
 /// }
 /// ```
 pub trait Observer: Debug + Send + Sync {
-    /// Looks at an outcome, which took this long since the request came in. One with an answer is shown
-    /// once the server has read that, without its payload.
+    /// Looks at an outcome, which took this long since the request came in. A grant is shown once the server
+    /// has read the answer, a refusal as it goes out; both without their payload.
     fn observe(&self, outcome: &Outcome, took: Duration);
 
     /// Is told of a decision whose answer came too late. It is no outcome: nobody was let in.

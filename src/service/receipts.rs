@@ -1,5 +1,6 @@
-//! Whether an answer was of use. An outcome is shown to observers once its server has read the answer while
-//! it waited; one that came too late is shown as that, and never as a grant or a refusal.
+//! Whether an answer was of use. A grant is shown to observers once its server has read the answer while it
+//! waited; one that came too late is shown as that. A refusal is shown as it goes out, unless it is too late by
+//! then.
 //!
 //! Three things are known of an answer that went out: when it has been read ([`way`](super::way)), for how
 //! long its server waits, and what that says of clients that it does not let in
@@ -112,8 +113,12 @@ impl Receipts {
         }
     }
 
-    /// An answer is about to go out.
+    /// An answer is about to go out. Whoever is refused is turned away in any case, and is shown before he
+    /// learns of it.
     pub(super) async fn expect(&self, sent: Sent) {
+        if !matches!(sent.reply.verdict, Verdict::Granted { .. }) {
+            return self.show(sent).await;
+        }
         let key = (sent.asker.server, sent.reply.connection.id);
         let other = {
             let mut waiting = self.waiting.lock();
@@ -126,6 +131,9 @@ impl Receipts {
 
     /// It has gone out on this connection, or not at all.
     pub(super) async fn went_out(&self, line: Option<usize>, key: Key) {
+        if !self.waiting.lock().contains_key(&key) {
+            return;
+        }
         let Some(line) = line else { return self.settle_late(&key, Lateness::Lost) };
         if self.notes.try_send(Note::Sent(line, key)).is_err() {
             self.settle(&key).await;
