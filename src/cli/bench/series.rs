@@ -15,7 +15,7 @@ use super::histogram::rounded;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is over of a last second that was hardly one.
+/// What is over of a last second that was hardly one, and is left out if nothing came in it.
 const SLIVER: f64 = 0.05;
 
 /// One second, or what the run had left of it.
@@ -42,6 +42,13 @@ pub(super) struct Row {
     pub(super) bench_cpu: f64,
     pub(super) server_cpu: Option<f64>,
     pub(super) service_cpu: Option<f64>,
+}
+
+impl Row {
+    fn is_idle(&self) -> bool {
+        let Self { started, logins, gave_up, failed, closed, back, .. } = *self;
+        [started, logins, gave_up, failed, closed, back] == [0; 6]
+    }
 }
 
 const HEADER: &str = "seconds,started,logins,gave_up,failed,waiting,open,closed,back,p50_ms,p99_ms,\
@@ -132,10 +139,12 @@ impl Series {
         self.stop.cancel();
         let _ = self.task.await;
         let left = self.writer.begin.elapsed().as_secs_f64() - self.writer.written.lock().at;
-        if left > SLIVER || self.writer.written.lock().rows.is_empty() {
-            self.writer.write();
+        self.writer.write();
+        let mut rows = std::mem::take(&mut self.writer.written.lock().rows);
+        if left <= SLIVER && rows.len() > 1 {
+            rows.pop_if(|last| last.is_idle());
         }
-        std::mem::take(&mut self.writer.written.lock().rows)
+        rows
     }
 }
 
