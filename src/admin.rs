@@ -19,6 +19,7 @@ macro_rules! box_errors {
 pub(crate) mod ceiling;
 pub(crate) mod decision;
 pub mod doctor;
+pub(crate) mod endpoint;
 #[cfg(test)]
 mod fakes;
 pub(crate) mod instances;

@@ -1,18 +1,14 @@
 //! What the service says of its own decisions, on `/metrics` of its instances.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+
+use crate::admin::endpoint::{get, reachable};
 
 /// For one instance's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The longest answer that is read.
-const MAX_ANSWER: u64 = 1 << 20;
 
 const SUM: &str = "nats_callout_decision_seconds_sum";
 const COUNT: &str = "nats_callout_decision_seconds_count";
@@ -50,7 +46,7 @@ impl Decided {
 /// What all instances together say; `None` if one of them says nothing.
 pub(super) async fn ask(instances: &[SocketAddr]) -> Option<Decided> {
     let answers = join_all(instances.iter().map(|at| async move {
-        tokio::time::timeout(PATIENCE, get(reachable(*at))).await.ok()?.ok()
+        tokio::time::timeout(PATIENCE, get(reachable(*at), "/metrics")).await.ok()?.ok()
     }));
     let mut all = Decided::default();
     for answer in answers.await {
@@ -60,24 +56,6 @@ pub(super) async fn ask(instances: &[SocketAddr]) -> Option<Decided> {
         all.unanswered += unanswered;
     }
     (!instances.is_empty()).then_some(all)
-}
-
-async fn get(at: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(at).await?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// The address to connect to: of one that listens everywhere, this machine's own.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 fn parse(answer: &str) -> Option<Decided> {
@@ -119,14 +97,5 @@ mod tests {
         assert_eq!(decided.since(decided).unwrap().mean(), None);
         assert_eq!(Decided::default().since(decided), None);
         assert_eq!(parse("HTTP/1.0 404 Not Found\r\n\r\n"), None);
-    }
-
-    #[test]
-    fn everywhere_is_here() {
-        for (listen, at) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
-        {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), at);
-        }
     }
 }
