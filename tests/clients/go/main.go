@@ -57,10 +57,10 @@ func main() {
 		return
 	}
 	if os.Args[1] == "staying" {
-		if len(os.Args) != 7 {
-			log.Fatal("usage: staying URL USER PASSWORD SUBSCRIBE PUBLISH")
+		if len(os.Args) < 7 {
+			log.Fatal("usage: staying URL USER PASSWORD SUBSCRIBE PUBLISH [COUNT [SECONDS]]")
 		}
-		if err := staying(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]); err != nil {
+		if err := staying(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6], os.Args[7:]); err != nil {
 			log.Fatal(err)
 		}
 		return

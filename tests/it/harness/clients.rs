@@ -214,8 +214,14 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
                     .arg(source.join("Staying.java")));
             })?;
             let mut command = Command::new("java");
-            // Small, and quick to begin.
-            command.args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+            // Small, and quick to begin; a hundred connections have buffers of some megabytes each.
+            command.args([
+                "-Xmx1g",
+                "-Xss256k",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+            ]);
             command.arg(format!("{0}:{0}/lib/*", folder.display())).arg("Staying");
             Some(command)
         }

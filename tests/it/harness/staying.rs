@@ -59,6 +59,13 @@ impl Library {
         }
     }
 
+    /// Fetches what it needs, which may take minutes.
+    pub(crate) fn fetch(self) {
+        if self != Self::AsyncNats {
+            drop(self.program());
+        }
+    }
+
     /// Its program; `None` where its toolchain is missing, which is said.
     fn program(self) -> Option<Command> {
         let (language, name, argument) = match self {
@@ -134,6 +141,26 @@ impl Word {
     }
 }
 
+/// A line of a program: a word of one of its connections.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    connection: usize,
+    #[serde(flatten)]
+    word: Word,
+}
+
+/// How many connections a client has, and how often each publishes, and tells what it has heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) count: usize,
+    pub(crate) pause: Duration,
+}
+
+impl Size {
+    const ONE: Self = Self { count: 1, pause: Duration::from_millis(500) };
+}
+
 /// A word, and when it was said.
 #[derive(Debug, Clone)]
 pub(crate) struct Said {
@@ -141,11 +168,30 @@ pub(crate) struct Said {
     pub(crate) word: Word,
 }
 
-/// What one has said so far; of what it last heard, the last alone.
+/// What one connection has said so far; of what it last heard, the last alone.
 #[derive(Debug, Clone, Default)]
-struct Record(Arc<Mutex<Vec<Said>>>);
+pub(crate) struct Record(Arc<Mutex<Vec<Said>>>);
 
 impl Record {
+    /// Everything that it has said, but the numbers it heard before the last one.
+    pub(crate) fn said(&self) -> Vec<Said> {
+        self.0.lock().clone()
+    }
+
+    /// Whether it has closed for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().iter().any(|said| said.word == Word::Closed)
+    }
+
+    /// The last number that it has heard.
+    pub(crate) fn heard(&self) -> Option<u64> {
+        let said = self.0.lock();
+        said.iter().rev().find_map(|said| match said.word {
+            Word::Seen { number } => Some(number),
+            _ => None,
+        })
+    }
+
     fn note(&self, word: Word) {
         let mut said = self.0.lock();
         if let Word::Seen { .. } = word {
@@ -161,10 +207,10 @@ enum Kind {
     Rust { _client: Rust },
 }
 
-/// A client that stays.
+/// A client that stays. Most have one connection, and their words are its words.
 #[derive(Debug)]
 pub(crate) struct Staying {
-    record: Record,
+    connections: Vec<Record>,
     /// Until when [`Self::says`] has looked.
     looked: Instant,
     kind: Kind,
@@ -190,39 +236,55 @@ impl Staying {
         login: &Login,
         subjects: &Subjects,
     ) -> Option<Self> {
+        Self::start_many(library, url, login, subjects, Size::ONE)
+    }
+
+    /// [`Self::start`] with more connections, one after the other. A first login that fails is tried again
+    /// where there are more than one.
+    pub(crate) fn start_many(
+        library: Library,
+        url: &str,
+        login: &Login,
+        subjects: &Subjects,
+        size: Size,
+    ) -> Option<Self> {
         let Login::Password(user, password) = login else { unreachable!("a password") };
-        let (record, looked) = (Record::default(), Instant::now());
+        let connections: Vec<Record> = (0..size.count).map(|_| Record::default()).collect();
+        let looked = Instant::now();
         if library == Library::AsyncNats {
-            let client = Rust::start(url, user, password, subjects, record.clone());
-            return Some(Self { record, looked, kind: Kind::Rust { _client: client } });
+            let client =
+                Rust::start(url, user, password, subjects, connections.clone(), size.pause);
+            return Some(Self { connections, looked, kind: Kind::Rust { _client: client } });
         }
         let mut command = library.program()?;
         command.args([url, user, password, &subjects.notifications, &subjects.events]);
+        command.args([size.count.to_string(), size.pause.as_secs_f64().to_string()]);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
         let stdout = child.stdout.take().expect("its stdout");
-        let listener = record.clone();
-        std::thread::spawn(move || listen(stdout, &listener));
-        Some(Self { record, looked, kind: Kind::Program(child) })
+        let listeners = connections.clone();
+        std::thread::spawn(move || listen(stdout, &listeners));
+        Some(Self { connections, looked, kind: Kind::Program(child) })
     }
 
-    /// Everything that it has said, but the numbers it heard before the last one.
+    /// What each of its connections says.
+    pub(crate) fn connections(&self) -> &[Record] {
+        &self.connections
+    }
+
+    /// Everything that its connection has said, but the numbers it heard before the last one.
     pub(crate) fn said(&self) -> Vec<Said> {
-        self.record.0.lock().clone()
+        self.connections[0].said()
     }
 
     /// Whether it has closed for good.
     pub(crate) fn is_closed(&self) -> bool {
-        self.record.0.lock().iter().any(|said| said.word == Word::Closed)
+        self.connections[0].is_closed()
     }
 
     /// The last number that it has heard.
     pub(crate) fn heard(&self) -> Option<u64> {
-        let said = self.record.0.lock();
-        said.iter().rev().find_map(|said| match said.word {
-            Word::Seen { number } => Some(number),
-            _ => None,
-        })
+        self.connections[0].heard()
     }
 
     /// Waits for a word after the one that was waited for before; it may complain of what it finds when it
@@ -239,13 +301,14 @@ impl Staying {
     }
 }
 
-fn listen(stdout: ChildStdout, record: &Record) {
+fn listen(stdout: ChildStdout, connections: &[Record]) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let word = serde_json::from_str(&line);
-        record.note(word.unwrap_or_else(|error| panic!("{error}: {line}")));
+        let said: Result<Line, _> = serde_json::from_str(&line);
+        let said = said.unwrap_or_else(|error| panic!("{error}: {line}"));
+        connections[said.connection].note(said.word);
     }
     // It has ended: for its users it is as closed as one that says so.
-    if !record.0.lock().iter().any(|said| said.word == Word::Closed) {
+    for record in connections.iter().filter(|it| !it.is_closed()) {
         record.note(Word::Closed);
     }
 }
@@ -258,6 +321,3 @@ impl Drop for Staying {
         }
     }
 }
-
-/// How often a client publishes, and tells what it has heard.
-const PAUSE: Duration = Duration::from_millis(500);
