@@ -93,6 +93,11 @@ pub(crate) fn loudly(line: &str) {
     let _ = writeln!(std::io::stderr(), "\n==== {line} ====");
 }
 
+/// A row of a table below such a line.
+pub(crate) fn row(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// All that is fetched from elsewhere, at once: `.ci/run` does this first, so that what it takes is
 /// told apart.
 #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::loudly;
 use crate::harness::staying::{Library, Said, Word};
+use crate::harness::{loudly, row};
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +97,8 @@ impl Table {
     /// the longest gap and what was missed, each the median and the most.
     pub(super) fn print(&self, title: &str) {
         loudly(title);
-        eprintln!(
-            "| library | what | outcome | gap, s | missed | errors |\n|---|---|---|---|---|---|"
-        );
+        row("| library | what | outcome | gap, s | missed | errors |");
+        row("|---|---|---|---|---|---|");
         for ((library, happening), seen) in &self.0 {
             let count = |fate| seen.iter().filter(|it| it.fate == fate).count();
             let (dead, silent) = (count(Fate::Dead), count(Fate::Silent));
@@ -112,7 +111,7 @@ impl Table {
             let errors: BTreeSet<&str> =
                 seen.iter().flat_map(|it| it.errors.iter().map(String::as_str)).collect();
             let errors: Vec<&str> = errors.into_iter().collect();
-            eprintln!(
+            row(&format!(
                 "| {} | {} | {outcome} | {:.2} / {:.2} | {} / {} | {} |",
                 library.name(),
                 happening.name(),
@@ -121,7 +120,7 @@ impl Table {
                 missed.0,
                 missed.1,
                 errors.join("; ").replace('|', "/"),
-            );
+            ));
         }
     }
 
