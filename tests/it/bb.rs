@@ -9,6 +9,7 @@ mod attacks;
 mod flood;
 mod frozen;
 mod logins;
+pub(crate) mod notifier;
 mod older;
 mod scenario;
 mod streams;
@@ -21,7 +22,8 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use crate::harness::client::{self, Connected, Login};
-use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::servers::NatsServer;
 use crate::harness::{PATIENCE, eventually_async};
 
 /// Where the next event of the consumer is asked for.
@@ -35,17 +37,22 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) async fn connect(deployment: &Deployment) -> Self {
-        let keys = deployment.dir().join("keys");
-        let options = match deployment.mode {
+        Self::connect_to(&deployment.server, deployment).await
+    }
+
+    /// Connects to this server alone.
+    pub(crate) async fn connect_to(server: &NatsServer, init: &Initialised) -> Self {
+        let keys = init.dir().join("keys");
+        let options = match init.mode {
             Mode::Operator => {
                 let creds = read(&keys.join("bb.creds"));
                 ConnectOptions::with_credentials(&creds).expect("a creds file")
             }
             Mode::Config => ConnectOptions::with_nkey(read(&keys.join("bb.nk")).trim().to_owned()),
         };
-        let connected = client::connect_with(&deployment.url(), options, "_INBOX")
+        let connected = client::connect_with(&server.url(), options, "_INBOX")
             .await
-            .unwrap_or_else(|error| panic!("BB: {error}\n{}", deployment.server.log()));
+            .unwrap_or_else(|error| panic!("BB: {error}\n{}", server.log()));
         Self { connected }
     }
 

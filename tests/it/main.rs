@@ -37,6 +37,7 @@ mod protocol;
 mod renewal;
 mod scenarios;
 mod service;
+mod soak;
 mod store_cache;
 mod store_contract;
 mod transports;

@@ -24,9 +24,18 @@ impl Cluster {
 
     /// [`Self::start`] after this.
     pub(crate) fn start_prepared(mode: Mode, size: usize, prepare: fn(&Initialised)) -> Self {
+        Self::start_with(mode, &vec![String::new(); size], prepare)
+    }
+
+    /// [`Self::start_prepared`] with a node for each of these blocks, which its configuration has too.
+    pub(crate) fn start_with(
+        mode: Mode,
+        blocks: &[String],
+        prepare: impl FnOnce(&Initialised),
+    ) -> Self {
         let init = Initialised::new(mode);
         prepare(&init);
-        let nodes = start_nodes(&init.server_conf(), init.port, init.monitor, size);
+        let nodes = start_nodes(&init.server_conf(), init.port, init.monitor, blocks);
         let service = init.serve().unwrap_or_else(|log| panic!("{log}"));
         Self { service, nodes, init }
     }
@@ -74,8 +83,9 @@ pub(crate) fn routes_of(nodes: usize) -> usize {
 }
 
 /// Starts a cluster of the server that `conf` describes, which listens on `port` and has its
-/// monitor on `monitor`; the first node keeps these.
-fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsServer> {
+/// monitor on `monitor`; the first node keeps these. There are as many as there are blocks for one.
+fn start_nodes(conf: &Path, port: u16, monitor: u16, blocks: &[String]) -> Vec<NatsServer> {
+    let size = blocks.len();
     let single = std::fs::read_to_string(conf).expect("the configuration of one server");
     let folder = conf.parent().expect("its folder");
     let routes: Vec<u16> = (0..size).map(|_| ports::free()).collect();
@@ -89,6 +99,7 @@ fn start_nodes(conf: &Path, port: u16, monitor: u16, size: usize) -> Vec<NatsSer
             let path = folder.join(format!("node-{node}.conf"));
             // A cluster of one would wait for others.
             let conf = if size == 1 { conf } else { clustered(&conf, node, &routes) };
+            let conf = format!("{conf}\n{}", blocks[node]);
             std::fs::write(&path, conf).expect("a configuration");
             NatsServer::launch(servers::version(), &path, own_port, Some(own_monitor))
         })
@@ -208,7 +219,7 @@ async fn three_nodes_become_one_cluster() {
         dir.path().display()
     );
     std::fs::write(&conf, text).expect("a configuration");
-    let nodes = start_nodes(&conf, port, monitor, 3);
+    let nodes = start_nodes(&conf, port, monitor, &vec![String::new(); 3]);
     let stream = serde_json::json!({"name": "S", "subjects": ["s"], "num_replicas": 3});
     let first = connect(&nodes[0].url(), &Login::Nothing, "_INBOX").await.expect("connects");
     // A server may take another, which it has just found, for one that is away.

@@ -40,6 +40,11 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Where it writes that.
+    pub(crate) fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// The status it ended with, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("its status")
@@ -81,8 +86,13 @@ impl Process {
 
     /// SIGTERM, and waits until it has ended by itself.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.end_by("-TERM")
+    }
+
+    /// A signal at which it ends by itself, and waits until it has.
+    pub(crate) fn end_by(&mut self, signal: &str) -> ExitStatus {
         if self.ended().is_none() {
-            self.signal("-TERM");
+            self.signal(signal);
         }
         let what = format!("the end of {}", self.name);
         eventually(&what, || self.ended())

@@ -192,6 +192,21 @@ impl NatsServer {
         self.port
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where its monitor is.
+    pub(crate) fn monitor(&self) -> Option<String> {
+        self.monitor.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// Where it logs.
+    pub(crate) fn log_file(&self) -> &Path {
+        self.process.log_file()
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.process.log()
@@ -262,6 +277,11 @@ impl NatsServer {
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         self.process.terminate();
+    }
+
+    /// Lame duck mode: it sends its clients away, and ends.
+    pub(crate) fn lame_duck(&mut self) {
+        self.process.end_by("-USR2");
     }
 
     /// Starts it again after [`Self::kill9`] or [`Self::stop`]: the same ports and folders.

@@ -130,6 +130,18 @@ impl Service {
         self.process.pid()
     }
 
+    /// The status it ended with, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Where it serves health and metrics.
+    pub(crate) fn http(&self) -> &str {
+        let mut settings = self.environment.iter();
+        let listen = settings.find(|(name, _)| name == "NATS_CALLOUT_HTTP_LISTEN");
+        listen.map_or("", |(_, address)| address)
+    }
+
     /// Everything on its stderr (and stdout) so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()

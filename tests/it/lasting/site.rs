@@ -1,12 +1,10 @@
 //! A deployment with all listeners, whose servers, service and database can fail, and whose BB sends
 //! numbered notifications to one tenant.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::bb::Backend;
+use crate::bb::notifier::Notifier;
 use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::postgres::PostgresServer;
@@ -55,7 +53,7 @@ impl Site {
             init
         });
         deployment.tenant_add(TENANT, &["--memory", "16MB", "--storage", "64MB"]);
-        let notifier = Notifier::start(&deployment);
+        let notifier = Notifier::start(Backend::connect(&deployment), TENANT, PERIOD);
         Self { notifier, deployment, postgres, websocket, mqtt }
     }
 
@@ -80,7 +78,7 @@ impl Site {
 
     /// The number of the last notification.
     pub(super) fn sent(&self) -> u64 {
-        self.notifier.sent.load(Relaxed)
+        self.notifier.sent().number()
     }
 
     /// The service hangs.
@@ -113,48 +111,6 @@ impl Site {
         } else {
             let _lock = sqlite::locked(&self.deployment.dir().join("nats-callout.db"));
             std::thread::sleep(time);
-        }
-    }
-}
-
-/// BB, which sends the numbers from 1 on.
-struct Notifier {
-    sent: Arc<AtomicU64>,
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Notifier {
-    fn start(deployment: &Deployment) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime");
-        let backend = runtime.block_on(Backend::connect(deployment));
-        let (sent, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, until) = (Arc::clone(&sent), Arc::clone(&ends));
-        let thread = std::thread::spawn(move || runtime.block_on(notify(&backend, &count, &until)));
-        Self { sent, ends, thread: Some(thread) }
-    }
-}
-
-async fn notify(backend: &Backend, sent: &AtomicU64, ends: &AtomicBool) {
-    let client = &backend.connected.client;
-    let subject = format!("user.{TENANT}.Notifications");
-    let mut ticks = tokio::time::interval(PERIOD);
-    for number in 1.. {
-        if ends.load(Relaxed) {
-            return;
-        }
-        ticks.tick().await;
-        client.publish(subject.clone(), number.to_string().into()).await.expect("publishes");
-        sent.store(number, Relaxed);
-    }
-}
-
-impl Drop for Notifier {
-    fn drop(&mut self) {
-        self.ends.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
