@@ -8,6 +8,9 @@
 //!   could anybody be let in now? would this one be? -> LDM, a second, KICK -> the client logs in again
 //! ```
 //!
+//! Where nobody could be until a moment before the end, it is broken off in any case: the server would close it
+//! then with an error, and a login that is not answered leaves most clients trying.
+//!
 //! An instance renews what it has granted itself, and what nobody remembers any more ([`adoption`]).
 
 pub(crate) mod adoption;
@@ -20,9 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 
 use self::held::{Due, Held, Key};
@@ -166,10 +169,16 @@ impl Renewer {
             pace.note(decisions.saturating_sub(before), Instant::now());
             before = decisions;
             let most = pace.allowance(Instant::now());
-            let due = self.renewals.held.lock().due(Instant::now(), most);
+            let (due, ending) = {
+                let mut held = self.renewals.held.lock();
+                (held.due(Instant::now(), most), held.ending(Instant::now()))
+            };
             pace.spend(due.len());
             if !due.is_empty() {
-                batches.push(self.renew(due));
+                batches.push(self.renew(due).boxed());
+            }
+            if !ending.is_empty() {
+                batches.push(self.renew_at_last(ending).boxed());
             }
         }
     }
@@ -202,6 +211,28 @@ impl Renewer {
         if !self.admits.could_admit().await {
             return self.defer(ready);
         }
+        self.break_off(ready).await;
+    }
+
+    /// Breaks those off whose grants end in a moment, unless they would be refused.
+    async fn renew_at_last(&self, due: Vec<Due>) {
+        let asked = due.into_iter().map(|due| async {
+            let decided = self.authorizer.would_renew(&due.renewable);
+            let decided = tokio::time::timeout(NOTICE, decided).await;
+            match decided {
+                Ok(Ok(None)) => self.leave(&due.renewable, "its policy says so"),
+                Ok(Err(Rejected::Denied(denied))) => {
+                    self.leave(&due.renewable, denied.reason.code());
+                }
+                Ok(Ok(Some(_)) | Err(Rejected::Fault(_))) | Err(_) => return Some(due),
+            }
+            None
+        });
+        let ready: Vec<Due> = join_all(asked).await.into_iter().flatten().collect();
+        self.break_off(ready).await;
+    }
+
+    async fn break_off(&self, ready: Vec<Due>) {
         let broken = ready.into_iter().map(|due| async {
             let broken = self.cluster.break_off(&due.id()).await;
             (due, broken)

@@ -17,6 +17,9 @@ const MOST: usize = 200_000;
 const EARLIEST: f64 = 0.5;
 const LATEST: f64 = 0.65;
 
+/// So shortly before its end a renewal has its last chance.
+const LAST: Duration = Duration::from_secs(3);
+
 /// So shortly before its end nothing is begun any more.
 const TOO_LATE: Duration = Duration::from_secs(2);
 
@@ -32,6 +35,8 @@ pub(super) struct Key {
 pub(super) struct Due {
     pub(super) renewable: Arc<Renewable>,
     ends: Instant,
+    /// When its grant has its last moments, as far as is known.
+    last: Instant,
 }
 
 /// The connections that are to be renewed.
@@ -40,6 +45,7 @@ pub(super) struct Held {
     by_key: HashMap<Key, Entry>,
     /// A number breaks ties.
     by_time: BTreeMap<(Instant, u64), Key>,
+    by_end: BTreeMap<(Instant, u64), Key>,
     next: u64,
     spread: RandomState,
     pub(super) forgotten: u64,
@@ -48,7 +54,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct Entry {
     due: Due,
-    place: (Instant, u64),
+    number: u64,
+    at: Instant,
 }
 
 impl Held {
@@ -66,32 +73,39 @@ impl Held {
         let share = self.spread.hash_one((renewable.server, renewable.cid));
         let share = f64::from(u32::try_from(share >> 32).unwrap_or_default()) / f64::from(u32::MAX);
         let at = begun + life.mul_f64(EARLIEST + (LATEST - EARLIEST) * share);
-        let due = Due { renewable, ends: begun + longest };
+        let ends = begun + longest;
+        // Whether one that another instance has granted ends before is not known.
+        let soonest = if begun.elapsed() < life { begun + life } else { ends };
+        let due = Due { renewable, ends, last: soonest.checked_sub(LAST).unwrap_or(begun) };
         self.put_back(due, at.checked_sub(NOTICE).unwrap_or(begun));
     }
 
-    /// The same, to be looked at then; unless its grant is as good as over by that time.
+    /// The same, to be looked at then, or when it has its last chance.
     pub(super) fn put_back(&mut self, due: Due, at: Instant) {
-        if at + TOO_LATE > due.ends {
-            return;
-        }
+        let at = if at + TOO_LATE > due.ends { due.last } else { at };
         if self.by_key.len() >= MOST {
             self.forgotten += 1;
             return;
         }
         let key = Key { server: due.renewable.server, cid: due.renewable.cid };
-        let place = (at, self.next);
+        let number = self.next;
         self.next += 1;
-        self.by_time.insert(place, key);
-        if let Some(before) = self.by_key.insert(key, Entry { due, place }) {
-            self.by_time.remove(&before.place);
+        self.by_time.insert((at, number), key);
+        self.by_end.insert((due.last, number), key);
+        if let Some(before) = self.by_key.insert(key, Entry { due, number, at }) {
+            self.leave(&before);
         }
+    }
+
+    fn leave(&mut self, entry: &Entry) {
+        self.by_time.remove(&(entry.at, entry.number));
+        self.by_end.remove(&(entry.due.last, entry.number));
     }
 
     /// Forgets one that is closed.
     pub(super) fn forget(&mut self, key: &Key) {
         if let Some(entry) = self.by_key.remove(key) {
-            self.by_time.remove(&entry.place);
+            self.leave(&entry);
         }
     }
 
@@ -103,9 +117,27 @@ impl Held {
             && first.key().0 <= now
         {
             let entry = self.by_key.remove(&first.remove());
-            due.extend(entry.map(|entry| entry.due).filter(|due| now + TOO_LATE < due.ends));
+            due.extend(self.taken(entry, now));
         }
         due
+    }
+
+    /// Takes out those whose grants end in a moment.
+    pub(super) fn ending(&mut self, now: Instant) -> Vec<Due> {
+        let mut ending = Vec::new();
+        while let Some(first) = self.by_end.first_entry()
+            && first.key().0 <= now
+        {
+            let entry = self.by_key.remove(&first.remove());
+            ending.extend(self.taken(entry, now));
+        }
+        ending
+    }
+
+    fn taken(&mut self, entry: Option<Entry>, now: Instant) -> Option<Due> {
+        let entry = entry?;
+        self.leave(&entry);
+        Some(entry.due).filter(|due| now + TOO_LATE < due.ends)
     }
 }
 
@@ -184,6 +216,21 @@ mod tests {
         assert_eq!(held.due(at(begun, 97), 1).len(), 1);
         assert!(held.due(at(begun, 99), usize::MAX).is_empty(), "its server closes it now");
         assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn who_has_waited_until_the_end_has_a_last_chance() {
+        let begun = Instant::now();
+        let mut held = held(server(), 0..10, begun);
+        let some = held.due(at(begun, 80), 5);
+        assert!(held.ending(at(begun, 96)).is_empty());
+        assert_eq!(held.ending(at(begun, 97)).len(), 5);
+        for due in some {
+            held.put_back(due, at(begun, 95));
+        }
+        assert_eq!(held.due(at(begun, 95), 3).len(), 3);
+        assert_eq!((held.ending(at(begun, 97)).len(), held.len()), (2, 0));
+        assert!(held.by_time.is_empty() && held.by_end.is_empty());
     }
 
     #[test]
