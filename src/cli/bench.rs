@@ -184,7 +184,8 @@ async fn with_users(
     }
     let has_mqtt = endpoints.iter().any(|it| it.protocol == Protocol::Mqtt);
     let run = async |credentials: Vec<Credential>| {
-        let target = Target::new(endpoints, credentials);
+        let patient = |it: Credential| it.with_patience(plan.patience.timeout);
+        let target = Target::new(endpoints, credentials.into_iter().map(patient).collect());
         measure_all(plan, &Subject::new(target, who.kind, mode, metrics, stop)).await
     };
     let (None, Some(config)) = (&who.users, config) else {

@@ -93,7 +93,7 @@ pub(super) struct LoadArgs {
     /// How long one login may take [default: 5s; with --rate, --find-limit or --storm 2s]
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
-    /// The pause before a client that is not in comes again, or one that was closed; `never` [default: 2s]
+    /// The pause before a client that is not in comes again, or one that was closed; `never` [default: 2s; in the closed loop none]
     #[arg(long, value_name = "TIME", value_parser = retry)]
     retry: Option<Retry>,
     /// When such a client gives up [default: 30s; with --storm 60s]
@@ -233,15 +233,15 @@ impl LoadArgs {
             (None, None) => Load::Closed(self.concurrency),
         };
         let seconds = Duration::from_secs;
-        let (timeout, give_up, duration) = match load {
-            Load::Closed(_) => (5, 30, 10),
-            Load::Rate(_) => (2, 30, 10),
-            Load::Limit(_) => (2, 30, 5),
-            Load::Storm(_) => (2, 60, 10),
+        let (timeout, retry, give_up, duration) = match load {
+            Load::Closed(_) => (5, 0, 30, 10),
+            Load::Rate(_) => (2, 2, 30, 10),
+            Load::Limit(_) => (2, 2, 30, 5),
+            Load::Storm(_) => (2, 2, 60, 10),
         };
         let patience = Patience {
             timeout: self.timeout.unwrap_or(seconds(timeout)),
-            retry: self.retry.map_or(Some(seconds(2)), |retry| retry.0),
+            retry: self.retry.map_or(Some(seconds(retry)), |retry| retry.0),
             give_up: self.give_up.unwrap_or(seconds(give_up)),
         };
         Plan {

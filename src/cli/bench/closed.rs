@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Run;
 
-/// A pause after a failure that came without any work, so that a dead server is not stormed.
+/// The shortest pause after a failure, so that a dead server is not stormed.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// Logs in, over and over, `connections` at once, until `stop` or for `count` logins; those under
@@ -44,9 +44,7 @@ async fn log_in_once(run: &Run) {
         Err(failure) => {
             run.recorder.failed(failure);
             run.recorder.left();
-            if begin.elapsed() < BACK_OFF {
-                tokio::time::sleep(BACK_OFF).await;
-            }
+            tokio::time::sleep(run.patience.retry.unwrap_or_default().max(BACK_OFF)).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a client logs in with.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
 
 use crate::keys::SigningKey;
+
+/// The library's language, as CONNECT has it.
+const LANG: &str = "nats-callout";
 
 /// What a client logs in with.
 pub(super) enum Credential {
@@ -19,7 +23,7 @@ pub(super) enum Credential {
         lines: Box<[u8]>,
     },
     /// Signs the server's nonce.
-    Nkey(SigningKey),
+    Nkey { key: SigningKey, lang: &'static str },
     /// Shows a certificate.
     Certificate { tls: TlsConnector, lines: Box<[u8]> },
 }
@@ -40,13 +44,36 @@ impl Credential {
         Self::Certificate { tls, lines: request(&json!({})) }
     }
 
+    pub(super) fn nkey(key: SigningKey) -> Self {
+        Self::Nkey { key, lang: LANG }
+    }
+
+    /// The same, from a library that waits as long as its default (the service serves those first that still
+    /// wait).
+    pub(super) fn with_patience(mut self, timeout: Duration) -> Self {
+        let speaks = match timeout.as_secs_f64() {
+            ..=2.0 => "go",
+            ..=5.0 => "rust",
+            _ => "nats.js",
+        };
+        match &mut self {
+            Self::Nkey { lang, .. } => *lang = speaks,
+            Self::Secret { lines, .. } | Self::Certificate { lines, .. } => {
+                let said = String::from_utf8_lossy(lines);
+                let [own, other] = [LANG, speaks].map(|lang| format!("\"lang\":\"{lang}\""));
+                *lines = said.replacen(&own, &other, 1).into_bytes().into_boxed_slice();
+            }
+        }
+        self
+    }
+
     /// The lines that answer the server's INFO.
     pub(super) fn answer(&self, info: &[u8]) -> Cow<'_, [u8]> {
         match self {
             Self::Secret { lines, .. } | Self::Certificate { lines, .. } => Cow::Borrowed(lines),
-            Self::Nkey(key) => {
+            Self::Nkey { key, lang } => {
                 let signature = URL_SAFE_NO_PAD.encode(key.sign_now(nonce(info)));
-                let options = json!({ "nkey": key.public_key(), "sig": signature });
+                let options = json!({ "nkey": key.public_key(), "sig": signature, "lang": lang });
                 Cow::Owned(request(&options).into_vec())
             }
         }
@@ -56,7 +83,7 @@ impl Credential {
     pub(super) fn user_and_secret(&self) -> (&str, &str) {
         match self {
             Self::Secret { user, secret, .. } => (user, secret),
-            Self::Nkey(_) | Self::Certificate { .. } => ("", ""),
+            Self::Nkey { .. } | Self::Certificate { .. } => ("", ""),
         }
     }
 
@@ -64,7 +91,7 @@ impl Credential {
     pub(super) fn tls(&self) -> Option<&TlsConnector> {
         match self {
             Self::Certificate { tls, .. } => Some(tls),
-            Self::Secret { .. } | Self::Nkey(_) => None,
+            Self::Secret { .. } | Self::Nkey { .. } => None,
         }
     }
 }
@@ -82,7 +109,7 @@ fn request(credentials: &Value) -> Box<[u8]> {
     let mut options = json!({
         "verbose": false,
         "pedantic": false,
-        "lang": "nats-callout",
+        "lang": LANG,
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": 1,
         "name": "nats-callout bench",
@@ -106,7 +133,7 @@ mod tests {
         let key = SigningKey::generate(KeyKind::User).unwrap().0;
         let signature = URL_SAFE_NO_PAD.encode(key.sign_now(b"hO4_-"));
         let public = key.public_key().to_owned();
-        let lines = Credential::Nkey(key).answer(info).into_owned();
+        let lines = Credential::nkey(key).answer(info).into_owned();
         let lines = String::from_utf8(lines).unwrap();
         assert!(lines.contains(&format!(r#""sig":"{signature}""#)), "{lines}");
         assert!(lines.contains(&format!(r#""nkey":"{public}""#)), "{lines}");

@@ -59,7 +59,7 @@ fn parse(text: &str, kind: Kind, ca: Option<&PathBuf>) -> Result<Vec<Credential>
             },
             Kind::Nkey => {
                 let key = SigningKey::from_seed(line, KeyKind::User);
-                Credential::Nkey(key.map_err(|error| format!("line {number}: {error}"))?)
+                Credential::nkey(key.map_err(|error| format!("line {number}: {error}"))?)
             }
             Kind::Certificate => {
                 let files = line.split_once(',').map(|(one, other)| (one.into(), other.into()));
@@ -153,7 +153,7 @@ impl Temporary {
             };
             context.admin.store().add_user(&user).await.map_err(explain)?;
             credentials.push(match (kind, key) {
-                (_, Some(key)) => Credential::Nkey(key),
+                (_, Some(key)) => Credential::nkey(key),
                 (Kind::Password, None) => Credential::password(&user.name, password.expose()),
                 (_, None) => self.token(context, tenant, user.name).await?,
             });
