@@ -205,9 +205,19 @@ impl Authorizer {
     /// Decides about one request. A panic on the way is an outcome like others: it is counted and
     /// logged, and no client is told of it.
     pub async fn authorize(&self, message: CalloutMessage<'_>) -> Outcome {
+        self.authorize_in_turn(message, async |_| Some(message.deadline)).await
+    }
+
+    /// [`Self::authorize`], but for the request's turn: it is waited for once the request is known to be
+    /// good, and gives the decision's deadline; `None` is that the request is dropped.
+    pub(crate) async fn authorize_in_turn(
+        &self,
+        message: CalloutMessage<'_>,
+        turn: impl AsyncFnOnce(&VerifiedRequest) -> Option<Instant>,
+    ) -> Outcome {
         let deadline = tokio::time::Instant::from_std(message.deadline);
         let known = Known::default();
-        let decision = AssertUnwindSafe(self.decide(message, &known)).catch_unwind();
+        let decision = AssertUnwindSafe(self.decide(message, turn, &known)).catch_unwind();
         let fault = match tokio::time::timeout_at(deadline, decision).await {
             Ok(Ok(Ok(reply))) => return Outcome::Reply(reply),
             Ok(Ok(Err(fault))) => fault,
@@ -217,13 +227,21 @@ impl Authorizer {
         Outcome::NoReply(NoReply { fault, who: known.who() })
     }
 
-    async fn decide(&self, message: CalloutMessage<'_>, known: &Known) -> Result<Reply, Fault> {
+    async fn decide(
+        &self,
+        message: CalloutMessage<'_>,
+        turn: impl AsyncFnOnce(&VerifiedRequest) -> Option<Instant>,
+        known: &Known,
+    ) -> Result<Reply, Fault> {
         let mut watch = Stopwatch::start();
         let opened = self.envelope.open(message.payload, message.server_xkey)?;
         let (request, sealer) = VerifiedRequest::verify(opened, &self.spent, self.clock.now())?;
         known.request(&request);
         watch.note(Stage::Verify);
-        let deadline = message.deadline.min(Instant::now() + request.time_to_decide());
+        let until = Instant::now() + request.time_to_decide();
+        let turn = tokio::time::timeout_at(until.into(), turn(&request)).await;
+        watch.note(Stage::Turn);
+        let deadline = turn.map_err(|_| Fault::Deadline)?.ok_or(Fault::Shed)?.min(until);
         let granting = async {
             match self.grant(&request, deadline, &mut watch, known).await {
                 // The tenant was deleted in between; another may have its id by now, with this user.

@@ -1,18 +1,18 @@
 //! The service on a NATS connection: a queue subscription on the callout subject, bounded
 //! concurrency, a deadline for every request, exactly one reply, and a stop that loses nothing.
 //!
-//! Requests that cannot be begun at once wait in a bounded queue of our own, since the client
-//! library drops what its channel cannot hold. Under overload those who can still be helped come
-//! first: a request whose client has given up is dropped unread, and once the queue is old the
-//! newest is served first.
+//! Requests that cannot be begun at once wait for their turns here, since the client library drops what its
+//! channel cannot hold, and a server answers in order whom nobody waits for any more. Under overload those
+//! who can still be helped come first ([`turns`]).
 
 mod decisions;
-mod load;
-mod queue;
+mod lines;
+mod patience;
 mod receipts;
 mod rejections;
 mod replies;
 mod running;
+mod turns;
 mod way;
 mod worker;
 
@@ -24,16 +24,15 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::decisions::Decisions;
-pub(crate) use self::load::Load;
-use self::queue::{Pending, Queue};
 use self::receipts::Receipts;
 use self::replies::Replies;
 pub use self::running::Running;
+pub(crate) use self::turns::Turns;
 pub(crate) use self::way::Way;
 use self::worker::Worker;
 use crate::audit::{Observer, Observers};
@@ -87,12 +86,12 @@ pub enum ServiceError {
 /// Settings of an [`AuthCallout`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long after its arrival a request is answered at the latest. Must lie below the server's
-    /// `authorization.timeout` (2 s by default).
+    /// How long a decision may take at most, from its turn on. It never takes longer than until nine
+    /// tenths of the time have gone for which the server waits, which its request says.
     pub deadline: Duration,
-    /// Decisions under way at once.
+    /// Logins under way at once: in decision, or answered and not yet read by the server.
     pub max_in_flight: usize,
-    /// Requests that wait for one of those; the oldest is dropped for one more.
+    /// Requests that wait for one of those; who has waited for longest is dropped for one more.
     pub max_waiting: usize,
 }
 
@@ -198,21 +197,22 @@ impl AuthCallout {
         prove(&client).await?;
         let decisions = Decisions::default();
         let stop = CancellationToken::new();
+        let Settings { max_in_flight, max_waiting, deadline } = self.settings;
+        let way = receipts.way();
+        let turns = Turns::new(max_in_flight, max_waiting, way.clone());
         let worker = Arc::new(Worker {
             authorizer: self.authorizer,
             replies,
             observers: self.observers,
             receipts,
             gate: self.gate,
+            turns: turns.clone(),
+            time: deadline,
         });
-        let way = worker.receipts.way();
-        let load = Load::new(self.settings.max_in_flight);
-        let Settings { max_waiting, deadline, .. } = self.settings;
         let dispatcher = Dispatcher {
             client,
-            queue: Queue::new(max_waiting, deadline, load.clone()),
-            permits: load.permits(),
-            deadline,
+            // Those that wait, those under way, and as many that are just being opened.
+            most: max_waiting.saturating_add(max_in_flight.saturating_mul(2)),
             worker,
             decisions: decisions.clone(),
             panics: watch::Sender::default(),
@@ -220,7 +220,7 @@ impl AuthCallout {
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
-        Ok(Running { decisions, load, way, stop, task: Some(task), panics })
+        Ok(Running { decisions, turns, way, stop, task: Some(task), panics })
     }
 }
 
@@ -247,9 +247,8 @@ pub(crate) async fn prove(client: &Client) -> Result<(), ServiceError> {
 /// Takes requests off the subscription and begins decisions.
 struct Dispatcher {
     client: Client,
-    queue: Queue,
-    permits: Arc<Semaphore>,
-    deadline: Duration,
+    /// How many requests are here at most.
+    most: usize,
     worker: Arc<Worker>,
     decisions: Decisions,
     panics: watch::Sender<()>,
@@ -258,7 +257,7 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    async fn run(mut self, mut requests: Subscriber, stop: CancellationToken) {
+    async fn run(self, mut requests: Subscriber, stop: CancellationToken) {
         loop {
             let dispatching = self.dispatch_until(&mut requests, stop.cancelled());
             if AssertUnwindSafe(dispatching).catch_unwind().await.is_ok() {
@@ -272,7 +271,7 @@ impl Dispatcher {
         self.finish(requests).await;
     }
 
-    async fn dispatch_until(&mut self, requests: &mut Subscriber, end: impl Future<Output = ()>) {
+    async fn dispatch_until(&self, requests: &mut Subscriber, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         loop {
             tokio::select! {
@@ -282,9 +281,6 @@ impl Dispatcher {
                     Some(message) => self.take(message),
                     None => break,
                 },
-                permit = Arc::clone(&self.permits).acquire_owned(), if !self.queue.is_empty() => {
-                    self.begin_next(permit.ok());
-                }
             }
         }
     }
@@ -292,13 +288,12 @@ impl Dispatcher {
     /// Ends the subscription on the server alone and awaits a proof, which comes back behind the
     /// last request on its way. [`Subscriber::drain`] forgets the subscription as soon as it has
     /// asked the server, and loses what is on its way then.
-    async fn finish(mut self, mut requests: Subscriber) {
+    async fn finish(self, mut requests: Subscriber) {
         if let Err(error) = requests.unsubscribe_after(ENDED_BY_THE_SERVER).await {
             tracing::debug!(%error, "the connection is gone already");
         }
-        let client = self.client.clone();
         let ended = async {
-            if let Err(error) = prove(&client).await {
+            if let Err(error) = prove(&self.client).await {
                 tracing::warn!(%error, "requests on their way at the stop may be lost");
             }
         };
@@ -306,40 +301,16 @@ impl Dispatcher {
         while let Some(Some(message)) = requests.next().now_or_never() {
             self.take(message);
         }
-        while !self.queue.is_empty() {
-            let permit = Arc::clone(&self.permits).acquire_owned().await;
-            self.begin_next(permit.ok());
-        }
         self.decisions.settle().await;
         self.worker.replies.flush().await;
         self.worker.receipts.finish().await;
     }
 
-    fn take(&mut self, message: Message) {
-        let pending = Pending { message, received: Instant::now() };
-        if self.queue.is_empty()
-            && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-        {
-            self.begin(pending, permit);
-        } else {
-            self.queue.push(pending);
+    fn take(&self, message: Message) {
+        if self.decisions.under_way() >= self.most {
+            return self.worker.turns.note_shed();
         }
-    }
-
-    fn begin_next(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        if let Some(permit) = permit
-            && let Some(pending) = self.queue.pop()
-        {
-            self.begin(pending, permit);
-        }
-    }
-
-    fn begin(&self, pending: Pending, permit: OwnedSemaphorePermit) {
-        let worker = Arc::clone(&self.worker);
-        let deadline = pending.received + self.deadline;
-        self.decisions.begin(async move {
-            worker.work(pending, deadline).await;
-            drop(permit);
-        });
+        let (worker, received) = (Arc::clone(&self.worker), Instant::now());
+        self.decisions.begin(async move { worker.work(message, received).await });
     }
 }

@@ -232,6 +232,9 @@ pub enum Fault {
     /// The grant was not recorded, and has to be first.
     #[error(transparent)]
     Audit(#[from] NotAudited),
+    /// Too many wait, and this one would have been the last to be of use.
+    #[error("dropped: too many logins wait for their turn")]
+    Shed,
     /// The answer would come too late.
     #[error("no decision before the deadline")]
     Deadline,
@@ -242,7 +245,7 @@ pub enum Fault {
 
 impl Fault {
     /// All that [`Self::code`] may be.
-    pub(crate) const CODES: [&str; 12] = [
+    pub(crate) const CODES: [&str; 13] = [
         "envelope",
         "request",
         "authentication",
@@ -253,6 +256,7 @@ impl Fault {
         "mint",
         "response",
         "audit",
+        "shed",
         "deadline",
         "panicked",
     ];
@@ -271,6 +275,7 @@ impl Fault {
             Self::Mint(_) => "mint",
             Self::Response(_) | Self::Seal(_) => "response",
             Self::Audit(_) => "audit",
+            Self::Shed => "shed",
             Self::Deadline => "deadline",
             Self::Panicked => "panicked",
         }

@@ -12,6 +12,8 @@ use strum::{EnumCount, EnumIter, IntoStaticStr};
 pub enum Stage {
     /// Opening the envelope and verifying the request.
     Verify,
+    /// Waiting for its turn, where many come at once.
+    Turn,
     /// Finding out who it is: the look-up and the password's hash.
     Authenticate,
     /// What it may do.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::units::seconds;
 use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
     Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
@@ -17,9 +16,6 @@ use crate::placement::TargetAccount;
 use crate::store::{Isolation, TenantId};
 use crate::streams::StreamLimits;
 use crate::streams::events::{EventLimits, EventStreamLimits};
-
-/// How long nats-server waits for an answer (`authorization.timeout`) by default.
-const SERVER_AUTH_TIMEOUT: Duration = seconds(2);
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -81,16 +77,8 @@ fn server_url(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn callout(reader: &mut Reader) -> Callout {
-    let deadline = reader.duration("callout.deadline");
-    if deadline >= SERVER_AUTH_TIMEOUT {
-        reader.wrong(
-            "callout.deadline",
-            format!("{deadline:?} is not under the server's own timeout of 2 s"),
-            "choose one below 2s, such as \"1800ms\"",
-        );
-    }
     Callout {
-        deadline,
+        deadline: reader.duration("callout.deadline"),
         max_in_flight: reader.count("callout.max_in_flight"),
         ttl: reader.duration("callout.ttl"),
         renew: reader.switch("callout.renew").unwrap_or_default(),

@@ -84,8 +84,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("callout.account", Open("required; `AUTH` in the mode `config`", ""),
         "The account AUTH: its public key; in the mode `config` its name."),
     both("callout.deadline", Time(millis(1_800), millis(50)..=seconds(60)), "")
-        .noted("Under the server's own authorization timeout of 2 s."),
-    both("callout.max_in_flight", Count(1_024, 1..=1_000_000), "Decisions under way at once."),
+        .noted("For a decision, from its turn on. It never has more than nine tenths of what its server waits."),
+    both("callout.max_in_flight", Count(1_024, 1..=1_000_000), "Logins under way at once: in decision, or answered and not yet read by the server."),
     both("callout.ttl", Time(seconds(3_600), seconds(10)..=days(1)), "")
         .noted("The longest life of a login; the client then reconnects by itself."),
     both("callout.renew", Switch(true), "Whether connections begin anew before their grants end.")

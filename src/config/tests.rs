@@ -193,7 +193,7 @@ fn targets_are_never_reserved_accounts() {
 #[test]
 fn values_out_of_range() {
     for (key, value) in [
-        ("CALLOUT_DEADLINE", "2s"),
+        ("CALLOUT_DEADLINE", "61s"),
         ("CALLOUT_TTL", "1s"),
         ("NATS_CONNECTIONS", "0"),
         ("GUESSING_ACCOUNT_FAILURES", "-1"),

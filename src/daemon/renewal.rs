@@ -22,7 +22,7 @@ use crate::peers::Peers;
 use crate::renewal::adoption::Adopter;
 use crate::renewal::{Admits, Renewals, Renewer};
 use crate::servers::Departures;
-use crate::service::Load;
+use crate::service::Turns;
 use crate::store::cache::Cached;
 
 /// Of the decisions that may be under way, one in so many may be, or whoever is broken off waits.
@@ -39,14 +39,14 @@ const MOST: usize = 100_000;
 struct Fitness {
     observed: Arc<Observed>,
     cache: Arc<Cached>,
-    load: Load,
+    turns: Turns,
     max_in_flight: usize,
 }
 
 #[async_trait]
 impl Admits for Fitness {
     async fn could_admit(&self) -> bool {
-        let load = self.load.stats();
+        let load = self.turns.stats();
         self.cache.is_confirmed()
             && load.waiting == 0
             && load.in_flight <= self.max_in_flight / BUSY_PART
@@ -59,7 +59,7 @@ pub(super) struct Renewing {
     pub(super) renewals: Arc<Renewals>,
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) peers: Peers,
-    pub(super) load: Load,
+    pub(super) turns: Turns,
     pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -67,7 +67,7 @@ impl Renewing {
     /// Begins. `parts` are those that end before anything else does: whoever is broken off has to find the
     /// service as it is.
     pub(super) async fn start(self, base: &Base<'_>, nats: &Nats, parts: &Parts) -> Result<()> {
-        let Self { renewals, authorizer, peers, load, observer } = self;
+        let Self { renewals, authorizer, peers, turns, observer } = self;
         let departures = Departures::subscribe(&nats.connections.system).await?;
         let forgetting = (departures, Arc::clone(&renewals));
         parts.spawn(Part::minor("departures"), forgetting, |(departures, renewals), _| {
@@ -76,7 +76,7 @@ impl Renewing {
         let admits = Arc::new(Fitness {
             observed: Arc::clone(&base.observed),
             cache: Arc::clone(&base.cache),
-            load,
+            turns,
             max_in_flight: base.config.callout.max_in_flight,
         });
         let adopter = Adopter {

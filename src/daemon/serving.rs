@@ -32,7 +32,7 @@ use crate::placement::Placement;
 use crate::renewal::Renewals;
 use crate::revoke::{Causes, OwnAccounts, Revoker};
 use crate::servers::Cluster;
-use crate::service::{AuthCallout, Decisions, Load, Running, Settings, Way};
+use crate::service::{AuthCallout, Decisions, Running, Settings, Turns, Way};
 use crate::streams;
 
 /// A service that answers.
@@ -65,7 +65,7 @@ impl<'a> Serving<'a> {
             callout = callout.with_observer(renewals.clone());
         }
         let running = callout.start(nats.connections.main.clone()).await?;
-        let (begun, load, way) = (running.decisions(), running.load(), running.way());
+        let (begun, turns, way) = (running.decisions(), running.turns(), running.way());
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
@@ -73,11 +73,11 @@ impl<'a> Serving<'a> {
         watch_peers(&base, &nats, peers.clone()).await?;
         if base.config.callout.renew {
             let renewing =
-                Renewing { renewals, authorizer, peers, load: load.clone(), observer: closed };
+                Renewing { renewals, authorizer, peers, turns: turns.clone(), observer: closed };
             renewing.start(&base, &nats, &requests).await?;
         }
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
-        show(&base.observed.metrics, (load, way.clone()), changes.counts(), nats.cluster.clone());
+        show(&base.observed.metrics, (turns, way.clone()), changes.counts(), nats.cluster.clone());
         base.observed.health.probes(Dependencies {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
@@ -228,9 +228,14 @@ async fn answer(mut running: Running, falls: Falls, part: Part, stop: Cancellati
     }
 }
 
-fn show(metrics: &Metrics, (load, way): (Load, Way), counts: Arc<ChangeCounts>, cluster: Cluster) {
+fn show(
+    metrics: &Metrics,
+    (turns, way): (Turns, Way),
+    counts: Arc<ChangeCounts>,
+    cluster: Cluster,
+) {
     metrics.show(move || {
-        let load = load.stats();
+        let load = turns.stats();
         gauge!("nats_callout_reply_way_longest_seconds").set(way.longest().as_secs_f64());
         gauge!("nats_callout_requests_in_flight").set(size(load.in_flight));
         gauge!("nats_callout_requests_waiting").set(size(load.waiting));

@@ -78,6 +78,7 @@ pub(crate) struct VerifiedRequest {
     credentials: Credentials,
     addressee: String,
     patience: Duration,
+    lang: String,
 }
 
 impl VerifiedRequest {
@@ -124,6 +125,7 @@ impl VerifiedRequest {
             client: body.client_info,
             credentials,
             addressee: claims.subject,
+            lang: std::mem::take(&mut body.connect_opts.lang),
             patience: Duration::from_secs(u64::try_from(waits).unwrap_or_default()).min(LONGEST),
         };
         Ok((request, sealer))
@@ -150,6 +152,12 @@ impl VerifiedRequest {
     #[must_use]
     pub(crate) fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// What the client's library calls its language.
+    #[must_use]
+    pub(crate) fn lang(&self) -> &str {
+        &self.lang
     }
 
     /// How much of that is there for a decision: a tenth is for the ways there and back.

@@ -23,6 +23,11 @@ impl Decisions {
         self.0.current.load().spawn(decision);
     }
 
+    /// How many.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.current.load().len()
+    }
+
     /// Returns once every decision that had begun before the call has been answered, those that
     /// another call waits for included.
     pub(crate) async fn settle(&self) {

@@ -2,7 +2,7 @@
 //! waited; one that came too late is shown as that. A refusal is shown as it goes out, unless it is too late by
 //! then.
 //!
-//! Three things are known of an answer that went out: when it has been read ([`way`](super::way)), for how
+//! Three things are known of an answer that went out: when it has been read ([`lines`](super::lines)), for how
 //! long its server waits, and what that says of clients that it does not let in
 //! ([`rejections`](super::rejections)). Where the first two leave a doubt, its word is waited for.
 
@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lines::Lines;
 use super::rejections::{self, Word};
 use super::replies::Key;
-use super::way::{Lines, Way};
+use super::turns::Turn;
+use super::way::Way;
 use crate::audit::{Late, Lateness, Observers};
 use crate::authorize::{Asker, Outcome, Reply, Verdict};
 
@@ -60,7 +62,7 @@ enum Fate {
 #[derive(Debug)]
 enum Note {
     /// An answer went out on this connection.
-    Sent(usize, Key),
+    Sent(usize, Key, Option<Turn>),
     /// No more will.
     Last(oneshot::Sender<()>),
 }
@@ -130,12 +132,9 @@ impl Receipts {
     }
 
     /// It has gone out on this connection, or not at all.
-    pub(super) async fn went_out(&self, line: Option<usize>, key: Key) {
-        if !self.waiting.lock().contains_key(&key) {
-            return;
-        }
+    pub(super) async fn went_out(&self, line: Option<usize>, key: Key, turn: Option<Turn>) {
         let Some(line) = line else { return self.settle_late(&key, Lateness::Lost) };
-        if self.notes.try_send(Note::Sent(line, key)).is_err() {
+        if self.notes.try_send(Note::Sent(line, key, turn)).is_err() {
             self.settle(&key).await;
         }
     }
@@ -281,7 +280,7 @@ impl Follower {
 
     async fn take(&mut self, happening: Happening) {
         match happening {
-            Happening::Note(Some(Note::Sent(line, key))) => self.lines.note(line, key),
+            Happening::Note(Some(Note::Sent(line, key, turn))) => self.lines.note(line, key, turn),
             Happening::Note(_) => {}
             Happening::CameBack(message) => {
                 let now = Instant::now();
@@ -352,6 +351,7 @@ impl Follower {
             return;
         }
         self.swept = Instant::now();
+        self.lines.end_turns(self.swept);
         let hung: Vec<Key> = {
             let waiting = self.receipts.waiting.lock();
             let has_hung = |(_, sent): &(&Key, &Sent)| sent.received.elapsed() > HANGING;

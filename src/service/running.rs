@@ -3,14 +3,14 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Decisions, Load, Way};
+use super::{Decisions, Turns, Way};
 
 /// A started service. Dropping it does not stop it: [`Running::stop`] does.
 #[must_use = "dropped, it goes on to let clients in; `stop` ends it"]
 #[derive(Debug)]
 pub struct Running {
     pub(super) decisions: Decisions,
-    pub(super) load: Load,
+    pub(super) turns: Turns,
     pub(super) way: Way,
     pub(super) stop: CancellationToken,
     /// None once it has ended.
@@ -27,8 +27,8 @@ impl Running {
 
     /// What there is to do.
     #[must_use]
-    pub(crate) fn load(&self) -> Load {
-        self.load.clone()
+    pub(crate) fn turns(&self) -> Turns {
+        self.turns.clone()
     }
 
     /// How long replies are on their way.

@@ -1,16 +1,19 @@
 //! What is done with a request: a decision, a reply while somebody waits for it, and what is shown of both.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_nats::Subject;
+use async_nats::{Message, Subject};
 
-use super::queue::Pending;
+use super::LONGEST_DEADLINE;
+use super::patience;
 use super::receipts::{Receipts, Sent};
 use super::replies::Replies;
+use super::turns::{Turn, Turns};
 use crate::audit::{Late, Observers};
 use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::protocol::envelope::SERVER_XKEY_HEADER;
+use crate::protocol::request::VerifiedRequest;
 
 /// Decides and replies.
 pub(super) struct Worker {
@@ -19,23 +22,29 @@ pub(super) struct Worker {
     pub(super) observers: Observers,
     pub(super) receipts: Receipts,
     pub(super) gate: Option<Arc<dyn Gate>>,
+    pub(super) turns: Turns,
+    /// For how long one is decided about at most.
+    pub(super) time: Duration,
 }
 
 impl Worker {
-    pub(super) async fn work(&self, pending: Pending, deadline: Instant) {
-        let Pending { message, received } = pending;
+    pub(super) async fn work(&self, message: Message, received: Instant) {
         let Some(subject) = message.reply else { return };
         let server_xkey =
             message.headers.as_ref().and_then(|headers| headers.get(SERVER_XKEY_HEADER));
-        let outcome = self
-            .authorizer
-            .authorize(CalloutMessage {
-                payload: &message.payload,
-                server_xkey: server_xkey.map(|value| value.as_str()),
-                deadline,
-                max_reply: self.replies.max_payload(),
-            })
-            .await;
+        let message = CalloutMessage {
+            payload: &message.payload,
+            server_xkey: server_xkey.map(|value| value.as_str()),
+            deadline: received + LONGEST_DEADLINE,
+            max_reply: self.replies.max_payload(),
+        };
+        let (mut turn, mut deadline) = (None, received);
+        let takes = async |request: &VerifiedRequest| {
+            turn = self.turns.wait(received, patience::of(request)).await;
+            deadline = Instant::now() + self.time;
+            turn.is_some().then_some(deadline)
+        };
+        let outcome = self.authorizer.authorize_in_turn(message, takes).await;
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
             outcome => return self.observers.observe(&outcome, received.elapsed()),
@@ -51,7 +60,7 @@ impl Worker {
                 outcome => return self.observers.observe(&outcome, received.elapsed()),
             },
         };
-        self.send(subject, reply, received).await;
+        self.send(subject, reply, received, turn).await;
     }
 
     /// The reply, if somebody may wait for it.
@@ -61,9 +70,19 @@ impl Worker {
         None
     }
 
-    async fn send(&self, subject: Subject, mut reply: Reply, received: Instant) {
+    /// The turn lasts until the server has read the reply.
+    async fn send(
+        &self,
+        subject: Subject,
+        mut reply: Reply,
+        received: Instant,
+        turn: Option<Turn>,
+    ) {
         let (payload, loads) = (std::mem::take(&mut reply.payload), reply.loads_account);
         let took = received.elapsed();
+        if let Some(turn) = &turn {
+            turn.is_decided();
+        }
         let Some(asker) = reply.asker else {
             self.replies.send(subject, payload, loads).await;
             return self.observers.observe(&Outcome::Reply(reply), took);
@@ -71,7 +90,7 @@ impl Worker {
         let key = (asker.server, reply.connection.id);
         self.receipts.expect(Sent { reply, asker, received, took }).await;
         let line = self.replies.send(subject, payload, loads).await;
-        self.receipts.went_out(line, key).await;
+        self.receipts.went_out(line, key, turn).await;
     }
 }
 
