@@ -1,4 +1,4 @@
-//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events|beside`, each with
+//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events|beside|sizing`, each with
 //! `--help`. It uses the harness of the tests beside it.
 
 #![allow(
@@ -17,6 +17,8 @@
 
 #[path = "load/beside.rs"]
 mod beside;
+#[path = "load/crowd.rs"]
+mod crowd;
 #[path = "load/events.rs"]
 mod events;
 #[path = "intake/field.rs"]
@@ -24,6 +26,8 @@ mod field;
 #[path = "load/guessing.rs"]
 mod guessing;
 mod harness;
+#[path = "load/sizing.rs"]
+mod sizing;
 #[path = "login/states.rs"]
 mod states;
 #[path = "load/steady.rs"]
@@ -52,6 +56,7 @@ enum What {
     Guessing(guessing::Args),
     Events(events::Args),
     Beside(beside::Args),
+    Sizing(sizing::Args),
 }
 
 fn main() {
@@ -61,6 +66,7 @@ fn main() {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(users::run(&args));
         }
         What::Guessing(args) => guessing::run(&args),
+        What::Sizing(args) => sizing::run(&args),
         What::Events(args) => {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(events::run(&args));
         }
