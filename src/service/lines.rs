@@ -71,6 +71,8 @@ pub(super) struct Line {
     since: Vec<Gone>,
     /// When it was looked after last.
     seen_to: Option<Instant>,
+    /// Whether a message has ever come back: its login may not be allowed to send one.
+    comes_back: bool,
 }
 
 /// All connections for replies, and the subject by which messages come back.
@@ -85,8 +87,13 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(clients: Vec<Client>, subject: Subject) -> Self {
         let way = Way::new(clients.len());
-        let line =
-            |client| Line { client, under_way: VecDeque::new(), since: Vec::new(), seen_to: None };
+        let line = |client| Line {
+            client,
+            under_way: VecDeque::new(),
+            since: Vec::new(),
+            seen_to: None,
+            comes_back: false,
+        };
         Self { lines: clients.into_iter().map(line).collect(), subject, next: 0, way }
     }
 
@@ -98,6 +105,7 @@ impl Lines {
     pub(super) fn note(&mut self, line: usize, key: Key, turn: Option<Turn>) {
         if let Some(line) = self.lines.get_mut(line) {
             let connects = line.connects();
+            let turn = turn.filter(|_| line.comes_back);
             line.since.push(Gone { key, connects, at: Instant::now(), turn });
         }
     }
@@ -166,6 +174,7 @@ impl Lines {
         let number: u64 = number.parse().ok()?;
         let (at, connects) =
             line.under_way.iter().find(|it| it.number == number).map(|it| (it.at, it.connects))?;
+        line.comes_back = true;
         let mut proof = Proof { took: now.saturating_duration_since(at), ..Proof::default() };
         // Whatever went out before it has been read as well.
         while let Some(earlier) = line.under_way.pop_front_if(|it| it.number <= number) {

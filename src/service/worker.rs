@@ -70,7 +70,8 @@ impl Worker {
         None
     }
 
-    /// The turn lasts until the server has read the reply.
+    /// The turn lasts until the server has read the reply, but for one that makes it load an account: that goes
+    /// a way of its own, and slowly.
     async fn send(
         &self,
         subject: Subject,
@@ -83,6 +84,7 @@ impl Worker {
         if let Some(turn) = &turn {
             turn.is_decided();
         }
+        let turn = turn.filter(|_| !loads);
         let Some(asker) = reply.asker else {
             self.replies.send(subject, payload, loads).await;
             return self.observers.observe(&Outcome::Reply(reply), took);

@@ -196,7 +196,9 @@ impl Crowd {
         while self.waiting.pop_front_if(|it| is_over(it)).is_some() {}
         while self.under_way < WINDOW {
             // In order, so that those who have gone are in front.
-            let (Some(first), Some(last)) = (self.waiting.front(), self.waiting.back()) else { return };
+            let (Some(first), Some(last)) = (self.waiting.front(), self.waiting.back()) else {
+                return;
+            };
             let age = |it: &Request| now - it.since;
             let next = match (age(first) >= old, age(last) >= patience) {
                 (_, true) if self.under_way >= FEW => return,

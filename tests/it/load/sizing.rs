@@ -97,9 +97,12 @@ pub(crate) fn run(args: &Args) {
         "\nPlayed: {PLAYED} clients have lost their connections; logins/s are what the servers decide at most, \
          and time-out is their `authorization.timeout`.\n"
     );
-    println!("| logins/s | time-out | library | half are in after | 99% | all | attempts a client |");
+    println!(
+        "| logins/s | time-out | library | half are in after | 99% | all | attempts a client |"
+    );
     println!("|---:|---:|---|---:|---:|---:|---:|");
-    for (share, timeout) in [0.5, 1.0, 2.0, 4.0].into_iter().flat_map(|it| [(it, 2.0), (it, 10.0)]) {
+    for (share, timeout) in [0.5, 1.0, 2.0, 4.0].into_iter().flat_map(|it| [(it, 2.0), (it, 10.0)])
+    {
         let rate = share * PLAYED as f64 / (args.minutes * 60) as f64;
         for library in Library::ALL {
             let servers = Servers { rate, before: BEFORE, timeout };
