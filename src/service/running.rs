@@ -31,6 +31,12 @@ impl Running {
         self.turns.clone()
     }
 
+    /// How many requests wait for their turns: see [`Settings::max_waiting`](super::Settings::max_waiting).
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.turns.stats().waiting
+    }
+
     /// How long replies are on their way.
     #[must_use]
     pub(crate) fn way(&self) -> Way {

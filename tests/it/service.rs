@@ -5,6 +5,7 @@ pub(crate) mod embedding;
 mod keys;
 mod reserved;
 mod stale;
+mod turns;
 mod watchdog;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nats_callout::callout::{Observer, Running};
+use nats_callout::callout::{Observer, Running, Settings};
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
 use nats_callout::internals::{
@@ -62,6 +62,15 @@ impl Embedded {
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
         let init = Initialised::new(Mode::Config);
+        Self::start_on(init, Settings::default(), authenticator, observer).await
+    }
+
+    pub(crate) async fn start_on(
+        init: Initialised,
+        settings: Settings,
+        authenticator: Arc<dyn Authenticator>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
         let server = NatsServer::start(servers::version(), &init.server_conf(), init.port, None)
             .unwrap_or_else(|log| panic!("{log}"));
         let key = |name: &str| std::fs::read_to_string(init.dir().join("keys").join(name)).unwrap();
@@ -81,7 +90,7 @@ impl Embedded {
             .connect(server.url())
             .await
             .expect("connects");
-        let callout = AuthCallout::new(Arc::new(authorizer));
+        let callout = AuthCallout::new(Arc::new(authorizer)).with_settings(settings);
         let callout = observer.into_iter().fold(callout, AuthCallout::with_observer);
         let running = callout.start(auth).await.expect("starts");
         Self { server, running, init }
