@@ -85,8 +85,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(clients: Vec<Client>, subject: Subject) -> Self {
-        let way = Way::new(clients.len());
+    /// The first so many are for answers that make no server load an account.
+    pub(super) fn new(clients: Vec<Client>, quick: usize, subject: Subject) -> Self {
+        let way = Way::new(clients.len(), quick);
         let line = |client| Line {
             client,
             under_way: VecDeque::new(),

@@ -82,13 +82,13 @@ impl Receipts {
     /// Subscribes on `main`, and follows what goes out on `lines`.
     pub(super) async fn subscribe(
         main: &Client,
-        lines: Vec<Client>,
+        (lines, quick): (Vec<Client>, usize),
         observers: Observers,
     ) -> Result<(Self, Follower), SubscribeError> {
         let subject = format!("_CALLOUT.way.{}", main.new_inbox().replace('.', "-"));
         let back = main.subscribe(subject.clone()).await?;
         let words = rejections::subscribe(main).await?;
-        let lines = Lines::new(lines, subject.into());
+        let lines = Lines::new(lines, quick, subject.into());
         let way = lines.way();
         let (notes, taken) = mpsc::channel(KEPT);
         let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();

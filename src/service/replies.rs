@@ -42,9 +42,9 @@ impl Replies {
         self.main.server_info().max_payload
     }
 
-    /// All of them, each at its place.
-    pub(super) fn lines(&self) -> Vec<Client> {
-        self.lines.clone()
+    /// All of them, each at its place, and how many take turns, which come first.
+    pub(super) fn lines(&self) -> (Vec<Client>, usize) {
+        (self.lines.clone(), self.spread)
     }
 
     /// Sends one reply; gives the place of the connection that it went out on.

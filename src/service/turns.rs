@@ -132,7 +132,7 @@ impl Turns {
 
     /// Calls those who wait, as far as there is room.
     fn call(&self, state: &mut State) {
-        let (now, way) = (Instant::now(), self.0.way.longest());
+        let (now, way) = (Instant::now(), self.0.way.of_most());
         while state.has_room(self.0.most, now)
             && let Some(Waiting { called, .. }) = state.next(now, way)
         {
@@ -263,7 +263,7 @@ mod tests {
     const TEN: Duration = Duration::from_secs(10);
 
     fn turns(most: usize, most_waiting: usize) -> Turns {
-        Turns::new(most, most_waiting, Way::new(1))
+        Turns::new(most, most_waiting, Way::new(1, 1))
     }
 
     fn ago(time: Duration) -> Instant {

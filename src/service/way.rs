@@ -16,6 +16,8 @@ pub(crate) struct Way(Arc<Mutex<Measured>>);
 #[derive(Debug)]
 struct Measured {
     lines: Vec<Seen>,
+    /// How many of them, from the first on, answers go out on that make no server load an account.
+    quick: usize,
     patience: Duration,
 }
 
@@ -27,16 +29,27 @@ pub(super) struct Seen {
 }
 
 impl Way {
-    pub(super) fn new(lines: usize) -> Self {
-        let measured = Measured { lines: vec![Seen::default(); lines], patience: PATIENCE };
+    pub(super) fn new(lines: usize, quick: usize) -> Self {
+        let lines = vec![Seen::default(); lines];
+        let measured = Measured { lines, quick, patience: PATIENCE };
         Self(Arc::new(Mutex::new(measured)))
     }
 
     /// The longest on any connection: as it was measured last, or as a message is awaited already.
     #[must_use]
     pub(crate) fn longest(&self) -> Duration {
+        self.longest_of(usize::MAX)
+    }
+
+    /// The same, but for the connection that is slow because servers load accounts.
+    pub(super) fn of_most(&self) -> Duration {
+        let quick = self.0.lock().quick;
+        self.longest_of(quick)
+    }
+
+    fn longest_of(&self, lines: usize) -> Duration {
         let measured = self.0.lock();
-        let ways = measured.lines.iter().map(|seen| {
+        let ways = measured.lines.iter().take(lines).map(|seen| {
             let awaited = seen.since.map(|since| since.elapsed());
             seen.last.max(awaited.unwrap_or_default())
         });
@@ -83,12 +96,13 @@ mod tests {
 
     #[test]
     fn the_way_is_what_was_measured_or_is_awaited() {
-        let way = Way::new(2);
+        let way = Way::new(2, 1);
         assert_eq!((way.longest(), way.is_slow()), (Duration::ZERO, false));
         let ms = Duration::from_millis;
         way.note(0, Seen { last: ms(3), since: None });
         way.note(1, Seen { last: ms(2), since: Instant::now().checked_sub(ms(600)) });
         assert!(way.longest() >= ms(600) && way.is_slow() && !way.is_hopeless());
+        assert_eq!(way.of_most(), ms(3));
         way.note_patience(Duration::from_secs(10));
         assert!(!way.is_slow());
         way.note(1, Seen { last: Duration::from_secs(10), since: None });

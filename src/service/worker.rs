@@ -41,7 +41,7 @@ impl Worker {
         let (mut turn, mut deadline) = (None, received);
         let takes = async |request: &VerifiedRequest| {
             turn = self.turns.wait(received, patience::of(request)).await;
-            deadline = Instant::now() + self.time;
+            deadline = (Instant::now() + self.time).min(received + request.time_to_decide());
             turn.is_some().then_some(deadline)
         };
         let outcome = self.authorizer.authorize_in_turn(message, takes).await;
