@@ -28,7 +28,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 
-use self::held::{Due, Held, Key};
+use self::held::{Due, Held, Key, Look};
 use self::pace::Pace;
 use crate::audit::{Kick, Observer};
 use crate::authn::Rejected;
@@ -44,6 +44,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A client that knows what to do (a handler of lame duck mode) has so long to go by itself.
 const NOTICE: Duration = Duration::from_secs(1);
+
+/// What takes longer cannot be said just now: all that is done for one takes less than the time before its end at
+/// which it has its last chance.
+const QUICK: Duration = Duration::from_millis(500);
 
 /// When one is tried again that could not be renewed just now: after this part of its grant's life, and
 /// after this time at most, so that there is time for more than one.
@@ -169,67 +173,70 @@ impl Renewer {
             pace.note(decisions.saturating_sub(before), Instant::now());
             before = decisions;
             let most = pace.allowance(Instant::now());
-            let (due, ending) = {
-                let mut held = self.renewals.held.lock();
-                (held.due(Instant::now(), most), held.ending(Instant::now()))
-            };
+            let Look { last, due } = self.renewals.held.lock().look(Instant::now(), most);
             pace.spend(due.len());
             if !due.is_empty() {
                 batches.push(self.renew(due).boxed());
             }
-            if !ending.is_empty() {
-                batches.push(self.renew_at_last(ending).boxed());
+            if !last.is_empty() {
+                batches.push(self.renew_at_last(last).boxed());
             }
         }
     }
 
     /// Breaks those off who would be let in again.
     async fn renew(&self, due: Vec<Due>) {
-        if !self.admits.could_admit().await {
-            return self.defer(due);
+        if !self.could_admit().await {
+            return self.defer(due).await;
         }
-        let asked = due.into_iter().map(|due| async {
-            let decided = self.authorizer.would_renew(&due.renewable).await;
-            (due, decided)
-        });
         let (mut ready, mut later) = (Vec::new(), Vec::new());
-        for (due, decided) in join_all(asked).await {
-            match decided {
-                Ok(Some(_)) => ready.push(due),
-                Ok(None) => self.leave(&due.renewable, "its policy says so"),
-                Err(Rejected::Denied(denied)) => self.leave(&due.renewable, denied.reason.code()),
-                Err(Rejected::Fault(_)) => later.push(due),
+        for (due, would) in join_all(due.into_iter().map(|due| self.would_renew(due))).await {
+            match would {
+                Some(true) => ready.push(due),
+                Some(false) => {}
+                None => later.push(due),
             }
         }
-        self.defer(later);
+        self.defer(later).await;
         let hears =
             |due: &&Due| ConnectionType::of(due.renewable.client()) != Some(ConnectionType::Mqtt);
         let told = ready.iter().filter(hears).map(|due| async {
             self.cluster.give_notice(&due.id()).await;
         });
         tokio::join!(join_all(told), tokio::time::sleep(NOTICE));
-        if !self.admits.could_admit().await {
-            return self.defer(ready);
+        if !self.could_admit().await {
+            return self.defer(ready).await;
         }
         self.break_off(ready).await;
     }
 
     /// Breaks those off whose grants end in a moment, unless they would be refused.
     async fn renew_at_last(&self, due: Vec<Due>) {
-        let asked = due.into_iter().map(|due| async {
-            let decided = self.authorizer.would_renew(&due.renewable);
-            let decided = tokio::time::timeout(NOTICE, decided).await;
-            match decided {
-                Ok(Ok(None)) => self.leave(&due.renewable, "its policy says so"),
-                Ok(Err(Rejected::Denied(denied))) => {
-                    self.leave(&due.renewable, denied.reason.code());
-                }
-                Ok(Ok(Some(_)) | Err(Rejected::Fault(_))) | Err(_) => return Some(due),
+        let all = join_all(due.into_iter().map(|due| self.would_renew(due))).await;
+        let ready = all.into_iter().filter(|(_, would)| *would != Some(false));
+        self.break_off(ready.map(|(due, _)| due).collect()).await;
+    }
+
+    async fn could_admit(&self) -> bool {
+        tokio::time::timeout(QUICK, self.admits.could_admit()).await.unwrap_or(false)
+    }
+
+    /// Whether one would be let in again; one that would not is left. `None` if that cannot be said.
+    async fn would_renew(&self, due: Due) -> (Due, Option<bool>) {
+        let decision = self.authorizer.would_renew(&due.renewable);
+        let would = match tokio::time::timeout(QUICK, decision).await {
+            Ok(Ok(Some(_))) => Some(true),
+            Ok(Ok(None)) => {
+                self.leave(&due.renewable, "its policy says so");
+                Some(false)
             }
-            None
-        });
-        let ready: Vec<Due> = join_all(asked).await.into_iter().flatten().collect();
-        self.break_off(ready).await;
+            Ok(Err(Rejected::Denied(denied))) => {
+                self.leave(&due.renewable, denied.reason.code());
+                Some(false)
+            }
+            Ok(Err(Rejected::Fault(_))) | Err(_) => None,
+        };
+        (due, would)
     }
 
     async fn break_off(&self, ready: Vec<Due>) {
@@ -250,14 +257,19 @@ impl Renewer {
         }
     }
 
-    fn defer(&self, due: Vec<Due>) {
+    /// Tries again later, but for those whose grants end before.
+    async fn defer(&self, due: Vec<Due>) {
         self.renewals.counts.deferred.fetch_add(due.len() as u64, Relaxed);
         let now = Instant::now();
-        let mut held = self.renewals.held.lock();
-        for due in due {
-            let later = LATER.min(*due.renewable.life.start() / LATER_PART);
-            held.put_back(due, now + later);
+        let (last, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.is_last(now));
+        {
+            let mut held = self.renewals.held.lock();
+            for due in later {
+                let later = LATER.min(*due.renewable.life.start() / LATER_PART);
+                held.put_back(due, now + later);
+            }
         }
+        self.renew_at_last(last).await;
     }
 
     fn leave(&self, left: &Renewable, reason: &str) {

@@ -39,6 +39,20 @@ pub(super) struct Due {
     last: Instant,
 }
 
+impl Due {
+    /// Whether it has its last chance.
+    pub(super) fn is_last(&self, now: Instant) -> bool {
+        now >= self.last
+    }
+}
+
+/// Who is to be renewed now.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) last: Vec<Due>,
+    pub(super) due: Vec<Due>,
+}
+
 /// The connections that are to be renewed.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -109,8 +123,14 @@ impl Held {
         }
     }
 
-    /// Takes out those that are due by `now`, so many at most.
-    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<Due> {
+    /// Takes out those that have their last chance now, and those that are due, so many at most.
+    pub(super) fn look(&mut self, now: Instant, most: usize) -> Look {
+        // Whoever is both may have been put off many times, and must not be once more.
+        let last = self.last(now);
+        Look { last, due: self.due(now, most) }
+    }
+
+    fn due(&mut self, now: Instant, most: usize) -> Vec<Due> {
         let mut due = Vec::new();
         while due.len() < most
             && let Some(first) = self.by_time.first_entry()
@@ -122,8 +142,7 @@ impl Held {
         due
     }
 
-    /// Takes out those whose grants end in a moment.
-    pub(super) fn ending(&mut self, now: Instant) -> Vec<Due> {
+    fn last(&mut self, now: Instant) -> Vec<Due> {
         let mut ending = Vec::new();
         while let Some(first) = self.by_end.first_entry()
             && first.key().0 <= now
@@ -223,13 +242,19 @@ mod tests {
         let begun = Instant::now();
         let mut held = held(server(), 0..10, begun);
         let some = held.due(at(begun, 80), 5);
-        assert!(held.ending(at(begun, 96)).is_empty());
-        assert_eq!(held.ending(at(begun, 97)).len(), 5);
+        assert!(held.last(at(begun, 96)).is_empty());
+        assert_eq!(held.last(at(begun, 97)).len(), 5);
         for due in some {
             held.put_back(due, at(begun, 95));
         }
         assert_eq!(held.due(at(begun, 95), 3).len(), 3);
-        assert_eq!((held.ending(at(begun, 97)).len(), held.len()), (2, 0));
+        // Who would be due after his end is so at his last chance, and has it.
+        for due in held.due(at(begun, 95), 1) {
+            held.put_back(due, at(begun, 99));
+        }
+        let look = held.look(at(begun, 97), 10);
+        assert_eq!((look.last.len(), look.due.len(), held.len()), (2, 0, 0));
+        assert!(look.last.iter().all(|due| due.is_last(at(begun, 97))));
         assert!(held.by_time.is_empty() && held.by_end.is_empty());
     }
 

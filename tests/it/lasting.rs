@@ -113,7 +113,7 @@ fn a_long_life(mode: Mode) {
         let happening = outages.swap_remove(random.random_range(0..outages.len()));
         std::thread::sleep(Duration::from_millis(random.random_range(5_000..60_000)));
         tell_of_the_dead(&mut crew, &site, &mut table, Happening::Renewals);
-        let began = Instant::now();
+        let (began, between) = (Instant::now(), crew.between());
         loudly(&format!("{mode:?} mode, {happening:?} at {:.0?}", begun.elapsed()));
         match happening {
             Happening::ServiceHangs => site.service_hangs(10 * SECOND),
@@ -122,7 +122,8 @@ fn a_long_life(mode: Mode) {
             _ => site.server_down(3 * SECOND),
         }
         crew.hear(&site);
-        table.note(happening, crew.seen(&site, began));
+        let seen = crew.seen(&site, began).into_iter().zip(between);
+        table.note(happening, seen.map(|((it, seen), was)| (it, seen.was_between(was))).collect());
         tell_of_the_dead(&mut crew, &site, &mut Table::default(), happening);
     }
     // What an outage left behind shows when the last of the grants before it ends.

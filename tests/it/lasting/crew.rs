@@ -69,6 +69,19 @@ impl Crew {
         self.members.iter().map(see).collect()
     }
 
+    /// Of each whether it is between two connections: Go and C take two seconds to begin again. What begins now
+    /// it meets as one who connects for the first time.
+    pub(super) fn between(&self) -> Vec<bool> {
+        let is_between = |it: &Member| {
+            let said = it.client.said();
+            let last = said.iter().rev().map(|said| &said.word).find(|word| {
+                matches!(word, Word::Connected | Word::Disconnected | Word::Reconnected)
+            });
+            last == Some(&Word::Disconnected)
+        };
+        self.members.iter().map(is_between).collect()
+    }
+
     /// Those that are closed for good, with what they said at last; others take their places.
     pub(super) fn replace_the_dead(&mut self, site: &Site) -> Vec<(Library, Vec<String>)> {
         let mut dead = Vec::new();

@@ -54,6 +54,8 @@ pub(super) struct Seen {
     errors: BTreeSet<String>,
     /// All that one said which is lost, with the seconds since its first word.
     story: Vec<String>,
+    /// Whether it was between two connections when that began.
+    was_between: bool,
 }
 
 impl Seen {
@@ -63,7 +65,8 @@ impl Seen {
             format!("{:.3} {:?}", after.as_secs_f64(), it.word)
         });
         let story = story.collect();
-        let mut seen = Self { fate, missed: 0, gap_ms: 0, errors: BTreeSet::new(), story };
+        let (missed, gap_ms, errors, was_between) = (0, 0, BTreeSet::new(), false);
+        let mut seen = Self { fate, missed, gap_ms, errors, story, was_between };
         for said in said {
             match &said.word {
                 Word::Gap { missed, ms } => {
@@ -75,6 +78,10 @@ impl Seen {
             }
         }
         seen
+    }
+
+    pub(super) fn was_between(self, was_between: bool) -> Self {
+        Self { was_between, ..self }
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -102,9 +109,13 @@ impl Table {
         for ((library, happening), seen) in &self.0 {
             let count = |fate| seen.iter().filter(|it| it.fate == fate).count();
             let (dead, silent) = (count(Fate::Dead), count(Fate::Silent));
+            let between = seen.iter().filter(|it| it.fate != Fate::Alive && it.was_between).count();
             let outcome = match (dead, silent) {
                 (0, 0) => format!("{} alive", seen.len()),
-                _ => format!("of {} {dead} DEAD, {silent} silent", seen.len()),
+                _ => format!(
+                    "of {} {dead} DEAD, {silent} silent ({between} of them between two connections)",
+                    seen.len()
+                ),
             };
             let gaps = middle_and_most(seen.iter().map(|it| it.gap_ms));
             let missed = middle_and_most(seen.iter().map(|it| it.missed));
@@ -130,7 +141,7 @@ impl Table {
         let must = |it: Happening| !may.contains(&it);
         let of_these = self.0.iter().filter(|((_, happening), _)| must(*happening));
         let lost = of_these.flat_map(|((library, happening), seen)| {
-            let lost = seen.iter().filter(|it| it.fate != Fate::Alive);
+            let lost = seen.iter().filter(|it| it.fate != Fate::Alive && !it.was_between);
             lost.map(move |it| format!("{}, {}: {:?}", library.name(), happening.name(), it.story))
         });
         lost.collect()
