@@ -87,7 +87,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .noted("For a decision, from its turn on. It never has more than nine tenths of what its server waits."),
     both("callout.max_in_flight", Count(1_024, 1..=1_000_000), "Logins under way at once: in decision, or answered and not yet read by the server."),
     both("callout.ttl", Time(seconds(3_600), seconds(10)..=days(1)), "")
-        .noted("The longest life of a login; the client then reconnects by itself."),
+        .noted("How long a grant lives: four fifths of it at least, by chance, so that not all end together. Connections begin anew before (`renew`)."),
     both("callout.renew", Switch(true), "Whether connections begin anew before their grants end.")
         .noted("A policy may leave its users' alone (`renew = false`)."),
     both("callout.xkey", NONE, "One or two files of curve seeds; the first is announced."),

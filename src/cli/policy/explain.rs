@@ -253,7 +253,7 @@ impl Report<'_> {
         }
         format!(
             "{user} of tenant {tenant}, by the policy {policy} ({by}), section [{}]:\n\n{}\n\nThe \
-             grant ends at {} at the latest; clients then log in again.",
+             grant ends at {} at the latest; connections begin anew before, unless the policy says renew = false.",
             granted.isolation.as_str(),
             table(&["PERMISSION", "SUBJECT", "FROM"], rows),
             time(self.ends(granted))

@@ -188,7 +188,7 @@ impl Admitted<'_> {
         rows.push(("answers", answers(permissions.responses)));
         let (ends, at_most) = self.ends();
         let at_most = if at_most { " at the latest" } else { "" };
-        rows.push(("ends", format!("{}{at_most}; clients then log in again", time(ends))));
+        rows.push(("ends", format!("{}{at_most}; connections begin anew before", time(ends))));
         rows.push(("jetstream", self.jetstream_text()));
         rows.push((
             "source",
