@@ -2,6 +2,10 @@
 //! beside its floor: the signatures and boxes alone, with the same library.
 //!
 //! `cargo bench --bench authorize`; compare the ratios within one run.
+//!
+//! `-- count plain 500` makes so many requests and decides about each, `-- prepare plain 500` about the first
+//! one alone; `sealed` are those with an xkey. What the one costs more than the other is what decisions
+//! cost: `.ci/nightly instructions` counts it under valgrind.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
 
@@ -9,10 +13,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group};
 use crypto_box::SalsaBox;
 use crypto_box::aead::Aead as _;
-use nats_callout::callout::{ClientInfo, Outcome, Verdict, hash_password};
+use nats_callout::callout::{ClientInfo, Outcome, Reply, Verdict, hash_password};
 use nats_callout::clock::SystemClock;
 use nats_callout::internals::{
     AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,
@@ -93,52 +97,84 @@ fn authorizer(password: &str, xkeys: Vec<XKey>) -> Authorizer {
     .with_authenticator(Arc::new(password))
 }
 
-fn decision(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let password = "correct-horse-battery-staple";
-    let server = SigningKey::generate(KeyKind::Server).unwrap().0;
+/// Requests of a server, and who decides about them.
+struct Scene {
+    runtime: tokio::runtime::Runtime,
+    server: SigningKey,
+    server_xkey: nkeys::XKey,
+    recipient: nkeys::XKey,
+    without: Authorizer,
+    with: Authorizer,
+}
+
+const PASSWORD: &str = "correct-horse-battery-staple";
+
+impl Scene {
+    fn new() -> Self {
+        let (service_xkey, _) = XKey::generate().unwrap();
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            server: SigningKey::generate(KeyKind::Server).unwrap().0,
+            server_xkey: nkeys::XKey::new(),
+            recipient: nkeys::XKey::from_public_key(service_xkey.public_key().as_str()).unwrap(),
+            without: authorizer(PASSWORD, Vec::new()),
+            with: authorizer(PASSWORD, vec![service_xkey]),
+        }
+    }
 
     // A request is taken once, so each decision is about one of its own; each floor likewise, so
     // that both meet theirs as cold.
-    let plain = || request(&server, String::new(), password);
-    let without = authorizer(password, Vec::new());
+    fn plain(&self) -> String {
+        request(&self.server, String::new(), PASSWORD)
+    }
 
-    let (service_xkey, _) = XKey::generate().unwrap();
-    let server_xkey = nkeys::XKey::new();
-    let recipient = nkeys::XKey::from_public_key(service_xkey.public_key().as_str()).unwrap();
-    let inner = || request(&server, server_xkey.public_key(), password);
-    let sealed = || server_xkey.seal(inner().as_bytes(), &recipient).unwrap();
-    let header = server_xkey.public_key();
-    let with = authorizer(password, vec![service_xkey]);
+    fn inner(&self) -> String {
+        request(&self.server, self.server_xkey.public_key(), PASSWORD)
+    }
 
-    let decide = |authorizer: &Authorizer, payload: &[u8], server_xkey: Option<&str>| {
+    fn sealed(&self) -> Vec<u8> {
+        self.server_xkey.seal(self.inner().as_bytes(), &self.recipient).unwrap()
+    }
+
+    fn decide_plain(&self, payload: &str) -> Reply {
+        self.decide(&self.without, black_box(payload.as_bytes()), None)
+    }
+
+    fn decide_sealed(&self, payload: &[u8]) -> Reply {
+        self.decide(&self.with, black_box(payload), Some(&self.server_xkey.public_key()))
+    }
+
+    fn decide(&self, authorizer: &Authorizer, payload: &[u8], server_xkey: Option<&str>) -> Reply {
         let deadline = Instant::now() + Duration::from_secs(60);
         let message = CalloutMessage { payload, server_xkey, deadline, max_reply: 1 << 20 };
-        match runtime.block_on(authorizer.authorize(message)) {
+        match self.runtime.block_on(authorizer.authorize(message)) {
             Outcome::Reply(reply) if matches!(reply.verdict, Verdict::Granted { .. }) => reply,
             other => panic!("not granted: {other:?}"),
         }
-    };
-    let response = decide(&without, plain().as_bytes(), None).payload;
-    decide(&with, &sealed(), Some(&header));
+    }
+}
+
+fn decision(c: &mut Criterion) {
+    let scene = Scene::new();
+    let response = scene.decide_plain(&scene.plain()).payload;
+    scene.decide_sealed(&scene.sealed());
 
     let mut group = c.benchmark_group("decision");
+    let (plain, inner, sealed) = (|| scene.plain(), || scene.inner(), || scene.sealed());
     group.bench_function("floor, without xkey", |b| {
-        let floor = |plain: String| floor(&server, &plain, &response, None);
+        let floor = |plain: String| floor(&scene.server, &plain, &response, None);
         b.iter_batched(plain, floor, BatchSize::SmallInput);
     });
     group.bench_function("decision, without xkey", |b| {
-        let decide = |plain: String| decide(&without, black_box(plain.as_bytes()), None);
-        b.iter_batched(plain, decide, BatchSize::SmallInput);
+        b.iter_batched(plain, |plain| scene.decide_plain(&plain), BatchSize::SmallInput);
     });
     let boxes = boxes();
     group.bench_function("floor, with xkey", |b| {
-        let floor = |inner: String| floor(&server, &inner, &response, Some(&boxes));
+        let floor = |inner: String| floor(&scene.server, &inner, &response, Some(&boxes));
         b.iter_batched(inner, floor, BatchSize::SmallInput);
     });
     group.bench_function("decision, with xkey", |b| {
-        let decide = |sealed: Vec<u8>| decide(&with, black_box(&sealed), Some(&header));
-        b.iter_batched(sealed, decide, BatchSize::SmallInput);
+        b.iter_batched(sealed, |sealed| scene.decide_sealed(&sealed), BatchSize::SmallInput);
     });
     group.finish();
 }
@@ -167,5 +203,33 @@ fn floor(key: &SigningKey, request: &str, response: &[u8], boxes: Option<&(Salsa
     }
 }
 
+/// Decides about so many of these requests, or makes them all the same.
+fn count(kind: &str, requests: usize, decisions: usize) {
+    let scene = Scene::new();
+    match kind {
+        "plain" => {
+            let made: Vec<String> = (0..requests).map(|_| scene.plain()).collect();
+            made.iter().take(decisions).for_each(|it| drop(scene.decide_plain(it)));
+        }
+        "sealed" => {
+            let made: Vec<Vec<u8>> = (0..requests).map(|_| scene.sealed()).collect();
+            made.iter().take(decisions).for_each(|it| drop(scene.decide_sealed(it)));
+        }
+        other => panic!("neither plain nor sealed: {other}"),
+    }
+}
+
 criterion_group!(benches, decision);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["count", kind, requests] => count(kind, requests.parse().unwrap(), usize::MAX),
+        ["prepare", kind, requests] => count(kind, requests.parse().unwrap(), 1),
+        _ => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}
