@@ -17,8 +17,6 @@
 
 #[path = "load/beside.rs"]
 mod beside;
-#[path = "load/crowd.rs"]
-mod crowd;
 #[path = "load/events.rs"]
 mod events;
 #[path = "intake/field.rs"]

@@ -1,7 +1,6 @@
 //! How many servers and instances a number of clients needs: `cargo bench --bench load -- sizing
 //! [--clients 10000000] [--minutes 5] [--ttl 3600]`. It measures here what a login costs each process and what
-//! a held connection costs the server, works out the sizes, and plays how clients come back that have all
-//! lost their connections at once. docs/sizing.md says what to make of it.
+//! a held connection costs the server, and works out the sizes. docs/load.md says what to make of it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,7 +8,6 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::crowd::{Crowd, Library, Servers};
 use crate::harness::deployment::{Deployment, Mode};
 
 /// What a number of clients needs.
@@ -44,12 +42,6 @@ struct Costs {
 
 /// How much of its cores a process is to use: beyond that, what waits grows quickly.
 const USED: f64 = 0.7;
-
-/// What part of its work for a login nats-server does before it asks, by its profile.
-const BEFORE: f64 = 0.57;
-
-/// Clients that come back, and servers, in the play: with more of both nothing changes but the numbers.
-const PLAYED: u64 = 100_000;
 
 pub(crate) fn run(args: &Args) {
     let costs = [Mode::Config, Mode::Operator].map(|mode| measure(mode, args));
@@ -92,30 +84,6 @@ pub(crate) fn run(args: &Args) {
             cores(it.service, renewals + back),
             it.held * args.clients as f64 / 1e9
         );
-    }
-    println!(
-        "\nPlayed: {PLAYED} clients have lost their connections; logins/s are what the servers decide at most, \
-         and time-out is their `authorization.timeout`.\n"
-    );
-    println!(
-        "| logins/s | time-out | library | half are in after | 99% | all | attempts a client |"
-    );
-    println!("|---:|---:|---|---:|---:|---:|---:|");
-    for (share, timeout) in [0.5, 1.0, 2.0, 4.0].into_iter().flat_map(|it| [(it, 2.0), (it, 10.0)])
-    {
-        let rate = share * PLAYED as f64 / (args.minutes * 60) as f64;
-        for library in Library::ALL {
-            let servers = Servers { rate, before: BEFORE, timeout };
-            let ended = Crowd::new(PLAYED, servers, library).play();
-            println!(
-                "| {rate:.0} | {timeout:.0} s | {} | {} | {} | {} | {:.1} |",
-                library.name(),
-                ended.after(0.5),
-                ended.after(0.99),
-                ended.after(1.0),
-                ended.attempts
-            );
-        }
     }
 }
 
