@@ -38,22 +38,13 @@ impl Way {
     /// The longest on any connection: as it was measured last, or as a message is awaited already.
     #[must_use]
     pub(crate) fn longest(&self) -> Duration {
-        self.longest_of(usize::MAX)
+        longest(&self.0.lock().lines)
     }
 
     /// The same, but for the connection that is slow because servers load accounts.
     pub(super) fn of_most(&self) -> Duration {
-        let quick = self.0.lock().quick;
-        self.longest_of(quick)
-    }
-
-    fn longest_of(&self, lines: usize) -> Duration {
         let measured = self.0.lock();
-        let ways = measured.lines.iter().take(lines).map(|seen| {
-            let awaited = seen.since.map(|since| since.elapsed());
-            seen.last.max(awaited.unwrap_or_default())
-        });
-        ways.max().unwrap_or_default()
+        longest(measured.lines.iter().take(measured.quick))
     }
 
     /// Whether a good part of a client's time is spent on it.
@@ -88,6 +79,14 @@ impl Way {
             *place = seen;
         }
     }
+}
+
+fn longest<'a>(lines: impl IntoIterator<Item = &'a Seen>) -> Duration {
+    let ways = lines.into_iter().map(|seen| {
+        let awaited = seen.since.map(|since| since.elapsed());
+        seen.last.max(awaited.unwrap_or_default())
+    });
+    ways.max().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -29,14 +29,14 @@ pub(super) async fn log_in(
             while !stop.is_cancelled()
                 && tickets.as_ref().is_none_or(|left| left.fetch_sub(1, Relaxed) > 0)
             {
-                log_in_once(&run).await;
+                log_in_once(&run, &stop).await;
             }
         });
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn log_in_once(run: &Run) {
+async fn log_in_once(run: &Run, stop: &CancellationToken) {
     let begin = Instant::now();
     run.recorder.came(Duration::ZERO);
     match run.attempt(run.turn()).await {
@@ -44,7 +44,8 @@ async fn log_in_once(run: &Run) {
         Err(failure) => {
             run.recorder.failed(failure);
             run.recorder.left();
-            tokio::time::sleep(run.patience.retry.unwrap_or_default().max(BACK_OFF)).await;
+            let pause = run.patience.retry.unwrap_or_default().max(BACK_OFF);
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
     }
 }
