@@ -2,11 +2,7 @@
 //! [--clients 10000000] [--minutes 5] [--ttl 3600]`. It measures here what a login costs each process and what
 //! a held connection costs the server, and works out the sizes. docs/load.md says what to make of it.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
-
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::harness::deployment::{Deployment, Mode};
 
@@ -87,52 +83,20 @@ pub(crate) fn run(args: &Args) {
     }
 }
 
+/// By the bench of the product.
 fn measure(mode: Mode, args: &Args) -> Costs {
     let deployment = Deployment::start(mode);
-    deployment.tenant_add("crowd", &[]);
-    let token = deployment.token_add("crowd", "crowd");
-    let bench = |count: u64| {
-        let count = count.to_string();
-        let bench = ["--json", "bench", "--kind", "token", "-c", "32", "--count", &count];
-        let said: Value = deployment.cli(&bench).json();
+    let bench = |load: &[&str]| -> Value {
+        let said: Value =
+            deployment.cli(&[&["--json", "bench", "--kind", "token"], load].concat()).json();
         assert_eq!(said["failed"], 0, "{said}");
+        said
     };
-    bench(args.logins / 8);
-    let pids = [deployment.service.pid(), deployment.server.pid()];
-    let before = pids.map(cpu);
-    bench(args.logins);
-    let [service, server] = [0, 1].map(|it| (cpu(pids[it]) - before[it]) / args.logins as f64);
-    let resident = memory(pids[1]);
-    let held: Vec<TcpStream> =
-        (0..args.held).map(|_| hold(deployment.server.port(), &token)).collect();
-    let held_bytes = (memory(pids[1]) - resident) / held.len() as f64;
-    Costs { mode, service, server, held: held_bytes }
-}
-
-/// Logs in with a subscription, as a client of a tenant has, and stays.
-fn hold(port: u16, token: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-    let options =
-        json!({ "auth_token": token, "verbose": false, "pedantic": false, "lang": "raw" });
-    let words = format!("CONNECT {options}\r\nSUB Notifications 1\r\nPING\r\n");
-    stream.write_all(words.as_bytes()).expect("it is sent");
-    let mut lines = BufReader::new(stream.try_clone().expect("a handle")).lines();
-    lines.find(|line| line.as_ref().expect("a line") == "PONG").expect("it is in").expect("a line");
-    stream
-}
-
-/// Milliseconds of a core that a process has used.
-fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split(' ').collect();
-    // utime and stime, in hundredths of a second.
-    let ticks = |n: usize| fields[n].parse::<f64>().expect("a number");
-    (ticks(12) + ticks(13)) * 10.0
-}
-
-/// Bytes of memory that a process holds.
-fn memory(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+    let number = |of: &Value| of.as_f64().expect("a number");
+    // First, since a server keeps the memory that it has once taken.
+    let held = bench(&["--hold", &args.held.to_string(), "--rate", "20", "--duration", "3s"]);
+    let logins = bench(&["-c", "32", "--warm-up", "2s", "--count", &args.logins.to_string()]);
+    let each = |what: &str| number(&logins["cpu"][what]) * 1e3 / number(&logins["logins"]);
+    let (service, server) = (each("service_seconds"), each("server_seconds"));
+    Costs { mode, service, server, held: number(&held["held"]["server_kb_each"]) * 1e3 }
 }
