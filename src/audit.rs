@@ -145,7 +145,7 @@ impl Observer for AuditLog {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match outcome {
             Outcome::Reply(Reply { verdict, connection, .. }) => {
-                let Connection { server, host, id: cid } = connection;
+                let Connection { server, host, id: cid, .. } = connection;
                 match verdict {
                     Verdict::Granted { user, tenant, method, ttl, rule } => tracing::debug!(
                         user,
@@ -211,7 +211,7 @@ impl Observer for AuditLog {
     }
 
     fn late(&self, late: &Late) {
-        let Connection { server, host, id: cid } = &late.connection;
+        let Connection { server, host, id: cid, .. } = &late.connection;
         tracing::warn!(
             user = late.user,
             tenant = late.tenant,
@@ -227,7 +227,7 @@ impl Observer for AuditLog {
 
     fn rejected(&self, rejection: &Rejection) {
         let Rejection { connection, user, tenant, reason } = rejection;
-        let Connection { server, host, id: cid } = connection;
+        let Connection { server, host, id: cid, .. } = connection;
         macro_rules! rejected {
             ($level:ident) => {
                 tracing::$level!(

@@ -11,6 +11,7 @@ use crate::keys::ServerId;
 use crate::mint::MintError;
 use crate::placement::AccountError;
 use crate::policy::RuleName;
+use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{EnvelopeError, SealError};
 use crate::protocol::jwt::JwtError;
@@ -108,12 +109,18 @@ pub struct Connection {
     pub host: String,
     /// The connection id on that server.
     pub id: u64,
+    /// What the client calls itself, shortened; empty if it says nothing.
+    pub name: String,
 }
 
 impl Connection {
     pub(super) fn of(request: &VerifiedRequest) -> Self {
-        let client = request.client();
-        Self { server: request.server_name().to_owned(), host: client.host.clone(), id: client.id }
+        let ClientInfo { host, id, name, .. } = request.client();
+        Self::new(request.server_name().to_owned(), host.clone(), *id, name)
+    }
+
+    pub(crate) fn new(server: String, host: String, id: u64, name: &str) -> Self {
+        Self { server, host, id, name: shortened(name).to_owned() }
     }
 }
 

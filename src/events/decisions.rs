@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -339,17 +339,8 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
     match record {
         Record::Decision { id, at, verdict, connection, took } => {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let mut data = json!({
-                "server": connection.server,
-                "cid": connection.id,
-                "host": connection.host,
-                "took_us": took_us,
-            });
-            let more = |data: &mut Value, key: &str, value: Value| {
-                if let Value::Object(data) = data {
-                    data.insert(key.to_owned(), value);
-                }
-            };
+            let mut data = of(connection);
+            more(&mut data, "took_us", json!(took_us));
             let (kind, subject, tenant) = match verdict {
                 Verdict::Granted { user, tenant, method, ttl, rule } => {
                     more(&mut data, "user", json!(user));
@@ -371,27 +362,27 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                     ("auth.decision.rejected", subject, tenant)
                 }
             };
-            finish(id, kind, at, subject, tenant, &data)
+            finish(id, kind, at, subject, tenant, data)
         }
         Record::Late { id, at, late } => {
-            let Connection { server, id: cid, host } = &late.connection;
             let took_us = u64::try_from(late.took.as_micros()).unwrap_or(u64::MAX);
-            let data = json!({
-                "server": server, "cid": cid, "host": host, "user": late.user,
-                "decision": late.decision(), "reason": late.why.code(), "took_us": took_us,
-            });
+            let (decision, reason) = (late.decision(), late.why.code());
+            let mut data = of(late.connection);
+            more(&mut data, "user", json!(late.user));
+            more(&mut data, "decision", json!(decision));
+            more(&mut data, "reason", json!(reason));
+            more(&mut data, "took_us", json!(took_us));
             let subject = late.user.filter(|user| is_subject(user));
-            finish(id, "auth.decision.late", at, subject, late.tenant, &data)
+            finish(id, "auth.decision.late", at, subject, late.tenant, data)
         }
         Record::NotTaken { id, at, rejection } => {
-            let Connection { server, id: cid, host } = &rejection.connection;
             let reason = if rejection.is_limit() { "connections" } else { "answer" };
-            let data = json!({
-                "server": server, "cid": cid, "host": host, "user": rejection.user,
-                "reason": reason, "detail": rejection.reason,
-            });
+            let mut data = of(rejection.connection);
+            more(&mut data, "user", json!(rejection.user));
+            more(&mut data, "reason", json!(reason));
+            more(&mut data, "detail", json!(rejection.reason));
             let (user, tenant) = (rejection.user, rejection.tenant);
-            finish(id, "auth.decision.rejected", at, Some(user), Some(tenant), &data)
+            finish(id, "auth.decision.rejected", at, Some(user), Some(tenant), data)
         }
         Record::Closed { at, kick, is_renewal } => {
             let Kick { server, cid, account, user, host } = kick;
@@ -402,9 +393,26 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                 false => ("kick", "auth.connection.kicked"),
             };
             let id = format!("{word}-{server}-{cid}");
-            finish(id, kind, at, Some(user), tenant, &data)
+            finish(id, kind, at, Some(user), tenant, data)
         }
     }
+}
+
+/// Which connection it is about.
+fn of(connection: Connection) -> Map<String, Value> {
+    let Connection { server, host, id, name } = connection;
+    let mut data = Map::new();
+    more(&mut data, "server", json!(server));
+    more(&mut data, "cid", json!(id));
+    more(&mut data, "host", json!(host));
+    if !name.is_empty() {
+        more(&mut data, "name", json!(name));
+    }
+    data
+}
+
+fn more(data: &mut Map<String, Value>, key: &str, value: Value) {
+    data.insert(key.to_owned(), value);
 }
 
 /// An empty subject is none, nor are there control characters in one.
@@ -418,9 +426,9 @@ fn finish(
     at: UnixSeconds,
     subject: Option<String>,
     tenant: Option<String>,
-    data: &Value,
+    data: impl Into<Value>,
 ) -> Result<CloudEvent, serde_json::Error> {
     let time = Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH).to_string();
-    let data = RawValue::from_string(data.to_string())?;
+    let data = RawValue::from_string(data.into().to_string())?;
     Ok(CloudEvent { id, kind: kind.to_owned(), time, subject, tenant, data })
 }

@@ -65,6 +65,8 @@ struct Refused {
     #[serde(default)]
     host: String,
     id: u64,
+    #[serde(default)]
+    name: String,
 }
 
 /// Hears what servers say.
@@ -88,7 +90,7 @@ pub(super) fn read(message: &Message) -> Option<Word> {
     } else if reason.starts_with(REFUSED_BY_US) {
         Word::Refused(key)
     } else {
-        let connection = Connection { server: server.name, host: client.host, id: client.id };
+        let connection = Connection::new(server.name, client.host, client.id, &client.name);
         Word::Objection(key, Objection { connection, reason })
     })
 }

@@ -46,7 +46,8 @@ async fn decided(mode: Mode) {
     let token = deployment.token_add("one", "one");
     let url = deployment.url();
     connect(&url, &one, "_INBOX_one").await.expect("logs in");
-    connect(&url, &Login::Token(token.clone()), "_INBOX_one").await.expect("logs in");
+    let named = ConnectOptions::with_token(token.clone()).name("billing ".repeat(100));
+    connect_with(&url, named, "_INBOX_one").await.expect("logs in");
     let canary = "canary-of-a-password";
     let long = "x".repeat(3_000);
     refused(&url, &Login::password("one", canary)).await;
@@ -65,6 +66,9 @@ async fn decided(mode: Mode) {
         assert!(data["cid"].as_u64().is_some_and(|cid| cid > 0), "{event}");
         assert_eq!((&data["server"], &data["host"]), (&json!("nats-1"), &json!("127.0.0.1")));
         assert!(data["took_us"].is_u64(), "{event}");
+        let name = data["name"].as_str().unwrap_or("-");
+        assert_eq!(name == "-", data["method"] != "token", "{event}");
+        assert!(name == "-" || name == "billing ".repeat(8), "{event}");
         let user = data["user"].as_str().unwrap_or("-");
         assert!(user.len() <= 64, "{event}");
         assert_eq!(event["subject"].as_str().unwrap_or("-"), user, "{event}");
@@ -298,7 +302,8 @@ async fn a_full_queue_drops_and_counts() {
             ttl: Duration::from_secs(9),
             rule: None,
         };
-        let connection = Connection { server: "s".to_owned(), host: "h".to_owned(), id: 1 };
+        let [server, host, name] = ["s", "h", ""].map(str::to_owned);
+        let connection = Connection { server, host, id: 1, name };
         Outcome::Reply(Reply::of(Vec::new(), verdict, connection))
     };
     for user in ["a", "b", "c", "d", "e"] {
