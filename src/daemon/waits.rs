@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::protocol::request::time_to_decide;
 use crate::servers::Cluster;
 use crate::servers::varz;
 
-/// Says so in the log of each server that does not, and of those that come.
+/// Says so of each server that does not, and of those that come.
 pub(super) async fn watch(
     deadline: Duration,
     cluster: &Cluster,
@@ -17,14 +18,14 @@ pub(super) async fn watch(
         match varz::servers(cluster).await {
             Ok(servers) => {
                 for (server, varz) in servers {
-                    if let Some(timeout) = varz.auth_timeout()
-                        && timeout <= deadline
-                    {
+                    let Some(timeout) = varz.auth_timeout() else { continue };
+                    let decision = time_to_decide(timeout);
+                    if decision < deadline {
                         tracing::warn!(
                             server = server.name,
-                            "the server waits for {timeout:?} (authorization.timeout), and [callout] \
-                             deadline is {deadline:?}: logins that are not decided sooner are cut short \
-                             there; set the deadline below the time-out, or raise that"
+                            "the server waits for {timeout:?} (authorization.timeout): a decision for it has \
+                             {decision:?}, and not {deadline:?} as in [callout] deadline; raise the time-out, \
+                             or shorten the deadline"
                         );
                     }
                 }

@@ -81,6 +81,11 @@ pub(crate) struct VerifiedRequest {
     lang: String,
 }
 
+/// What a decision may take of the time for which a server waits.
+pub(crate) fn time_to_decide(patience: Duration) -> Duration {
+    patience.max(Duration::from_secs(1)) * 9 / 10
+}
+
 impl VerifiedRequest {
     /// Verifies an opened request: signature, issuer = server id, audience, expiry, that the curve
     /// key of the envelope is the one that the server has signed, and that it is the first about
@@ -163,7 +168,7 @@ impl VerifiedRequest {
     /// How much of that is there for a decision: a tenth is for the ways there and back.
     #[must_use]
     pub(crate) fn time_to_decide(&self) -> Duration {
-        self.patience.max(Duration::from_secs(1)) * 9 / 10
+        time_to_decide(self.patience)
     }
 
     /// The key that the server made for this one connection.
