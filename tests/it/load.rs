@@ -1,5 +1,6 @@
-//! What load costs, on real parts: `cargo bench --bench load -- tenants|users|guessing|events|beside|sizing`, each with
-//! `--help`. It uses the harness of the tests beside it.
+//! What load costs, on real parts: `cargo bench --bench load -- PART`, each with `--help`:
+//! tenants, users, guessing, events, beside, sizing, logins, storms, figures. It uses the harness of the tests
+//! beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,19 +18,29 @@
 
 #[path = "load/beside.rs"]
 mod beside;
+#[path = "load/contenders.rs"]
+mod contenders;
 #[path = "load/events.rs"]
 mod events;
 #[path = "intake/field.rs"]
 mod field;
+#[path = "load/figures.rs"]
+mod figures;
 #[path = "load/guessing.rs"]
 mod guessing;
 mod harness;
+#[path = "load/logins.rs"]
+mod logins;
+#[path = "load/simulation.rs"]
+mod simulation;
 #[path = "load/sizing.rs"]
 mod sizing;
 #[path = "login/states.rs"]
 mod states;
 #[path = "load/steady.rs"]
 mod steady;
+#[path = "load/storms.rs"]
+mod storms;
 #[path = "load/tenants.rs"]
 mod tenants;
 #[path = "load/users.rs"]
@@ -55,6 +66,9 @@ enum What {
     Events(events::Args),
     Beside(beside::Args),
     Sizing(sizing::Args),
+    Logins(logins::Args),
+    Storms(storms::Args),
+    Figures(figures::Args),
 }
 
 fn main() {
@@ -65,6 +79,9 @@ fn main() {
         }
         What::Guessing(args) => guessing::run(&args),
         What::Sizing(args) => sizing::run(&args),
+        What::Logins(args) => logins::run(&args),
+        What::Storms(args) => storms::run(&args),
+        What::Figures(args) => figures::run(&args),
         What::Events(args) => {
             tokio::runtime::Runtime::new().expect("a runtime").block_on(events::run(&args));
         }

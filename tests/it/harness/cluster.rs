@@ -84,7 +84,12 @@ pub(crate) fn routes_of(nodes: usize) -> usize {
 
 /// Starts a cluster of the server that `conf` describes, which listens on `port` and has its
 /// monitor on `monitor`; the first node keeps these. There are as many as there are blocks for one.
-fn start_nodes(conf: &Path, port: u16, monitor: u16, blocks: &[String]) -> Vec<NatsServer> {
+pub(crate) fn start_nodes(
+    conf: &Path,
+    port: u16,
+    monitor: u16,
+    blocks: &[String],
+) -> Vec<NatsServer> {
     let size = blocks.len();
     let single = std::fs::read_to_string(conf).expect("the configuration of one server");
     let folder = conf.parent().expect("its folder");

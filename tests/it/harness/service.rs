@@ -9,15 +9,20 @@ use serde_json::Value;
 use super::eventually;
 use super::process::Process;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_nats-callout");
+/// The program of this build.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nats-callout");
 
 /// The line that the service prints once it answers.
 pub(crate) const READY: &str = "nats-callout: ready";
 
 /// The program with nothing of the caller's own settings in its environment.
 pub(crate) fn program() -> Command {
+    of_program(Path::new(PROGRAM))
+}
+
+fn of_program(program: &Path) -> Command {
     super::turn::take();
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NATS_CALLOUT_") {
             command.env_remove(name);
@@ -84,6 +89,7 @@ pub(crate) fn cli_with_stdin(dir: &Path, args: &[&str], stdin: &str) -> Output {
 /// `nats-callout serve` as a child process.
 #[derive(Debug)]
 pub(crate) struct Service {
+    program: PathBuf,
     config: PathBuf,
     environment: Vec<(String, String)>,
     log: PathBuf,
@@ -100,13 +106,19 @@ impl Service {
 
     /// Starts the service without waiting for it.
     pub(crate) fn launch(config: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::launch_of(Path::new(PROGRAM), config, environment)
+    }
+
+    /// [`Self::launch`] of this program.
+    pub(crate) fn launch_of(program: &Path, config: &Path, environment: &[(&str, &str)]) -> Self {
         let environment = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect::<Vec<_>>();
         let log = config.with_file_name(format!("serve-{}.log", super::ports::free()));
-        let process = spawn(config, &environment, &log);
-        Self { config: config.to_owned(), environment, log, process }
+        let process = spawn(program, config, &environment, &log);
+        let (program, config) = (program.to_owned(), config.to_owned());
+        Self { program, config, environment, log, process }
     }
 
     /// Waits until it says that it is ready. The error is its log.
@@ -175,13 +187,13 @@ impl Service {
     pub(crate) fn restart(&mut self) {
         self.process.kill9();
         let before = self.log().lines().filter(|line| line.contains(READY)).count();
-        self.process = spawn(&self.config, &self.environment, &self.log);
+        self.process = spawn(&self.program, &self.config, &self.environment, &self.log);
         self.wait_ready(before + 1).expect("the service starts again");
     }
 }
 
-fn spawn(config: &Path, environment: &[(String, String)], log: &Path) -> Process {
-    let mut command = program();
+fn spawn(program: &Path, config: &Path, environment: &[(String, String)], log: &Path) -> Process {
+    let mut command = of_program(program);
     command.arg("serve").arg("--config").arg(config);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::spawn("nats-callout serve", &mut command, log)

@@ -1,9 +1,12 @@
 //! How many servers and instances a number of clients needs: `cargo bench --bench load -- sizing
 //! [--clients 10000000] [--minutes 5] [--ttl 3600]`. It measures here what a login costs each process and what
-//! a held connection costs the server, and works out the sizes. docs/load.md says what to make of it.
+//! a held connection costs the server, works out the sizes, and plays what becomes of all clients that come back.
+//! docs/load.md says what to make of it.
 
 use serde_json::Value;
 
+use super::contenders::number;
+use super::simulation::{self, Scene};
 use crate::harness::deployment::{Deployment, Mode};
 
 /// What a number of clients needs.
@@ -32,6 +35,8 @@ struct Costs {
     /// Milliseconds of a core for one login.
     service: f64,
     server: f64,
+    /// Of the server's, what goes by until it has asked.
+    asking: f64,
     /// Bytes for one connection.
     held: f64,
 }
@@ -81,22 +86,98 @@ pub(crate) fn run(args: &Args) {
             it.held * args.clients as f64 / 1e9
         );
     }
+    for it in &costs {
+        play(args, it, renewals + back);
+    }
+}
+
+/// Of the cores that were worked out, what is tried.
+const TRIED: [f64; 4] = [0.7, 1.0, 1.5, 2.0];
+
+/// Seconds over which they come back: at once, and as those do that wait at random for up to so long.
+const OVER: [f64; 3] = [0.0, 10.0, 60.0];
+
+/// How long libraries wait for an answer, and for another attempt.
+const PATIENCE: [f64; 2] = [2.0, 20.0];
+const PAUSE: f64 = 2.0;
+
+fn play(args: &Args, costs: &Costs, rate: f64) {
+    println!(
+        "\n{:?} mode, played: until all are back, and attempts in vain for each client\n",
+        costs.mode
+    );
+    println!(
+        "| cores: nats-servers, instances | they wait | come at once | in 10 s | in 60 s | in {} min |",
+        args.minutes
+    );
+    println!("|---:|---:|---:|---:|---:|---:|");
+    let over = OVER.into_iter().chain([(args.minutes * 60) as f64]);
+    for share in TRIED {
+        for patience in PATIENCE {
+            let (servers, instances) = (
+                share * rate * costs.server / 1e3 / USED,
+                share * rate * costs.service / 1e3 / USED,
+            );
+            let cells: Vec<String> = over
+                .clone()
+                .map(|over| {
+                    let scene = Scene {
+                        clients: args.clients as f64,
+                        over,
+                        patience,
+                        pause: PAUSE,
+                        servers,
+                        instances,
+                        costs: simulation::Costs {
+                            asking: costs.asking,
+                            answer: costs.server - costs.asking,
+                            decision: costs.service,
+                        },
+                    };
+                    let ended = scene.play();
+                    let all_in = ended
+                        .all_in
+                        .map_or_else(|| "never".to_owned(), |time| format!("{time:.0} s"));
+                    format!("{all_in}, {:.1}", ended.failed)
+                })
+                .collect();
+            println!("| {servers:.1}, {instances:.1} | {patience} s | {} |", cells.join(" | "));
+        }
+    }
 }
 
 /// By the bench of the product.
 fn measure(mode: Mode, args: &Args) -> Costs {
     let deployment = Deployment::start(mode);
     let bench = |load: &[&str]| -> Value {
-        let said: Value =
-            deployment.cli(&[&["--json", "bench", "--kind", "token"], load].concat()).json();
+        deployment.cli(&[&["--json", "bench", "--kind", "token"], load].concat()).json()
+    };
+    let all_in = |said: Value| {
         assert_eq!(said["failed"], 0, "{said}");
         said
     };
-    let number = |of: &Value| of.as_f64().expect("a number");
     // First, since a server keeps the memory that it has once taken.
-    let held = bench(&["--hold", &args.held.to_string(), "--rate", "20", "--duration", "3s"]);
-    let logins = bench(&["-c", "32", "--warm-up", "2s", "--count", &args.logins.to_string()]);
-    let each = |what: &str| number(&logins["cpu"][what]) * 1e3 / number(&logins["logins"]);
-    let (service, server) = (each("service_seconds"), each("server_seconds"));
-    Costs { mode, service, server, held: number(&held["held"]["server_kb_each"]) * 1e3 }
+    let held = ["--hold", &args.held.to_string(), "--rate", "20", "--duration", "3s"];
+    let held = all_in(bench(&held));
+    let logins = ["-c", "32", "--warm-up", "2s", "--count", &args.logins.to_string()];
+    let logins = all_in(bench(&logins));
+    let each =
+        |what: &str, of: &Value, count: &str| number(&of["cpu"][what]) * 1e3 / number(&of[count]);
+    // Without an answer: what is left is what goes before it.
+    let (users, url) = (deployment.dir().join("unknown.txt"), deployment.url());
+    std::fs::write(&users, "a token that nobody looks up\n").expect("a file of users");
+    let users = users.to_str().expect("a utf-8 path");
+    deployment.service.freeze();
+    let vain =
+        ["-c", "200", "--timeout", "500ms", "--duration", "10s", "--users", users, "--url", &url];
+    let vain = bench(&vain);
+    deployment.service.thaw();
+    assert_eq!(vain["logins"], 0, "{vain}");
+    Costs {
+        mode,
+        service: each("service_seconds", &logins, "logins"),
+        server: each("server_seconds", &logins, "logins"),
+        asking: each("server_seconds", &vain, "attempts"),
+        held: number(&held["held"]["server_kb_each"]) * 1e3,
+    }
 }
