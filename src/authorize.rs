@@ -336,6 +336,7 @@ impl Authorizer {
                 account: account.to_string(),
                 user: user.name.clone(),
                 tenant: Some(tenant.id.clone()),
+                begun: Instant::now(),
                 life: life..=life,
                 client: renewable::in_short(request.client()),
                 proof: Arc::clone(proof),

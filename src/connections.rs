@@ -24,7 +24,7 @@ pub(crate) use self::sample::Sighting;
 use self::selection::Members;
 pub(crate) use self::selection::Selection;
 use crate::audit::Kick;
-use crate::servers::{Cluster, ClusterError, ServerAnswer};
+use crate::servers::{Cluster, ClusterError, ServerAnswer, Unanswered};
 
 /// Connections in one answer: what servers give at most by default.
 const PAGE: usize = 1_024;
@@ -91,6 +91,8 @@ pub(crate) enum Break {
     Gone,
     /// Its server does not answer.
     Silent,
+    /// Its server is not reached.
+    NoServer,
 }
 
 /// A client of an account.
@@ -218,17 +220,18 @@ impl Cluster {
         }
         match self.break_off(&id).await {
             Break::Broken => Closing::Closed,
-            Break::Gone | Break::Silent => Closing::Gone,
+            Break::Gone | Break::Silent | Break::NoServer => Closing::Gone,
         }
     }
 
     /// Closes one connection without a word (`KICK` in nats-server's server/events.go).
     pub(crate) async fn break_off(&self, id: &ConnectionId) -> Break {
         let subject = format!("$SYS.REQ.SERVER.{}.KICK", id.server);
-        match self.ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await {
-            Some(answer) if answer.error.is_some() => Break::Gone,
-            Some(_) => Break::Broken,
-            None => Break::Silent,
+        match self.try_ask::<ServerAnswer>(&subject, &json!({ "cid": id.cid })).await {
+            Ok(answer) if answer.error.is_some() => Break::Gone,
+            Ok(_) => Break::Broken,
+            Err(Unanswered::Silent) => Break::Silent,
+            Err(Unanswered::Absent) => Break::NoServer,
         }
     }
 
@@ -270,7 +273,7 @@ impl Cluster {
                     self.note_closed(&Kick { server, cid: id.cid, account, user, host });
                     closed.ids.insert(id, holder);
                 }
-                Break::Silent => drop(closed.silent.insert(id.server)),
+                Break::Silent | Break::NoServer => drop(closed.silent.insert(id.server)),
             }
         }
         closed

@@ -13,6 +13,7 @@
 //!
 //! An instance renews what it has granted itself, and what nobody remembers any more ([`adoption`]).
 
+mod absent;
 pub(crate) mod adoption;
 mod held;
 mod pace;
@@ -28,6 +29,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 
+use self::absent::Absent;
 use self::held::{Due, Held, Key, Look};
 use self::pace::Pace;
 use crate::audit::{Kick, Observer};
@@ -36,7 +38,7 @@ use crate::authorize::{Authorizer, Outcome, Renewable};
 use crate::connections::{Break, ConnectionId};
 use crate::keys::ServerId;
 use crate::policy::ConnectionType;
-use crate::servers::Cluster;
+use crate::servers::{Cluster, KnownServers};
 use crate::store::TenantId;
 
 /// How often it is looked who is due.
@@ -93,6 +95,7 @@ pub(crate) trait Admits: Send + Sync {
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {
     held: Mutex<Held>,
+    absent: Mutex<Absent>,
     decisions: AtomicU64,
     counts: Counts,
 }
@@ -119,10 +122,10 @@ impl Renewals {
     }
 
     /// Keeps one in mind that another instance has granted, unless it is.
-    fn adopt(&self, renewable: Renewable, begun: Instant) {
+    fn adopt(&self, renewable: Renewable) {
         let mut held = self.held.lock();
         if !held.holds(&Key { server: renewable.server, cid: renewable.cid }) {
-            held.hold(Arc::new(renewable), begun);
+            held.adopt(Arc::new(renewable));
         }
     }
 
@@ -138,7 +141,7 @@ impl Observer for Renewals {
         if let Outcome::Reply(reply) = outcome
             && let Some(renewable) = &reply.renewable
         {
-            self.held.lock().hold(Arc::clone(renewable), Instant::now());
+            self.held.lock().hold(Arc::clone(renewable));
         }
     }
 }
@@ -153,6 +156,8 @@ pub(crate) struct Renewer {
     pub(crate) admits: Arc<dyn Admits>,
     /// The servers.
     pub(crate) cluster: Cluster,
+    /// Those that are there.
+    pub(crate) servers: Arc<KnownServers>,
     /// Is told of each connection that is broken off.
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
@@ -172,8 +177,11 @@ impl Renewer {
             let decisions = self.renewals.decisions.load(Relaxed);
             pace.note(decisions.saturating_sub(before), Instant::now());
             before = decisions;
-            let most = pace.allowance(Instant::now());
-            let Look { last, due } = self.renewals.held.lock().look(Instant::now(), most);
+            let Look { last, due } = {
+                let mut held = self.renewals.held.lock();
+                let most = pace.allowance(Instant::now(), held.demand());
+                held.look(Instant::now(), most)
+            };
             pace.spend(due.len());
             if !due.is_empty() {
                 batches.push(self.renew(due).boxed());
@@ -189,7 +197,9 @@ impl Renewer {
         if !self.could_admit().await {
             return self.defer(due).await;
         }
-        let (mut ready, mut later) = (Vec::new(), Vec::new());
+        let is_away = |due: &Due| self.renewals.absent.lock().is_away(due.renewable.server);
+        let (mut later, due): (Vec<_>, Vec<_>) = due.into_iter().partition(is_away);
+        let mut ready = Vec::new();
         for (due, would) in join_all(due.into_iter().map(|due| self.would_renew(due))).await {
             match would {
                 Some(true) => ready.push(due),
@@ -244,17 +254,34 @@ impl Renewer {
             let broken = self.cluster.break_off(&due.id()).await;
             (due, broken)
         });
+        let mut unknown = Vec::new();
         for (due, broken) in join_all(broken).await {
             let counts = &self.renewals.counts;
+            let server = due.renewable.server;
             match broken {
                 Break::Broken => {
                     counts.renewed.fetch_add(1, Relaxed);
                     self.tell(&due.renewable);
                 }
                 Break::Gone => drop(counts.gone.fetch_add(1, Relaxed)),
-                Break::Silent => drop(counts.unanswered.fetch_add(1, Relaxed)),
+                Break::Silent => {
+                    counts.unanswered.fetch_add(1, Relaxed);
+                    unknown.push(due);
+                }
+                Break::NoServer if self.renewals.absent.lock().is_given_up(server) => {
+                    // What it had is adopted if it comes back after all.
+                    self.servers.gone(&server);
+                    self.renewals.held.lock().forget_all_of(server);
+                }
+                Break::NoServer => unknown.push(due),
+            }
+            if matches!(broken, Break::Broken | Break::Gone) {
+                self.renewals.absent.lock().is_there(server);
             }
         }
+        // A connection that was broken off after all is forgotten when its server says so.
+        let now = Instant::now();
+        self.put_off(unknown.into_iter().filter(|due| !due.is_last(now)));
     }
 
     /// Tries again later, but for those whose grants end before.
@@ -262,14 +289,16 @@ impl Renewer {
         self.renewals.counts.deferred.fetch_add(due.len() as u64, Relaxed);
         let now = Instant::now();
         let (last, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.is_last(now));
-        {
-            let mut held = self.renewals.held.lock();
-            for due in later {
-                let later = LATER.min(*due.renewable.life.start() / LATER_PART);
-                held.put_back(due, now + later);
-            }
-        }
+        self.put_off(later);
         self.renew_at_last(last).await;
+    }
+
+    fn put_off(&self, due: impl IntoIterator<Item = Due>) {
+        let mut held = self.renewals.held.lock();
+        for due in due {
+            let later = LATER.min(*due.renewable.life.start() / LATER_PART);
+            held.put_back(due, Instant::now() + later);
+        }
     }
 
     fn leave(&self, left: &Renewable, reason: &str) {

@@ -14,6 +14,7 @@ pub(crate) use self::answer::ServerName;
 pub(crate) use self::cluster::Answers;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::cluster::ClusterError;
+pub(crate) use self::cluster::Unanswered;
 pub(crate) use self::departures::Departures;
 pub(crate) use self::heard::KnownServers;
 

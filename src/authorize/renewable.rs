@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Authorizer, unplaced};
 use crate::authn::{Denied, DenyReason, Proof, Rejected};
@@ -25,6 +25,8 @@ pub(crate) struct Renewable {
     pub(crate) user: String,
     /// The user's tenant, where that is known.
     pub(crate) tenant: Option<TenantId>,
+    /// When its grant began.
+    pub(crate) begun: Instant,
     /// How long its grant lives, at least and at most.
     pub(crate) life: RangeInclusive<Duration>,
     /// What a policy may look at.
@@ -39,10 +41,11 @@ impl Renewable {
         account: String,
         user: String,
         client: ClientInfo,
+        begun: Instant,
         proof: Arc<dyn Proof>,
     ) -> Self {
         let (cid, life) = (client.id, Duration::ZERO..=Duration::ZERO);
-        Self { server, cid, account, user, tenant: None, life, client, proof }
+        Self { server, cid, account, user, tenant: None, begun, life, client, proof }
     }
 
     /// The same, with a grant such as this, whose life a jitter has shortened.
@@ -66,7 +69,12 @@ impl Renewable {
 #[cfg(test)]
 impl Renewable {
     /// Somebody whose login proves nothing.
-    pub(crate) fn fake(server: ServerId, cid: u64, life: RangeInclusive<Duration>) -> Arc<Self> {
+    pub(crate) fn fake(
+        server: ServerId,
+        cid: u64,
+        begun: Instant,
+        life: RangeInclusive<Duration>,
+    ) -> Arc<Self> {
         use crate::authn::Principal;
 
         #[derive(Debug)]
@@ -85,6 +93,7 @@ impl Renewable {
             account: "USERS".to_owned(),
             user: "nobody".to_owned(),
             tenant: None,
+            begun,
             life,
             client: ClientInfo::default(),
             proof: Arc::new(Nobody),

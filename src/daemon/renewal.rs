@@ -25,12 +25,12 @@ use crate::servers::Departures;
 use crate::service::Turns;
 use crate::store::cache::Cached;
 
-/// Of the decisions that may be under way, one in so many may be, or whoever is broken off waits.
-const BUSY_PART: usize = 16;
+/// So many logins may be under way, and half of those that may be at all, or whoever is broken off waits.
+const AT_EASE: usize = 64;
 
 /// A connection may be closed before its grant is shown, which takes as long as there is a doubt that it was
-/// in time: it is forgotten once more then.
-const SHOWN_BY: Duration = Duration::from_secs(5);
+/// in time, half a minute at most: it is forgotten once more then.
+const SHOWN_BY: Duration = Duration::from_secs(35);
 
 /// So many of those are kept.
 const MOST: usize = 100_000;
@@ -49,7 +49,7 @@ impl Admits for Fitness {
         let load = self.turns.stats();
         self.cache.is_confirmed()
             && load.waiting == 0
-            && load.in_flight <= self.max_in_flight / BUSY_PART
+            && load.in_flight <= AT_EASE.min(self.max_in_flight / 2)
             && self.observed.health.word().await.is_at_ease()
     }
 }
@@ -87,10 +87,12 @@ impl Renewing {
             store: Arc::clone(&base.cache) as _,
             clock: Arc::clone(&base.clock),
             instances: peers.follow(),
+            servers: Arc::clone(&nats.servers),
         };
         parts.spawn(Part::minor("adoptions"), adopter, |it, _| it.run().boxed());
         let (shown, cluster) = (Arc::clone(&renewals), nats.cluster.clone());
-        let renewer = Renewer { renewals, authorizer, admits, cluster, observer };
+        let servers = Arc::clone(&nats.servers);
+        let renewer = Renewer { renewals, authorizer, admits, cluster, servers, observer };
         parts.spawn(Part::minor("renewals"), renewer, |it, _| it.run().boxed());
         base.observed.metrics.show(move || show(&shown));
         Ok(())

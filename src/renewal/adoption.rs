@@ -16,7 +16,7 @@ use crate::authn::{ByRow, Rejected};
 use crate::authorize::{Authorizer, Renewable};
 use crate::clock::Clock;
 use crate::connections::everyone::Client;
-use crate::servers::Cluster;
+use crate::servers::{Cluster, KnownServers};
 use crate::store::CredentialStore;
 
 /// An instance that starts anew takes its place before this is over.
@@ -26,7 +26,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 50;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Finds them, once this instance decides, and whenever another one has gone.
+/// Finds them, once this instance decides, and whenever another one has gone or a server is back that was given
+/// up.
 pub(crate) struct Adopter {
     /// Keeps them in mind.
     pub(crate) renewals: Arc<Renewals>,
@@ -42,19 +43,36 @@ pub(crate) struct Adopter {
     pub(crate) clock: Arc<dyn Clock>,
     /// How many instances there are.
     pub(crate) instances: watch::Receiver<usize>,
+    /// Those that are there.
+    pub(crate) servers: Arc<KnownServers>,
 }
 
 impl Adopter {
     /// Adopts, until it is dropped. May be called again.
     pub(crate) async fn run(&self) {
-        let mut instances = self.instances.clone();
+        let (mut instances, mut arrivals) = (self.instances.clone(), self.servers.arrivals());
         loop {
+            // What changes while some are adopted is seen afterwards.
+            let mut before = *instances.borrow_and_update();
             while !self.adopt().await {
                 tokio::time::sleep(LATER).await;
             }
-            fewer(&mut instances).await;
+            tokio::select! {
+                () = fewer(&mut instances, &mut before) => {}
+                () = self.returns(&mut arrivals) => {}
+            }
             tokio::time::sleep(SETTLE).await;
         }
+    }
+
+    /// Returns when a server is back whose connections have been given up.
+    async fn returns(&self, arrivals: &mut watch::Receiver<u64>) {
+        while arrivals.changed().await.is_ok() {
+            if self.renewals.absent.lock().is_back(|server| self.servers.knows(server)) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Whether all servers have said whom they have.
@@ -101,11 +119,11 @@ impl Adopter {
         let begun = listed.checked_sub(client.age).unwrap_or(listed);
         let proof = Arc::new(ByRow { store, clock, user: client.user.clone() });
         let Client { server, account, user, info, .. } = client;
-        let unknown = Renewable::of_before(server, account, user, info, proof);
+        let unknown = Renewable::of_before(server, account, user, info, begun, proof);
         loop {
             match self.authorizer.would_renew(&unknown).await {
                 Ok(Some(again)) if !again.is_bounded => {
-                    self.renewals.adopt(unknown.granted(&again), begun);
+                    self.renewals.adopt(unknown.granted(&again));
                     return true;
                 }
                 Ok(_) | Err(Rejected::Denied(_)) => return false,
@@ -116,14 +134,12 @@ impl Adopter {
 }
 
 /// Returns when an instance has gone; never, once nobody counts them.
-async fn fewer(instances: &mut watch::Receiver<usize>) {
-    let mut before = *instances.borrow();
+async fn fewer(instances: &mut watch::Receiver<usize>, before: &mut usize) {
     while instances.changed().await.is_ok() {
         let now = *instances.borrow_and_update();
-        if now < before {
+        if now < std::mem::replace(before, now) {
             return;
         }
-        before = now;
     }
     std::future::pending().await
 }

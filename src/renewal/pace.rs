@@ -1,5 +1,5 @@
 //! How many may be renewed: a small share of the logins that have been decided here in a second, so that
-//! whoever comes by himself is not held up.
+//! whoever comes by himself is not held up; but as many as fall due, or grants would end that nobody renews.
 
 use std::time::{Duration, Instant};
 
@@ -40,11 +40,11 @@ impl Pace {
         self.peak = faded.max(rate);
     }
 
-    /// How many may be renewed now.
-    pub(super) fn allowance(&mut self, now: Instant) -> usize {
+    /// How many may be renewed now, where so many fall due in a second.
+    pub(super) fn allowance(&mut self, now: Instant, demand: f64) -> usize {
         let passed = now.saturating_duration_since(self.granted).as_secs_f64();
         self.granted = now;
-        let rate = (self.peak / SHARE).max(LEAST);
+        let rate = (self.peak / SHARE).max(LEAST).max(demand);
         // What was not used in a second is lost.
         self.credit = (self.credit + rate * passed).min(rate);
         whole(self.credit)
@@ -82,12 +82,12 @@ mod tests {
     fn a_few_a_second_without_anything_seen_and_no_more_after_a_rest() {
         let begun = Instant::now();
         let mut pace = Pace::new(begun);
-        assert_eq!(pace.allowance(at(begun, 500)), 10);
+        assert_eq!(pace.allowance(at(begun, 500), 0.0), 10);
         pace.spend(10);
-        assert_eq!(pace.allowance(at(begun, 1_000)), 10);
-        assert_eq!(pace.allowance(at(begun, 60_000)), 20);
+        assert_eq!(pace.allowance(at(begun, 1_000), 0.0), 10);
+        assert_eq!(pace.allowance(at(begun, 60_000), 0.0), 20);
         pace.spend(20);
-        assert_eq!(pace.allowance(at(begun, 60_000)), 0);
+        assert_eq!(pace.allowance(at(begun, 60_000), 0.0), 0);
     }
 
     #[test]
@@ -96,9 +96,10 @@ mod tests {
         let mut pace = Pace::new(begun);
         pace.note(500, at(begun, 500));
         pace.note(0, at(begun, 1_000));
-        assert_eq!(pace.allowance(at(begun, 2_000)), 99);
+        assert_eq!(pace.allowance(at(begun, 2_000), 0.0), 99);
         pace.note(0, at(begun, 7_201_000));
-        let quarter = pace.allowance(at(begun, 7_202_000));
+        let quarter = pace.allowance(at(begun, 7_202_000), 0.0);
         assert!((24..=25).contains(&quarter), "{quarter}");
+        assert_eq!(pace.allowance(at(begun, 7_203_000), 40.0), 40, "no fewer than fall due");
     }
 }

@@ -42,6 +42,15 @@ pub enum ClusterError {
     Nobody,
 }
 
+/// Why a server has given no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// It is not reached.
+    Absent,
+    /// It is, or may be, and says nothing in time that makes sense.
+    Silent,
+}
+
 /// All servers, as seen from a connection of the system account.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
@@ -214,21 +223,32 @@ impl Cluster {
         subject: &str,
         question: &Value,
     ) -> Option<T> {
+        self.try_ask(subject, question).await.ok()
+    }
+
+    /// [`Self::ask`] that tells why there is no answer.
+    pub(crate) async fn try_ask<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        question: &Value,
+    ) -> Result<T, Unanswered> {
         let request = Request::new().payload(question.to_string().into());
         let request = request.timeout(Some(self.patience));
         match self.system.send_request(subject.to_owned(), request).await {
             Ok(answer) => match serde_json::from_slice(&answer.payload) {
-                Ok(answer) => Some(answer),
+                Ok(answer) => Ok(answer),
                 Err(error) => {
                     tracing::warn!(subject, %error, "a server's answer cannot be read");
-                    None
+                    Err(Unanswered::Silent)
                 }
             },
             Err(error) => {
-                let gone = error.kind() == RequestErrorKind::NoResponders;
-                let fault = if gone { "server is gone" } else { "server does not answer" };
+                let (fault, why) = match error.kind() {
+                    RequestErrorKind::NoResponders => ("server is gone", Unanswered::Absent),
+                    _ => ("server does not answer", Unanswered::Silent),
+                };
                 tracing::warn!(subject, %error, "{fault}");
-                None
+                Err(why)
             }
         }
     }
