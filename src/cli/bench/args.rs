@@ -93,7 +93,7 @@ pub(super) struct LoadArgs {
     /// How long one login may take [default: 5s; with --rate, --find-limit or --storm 2s]
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
-    /// The pause before a client that is not in comes again, or one that was closed; `never` [default: 2s; in the closed loop none]
+    /// The pause before a client that is not in comes again, or one that was closed; `never` [default: 2s; in the closed loop none, but for --hold]
     #[arg(long, value_name = "TIME", value_parser = retry)]
     retry: Option<Retry>,
     /// When such a client gives up [default: 30s; with --storm 60s]

@@ -12,6 +12,15 @@ use super::failure::Failure;
 use super::login::{self, Connection, Endpoint};
 use super::record::Recorder;
 
+/// The shortest pause before another attempt, so that a dead server is not stormed.
+const BACK_OFF: Duration = Duration::from_millis(20);
+
+/// The pause of those who are held, where others make none.
+const RETURN: Duration = Duration::from_secs(2);
+
+/// Who is held comes back, however long it takes.
+const FOR_GOOD: Duration = Duration::from_secs(365 * 86_400);
+
 /// Where clients log in, and as whom.
 pub(super) struct Target {
     pub(super) endpoints: Vec<Endpoint>,
@@ -43,10 +52,28 @@ impl Target {
 pub(super) struct Patience {
     /// For one attempt.
     pub(super) timeout: Duration,
-    /// Between two attempts; `None` is no second one.
+    /// Between two attempts, if it is no shorter than [`BACK_OFF`]; `None` is no second one.
     pub(super) retry: Option<Duration>,
     /// Until it is in, all together.
     pub(super) give_up: Duration,
+}
+
+impl Patience {
+    /// The pause before another attempt, if there is one.
+    fn pause(&self) -> Option<Duration> {
+        self.retry.map(|retry| retry.max(BACK_OFF))
+    }
+
+    /// The pause before whoever has failed, or was closed, comes again in any case.
+    pub(super) fn rest(&self) -> Duration {
+        self.pause().unwrap_or(BACK_OFF)
+    }
+
+    /// Of those who are held.
+    pub(super) fn of_held(self) -> Self {
+        let retry = self.retry.filter(|pause| !pause.is_zero()).unwrap_or(RETURN);
+        Self { retry: Some(retry), give_up: FOR_GOOD, ..self }
+    }
 }
 
 /// What all clients of a run share.
@@ -104,9 +131,9 @@ impl Run {
                 Ok(connection) => return (Some(connection), tries),
                 Err(failure) => self.recorder.failed(failure),
             }
-            let Some(retry) = self.patience.retry else { return (None, tries) };
-            if meant.elapsed() + retry >= self.patience.give_up
-                || stop.run_until_cancelled(tokio::time::sleep(retry)).await.is_none()
+            let Some(pause) = self.patience.pause() else { return (None, tries) };
+            if meant.elapsed() + pause >= self.patience.give_up
+                || stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none()
             {
                 return (None, tries);
             }
@@ -127,8 +154,8 @@ impl Run {
                 return;
             }
             drop(open);
-            let pause = self.patience.retry.unwrap_or_default();
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            let pause = tokio::time::sleep(self.patience.rest());
+            if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
             connection = self.keep_trying(turn, Instant::now(), stop).await.0;
@@ -136,5 +163,45 @@ impl Run {
                 self.recorder.back();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::login::Protocol;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn patience(retry: Option<Duration>) -> Patience {
+        Patience { timeout: SECOND, retry, give_up: Duration::from_millis(200) }
+    }
+
+    #[test]
+    fn nobody_comes_again_without_a_pause() {
+        for (retry, pause, rest, held) in [
+            (None, None, BACK_OFF, RETURN),
+            (Some(Duration::ZERO), Some(BACK_OFF), BACK_OFF, RETURN),
+            (Some(SECOND), Some(SECOND), SECOND, SECOND),
+        ] {
+            let patience = patience(retry);
+            assert_eq!((patience.pause(), patience.rest()), (pause, rest), "{retry:?}");
+            let of_held = patience.of_held();
+            assert_eq!((of_held.pause(), of_held.give_up), (Some(held), FOR_GOOD), "{retry:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_not_stormed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let endpoint = Endpoint { address, protocol: Protocol::Nats, tls: None };
+        let target = Target::new(vec![endpoint], vec![Credential::password("a", "b")]);
+        let run = Run::new(&Arc::new(target), patience(Some(Duration::ZERO))).unwrap();
+        let stop = CancellationToken::new();
+        assert!(run.enter(run.turn(), Instant::now(), &stop).await.is_none());
+        let tries = run.recorder.all(|tally| tally.failed());
+        assert!((2..=10).contains(&tries), "{tries}");
     }
 }

@@ -9,9 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Run;
 
-/// The shortest pause after a failure, so that a dead server is not stormed.
-const BACK_OFF: Duration = Duration::from_millis(20);
-
 /// Logs in, over and over, `connections` at once, until `stop` or for `count` logins; those under
 /// way end first.
 pub(super) async fn log_in(
@@ -44,8 +41,7 @@ async fn log_in_once(run: &Run, stop: &CancellationToken) {
         Err(failure) => {
             run.recorder.failed(failure);
             run.recorder.left();
-            let pause = run.patience.retry.unwrap_or_default().max(BACK_OFF);
-            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            let _ = stop.run_until_cancelled(tokio::time::sleep(run.patience.rest())).await;
         }
     }
 }

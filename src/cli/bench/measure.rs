@@ -21,12 +21,6 @@ use super::result::{self, Clients, CpuUsed, Held, Late, Measured, Settings};
 use super::series::{Row, Series};
 use super::storm::Crowd;
 
-/// Who is held comes back, however long it takes.
-const FOR_GOOD: Duration = Duration::from_secs(365 * 86_400);
-
-/// The pause of those who are held, where others make none.
-const RETURN: Duration = Duration::from_secs(2);
-
 /// A deployment that is measured, and what can be seen of it from here.
 pub(super) struct Subject {
     pub(super) target: Arc<Target>,
@@ -106,8 +100,7 @@ impl Subject {
         if plan.hold == 0 {
             return Ok(None);
         }
-        let retry = Some(plan.patience.retry.unwrap_or(RETURN));
-        let run = self.run(Patience { retry, give_up: FOR_GOOD, ..plan.patience })?;
+        let run = self.run(plan.patience.of_held())?;
         let _shown = progress::start("connecting", &run, Goal::In(u64::from(plan.hold)));
         let (begin, before) = (Instant::now(), self.processes.memory());
         let crowd = Crowd::hold(&run, plan.hold, plan.concurrency, &self.stop).await?;
