@@ -214,8 +214,11 @@ async fn with_users(
 }
 
 async fn measure_all(plan: &Plan, subject: &Subject) -> anyhow::Result<Measured> {
-    let holding = subject.hold(plan).await?;
+    let mut holding = subject.hold(plan).await?;
     subject.warm_up(plan).await?;
+    if let Some(holding) = &mut holding {
+        holding.begin();
+    }
     let mut measured = match plan.load {
         Load::Limit(bound) => limit::find(subject, plan, bound).await?,
         _ => {

@@ -111,6 +111,7 @@ impl Subject {
             seconds,
             before,
             after: self.processes.memory(),
+            earlier: Fates::default(),
         }))
     }
 
@@ -284,23 +285,49 @@ pub(super) struct Holding {
     seconds: f64,
     before: Memory,
     after: Memory,
+    /// What had become of them before others were measured.
+    earlier: Fates,
+}
+
+/// What has become of those who are held.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fates {
+    closed: u64,
+    back: u64,
+    failed: u64,
+}
+
+impl Fates {
+    fn of(run: &Run) -> Self {
+        run.recorder.all(|tally| Self {
+            closed: tally.closed,
+            back: tally.back,
+            failed: tally.failed(),
+        })
+    }
 }
 
 impl Holding {
+    /// Others are measured from now on.
+    pub(super) fn begin(&mut self) {
+        self.earlier = Fates::of(&self.crowd.run);
+    }
+
     /// Lets them go, and says what became of them.
     pub(super) async fn end(self) -> Held {
         let run = Arc::clone(&self.crowd.run);
         self.crowd.leave().await;
         let (before, after) = (self.before, self.after);
         let each = |before, after| Held::kb_each(before, after, self.connections);
-        run.recorder.all(|tally| Held {
+        let (earlier, fates) = (self.earlier, Fates::of(&run));
+        Held {
             connections: self.connections,
             seconds: rounded(self.seconds),
-            closed: tally.closed,
-            back: tally.back,
-            failed: tally.failed(),
+            closed: fates.closed - earlier.closed,
+            back: fates.back - earlier.back,
+            failed: fates.failed - earlier.failed,
             server_kb_each: each(before.server, after.server),
             service_kb_each: each(before.service, after.service),
-        })
+        }
     }
 }

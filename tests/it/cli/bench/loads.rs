@@ -50,6 +50,28 @@ fn clients_that_nobody_lets_in_try_until_they_give_up() {
     assert_eq!(storm["clients"]["all_in_seconds"], Value::Null);
 }
 
+/// What those who are held meet until all of them are in is in no figure.
+#[test]
+fn those_who_are_held_come_in_before_others_are_measured() {
+    let met = std::sync::Mutex::new((0, Vec::new()));
+    let server = false_server(move |mut stream| {
+        let _ = stream.read(&mut [0; 1_024]);
+        let (count, open) = &mut *met.lock().unwrap();
+        *count += 1;
+        // The first ones are turned away.
+        if *count > 4 {
+            let _ = stream.write_all(b"PONG\r\n");
+            open.push(stream);
+        }
+    });
+    let load = ["--hold", "3", "--retry", "100ms", "--rate", "20", "--count", "4"];
+    let result = against(&server, 0, &load);
+    let held = &result["held"];
+    assert_eq!((&held["connections"], &held["failed"]), (&3.into(), &0.into()), "{result}");
+    assert_eq!((&held["closed"], &held["back"]), (&0.into(), &0.into()), "{result}");
+    assert_eq!((&result["logins"], &result["failed"]), (&4.into(), &0.into()), "{result}");
+}
+
 /// A server that takes one login after the other, each for so long.
 fn slow_server(each: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
