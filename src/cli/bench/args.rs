@@ -12,7 +12,8 @@ use super::client::Patience;
 use crate::config::units::parse_duration;
 use crate::store::Isolation;
 
-/// How long a run may take that ends with a number of logins, or with what it finds.
+/// How long a run may take whose end is not known before: with a number of logins, with what it finds, or
+/// after others have come in.
 const LONG: Duration = Duration::from_secs(24 * 3_600);
 
 /// Paragraphs, wrapped to the terminal.
@@ -46,6 +47,10 @@ The first login of each user with a password costs a password hash, later ones d
 service remembers the password ([cache] password_idle): leave the first out with --warm-up, or \
 measure hashing with many users. The first login of each tenant with an account of its own costs an \
 account: measure it with --tenants N --create N --count N.
+
+Temporary tenants of a bench that was killed end by themselves: an hour after it would have ended, and with \
+--count, --hold and --find-limit, where that is not known, 25 hours after it began. `nats-callout doctor` \
+names them then.
 
 Lines of --users are USER:PASSWORD (or USER,PASSWORD), or with --kind tokens, JWTs, seeds of nkeys, or \
 CERTIFICATE.pem,KEY.pem.
@@ -259,11 +264,10 @@ impl LoadArgs {
 impl Plan {
     /// How long it may take at most.
     pub(super) fn time(&self) -> Duration {
-        match self.load {
-            Load::Limit(_) => LONG,
-            _ if self.count.is_some() || self.hold > 0 => LONG,
-            _ => self.warm_up + self.duration + self.patience.give_up + self.patience.timeout,
-        }
+        let known = self.warm_up + self.duration + self.patience.give_up + self.patience.timeout;
+        let is_search = matches!(self.load, Load::Limit(_));
+        let is_open = is_search || self.count.is_some() || self.hold > 0;
+        if is_open { known.max(LONG) } else { known }
     }
 
     /// How many connections there may be at once; `None` where that is what has to be found out.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::super::database::explain;
-use super::super::output::note;
+use super::super::output::{note, time};
 use super::super::{Context, Usage, init};
 use super::args::Kind;
 use super::credential::Credential;
@@ -23,7 +23,7 @@ use crate::intake::client_config;
 use crate::keys::{KeyKind, SigningKey};
 use crate::store::{Isolation, Limits, NewTenant, NewToken, NewUser, TenantId, UserKind};
 
-/// Temporary users whose tenant outlives a bench that was killed by this much at most.
+/// By how much a temporary tenant outlives the longest that its run may take.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// Reads `user:password` (or `user,password`), tokens, JWTs or seeds, one a line; `-` is stdin.
@@ -181,11 +181,12 @@ impl Temporary {
 
     /// Removes the tenants with their users.
     pub(super) async fn remove(self, context: &Context) {
+        let ends = time(self.ends);
         for id in self.tenants {
             if let Err(error) = context.admin.store().remove_tenant(&id).await {
                 note(&format!(
                     "warning: the temporary tenant {id} could not be removed ({error}), and ends \
-                     by itself within the hour; remove it with `nats-callout tenant remove {id}`"
+                     by itself at {ends}; remove it with `nats-callout tenant remove {id}`"
                 ));
             }
         }
