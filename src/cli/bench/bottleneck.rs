@@ -59,6 +59,7 @@ pub(super) struct Evidence {
     pub(super) latency: Duration,
     /// What 99 of 100 clients stayed within, by which the bench was late.
     pub(super) late: Duration,
+    /// Within `elapsed`: clients that got in, and attempts that failed.
     pub(super) logins: u64,
     pub(super) failed: u64,
 }
@@ -92,8 +93,8 @@ impl Evidence {
         let cpu = usage.map_or_else(String::new, |usage| format!("; {}", usage.words()));
         let says = |who, why: String| Bottleneck { who, why: format!("{why}{cpu}") };
         let is_busy = usage.is_some_and(Usage::is_busy);
-        if self.logins + self.failed == 0 {
-            return says(Who::Unknown, "nobody came".to_owned());
+        if self.logins + self.failed == 0 && self.latency.is_zero() {
+            return says(Who::Unknown, "no attempt has ended".to_owned());
         }
         let waited = self.latency > BRISK || self.share_failed() > FAILED;
         let is_ours = usage.is_some_and(|usage| usage.others < 0.5 * usage.cores);
@@ -298,6 +299,11 @@ mod tests {
         assert_eq!(silent.judge().who, Who::Server);
         silent.decided = silent.decided.map(|it| Decided { unanswered: 2_000.0, ..it });
         assert_eq!(silent.judge().who, Who::Service);
+        // All of them still waited when no more came.
+        let waiting = Evidence { logins: 0, failed: 0, ..evidence(calm, Some(1_500.0), 2_000.0) };
+        assert_eq!(waiting.judge().who, Who::Service);
+        let nobody = Evidence { latency: Duration::ZERO, ..waiting };
+        assert_eq!(nobody.judge().who, Who::Unknown);
         // Decisions of somebody else say nothing.
         let foreign = Evidence { logins: 100_000, ..evidence(None, Some(3.0), 50.0) };
         assert_eq!(foreign.judge().who, Who::Unknown);

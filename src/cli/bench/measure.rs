@@ -38,8 +38,9 @@ struct Glance {
     at: Instant,
     cpu: Cpu,
     decided: Option<Decided>,
-    /// Clients that are in.
+    /// Clients that are in, and attempts that have failed.
     logins: u64,
+    failed: u64,
 }
 
 /// A load that has ended, as far as it is in the figures.
@@ -70,14 +71,14 @@ impl Subject {
     /// At the beginning: asks first.
     async fn first_glance(&self) -> Glance {
         let decided = decisions::ask(&self.metrics).await;
-        Glance { at: Instant::now(), cpu: self.processes.cpu(), decided, logins: 0 }
+        Glance { at: Instant::now(), cpu: self.processes.cpu(), decided, logins: 0, failed: 0 }
     }
 
     /// At the end: asks last.
     async fn last_glance(&self, run: &Run) -> Glance {
         let (at, cpu) = (Instant::now(), self.processes.cpu());
-        let logins = run.recorder.all(|tally| tally.logins);
-        Glance { at, cpu, decided: decisions::ask(&self.metrics).await, logins }
+        let (logins, failed) = run.recorder.all(|tally| (tally.logins, tally.failed()));
+        Glance { at, cpu, decided: decisions::ask(&self.metrics).await, logins, failed }
     }
 
     /// Logs in until users are known and caches are warm; nothing of it is counted.
@@ -209,11 +210,13 @@ impl Subject {
     /// The document of a load.
     pub(super) fn document(&self, plan: &Plan, ended: Ended, held: Option<Held>) -> Measured {
         let evidence = ended.evidence();
-        let Ended { run, before, after, rows } = ended;
+        let Ended { run, rows, .. } = ended;
         let transport = run.target.endpoints.first().map_or("", Endpoint::scheme);
         run.recorder.all(|tally| {
             let seconds = evidence.elapsed.as_secs_f64();
-            let (failed, attempts) = (tally.failed(), tally.logins + tally.failed());
+            // Clients still try after that: rates are of what was tried until then.
+            let tried = evidence.logins + evidence.failed;
+            let failed = tally.failed();
             let per_second = |count: u64| {
                 if seconds > 0.0 { rounded(count as f64 / seconds) } else { 0.0 }
             };
@@ -239,15 +242,15 @@ impl Subject {
                 seconds: rounded(seconds),
                 logins: tally.logins,
                 failed,
-                attempts,
-                logins_per_second: per_second(after.logins - before.logins),
-                connections_per_second: per_second(attempts),
+                attempts: tally.logins + failed,
+                logins_per_second: per_second(evidence.logins),
+                connections_per_second: per_second(tried),
                 latency_ms: tally.latencies.percentiles(),
                 errors: result::errors(tally),
                 clients,
                 limit: None,
                 held,
-                cpu: CpuUsed::new(evidence.cpu, memory, attempts),
+                cpu: CpuUsed::new(evidence.cpu, memory, tried),
                 decisions: evidence.decided.map(Into::into),
                 bottleneck: evidence.judge(),
                 series: rows,
@@ -269,7 +272,7 @@ impl Ended {
             latency: Duration::from_secs_f64(tally.latencies.percentiles().mean / 1e3),
             late: tally.late.percentile(0.99),
             logins: after.logins - before.logins,
-            failed: tally.failed(),
+            failed: after.failed - before.failed,
         })
     }
 

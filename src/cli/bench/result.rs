@@ -24,11 +24,12 @@ pub(super) struct Measured {
     pub(super) interrupted: bool,
     /// While clients came; for a storm, until the last was in or gave up.
     pub(super) seconds: f64,
-    /// Clients that got in, and attempts that did not.
+    /// Clients that got in, attempts that did not, and both: until the last has given up, which may be long
+    /// after `seconds`.
     pub(super) logins: u64,
     pub(super) failed: u64,
     pub(super) attempts: u64,
-    /// Of those that got in within `seconds`.
+    /// Of those that got in, and of attempts, within `seconds`.
     pub(super) logins_per_second: f64,
     pub(super) connections_per_second: f64,
     pub(super) latency_ms: Percentiles,
@@ -145,7 +146,7 @@ impl Held {
     }
 }
 
-/// CPU time in seconds; `null` where it cannot be seen from here.
+/// CPU time in seconds, while clients came; `null` where it cannot be seen from here.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct CpuUsed {
     pub(super) bench_seconds: f64,
@@ -159,6 +160,7 @@ pub(super) struct CpuUsed {
 }
 
 impl CpuUsed {
+    /// `attempts` are those of the same time.
     pub(super) fn new(cpu: Cpu, memory: Memory, attempts: u64) -> Self {
         let seconds = |time: Option<Duration>| time.map(|time| rounded(time.as_secs_f64()));
         let megabytes =

@@ -63,7 +63,8 @@ fn headline(measured: &Measured) -> String {
         Shape::Rate => {
             let offered = settings.rate.unwrap_or_default();
             format!(
-                "{rate:.1} logins/s of {offered} offered: {logins} logins in {seconds:.2} s, {who}{end}"
+                "{rate:.1} logins/s of {offered} offered for {seconds:.2} s: {logins} logins in all, \
+                 {who}{end}"
             )
         }
         Shape::Limit => {

@@ -72,6 +72,20 @@ fn those_who_are_held_come_in_before_others_are_measured() {
     assert_eq!((&result["logins"], &result["failed"]), (&4.into(), &0.into()), "{result}");
 }
 
+/// In overload clients still come again when no more begin: rates are of the time until then.
+#[test]
+fn rates_are_of_the_time_while_clients_come() {
+    let open = std::sync::Mutex::new(Vec::new());
+    let silent = false_server(move |stream| open.lock().unwrap().push(stream));
+    let load = ["--rate", "10", "--count", "5", "--timeout", "300ms"];
+    let patience = ["--retry", "100ms", "--give-up", "3s"];
+    let result = against(&silent, 1, &[&load[..], &patience[..]].concat());
+    let figure = |value: &Value| value.as_f64().unwrap();
+    let attempts = figure(&result["attempts"]);
+    let within = figure(&result["connections_per_second"]) * figure(&result["seconds"]);
+    assert!(within < attempts / 2.0, "{result}");
+}
+
 /// A server that takes one login after the other, each for so long.
 fn slow_server(each: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
