@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 
 /// The longest answer that is read.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -20,7 +20,7 @@ pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 /// The whole answer, with its head.
-pub(crate) async fn get(at: SocketAddr, path: &str) -> io::Result<String> {
+pub(crate) async fn get(at: impl ToSocketAddrs, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(at).await?;
     let question = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(question.as_bytes()).await?;

@@ -47,6 +47,7 @@ use self::suite::{Measurement, SuiteArgs};
 use self::users::Temporary;
 use super::output::{Output, note};
 use super::{Context, Usage, load, up};
+use crate::admin::endpoint::reachable;
 use crate::config::{Config, Files, Mode, NatsTls};
 use crate::store::Limits;
 
@@ -180,7 +181,8 @@ async fn with_users(
     });
     let mut metrics = who.place.metrics.clone();
     if metrics.is_empty() {
-        metrics.extend(config.as_ref().and_then(|config| config.http_listen));
+        let listen = config.as_ref().and_then(|config| config.http_listen);
+        metrics.extend(listen.map(|listen| reachable(listen).to_string()));
     }
     let has_mqtt = endpoints.iter().any(|it| it.protocol == Protocol::Mqtt);
     let run = async |credentials: Vec<Credential>| {

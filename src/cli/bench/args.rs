@@ -1,6 +1,5 @@
 //! What was asked for.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,8 +139,8 @@ pub(super) struct PlaceArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) tls_ca: Option<PathBuf>,
     /// Where an instance serves /metrics, where not [http] listen: HOST:PORT; once for each
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(super) metrics: Vec<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub(super) metrics: Vec<String>,
 }
 
 /// What becomes of the result.
@@ -200,6 +199,18 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.01..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("write a number of clients a second, 0.01 to 1000000".to_owned()),
+    }
+}
+
+/// The host may be a name.
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port))
+            if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok() =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("write HOST:PORT".to_owned()),
     }
 }
 
@@ -294,5 +305,40 @@ impl WhoArgs {
             return Err(Usage(format!("bench makes no {kind}: name a file of them with --users")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_where_a_host_and_a_port_say() {
+        for right in ["127.0.0.1:9222", "localhost:9222", "[::1]:80"] {
+            assert_eq!(host_and_port(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "localhost", ":9222", "host:", "http://host:80", "http://host/metrics"] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn users_last_for_the_longest_run() {
+        let seconds = Duration::from_secs;
+        let patience = Patience { timeout: seconds(5), retry: None, give_up: seconds(30) };
+        let plan = Plan {
+            load: Load::Closed(1),
+            patience,
+            duration: seconds(10),
+            count: None,
+            warm_up: seconds(2),
+            concurrency: 1,
+            hold: 0,
+        };
+        assert_eq!(plan.time(), seconds(47));
+        assert_eq!(Plan { hold: 1, ..plan }.time(), LONG);
+        assert_eq!(Plan { count: Some(1), ..plan }.time(), LONG);
+        let days = Plan { hold: 1, duration: LONG * 3, ..plan };
+        assert!(days.time() > LONG * 3);
     }
 }

@@ -81,7 +81,7 @@ impl Evidence {
 
     /// The service's decisions, if they are those of these logins.
     fn decisions(&self) -> Option<Decided> {
-        self.decided.filter(|decided| decided.count >= 0.5 * self.logins as f64)
+        self.decided.filter(|decided| decided.all.count >= 0.5 * self.logins as f64)
     }
 
     fn share_failed(&self) -> f64 {
@@ -115,30 +115,32 @@ impl Evidence {
                 format!("the bench was late itself with starting clients, by {:.0?}", self.late);
             return says(Who::Bench, why);
         }
-        match decisions.and_then(Decided::mean) {
-            Some(mean) => self.by_decisions(mean, decisions.unwrap_or_default(), usage, says),
+        match decisions.and_then(|decided| Some((decided, decided.own()?))) {
+            Some((decided, own)) => self.by_decisions(decided, own, usage, says),
             None => self.by_cpu_alone(usage, is_busy, says),
         }
     }
 
     fn by_decisions(
         &self,
-        mean: Duration,
         decided: Decided,
+        own: Duration,
         usage: Option<Usage>,
         says: impl Fn(Who, String) -> Bottleneck,
     ) -> Bottleneck {
-        let of = format!(
-            "{} of the {} of a login pass in the service",
-            words(mean),
-            words(self.latency)
-        );
+        let left = match decided.unanswered {
+            count if count > 0.0 => format!("; {count:.0} requests had no answer"),
+            _ => String::new(),
+        };
+        let says = |who, why: String| says(who, why + &left);
+        let of = self.parts(decided, own);
         let unanswered = decided.unanswered / (self.logins + self.failed).max(1) as f64;
-        if unanswered > FAILED {
-            let why = format!("it left {:.0} requests without an answer; {of}", decided.unanswered);
-            return says(Who::Service, why);
+        if unanswered > FAILED && !waits_for_server(decided, own, usage) {
+            return says(Who::Service, of);
         }
-        if mean * 2 >= self.latency {
+        // Whoever has a turn has it until the server has read the answer.
+        let turn = if own > decided.way() { decided.turn() } else { Duration::ZERO };
+        if (own + turn) * 2 >= self.latency {
             return says(Who::Service, of);
         }
         let why = match usage {
@@ -151,13 +153,24 @@ impl Evidence {
         says(Who::Server, why)
     }
 
+    /// Where the time of a login passes.
+    fn parts(&self, decided: Decided, own: Duration) -> String {
+        let (own, login) = (words(own), words(self.latency));
+        let mut parts = format!("{own} of the {login} of a login pass in the service");
+        if decided.turn() > BRISK {
+            parts.push_str(&format!(", and {} until its turn there", words(decided.turn())));
+        }
+        parts
+    }
+
     fn by_cpu_alone(
         &self,
         usage: Option<Usage>,
         is_busy: bool,
         says: impl Fn(Who, String) -> Bottleneck,
     ) -> Bottleneck {
-        let blind = "it is not known how long the service took: name its /metrics with --metrics";
+        let blind = "it is not known how long the service took: name the /metrics of all its \
+                     instances with --metrics";
         match usage {
             Some(usage) if is_busy && usage.server > 2.0 * usage.service.unwrap_or(0.0) => {
                 says(Who::Server, format!("it uses most of the CPU; {blind}"))
@@ -171,6 +184,15 @@ impl Evidence {
                 says(Who::Unknown, format!("{here}, and {blind}"))
             }
         }
+    }
+}
+
+/// Whether requests that had no answer have waited for nats-server: it has the CPU, or answers are long on
+/// their way through it, and the next one has its turn when they are read.
+fn waits_for_server(decided: Decided, own: Duration, usage: Option<Usage>) -> bool {
+    match usage.filter(|usage| usage.is_busy()) {
+        Some(usage) => usage.server >= usage.service.unwrap_or(0.0),
+        None => decided.way() > own.max(BRISK),
     }
 }
 
@@ -225,10 +247,30 @@ fn words(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decisions::Taken;
     use super::*;
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
+    }
+
+    fn each(count: f64, millis: f64) -> Taken {
+        Taken { count, seconds: count * millis / 1e3 }
+    }
+
+    /// The same with the mean wait for a turn and the mean way of an answer, in milliseconds, and so many
+    /// requests without an answer.
+    fn queued(seen: Evidence, turn: f64, way: f64, unanswered: f64) -> Evidence {
+        let decided = seen.decided.unwrap();
+        let Taken { count, seconds } = decided.stages;
+        let turns = each(count, turn);
+        // Whoever has no answer was there for nearly two seconds.
+        let all = Taken {
+            count: count + unanswered,
+            seconds: seconds + turns.seconds + 1.8 * unanswered,
+        };
+        let decided = Decided { all, turns, ways: each(100.0, way), unanswered, ..decided };
+        Evidence { decided: Some(decided), ..seen }
     }
 
     /// Ten seconds on two cores, with this CPU of server, service and bench, and the mean of a
@@ -248,9 +290,9 @@ mod tests {
                 },
             },
             decided: decision.map(|millis| Decided {
-                count,
-                seconds: count * millis / 1e3,
-                unanswered: 0.0,
+                all: each(count, millis),
+                stages: each(count, millis),
+                ..Decided::default()
             }),
             latency: seconds(login / 1e3),
             late: Duration::ZERO,
@@ -285,6 +327,35 @@ mod tests {
             server.starts_with("the server is the bottleneck (3.0 ms of the 50.0 ms"),
             "{server}"
         );
+    }
+
+    /// A closed loop of a thousand, and loads beyond what is possible.
+    #[test]
+    fn who_waits_for_a_turn_waits_for_whoever_is_slow() {
+        let (full, hashing) = (Some([13.0, 4.0, 2.0, 0.5]), Some([4.0, 14.0, 1.0, 0.5]));
+        let calm = Some([1.0, 1.0, 1.0, 17.0]);
+        for (seen, turn, way, unanswered, who) in [
+            (evidence(full, Some(3.0), 667.0), 500.0, 160.0, 0.0, Who::Server),
+            (evidence(None, Some(3.0), 667.0), 500.0, 160.0, 0.0, Who::Server),
+            (evidence(None, Some(250.0), 667.0), 400.0, 2.0, 0.0, Who::Service),
+            (evidence(full, Some(3.0), 1_800.0), 900.0, 160.0, 6_000.0, Who::Server),
+            (evidence(None, Some(3.0), 1_800.0), 900.0, 160.0, 6_000.0, Who::Server),
+            // The newest come first then.
+            (evidence(None, Some(3.0), 1_800.0), 5.0, 160.0, 6_000.0, Who::Server),
+            (evidence(hashing, Some(90.0), 1_800.0), 900.0, 160.0, 6_000.0, Who::Service),
+            // The database hangs.
+            (evidence(calm, Some(0.5), 1_800.0), 0.1, 1.0, 6_000.0, Who::Service),
+            (evidence(None, Some(0.5), 1_800.0), 0.1, 1.0, 6_000.0, Who::Service),
+        ] {
+            let seen = queued(seen, turn, way, unanswered);
+            let found = seen.judge();
+            assert_eq!(found.who, who, "{seen:?}: {}", found.text());
+        }
+        let seen = queued(evidence(full, Some(3.0), 667.0), 500.0, 160.0, 20.0);
+        let words = "3.0 ms of the 667 ms of a login pass in the service, and 500 ms until its turn \
+                     there; 20 requests had no answer";
+        let text = seen.judge().text();
+        assert!(text.contains(words), "{text}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A run from its beginning to its document.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ pub(super) struct Subject {
     pub(super) mode: Option<&'static str>,
     processes: Arc<Processes>,
     /// Where instances serve their metrics.
-    metrics: Vec<SocketAddr>,
+    metrics: Vec<String>,
     pub(super) stop: CancellationToken,
 }
 
@@ -56,7 +55,7 @@ impl Subject {
         target: Target,
         kind: Kind,
         mode: Option<&'static str>,
-        metrics: Vec<SocketAddr>,
+        metrics: Vec<String>,
         stop: &CancellationToken,
     ) -> Self {
         let addresses: Vec<_> = target.endpoints.iter().map(|it| it.address).collect();

@@ -182,14 +182,25 @@ impl CpuUsed {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Decisions {
     pub(super) count: f64,
+    /// From a request's arrival.
     pub(super) mean_ms: Option<f64>,
+    /// Of those that were answered: the wait for a turn, and all else.
+    #[serde(default)]
+    pub(super) turn_ms: Option<f64>,
+    #[serde(default)]
+    pub(super) own_ms: Option<f64>,
     pub(super) unanswered: f64,
 }
 
 impl From<Decided> for Decisions {
     fn from(decided: Decided) -> Self {
-        let mean_ms = decided.mean().map(millis);
-        Self { count: decided.count, mean_ms, unanswered: decided.unanswered }
+        Self {
+            count: decided.all.count,
+            mean_ms: decided.all.mean().map(millis),
+            turn_ms: decided.turns.mean().map(millis),
+            own_ms: decided.stages.mean().map(millis),
+            unanswered: decided.unanswered,
+        }
     }
 }
 

@@ -51,11 +51,12 @@ fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
     assert_eq!(document(&refused, 1)["errors"]["refused"], 4);
     assert!(refused.stderr.contains("not one login succeeded"), "{}", refused.stderr);
 
-    let wrong: [(&[&str], &str, &str); 6] = [
+    let wrong: [(&[&str], &str, &str); 7] = [
         (&["--users", "nowhere.csv"], "", "nowhere.csv"),
         (&["--users", "-"], "no colon\n", "line 1 is not USER:PASSWORD"),
         (&["--users", "-"], "", "no users"),
         (&["--url", "http://127.0.0.1:1"], "", "bench speaks with"),
+        (&["--metrics", "http://127.0.0.1:1/metrics"], "", "write HOST:PORT"),
         (&["--kind", "jwt"], "", "bench makes no jwt"),
         (&["--concurrency", "1000000"], "", "ulimit -n"),
     ];

@@ -10,7 +10,8 @@ fn everything_is_measured_and_drawn() {
     let deployment = Deployment::start(Mode::Config);
     let folder = deployment.dir().join("results");
     let path = folder.to_str().unwrap();
-    let http = deployment.http();
+    let http = deployment.http().replace("127.0.0.1", "localhost");
+    let http = http.as_str();
     let suite = ["bench", "suite", path, "-d", "1s", "--storms", "30", "--hold", "20"];
     let args = [&["--json"], &suite[..], &["--create", "5", "--metrics", http]].concat();
     let made = deployment.cli(&args).success().json();
@@ -22,6 +23,7 @@ fn everything_is_measured_and_drawn() {
                 .unwrap();
         assert_eq!(result["mode"], "config", "{file}");
         assert!(result["logins"].as_u64().unwrap() > 0, "{file}: {result}");
+        assert!(result["decisions"]["count"].as_f64().unwrap() > 0.0, "{file}: {result}");
     }
     leaves_nothing(&deployment);
 
