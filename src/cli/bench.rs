@@ -42,7 +42,7 @@ use self::credential::Credential;
 use self::login::{Endpoint, Protocol};
 use self::measure::Subject;
 use self::report::ReportArgs;
-use self::result::Measured;
+use self::result::{Measured, Users};
 use self::suite::{Measurement, SuiteArgs};
 use self::users::Temporary;
 use super::output::{Output, note};
@@ -105,11 +105,11 @@ async fn all(suite: &SuiteArgs, file: &Path, output: Output) -> anyhow::Result<(
         note(&measurement.name);
         let who = suite.who(&measurement);
         let measured = measured(&who, &measurement.plan, file, output, &stop).await?;
-        let file = measurement.file(&suite.folder);
-        save(&file, &measured)?;
         if measured.interrupted {
             bail!("interrupted");
         }
+        let file = measurement.file(&suite.folder);
+        save(&file, &measured)?;
         files.push(file);
         Ok(measured)
     };
@@ -184,11 +184,18 @@ async fn with_users(
         let listen = config.as_ref().and_then(|config| config.http_listen);
         metrics.extend(listen.map(|listen| reachable(listen).to_string()));
     }
+    let makes = config.as_ref().filter(|_| who.users.is_none());
+    let known = Users {
+        kind: who.kind,
+        mode,
+        tenants: makes.map(|_| who.tenants),
+        isolation: makes.map(|config| who.isolation.unwrap_or(config.isolation).as_str()),
+    };
     let has_mqtt = endpoints.iter().any(|it| it.protocol == Protocol::Mqtt);
     let run = async |credentials: Vec<Credential>| {
         let patient = |it: Credential| it.with_patience(plan.patience.timeout);
         let target = Target::new(endpoints, credentials.into_iter().map(patient).collect());
-        measure_all(plan, &Subject::new(target, who.kind, mode, metrics, stop)).await
+        measure_all(plan, &Subject::new(target, known, metrics, stop)).await
     };
     let (None, Some(config)) = (&who.users, config) else {
         let Some(file) = &who.users else {
@@ -247,16 +254,24 @@ fn save(file: &Path, measured: &Measured) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// An earlier result.
+/// An earlier result, of a run that went on to its end.
 fn read(file: &Path) -> anyhow::Result<Measured> {
     let unusable =
         |what: String| Usage(format!("cannot use the result {}: {what}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
-    Ok(serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?)
+    let measured: Measured =
+        serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+    if measured.interrupted {
+        bail!(unusable("that run was interrupted".to_owned()));
+    }
+    Ok(measured)
 }
 
 /// Says how two results differ; an error where the later one is worse.
 fn compare(earlier: &Measured, measured: &Measured, tolerance: u32) -> anyhow::Result<()> {
+    if measured.interrupted {
+        bail!("this run was interrupted, and is not compared");
+    }
     let figures = compare::figures(earlier, measured, f64::from(tolerance) / 100.0)
         .map_err(|different| Usage(different.to_string()))?;
     for figure in &figures {

@@ -1,6 +1,8 @@
 //! A result beside an earlier one.
 
-use super::result::{Measured, Settings};
+use serde_json::Value;
+
+use super::result::{Measured, Settings, Shape};
 use super::text::shown;
 
 /// Latencies that differ by less are the same, in milliseconds.
@@ -87,17 +89,41 @@ pub(super) fn figures(
     Ok(figures)
 }
 
-fn same_run(then: &Settings, now: &Settings) -> Result<(), Different> {
+fn same_run(earlier: &Settings, later: &Settings) -> Result<(), Different> {
     let as_json = |settings| serde_json::to_value(settings).unwrap_or_default();
-    let (then, now) = (as_json(then), as_json(now));
+    let (then, now) = (as_json(earlier), as_json(later));
     let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else { return Ok(()) };
-    match now.iter().find(|(name, value)| then.get(*name) != Some(value)) {
+    let differs =
+        |(name, value): &(&String, &Value)| matters(later, name) && then.get(*name) != Some(*value);
+    match now.iter().find(differs) {
         None => Ok(()),
         Some((name, value)) => Err(Different {
             name: name.clone(),
-            then: then.get(name).map_or_else(|| "missing".to_owned(), ToString::to_string),
-            now: value.to_string(),
+            then: said(then.get(name)),
+            now: said(Some(value)),
         }),
+    }
+}
+
+/// Whether a run of these settings depends on that one.
+fn matters(settings: &Settings, name: &str) -> bool {
+    match name {
+        // Of a search, nobody tries twice; whoever is held does.
+        "retry_seconds" => settings.load != Shape::Limit || settings.hold > 0,
+        "give_up_seconds" => matches!(settings.load, Shape::Rate | Shape::Storm),
+        "concurrency" => {
+            let is_closed = settings.load == Shape::Closed;
+            is_closed || settings.hold > 0 || settings.warm_up_seconds > 0.0
+        }
+        _ => true,
+    }
+}
+
+/// An earlier program did not write all of them.
+fn said(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "not given".to_owned(),
+        Some(value) => value.to_string(),
     }
 }
 
@@ -147,5 +173,53 @@ mod tests {
         now.settings.hold = 500;
         let error = figures(&then, &now, 0.2).unwrap_err().to_string();
         assert!(error.contains("its hold is 0, and this one's 500"), "{error}");
+    }
+
+    /// How two runs differ that are the same but for what `change` does.
+    fn differ(then: &Measured, change: impl Fn(&mut Settings)) -> Option<String> {
+        let mut now = then.clone();
+        change(&mut now.settings);
+        figures(then, &now, 0.2).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn who_logs_in_and_for_how_long_belongs_to_a_run() {
+        let then = measured(1_000.0, 20.0, 0);
+        for (name, error) in [
+            ("users", differ(&then, |it| it.users = 500)),
+            ("tenants", differ(&then, |it| it.tenants = Some(20))),
+            ("isolation", differ(&then, |it| it.isolation = Some("account".to_owned()))),
+            ("count", differ(&then, |it| it.count = Some(40))),
+            ("duration_seconds", differ(&then, |it| it.duration_seconds = Some(60.0))),
+        ] {
+            assert!(error.as_ref().is_some_and(|it| it.contains(name)), "{name}: {error:?}");
+        }
+        let tenants = differ(&then, |it| it.tenants = Some(20)).unwrap();
+        assert!(tenants.contains("its tenants is not given, and this one's 20"), "{tenants}");
+    }
+
+    #[test]
+    fn what_a_run_does_not_use_may_differ() {
+        let shaped = |load| {
+            let mut then = measured(1_000.0, 20.0, 0);
+            then.settings.load = load;
+            then
+        };
+        let pause = |it: &mut Settings| it.retry_seconds = None;
+        let patience = |it: &mut Settings| it.give_up_seconds = 60.0;
+        let others = |it: &mut Settings| it.concurrency = 5;
+        for (load, uses) in [
+            (Shape::Closed, [true, false, true]),
+            (Shape::Rate, [true, true, false]),
+            (Shape::Storm, [true, true, false]),
+            (Shape::Limit, [false, false, false]),
+        ] {
+            let then = shaped(load);
+            let seen = [differ(&then, pause), differ(&then, patience), differ(&then, others)];
+            assert_eq!(seen.map(|it| it.is_some()), uses, "{load:?}");
+        }
+        let mut held = shaped(Shape::Limit);
+        held.settings.hold = 10;
+        assert!(differ(&held, pause).is_some() && differ(&held, others).is_some());
     }
 }

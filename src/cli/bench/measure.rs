@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Kind, Load, Plan};
+use super::args::{Load, Plan};
 use super::bottleneck::Evidence;
 use super::client::{Patience, Run, Target};
 use super::closed;
@@ -16,16 +16,14 @@ use super::histogram::rounded;
 use super::login::Endpoint;
 use super::open::{self, Arrivals};
 use super::progress::{self, Goal};
-use super::result::{self, Clients, CpuUsed, Held, Late, Measured, Settings};
+use super::result::{self, Clients, CpuUsed, Held, Late, Measured, Settings, Users};
 use super::series::{Row, Series};
 use super::storm::Crowd;
 
 /// A deployment that is measured, and what can be seen of it from here.
 pub(super) struct Subject {
     pub(super) target: Arc<Target>,
-    pub(super) kind: Kind,
-    /// The word for how accounts come to the servers.
-    pub(super) mode: Option<&'static str>,
+    users: Users,
     processes: Arc<Processes>,
     /// Where instances serve their metrics.
     metrics: Vec<String>,
@@ -53,14 +51,13 @@ pub(super) struct Ended {
 impl Subject {
     pub(super) fn new(
         target: Target,
-        kind: Kind,
-        mode: Option<&'static str>,
+        users: Users,
         metrics: Vec<String>,
         stop: &CancellationToken,
     ) -> Self {
         let addresses: Vec<_> = target.endpoints.iter().map(|it| it.address).collect();
         let processes = Arc::new(Processes::behind(&addresses));
-        Self { target: Arc::new(target), kind, mode, processes, metrics, stop: stop.clone() }
+        Self { target: Arc::new(target), users, processes, metrics, stop: stop.clone() }
     }
 
     fn run(&self, patience: Patience) -> anyhow::Result<Arc<Run>> {
@@ -235,8 +232,7 @@ impl Subject {
             });
             let memory = self.processes.memory();
             Measured {
-                settings: Settings::of(plan, self.kind, self.mode, transport),
-                users: run.target.credentials.len(),
+                settings: Settings::of(plan, self.users, run.target.credentials.len(), transport),
                 interrupted: self.stop.is_cancelled(),
                 seconds: rounded(seconds),
                 logins: tally.logins,

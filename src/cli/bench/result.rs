@@ -20,7 +20,6 @@ use super::series::Row;
 pub(super) struct Measured {
     #[serde(flatten)]
     pub(super) settings: Settings,
-    pub(super) users: usize,
     pub(super) interrupted: bool,
     /// While clients came; for a storm, until the last was in or gave up.
     pub(super) seconds: f64,
@@ -55,6 +54,12 @@ pub(super) struct Settings {
     /// How accounts come to the servers, where it is known.
     pub(super) mode: Option<String>,
     pub(super) kind: Kind,
+    pub(super) users: usize,
+    /// Of users that the bench has made: their tenants, and how those are kept apart.
+    #[serde(default)]
+    pub(super) tenants: Option<u32>,
+    #[serde(default)]
+    pub(super) isolation: Option<String>,
     /// The scheme of the server's URL.
     pub(super) transport: String,
     pub(super) concurrency: u32,
@@ -65,10 +70,26 @@ pub(super) struct Settings {
     /// The bound of the search for a limit.
     pub(super) p99_ms: Option<f64>,
     pub(super) hold: u32,
+    /// How many logins, or for how long; of a search each step.
+    #[serde(default)]
+    pub(super) count: Option<u64>,
+    #[serde(default)]
+    pub(super) duration_seconds: Option<f64>,
     pub(super) timeout_seconds: f64,
     pub(super) retry_seconds: Option<f64>,
     pub(super) give_up_seconds: f64,
     pub(super) warm_up_seconds: f64,
+}
+
+/// What is known of those who log in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Users {
+    pub(super) kind: Kind,
+    /// The word for how accounts come to the servers.
+    pub(super) mode: Option<&'static str>,
+    /// Of those that the bench makes.
+    pub(super) tenants: Option<u32>,
+    pub(super) isolation: Option<&'static str>,
 }
 
 /// How clients come.
@@ -205,7 +226,7 @@ impl From<Decided> for Decisions {
 }
 
 impl Settings {
-    pub(super) fn of(plan: &Plan, kind: Kind, mode: Option<&str>, transport: &str) -> Self {
+    pub(super) fn of(plan: &Plan, who: Users, users: usize, transport: &str) -> Self {
         let (mut rate, mut storm, mut p99_ms) = (None, None, None);
         let load = match plan.load {
             Load::Closed(_) => Shape::Closed,
@@ -223,16 +244,22 @@ impl Settings {
             }
         };
         let seconds = |time: Duration| rounded(time.as_secs_f64());
+        let is_timed = plan.count.is_none() && storm.is_none();
         Self {
             load,
-            mode: mode.map(ToOwned::to_owned),
-            kind,
+            mode: who.mode.map(ToOwned::to_owned),
+            kind: who.kind,
+            users,
+            tenants: who.tenants,
+            isolation: who.isolation.map(ToOwned::to_owned),
             transport: transport.to_owned(),
             concurrency: plan.concurrency,
             rate,
             storm,
             p99_ms,
             hold: plan.hold,
+            count: plan.count,
+            duration_seconds: is_timed.then(|| seconds(plan.duration)),
             timeout_seconds: seconds(plan.patience.timeout),
             retry_seconds: plan.patience.retry.map(seconds),
             give_up_seconds: seconds(plan.patience.give_up),

@@ -50,7 +50,7 @@ pub(super) fn text(measured: &Measured) -> String {
 
 fn headline(measured: &Measured) -> String {
     let settings = &measured.settings;
-    let who = format!("{} users by {}", measured.users, <&str>::from(settings.kind));
+    let who = format!("{} users by {}", settings.users, <&str>::from(settings.kind));
     let end = if measured.interrupted { " (interrupted)" } else { "" };
     let (rate, logins, seconds) = (measured.logins_per_second, measured.logins, measured.seconds);
     match settings.load {

@@ -37,6 +37,15 @@ fn a_result_is_compared_with_an_earlier_one() {
     let other = compare(0.01, &["--hold", "1"]);
     assert_eq!(other.status, 2, "{other:?}");
     assert!(other.stderr.contains("its hold is 0, and this one's 1"), "{other:?}");
+    let more = compare(0.01, &["--create", "12"]);
+    assert_eq!(more.status, 2, "{more:?}");
+    assert!(more.stderr.contains("its users is 10, and this one's 12"), "{more:?}");
+    let mut interrupted = kept.clone();
+    interrupted["interrupted"] = json!(true);
+    std::fs::write(&changed, interrupted.to_string()).unwrap();
+    let half = deployment.cli(&[&run[..], &["--compare", &changed]].concat());
+    assert_eq!((half.status, half.stdout.as_str()), (2, ""), "{half:?}");
+    assert!(half.stderr.contains("was interrupted"), "{half:?}");
     std::fs::write(&changed, "{}").unwrap();
     let none = deployment.cli(&[&run[..], &["--compare", &changed]].concat());
     assert_eq!((none.status, none.stdout.as_str()), (2, ""), "{none:?}");
