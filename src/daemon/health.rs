@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::{Condition, Fallen, Falls, PartName};
 use crate::intake::Gauge;
-use crate::service::{self, Way};
+use crate::service::{self, Turns, Way};
 use crate::store::{Isolation, Store};
 
 /// The part that may be slow.
@@ -70,6 +70,7 @@ pub(super) struct Dependencies {
     pub(super) main: Client,
     pub(super) system: Client,
     pub(super) way: Way,
+    pub(super) turns: Turns,
     /// Where there is one.
     pub(super) intake: Option<Gauge>,
     pub(super) store: Arc<dyn Store>,
@@ -209,7 +210,7 @@ impl Dependencies {
             Some(intake) if !intake.takes(Isolation::Account) => Err("not connected"),
             _ => Ok(()),
         };
-        let replies = match self.way.is_slow() {
+        let replies = match self.turns.is_held_up() {
             true => Err(SLOW),
             false => Ok(()),
         };

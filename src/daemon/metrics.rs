@@ -96,7 +96,7 @@ fn describe() {
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
         (
             "nats_callout_reply_way_longest_seconds",
-            "How long an answer is on its way through nats-server now, on the slowest connection",
+            "How long nats-server holds an answer up now: on its way, and before it goes out",
         ),
         ("nats_callout_nats_connected", "Whether this connection to NATS stands"),
         ("nats_callout_outbox_pending", "Events of changes that wait to be published"),

@@ -30,6 +30,9 @@ const BATCHES: usize = 16;
 /// How many messages are awaited on a connection at most.
 const MOST: usize = 60;
 
+/// For how long one is: nobody may have been there to hear it.
+const AWAITED: Duration = Duration::from_secs(30);
+
 /// A message that has not come back yet, and the answers that went out between the one before and this.
 #[derive(Debug)]
 struct UnderWay {
@@ -141,7 +144,10 @@ impl Lines {
         let mut lost = Vec::new();
         for (place, line) in self.lines.iter_mut().enumerate() {
             let connects = line.connects();
-            while let Some(gone) = line.under_way.pop_front_if(|it| it.connects != connects) {
+            let is_lost = |it: &mut UnderWay| {
+                it.connects != connects || now.saturating_duration_since(it.at) > AWAITED
+            };
+            while let Some(gone) = line.under_way.pop_front_if(is_lost) {
                 lost.extend(gone.before.into_iter().map(|gone| gone.key));
                 self.way.note(place, line.seen(Duration::ZERO));
             }
@@ -161,7 +167,7 @@ impl Lines {
                 let before = std::mem::take(&mut line.since);
                 let number = self.next;
                 line.under_way.push_back(UnderWay { number, at: now, connects, before });
-                self.way.awaits(place, line.awaited());
+                self.way.awaits(place, line.seen(Duration::ZERO).since);
             }
         }
         lost
@@ -193,12 +199,10 @@ impl Line {
         self.client.statistics().connects.load(Relaxed)
     }
 
-    fn awaited(&self) -> Option<Instant> {
-        self.under_way.front().map(|it| it.at)
-    }
-
+    /// Where no message has ever come back, none says anything about the way.
     fn seen(&self, last: Duration) -> Seen {
-        Seen { last, since: self.awaited() }
+        let awaited = self.under_way.front().filter(|_| self.comes_back);
+        Seen { last, since: awaited.map(|it| it.at) }
     }
 
     /// When the next message may go out; none is now.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::way::Way;
 
@@ -42,6 +42,8 @@ struct Shared {
     most: usize,
     most_waiting: usize,
     state: Mutex<State>,
+    /// Somebody waits.
+    waits: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,8 @@ pub(super) struct Turn {
 
 impl Turns {
     pub(super) fn new(most: usize, most_waiting: usize, way: Way) -> Self {
-        Self(Arc::new(Shared { way, most, most_waiting, state: Mutex::default() }))
+        let (state, waits) = (Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { way, most, most_waiting, state, waits }))
     }
 
     /// The numbers as they are now.
@@ -120,9 +123,37 @@ impl Turns {
                 state.drop_one();
             }
             self.call(&mut state);
+            self.0.waits.notify_one();
             turn
         };
         turn.await.ok()
+    }
+
+    /// For how long nats-server holds an answer up: on its way, and before it goes out while the server has not
+    /// read most of those before it.
+    pub(crate) fn held_up(&self) -> Duration {
+        let waits = {
+            let state = self.0.state.lock();
+            let unread = state.under_way - state.deciding.len();
+            state.oldest().filter(|_| unread > WINDOW / 2)
+        };
+        waits.map_or(Duration::ZERO, |since| since.elapsed()).max(self.0.way.longest())
+    }
+
+    /// Whether that takes a good part of a client's time.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up() >= self.0.way.patience() / 4
+    }
+
+    /// Sets aside what takes long while somebody waits, though nothing else happens meanwhile.
+    pub(super) async fn watch(&self) {
+        loop {
+            while self.stats().waiting == 0 {
+                self.0.waits.notified().await;
+            }
+            tokio::time::sleep(LONG).await;
+            self.call(&mut self.0.state.lock());
+        }
     }
 
     /// A request is dropped before it is opened.
@@ -230,13 +261,18 @@ impl State {
         next
     }
 
+    /// Since when the one has waited who has for longest, of those who still do.
+    fn oldest(&self) -> Option<Instant> {
+        self.classes.values().filter_map(|class| class.front()).map(|it| it.since).min()
+    }
+
     /// Drops one who has probably gone, or who has waited for longest.
     fn drop_one(&mut self) {
         let oldest = |class: &VecDeque<Waiting>| class.front().map(|it| it.since);
-        let dropped = self
-            .stale
-            .pop_front()
-            .or_else(|| self.classes.values_mut().min_by_key(|class| oldest(class))?.pop_front());
+        let dropped = self.stale.pop_front().or_else(|| {
+            let classes = self.classes.values_mut().filter(|class| !class.is_empty());
+            classes.min_by_key(|class| oldest(class))?.pop_front()
+        });
         if dropped.is_some() {
             self.waiting -= 1;
             self.note_shed();
@@ -385,6 +421,46 @@ mod tests {
         drop((decided, deciding, more));
         assert_eq!(turns.stats().in_flight, 0);
         assert_eq!(turns.0.state.lock().under_way, 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_holds_up_who_waits_while_it_has_not_read_the_answers_before() {
+        let turns = turns(WINDOW + 1, 8);
+        let under_way = taken(&turns, WINDOW);
+        let mut waits = Box::pin(turns.wait(ago(ms(600)), TWO));
+        assert!((&mut waits).now_or_never().is_none());
+        assert_eq!(turns.held_up(), Duration::ZERO, "decisions do");
+        under_way.iter().for_each(Turn::is_decided);
+        assert!(turns.held_up() >= ms(600) && turns.is_held_up());
+        drop(under_way);
+        assert!(waits.await.is_some());
+        assert_eq!(turns.held_up(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_called_once_decisions_have_taken_long() {
+        let turns = turns(WINDOW + 1, 8);
+        let _deciding = taken(&turns, WINDOW);
+        let mut waits = Box::pin(turns.wait(Instant::now(), TWO));
+        assert!((&mut waits).now_or_never().is_none());
+        tokio::select! {
+            turn = waits => assert!(turn.is_some()),
+            () = turns.watch() => {}
+            () = tokio::time::sleep(LONG * 20) => panic!("nobody calls"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_is_dropped_though_nobody_of_another_patience_waits() {
+        let turns = turns(1, 1);
+        let only = taken(&turns, 1).remove(0);
+        let mut first = Box::pin(turns.wait(Instant::now(), TWO));
+        assert!((&mut first).now_or_never().is_none());
+        drop(only);
+        let _first = first.await;
+        let mut waiting = [0, 1].map(|_| Box::pin(turns.wait(Instant::now(), TEN)));
+        assert!(waiting.iter_mut().all(|it| it.now_or_never().is_none()));
+        assert_eq!(turns.stats(), LoadStats { in_flight: 1, waiting: 1, shed: 1 });
     }
 
     #[tokio::test]

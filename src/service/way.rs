@@ -47,12 +47,6 @@ impl Way {
         longest(measured.lines.iter().take(measured.quick))
     }
 
-    /// Whether a good part of a client's time is spent on it.
-    #[must_use]
-    pub(crate) fn is_slow(&self) -> bool {
-        self.longest() >= self.patience() / 4
-    }
-
     /// Whether no client waits for so long.
     #[must_use]
     pub(crate) fn is_hopeless(&self) -> bool {
@@ -96,15 +90,15 @@ mod tests {
     #[test]
     fn the_way_is_what_was_measured_or_is_awaited() {
         let way = Way::new(2, 1);
-        assert_eq!((way.longest(), way.is_slow()), (Duration::ZERO, false));
+        assert_eq!(way.longest(), Duration::ZERO);
         let ms = Duration::from_millis;
         way.note(0, Seen { last: ms(3), since: None });
         way.note(1, Seen { last: ms(2), since: Instant::now().checked_sub(ms(600)) });
-        assert!(way.longest() >= ms(600) && way.is_slow() && !way.is_hopeless());
+        assert!(way.longest() >= ms(600) && !way.is_hopeless());
         assert_eq!(way.of_most(), ms(3));
-        way.note_patience(Duration::from_secs(10));
-        assert!(!way.is_slow());
-        way.note(1, Seen { last: Duration::from_secs(10), since: None });
+        way.note(1, Seen { last: Duration::from_secs(2), since: None });
         assert!(way.is_hopeless());
+        way.note_patience(Duration::from_secs(10));
+        assert!(!way.is_hopeless());
     }
 }
