@@ -12,26 +12,31 @@ mod receipts;
 mod rejections;
 mod replies;
 mod running;
+mod standby;
+mod taker;
 mod turns;
 mod way;
 mod worker;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, Subscriber};
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub(crate) use self::decisions::Decisions;
 use self::receipts::Receipts;
-use self::replies::Replies;
+use self::replies::{Replies, Via};
 pub use self::running::Running;
+pub(crate) use self::standby::Standby;
+use self::taker::Taker;
 pub(crate) use self::turns::Turns;
 pub(crate) use self::way::Way;
 use self::worker::Worker;
@@ -107,6 +112,7 @@ pub struct AuthCallout {
     settings: Settings,
     replies: Vec<Client>,
     loading: Option<Client>,
+    standby: Option<Standby>,
     observers: Observers,
     gate: Option<Arc<dyn Gate>>,
 }
@@ -121,6 +127,7 @@ impl AuthCallout {
             settings: Settings::default(),
             replies: Vec::new(),
             loading: None,
+            standby: None,
             observers: Observers::default(),
             gate: None,
         }
@@ -150,6 +157,13 @@ impl AuthCallout {
     #[must_use]
     pub fn with_loading_connection(mut self, client: Client) -> Self {
         self.loading = Some(client);
+        self
+    }
+
+    /// Takes requests there while the connection that it is run on is away.
+    #[must_use]
+    pub(crate) fn with_standby(mut self, standby: Option<Standby>) -> Self {
+        self.standby = standby;
         self
     }
 
@@ -190,7 +204,8 @@ impl AuthCallout {
     /// Starts on `client`. Returns once a request to ourselves has come back, which proves that
     /// the server has taken the subscription.
     pub async fn start(self, client: Client) -> Result<Running, ServiceError> {
-        let replies = Replies::new(client.clone(), self.replies, self.loading);
+        let standby = self.standby.as_ref().map(|standby| standby.client.clone());
+        let replies = Replies::new(client.clone(), self.replies, self.loading, standby);
         let (receipts, follower) =
             Receipts::subscribe(&client, replies.lines(), self.observers.clone()).await?;
         let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
@@ -200,6 +215,7 @@ impl AuthCallout {
         let Settings { max_in_flight, max_waiting, deadline } = self.settings;
         let way = receipts.way();
         let turns = Turns::new(max_in_flight, max_waiting, way.clone());
+        let watching = turns.clone();
         let worker = Arc::new(Worker {
             authorizer: self.authorizer,
             replies,
@@ -207,16 +223,25 @@ impl AuthCallout {
             receipts,
             gate: self.gate,
             turns: turns.clone(),
+            decisions: decisions.clone(),
             time: deadline,
         });
-        let dispatcher = Dispatcher {
-            client,
+        let taker = Arc::new(Taker {
             // Those that wait, those under way, and as many that are just being opened.
             most: max_waiting.saturating_add(max_in_flight.saturating_mul(2)),
             worker,
-            decisions: decisions.clone(),
+            requests: TaskTracker::new(),
+        });
+        let standby = self.standby.map(|standby| {
+            tokio::spawn(standby.run(client.clone(), Arc::clone(&taker), stop.clone()))
+        });
+        let dispatcher = Dispatcher {
+            client,
+            taker,
+            standby,
             panics: watch::Sender::default(),
             _following: follower.follow(),
+            _watching: AbortOnDropHandle::new(tokio::spawn(async move { watching.watch().await })),
         };
         let panics = dispatcher.panics.subscribe();
         let task = tokio::spawn(dispatcher.run(requests, stop.clone()));
@@ -244,23 +269,23 @@ pub(crate) async fn prove(client: &Client) -> Result<(), ServiceError> {
     }
 }
 
-/// Takes requests off the subscription and begins decisions.
+/// Takes requests, whatever happens, until the stop.
 struct Dispatcher {
     client: Client,
-    /// How many requests are here at most.
-    most: usize,
-    worker: Arc<Worker>,
-    decisions: Decisions,
+    taker: Arc<Taker>,
+    standby: Option<JoinHandle<()>>,
     panics: watch::Sender<()>,
     /// What becomes of replies.
     _following: AbortOnDropHandle<()>,
+    /// Who waits while decisions take long.
+    _watching: AbortOnDropHandle<()>,
 }
 
 impl Dispatcher {
     async fn run(self, mut requests: Subscriber, stop: CancellationToken) {
         loop {
-            let dispatching = self.dispatch_until(&mut requests, stop.cancelled());
-            if AssertUnwindSafe(dispatching).catch_unwind().await.is_ok() {
+            let taking = self.taker.take_until(&mut requests, Via::Main, stop.cancelled());
+            if AssertUnwindSafe(taking).catch_unwind().await.is_ok() {
                 break;
             }
             // One request must not end the logins of all.
@@ -271,46 +296,15 @@ impl Dispatcher {
         self.finish(requests).await;
     }
 
-    async fn dispatch_until(&self, requests: &mut Subscriber, end: impl Future<Output = ()>) {
-        let mut end = pin!(end);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut end => break,
-                message = requests.next() => match message {
-                    Some(message) => self.take(message),
-                    None => break,
-                },
-            }
+    async fn finish(self, requests: Subscriber) {
+        self.taker.end(requests, Via::Main, &self.client).await;
+        if let Some(Err(error)) = OptionFuture::from(self.standby).await {
+            tracing::error!(%error, "the standby connection's part failed");
         }
-    }
-
-    /// Ends the subscription on the server alone and awaits a proof, which comes back behind the
-    /// last request on its way. [`Subscriber::drain`] forgets the subscription as soon as it has
-    /// asked the server, and loses what is on its way then.
-    async fn finish(self, mut requests: Subscriber) {
-        if let Err(error) = requests.unsubscribe_after(ENDED_BY_THE_SERVER).await {
-            tracing::debug!(%error, "the connection is gone already");
-        }
-        let ended = async {
-            if let Err(error) = prove(&self.client).await {
-                tracing::warn!(%error, "requests on their way at the stop may be lost");
-            }
-        };
-        self.dispatch_until(&mut requests, ended).await;
-        while let Some(Some(message)) = requests.next().now_or_never() {
-            self.take(message);
-        }
-        self.decisions.settle().await;
-        self.worker.replies.flush().await;
-        self.worker.receipts.finish().await;
-    }
-
-    fn take(&self, message: Message) {
-        if self.decisions.under_way() >= self.most {
-            return self.worker.turns.note_shed();
-        }
-        let (worker, received) = (Arc::clone(&self.worker), Instant::now());
-        self.decisions.begin(async move { worker.work(message, received).await });
+        let Taker { worker, requests, .. } = &*self.taker;
+        requests.close();
+        requests.wait().await;
+        worker.replies.flush().await;
+        worker.receipts.finish().await;
     }
 }

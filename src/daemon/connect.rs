@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
 use metrics::{counter, gauge};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::isolation::Denials;
@@ -17,6 +18,7 @@ use crate::causes::chain;
 use crate::config::Config;
 use crate::deployment::Login;
 use crate::servers::{Cluster, KnownServers};
+use crate::service::Standby;
 
 /// Between two attempts of a first connect.
 const FIRST_CONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -31,24 +33,37 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
 const EAGER_RECONNECTS: usize = 2_000;
 const LATE_RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether two connections are on one server, and how seldom where that cannot be changed.
+const APART: Duration = Duration::from_secs(2);
+const APART_AT_MOST: Duration = Duration::from_secs(600);
+
 /// Commands that may wait in a connection.
 const CAPACITY: usize = 16 * 1024;
 
+/// What is done with what happens to a connection, beside that it is logged.
+#[derive(Debug, Clone, Default)]
+struct Noted {
+    /// Counts what the check of the isolation is refused.
+    denials: Denials,
+    /// It has been lost.
+    lost: Arc<Notify>,
+}
+
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
-/// and in connz, and `denials` counts what the check of the isolation is refused.
+/// and in connz.
 async fn connect(
     name: &str,
     config: &Config,
+    urls: &[String],
     login: Login,
-    denials: &Denials,
+    noted: &Noted,
     shutdown: &CancellationToken,
 ) -> Result<Client> {
-    let urls = &config.nats.urls;
     let servers = urls.join(",");
     let mut attempts = 0;
     loop {
-        let options = lasting(login.options(config)?, name, denials.clone());
-        let attempt = options.connect(urls.clone());
+        let options = lasting(login.options(config)?, name, noted.clone());
+        let attempt = options.connect(urls);
         let Some(connected) = shutdown.run_until_cancelled(attempt).await else {
             return Err(DaemonError::Stopped);
         };
@@ -70,7 +85,7 @@ async fn connect(
 }
 
 /// A connection that is made again whatever happens, and says so in the log.
-fn lasting(options: ConnectOptions, name: &str, denials: Denials) -> ConnectOptions {
+fn lasting(options: ConnectOptions, name: &str, noted: Noted) -> ConnectOptions {
     let name = name.to_owned();
     options
         .name(format!("nats-callout {name}"))
@@ -86,7 +101,10 @@ fn lasting(options: ConnectOptions, name: &str, denials: Denials) -> ConnectOpti
         })
         .event_callback(move |event| {
             let connection = name.clone();
-            let expected = denials.note(&event);
+            let expected = noted.denials.note(&event);
+            if matches!(event, Event::Disconnected) {
+                noted.lost.notify_one();
+            }
             async move {
                 if expected {
                     return;
@@ -122,6 +140,8 @@ pub(super) struct Clients {
     pub(super) denials: Denials,
     pub(super) replies: Vec<Client>,
     pub(super) loading: Client,
+    /// Where there are several servers.
+    pub(super) standby: Option<Standby>,
     /// Its own: an event must not wait behind replies, nor they behind events.
     pub(super) events: Client,
     pub(super) system: Client,
@@ -152,12 +172,16 @@ impl Clients {
             ("events", &self.events),
             ("system", &self.system),
         ];
+        let standby = self.standby.iter().map(|standby| ("standby", &standby.client));
+        let others = others.into_iter().chain(standby);
         let others = others.map(|(name, client)| (name.to_owned(), client));
-        others.into_iter().chain(replies).map(|(name, client)| (name, client.clone())).collect()
+        others.chain(replies).map(|(name, client)| (name, client.clone())).collect()
     }
 
     pub(super) async fn drain(&self) {
-        for client in self.replies.iter().chain([&self.loading, &self.events, &self.main]) {
+        let standby = self.standby.iter().map(|standby| &standby.client);
+        let others = [&self.loading, &self.events, &self.main];
+        for client in self.replies.iter().chain(standby).chain(others) {
             if let Err(error) = client.drain().await {
                 tracing::debug!(%error, "a connection was closed already");
             }
@@ -167,15 +191,51 @@ impl Clients {
 
 /// Makes them.
 pub(super) async fn connect_all(config: &Config, shutdown: &CancellationToken) -> Result<Clients> {
-    let denials = Denials::default();
-    let main = connect("main", config, Login::Auth, &denials, shutdown).await?;
+    let (noted, none, urls) = (Noted::default(), Noted::default(), &config.nats.urls);
+    let auth =
+        async |name, urls, noted| connect(name, config, urls, Login::Auth, noted, shutdown).await;
+    let main = auth("main", urls, &noted).await?;
     let mut replies = Vec::new();
-    let none = Denials::default();
     for _ in 1..config.nats.connections {
-        replies.push(connect("replies", config, Login::Auth, &none, shutdown).await?);
+        replies.push(auth("replies", urls, &none).await?);
     }
-    let loading = connect("loading", config, Login::Auth, &none, shutdown).await?;
-    let events = connect("events", config, Login::Auth, &none, shutdown).await?;
-    let system = connect("system", config, Login::System, &none, shutdown).await?;
-    Ok(Clients { main, denials, replies, loading, events, system })
+    let loading = auth("loading", urls, &none).await?;
+    let events = auth("events", urls, &none).await?;
+    let system = connect("system", config, urls, Login::System, &none, shutdown).await?;
+    let Noted { denials, lost } = noted.clone();
+    let standby = if urls.len() > 1 || !main.server_info().connect_urls.is_empty() {
+        let mut others = urls.clone();
+        others.rotate_left(1);
+        Some(Standby { client: auth("standby", &others, &none).await?, lost })
+    } else {
+        None
+    };
+    Ok(Clients { main, denials, replies, loading, standby, events, system })
+}
+
+/// Has a connection on another server than `main`, as far as there is one.
+pub(super) async fn keep_apart(standby: &Client, main: &Client) {
+    let mut pause = APART;
+    loop {
+        tokio::time::sleep(pause).await;
+        let on = |client: &Client| {
+            let is_up = client.connection_state() == State::Connected;
+            is_up.then(|| client.server_info().server_id)
+        };
+        if on(standby).is_none_or(|server| on(main).is_none_or(|it| it != server)) {
+            pause = APART;
+            continue;
+        }
+        let Ok(pool) = standby.server_pool().await else { return };
+        let mut addresses: Vec<_> = pool.into_iter().map(|server| server.addr).collect();
+        if addresses.len() > 1 {
+            addresses.rotate_left(1);
+            if standby.set_server_pool(addresses).await.is_err()
+                || standby.force_reconnect().await.is_err()
+            {
+                return;
+            }
+        }
+        pause = (pause * 2).min(APART_AT_MOST);
+    }
 }

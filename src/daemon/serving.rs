@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
-use super::connect::Nats;
+use super::connect::{Nats, keep_apart};
 use super::connected::Connected;
 use super::event_sinks::EventSinks;
 use super::health::Dependencies;
@@ -32,7 +32,7 @@ use crate::placement::Placement;
 use crate::renewal::Renewals;
 use crate::revoke::{Causes, OwnAccounts, Revoker};
 use crate::servers::Cluster;
-use crate::service::{AuthCallout, Decisions, Running, Settings, Turns, Way};
+use crate::service::{AuthCallout, Decisions, Running, Settings, Turns};
 use crate::streams;
 
 /// A service that answers.
@@ -69,6 +69,12 @@ impl<'a> Serving<'a> {
         let part = Part::vital("requests").with_farewell();
         let (falls, stop) = (requests.falls(), requests.stop());
         requests.once(part.clone(), answer(running, falls, part, stop));
+        if let Some(standby) = &nats.connections.standby {
+            let apart = (standby.client.clone(), nats.connections.main.clone());
+            base.parts.spawn(Part::minor("standby"), apart, |(standby, main), _| {
+                keep_apart(standby, main).boxed()
+            });
+        }
         let peers = Peers::default();
         watch_peers(&base, &nats, peers.clone()).await?;
         if base.config.callout.renew {
@@ -77,11 +83,12 @@ impl<'a> Serving<'a> {
             renewing.start(&base, &nats, &requests).await?;
         }
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
-        show(&base.observed.metrics, (turns, way.clone()), changes.counts(), nats.cluster.clone());
+        show(&base.observed.metrics, turns.clone(), changes.counts(), nats.cluster.clone());
         base.observed.health.probes(Dependencies {
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
             way,
+            turns,
             intake: taking.clone(),
             store: base.store.clone(),
         });
@@ -208,6 +215,7 @@ fn callout(
         })
         .with_reply_connections(nats.connections.replies.clone())
         .with_loading_connection(nats.connections.loading.clone())
+        .with_standby(nats.connections.standby.clone())
         .with_observer(Arc::new(observer))
         .with_observer(Arc::new(picked))
         .with_observer(Arc::new(base.observed.metrics.decisions()));
@@ -228,15 +236,10 @@ async fn answer(mut running: Running, falls: Falls, part: Part, stop: Cancellati
     }
 }
 
-fn show(
-    metrics: &Metrics,
-    (turns, way): (Turns, Way),
-    counts: Arc<ChangeCounts>,
-    cluster: Cluster,
-) {
+fn show(metrics: &Metrics, turns: Turns, counts: Arc<ChangeCounts>, cluster: Cluster) {
     metrics.show(move || {
         let load = turns.stats();
-        gauge!("nats_callout_reply_way_longest_seconds").set(way.longest().as_secs_f64());
+        gauge!("nats_callout_reply_way_longest_seconds").set(turns.held_up().as_secs_f64());
         gauge!("nats_callout_requests_in_flight").set(size(load.in_flight));
         gauge!("nats_callout_requests_waiting").set(size(load.waiting));
         counter!("nats_callout_requests_shed_total").absolute(load.shed);

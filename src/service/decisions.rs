@@ -2,42 +2,37 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// The decisions under way.
+/// The decisions under way. A request that waits for its turn is none yet: no row has been read for it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Decisions(Arc<Trackers>);
+pub(crate) struct Decisions(Arc<Mutex<Trackers>>);
 
 #[derive(Debug, Default)]
 struct Trackers {
-    current: ArcSwap<TaskTracker>,
+    current: TaskTracker,
     /// Those that were current before and may have decisions left.
-    earlier: Mutex<Vec<TaskTracker>>,
+    earlier: Vec<TaskTracker>,
 }
 
 impl Decisions {
-    /// Begins one.
-    pub(super) fn begin(&self, decision: impl Future<Output = ()> + Send + 'static) {
-        self.0.current.load().spawn(decision);
-    }
-
-    /// How many.
-    pub(super) fn under_way(&self) -> usize {
-        self.0.current.load().len()
+    /// Begins one, which ends when this is dropped.
+    pub(super) fn begin(&self) -> TaskTrackerToken {
+        self.0.lock().current.token()
     }
 
     /// Returns once every decision that had begun before the call has been answered, those that
     /// another call waits for included.
     pub(crate) async fn settle(&self) {
         let begun = {
-            let mut earlier = self.0.earlier.lock();
-            let begun = self.0.current.swap(Arc::new(TaskTracker::new()));
-            begun.close();
-            earlier.retain(|tracker| !tracker.is_empty());
-            earlier.push(TaskTracker::clone(&begun));
-            earlier.clone()
+            let mut trackers = self.0.lock();
+            let current = std::mem::take(&mut trackers.current);
+            current.close();
+            trackers.earlier.retain(|tracker| !tracker.is_empty());
+            trackers.earlier.push(current);
+            trackers.earlier.clone()
         };
         for tracker in begun {
             tracker.wait().await;
@@ -54,15 +49,14 @@ mod tests {
     #[tokio::test]
     async fn settling_waits_for_what_another_call_waits_for() {
         let decisions = Decisions::default();
-        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
-        decisions.0.current.load().spawn(answered);
+        let decision = decisions.begin();
         let mut first = Box::pin(decisions.settle());
         assert!((&mut first).now_or_never().is_none());
         let mut second = Box::pin(decisions.settle());
         assert!((&mut second).now_or_never().is_none(), "the decision is not answered yet");
         drop(first);
         assert!(decisions.settle().now_or_never().is_none(), "nor after a call was given up");
-        answer.send(()).unwrap();
+        drop(decision);
         second.await;
         assert!(decisions.settle().now_or_never().is_some());
     }

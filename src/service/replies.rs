@@ -15,6 +15,15 @@ pub(super) type Key = (ServerId, u64);
 /// The place of the main connection.
 const MAIN: usize = 0;
 
+/// What a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The main connection.
+    Main,
+    /// The one that stands in for it.
+    Standby,
+}
+
 /// The connections for replies.
 pub(super) struct Replies {
     main: Client,
@@ -24,17 +33,27 @@ pub(super) struct Replies {
     /// How many of them take turns.
     spread: usize,
     loading: Option<usize>,
+    standby: Option<usize>,
     next: AtomicUsize,
 }
 
 impl Replies {
-    pub(super) fn new(main: Client, others: Vec<Client>, loading: Option<Client>) -> Self {
+    pub(super) fn new(
+        main: Client,
+        others: Vec<Client>,
+        loading: Option<Client>,
+        standby: Option<Client>,
+    ) -> Self {
         let mut lines = vec![main.clone()];
         lines.extend(others);
         let spread = lines.len();
-        lines.extend(loading);
-        let loading = (lines.len() > spread).then_some(spread);
-        Self { main, lines, spread, loading, next: AtomicUsize::new(0) }
+        let mut place_of = |client| {
+            lines.push(client);
+            lines.len() - 1
+        };
+        let loading = loading.map(&mut place_of);
+        let standby = standby.map(place_of);
+        Self { main, lines, spread, loading, standby, next: AtomicUsize::new(0) }
     }
 
     /// How many bytes a reply may have: the server would close the connection over more.
@@ -53,14 +72,12 @@ impl Replies {
         subject: Subject,
         payload: Vec<u8>,
         loads_account: bool,
+        via: Via,
     ) -> Option<usize> {
-        let place = if loads_account {
-            self.loading
-        } else {
-            Some(self.next.fetch_add(1, Ordering::Relaxed) % self.spread)
+        let place = match via {
+            Via::Main => self.place(loads_account),
+            Via::Standby => self.standby.unwrap_or(MAIN),
         };
-        let is_usable = |place: &usize| self.lines.get(*place).is_some_and(|it| self.is_usable(it));
-        let place = place.filter(is_usable).unwrap_or(MAIN);
         let client = self.lines.get(place).unwrap_or(&self.main);
         match client.publish(subject, payload.into()).await {
             Ok(()) => Some(place),
@@ -69,6 +86,16 @@ impl Replies {
                 None
             }
         }
+    }
+
+    fn place(&self, loads_account: bool) -> usize {
+        let place = if loads_account {
+            self.loading
+        } else {
+            Some(self.next.fetch_add(1, Ordering::Relaxed) % self.spread)
+        };
+        let is_usable = |place: &usize| self.lines.get(*place).is_some_and(|it| self.is_usable(it));
+        place.filter(is_usable).unwrap_or(MAIN)
     }
 
     /// Whether a reply on `client` reaches the server that asked: it has to hang on the same server

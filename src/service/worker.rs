@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use async_nats::{Message, Subject};
 
 use super::LONGEST_DEADLINE;
+use super::decisions::Decisions;
 use super::patience;
 use super::receipts::{Receipts, Sent};
-use super::replies::Replies;
+use super::replies::{Replies, Via};
 use super::turns::{Turn, Turns};
 use crate::audit::{Late, Observers};
 use crate::authorize::{Authorizer, CalloutMessage, Gate, NotAudited, Outcome, Reply, Verdict};
@@ -23,12 +24,13 @@ pub(super) struct Worker {
     pub(super) receipts: Receipts,
     pub(super) gate: Option<Arc<dyn Gate>>,
     pub(super) turns: Turns,
+    pub(super) decisions: Decisions,
     /// For how long one is decided about at most.
     pub(super) time: Duration,
 }
 
 impl Worker {
-    pub(super) async fn work(&self, message: Message, received: Instant) {
+    pub(super) async fn work(&self, message: Message, received: Instant, via: Via) {
         let Some(subject) = message.reply else { return };
         let server_xkey =
             message.headers.as_ref().and_then(|headers| headers.get(SERVER_XKEY_HEADER));
@@ -38,9 +40,10 @@ impl Worker {
             deadline: received + LONGEST_DEADLINE,
             max_reply: self.replies.max_payload(),
         };
-        let (mut turn, mut deadline) = (None, received);
+        let (mut turn, mut deadline, mut decision) = (None, received, None);
         let takes = async |request: &VerifiedRequest| {
             turn = self.turns.wait(received, patience::of(request)).await;
+            decision = Some(self.decisions.begin());
             deadline = (Instant::now() + self.time).min(received + request.time_to_decide());
             turn.is_some().then_some(deadline)
         };
@@ -60,7 +63,8 @@ impl Worker {
                 outcome => return self.observers.observe(&outcome, received.elapsed()),
             },
         };
-        self.send(subject, reply, received, turn).await;
+        self.send(subject, (reply, via), received, turn).await;
+        drop(decision);
     }
 
     /// The reply, if somebody may wait for it.
@@ -70,12 +74,12 @@ impl Worker {
         None
     }
 
-    /// The turn lasts until the server has read the reply, but for one that makes it load an account: that goes
-    /// a way of its own, and slowly.
+    /// The turn lasts until the server has read the reply, which is measured on the main connection; but for one
+    /// that makes it load an account: that goes a way of its own, and slowly.
     async fn send(
         &self,
         subject: Subject,
-        mut reply: Reply,
+        (mut reply, via): (Reply, Via),
         received: Instant,
         turn: Option<Turn>,
     ) {
@@ -84,14 +88,14 @@ impl Worker {
         if let Some(turn) = &turn {
             turn.is_decided();
         }
-        let turn = turn.filter(|_| !loads);
+        let turn = turn.filter(|_| !loads && via == Via::Main);
         let Some(asker) = reply.asker else {
-            self.replies.send(subject, payload, loads).await;
+            self.replies.send(subject, payload, loads, via).await;
             return self.observers.observe(&Outcome::Reply(reply), took);
         };
         let key = (asker.server, reply.connection.id);
         self.receipts.expect(Sent { reply, asker, received, took }).await;
-        let line = self.replies.send(subject, payload, loads).await;
+        let line = self.replies.send(subject, payload, loads, via).await;
         self.receipts.went_out(line, key, turn).await;
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod embedding;
 mod keys;
 mod reserved;
 mod stale;
+mod standby;
 mod turns;
 mod watchdog;
 
