@@ -69,7 +69,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("nats.url", Text("nats://127.0.0.1:4222"), "The servers, separated by commas."),
     both("nats.public_url", Open("the first of `url`", "\"nats://nats.example.com:4222\""), "")
         .noted("The address that apps are told; by default the one above."),
-    both("nats.connections", Count(2, 1..=64), "Connections that the service opens."),
+    both("nats.connections", Count(2, 1..=64), "Connections that replies are spread over, with the one that requests come by."),
     both("nats.tls_ca", Text(""),
         "A PEM file: who vouches for the servers, beside the authorities of the system.").noted("\
         Where the servers' certificates are of a private authority, and where\n\
