@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Connections that are held
     #[arg(long, default_value_t = 4_000)]
     held: u64,
+    /// Clients that come at once here, to compare what is played with
+    #[arg(long, value_delimiter = ',', default_value = "2000,4000,8000")]
+    at_once: Vec<u64>,
 }
 
 /// What was measured in one mode.
@@ -37,8 +40,19 @@ struct Costs {
     server: f64,
     /// Of the server's, what goes by until it has asked.
     asking: f64,
+    /// Of the bench, for an attempt.
+    bench: f64,
     /// Bytes for one connection.
     held: f64,
+    /// How many came at once, and when all were in.
+    storms: Vec<(u64, Option<f64>)>,
+}
+
+impl Costs {
+    fn simulated(&self) -> simulation::Costs {
+        let (asking, answer) = (self.asking, self.server - self.asking);
+        simulation::Costs { asking, answer, decision: self.service }
+    }
 }
 
 /// How much of its cores a process is to use: beyond that, what waits grows quickly.
@@ -86,8 +100,37 @@ pub(crate) fn run(args: &Args) {
             it.held * args.clients as f64 / 1e9
         );
     }
+    println!("\n| mode | come at once here, and wait 2 s | all in, as played | as measured |");
+    println!("|---|---:|---:|---:|");
+    let shown = |time: Option<f64>| time.map_or("never".to_owned(), |time| format!("{time:.1} s"));
+    for it in &costs {
+        for &(clients, measured) in &it.storms {
+            let played = shown(here(it, clients).play().all_in);
+            println!("| {:?} | {clients} | {played} | {} |", it.mode, shown(measured));
+        }
+    }
     for it in &costs {
         play(args, it, renewals + back);
+    }
+}
+
+/// All on the cores of this machine, the bench too.
+fn here(costs: &Costs, clients: u64) -> Scene {
+    let cores = std::thread::available_parallelism().expect("cores").get() as f64;
+    let simulation::Costs { asking, answer, decision } = costs.simulated();
+    let shared = simulation::Costs {
+        asking: asking + costs.bench,
+        answer: answer + decision,
+        decision: f64::MIN_POSITIVE,
+    };
+    Scene {
+        clients: clients as f64,
+        over: 0.0,
+        patience: 2.0,
+        pause: PAUSE,
+        servers: cores,
+        instances: 1.0,
+        costs: shared,
     }
 }
 
@@ -128,11 +171,7 @@ fn play(args: &Args, costs: &Costs, rate: f64) {
                         pause: PAUSE,
                         servers,
                         instances,
-                        costs: simulation::Costs {
-                            asking: costs.asking,
-                            answer: costs.server - costs.asking,
-                            decision: costs.service,
-                        },
+                        costs: costs.simulated(),
                     };
                     let ended = scene.play();
                     let all_in = ended
@@ -173,11 +212,19 @@ fn measure(mode: Mode, args: &Args) -> Costs {
     let vain = bench(&vain);
     deployment.service.thaw();
     assert_eq!(vain["logins"], 0, "{vain}");
+    let storm = |&clients: &u64| {
+        let at_once = clients.to_string();
+        let storm = bench(&["--storm", &at_once, "--timeout", "2s", "--retry", "2s"]);
+        (clients, storm["clients"]["all_in_seconds"].as_f64())
+    };
+    let storms = args.at_once.iter().map(storm).collect();
     Costs {
         mode,
         service: each("service_seconds", &logins, "logins"),
         server: each("server_seconds", &logins, "logins"),
         asking: each("server_seconds", &vain, "attempts"),
+        bench: each("bench_seconds", &vain, "attempts"),
+        storms,
         held: number(&held["held"]["server_kb_each"]) * 1e3,
     }
 }
