@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
 
-use crate::harness::choice::modes;
+use crate::harness::choice::{either_mode, modes};
 use crate::harness::client::{self, Connected, Login};
+use crate::harness::cluster::Cluster;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::postgres::PostgresServer;
+use crate::harness::servers::NatsServer;
 use crate::harness::staying::{Library, Staying, Subjects};
 use crate::harness::{eventually, eventually_async, http, servers};
 use crate::http::value;
@@ -20,18 +23,22 @@ use crate::policies::limits::reasons;
 /// 10.
 const SETTINGS: [(&str, &str); 1] = [("NATS_CALLOUT_CALLOUT_TTL", "10s")];
 
-fn renewals(deployment: &Deployment, outcome: &str) -> f64 {
-    let metrics = http::get(deployment.http(), "/metrics").expect("metrics").body;
+fn renewals(http: &str, outcome: &str) -> f64 {
+    let metrics = http::get(http, "/metrics").expect("metrics").body;
     let name = format!("nats_callout_renewals_total{{outcome=\"{outcome}\"}}");
     value(&metrics, &name)
 }
 
 async fn connect(deployment: &Deployment, login: &Login, id: &str) -> Connected {
-    let prefix = match deployment.mode {
+    connect_to(&deployment.server, deployment.mode, login, id).await
+}
+
+async fn connect_to(server: &NatsServer, mode: Mode, login: &Login, id: &str) -> Connected {
+    let prefix = match mode {
         Mode::Config => format!("_INBOX_{id}"),
         Mode::Operator => "_INBOX".to_owned(),
     };
-    client::connect(&deployment.url(), login, &prefix).await.expect("it may log in")
+    client::connect(&server.url(), login, &prefix).await.expect("it may log in")
 }
 
 /// Counts how often it is told that its server would have it go.
@@ -61,8 +68,8 @@ fn living(mode: Mode, ttl: &str) -> Deployment {
 }
 
 /// Connections that the server has closed at the ends of their grants.
-fn expired(deployment: &Deployment) -> Vec<u64> {
-    let monitor = deployment.server.monitor().expect("it has one");
+fn expired(server: &NatsServer) -> Vec<u64> {
+    let monitor = server.monitor().expect("it has one");
     let report = http::get(&monitor, "/connz?state=closed&limit=1024").expect("a report").body;
     let report: serde_json::Value = serde_json::from_str(&report).expect("json");
     let closed = report["connections"].as_array().expect("an array").iter();
@@ -107,8 +114,8 @@ async fn clients_at_their_defaults_outlive_their_grants() {
         for client in [&by_password, &by_token] {
             assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
         }
-        assert_eq!(expired(&deployment), Vec::<u64>::new(), "{mode:?}");
-        assert!(renewals(&deployment, "renewed") >= 4.0, "{mode:?}");
+        assert_eq!(expired(&deployment.server), Vec::<u64>::new(), "{mode:?}");
+        assert!(renewals(deployment.http(), "renewed") >= 4.0, "{mode:?}");
         assert!(closed(&deployment) < 1.0, "{mode:?}");
     }
 }
@@ -143,7 +150,7 @@ async fn whoever_could_not_be_renewed_is_broken_off_before_the_end() {
             rust.iter().all(|it| is_off(it) || connects(it) >= 2).then_some(())
         })
         .await;
-        assert!(renewals(&deployment, "deferred") >= 2.0, "{mode:?}");
+        assert!(renewals(deployment.http(), "deferred") >= 2.0, "{mode:?}");
         postgres.thaw();
         if let Some(mut python) = python {
             python.says("reconnected");
@@ -152,7 +159,26 @@ async fn whoever_could_not_be_renewed_is_broken_off_before_the_end() {
             rust.iter().all(|it| connects(it) >= 2).then_some(())
         })
         .await;
-        assert_eq!(expired(&deployment), Vec::<u64>::new(), "{mode:?}");
+        assert_eq!(expired(&deployment.server), Vec::<u64>::new(), "{mode:?}");
+    }
+}
+
+/// A server that says nothing when a connection is due is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_on_a_server_that_hangs_is_renewed_afterwards() {
+    for mode in either_mode() {
+        let lives = |init: &Initialised| init.set("ttl", "\"40s\"");
+        let cluster = Cluster::start_prepared(mode, 2, lives);
+        let login = cluster.init.tenant_add("one", &[]);
+        let client = connect_to(&cluster.nodes[1], mode, &login, "one").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        cluster.nodes[1].freeze();
+        let unanswered = || renewals(cluster.service.http(), "unanswered") >= 1.0;
+        eventually("a question in vain", || unanswered().then_some(()));
+        cluster.nodes[1].thaw();
+        eventually_async("a renewal", async || (connects(&client) >= 2).then_some(())).await;
+        assert_eq!(expired(&cluster.nodes[1]), Vec::<u64>::new(), "{mode:?}");
+        assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
     }
 }
 
@@ -179,7 +205,7 @@ async fn a_credential_that_is_gone_keeps_no_connection() {
         .await;
         assert_eq!(connects(&by_removed), 1, "{mode:?}");
         assert!(closed(&deployment) >= 1.0, "{mode:?}");
-        assert_eq!(expired(&deployment), Vec::<u64>::new(), "{mode:?}");
+        assert_eq!(expired(&deployment.server), Vec::<u64>::new(), "{mode:?}");
         for client in [&by_password, &others] {
             assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
         }
@@ -217,7 +243,7 @@ async fn connections_outlive_the_instance_that_granted_them() {
         for client in &both {
             assert_eq!(client.errors(), Vec::<String>::new(), "{mode:?}");
         }
-        assert_eq!(expired(&deployment), Vec::<u64>::new(), "{mode:?}");
+        assert_eq!(expired(&deployment.server), Vec::<u64>::new(), "{mode:?}");
         let log = another.log();
         assert!(log.contains("connections that nobody remembers"), "{mode:?}\n{log}");
     }
