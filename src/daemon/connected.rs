@@ -14,6 +14,7 @@ use super::isolation::Isolation;
 use super::parts::Part;
 use super::prepared::{Deciding, Prepared};
 use super::{DaemonError, Result, old_servers, takers, waits};
+use crate::authn::hashing::Pace;
 use crate::deployment::key_role::PublicKeys;
 use crate::placement::Placement;
 use crate::revoke::OwnAccounts;
@@ -41,7 +42,7 @@ impl<'a> Connected<'a> {
         let servers = Arc::new(KnownServers::default());
         let watching = servers.watch(&connections.system).await?;
         base.parts.spawn(Part::vital("servers"), watching, |it, _| it.run().boxed());
-        look(&base, &connections, &servers).await?;
+        look(&base, &connections, &servers, deciding.pace).await?;
         let id = nats_id(&connections.main);
         let sinks = EventSinks::new(&base, &connections.events, &id);
         let cluster =
@@ -53,7 +54,12 @@ impl<'a> Connected<'a> {
 }
 
 /// Looks whether AUTH is the service's alone and whether servers keep tenants apart, and goes on looking.
-async fn look(base: &Base<'_>, connections: &Clients, servers: &KnownServers) -> Result<()> {
+async fn look(
+    base: &Base<'_>,
+    connections: &Clients,
+    servers: &KnownServers,
+    pace: Pace,
+) -> Result<()> {
     let Base { config, parts, .. } = base;
     let cluster = Cluster::new(connections.system.clone());
     let (main, denials) = (connections.main.clone(), connections.denials.clone());
@@ -81,9 +87,9 @@ async fn look(base: &Base<'_>, connections: &Clients, servers: &KnownServers) ->
     parts.spawn(Part::minor("takers").until_done(), asking, |(config, cluster), _| {
         takers::say(config, cluster).boxed()
     });
-    let watching = (config.callout.deadline, cluster.clone(), servers.arrivals());
-    parts.spawn(Part::minor("waits"), watching, |(deadline, cluster, arrivals), _| {
-        waits::watch(*deadline, cluster, arrivals).boxed()
+    let watching = (config.callout.deadline, pace, cluster.clone(), servers.arrivals());
+    parts.spawn(Part::minor("waits"), watching, |(deadline, pace, cluster, arrivals), _| {
+        waits::watch(*deadline, *pace, cluster, arrivals).boxed()
     });
     let watching = ((*config).clone(), cluster, servers.arrivals());
     parts.spawn(Part::minor("versions"), watching, |(config, cluster, arrivals), _| {

@@ -12,6 +12,7 @@ use super::metrics::{flag, size};
 use super::parts::Part;
 use super::{DaemonError, Result};
 use crate::authn::guessing::GuessingStats;
+use crate::authn::hashing::Pace;
 use crate::authn::jwt::{Issuer, JwtAuthenticator};
 use crate::authn::lane::{HashingLane, LaneStats};
 use crate::authn::password::{PasswordAuthenticator, PasswordSettings, Rehash};
@@ -23,8 +24,9 @@ use crate::store::{CredentialStore, Store};
 /// Outdated hashes that wait to be replaced; a login that finds no room leaves it to the next.
 const REHASHES: usize = 64;
 
-/// Opens all ways to log in, in the order in which they are asked, and has their keys and hashes kept.
-pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>> {
+/// Opens all ways to log in, in the order in which they are asked, and has their keys and hashes kept. Gives
+/// how fast this machine hashes, too.
+pub(super) fn open(base: &Base<'_>) -> Result<(Vec<Arc<dyn Authenticator>>, Pace)> {
     let Base { config, clock, parts, .. } = base;
     let store = base.cache.clone() as Arc<dyn CredentialStore>;
     let settings = PasswordSettings {
@@ -37,6 +39,7 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>> {
     };
     let mut password = PasswordAuthenticator::new(settings, Arc::clone(&store), Arc::clone(clock))?;
     let (lane, guessing) = (password.lane(), password.guessing());
+    let pace = lane.pace();
     if config.hashing.rehash {
         let (sender, rehashes) = mpsc::channel(REHASHES);
         password = password.with_rehash(sender);
@@ -58,7 +61,7 @@ pub(super) fn open(base: &Base<'_>) -> Result<Vec<Arc<dyn Authenticator>>> {
         show_guesses(guessing.stats());
         issuers.iter().for_each(|issuer| show_issuer(issuer));
     });
-    Ok(logins)
+    Ok((logins, pace))
 }
 
 /// All ways to log in. JWTs come before what they look like otherwise: tokens and passwords.

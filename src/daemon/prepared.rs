@@ -10,6 +10,7 @@ use super::parts::Part;
 use super::policies::Policies;
 use super::{DaemonError, Result, logins};
 use crate::authn::Authenticator;
+use crate::authn::hashing::Pace;
 use crate::config::Config;
 use crate::deployment::key_role::{self, PublicKeys};
 use crate::keyfile;
@@ -21,6 +22,8 @@ pub(super) struct Deciding {
     pub(super) envelope: Envelope,
     /// The authenticators, in the order in which they are asked.
     pub(super) logins: Vec<Arc<dyn Authenticator>>,
+    /// How fast this machine hashes.
+    pub(super) pace: Pace,
     pub(super) policies: Arc<Policies>,
     pub(super) signing: Signing,
 }
@@ -42,11 +45,11 @@ impl<'a> Prepared<'a> {
         let (signing, homes) = mode::read(config)?;
         let keys = key_role::of(config)?;
         let base = Base::new(config, store).await?;
-        let logins = logins::open(&base)?;
+        let (logins, pace) = logins::open(&base)?;
         policies.show(&base.observed.metrics);
         let part = Part::vital("policies").until_done();
         base.parts.spawn(part, Arc::clone(&policies), |it, _| Arc::clone(it).watch().boxed());
-        let deciding = Deciding { envelope, logins, policies, signing };
+        let deciding = Deciding { envelope, logins, pace, policies, signing };
         Ok(Self { base, deciding, homes, keys })
     }
 }

@@ -168,7 +168,7 @@ async fn authorizer(
     placement: Placement,
     tenants: Option<Tenants>,
 ) -> Result<Authorizer> {
-    let Deciding { envelope, logins, policies, signing } = deciding;
+    let Deciding { envelope, logins, policies, signing, .. } = deciding;
     let others = &nats.connections.main;
     let counts = Arc::<Counts>::default();
     counts.show(&base.observed.metrics);

@@ -1,9 +1,10 @@
-//! Whether servers wait for as long as a decision may take.
+//! Whether servers wait for as long as a decision may take, and for long enough for passwords.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::authn::hashing::Pace;
 use crate::protocol::request::time_to_decide;
 use crate::servers::Cluster;
 use crate::servers::varz;
@@ -11,6 +12,7 @@ use crate::servers::varz;
 /// Says so of each server that does not, and of those that come.
 pub(super) async fn watch(
     deadline: Duration,
+    pace: Pace,
     cluster: &Cluster,
     arrivals: &mut watch::Receiver<u64>,
 ) {
@@ -26,6 +28,15 @@ pub(super) async fn watch(
                             "the server waits for {timeout:?} (authorization.timeout): a decision for it has \
                              {decision:?}, and not {deadline:?} as in [callout] deadline; raise the time-out, \
                              or shorten the deadline"
+                        );
+                    }
+                    if !pace.has_time_in(timeout) {
+                        tracing::warn!(
+                            server = server.name,
+                            "the server waits for {timeout:?} (authorization.timeout), and a password's hash \
+                             takes {:?} here: a few passwords at once are too many; give the service more \
+                             cores, or raise the time-out",
+                            pace.current()
                         );
                     }
                 }

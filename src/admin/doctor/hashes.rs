@@ -101,13 +101,13 @@ impl Sorted {
     }
 }
 
-/// Gives what a hash of the current scheme takes on this machine.
+/// Gives how fast this machine hashes.
 pub(super) async fn check(
     doctor: &Doctor,
     config: &Config,
     users: &dyn ProvisioningStore,
     findings: &mut Findings,
-) -> Option<Duration> {
+) -> Option<Pace> {
     let sorted = async {
         let pace = measured(config.callout.deadline).await?;
         let sorted = sort(users, &pace).await.map_err(doctor.explain)?;
@@ -116,7 +116,7 @@ pub(super) async fn check(
     match sorted.await {
         Ok((pace, sorted)) => {
             sorted.report(&pace, config, findings);
-            Some(pace.current())
+            Some(pace)
         }
         Err(why) => {
             findings.fail(

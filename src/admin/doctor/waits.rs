@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::callout::Watched;
 use super::{Findings, http};
+use crate::authn::hashing::Pace;
 use crate::config::Config;
 use crate::protocol::request::time_to_decide;
 use crate::servers::ServerName;
@@ -14,7 +15,7 @@ use crate::service;
 const TIMEOUT: &str = "auth timeout";
 const REPLIES: &str = "replies";
 
-/// A hash, and the way of an answer, may take one part in so many of a server's time-out.
+/// The way of an answer may take one part in so many of a server's time-out.
 const PART: u32 = 4;
 
 /// For how long servers wait, where none says so: nats-server's default.
@@ -23,11 +24,11 @@ pub(super) const DEFAULT: Duration = Duration::from_secs(2);
 /// How often the way is measured here.
 const ROUNDS: usize = 3;
 
-/// The servers' time-outs, beside ours and the hash of a password on this machine. Gives the shortest.
+/// The servers' time-outs, beside ours and how fast this machine hashes. Gives the shortest.
 pub(super) fn check(
     config: &Config,
     servers: &[(ServerName, Varz)],
-    hash: Option<Duration>,
+    pace: Option<Pace>,
     findings: &mut Findings,
 ) -> Duration {
     let deadline = config.callout.deadline;
@@ -37,10 +38,10 @@ pub(super) fn check(
         shortest = Some(shortest.map_or(timeout, |other: Duration| other.min(timeout)));
         let waits = format!("{name} waits for {timeout:?} (`authorization.timeout`)");
         let decision = time_to_decide(timeout);
-        match hash {
-            Some(hash) if hash > timeout / PART => findings.warn(
+        match pace {
+            Some(pace) if !pace.has_time_in(timeout) => findings.warn(
                 TIMEOUT,
-                format!("{waits}, and a password's hash takes {} ms here", hash.as_millis()),
+                format!("{waits}, and a password's hash takes {:?} here", pace.current()),
                 "a few passwords at once are too many: give the service more cores, or raise the \
                  time-out",
             ),

@@ -67,6 +67,12 @@ impl Pace {
         time > self.ordinary()
     }
 
+    /// Whether a hash of the current scheme is an ordinary one for a server that waits for so long.
+    #[must_use]
+    pub(crate) fn has_time_in(&self, timeout: Duration) -> bool {
+        !self.with_deadline(timeout).is_slow(self.current)
+    }
+
     /// Whether a hash that takes so long cannot end within the time for a decision.
     #[must_use]
     pub(crate) fn is_too_slow(&self, time: Duration) -> bool {
@@ -168,6 +174,15 @@ mod tests {
         assert_eq!(slow(pace(400)), [true, true]);
         assert_eq!(slow(pace(25).with_deadline(Duration::from_millis(100))), [true, true]);
         assert_eq!(slow(pace(400).with_deadline(Duration::from_secs(60))), [false, false]);
+    }
+
+    #[test]
+    fn a_hash_may_take_a_quarter_of_the_time_for_which_a_server_waits() {
+        let fits = |millis, seconds| pace(millis).has_time_in(Duration::from_secs(seconds));
+        assert_eq!(
+            [fits(500, 2), fits(501, 2), fits(501, 10), fits(251, 1)],
+            [true, false, true, false]
+        );
     }
 
     #[test]
