@@ -47,6 +47,8 @@ struct Noted {
     denials: Denials,
     /// It has been lost.
     lost: Arc<Notify>,
+    /// Nothing depends on it: it may be moved from one server to another.
+    is_spare: bool,
 }
 
 /// Connects, trying until it works or `shutdown`; `name` tells the connections apart in the log
@@ -105,11 +107,15 @@ fn lasting(options: ConnectOptions, name: &str, noted: Noted) -> ConnectOptions 
             if matches!(event, Event::Disconnected) {
                 noted.lost.notify_one();
             }
+            let is_spare = noted.is_spare;
             async move {
                 if expected {
                     return;
                 }
                 match event {
+                    Event::Connected | Event::Disconnected if is_spare => {
+                        tracing::debug!(connection, %event, "connection to NATS");
+                    }
                     Event::Connected => tracing::info!(connection, "connected to NATS"),
                     Event::Disconnected => {
                         tracing::warn!(connection, "connection to NATS lost; reconnecting");
@@ -202,11 +208,12 @@ pub(super) async fn connect_all(config: &Config, shutdown: &CancellationToken) -
     let loading = auth("loading", urls, &none).await?;
     let events = auth("events", urls, &none).await?;
     let system = connect("system", config, urls, Login::System, &none, shutdown).await?;
-    let Noted { denials, lost } = noted.clone();
+    let Noted { denials, lost, .. } = noted.clone();
+    let spare = Noted { is_spare: true, ..Noted::default() };
     let standby = if urls.len() > 1 || !main.server_info().connect_urls.is_empty() {
         let mut others = urls.clone();
         others.rotate_left(1);
-        Some(Standby { client: auth("standby", &others, &none).await?, lost })
+        Some(Standby { client: auth("standby", &others, &spare).await?, lost })
     } else {
         None
     };
