@@ -5,13 +5,43 @@ use serde_json::{Map, Value};
 use super::token::Flaw;
 use crate::clock::UnixSeconds;
 
-/// The claim of this name; where there is none, the dots in it lead into objects, so that
-/// `realm_access.roles` is Keycloak's list of roles.
-pub(super) fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    claims.get(name).or_else(|| {
-        let (first, rest) = name.split_once('.')?;
-        find(claims.get(first)?.as_object()?, rest)
-    })
+/// The claim of this name. A dot in it belongs to a name or leads into an object, so that
+/// `realm_access.roles` is Keycloak's list of roles and `kubernetes.io.namespace` the namespace of a pod: each
+/// way to read it is tried, and two that lead to different values are none.
+pub(super) fn find<'a>(
+    claims: &'a Map<String, Value>,
+    name: &str,
+) -> Result<Option<&'a Value>, Flaw> {
+    let mut found = Vec::new();
+    find_all(claims, name, &mut found);
+    match found.split_first() {
+        Some((first, others)) if others.iter().any(|other| other != first) => Err(Flaw::ClaimTwice),
+        first => Ok(first.map(|(first, _)| *first)),
+    }
+}
+
+fn find_all<'a>(claims: &'a Map<String, Value>, name: &str, found: &mut Vec<&'a Value>) {
+    found.extend(claims.get(name));
+    for (at, _) in name.match_indices('.') {
+        let (first, rest) = (&name[..at], &name[at + 1..]);
+        if let Some(inner) = claims.get(first).and_then(Value::as_object) {
+            find_all(inner, rest, found);
+        }
+    }
+}
+
+/// What names somebody: a text or a whole number, or a list of one.
+pub(super) fn name(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(values) => match &values[..] {
+            [Value::Array(_)] => None,
+            [only] => name(only),
+            _ => None,
+        },
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// A claim as a policy sees it: a text, number or truth as one entry, a list of them as its
@@ -92,13 +122,47 @@ mod tests {
             "realm_access": { "roles": ["a", "b"] }, "https://x.org/t": "42", "a.b": 1,
             "a": { "b": 2, "c": { "d.e": 3 } },
         }));
-        let found = |name| find(&claims, name).cloned();
-        assert_eq!(found("realm_access.roles"), Some(json!(["a", "b"])));
-        assert_eq!(found("https://x.org/t"), Some(json!("42")));
-        assert_eq!(found("a.b"), Some(json!(1)), "the whole name comes first");
-        assert_eq!(found("a.c.d.e"), Some(json!(3)));
+        let found = |name| find(&claims, name).map(|it| it.cloned());
+        assert_eq!(found("realm_access.roles"), Ok(Some(json!(["a", "b"]))));
+        assert_eq!(found("https://x.org/t"), Ok(Some(json!("42"))));
+        assert_eq!(found("a.b"), Err(Flaw::ClaimTwice));
+        assert_eq!(found("a.c.d.e"), Ok(Some(json!(3))));
         for none in ["", ".", "a.", "a.b.c", "realm_access.roles.0", "b"] {
-            assert_eq!(found(none), None, "{none}");
+            assert_eq!(found(none), Ok(None), "{none}");
+        }
+        let claims = map(json!({
+            "kubernetes.io": { "namespace": "shop", "pod": { "name": "api" } },
+            "https://hasura.io/jwt/claims": { "x-tenant": "42" },
+            "resource_access": { "my.client": { "roles": ["a"] } },
+            "same": { "one": 1 }, "same.one": 1,
+        }));
+        let found = |name| find(&claims, name).map(|it| it.cloned());
+        assert_eq!(found("kubernetes.io.namespace"), Ok(Some(json!("shop"))));
+        assert_eq!(found("kubernetes.io.pod.name"), Ok(Some(json!("api"))));
+        assert_eq!(found("https://hasura.io/jwt/claims.x-tenant"), Ok(Some(json!("42"))));
+        assert_eq!(found("resource_access.my.client.roles"), Ok(Some(json!(["a"]))));
+        assert_eq!(found("same.one"), Ok(Some(json!(1))), "the same value either way");
+    }
+
+    #[test]
+    fn what_names_somebody() {
+        for (value, named) in [
+            (json!("a"), Some("a")),
+            (json!(42), Some("42")),
+            (json!(-1), Some("-1")),
+            (json!(["a"]), Some("a")),
+            (json!([42]), Some("42")),
+            (json!([]), None),
+            (json!(["a", "b"]), None),
+            (json!([["a"]]), None),
+            (json!([{ "a": 1 }]), None),
+            (json!(1.5), None),
+            (json!(1e30), None),
+            (json!(true), None),
+            (json!(null), None),
+            (json!({ "acme": {} }), None),
+        ] {
+            assert_eq!(name(&value).as_deref(), named, "{value}");
         }
     }
 

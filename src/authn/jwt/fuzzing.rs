@@ -37,13 +37,16 @@ pub(crate) fn read_keys(json: &[u8]) {
     let signature = URL_SAFE_NO_PAD.encode(SIGNATURE);
     for id in set.ids().chain([None]) {
         for algorithm in PUBLIC {
-            let Choice::Key(key) = set.choose(id, algorithm) else { continue };
-            let taken =
-                jsonwebtoken::crypto::verify(&signature, b"message", key.decoding(), algorithm);
-            assert!(!taken.unwrap_or(false), "nobody has signed it");
+            let Choice::Keys(keys) = set.choose(id, algorithm) else { continue };
+            assert!(!keys.is_empty(), "there is one");
+            for key in keys {
+                let key = key.decoding();
+                let taken = jsonwebtoken::crypto::verify(&signature, b"message", key, algorithm);
+                assert!(!taken.unwrap_or(false), "nobody has signed it");
+            }
         }
         for shared in [Algorithm::HS256, Algorithm::RS512] {
-            assert!(!matches!(set.choose(id, shared), Choice::Key(_)), "it is not allowed");
+            assert!(!matches!(set.choose(id, shared), Choice::Keys(_)), "it is not allowed");
         }
     }
 }

@@ -206,13 +206,13 @@ impl Issuer {
         match &self.keys {
             Keys::Secrets(secrets) => Ok(token.verify(secrets, algorithm)?),
             Keys::Kept(keeper) => {
-                let mut key = keeper.key(token.key_id(), algorithm).await?;
-                if !token.is_signed_by(key.decoding(), algorithm)
-                    && let Some(another) = keeper.another(token.key_id(), algorithm).await
+                let mut keys = keeper.keys(token.key_id(), algorithm).await?;
+                if !token.is_signed_by(keys.iter().map(|key| key.decoding()), algorithm)
+                    && let Some(others) = keeper.others(token.key_id(), algorithm).await
                 {
-                    key = another;
+                    keys = others;
                 }
-                Ok(token.verify([key.decoding()], algorithm)?)
+                Ok(token.verify(keys.iter().map(|key| key.decoding()), algorithm)?)
             }
         }
     }
@@ -240,27 +240,29 @@ impl Issuer {
             None => None,
             Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
             Some(TenantOf::Claim(name)) => {
-                let named = claims::find(all, name).and_then(Value::as_str);
+                let named = claims::find(all, name)?.and_then(claims::name);
                 Some(named.and_then(|id| id.parse().ok()).ok_or(Flaw::NoTenant)?)
             }
         };
-        let handed = settings
-            .claims
-            .iter()
-            .filter_map(|name| Some((name.clone(), claims::entries(claims::find(all, name)?)?)));
-        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed.collect() })
+        let mut handed = Claims::new();
+        for name in &settings.claims {
+            if let Some(entries) = claims::find(all, name)?.and_then(claims::entries) {
+                handed.insert(name.clone(), entries);
+            }
+        }
+        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed })
     }
 
     fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {
         let name = &self.settings.user_claim;
-        let user = claims::find(all, name).and_then(Value::as_str).ok_or(Flaw::NoUser)?;
-        // Whoever may enter any address at the issuer could be anybody here.
-        let is_verified = name != "email"
-            || all.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true));
+        let user = claims::find(all, name)?.and_then(claims::name).ok_or(Flaw::NoUser)?;
+        // Whoever may enter any address at the issuer could be anybody here. Some write the truth as a text.
+        let is_true = |verified: &Value| *verified == Value::Bool(true) || *verified == "true";
+        let is_verified = name != "email" || all.get("email_verified").is_none_or(is_true);
         let is_name = !user.is_empty()
             && user.chars().nth(MAX_USER_CHARS).is_none()
             && !user.chars().any(char::is_control);
-        if is_name && is_verified { Ok(user.to_owned()) } else { Err(Flaw::NoUser) }
+        if is_name && is_verified { Ok(user) } else { Err(Flaw::NoUser) }
     }
 }
 

@@ -108,13 +108,13 @@ impl Keeper {
         Self { issuer, origin, pace, progress, asked, wake, waiting }
     }
 
-    /// The key that fits. One that is not known is looked for at the issuer; as long as that does
+    /// The keys that fit. One that is not known is looked for at the issuer; as long as that does
     /// not answer, nobody can say that there is none.
-    pub(super) async fn key(
+    pub(super) async fn keys(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Arc<Key>, NotVerified> {
+    ) -> Result<Vec<Arc<Key>>, NotVerified> {
         let choose = |progress: &Progress| progress.choose(id, algorithm);
         let mut choice = choose(&self.progress.borrow());
         if matches!(choice, Choice::Unknown) {
@@ -126,17 +126,21 @@ impl Keeper {
             }
         }
         match choice {
-            Choice::Key(key) => Ok(key),
+            Choice::Keys(keys) => Ok(keys),
             Choice::Unknown | Choice::Unfit => Err(Flaw::NoKey.into()),
-            Choice::Several => Err(Flaw::Ambiguous.into()),
+            Choice::TooMany => Err(Flaw::Ambiguous.into()),
         }
     }
 
-    /// The key that fits by now, where the one that did has not signed: the issuer may have put
+    /// The keys that fit by now, where none of those that did has signed: the issuer may have put
     /// another in its place. `None` where that cannot be found out.
-    pub(super) async fn another(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
+    pub(super) async fn others(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<Vec<Arc<Key>>> {
         match self.fetched(|_| false).await.ok()?.choose(id, algorithm) {
-            Choice::Key(key) => Some(key),
+            Choice::Keys(keys) => Some(keys),
             _ => None,
         }
     }

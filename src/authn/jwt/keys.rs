@@ -10,6 +10,9 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// So many keys are tried at most where none is named.
+const TRIED: usize = 8;
+
 /// Shorter RSA keys are refused (RFC 7518, section 3.3).
 const MIN_RSA_BITS: usize = 2_048;
 
@@ -70,15 +73,17 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Arc<Key>>);
 
-/// Which key a JWT is to be verified with.
+/// Which keys a JWT may be verified with.
 #[derive(Debug, Clone)]
 pub(super) enum Choice {
-    Key(Arc<Key>),
+    /// One of these, at least one.
+    Keys(Vec<Arc<Key>>),
     /// None is known by that id, or none fits where there is no id: the issuer may have a new one.
     Unknown,
     /// The one of that id does not serve the algorithm.
     Unfit,
-    Several,
+    /// More than are tried.
+    TooMany,
 }
 
 impl KeySet {
@@ -105,18 +110,24 @@ impl KeySet {
         self.0.iter().map(|key| key.id.as_deref())
     }
 
-    /// The key of this id that serves the algorithm; without an id, the only one that does.
+    /// The keys of this id that serve the algorithm; where none has it, those that have no id; without an id, all
+    /// that serve it.
     pub(super) fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice {
-        let mut fitting = self.0.iter().filter(|key| {
-            key.algorithms.contains(&algorithm) && (id.is_none() || key.id.as_deref() == id)
-        });
-        match (fitting.next(), fitting.next()) {
-            (None, _) if id.is_some() && self.0.iter().any(|key| key.id.as_deref() == id) => {
-                Choice::Unfit
-            }
-            (None, _) => Choice::Unknown,
-            (Some(key), None) => Choice::Key(Arc::clone(key)),
-            (Some(_), Some(_)) => Choice::Several,
+        let is_known = id.is_some() && self.0.iter().any(|key| key.id.as_deref() == id);
+        let fits = |key: &&Arc<Key>| {
+            let may = match id {
+                None => true,
+                Some(_) if is_known => key.id.as_deref() == id,
+                Some(_) => key.id.is_none(),
+            };
+            may && key.algorithms.contains(&algorithm)
+        };
+        let fitting: Vec<Arc<Key>> = self.0.iter().filter(fits).cloned().collect();
+        match fitting.len() {
+            0 if is_known => Choice::Unfit,
+            0 => Choice::Unknown,
+            1..=TRIED => Choice::Keys(fitting),
+            _ => Choice::TooMany,
         }
     }
 }
@@ -242,23 +253,44 @@ mod tests {
             json!({ "kty": "OKP", "crv": "Ed25519", "x": bytes(32), "alg": "Ed25519" }),
         ]))
         .unwrap();
-        let choose = |id, algorithm| match set.choose(id, algorithm) {
-            Choice::Key(key) => key.id.clone().unwrap_or_else(|| "(none)".to_owned()),
-            Choice::Unknown => "unknown".to_owned(),
-            Choice::Unfit => "unfit".to_owned(),
-            Choice::Several => "several".to_owned(),
-        };
+        let choose = |id, algorithm| chosen(&set, id, algorithm);
         assert_eq!(choose(Some("a"), Algorithm::RS256), "a");
         assert_eq!(choose(Some("a"), Algorithm::PS256), "unfit", "its own alg");
         assert_eq!(choose(Some("b"), Algorithm::PS256), "b");
         assert_eq!(choose(Some("a"), Algorithm::ES256), "unfit", "its kind");
         assert_eq!(choose(Some("x"), Algorithm::RS256), "unknown");
-        assert_eq!(choose(None, Algorithm::RS256), "several");
+        assert_eq!(choose(None, Algorithm::RS256), "a b");
         assert_eq!(choose(None, Algorithm::ES256), "c");
         assert_eq!(choose(None, Algorithm::EdDSA), "(none)");
         assert_eq!(choose(None, Algorithm::RS512), "unknown", "not allowed");
         let twice = parse(&json!([rsa("a"), rsa("a")])).unwrap();
-        assert!(matches!(twice.choose(Some("a"), Algorithm::RS256), Choice::Several));
+        assert_eq!(chosen(&twice, Some("a"), Algorithm::RS256), "a a");
+    }
+
+    fn chosen(set: &KeySet, id: Option<&str>, algorithm: Algorithm) -> String {
+        let ids = |keys: Vec<Arc<Key>>| {
+            let id = |key: &Arc<Key>| key.id.clone().unwrap_or_else(|| "(none)".to_owned());
+            keys.iter().map(id).collect::<Vec<_>>().join(" ")
+        };
+        match set.choose(id, algorithm) {
+            Choice::Keys(keys) => ids(keys),
+            Choice::Unknown => "unknown".to_owned(),
+            Choice::Unfit => "unfit".to_owned(),
+            Choice::TooMany => "too many".to_owned(),
+        }
+    }
+
+    #[test]
+    fn keys_without_an_id_are_tried_and_few_of_them() {
+        let nameless = json!({ "kty": "RSA", "n": bytes(256), "e": "AQAB" });
+        let set = parse(&json!([nameless, nameless, rsa("a")])).unwrap();
+        let choose = |id| chosen(&set, id, Algorithm::RS256);
+        assert_eq!(choose(Some("a")), "a");
+        assert_eq!(choose(Some("x")), "(none) (none)");
+        assert_eq!(choose(None), "(none) (none) a");
+        let many = parse(&json!(vec![nameless; TRIED + 1])).unwrap();
+        assert_eq!(chosen(&many, Some("x"), Algorithm::RS256), "too many");
+        assert_eq!(chosen(&many, None, Algorithm::RS256), "too many");
     }
 
     #[derive(Deserialize)]
@@ -291,19 +323,16 @@ mod tests {
             let set = json!({ "keys": file.keys[vector.keys] }).to_string();
             let Ok(set) = KeySet::parse(set.as_bytes(), &public) else { return false };
             let Ok(header) = jsonwebtoken::decode_header(&vector.jws) else { return false };
-            let Choice::Key(key) = set.choose(header.kid.as_deref(), header.alg) else {
+            let Choice::Keys(keys) = set.choose(header.kid.as_deref(), header.alg) else {
                 return false;
             };
             let (message, signature) = vector.jws.rsplit_once('.').unwrap();
             let is_text = message.split('.').all(|part| URL_SAFE_NO_PAD.decode(part).is_ok());
-            is_text
-                && jsonwebtoken::crypto::verify(
-                    signature,
-                    message.as_bytes(),
-                    key.decoding(),
-                    header.alg,
-                )
-                .unwrap_or(false)
+            let signed = |key: &Arc<Key>| {
+                let (message, key) = (message.as_bytes(), key.decoding());
+                jsonwebtoken::crypto::verify(signature, message, key, header.alg).unwrap_or(false)
+            };
+            is_text && keys.iter().any(signed)
         };
         let is_public = |vector: &Vector| {
             let header = jsonwebtoken::decode_header(&vector.jws);

@@ -150,7 +150,9 @@ async fn tokens_that_are_refused_or_left_to_others() {
         (with("nbf", json!(NOW + 31)), DenyReason::InvalidToken),
         (with("iat", json!(NOW + 31)), DenyReason::InvalidToken),
         (with("sub", json!("")), DenyReason::InvalidToken),
-        (with("sub", json!(5)), DenyReason::InvalidToken),
+        (with("sub", json!(5)), DenyReason::UnknownUser),
+        (with("sub", json!(["alice", "bob"])), DenyReason::InvalidToken),
+        (with("sub", json!(1.5)), DenyReason::InvalidToken),
         (with("sub", json!("a\nb")), DenyReason::InvalidToken),
         (with("sub", json!("x".repeat(129))), DenyReason::InvalidToken),
         (with("sub", json!("x".repeat(128))), DenyReason::UnknownUser),
@@ -176,8 +178,9 @@ async fn an_address_counts_only_when_it_is_verified() {
         jwt(&said)
     };
     accepted(case.token(&said(json!(true))).await);
+    accepted(case.token(&said(json!("true"))).await);
     accepted(case.token(&jwt(&with("email", json!("a@x.org")))).await);
-    for verified in [json!(false), json!("true"), Value::Null] {
+    for verified in [json!(false), json!("false"), json!("True"), json!(1), Value::Null] {
         assert_eq!(refused(case.token(&said(verified)).await), DenyReason::InvalidToken);
     }
 }
@@ -214,9 +217,12 @@ async fn users_without_a_row_belong_to_a_tenant_that_has_one() {
     assert_eq!(of_login, Some(tenant.id.clone()), "what tells of its end knows whose it was");
     assert_eq!(principal.record().tenant, tenant);
     accepted(case.password("alice", &jwt(&said)).await);
-    for org in [json!("43"), json!("4.2"), json!(42), Value::Null] {
+    for org in [json!(42), json!(["42"]), json!([42])] {
+        accepted(case.token(&jwt(&with("org", org))).await);
+    }
+    for org in [json!("43"), json!("4.2"), json!(43), json!(["42", "43"]), Value::Null] {
         let answer = refused(case.token(&jwt(&with("org", org.clone()))).await);
-        let is_id = org == "43";
+        let is_id = org == "43" || org == 43;
         let expected = if is_id { DenyReason::UnknownUser } else { DenyReason::InvalidToken };
         assert_eq!(answer, expected, "{org}");
     }

@@ -33,7 +33,7 @@ pub(super) enum Flaw {
     Critical,
     #[error("no key of the issuer fits `kid` and `alg`")]
     NoKey,
-    #[error("more than one key of the issuer fits, and `kid` does not tell which")]
+    #[error("more keys of the issuer fit than are tried, and `kid` does not tell which")]
     Ambiguous,
     #[error("the signature is wrong")]
     Signature,
@@ -49,6 +49,10 @@ pub(super) enum Flaw {
     NoUser,
     #[error("the claim that names the tenant is missing, or no tenant's id")]
     NoTenant,
+    #[error(
+        "a claim's name with dots in it can be read in two ways, which lead to different values"
+    )]
+    ClaimTwice,
     #[error("it is in the password's place of another user")]
     OtherUser,
 }
@@ -152,13 +156,20 @@ impl<'a> Unverified<'a> {
         keys: impl IntoIterator<Item = &'k DecodingKey>,
         algorithm: Algorithm,
     ) -> Result<Verified, Flaw> {
-        let is_signed = keys.into_iter().any(|key| self.is_signed_by(key, algorithm));
+        let is_signed = self.is_signed_by(keys, algorithm);
         if is_signed { Ok(Verified(self.claims)) } else { Err(Flaw::Signature) }
     }
 
-    pub(super) fn is_signed_by(&self, key: &DecodingKey, algorithm: Algorithm) -> bool {
+    pub(super) fn is_signed_by<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k DecodingKey>,
+        algorithm: Algorithm,
+    ) -> bool {
         let message = self.message.as_bytes();
-        jsonwebtoken::crypto::verify(self.signature, message, key, algorithm).unwrap_or(false)
+        let signed = |key: &DecodingKey| {
+            jsonwebtoken::crypto::verify(self.signature, message, key, algorithm).unwrap_or(false)
+        };
+        keys.into_iter().any(signed)
     }
 }
 
