@@ -29,10 +29,10 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 
-use self::absent::Absent;
+use self::absent::{ALONE, Absent};
 use self::held::{Due, Held, Key, Look};
 use self::pace::Pace;
-use crate::audit::{Kick, Observer};
+use crate::audit::{Kick, Late, Observer};
 use crate::authn::Rejected;
 use crate::authorize::{Authorizer, Outcome, Renewable};
 use crate::connections::{Break, ConnectionId};
@@ -144,6 +144,13 @@ impl Observer for Renewals {
             self.held.lock().hold(Arc::clone(renewable));
         }
     }
+
+    /// Whoever may be in after all is renewed as well: where nobody is, nobody is broken off.
+    fn late(&self, late: &Late) {
+        if let Some(renewable) = &late.renewable {
+            self.held.lock().hold(Arc::clone(renewable));
+        }
+    }
 }
 
 /// Renews what is due.
@@ -177,12 +184,7 @@ impl Renewer {
             let decisions = self.renewals.decisions.load(Relaxed);
             pace.note(decisions.saturating_sub(before), Instant::now());
             before = decisions;
-            let Look { last, due } = {
-                let mut held = self.renewals.held.lock();
-                let most = pace.allowance(Instant::now(), held.demand());
-                held.look(Instant::now(), most)
-            };
-            pace.spend(due.len());
+            let Look { last, due } = self.look(&mut pace);
             if !due.is_empty() {
                 batches.push(self.renew(due).boxed());
             }
@@ -192,14 +194,36 @@ impl Renewer {
         }
     }
 
+    /// Who is to be renewed now, without those on servers that are not reached.
+    fn look(&self, pace: &mut Pace) -> Look {
+        let (mut held, absent) = (self.renewals.held.lock(), self.renewals.absent.lock());
+        let now = Instant::now();
+        let mut most = pace.allowance(now, held.demand());
+        let mut all = Look { last: Vec::new(), due: Vec::new() };
+        loop {
+            let Look { last, due } = held.look(now, most);
+            let (away, due): (Vec<_>, Vec<_>) =
+                due.into_iter().partition(|due| absent.is_away(due.renewable.server));
+            most -= due.len();
+            all.last.extend(last);
+            all.due.extend(due);
+            if away.is_empty() {
+                pace.spend(all.due.len());
+                return all;
+            }
+            self.renewals.counts.deferred.fetch_add(away.len() as u64, Relaxed);
+            for due in away {
+                held.put_back(due, now + ALONE);
+            }
+        }
+    }
+
     /// Breaks those off who would be let in again.
     async fn renew(&self, due: Vec<Due>) {
         if !self.could_admit().await {
             return self.defer(due).await;
         }
-        let is_away = |due: &Due| self.renewals.absent.lock().is_away(due.renewable.server);
-        let (mut later, due): (Vec<_>, Vec<_>) = due.into_iter().partition(is_away);
-        let mut ready = Vec::new();
+        let (mut ready, mut later) = (Vec::new(), Vec::new());
         for (due, would) in join_all(due.into_iter().map(|due| self.would_renew(due))).await {
             match would {
                 Some(true) => ready.push(due),

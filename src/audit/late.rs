@@ -1,8 +1,9 @@
 //! Answers that nobody waited for any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authorize::{Connection, Reply, Verdict, Who};
+use crate::authorize::{Connection, Renewable, Reply, Verdict, Who};
 
 /// A decision whose answer came too late: whatever it says, the client was turned away without it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Late {
     pub took: Duration,
     /// Whether the decision was shown to observers before, as if it had been in time.
     pub was_shown: bool,
+    /// A grant that may have been read after all.
+    pub(crate) renewable: Option<Arc<Renewable>>,
 }
 
 /// By what it is known that an answer came too late.
@@ -33,7 +36,8 @@ pub enum Lateness {
     Overdue,
     /// The server says that it has waited in vain.
     Server,
-    /// The connection that it was sent on was lost before the server had read it.
+    /// The connection that it was sent on was lost before the server was known to have read it, and nobody could
+    /// hear what that says of it.
     Lost,
     /// The server hangs, and has not read it.
     Unread,
@@ -50,8 +54,10 @@ impl Lateness {
 impl Late {
     pub(crate) fn new(reply: Reply, why: Lateness, took: Duration) -> Self {
         let is_grant = matches!(reply.verdict, Verdict::Granted { .. });
+        let is_unsure = matches!(why, Lateness::Lost | Lateness::Unread);
+        let renewable = reply.renewable.clone().filter(|_| is_unsure);
         let Who { connection, user, tenant, .. } = reply.who();
-        Self { connection, user, tenant, is_grant, why, took, was_shown: false }
+        Self { connection, user, tenant, is_grant, why, took, was_shown: false, renewable }
     }
 
     /// What it would have been, in events and metrics.

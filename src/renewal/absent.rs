@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::keys::ServerId;
 
 /// For how long one is left alone, and then asked once more.
-const ALONE: Duration = Duration::from_secs(10);
+pub(super) const ALONE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -8,8 +8,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
 use moka::future::Cache;
@@ -48,6 +50,18 @@ pub(super) struct Sent {
     pub(super) asker: Asker,
     pub(super) received: Instant,
     pub(super) took: Duration,
+}
+
+impl Sent {
+    /// Before this its server has not given up.
+    fn may_give_up(&self) -> Instant {
+        self.received + self.asker.surely()
+    }
+
+    /// When its server has said what it has to say.
+    fn has_spoken(&self) -> Instant {
+        self.received + self.asker.longest() + WORD
+    }
 }
 
 /// What became of a connection that a server asked about.
@@ -94,8 +108,17 @@ impl Receipts {
         let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();
         let receipts = Self { waiting: Arc::default(), fates, notes, observers, way };
         let (doubts, swept) = (VecDeque::new(), Instant::now());
-        let follower =
-            Follower { receipts: receipts.clone(), lines, back, words, doubts, swept, taken };
+        let hearing = Hearing::new(main.clone());
+        let follower = Follower {
+            receipts: receipts.clone(),
+            hearing,
+            lines,
+            back,
+            words,
+            doubts,
+            swept,
+            taken,
+        };
         Ok((receipts, follower))
     }
 
@@ -184,6 +207,7 @@ impl Receipts {
                 why: Lateness::Server,
                 took,
                 was_shown: true,
+                renewable: None,
             };
             self.fates.insert(key, Fate::Granted(Arc::new(late))).await;
         }
@@ -221,12 +245,41 @@ struct Doubt {
     /// When its server has spoken, if it has something to say.
     until: Instant,
     key: Key,
+    /// The answer's connection was lost before it was known to be read.
     is_lost: bool,
+}
+
+/// Since when servers are heard.
+struct Hearing {
+    main: Client,
+    connects: u64,
+    since: Option<Instant>,
+}
+
+impl Hearing {
+    fn new(main: Client) -> Self {
+        Self { main, connects: 0, since: None }
+    }
+
+    fn look(&mut self) {
+        let connects = self.main.statistics().connects.load(Relaxed);
+        if self.main.connection_state() != State::Connected {
+            self.since = None;
+        } else if self.since.is_none() || connects != self.connects {
+            self.since = Some(Instant::now());
+        }
+        self.connects = connects;
+    }
+
+    fn since_before(&self, moment: Instant) -> bool {
+        self.since.is_some_and(|since| since <= moment)
+    }
 }
 
 /// Follows answers until the last.
 pub(super) struct Follower {
     receipts: Receipts,
+    hearing: Hearing,
     lines: Lines,
     /// Messages of ours that have come back.
     back: Subscriber,
@@ -279,6 +332,7 @@ impl Follower {
     }
 
     async fn take(&mut self, happening: Happening) {
+        self.hearing.look();
         match happening {
             Happening::Note(Some(Note::Sent(line, key, turn))) => self.lines.note(line, key, turn),
             Happening::Note(_) => {}
@@ -318,7 +372,7 @@ impl Follower {
             let Some(sent) = waiting.get(&key) else { return };
             // The request has been on its way for about as long as the answer.
             let age = sent.received.elapsed() + way;
-            (age > sent.asker.surely()).then(|| sent.received + sent.asker.longest() + WORD)
+            (age > sent.asker.surely()).then(|| sent.has_spoken())
         };
         match late {
             None => receipts.settle(&key).await,
@@ -326,16 +380,23 @@ impl Follower {
         }
     }
 
+    /// It is not known whether these were read. Their server says so if they were not, and there was nobody
+    /// to hear it while the main connection was away.
     fn lost(&mut self, keys: Vec<Key>) {
-        let until = Instant::now() + WORD;
-        self.doubts.extend(keys.into_iter().map(|key| Doubt { until, key, is_lost: true }));
+        let waiting = self.receipts.waiting.lock();
+        let doubts = keys.into_iter().filter_map(|key| {
+            let until = waiting.get(&key)?.has_spoken();
+            Some(Doubt { until, key, is_lost: true })
+        });
+        self.doubts.extend(doubts);
     }
 
     async fn settle_doubts(&mut self) {
         let now = Instant::now();
         while self.doubts.front().is_some_and(|doubt| doubt.until <= now) {
             let Some(Doubt { key, is_lost, .. }) = self.doubts.pop_front() else { return };
-            if is_lost {
+            let asked = self.receipts.waiting.lock().get(&key).map(Sent::may_give_up);
+            if is_lost && asked.is_some_and(|asked| !self.hearing.since_before(asked)) {
                 self.receipts.settle_late(&key, Lateness::Lost);
             } else if self.receipts.way.is_hopeless() {
                 self.doubts.push_back(Doubt { until: now + WORD, key, is_lost });
