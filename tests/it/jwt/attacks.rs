@@ -99,7 +99,8 @@ pub(crate) fn forgeries(bench: &Bench) -> Vec<Forgery> {
         ("nbf", json!(seconds_from_now(120)), "invalid_token"),
         ("iat", json!(seconds_from_now(120)), "invalid_token"),
         ("sub", Value::Null, "invalid_token"),
-        ("sub", json!(["shop"]), "invalid_token"),
+        ("sub", json!(["shop", "shop"]), "invalid_token"),
+        ("sub", json!({ "shop": true }), "invalid_token"),
         ("iss", json!(format!("{}/", issuer.url())), "unknown_issuer"),
         ("iss", Value::Null, "unknown_issuer"),
     ] {
