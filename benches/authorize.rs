@@ -21,7 +21,7 @@ use nats_callout::clock::SystemClock;
 use nats_callout::internals::{
     AuthorizationRequestBody, Authorizer, Cached, CalloutMessage, Claims, ConfigTargets,
     ConnectOptions, Envelope, Mint, PasswordAuthenticator, PasswordSettings, Placement, Responder,
-    ServerInfo, verify,
+    ServerInfo, payload, verify,
 };
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
 use nats_callout::policy::PolicySet;
@@ -156,7 +156,7 @@ impl Scene {
 
 fn decision(c: &mut Criterion) {
     let scene = Scene::new();
-    let response = scene.decide_plain(&scene.plain()).payload;
+    let response = payload(&scene.decide_plain(&scene.plain())).to_vec();
     scene.decide_sealed(&scene.sealed());
 
     let mut group = c.benchmark_group("decision");

@@ -87,12 +87,12 @@ impl Admin {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// The tenant table.
-    pub fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
@@ -115,7 +115,9 @@ impl Admin {
 
     /// When something ends that is added now.
     fn ends(&self, when: Option<When>) -> Result<Option<UnixSeconds>> {
-        when.map(|when| when.at(self.now())).transpose().map_err(AdminError::Expiry)
+        when.map(|when| when.at(self.now()))
+            .transpose()
+            .map_err(|why| AdminError::Expiry(why).into())
     }
 }
 
@@ -126,12 +128,37 @@ impl std::fmt::Debug for Admin {
 }
 
 /// What an operation comes to.
-type Result<T, E = AdminError> = std::result::Result<T, E>;
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation was not carried out. What had been changed by then is said in the text.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AdminError {
+#[error(transparent)]
+pub struct Error(pub(crate) AdminError);
+
+impl Error {
+    /// What the tenant table has against it: that something is not there, or is there already, or that the
+    /// database does not answer. None where it is something else.
+    #[must_use]
+    pub fn store(&self) -> Option<&StoreError> {
+        match &self.0 {
+            AdminError::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl<T> From<T> for Error
+where
+    AdminError: From<T>,
+{
+    fn from(error: T) -> Self {
+        Self(error.into())
+    }
+}
+
+/// What [`Error`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
     /// No tenant can have an account of its own: nothing was changed.
     #[error("the mode `config` has no accounts of tenants' own")]
     NoOwnAccounts,
@@ -149,14 +176,14 @@ pub enum AdminError {
     Store(#[from] StoreError),
     /// Nothing was removed.
     #[error("nothing was removed: the JetStream data can be deleted only through NATS")]
-    NothingRemoved(#[source] Box<Self>),
+    NothingRemoved(#[source] Box<Error>),
     /// The streams of a tenant are not all deleted.
     #[error("tenant {tenant} is suspended, but not removed; run the command again")]
     NotRemoved {
         /// The tenant.
         tenant: TenantId,
         /// Why.
-        source: Box<Self>,
+        source: Box<Error>,
     },
     /// Something of the deployment, such as a key file, a login or a server, as the text says.
     #[error(transparent)]

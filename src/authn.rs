@@ -122,7 +122,7 @@ impl DenyReason {
 #[non_exhaustive]
 pub struct Denied {
     /// The reason.
-    pub reason: DenyReason,
+    pub(crate) reason: DenyReason,
     /// Whom it is about, where a row was found.
     pub login: Option<Arc<LoginRecord>>,
     /// The line of a policy that decided.
@@ -132,6 +132,12 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// The reason's code, as logs, metrics and events have it, such as `wrong_password`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
     /// The same, about the user of this row.
     #[must_use]
     pub(crate) fn of(mut self, login: &Arc<LoginRecord>) -> Self {
@@ -148,7 +154,7 @@ impl Denied {
 
     /// The same, with what exactly is wrong.
     #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }

@@ -24,8 +24,8 @@ use futures_util::FutureExt as _;
 
 pub(crate) use self::gate::{Gate, NotAudited};
 pub(crate) use self::outcome::Asker;
+use self::outcome::{Abort, Known, claimed, name_of};
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
-use self::outcome::{Known, claimed, name_of};
 pub(crate) use self::renewable::Renewable;
 use self::response::AuthorizationResponse;
 pub(crate) use self::timings::Stage;
@@ -116,7 +116,7 @@ enum NoGrant {
     /// A refusal, which is an answer.
     Denied(Denied),
     /// No answer.
-    Fault(Fault),
+    Fault(Abort),
 }
 
 impl<T: Into<Denied>> From<T> for NoGrant {
@@ -125,8 +125,8 @@ impl<T: Into<Denied>> From<T> for NoGrant {
     }
 }
 
-impl From<Fault> for NoGrant {
-    fn from(fault: Fault) -> Self {
+impl From<Abort> for NoGrant {
+    fn from(fault: Abort) -> Self {
         Self::Fault(fault)
     }
 }
@@ -221,10 +221,10 @@ impl Authorizer {
         let fault = match tokio::time::timeout_at(deadline, decision).await {
             Ok(Ok(Ok(reply))) => return Outcome::Reply(reply),
             Ok(Ok(Err(fault))) => fault,
-            Ok(Err(_)) => Fault::Panicked,
-            Err(_) => Fault::Deadline,
+            Ok(Err(_)) => Abort::Panicked,
+            Err(_) => Abort::Deadline,
         };
-        Outcome::NoReply(NoReply { fault, who: known.who() })
+        Outcome::NoReply(NoReply { fault: fault.into(), who: known.who() })
     }
 
     async fn decide(
@@ -232,7 +232,7 @@ impl Authorizer {
         message: CalloutMessage<'_>,
         turn: impl AsyncFnOnce(&VerifiedRequest) -> Option<Instant>,
         known: &Known,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Reply, Abort> {
         let mut watch = Stopwatch::start();
         let opened = self.envelope.open(message.payload, message.server_xkey)?;
         let (request, sealer) = VerifiedRequest::verify(opened, &self.spent, self.clock.now())?;
@@ -241,18 +241,18 @@ impl Authorizer {
         let until = Instant::now() + request.time_to_decide();
         let turn = tokio::time::timeout_at(until.into(), turn(&request)).await;
         watch.note(Stage::Turn);
-        let deadline = turn.map_err(|_| Fault::Deadline)?.ok_or(Fault::Shed)?.min(until);
+        let deadline = turn.map_err(|_| Abort::Deadline)?.ok_or(Abort::Shed)?.min(until);
         let granting = async {
             match self.grant(&request, deadline, &mut watch, known).await {
                 // The tenant was deleted in between; another may have its id by now, with this user.
-                Err(NoGrant::Fault(Fault::Account(AccountError::Gone))) => {
+                Err(NoGrant::Fault(Abort::Account(AccountError::Gone))) => {
                     self.grant(&request, deadline, &mut watch, known).await
                 }
                 granted => granted,
             }
         };
         let granted = tokio::time::timeout_at(deadline.into(), granting).await;
-        let granted = granted.unwrap_or(Err(NoGrant::Fault(Fault::Deadline)));
+        let granted = granted.unwrap_or(Err(NoGrant::Fault(Abort::Deadline)));
         let granted = match granted {
             Ok(granted) => granted,
             Err(NoGrant::Denied(denied)) => {
@@ -294,13 +294,13 @@ impl Authorizer {
         let grant = self.decider.permit(&principal, &context)?;
         watch.note(Stage::Policy);
         let server = request.server();
-        let placed = site.ready(tenant, server, deadline).await.map_err(Fault::from)?;
+        let placed = site.ready(tenant, server, deadline).await.map_err(Abort::from)?;
         for entrance in &self.entrances {
             let arrival = Arrival { tenant, isolation, server, cid: client.id, deadline };
             match entrance.enters(arrival).await {
                 Ok(()) => {}
                 Err(Objection::Refusal(denied)) => return Err(denied.of(login).into()),
-                Err(Objection::Uncounted(why)) => return Err(Fault::Uncounted(why).into()),
+                Err(Objection::Uncounted(why)) => return Err(Abort::Uncounted(why).into()),
             }
         }
         watch.note(Stage::Account);
@@ -312,7 +312,7 @@ impl Authorizer {
         let jwt = minted.map_err(|error| match error {
             MintError::Expired => Denied::from(DenyReason::UserExpired).of(login).into(),
             MintError::Closed => Denied::from(DenyReason::Time).of(login).into(),
-            error => NoGrant::Fault(Fault::Mint(error)),
+            error => NoGrant::Fault(Abort::Mint(error)),
         })?;
         let Placed { account, loads: loads_account, .. } = placed;
         Ok(Granted { jwt, principal, rule, account, loads_account })
@@ -324,7 +324,7 @@ impl Authorizer {
         sealer: &Sealer,
         granted: Granted,
         watch: &mut Stopwatch,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Reply, Abort> {
         let Granted { jwt, principal, rule, account, loads_account } = granted;
         let LoginRecord { user, tenant } = principal.record();
         let life = Duration::from_secs(jwt.expires().abs_diff(self.clock.now()));
@@ -360,7 +360,7 @@ impl Authorizer {
         sealer: &Sealer,
         denied: Denied,
         watch: &mut Stopwatch,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Reply, Abort> {
         let found = denied.login.as_deref().map(name_of);
         let user = found.or_else(|| claimed(request));
         let verdict = Verdict::Denied { user, denied };
@@ -380,7 +380,7 @@ impl Authorizer {
         response: AuthorizationResponse,
         verdict: Verdict,
         watch: &mut Stopwatch,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Reply, Abort> {
         let Responder { signer, issuer_account } = &self.responder;
         let signer = self.issuer_of(request).unwrap_or(&**signer);
         let token = response.encode(request, signer, *issuer_account, self.clock.now()).await?;

@@ -112,8 +112,12 @@ enum Mode {
 
 /// Why a service cannot be made or started.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CalloutError {
+#[error(transparent)]
+pub struct CalloutError(#[from] NoCallout);
+
+/// What a [`CalloutError`] says.
+#[derive(Debug, thiserror::Error)]
+enum NoCallout {
     /// A key of the wrong kind.
     #[error("{what}: {source}")]
     Key {
@@ -296,7 +300,7 @@ impl CalloutBuilder {
     /// have to know that account already. Connections are not counted: users of a tenant that shares an
     /// account and has `max_connections` get no answer.
     pub fn table(self, store: Arc<dyn CredentialStore>) -> Result<Callout, CalloutError> {
-        let policies = PolicySet::shipped()?;
+        let policies = PolicySet::shipped().map_err(NoCallout::from)?;
         self.table_with(store, Arc::new(policies))
     }
 
@@ -306,7 +310,7 @@ impl CalloutBuilder {
         store: Arc<dyn CredentialStore>,
         policy: Arc<dyn Policy>,
     ) -> Result<Callout, CalloutError> {
-        let account = self.account.clone().ok_or(CalloutError::NoAccount)?;
+        let account = self.account.clone().ok_or(NoCallout::NoAccount)?;
         let refused = |error: TargetError| refused(&account, &error);
         self.targets().target(&account).map_err(refused)?;
         let placement = match &self.mode {
@@ -315,7 +319,7 @@ impl CalloutBuilder {
                     .map_err(refused)?,
             ),
             Mode::Operator(keys) => {
-                let users = account.parse().map_err(|error: KeyError| CalloutError::Account {
+                let users = account.parse().map_err(|error: KeyError| NoCallout::Account {
                     account: account.clone(),
                     problem: error.to_string(),
                 })?;
@@ -328,7 +332,8 @@ impl CalloutBuilder {
         let Settings { deadline, max_in_flight, .. } = self.settings;
         let settings = PasswordSettings { deadline, max_in_flight, ..PasswordSettings::default() };
         let (users, clock) = (Arc::clone(&store), Arc::clone(&self.clock));
-        let password = PasswordAuthenticator::new(settings, users, clock)?;
+        let password =
+            PasswordAuthenticator::new(settings, users, clock).map_err(NoCallout::from)?;
         let authenticators = authn::of_table(password, &store, &self.clock);
         let mut callout = self.finish(authenticators, placement, policy)?;
         callout.authorizer = callout.authorizer.with_entrance(Arc::new(Uncounted));
@@ -361,7 +366,7 @@ impl CalloutBuilder {
             }
         };
         if self.ttl < SHORTEST {
-            return Err(CalloutError::Ttl(self.ttl));
+            return Err(NoCallout::Ttl(self.ttl).into());
         }
         let envelope = Envelope::new(self.xkeys);
         let mint = Mint::new(users, self.ttl);
@@ -383,14 +388,14 @@ impl OperatorKeys {
     }
 }
 
-fn refused(account: &str, error: &TargetError) -> CalloutError {
-    CalloutError::Account { account: account.to_owned(), problem: error.to_string() }
+fn refused(account: &str, error: &TargetError) -> NoCallout {
+    NoCallout::Account { account: account.to_owned(), problem: error.to_string() }
 }
 
 /// A server takes users and answers of account keys alone.
-fn account_key(what: &'static str, signer: &dyn Signer) -> Result<(), CalloutError> {
+fn account_key(what: &'static str, signer: &dyn Signer) -> Result<(), NoCallout> {
     let parsed = signer.public_key().parse::<AccountId>();
-    parsed.map(drop).map_err(|source| CalloutError::Key { what, source })
+    parsed.map(drop).map_err(|source| NoCallout::Key { what, source })
 }
 
 impl fmt::Debug for Callout {

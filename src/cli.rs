@@ -41,7 +41,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::output::Output;
 use crate::admin::Admin;
 use crate::causes::chain;
-use crate::config::{Config, ConfigError, DEFAULT_FILE, Files, exposure};
+use crate::config::{self, Config, DEFAULT_FILE, Files, exposure};
 use crate::redact::without_secrets;
 
 /// Who may log in to NATS, and what they may do there.
@@ -142,7 +142,7 @@ async fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let wrong_use =
-                error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
+                error.chain().any(|cause| cause.is::<Usage>() || cause.is::<config::Error>());
             // A token may have been written where an id belongs.
             output::note(&without_secrets(&chain(&*error)));
             ExitCode::from(if wrong_use { 2 } else { 1 })

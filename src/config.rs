@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use self::exposure::{Exposure, POLICIES, Trust, holds_password};
 pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
-pub use self::problem::{ConfigError, Origin, Problem};
+pub(crate) use self::problem::ConfigError;
+pub use self::problem::Error;
 use self::reader::Reader;
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
@@ -266,7 +267,7 @@ pub struct Loaded {
 
 impl Config {
     /// Reads the file, with the variables of the process's environment on top.
-    pub fn load(file: &Path, files: Files) -> Result<Loaded, ConfigError> {
+    pub fn load(file: &Path, files: Files) -> Result<Loaded, Error> {
         let env = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
@@ -278,7 +279,7 @@ impl Config {
         file: &Path,
         files: Files,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Loaded, ConfigError> {
+    ) -> Result<Loaded, Error> {
         let unreadable = |source| ConfigError::Unreadable { path: file.to_owned(), source };
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
         let absolute = std::path::absolute(file).map_err(unreadable)?;
@@ -292,7 +293,7 @@ impl Config {
         absolute: PathBuf,
         files: Files,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Loaded, ConfigError> {
+    ) -> Result<Loaded, Error> {
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let mut reader = Reader::new(file, &folder, text, env, files == Files::MustExist);
         let operator = sections::operator_mode(&mut reader);
@@ -323,7 +324,7 @@ impl Config {
 
         let (warnings, problems) = reader.finish();
         let Some(mode) = mode.filter(|_| problems.is_empty()) else {
-            return Err(ConfigError::Invalid(problems));
+            return Err(ConfigError::Invalid(problems).into());
         };
         let bb = StreamLimits { pooled: mode.intake().is_none(), ..bb };
         let config = Self {

@@ -5,7 +5,8 @@
 pub mod fuzzing;
 
 pub use crate::authn::password::{PasswordAuthenticator, PasswordSettings, Rehash};
-pub use crate::authn::{Attempt, Authentication, Authenticator, AuthnError};
+pub use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason};
+use crate::authorize::Reply;
 pub use crate::authorize::{Authorizer, CalloutMessage, Responder};
 pub use crate::keys::public::{OperatorId, ServerId, random_account_id, verify};
 pub use crate::mint::Mint;
@@ -31,6 +32,11 @@ pub use crate::store::record::{HashListing, NewTenant, NewToken, NewUser};
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::SqliteStore;
 
+/// What is published as the answer, which observers are not shown.
+pub fn payload(reply: &Reply) -> &[u8] {
+    &reply.payload
+}
+
 /// Names in certificates.
 pub mod certificate {
     pub use crate::authn::certificate::name::check;
@@ -40,9 +46,21 @@ pub mod certificate {
 /// Events of decisions.
 #[cfg(feature = "daemon")]
 pub mod decisions {
+    use std::time::Duration;
+
+    use crate::authorize::{Connection, Outcome, Reply, Verdict};
     use crate::config::Config;
     pub use crate::events::decisions::queue;
     use crate::events::publisher::Publisher;
+
+    /// A grant for `user` that nobody has asked for.
+    pub fn granted(user: &str) -> Outcome {
+        let (user, tenant) = (user.to_owned(), "one".to_owned());
+        let ttl = Duration::from_secs(9);
+        let verdict = Verdict::Granted { user, tenant, method: "password", ttl, rule: None };
+        let connection = Connection::new("s".to_owned(), "h".to_owned(), 1, "");
+        Outcome::Reply(Reply::of(verdict, connection))
+    }
 
     /// What publishes events, with the limits of a configuration.
     pub fn publisher(client: async_nats::Client, source: String, config: &Config) -> Publisher {

@@ -60,7 +60,7 @@ impl std::fmt::Debug for UserJwt {
 
 /// Why nothing was minted.
 #[derive(Debug, thiserror::Error)]
-pub enum MintError {
+pub(crate) enum MintError {
     /// A response permission in a shared account would let a user write to other tenants.
     #[error("a response permission must not be granted in a shared account")]
     SharedResponses,

@@ -22,9 +22,10 @@ use std::time::Duration;
 pub use self::admission::ConnectionType;
 pub use self::rules::{PolicyError, PolicySet};
 pub use self::subject::{Pattern, SubjectError};
-pub use crate::authn::{Claims, Denied, DenyReason, Principal};
+use crate::authn::DenyReason;
+pub use crate::authn::{Claims, Denied, Principal};
 use crate::clock::UnixSeconds;
-pub use crate::problem::{Origin, Problem};
+pub use crate::problem::Origin;
 use crate::protocol::claims::ClientInfo;
 use crate::store::Isolation;
 
@@ -46,6 +47,13 @@ pub enum Decision {
     Permit(Grant),
     /// The principal may not connect.
     Deny(Denied),
+}
+
+impl Decision {
+    /// A refusal by the policy, with its reason for the log. Write no secret there.
+    pub fn deny(why: impl Into<String>) -> Self {
+        Self::Deny(Denied::from(DenyReason::Policy).with_detail(why))
+    }
 }
 
 /// The right to answer the reply subject of a request that was received.
@@ -104,7 +112,7 @@ pub struct RuleName {
 /// name may.
 ///
 /// ```
-/// use nats_callout::policy::{ConnectionContext, Decision, Denied, DenyReason, Grant, Policy, Principal};
+/// use nats_callout::policy::{ConnectionContext, Decision, Grant, Policy, Principal};
 ///
 /// #[derive(Debug)]
 /// struct OwnSubjects;
@@ -114,10 +122,7 @@ pub struct RuleName {
 ///         let own = format!("from.{}.>", principal.record().tenant.id);
 ///         match own.parse() {
 ///             Ok(own) => Decision::Permit(Grant { publish: vec![own], ..Grant::default() }),
-///             Err(error) => {
-///                 let denied = Denied::from(DenyReason::Policy);
-///                 Decision::Deny(denied.with_detail(format!("{error}")))
-///             }
+///             Err(error) => Decision::deny(error.to_string()),
 ///         }
 ///     }
 /// }

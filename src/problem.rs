@@ -28,16 +28,15 @@ impl fmt::Display for Origin {
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Where.
-    pub at: Origin,
+    pub(crate) at: Origin,
     /// The key, as `[section] key`; empty for a mistake of syntax or of the whole file.
-    pub key: String,
+    pub(crate) key: String,
     /// What is wrong.
-    pub what: String,
+    pub(crate) what: String,
     /// What to do.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl fmt::Display for Problem {

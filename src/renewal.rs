@@ -265,7 +265,7 @@ impl Renewer {
                 Some(false)
             }
             Ok(Err(Rejected::Denied(denied))) => {
-                self.leave(&due.renewable, denied.reason.code());
+                self.leave(&due.renewable, denied.code());
                 Some(false)
             }
             Ok(Err(Rejected::Fault(_))) | Err(_) => None,

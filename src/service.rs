@@ -62,10 +62,14 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a request to ourselves may take before the service counts as unable to start.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the service cannot run on a connection.
+/// Why the service cannot run on a connection. The text says what to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
+#[error(transparent)]
+pub struct ServiceError(#[from] CannotServe);
+
+/// What a [`ServiceError`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotServe {
     /// The connection is in another account than servers ask in.
     #[error(
         "the connection is in the account {found:?}, and servers ask in {expected:?}: log in to that \
@@ -207,8 +211,11 @@ impl AuthCallout {
         let standby = self.standby.as_ref().map(|standby| standby.client.clone());
         let replies = Replies::new(client.clone(), self.replies, self.loading, standby);
         let (receipts, follower) =
-            Receipts::subscribe(&client, replies.lines(), self.observers.clone()).await?;
-        let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await?;
+            Receipts::subscribe(&client, replies.lines(), self.observers.clone())
+                .await
+                .map_err(CannotServe::from)?;
+        let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await;
+        let requests = requests.map_err(CannotServe::from)?;
         prove(&client).await?;
         let decisions = Decisions::default();
         let stop = CancellationToken::new();
@@ -258,9 +265,9 @@ impl fmt::Debug for AuthCallout {
 /// A request that goes through the server and back. The server handles a connection's lines in
 /// order, so by then it has taken all subscriptions before; a flush would not prove that.
 pub(crate) async fn prove(client: &Client) -> Result<(), ServiceError> {
-    let unproven = |reason: String| ServiceError::Unproven(reason);
+    let unproven = |reason: String| ServiceError(CannotServe::Unproven(reason));
     let subject = format!("_CALLOUT.proof.{}", client.new_inbox().replace('.', "-"));
-    let mut proof = client.subscribe(subject.clone()).await?;
+    let mut proof = client.subscribe(subject.clone()).await.map_err(CannotServe::from)?;
     client.publish(subject, "proof".into()).await.map_err(|error| unproven(error.to_string()))?;
     match tokio::time::timeout(PROOF_TIMEOUT, proof.next()).await {
         Ok(Some(_)) => Ok(()),

@@ -53,7 +53,7 @@ impl Standing {
 
 /// Why no account JWT was made.
 #[derive(Debug, thiserror::Error)]
-pub enum IssueError {
+pub(crate) enum IssueError {
     /// The account is the system's own.
     #[error(
         "{0} is one of SYS, AUTH, BB, ANSWERS, EVENTS, INTAKE and USERS; correct the table tenant_accounts"

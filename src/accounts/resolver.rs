@@ -19,7 +19,7 @@ const ACCOUNTS_AT_ONCE: usize = 1_000;
 
 /// Why servers hold other accounts than they should.
 #[derive(Debug, thiserror::Error)]
-pub enum ResolverError {
+pub(crate) enum ResolverError {
     /// The servers could not be asked.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

@@ -18,7 +18,7 @@ mod waits;
 mod websocket;
 
 use crate::causes::chain;
-use crate::config::{Config, ConfigError, Loaded, Mode};
+use crate::config::{self, Config, Loaded, Mode};
 use crate::deployment::Login;
 use crate::store::StoreError;
 
@@ -134,7 +134,7 @@ impl Doctor {
 
     /// Checks the deployment of a configuration that was read without its files, or says why it was
     /// not.
-    pub async fn examine(&self, loaded: Result<Loaded, ConfigError>) -> Findings {
+    pub async fn examine(&self, loaded: Result<Loaded, config::Error>) -> Findings {
         let mut findings = Findings::default();
         match loaded {
             Ok(Loaded { config, warnings }) => {

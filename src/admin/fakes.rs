@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::running::Steps;
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, Error};
 use crate::config::{Config, DEFAULT_FILE, Files};
 use crate::connections::Selection;
 use crate::deployment::creds::creds;
@@ -144,7 +144,7 @@ struct Recording {
 }
 
 impl Recording {
-    async fn step(&self, step: &'static str) -> Result<(), AdminError> {
+    async fn step(&self, step: &'static str) -> Result<(), Error> {
         let tenant = self.admin.store.tenant(&acme()).await.unwrap();
         let users = self.admin.users(&acme()).await.unwrap();
         let alice = users.iter().find(|user| user.name == ALICE);
@@ -158,13 +158,13 @@ impl Recording {
             first_password: hash == record.first_hash.as_deref(),
         };
         record.steps.push((step, seen));
-        if record.fails == Some(step) { Err(AdminError::silent()) } else { Ok(()) }
+        if record.fails == Some(step) { Err(AdminError::silent().into()) } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl Steps for Recording {
-    async fn look(&mut self, selection: Selection) -> Result<usize, AdminError> {
+    async fn look(&mut self, selection: Selection) -> Result<usize, Error> {
         let step = if selection.is_empty() { "look at nobody" } else { "look" };
         self.step(step).await.map(|()| 2)
     }
@@ -173,7 +173,7 @@ impl Steps for Recording {
         self.step("settle").await.unwrap()
     }
 
-    async fn bring(&mut self, _: &TenantId) -> Result<(), AdminError> {
+    async fn bring(&mut self, _: &TenantId) -> Result<(), Error> {
         self.step("bring").await
     }
 
@@ -181,13 +181,13 @@ impl Steps for Recording {
         self.step("close").await.ok().map(|()| 2)
     }
 
-    async fn purge(&mut self, tenant: &TenantRecord, _: AccountId) -> Result<usize, AdminError> {
+    async fn purge(&mut self, tenant: &TenantRecord, _: AccountId) -> Result<usize, Error> {
         // The account is made by this row: one from before would let its users go on.
         assert_eq!(tenant.status, Status::Suspended);
         self.step("purge").await.map(|()| 3)
     }
 
-    async fn forget(&mut self, _: AccountId) -> Result<(), AdminError> {
+    async fn forget(&mut self, _: AccountId) -> Result<(), Error> {
         self.step("forget").await
     }
 }

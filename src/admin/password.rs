@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{AdminError, Result};
+use super::{AdminError, Error, Result};
 use crate::authn::token::Token;
 use crate::authn::{hashing, random};
 use crate::protocol::credentials::Secret;
@@ -42,7 +42,7 @@ impl Password {
     }
 
     /// A new random one, which does not look like an option.
-    pub fn generate() -> Result<Self> {
+    pub(crate) fn generate() -> Result<Self> {
         Ok(Self(random::generate_password()?))
     }
 
@@ -62,6 +62,6 @@ impl Password {
     }
 }
 
-fn failed<E: Display>(what: &'static str) -> impl FnOnce(E) -> AdminError {
-    move |error| AdminError::Deployment(format!("{what}: {error}").into())
+fn failed<E: Display>(what: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| AdminError::Deployment(format!("{what}: {error}").into()).into()
 }

@@ -190,7 +190,7 @@ impl Steps for OverNats {
         let Mode::Operator(mode) = &self.admin.config.mode else { return Ok(0) };
         let found = self.found.as_ref().ok_or_else(AdminError::silent)?;
         let purged = purge::purge(&self.admin, mode, &found.cluster, tenant, account).await;
-        purged.map_err(AdminError::Deployment)
+        Ok(purged.map_err(AdminError::Deployment)?)
     }
 
     async fn forget(&mut self, account: AccountId) -> Result<()> {

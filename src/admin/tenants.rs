@@ -28,11 +28,12 @@ const CEILING_PATIENCE: Duration = Duration::from_secs(6);
 
 /// A tenant to be added, with an admin user whose login is the tenant's id.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewTenantRequest {
     /// The id.
-    pub id: TenantId,
+    pub(crate) id: TenantId,
     /// The display name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The isolation, where not the configured default.
     pub isolation: Option<Isolation>,
     /// JetStream memory of its own account in bytes; 64 MB where not named.
@@ -123,11 +124,11 @@ impl Admin {
         if request.isolation == Some(Isolation::Account)
             && matches!(self.config.mode, Mode::Config(_))
         {
-            return Err(AdminError::NoOwnAccounts);
+            return Err(AdminError::NoOwnAccounts.into());
         }
         let isolation = request.isolation.unwrap_or(self.config.isolation);
         if request.answers && isolation == Isolation::Shared {
-            return Err(AdminError::AnsweredAnyway);
+            return Err(AdminError::AnsweredAnyway.into());
         }
         let expires_at = self.ends(request.expires)?;
         let tenant = NewTenant {
@@ -260,7 +261,7 @@ impl Admin {
         let tenant = self.tenant(id).await?;
         let purged = running.purge(&tenant, account).await;
         let not_removed = |source| AdminError::NotRemoved { tenant: id.clone(), source };
-        purged.map_err(|error| not_removed(Box::new(error)))
+        purged.map_err(|error| not_removed(Box::new(error)).into())
     }
 
     /// The account of a tenant's own. What keys are missing for is said later, and done by the running
@@ -314,7 +315,7 @@ impl Admin {
                 let mut own = over.filter(|excess| excess.tenant == new.id.as_str());
                 return own
                     .next()
-                    .map_or(Ok(()), |excess| Err(AdminError::Ceiling(excess.to_string())));
+                    .map_or(Ok(()), |excess| Err(AdminError::Ceiling(excess.to_string()).into()));
             }
             Ok(Err(error)) => chain(&error),
             Err(_) => "no answer in time".to_owned(),

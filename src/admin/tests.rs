@@ -93,13 +93,13 @@ async fn a_tenant_s_streams_are_deleted_once_nobody_can_write_and_before_its_row
 #[tokio::test]
 async fn without_nats_no_data_is_deleted_and_no_tenant_with_data() {
     let deployment = with_own_account().await.failing("look");
-    let error = deployment.admin.remove_tenant(&acme(), true).await.unwrap_err();
+    let error = deployment.admin.remove_tenant(&acme(), true).await.unwrap_err().0;
     assert!(matches!(error, AdminError::NothingRemoved(_)), "{error:?}");
     assert_eq!(deployment.admin.tenant(&acme()).await.unwrap().status, Status::Active);
     assert_eq!(deployment.steps(tenant), [("look", ACTIVE)]);
 
     let deployment = with_own_account().await.failing("purge");
-    let error = deployment.admin.remove_tenant(&acme(), true).await.unwrap_err();
+    let error = deployment.admin.remove_tenant(&acme(), true).await.unwrap_err().0;
     assert!(matches!(error, AdminError::NotRemoved { .. }), "{error:?}");
     assert_eq!(deployment.admin.tenant(&acme()).await.unwrap().status, Status::Suspended);
     assert_eq!(deployment.steps(tenant).last(), Some(&("purge", SUSPENDED)));
@@ -170,7 +170,7 @@ async fn what_is_not_there_is_named_and_nothing_is_done() {
         admin.remove_token("none").await,
     ];
     for result in missing {
-        let error = result.unwrap_err();
+        let error = result.unwrap_err().0;
         assert!(matches!(error, AdminError::Store(StoreError::Missing { .. })), "{error:?}");
     }
     assert_eq!(deployment.steps(tenant), []);
@@ -200,7 +200,7 @@ async fn a_tenant_has_an_admin_and_limits_of_its_own_account() {
 #[tokio::test]
 async fn a_tenant_that_cannot_be_is_refused() {
     let deployment = Deployment::in_config_mode().await;
-    let add = |request| deployment.admin.add_tenant(request);
+    let add = async |request| deployment.admin.add_tenant(request).await.map_err(|error| error.0);
     let own = NewTenantRequest { isolation: Some(Isolation::Account), ..request() };
     assert!(matches!(add(own).await, Err(AdminError::NoOwnAccounts)));
     let answers = NewTenantRequest { answers: true, ..request() };

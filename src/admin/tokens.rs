@@ -7,11 +7,12 @@ use crate::store::{NewToken, StoreError, TenantId, TokenListing};
 
 /// A token to be added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewTokenRequest {
     /// The tenant of its user.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     /// The user whose credential it becomes.
-    pub user: String,
+    pub(crate) user: String,
     /// A note, to tell tokens apart.
     pub label: Option<Name>,
     /// When it ends.

@@ -11,13 +11,14 @@ use crate::store::{
 
 /// A user to be added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NewUserRequest {
     /// Its tenant.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     /// The login, unique over all tenants.
-    pub name: Name,
+    pub(crate) name: Name,
     /// What it is for.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The policy, where not that of the kind.
     pub policy: Option<String>,
     /// The password. Where none is named, one is made for a user that has neither nkey nor

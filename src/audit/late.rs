@@ -62,7 +62,7 @@ impl Late {
 
     /// What it would have been, in events and metrics.
     #[must_use]
-    pub fn decision(&self) -> &'static str {
+    pub(crate) fn decision(&self) -> &'static str {
         if self.is_grant { "granted" } else { "denied" }
     }
 }

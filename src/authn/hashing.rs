@@ -41,8 +41,12 @@ pub(crate) enum Verdict {
 
 /// Why hashing could not be carried out: a fault of this machine, of neither password nor row.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HashingError {
+#[error(transparent)]
+pub struct HashingError(#[from] NoHash);
+
+/// What a [`HashingError`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoHash {
     /// No salt.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
@@ -79,14 +83,14 @@ pub(crate) fn verify_in(
 /// Hashes a password with the current scheme and parameters, and a new salt.
 pub(crate) fn hash_in(memory: &mut Memory, password: &str) -> Result<PasswordHash, HashingError> {
     let mut salt = [0; SALT_LEN];
-    random::fill(&mut salt)?;
+    random::fill(&mut salt).map_err(NoHash::from)?;
     let mut output = [0; OUTPUT_LEN];
     let params =
         argon2::Params::new(CURRENT_MEMORY, CURRENT_PASSES, CURRENT_LANES, Some(OUTPUT_LEN))
-            .map_err(HashingError::Argon2)?;
+            .map_err(NoHash::Argon2)?;
     memory
         .argon2id(argon2::Version::V0x13, params, password.as_bytes(), &salt, &mut output)
-        .map_err(HashingError::Argon2)?;
+        .map_err(NoHash::Argon2)?;
     Ok(PasswordHash::new(format!(
         "$argon2id$v=19$m={CURRENT_MEMORY},t={CURRENT_PASSES},p={CURRENT_LANES}${}${}",
         B64.encode(salt),
@@ -119,7 +123,7 @@ fn stored_matches(
             let mut computed = Zeroizing::new(vec![0; output.len()]);
             memory
                 .argon2id(*version, params.clone(), password, salt, &mut computed)
-                .map_err(HashingError::Argon2)?;
+                .map_err(NoHash::Argon2)?;
             Ok(computed.ct_eq(output).into())
         }
         Stored::Bcrypt { cost, salt, output } => {

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use self::queue::{Duty, Job, Queue, Refused, Threads, Waiting};
 use super::AuthnError;
 use super::guessing::Standing;
-use super::hashing::{self, HashingError, Memory, Pace, Verdict};
+use super::hashing::{self, HashingError, Memory, NoHash, Pace, Verdict};
 use super::random;
 use crate::protocol::credentials::Secret;
 use crate::store::PasswordHash;
@@ -136,7 +136,7 @@ impl HashingLane {
     /// this machine.
     pub(crate) fn new(threads: usize, queue: usize) -> Result<Self, HashingError> {
         let mut memory = Memory::default();
-        let unguessable = random::text(random::BASE62, 32)?;
+        let unguessable = random::text(random::BASE62, 32).map_err(NoHash::from)?;
         let (pace, dummy) = Pace::measure(&mut memory, &unguessable, Self::DEFAULT_DEADLINE)?;
         let counters = Counters::default();
         for duty in [Duty::Others, Duty::Guesses] {
@@ -157,7 +157,7 @@ impl HashingLane {
                 std::thread::Builder::new()
                     .name(format!("{name}-{index}"))
                     .spawn(move || shared.work(duty))
-                    .map_err(HashingError::Threads)?;
+                    .map_err(NoHash::Threads)?;
             }
         }
         Ok(lane)

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::guessing::{GUESSES_PART, GuessAttempt, Guessing, GuessingLimits};
-use super::hashing::{self, HashingError, Verdict};
+use super::hashing::{self, HashingError, NoHash, Verdict};
 use super::lane::HashingLane;
 use super::token::{Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedLimits, VerifiedPasswords};
@@ -118,7 +118,7 @@ impl PasswordAuthenticator {
         let lane = HashingLane::new(settings.threads, settings.queue)?;
         let lane = Arc::new(lane.with_deadline(settings.deadline));
         let remembered = VerifiedLimits { idle: settings.idle, ..VerifiedLimits::default() };
-        let verified = VerifiedPasswords::new(remembered)?;
+        let verified = VerifiedPasswords::new(remembered).map_err(NoHash::from)?;
         let waiting = settings.max_in_flight / GUESSES_PART;
         let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
         let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };

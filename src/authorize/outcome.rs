@@ -35,7 +35,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Reply {
     /// The payload of the reply.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     /// What it says, for the log and the metrics.
     pub verdict: Verdict,
     /// Whom it is about, for the log.
@@ -75,17 +75,16 @@ impl Asker {
 
 impl Reply {
     /// One that was made by hand, for tests of those who look at it.
-    #[doc(hidden)]
     #[must_use]
-    pub fn of(payload: Vec<u8>, verdict: Verdict, connection: Connection) -> Self {
-        let timings = Timings::default();
+    pub(crate) fn of(verdict: Verdict, connection: Connection) -> Self {
+        let (payload, timings) = (Vec::new(), Timings::default());
         let (loads_account, renewable, asker) = (false, None, None);
         Self { payload, verdict, connection, loads_account, renewable, timings, asker }
     }
 
     /// No reply in the place of this one.
-    pub(crate) fn withheld(self, fault: Fault) -> NoReply {
-        NoReply { fault, who: Some(self.who()) }
+    pub(crate) fn withheld(self, fault: Abort) -> NoReply {
+        NoReply { fault: fault.into(), who: Some(self.who()) }
     }
 
     /// Whom it is about.
@@ -102,6 +101,7 @@ impl Reply {
 
 /// The client's connection, as its server names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Connection {
     /// The server's name.
     pub server: String,
@@ -128,6 +128,7 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The client may connect.
+    #[non_exhaustive]
     Granted {
         /// The login name.
         user: String,
@@ -141,6 +142,7 @@ pub enum Verdict {
         rule: Option<Arc<RuleName>>,
     },
     /// It may not.
+    #[non_exhaustive]
     Denied {
         /// Why, for the log alone.
         denied: Denied,
@@ -208,8 +210,12 @@ pub(super) fn claimed(request: &VerifiedRequest) -> Option<String> {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
+#[error(transparent)]
+pub struct Fault(#[from] pub(super) Abort);
+
+/// What a [`Fault`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Abort {
     /// The envelope cannot be opened.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -271,32 +277,32 @@ impl Fault {
     /// The reason's code in logs and metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Envelope(_) => "envelope",
-            Self::Request(_) => "request",
-            Self::Authentication(AuthnError::Overloaded) => "overloaded",
-            Self::Authentication(AuthnError::Throttled) => "throttled",
-            Self::Authentication(_) => "authentication",
-            Self::Account(_) => "account",
-            Self::Uncounted(_) => "uncounted",
-            Self::Mint(_) => "mint",
-            Self::Response(_) | Self::Seal(_) => "response",
-            Self::Audit(_) => "audit",
-            Self::Shed => "shed",
-            Self::Deadline => "deadline",
-            Self::Panicked => "panicked",
+        match &self.0 {
+            Abort::Envelope(_) => "envelope",
+            Abort::Request(_) => "request",
+            Abort::Authentication(AuthnError::Overloaded) => "overloaded",
+            Abort::Authentication(AuthnError::Throttled) => "throttled",
+            Abort::Authentication(_) => "authentication",
+            Abort::Account(_) => "account",
+            Abort::Uncounted(_) => "uncounted",
+            Abort::Mint(_) => "mint",
+            Abort::Response(_) | Abort::Seal(_) => "response",
+            Abort::Audit(_) => "audit",
+            Abort::Shed => "shed",
+            Abort::Deadline => "deadline",
+            Abort::Panicked => "panicked",
         }
     }
 
     /// Whether the request itself is bad, rather than something of ours.
     #[must_use]
     pub fn is_bad_request(&self) -> bool {
-        matches!(self, Self::Envelope(_) | Self::Request(_))
+        matches!(self.0, Abort::Envelope(_) | Abort::Request(_))
     }
 
     /// Whether it is a guess that was dropped, of which there may be thousands a second.
     #[must_use]
     pub(crate) fn is_guess(&self) -> bool {
-        matches!(self, Self::Authentication(AuthnError::Throttled))
+        matches!(self.0, Abort::Authentication(AuthnError::Throttled))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::Client;
 use serde::Deserialize;
 
-use crate::service::ServiceError;
+use crate::service::{CannotServe, ServiceError};
 
 /// Where a server says who one is (`userInfoReq` in nats-server's server/events.go).
 const USER_INFO: &str = "$SYS.REQ.USER.INFO";
@@ -30,7 +30,7 @@ pub(super) async fn check(client: &Client, expected: &str) -> Result<(), Service
     let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, asking).await else { return Ok(()) };
     match serde_json::from_slice::<Info>(&answer.payload) {
         Ok(Info { data: User { account } }) if account != expected => {
-            Err(ServiceError::Account { expected: expected.to_owned(), found: account })
+            Err(CannotServe::Account { expected: expected.to_owned(), found: account }.into())
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::Usage;
-use crate::admin::{AdminError, ceiling};
+use crate::admin::{AdminError, Error, ceiling};
 use crate::config::{Config, DatabaseUrl};
 use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
 
@@ -51,10 +51,10 @@ fn named(
 }
 
 /// The error in the words of the command line, with what to do about it.
-pub(super) fn explain(error: impl Into<AdminError>) -> anyhow::Error {
+pub(super) fn explain(error: impl Into<Error>) -> anyhow::Error {
     let error = error.into();
     let usage = |text| Usage(text).into();
-    match &error {
+    match &error.0 {
         AdminError::NoOwnAccounts => usage(format!("--isolation account: {error}; leave it out")),
         AdminError::AnsweredAnyway => usage(format!("--answers: {error}; leave it out")),
         AdminError::Expiry(_) => usage(format!("--expires: {error}")),

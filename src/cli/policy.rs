@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use self::explain::ExplainArgs;
 use super::output::{Output, note};
 use super::{Context, Usage, load};
-use crate::config::{Config, ConfigError, DEFAULT_FILE, Files};
-use crate::policy::rules::PolicyError;
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files};
+use crate::policy::rules::{NoPolicies, PolicyError};
 use crate::problem::{Origin, Problem};
 
 #[derive(Debug, Subcommand)]
@@ -56,7 +56,7 @@ impl FolderArgs {
         match Config::load(file, Files::Unchecked) {
             Ok(loaded) => Ok(loaded.config.policies),
             // Nobody named a configuration, and the built-in policies need none.
-            Err(ConfigError::Unreadable { source, .. })
+            Err(config::Error(ConfigError::Unreadable { source, .. }))
                 if source.kind() == std::io::ErrorKind::NotFound
                     && file == Path::new(DEFAULT_FILE) =>
             {
@@ -70,9 +70,9 @@ impl FolderArgs {
 
 /// Reports policies that cannot be used, on stdout too where JSON is asked for.
 fn broken(error: PolicyError, output: Output) -> anyhow::Error {
-    let problems = match &error {
-        PolicyError::Invalid(problems) => problems.iter().map(problem_json).collect(),
-        PolicyError::Unreadable { path, source } => {
+    let problems = match &error.0 {
+        NoPolicies::Invalid(problems) => problems.iter().map(problem_json).collect(),
+        NoPolicies::Unreadable { path, source } => {
             vec![json!({ "file": path, "what": source.to_string() })]
         }
     };

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use crate::problem::list;
-pub use crate::problem::{Origin, Problem};
+pub(super) use crate::problem::{Origin, Problem};
 
-/// Why there is no configuration.
+/// Why there is no configuration. The text says what to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
+#[error(transparent)]
+pub struct Error(#[from] pub(crate) ConfigError);
+
+/// What [`Error`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
     /// The file itself cannot be read.
     #[error(
         "cannot read the configuration file {}; name it with --config or NATS_CALLOUT_CONFIG, \

@@ -21,7 +21,7 @@ pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<Strin
     let file = folder.path().join(DEFAULT_FILE);
     std::fs::write(&file, text).unwrap();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::load_with(&file, Files::Unchecked, env).map_err(|error| match error {
+    Config::load_with(&file, Files::Unchecked, env).map_err(|error| match error.0 {
         ConfigError::Invalid(problems) => problems
             .iter()
             .map(|it| it.to_string().replace(&format!("{}/", folder.path().display()), ""))
@@ -252,11 +252,11 @@ fn missing_files_are_mistakes_where_files_are_needed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(DEFAULT_FILE);
     std::fs::write(&file, CONFIG).unwrap();
-    let Err(ConfigError::Invalid(problems)) = Config::load_with(&file, Files::MustExist, []) else {
-        panic!("no such files")
-    };
+    let loaded = Config::load_with(&file, Files::MustExist, []);
+    let Err(Error(ConfigError::Invalid(problems))) = loaded else { panic!("no such files") };
     assert_eq!(problems.len(), 3, "{problems:?}");
-    let missing = Config::load_with(&folder.path().join("none.toml"), Files::Unchecked, []);
+    let missing = Config::load_with(&folder.path().join("none.toml"), Files::Unchecked, [])
+        .map_err(|error| error.0);
     assert!(matches!(missing, Err(ConfigError::Unreadable { .. })));
 }
 

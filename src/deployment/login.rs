@@ -72,7 +72,7 @@ impl Login {
 /// Why one of the service's own logins could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LoginError {
+pub(crate) enum LoginError {
     /// Its credentials.
     #[error(transparent)]
     Credentials(#[from] KeyFileError),

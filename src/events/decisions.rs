@@ -352,7 +352,7 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                     ("auth.decision.granted", Some(user), Some(tenant))
                 }
                 Verdict::Denied { denied, user } => {
-                    more(&mut data, "reason", json!(denied.reason.code()));
+                    more(&mut data, "reason", json!(denied.code()));
                     if let Some(user) = &user {
                         more(&mut data, "user", json!(user));
                     }

@@ -24,10 +24,14 @@ const SHIPPED: [(&str, &str); 3] = [
 /// Where messages say that a shipped file is.
 pub(super) const SHIPPED_FOLDER: &str = "shipped policies";
 
-/// Why there are no policies.
+/// Why there are no policies. The text names each mistake, its place and what to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
+#[error(transparent)]
+pub struct PolicyError(#[from] pub(crate) NoPolicies);
+
+/// What a [`PolicyError`] says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPolicies {
     /// The folder or a file in it cannot be read.
     #[error("cannot read {path}: {source}; check [policies] folder and its permissions")]
     Unreadable {
@@ -81,7 +85,7 @@ impl PolicySet {
         if problems.is_empty() {
             Ok(Self { policies })
         } else {
-            Err(PolicyError::Invalid(problems))
+            Err(NoPolicies::Invalid(problems).into())
         }
     }
 
@@ -249,7 +253,7 @@ impl Sources {
     /// Reads all `<name>.toml` and `<name>.test.toml` of a folder, by name.
     pub(crate) fn of(folder: &Path) -> Result<Self, PolicyError> {
         let unreadable =
-            |path: &Path, source| PolicyError::Unreadable { path: path.to_owned(), source };
+            |path: &Path, source| NoPolicies::Unreadable { path: path.to_owned(), source };
         let mut sources = Self { policies: Vec::new(), tables: Vec::new() };
         let entries = std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))?;
         for entry in entries {

@@ -10,8 +10,12 @@ pub const MAX_SUBJECT_BYTES: usize = 512;
 
 /// What is wrong with a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubjectError {
+#[error(transparent)]
+pub struct SubjectError(#[from] Flaw);
+
+/// What a [`SubjectError`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Flaw {
     /// Nothing there.
     #[error("it is empty")]
     Empty,
@@ -83,22 +87,22 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, SubjectError> {
         if text.is_empty() {
-            return Err(SubjectError::Empty);
+            return Err(Flaw::Empty.into());
         }
         if text.len() > MAX_SUBJECT_BYTES {
-            return Err(SubjectError::TooLong);
+            return Err(Flaw::TooLong.into());
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(SubjectError::Blank);
+            return Err(Flaw::Blank.into());
         }
         let mut tokens = text.split('.').peekable();
         while let Some(token) = tokens.next() {
             match token {
-                "" => return Err(SubjectError::EmptyToken),
+                "" => return Err(Flaw::EmptyToken.into()),
                 "*" => {}
                 ">" if tokens.peek().is_none() => {}
-                other if other.contains('>') => return Err(SubjectError::Tail),
-                other if other.contains('*') => return Err(SubjectError::Star),
+                other if other.contains('>') => return Err(Flaw::Tail.into()),
+                other if other.contains('*') => return Err(Flaw::Star.into()),
                 _ => {}
             }
         }
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        use SubjectError::{Blank, Empty, EmptyToken, Star, Tail, TooLong};
+        use Flaw::{Blank, Empty, EmptyToken, Star, Tail, TooLong};
         let long = "a".repeat(MAX_SUBJECT_BYTES + 1);
         for (illegal, why) in [
             ("", Empty),
@@ -143,6 +147,7 @@ mod tests {
             ("a.>b", Tail),
             ("a.>.b", Tail),
         ] {
+            let why = SubjectError(why);
             assert_eq!(illegal.parse::<Pattern>().unwrap_err(), why, "{illegal:?}");
         }
     }

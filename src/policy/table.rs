@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::rules::{PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
+use super::rules::{NoPolicies, PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
 use super::subject::Pattern;
 use super::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
 use crate::authn::{Claims, DenyReason, Principal};
@@ -147,7 +147,7 @@ fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, Polic
     if problems.is_empty() {
         Ok(Report { outcomes, untested: Vec::new() })
     } else {
-        Err(PolicyError::Invalid(problems))
+        Err(NoPolicies::Invalid(problems).into())
     }
 }
 
@@ -304,11 +304,11 @@ impl Case {
             (Decision::Deny(found), Some(denied)) if found.reason == *denied => Vec::new(),
             (Decision::Deny(found), Some(denied)) => vec![failure(
                 &format!("denied = \"{}\"", denied.code()),
-                format!("refused: {}", found.reason.code()),
+                format!("refused: {}", found.code()),
             )],
             (Decision::Deny(found), None) => {
-                let why = found.detail.map(|it| format!(": {it}")).unwrap_or_default();
-                vec![failure("a grant", format!("refused: {}{why}", found.reason.code()))]
+                let why = found.detail.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+                vec![failure("a grant", format!("refused: {}{why}", found.code()))]
             }
             (Decision::Permit(_), Some(denied)) => {
                 vec![failure(&format!("denied = \"{}\"", denied.code()), "a grant".to_owned())]

@@ -143,7 +143,7 @@ pub(crate) struct Sealer(Option<(XPublicKey, Shared)>);
 /// The answer could not be sealed.
 #[derive(Debug, thiserror::Error)]
 #[error("response cannot be encrypted")]
-pub struct SealError;
+pub(crate) struct SealError;
 
 impl Sealer {
     /// The server's public curve key, if the request was encrypted.

@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Why a request is not to be trusted. No answer is sent to it.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The token is malformed or its signature is wrong.
     #[error("request token: {0}")]
     Token(#[from] JwtError),

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(25);
 
 /// Why the servers could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     /// The connection is gone.
     #[error("the servers cannot be asked: {0}")]
     Connection(String),

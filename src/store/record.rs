@@ -75,7 +75,7 @@ macro_rules! text_enum {
         impl $name {
             /// The text in the table and on the command line.
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
         }

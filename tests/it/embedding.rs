@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use nats_callout::async_nats::ConnectOptions;
 use nats_callout::callout::{
-    Answer, BoxError, Callout, CalloutError, Fault, OperatorKeys, Permit, Request, Running,
-    Settings, Token, hash_password,
+    Answer, BoxError, Callout, OperatorKeys, Permit, Request, Running, Settings, Token,
+    hash_password,
 };
 use nats_callout::config::{Config, Files};
-use nats_callout::internals::keyfile;
+use nats_callout::internals::{DenyReason, keyfile};
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::policy::{DenyReason, Responses};
+use nats_callout::policy::Responses;
 use nats_callout::store::{
     CredentialStore, Isolation, Limits, MemoryStore, Status, TenantRecord, UserKind, UserRecord,
 };
@@ -220,7 +220,7 @@ async fn told(permit: Permit) -> Told {
 /// The reason and what the log says of it.
 fn denial(told: Told) -> (DenyReason, String) {
     let Told::Denied(denied) = told else { panic!("{told:?}") };
-    (denied.reason, denied.detail.unwrap_or_default())
+    (denied.code().parse().unwrap(), denied.detail.unwrap_or_default())
 }
 
 /// What the log says of a client that is told nothing.
@@ -234,7 +234,10 @@ async fn nobody_is_placed_with_the_system() {
     let server = FakeServer::new().unwrap();
     for account in ["AUTH", "SYS", "$SYS", "$G", "auth"] {
         let refused = server.callout().account(account).authorize(by_token).unwrap_err();
-        assert!(matches!(&refused, CalloutError::Account { account: it, .. } if it == account));
+        assert!(
+            refused.to_string().starts_with(&format!("the account {account:?}: ")),
+            "{refused}"
+        );
         let fault = fault(told(Permit::user("eve").account(account)).await);
         assert!(fault.contains(account) && fault.contains("eve"), "{fault}");
     }
@@ -303,7 +306,7 @@ async fn a_life_of_no_time_and_names_of_no_use_are_faults() {
     let server = FakeServer::new().unwrap();
     for ttl in [Duration::ZERO, Duration::from_millis(999)] {
         let error = server.callout().ttl(ttl).authorize(by_token).unwrap_err();
-        assert!(matches!(error, CalloutError::Ttl(it) if it == ttl), "{error}");
+        assert!(error.to_string().starts_with(&format!("ttl = {ttl:?}: ")), "{error}");
         let fault = fault(told(Permit::user("guest").ttl(ttl)).await);
         assert!(fault.contains("lives for less than 1s") && fault.contains("guest"), "{fault}");
     }
@@ -363,8 +366,8 @@ async fn a_rule_that_fails_panics_or_hangs_tells_the_client_nothing() {
     let ask = async |user: &str| server.ask(&callout, Connect::password(user, "x")).await;
     let fault = fault(ask("fails").await);
     assert!(fault.contains("the database is away"), "{fault}");
-    assert!(matches!(ask("panics").await, Told::Silence(Fault::Panicked)));
-    assert!(matches!(ask("hangs").await, Told::Silence(Fault::Deadline)));
+    assert!(matches!(ask("panics").await, Told::Silence(it) if it.code() == "panicked"));
+    assert!(matches!(ask("hangs").await, Told::Silence(it) if it.code() == "deadline"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

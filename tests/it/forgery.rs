@@ -21,11 +21,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nats_callout::callout::{Outcome, Verdict};
 use nats_callout::clock::{Clock, UnixSeconds};
 use nats_callout::internals::{
-    Attempt, Authentication, Authenticator, AuthnError, Authorizer, CalloutMessage, ConfigTargets,
-    Credentials, Envelope, Mint, Placement, Responder,
+    self, Attempt, Authentication, Authenticator, AuthnError, Authorizer, CalloutMessage,
+    ConfigTargets, Credentials, DenyReason, Envelope, Mint, Placement, Responder,
 };
 use nats_callout::keys::{KeyKind, SigningKey, XKey, XPublicKey};
-use nats_callout::policy::{DenyReason, Policy, PolicySet, Principal};
+use nats_callout::policy::{Policy, PolicySet, Principal};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use serde_json::{Value, json};
 
@@ -199,8 +199,8 @@ impl Bench {
     fn opened(&self, outcome: &Outcome) -> Value {
         let Outcome::Reply(reply) = outcome else { panic!("{outcome:?}") };
         let answer = match &self.service_xkey {
-            None => reply.payload.clone(),
-            Some(sender) => self.server_xkey.open(&reply.payload, sender).unwrap(),
+            None => internals::payload(reply).to_vec(),
+            Some(sender) => self.server_xkey.open(internals::payload(reply), sender).unwrap(),
         };
         payload(std::str::from_utf8(&answer).unwrap())
     }

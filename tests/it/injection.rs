@@ -108,7 +108,7 @@ fn granted(policies: &Arc<PolicySet>, record: LoginRecord) -> Option<Permissions
     let Outcome::Reply(reply) = runtime.block_on(bench.decide(&message)) else {
         panic!("a decision")
     };
-    let said = payload(std::str::from_utf8(&reply.payload).unwrap());
+    let said = payload(std::str::from_utf8(nats_callout::internals::payload(&reply)).unwrap());
     let jwt = said["nats"].get("jwt")?.as_str().unwrap().to_owned();
     let user = payload(&jwt);
     assert_eq!(user["aud"], "USERS");

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::policy::rules::{PolicyError, PolicySet};
+use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
 
 const CHECK: &str = "policies";
@@ -13,14 +13,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         PolicySet::configured(folder).and_then(|policies| Ok((policies, table::run(folder)?)));
     let (policies, report) = match read {
         Ok(read) => read,
-        Err(PolicyError::Invalid(problems)) => {
+        Err(PolicyError(NoPolicies::Invalid(problems))) => {
             for problem in problems {
                 let what = format!("{}: {}: {}", problem.at, problem.key, problem.what);
                 findings.fail(CHECK, what, problem.remedy);
             }
             return;
         }
-        Err(error @ PolicyError::Unreadable { .. }) => {
+        Err(error @ PolicyError(NoPolicies::Unreadable { .. })) => {
             // The text says what to do by itself.
             return findings.add(CHECK, super::State::Fail, error.to_string(), None);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::accounts::account::IssueError;
 use crate::accounts::resolver::ResolverError;
 use crate::causes::BoxError;
-use crate::config::ConfigError;
+use crate::config;
 use crate::deployment::{KeyRole, LoginError};
 use crate::keyfile::KeyFileError;
 use crate::keys::KeyError;
@@ -105,7 +105,7 @@ pub(crate) enum KeysError {
     },
     /// The configuration.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] config::Error),
     /// The tenant table does not say which instances run.
     #[error(transparent)]
     Instances(StoreError),

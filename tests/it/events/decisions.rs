@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
 use futures_util::StreamExt as _;
-use nats_callout::callout::{Connection, Observer as _, Outcome, Reply, Verdict};
+use nats_callout::callout::Observer as _;
 use nats_callout::clock::SystemClock;
 use nats_callout::config::{Config, Files};
 use nats_callout::internals::decisions;
@@ -294,20 +294,8 @@ async fn a_full_queue_drops_and_counts() {
     let publisher = decisions::publisher(auth.client.clone(), "test".to_owned(), &config);
     let (log, mut events) =
         decisions::queue(3, publisher, store.clone(), Arc::new(SystemClock), "test".to_owned());
-    let outcome = |user: &str| {
-        let verdict = Verdict::Granted {
-            user: user.to_owned(),
-            tenant: "one".to_owned(),
-            method: "password",
-            ttl: Duration::from_secs(9),
-            rule: None,
-        };
-        let [server, host, name] = ["s", "h", ""].map(str::to_owned);
-        let connection = Connection { server, host, id: 1, name };
-        Outcome::Reply(Reply::of(Vec::new(), verdict, connection))
-    };
     for user in ["a", "b", "c", "d", "e"] {
-        log.observe(&outcome(user), Duration::from_millis(1));
+        log.observe(&decisions::granted(user), Duration::from_millis(1));
     }
     let dropped = log.dropped();
     let dropped = || dropped.load(std::sync::atomic::Ordering::Relaxed);
@@ -331,11 +319,11 @@ async fn a_full_queue_drops_and_counts() {
     assert_eq!(users, ["a", "b", "c"]);
     assert_eq!(dropped(), 2);
     // What is left at a stop is published still.
-    log.observe(&outcome("f"), Duration::from_millis(1));
+    log.observe(&decisions::granted("f"), Duration::from_millis(1));
     stop.cancel();
     running.await.expect("ends");
     holds(&auth, "AUTH_DECISIONS", 4).await;
-    log.observe(&outcome("g"), Duration::from_millis(1));
+    log.observe(&decisions::granted("g"), Duration::from_millis(1));
     assert_eq!(dropped(), 3, "nobody publishes any more");
     store.close().await;
 }

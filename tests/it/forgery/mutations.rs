@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nats_callout::callout::{Outcome, Verdict};
+use nats_callout::internals;
 use nats_callout::keys::{KeyKind, SigningKey};
 
 use super::claims::{BINDING, Flat, PROOF, REST, last};
@@ -347,7 +348,7 @@ fn is_what_was_asked(message: &Message, outcome: &Outcome) -> bool {
     let Outcome::Reply(reply) = outcome else { return true };
     let Verdict::Granted { user, tenant, .. } = &reply.verdict else { return true };
     let asked = payload(std::str::from_utf8(&message.payload).unwrap());
-    let said = payload(std::str::from_utf8(&reply.payload).unwrap());
+    let said = payload(std::str::from_utf8(internals::payload(reply)).unwrap());
     let grant = payload(said["nats"]["jwt"].as_str().unwrap());
     let connection = &asked["nats"]["user_nkey"];
     user == "alice"

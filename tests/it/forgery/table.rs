@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use nats_callout::callout::{NoReply, Outcome};
+use nats_callout::internals;
 use nats_callout::keys::{KeyKind, XKey};
 use serde_json::{Value, json};
 
@@ -536,7 +537,7 @@ async fn an_answer_is_no_request_and_is_bound_to_its_connection() {
     else {
         panic!("answered")
     };
-    let answer = String::from_utf8(reply.payload).unwrap();
+    let answer = String::from_utf8(internals::payload(&reply).to_vec()).unwrap();
     let said = super::payload(&answer);
     assert_eq!(said["sub"], claims["nats"]["user_nkey"]);
     assert_eq!(said["aud"], claims["iss"]);

@@ -10,10 +10,10 @@ use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
 use nats_callout::internals::{
     Attempt, AuthCallout, Authentication, Authenticator, AuthnError, Authorizer, ConfigTargets,
-    Credentials, Envelope, Mint, Placement, Responder,
+    Credentials, DenyReason, Envelope, Mint, Placement, Responder,
 };
 use nats_callout::keys::{KeyKind, SigningKey, XKey};
-use nats_callout::policy::{DenyReason, PolicySet, Principal};
+use nats_callout::policy::{PolicySet, Principal};
 use nats_callout::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 use tokio_util::sync::CancellationToken;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nats_callout::callout::{Running, Settings};
-use nats_callout::internals::{Attempt, Authentication, Authenticator, AuthnError, Credentials};
-use nats_callout::policy::DenyReason;
+use nats_callout::internals::{
+    Attempt, Authentication, Authenticator, AuthnError, Credentials, DenyReason,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
