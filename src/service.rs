@@ -211,7 +211,7 @@ impl AuthCallout {
         let standby = self.standby.as_ref().map(|standby| standby.client.clone());
         let replies = Replies::new(client.clone(), self.replies, self.loading, standby);
         let (receipts, follower) =
-            Receipts::subscribe(&client, replies.lines(), self.observers.clone())
+            Receipts::subscribe(&client, replies.all(), self.observers.clone())
                 .await
                 .map_err(CannotServe::from)?;
         let requests = client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned()).await;

@@ -12,7 +12,7 @@ use async_nats::connection::State;
 use async_nats::{Client, Subject};
 use futures_util::FutureExt as _;
 
-use super::replies::Key;
+use super::replies::{All, Key};
 use super::turns::Turn;
 use super::way::{Seen, Way};
 
@@ -88,9 +88,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The first so many are for answers that make no server load an account.
-    pub(super) fn new(clients: Vec<Client>, quick: usize, subject: Subject) -> Self {
-        let way = Way::new(clients.len(), quick);
+    /// The way is that through the server that the service is connected to: what hangs elsewhere holds nobody up
+    /// here.
+    pub(super) fn new(All { clients, quick, own }: All, subject: Subject) -> Self {
+        let way = Way::new(own, quick);
         let line = |client| Line {
             client,
             under_way: VecDeque::new(),

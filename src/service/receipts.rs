@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lines::Lines;
 use super::rejections::{self, Word};
-use super::replies::Key;
+use super::replies::{All, Key};
 use super::turns::Turn;
 use super::way::Way;
 use crate::audit::{Late, Lateness, Observers};
@@ -96,13 +96,13 @@ impl Receipts {
     /// Subscribes on `main`, and follows what goes out on `lines`.
     pub(super) async fn subscribe(
         main: &Client,
-        (lines, quick): (Vec<Client>, usize),
+        replies: All,
         observers: Observers,
     ) -> Result<(Self, Follower), SubscribeError> {
         let subject = format!("_CALLOUT.way.{}", main.new_inbox().replace('.', "-"));
         let back = main.subscribe(subject.clone()).await?;
         let words = rejections::subscribe(main).await?;
-        let lines = Lines::new(lines, quick, subject.into());
+        let lines = Lines::new(replies, subject.into());
         let way = lines.way();
         let (notes, taken) = mpsc::channel(KEPT);
         let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();

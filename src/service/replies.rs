@@ -24,6 +24,15 @@ pub(super) enum Via {
     Standby,
 }
 
+/// All connections for replies.
+pub(super) struct All {
+    pub(super) clients: Vec<Client>,
+    /// So many are for answers that make no server load an account.
+    pub(super) quick: usize,
+    /// So many are on the server of the main one.
+    pub(super) own: usize,
+}
+
 /// The connections for replies.
 pub(super) struct Replies {
     main: Client,
@@ -61,9 +70,10 @@ impl Replies {
         self.main.server_info().max_payload
     }
 
-    /// All of them, each at its place, and how many take turns, which come first.
-    pub(super) fn lines(&self) -> (Vec<Client>, usize) {
-        (self.lines.clone(), self.spread)
+    /// All of them, each at its place: those that take turns come first, the standby last.
+    pub(super) fn all(&self) -> All {
+        let own = self.standby.unwrap_or(self.lines.len());
+        All { clients: self.lines.clone(), quick: self.spread, own }
     }
 
     /// Sends one reply; gives the place of the connection that it went out on.
