@@ -30,8 +30,8 @@ impl Standby {
     /// Stands in whenever `main` is lost, until `stop`.
     pub(super) async fn run(self, main: Client, taker: Arc<Taker>, stop: CancellationToken) {
         while stop.run_until_cancelled(self.lost.notified()).await.is_some() {
-            let subject = self.client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned());
-            let mut requests = match subject.await {
+            let subscribed = self.client.queue_subscribe(CALLOUT_SUBJECT, QUEUE_GROUP.to_owned());
+            let mut requests = match subscribed.await {
                 Ok(requests) => requests,
                 Err(error) => {
                     tracing::debug!(%error, "the standby connection is closed");
@@ -47,7 +47,9 @@ impl Standby {
             };
             taker.take_until(&mut requests, Via::Standby, back).await;
             taker.end(requests, Via::Standby, &self.client).await;
-            tracing::info!("requests are taken on the main connection again");
+            if !stop.is_cancelled() {
+                tracing::info!("requests are taken on the main connection again");
+            }
         }
     }
 }
