@@ -136,7 +136,10 @@ impl Feed {
         }
         let mut connection = self.options.connect().await?;
         let snapshot = sqlx::query_scalar(SNAPSHOT).fetch_one(&mut connection).await?;
-        *kept = Some(Watch { connection, snapshot });
+        let mut watch = Watch { connection, snapshot };
+        // What cannot be read now either is not over because a connection can be had.
+        watch.advance().await?;
+        *kept = Some(watch);
         Ok(News::everything())
     }
 

@@ -77,7 +77,9 @@ impl Feed {
     async fn connect(&self) -> Result<Watch, sqlx::Error> {
         let mut connection = self.options.connect().await?;
         let data_version = data_version(&mut connection).await?;
-        let last = sqlx::query_scalar(LAST_CHANGE).fetch_one(&mut connection).await?;
+        let last: i64 = sqlx::query_scalar(LAST_CHANGE).fetch_one(&mut connection).await?;
+        // What cannot be read now either is not over because a connection can be had.
+        sqlx::query(CHANGES).bind(last).fetch_all(&mut connection).await?;
         Ok(Watch { connection, data_version, last })
     }
 }

@@ -35,6 +35,7 @@ async fn users_seen_lately_are_let_in_while_the_table_cannot_be_read_where_that_
             let refused =
                 metrics.lines().find(|it| it.contains("outcome=\"denied\"") && !it.ends_with(" 0"));
             assert_eq!(refused, None, "{mode:?}: a fault of ours");
+            assert!(!log().contains(CONFIRMED), "{mode:?}: nothing has changed since:\n{}", log());
 
             // What was changed meanwhile counts as soon as it can be read.
             back.iter().for_each(|view| drop(deployment.sql(view)));
