@@ -41,7 +41,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::output::Output;
 use crate::admin::Admin;
 use crate::causes::chain;
-use crate::config::{self, Config, DEFAULT_FILE, Files, exposure};
+use crate::config::{self, Config, DEFAULT_FILE, Files};
+use crate::exposure;
 use crate::redact::without_secrets;
 
 /// Who may log in to NATS, and what they may do there.

@@ -4,7 +4,6 @@
 //! It holds parsed values and the paths of key files, never key material, which
 //! `keyfile` reads on demand. All mistakes are reported together.
 
-pub(crate) mod exposure;
 mod issuers;
 mod keys;
 mod mode;
@@ -24,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::exposure::{Exposure, POLICIES, Trust, holds_password};
 pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
 pub(crate) use self::problem::ConfigError;
 pub use self::problem::Error;
@@ -32,6 +30,7 @@ use self::reader::Reader;
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
+use crate::exposure::{Exposure, POLICIES, Trust, holds_password};
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{self, Isolation, OpenError, Store, StoreOptions};
 use crate::streams::{Limits, StreamLimits};
@@ -397,7 +396,7 @@ impl Config {
         let trust = self.trust();
         let mut faults = trust.writers(&self.file, "what the service does");
         if std::fs::read_to_string(&self.file).is_ok_and(|text| holds_password(&text)) {
-            faults.extend(trust.readers(&self.file));
+            faults.extend(trust.readers(&self.file, "read the database's password in it"));
         }
         if let Some(folder) = &self.policies {
             faults.extend(trust.writers_in(folder, POLICIES));

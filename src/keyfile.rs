@@ -1,5 +1,5 @@
-//! Key and credential files: read only while nobody else can read them, and only if they hold the
-//! kind of key that is asked for. What is wrong names the path, the problem and the remedy, and
+//! Key and credential files: read only while nobody can get at them but the service's user and the groups
+//! that it runs in, and only if they hold the kind of key that is asked for. What is wrong names the path, the problem and the remedy, and
 //! never what the file holds.
 
 use std::collections::HashSet;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+#[cfg(unix)]
+use crate::exposure::Trust;
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::protocol::claims::UserBody;
 use crate::protocol::jwt::{Claims, IssuerKey, Parsed};
@@ -27,16 +29,9 @@ pub enum KeyFileError {
         /// Why.
         source: io::Error,
     },
-    /// Others than its owner can read it.
-    #[error("{} has mode {mode:04o}, so that others can get at the keys; run `chmod {remedy} {}`", path.display(), path.display())]
-    Exposed {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// The mode it should have, in octal digits.
-        remedy: &'static str,
-    },
+    /// Others can read it, or exchange it. It says which file or folder, who, and what to do.
+    #[error("{0}")]
+    Exposed(String),
     /// It does not hold what it should.
     #[error("the key file {} {problem}; restore it from a backup or write a new key", path.display())]
     Unusable {
@@ -61,7 +56,7 @@ pub struct Generations<K> {
     pub others: Vec<SigningKey>,
 }
 
-/// Reads a file of secrets after checking that its owner alone can.
+/// Reads a file of secrets after checking that nobody else can.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let text = read(path)?;
     check_modes(path)?;
@@ -175,15 +170,15 @@ fn other_generation<K: IssuerKey>(path: &Path) -> Result<(K, Option<SigningKey>)
     Ok((key.public().map_err(unusable)?, Some(key)))
 }
 
-/// Checks that the owner alone can get at these files and at everything beside them: the folders
-/// they lie in, with all that those hold, and what links lead to. Returns every fault.
-///
-/// An access control list that lets others in shows as rights of the group, so it is found too.
+/// Checks that nobody else can exchange these files, nor read what lies beside them: the folders they lie
+/// in, with all that those hold but public keys, and what links lead to. Returns every fault once.
 pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
+    let files: Vec<&Path> = files.into_iter().collect();
+    let mut faults = exchanged(&files);
     let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
     folders.sort_unstable();
     folders.dedup();
-    let (mut seen, mut faults) = (HashSet::new(), Vec::new());
+    let mut seen = HashSet::new();
     for folder in folders {
         walk(folder, &mut seen, &mut faults);
     }
@@ -192,31 +187,49 @@ pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFil
 
 /// Checks that a file which its group may need too, such as the key of a certificate, is nobody
 /// else's to read.
+#[cfg(unix)]
 pub(crate) fn audit_shared(path: &Path) -> Result<(), KeyFileError> {
-    exposed_to(path, 0o007, "640")
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let found = fs::metadata(path)
+        .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(KeyFileError::Exposed(format!(
+        "{path} has mode {mode:04o}, so that others can get at the keys; run `chmod 640 {path}`"
+    )))
 }
 
 fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileError>) {
     let unreadable = |source| KeyFileError::Unreadable { path: folder.to_owned(), source };
-    let is_new = match folder.canonicalize() {
-        Ok(real) => seen.insert(real),
+    let mut is_new = |path: &Path| path.canonicalize().map(|real| seen.insert(real));
+    match is_new(folder) {
+        Ok(true) => {}
+        Ok(false) => return,
         Err(source) => return faults.push(unreadable(source)),
-    };
-    if !is_new {
-        return;
     }
-    faults.extend(exposed(folder).err());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(source) => return faults.push(unreadable(source)),
     };
+    let mut folders = Vec::new();
     for entry in entries {
         match entry.map(|entry| entry.path()) {
-            Ok(path) if path.is_dir() => walk(&path, seen, faults),
-            Ok(path) => faults.extend(exposed(&path).err()),
+            // Files first: what a link leads to is named by the link.
+            Ok(path) if path.is_dir() => folders.push(path),
+            Ok(path) if path.extension().is_some_and(|it| it == "pub") => {}
+            Ok(path) => {
+                if is_new(&path).unwrap_or(true) {
+                    faults.extend(readable(&path));
+                }
+            }
             Err(source) => faults.push(unreadable(source)),
         }
     }
+    folders.iter().for_each(|folder| walk(folder, seen, faults));
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
@@ -238,34 +251,38 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     Ok(text)
 }
 
-/// A file of secrets, and the folder it lies in.
+/// A file of secrets, and where it lies.
 fn check_modes(path: &Path) -> Result<(), KeyFileError> {
-    exposed(path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => exposed(folder),
-        _ => Ok(()),
-    }
+    readable(path).into_iter().chain(exchanged(&[path])).next().map_or(Ok(()), Err)
 }
 
-fn exposed(path: &Path) -> Result<(), KeyFileError> {
-    exposed_to(path, 0o077, if path.is_dir() { "700" } else { "600" })
-}
-
+/// Whether others can read a file.
 #[cfg(unix)]
-fn exposed_to(path: &Path, whom: u32, remedy: &'static str) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::PermissionsExt as _;
+fn readable(path: &Path) -> Option<KeyFileError> {
+    let found = Trust::of_key(path).readers(path, "get at the keys");
+    found.map(|exposure| KeyFileError::Exposed(exposure.to_string()))
+}
 
-    let found = fs::metadata(path)
-        .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & whom == 0 {
-        return Ok(());
-    }
-    Err(KeyFileError::Exposed { path: path.to_owned(), mode, remedy })
+/// Who else can put other files in the place of these: each file and folder that they can write, once.
+#[cfg(unix)]
+fn exchanged(files: &[&Path]) -> Vec<KeyFileError> {
+    let found = files.iter().flat_map(|path| Trust::of_key(path).writers(path, "the keys"));
+    let texts: std::collections::BTreeSet<String> = found.map(|it| it.to_string()).collect();
+    texts.into_iter().map(KeyFileError::Exposed).collect()
 }
 
 #[cfg(not(unix))]
-fn exposed_to(_: &Path, _: u32, _: &'static str) -> Result<(), KeyFileError> {
+fn readable(_: &Path) -> Option<KeyFileError> {
+    None
+}
+
+#[cfg(not(unix))]
+fn exchanged(_: &[&Path]) -> Vec<KeyFileError> {
+    Vec::new()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn audit_shared(_: &Path) -> Result<(), KeyFileError> {
     Ok(())
 }
 
@@ -328,8 +345,8 @@ mod tests {
             assert!(!text.contains(seed.as_str()), "{text}");
             text
         };
-        let exposed = folder.write("open.nk", &seed, 0o640);
-        assert!(error(&exposed).contains("mode 0640"));
+        let exposed = folder.write("open.nk", &seed, 0o644);
+        assert!(error(&exposed).contains("mode 0644"));
         assert!(error(&exposed).contains(&format!("chmod 600 {}", exposed.display())));
         assert!(error(&folder.write("user.nk", &seed, 0o600)).contains("expected an nkey"));
         assert!(error(&folder.write("empty.nk", " \n", 0o600)).contains("is empty"));
@@ -344,23 +361,27 @@ mod tests {
         let path = folder.write("s", &format!(" {}\n", "x".repeat(32)), 0o600);
         assert_eq!(*shared_secret(&path, 32).unwrap(), "x".repeat(32));
         assert!(shared_secret(&path, 33).unwrap_err().to_string().contains("at least 33"));
-        let open = folder.write("o", &"x".repeat(32), 0o640);
+        let open = folder.write("o", &"x".repeat(32), 0o604);
         assert!(shared_secret(&open, 32).unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
-    fn an_open_folder_is_refused() {
+    fn a_folder_that_others_can_write_is_refused() {
         let folder = Folder::new();
         let (_, seed) = XKey::generate().unwrap();
         let path = folder.write("x.nk", &seed, 0o600);
         assert!(xkey(&path).is_ok());
         assert!(audit([path.as_path()]).is_empty());
-        fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(xkey(&path).unwrap_err().to_string().contains("chmod 700"));
+        let set = |mode| fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(mode));
+        for mode in [0o755, 0o1777] {
+            set(mode).unwrap();
+            assert!(xkey(&path).is_ok(), "{mode:o}: names are no secret, and each file is its own");
+        }
+        set(0o757).unwrap();
+        assert!(xkey(&path).unwrap_err().to_string().contains("chmod go-w"));
         fs::create_dir(folder.0.path().join("offline")).unwrap();
-        fs::set_permissions(folder.0.path().join("offline"), fs::Permissions::from_mode(0o700))
-            .unwrap();
         folder.write("offline/operator.nk", "x", 0o644);
+        folder.write("offline/operator.pub", "x", 0o644);
         assert_eq!(audit([path.as_path()]).len(), 2);
     }
 
@@ -368,10 +389,10 @@ mod tests {
     fn links_are_followed_and_end() {
         let (folder, elsewhere) = (Folder::new(), Folder::new());
         let (_, seed) = XKey::generate().unwrap();
-        let target = elsewhere.write("x.nk", &seed, 0o640);
+        let target = elsewhere.write("x.nk", &seed, 0o644);
         let link = folder.0.path().join("x.nk");
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(xkey(&link).unwrap_err().to_string().contains("mode 0640"));
+        assert!(xkey(&link).unwrap_err().to_string().contains("mode 0644"));
         assert_eq!(audit([link.as_path()]).len(), 1);
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(xkey(&link).is_ok());
@@ -391,17 +412,24 @@ mod tests {
     fn any_right_of_others_is_too_many() {
         let folder = Folder::new();
         let (_, seed) = XKey::generate().unwrap();
-        for mode in [0o640, 0o620, 0o610, 0o604, 0o602, 0o601] {
+        for mode in [0o604, 0o601] {
             let path = folder.write("x.nk", &seed, mode);
             assert!(xkey(&path).is_err(), "{mode:o}");
             assert_eq!(audit([path.as_path()]).len(), 1, "{mode:o}");
         }
-        let path = folder.write("x.nk", &seed, 0o400);
-        assert!(xkey(&path).is_ok());
-        for mode in [0o750, 0o710, 0o701, 0o705] {
-            fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o400, 0o440, 0o640, 0o660] {
+            let path = folder.write("x.nk", &seed, mode);
+            assert!(xkey(&path).is_ok(), "{mode:o}: this process runs in its group");
+            assert!(audit([path.as_path()]).is_empty(), "{mode:o}");
+        }
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: only root gives files away");
+        }
+        for mode in [0o640, 0o620, 0o610] {
+            let path = folder.write("x.nk", &seed, mode);
+            std::os::unix::fs::chown(&path, None, Some(54_321)).unwrap();
             assert!(xkey(&path).is_err(), "{mode:o}");
-            assert_eq!(audit([path.as_path()]).len(), 1, "{mode:o}");
+            assert!(!audit([path.as_path()]).is_empty(), "{mode:o}");
         }
     }
 

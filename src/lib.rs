@@ -115,6 +115,8 @@ mod deployment;
 mod document;
 #[cfg(feature = "daemon")]
 mod events;
+#[cfg(unix)]
+mod exposure;
 #[cfg(feature = "daemon")]
 mod instance;
 #[cfg(feature = "daemon")]

@@ -144,7 +144,7 @@ pub trait CredentialStore: Debug + Send + Sync {
     /// The user with this login name, together with its tenant.
     async fn user(&self, name: &str, freshness: Freshness) -> Lookup<LoginRecord>;
 
-    /// The token with this hash.
+    /// The token with this hash. That there is none has always been read: no such answer is kept.
     async fn token(&self, hash: &TokenHash, freshness: Freshness) -> Lookup<TokenRecord>;
 
     /// The user whose row holds this identity, together with its tenant. A store without such

@@ -152,7 +152,7 @@ impl Granted {
 
 fn offers_jwt(credentials: &Credentials) -> bool {
     match credentials {
-        Credentials::Token(sent) | Credentials::Password { password: sent, .. } => {
+        Credentials::Token { token: sent, .. } | Credentials::Password { password: sent, .. } => {
             is_jwt(sent.expose())
         }
         _ => false,

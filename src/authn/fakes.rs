@@ -135,7 +135,12 @@ impl CredentialStore for FakeStore {
         hash: &TokenHash,
         freshness: Freshness,
     ) -> Result<Option<Arc<TokenRecord>>, StoreError> {
-        self.read(freshness, |rows| rows.tokens.get(hash).cloned())
+        match self.read(freshness, |rows| rows.tokens.get(hash).cloned())? {
+            // That there is none is read.
+            None if self.outage.load(SeqCst) => Err(StoreError::Unavailable("down".into())),
+            None => Ok(self.database.lock().unwrap().tokens.get(hash).cloned()),
+            found => Ok(found),
+        }
     }
 
     async fn holder(

@@ -308,9 +308,29 @@ impl Guessing {
 
     /// An attempt to log in as `user` from `host`, an IP address.
     pub(super) fn attempt<'a>(&'a self, user: &'a str, host: &'a str) -> GuessAttempt<'a> {
+        self.attempt_of(user, host, true)
+    }
+
+    /// An attempt with a token from `host`. Many may come with the same one at once; the source alone
+    /// counts.
+    pub(super) fn attempt_with_token<'a>(
+        &'a self,
+        token: &'a str,
+        host: &'a str,
+    ) -> GuessAttempt<'a> {
+        self.attempt_of(token, host, false)
+    }
+
+    fn attempt_of<'a>(
+        &'a self,
+        user: &'a str,
+        host: &'a str,
+        counts_account: bool,
+    ) -> GuessAttempt<'a> {
         GuessAttempt {
             guessing: self,
             user,
+            counts_account,
             source: source(host),
             standing: OnceCell::new(),
             admission: OnceCell::new(),
@@ -352,7 +372,7 @@ impl Guessing {
                     source,
                     failures,
                     others,
-                    "a source guesses passwords: its attempts are slowed down"
+                    "a source guesses passwords or tokens: its attempts are slowed down"
                 );
             } else {
                 tracing::warn!(
@@ -376,10 +396,12 @@ impl fmt::Debug for Guessing {
     }
 }
 
-/// One attempt whose password is not known to be right.
+/// One attempt whose password or token is not known to be right.
 pub(super) struct GuessAttempt<'a> {
     guessing: &'a Guessing,
+    /// The account, or a token in its place.
     user: &'a str,
+    counts_account: bool,
     source: Option<IpNet>,
     standing: OnceCell<Arc<Standing>>,
     admission: OnceCell<Admission>,
@@ -457,8 +479,13 @@ impl GuessAttempt<'_> {
 
     async fn look_up(&self) -> Arc<Standing> {
         let Guessing { limits, hasher, accounts, sources, familiar, .. } = self.guessing;
-        let account = hasher.hash_one(self.user);
-        let account = Guessing::failures_of(accounts, account, limits.account_failures).await;
+        let account = match self.counts_account {
+            true => {
+                let key = hasher.hash_one(self.user);
+                Guessing::failures_of(accounts, key, limits.account_failures).await
+            }
+            false => None,
+        };
         let source = match self.source {
             Some(source) => {
                 let key = hasher.hash_one(source);

@@ -60,8 +60,7 @@ struct Rows {
 
 impl JwtAuthenticator {
     /// Takes JWTs of these issuers, whose keys are fetched by [`Issuer::keep`] as long as that
-    /// runs. A JWT of another issuer is refused as a token, and no business of this authenticator
-    /// as a password.
+    /// runs. A JWT of another issuer is refused, unless it is a token of the table.
     #[must_use]
     pub(crate) fn new(
         issuers: Vec<Arc<Issuer>>,
@@ -77,28 +76,38 @@ impl JwtAuthenticator {
         self.issuers.iter().find(|known| known.settings().issuer == issuer)
     }
 
-    async fn as_token(&self, sent: &str) -> Result<Authentication, AuthnError> {
+    /// What is a JWT by its looks is one, and nothing else but a token of the table; one beside a user's
+    /// name, or in his password's place, is that user's alone.
+    async fn authenticate_text(
+        &self,
+        user: Option<&str>,
+        sent: &str,
+    ) -> Result<Authentication, AuthnError> {
+        let sent = sent.trim_end();
         if !is_jwt(sent) {
             return Ok(Authentication::NotMine);
         }
         let decided = async {
             let token = Unverified::parse(sent).map_err(Denied::from)?;
-            let issuer = self.issuer_of(&token).ok_or(DenyReason::UnknownIssuer)?;
-            self.verify(issuer, token, None).await
+            match self.issuer_of(&token) {
+                Some(issuer) => self.verify(issuer, token, user).await,
+                None => Err(unknown_issuer(token.issuer()).into()),
+            }
         };
-        Authentication::of(decided.await)
+        match decided.await {
+            Err(Rejected::Denied(denied))
+                if denied.reason == DenyReason::UnknownIssuer && self.is_opaque(sent).await? =>
+            {
+                Ok(Authentication::NotMine)
+            }
+            decided => Authentication::of(decided),
+        }
     }
 
-    /// A JWT in the password's place is its user's alone. What is no JWT of ours is a password.
-    async fn as_password(&self, user: &str, sent: &str) -> Result<Authentication, AuthnError> {
-        if !is_jwt(sent) {
-            return Ok(Authentication::NotMine);
-        }
-        let Ok(token) = Unverified::parse(sent) else { return Ok(Authentication::NotMine) };
-        match self.issuer_of(&token) {
-            Some(issuer) => Authentication::of(self.verify(issuer, token, Some(user)).await),
-            None => Ok(Authentication::NotMine),
-        }
+    /// Whether the table has it as a token: some programs make theirs as JWTs.
+    async fn is_opaque(&self, sent: &str) -> Result<bool, AuthnError> {
+        let Some(hash) = super::token::hash_of(sent) else { return Ok(false) };
+        Ok(self.rows.store.token(&hash, Freshness::Cached).await?.is_some())
     }
 
     async fn verify(
@@ -122,6 +131,14 @@ impl JwtAuthenticator {
         let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
         Ok(principal.with_proof(proved))
     }
+}
+
+fn unknown_issuer(named: Option<&str>) -> Denied {
+    let detail = match named {
+        Some(issuer) => format!("no [issuers] table has the `iss` {:?}", shortened(issuer)),
+        None => "`iss` is missing, or no text".to_owned(),
+    };
+    Denied::from(DenyReason::UnknownIssuer).with_detail(detail)
 }
 
 /// Somebody has shown a JWT that says this of him.
@@ -201,9 +218,11 @@ impl Rows {
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         match attempt.credentials {
-            Credentials::Token(sent) => self.as_token(sent.expose()).await,
+            Credentials::Token { user, token } => {
+                self.authenticate_text(user.as_deref(), token.expose()).await
+            }
             Credentials::Password { user, password } => {
-                self.as_password(user, password.expose()).await
+                self.authenticate_text(Some(user), password.expose()).await
             }
             _ => Ok(Authentication::NotMine),
         }

@@ -2,7 +2,11 @@
 //!
 //! Every refusal of a password costs one hash, whether the user is unknown, suspended, expired
 //! or without a password, or the password is wrong: the time taken tells nothing. A password that
-//! has been verified a short while ago needs none; all others pass [`Guessing`] before.
+//! has been verified a short while ago needs none, nor does an empty one; all others pass [`Guessing`]
+//! before.
+//!
+//! What may be a token is looked up as one of the user's first, unless it is the password that has been
+//! verified a short while ago. What is made here as a token can be nothing else.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use tokio::sync::mpsc;
 use super::guessing::{GUESSES_PART, GuessAttempt, Guessing, GuessingLimits};
 use super::hashing::{self, HashingError, NoHash, Verdict};
 use super::lane::HashingLane;
-use super::token::{Token, TokenCheck};
+use super::token::{self, Token, TokenCheck};
 use super::verified::{Fingerprint, VerifiedLimits, VerifiedPasswords};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Found, Principal,
@@ -96,6 +100,16 @@ struct Offer<'a> {
     found: &'a Found,
 }
 
+/// What comes of a password as a token.
+enum AsToken {
+    /// It is nothing else, or is one that lets the user in.
+    Decided(Result<Principal, Rejected>),
+    /// It is none that lets him in, or that is not known; it may be his password all the same.
+    Rejected(Rejected),
+    /// It is none of the user's.
+    No,
+}
+
 /// What came of comparing it.
 #[derive(Default)]
 struct Compared {
@@ -121,7 +135,11 @@ impl PasswordAuthenticator {
         let verified = VerifiedPasswords::new(remembered).map_err(NoHash::from)?;
         let waiting = settings.max_in_flight / GUESSES_PART;
         let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
-        let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
+        let tokens = TokenCheck {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            guessing: Arc::clone(&guessing),
+        };
         Ok(Self { store, clock, tokens, lane, verified, guessing, rehash: None })
     }
 
@@ -146,14 +164,23 @@ impl PasswordAuthenticator {
         &self,
         user: &str,
         password: &Secret,
-        Attempt { client, deadline, found, .. }: Attempt<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let hopeless = hopeless(user, password.expose());
-        if hopeless.is_none()
-            && let Some(token) = Token::parse(password.expose())
-        {
-            return self.tokens.authenticate(&token, Some(user)).await;
+        let Attempt { client, deadline, found, .. } = attempt;
+        if password.expose().is_empty() {
+            let denied = Denied::from(DenyReason::NoCredentials);
+            return Err(denied.with_detail("a user name without a password").into());
         }
+        let hopeless = hopeless(user, password.expose());
+        let as_token = match hopeless {
+            None => self.authenticate_token(user, password, attempt).await,
+            Some(_) => AsToken::No,
+        };
+        let no_token = match as_token {
+            AsToken::Decided(decided) => return decided,
+            AsToken::Rejected(why) => Some(why),
+            AsToken::No => None,
+        };
         let guess = self.guessing.attempt(user, &client.host);
         let offer = Offer { user, password, guess: &guess, deadline, found };
         let decide = async {
@@ -180,7 +207,39 @@ impl PasswordAuthenticator {
             Err(Rejected::Denied(_)) => guess.refused().await,
             Ok(_) => guess.accepted().await,
         }
-        decided
+        match (decided, no_token) {
+            (Err(Rejected::Denied(_)), Some(why)) => Err(why),
+            (decided, _) => decided,
+        }
+    }
+
+    /// What comes of it as one of the user's tokens.
+    async fn authenticate_token(
+        &self,
+        user: &str,
+        password: &Secret,
+        attempt: Attempt<'_>,
+    ) -> AsToken {
+        let text = password.expose().trim_end();
+        let Some(hash) = token::hash_of(text) else { return AsToken::No };
+        let authenticate = || self.tokens.authenticate(&hash, Some(user), attempt);
+        if Token::parse(text).is_some() {
+            return AsToken::Decided(authenticate().await);
+        }
+        let is_of = async {
+            let record = self.find(user, Freshness::Cached).await?;
+            let stored = hash_of(record.as_ref());
+            let is_known = self.verified.knows(&self.verified.fingerprint(user, stored, password));
+            Ok(!is_known && self.tokens.is_of(&hash, user).await?)
+        };
+        match is_of.await {
+            Ok(false) => AsToken::No,
+            Ok(true) => match authenticate().await {
+                Err(why) => AsToken::Rejected(why),
+                accepted => AsToken::Decided(accepted),
+            },
+            Err(fault) => AsToken::Rejected(Rejected::Fault(fault)),
+        }
     }
 
     async fn decide(&self, offer: &Offer<'_>) -> Result<Principal, Rejected> {
@@ -379,7 +438,7 @@ fn hopeless(user: &str, password: &str) -> Option<DenyReason> {
     let printable = !user.chars().any(char::is_control);
     if user.is_empty() || user.chars().nth(MAX_USER_CHARS).is_some() || !printable {
         Some(DenyReason::UnknownUser)
-    } else if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+    } else if password.len() > MAX_PASSWORD_BYTES {
         Some(DenyReason::WrongPassword)
     } else {
         None

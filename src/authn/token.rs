@@ -1,25 +1,28 @@
-//! Opaque tokens: how one looks, how one is made, and the one path on which it is verified, whether
-//! the client sends it alone or as a password.
+//! Opaque tokens: how one is made, and the one path on which it is verified, whether the client sends it
+//! alone, beside a user name, or as a password.
 //!
-//! A token is `nct_`, 32 random base62 characters (190 bits) and 6 base62 characters of checksum:
-//! the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian, digits in the order 0-9,
-//! A-Z, a-z. The prefix lets a scanner recognise a leaked token, the checksum lets it and us rule
-//! out other texts without a look-up. The table keeps the SHA-256 of the whole text.
+//! Any text of 16 to 512 characters without white space may be a token: the table keeps its SHA-256, and other programs make
+//! their own. One that is made here is `nct_`, 32 random base62 characters (190 bits) and 6 base62
+//! characters of checksum: the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian, digits in
+//! the order 0-9, A-Z, a-z. The prefix and the checksum let a scanner recognise a leaked token.
+//!
+//! One that nobody has costs a question to the database, and counts against who sent it: a source of too
+//! many waits before the next, unless it has logged in with that token before.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
+use super::guessing::Guessing;
 use super::random::{self, BASE62, NoRandomness};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
     Rejected, confirmed,
 };
 use crate::clock::Clock;
-use crate::protocol::credentials::{Credentials, Secret, TOKEN_PREFIX};
+use crate::protocol::credentials::{Credentials, TOKEN_PREFIX};
 use crate::store::{CredentialStore, Freshness, TokenHash};
 
 const RANDOM_LEN: usize = 32;
@@ -27,10 +30,13 @@ const CHECKSUM_LEN: usize = 6;
 const BODY_LEN: usize = TOKEN_PREFIX.len() + RANDOM_LEN;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
+/// How many characters a token has. A shorter one could be guessed.
+const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
+
 /// The word for the log.
 const METHOD: &str = "token";
 
-/// A well-formed token; whether it is anybody's, only the store knows.
+/// A token as it is made here; whether it is anybody's, only the store knows.
 #[derive(Clone)]
 pub struct Token(Zeroizing<String>);
 
@@ -59,9 +65,7 @@ impl Token {
     /// What the table keeps of it.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
-        TokenHash(hash)
+        TokenHash::of(&self.0)
     }
 
     /// The text, which is shown to its owner once.
@@ -88,34 +92,47 @@ fn checksum(body: &str) -> [u8; CHECKSUM_LEN] {
     digits
 }
 
-/// Verifies a token that a client sends alone.
+/// What the table has of a text, if the text may be a token.
+pub(crate) fn hash_of(text: &str) -> Option<TokenHash> {
+    let is_short = text.len() <= LENGTHS.end() * size_of::<char>();
+    let may_be =
+        is_short && LENGTHS.contains(&text.chars().count()) && !text.contains(char::is_whitespace);
+    may_be.then(|| TokenHash::of(text))
+}
+
+/// Verifies a token that a client sends as one.
 #[derive(Debug)]
 pub(crate) struct TokenAuthenticator {
     tokens: TokenCheck,
 }
 
 impl TokenAuthenticator {
-    /// Looks tokens up in `store`.
+    /// Looks tokens up in `store`; `guessing` slows down who sends those of nobody.
     #[must_use]
-    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { tokens: TokenCheck { store, clock } }
-    }
-
-    async fn authenticate_token(&self, sent: &Secret) -> Result<Principal, Rejected> {
-        let token = Token::parse(sent.expose()).ok_or(DenyReason::UnknownToken)?;
-        self.tokens.authenticate(&token, None).await
+    pub(crate) fn new(
+        store: Arc<dyn CredentialStore>,
+        clock: Arc<dyn Clock>,
+        guessing: Arc<Guessing>,
+    ) -> Self {
+        Self { tokens: TokenCheck { store, clock, guessing } }
     }
 }
 
 #[async_trait]
 impl Authenticator for TokenAuthenticator {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
-        match attempt.credentials {
-            Credentials::Token(sent) if sent.expose().starts_with(TOKEN_PREFIX) => {
-                Authentication::of(self.authenticate_token(sent).await)
-            }
-            _ => Ok(Authentication::NotMine),
-        }
+        let Credentials::Token { user, token } = attempt.credentials else {
+            return Ok(Authentication::NotMine);
+        };
+        let Some(hash) = hash_of(token.expose()) else {
+            let (least, most) = (LENGTHS.start(), LENGTHS.end());
+            let denied = Denied::from(DenyReason::UnknownToken).with_detail(format!(
+                "a token has {least} to {most} characters and no white space"
+            ));
+            return Ok(Authentication::Refused(denied));
+        };
+        let decided = self.tokens.authenticate(&hash, user.as_deref(), attempt).await;
+        Authentication::of(decided)
     }
 }
 
@@ -124,20 +141,53 @@ impl Authenticator for TokenAuthenticator {
 pub(super) struct TokenCheck {
     pub(super) store: Arc<dyn CredentialStore>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) guessing: Arc<Guessing>,
 }
 
 impl TokenCheck {
     /// Accepts the token's user, who must be `owner` where one is named.
     pub(super) async fn authenticate(
         &self,
-        token: &Token,
+        hash: &TokenHash,
         owner: Option<&str>,
+        Attempt { client, deadline, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let hash = token.hash();
-        let decide = |freshness| self.decide(&hash, owner, freshness);
+        let key = hash.to_hex();
+        let guess = self.guessing.attempt_with_token(&key, &client.host);
+        let decide = async {
+            guess.admit(deadline).await?;
+            self.find(hash, owner).await
+        };
+        let decided = tokio::select! {
+            decided = decide => decided,
+            () = guess.displaced() => Err(AuthnError::Throttled.into()),
+        };
+        match &decided {
+            Err(Rejected::Fault(AuthnError::Throttled)) => guess.dropped(),
+            Err(Rejected::Denied(denied)) if denied.reason == DenyReason::UnknownToken => {
+                guess.refused().await;
+            }
+            Ok(_) => guess.accepted().await,
+            Err(_) => {}
+        }
+        decided
+    }
+
+    async fn find(&self, hash: &TokenHash, owner: Option<&str>) -> Result<Principal, Rejected> {
+        // That there is none has been read.
+        if self.store.token(hash, Freshness::Cached).await?.is_none() {
+            return Err(DenyReason::UnknownToken.into());
+        }
+        let decide = |freshness| self.decide(hash, owner, freshness);
         let principal = confirmed(decide(Freshness::Cached), decide(Freshness::Fresh)).await?;
-        let owner = owner.map(Box::from);
+        let (hash, owner) = (*hash, owner.map(Box::from));
         Ok(principal.with_proof(Arc::new(Proved { check: self.clone(), hash, owner })))
+    }
+
+    /// Whether a text is a token of this user.
+    pub(super) async fn is_of(&self, hash: &TokenHash, user: &str) -> Result<bool, AuthnError> {
+        let token = self.store.token(hash, Freshness::Cached).await?;
+        Ok(token.is_some_and(|token| token.user_name == user))
     }
 
     async fn decide(
@@ -179,7 +229,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
+    use super::super::guessing::GuessingLimits;
     use super::*;
+    use crate::protocol::claims::ClientInfo;
+    use crate::protocol::credentials::Secret;
     use crate::store::{Status, StoreError};
 
     /// Text and SHA-256, both computed with Python's zlib and hashlib.
@@ -209,14 +262,26 @@ mod tests {
         let authenticator = TokenAuthenticator::new(
             Arc::clone(&store) as Arc<dyn CredentialStore>,
             Arc::new(SetClock::default()),
+            Arc::new(Guessing::new(GuessingLimits { source_failures: 3, account_failures: 1 }, 1)),
         );
         Case { store, token: Token::generate().unwrap(), authenticator }
     }
 
     impl Case {
         async fn send(&self, text: &str) -> Result<Authentication, AuthnError> {
-            let credentials = Credentials::Token(Secret::new(text.to_owned()));
-            self.authenticator.authenticate(attempt(&credentials, far())).await
+            self.send_beside(None, text).await
+        }
+
+        async fn send_beside(
+            &self,
+            user: Option<&str>,
+            text: &str,
+        ) -> Result<Authentication, AuthnError> {
+            let token = Secret::new(text.to_owned());
+            let credentials = Credentials::token(user.map(str::to_owned), token);
+            let client = ClientInfo { host: "192.0.2.1".to_owned(), ..ClientInfo::default() };
+            let attempt = Attempt { client: &client, ..attempt(&credentials, far()) };
+            self.authenticator.authenticate(attempt).await
         }
 
         async fn login(&self) -> Result<Authentication, AuthnError> {
@@ -295,37 +360,76 @@ mod tests {
         assert_eq!(principal.record().user.name, "alice");
         assert_eq!(principal.method(), "token");
         assert_eq!(principal.expires_at(), Some(NOW + 60));
-        assert_eq!(case.store.reads(), (2, 0));
+        assert_eq!(case.store.reads(), (3, 0));
     }
 
+    /// Other programs make their own, and write the SHA-256 of each into the table.
     #[tokio::test]
-    async fn what_is_no_token_is_left_to_others() {
+    async fn any_text_may_be_a_token_if_it_is_long_enough() {
         let case = case();
-        for text in ["eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "hunter2", ""] {
-            assert!(matches!(case.send(text).await, Ok(Authentication::NotMine)));
+        case.store.put(record("alice", None));
+        let (least, most, wide) = ("x".repeat(16), "x".repeat(512), "€".repeat(512));
+        for text in [&least, &most, &wide, "3f2504e0-4f89-11d3-9a0c-0305e82c3301"] {
+            case.store.put_token(TokenHash::of(text), "alice", None);
+            accepted(case.send(text).await);
+            accepted(case.send(&format!("{text}\r\n")).await);
         }
+        let (short, long) = ("x".repeat(15), "x".repeat(513));
+        let before = case.store.reads();
+        for text in [&short, &long, "", "3f2504e0 4f89 11d3 9a0c 0305e82c3301"] {
+            case.store.put_token(TokenHash::of(text), "alice", None);
+            assert_eq!(refused(case.send(text).await), DenyReason::UnknownToken, "{text}");
+        }
+        assert_eq!(case.store.reads(), before, "nothing is looked up");
         let other = Credentials::None;
         let answer = case.authenticator.authenticate(attempt(&other, far())).await;
         assert!(matches!(answer, Ok(Authentication::NotMine)));
-        assert_eq!(case.store.reads(), (0, 0));
     }
 
     #[tokio::test]
-    async fn a_wrong_checksum_is_refused_without_a_look_up() {
+    async fn beside_a_user_name_it_has_to_be_that_users() {
         let case = case();
-        let mut text = case.token.expose().to_owned();
-        let last = if text.ends_with('0') { '1' } else { '0' };
-        text.pop();
-        text.push(last);
-        assert_eq!(refused(case.send(&text).await), DenyReason::UnknownToken);
-        assert_eq!(case.store.reads(), (0, 0));
+        case.store.put(record("alice", None));
+        case.store.put(record("bob", None));
+        case.store.put_token(case.token.hash(), "alice", None);
+        accepted(case.send_beside(Some("alice"), case.token.expose()).await);
+        let bobs = case.send_beside(Some("bob"), case.token.expose()).await;
+        assert_eq!(refused(bobs), DenyReason::UnknownToken);
+    }
+
+    /// Those of nobody make their source wait; one that has been let in from there does not.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_of_unknown_tokens_waits() {
+        let case = case();
+        case.store.put(record("alice", None));
+        case.store.put_token(case.token.hash(), "alice", None);
+        let other = Token::generate().unwrap();
+        case.store.put_token(other.hash(), "alice", None);
+        accepted(case.login().await);
+        let took = async |text: &str| {
+            let begun = tokio::time::Instant::now();
+            let answer = case.send(text).await;
+            (begun.elapsed(), answer)
+        };
+        for is_free in [true, true, true, false] {
+            let nobodys = Token::generate().unwrap();
+            let (waited, answer) = took(nobodys.expose()).await;
+            assert_eq!(refused(answer), DenyReason::UnknownToken);
+            assert_eq!(waited.is_zero(), is_free);
+        }
+        let (waited, answer) = took(case.token.expose()).await;
+        accepted(answer);
+        assert!(waited.is_zero());
+        let (waited, answer) = took(other.expose()).await;
+        accepted(answer);
+        assert!(!waited.is_zero(), "it has not been let in from there");
     }
 
     #[tokio::test]
     async fn every_refusal_reads_the_database() {
         let case = case();
         assert_eq!(refused(case.login().await), DenyReason::UnknownToken);
-        assert_eq!(case.store.reads(), (1, 1));
+        assert_eq!(case.store.reads(), (1, 0), "that there is none has been read");
 
         case.store.put_token(case.token.hash(), "alice", None);
         assert_eq!(refused(case.login().await), DenyReason::UnknownUser);

@@ -79,11 +79,12 @@ impl Request {
         }
     }
 
-    /// The token that the client sent, or its password where it sent no user name.
+    /// The token that the client sent, or its password where it sent no user name. A user name may stand
+    /// beside it, as [`Self::client`] has it.
     #[must_use]
     pub fn token(&self) -> Option<&Secret> {
         match &self.credentials {
-            Credentials::Token(token) => Some(token),
+            Credentials::Token { token, .. } => Some(token),
             _ => None,
         }
     }

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::Usage;
 use crate::admin::Password;
 
-/// A JWT may be longer than any password.
-const MAX_CREDENTIAL_BYTES: usize = 8_192;
+/// A JWT may be longer than any password, and one that is too long is to be told so.
+const MAX_CREDENTIAL_BYTES: usize = 64 << 10;
 
 /// The first line of stdin.
 pub(super) fn password_from_stdin() -> anyhow::Result<Password> {
@@ -18,27 +18,31 @@ pub(super) fn password_from_stdin() -> anyhow::Result<Password> {
 
 /// The first line of stdin, as a password or token that is only tried.
 pub(super) fn credential_from_stdin() -> anyhow::Result<Zeroizing<String>> {
-    read_line(std::io::stdin().lock(), MAX_CREDENTIAL_BYTES)
+    read_line(std::io::stdin().lock(), MAX_CREDENTIAL_BYTES, "password or token")
 }
 
 fn read_password(input: impl std::io::Read) -> anyhow::Result<Password> {
-    let line = read_line(input, Password::MAX_BYTES)?;
+    let line = read_line(input, Password::MAX_BYTES, "password")?;
     let refused = |problem| Usage(format!("the password on stdin {problem}"));
     Ok(Password::new(&line).map_err(refused)?)
 }
 
-fn read_line(input: impl std::io::Read, most: usize) -> anyhow::Result<Zeroizing<String>> {
+fn read_line(
+    input: impl std::io::Read,
+    most: usize,
+    what: &str,
+) -> anyhow::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::with_capacity(most + 2));
     let limit = u64::try_from(most)? + 2;
     std::io::BufReader::new(input.take(limit))
         .read_line(&mut line)
-        .context("cannot read a password from stdin")?;
+        .with_context(|| format!("cannot read a {what} from stdin"))?;
     let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
     if password.is_empty() {
-        bail!(Usage("the password on stdin is empty; write it there as one line".to_owned()));
+        bail!(Usage(format!("the {what} on stdin is empty; write it there as one line")));
     }
     if password.len() > most {
-        bail!(Usage(format!("the password on stdin has more than {most} bytes")));
+        bail!(Usage(format!("the {what} on stdin has more than {most} bytes")));
     }
     Ok(password)
 }

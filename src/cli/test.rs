@@ -17,8 +17,8 @@ use super::{Context, secret, up};
 use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
-use crate::authn::DenyReason;
 use crate::authn::jwt::is_jwt;
+use crate::authn::{Denied, DenyReason};
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
@@ -81,8 +81,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     }
     if args.token_stdin {
         let token = secret::credential_from_stdin()?;
-        let credentials = Credentials::Token(Secret::new(token.to_string()));
-        if is_jwt(&token) {
+        let credentials = Credentials::token(None, Secret::new(token.to_string()));
+        if is_jwt(token.trim_end()) {
             return with_jwt(context, &id, named, &credentials).await;
         }
         let owner = owner_of(context, &token).await?;
@@ -137,7 +137,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
     let users = context.admin.users(id).await.map_err(explain)?;
     let attempt = Attempt { context, id, user, method: TEMPORARY };
     if !users.iter().any(|it| it.name == user) {
-        return attempt.refused(DenyReason::UnknownUser);
+        return attempt.refused(&DenyReason::UnknownUser.into());
     }
     let stop = up::stop_on_signal()?;
     let request = NewTokenRequest {
@@ -147,7 +147,7 @@ async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> a
         expires: Some(When::After(TOKEN_LIFE)),
     };
     let token = context.admin.add_token(request).await.map_err(explain)?.token;
-    let credentials = Credentials::Token(Secret::new(token.expose().to_owned()));
+    let credentials = Credentials::token(None, Secret::new(token.expose().to_owned()));
     let outcome = tokio::select! {
         outcome = attempt.run(&credentials) => outcome,
         () = stop.cancelled() => Err(anyhow!("interrupted")),
@@ -168,9 +168,9 @@ async fn remove(context: &Context, hash: &TokenHash) {
 
 /// The user that a token belongs to, if to any.
 async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
-    let Some(token) = crate::authn::token::Token::parse(token) else { return Ok(None) };
+    let Some(hash) = crate::authn::token::hash_of(token.trim_end()) else { return Ok(None) };
     let store = context.admin.store();
-    let found = store.token(&token.hash(), Freshness::Fresh).await.map_err(explain)?;
+    let found = store.token(&hash, Freshness::Fresh).await.map_err(explain)?;
     Ok(found.map(|token| token.user_name.clone()))
 }
 
@@ -188,7 +188,7 @@ async fn owned(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<(
 }
 
 /// What the table and the policy say: a login that should succeed, or why not.
-type Decided = Result<Box<Granted>, DenyReason>;
+type Decided = Result<Box<Granted>, Denied>;
 
 /// Decides as the service does about a client on this machine.
 async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<Decided> {
@@ -196,7 +196,7 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     match context.admin.decide(credentials, &client).await? {
         Decision::Granted(granted) => Ok(Ok(granted)),
-        Decision::Denied(denied) => Ok(Err(denied.reason)),
+        Decision::Denied(denied) => Ok(Err(denied)),
         Decision::Fault(fault) => Err(fault.into()),
     }
 }
@@ -229,29 +229,29 @@ impl Attempt<'_> {
             (Ok(session), Ok(granted)) => {
                 return self.admitted(session, &granted, took).await;
             }
-            (Ok(session), Err(reason)) => {
+            (Ok(session), Err(denied)) => {
                 drop(session);
                 bail!(
                     "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
                      within 1 s: try again, then see `nats-callout doctor`",
-                    reason.code(),
-                    words(reason, id.as_str(), user)
+                    denied.code(),
+                    self.words(&denied)
                 );
             }
             (Err(error), decided) => (error, decided),
         };
         let (error, decided) = session;
         if error.to_string().contains(FULL) {
-            return self.refused(DenyReason::Connections);
+            return self.refused(&DenyReason::Connections.into());
         }
         match (error.kind(), decided) {
-            (ConnectErrorKind::AuthorizationViolation, Err(reason)) => self.refused(reason),
+            (ConnectErrorKind::AuthorizationViolation, Err(denied)) => self.refused(&denied),
             (ConnectErrorKind::AuthorizationViolation, Ok(_)) => {
                 let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
                 let alive = alive.map_err(explain)?;
                 let is_answer = !alive.is_empty() && took < AT_ONCE;
                 if is_answer && self.is_full().await.unwrap_or(false) {
-                    return self.refused(DenyReason::Connections);
+                    return self.refused(&DenyReason::Connections.into());
                 }
                 self.unexplained(alive.len(), took)
             }
@@ -302,8 +302,17 @@ impl Attempt<'_> {
         }
     }
 
-    fn refused(&self, reason: DenyReason) -> anyhow::Result<()> {
-        self.refused_with(reason.code(), &words(reason, self.id.as_str(), self.user))
+    fn refused(&self, denied: &Denied) -> anyhow::Result<()> {
+        self.refused_with(denied.code(), &self.words(denied))
+    }
+
+    /// What it means, and what exactly is wrong where the log says it too.
+    fn words(&self, denied: &Denied) -> String {
+        let words = words(denied.reason, self.id.as_str(), self.user);
+        match &denied.detail {
+            Some(detail) => format!("{detail}: {words}"),
+            None => words,
+        }
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::isolation::Violation;
 use crate::authn::hashing::HashingError;
 use crate::authn::random::NoRandomness;
-use crate::config::exposure::Exposure;
+use crate::exposure::Exposure;
 use crate::keyfile::KeyFileError;
 use crate::keys::AccountId;
 use crate::placement::TargetError;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::metrics::{Metrics, set};
 use crate::authn::Principal;
-use crate::config::exposure::{POLICIES, Trust};
+use crate::exposure::{POLICIES, Trust};
 use crate::policy::rules::{PolicyError, PolicySet, Source, Sources};
 use crate::policy::{ConnectionContext, Decision, Policy};
 

@@ -58,8 +58,13 @@ pub enum Credentials {
         /// The password or token.
         password: Secret,
     },
-    /// A token alone.
-    Token(Secret),
+    /// A token.
+    Token {
+        /// The user whose it has to be, where the client names one.
+        user: Option<String>,
+        /// The token.
+        token: Secret,
+    },
     /// An nkey and its signature over the server's nonce.
     Nkey {
         /// The public user nkey.
@@ -76,23 +81,39 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Sorts out what the client sent.
+    /// A token, of this user where one is named. No token ends with white space; what a file is read with
+    /// often does.
+    #[must_use]
+    pub(crate) fn token(user: Option<String>, Secret(mut token): Secret) -> Self {
+        let end = token.trim_end().len();
+        token.truncate(end);
+        Self::Token { user, token: Secret(token) }
+    }
+
+    /// Sorts out what the client sent. A user name with a token and no password is a token that has to be
+    /// that user's: `UserInfo("alice", "")` with `Token(t)` in Go, `{ user, token }` in JavaScript.
     #[must_use]
     pub(crate) fn from_request(request: &mut AuthorizationRequestBody) -> Self {
         let sent = &mut request.connect_opts;
         let password = Secret::new(std::mem::take(&mut sent.password));
         let token = Secret::new(std::mem::take(&mut sent.auth_token));
+        let is_empty = |secret: &Secret| secret.expose().is_empty();
         let nkey = std::mem::take(&mut sent.nkey);
         let signature = std::mem::take(&mut sent.signature);
         // A leaf node whose remote has a token sends it as the user as well (nats-server,
         // `server/leafnode.go`).
-        let token_twice = password.expose().is_empty() && sent.user == token.expose();
-        if !sent.user.is_empty() && !token_twice {
-            Self::Password { user: sent.user.clone(), password }
-        } else if !token.expose().is_empty() {
-            Self::Token(token)
-        } else if !password.expose().is_empty() {
-            Self::Token(password)
+        let token_twice = is_empty(&password) && sent.user == token.expose();
+        let user = (!sent.user.is_empty() && !token_twice).then(|| sent.user.clone());
+        if let Some(user) = user {
+            if is_empty(&password) && !is_empty(&token) {
+                Self::token(Some(user), token)
+            } else {
+                Self::Password { user, password }
+            }
+        } else if !is_empty(&token) {
+            Self::token(None, token)
+        } else if !is_empty(&password) {
+            Self::token(None, password)
         } else if !nkey.is_empty() {
             Self::Nkey { nkey, signature, nonce: request.client_info.nonce.clone() }
         } else {
@@ -123,7 +144,11 @@ mod tests {
 
     #[test]
     fn a_user_comes_first_unless_it_is_the_token() {
-        let token = |text: &str| Credentials::Token(Secret::new(text.to_owned()));
+        let token_of = |user: Option<&str>, text: &str| Credentials::Token {
+            user: user.map(str::to_owned),
+            token: Secret::new(text.to_owned()),
+        };
+        let token = |text: &str| token_of(None, text);
         let password = |user: &str, password: &str| Credentials::Password {
             user: user.to_owned(),
             password: Secret::new(password.to_owned()),
@@ -131,11 +156,15 @@ mod tests {
         for (sent, is) in [
             (("alice", "secret", ""), password("alice", "secret")),
             (("alice", "secret", "token"), password("alice", "secret")),
-            (("alice", "", "token"), password("alice", "")),
+            (("alice", "", "token"), token_of(Some("alice"), "token")),
+            (("alice", "", "token\n"), token_of(Some("alice"), "token")),
             (("alice", "", ""), password("alice", "")),
             (("token", "", "token"), token("token")),
             (("token", "secret", "token"), password("token", "secret")),
             (("", "", "token"), token("token")),
+            (("", "", "token\r\n"), token("token")),
+            (("", "token ", ""), token("token")),
+            (("alice", "secret\n", ""), password("alice", "secret\n")),
             (("", "secret", "token"), token("token")),
             (("", "token", ""), token("token")),
             (("", "", ""), Credentials::None),

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest;
+
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 
@@ -158,6 +160,14 @@ impl fmt::Debug for PasswordHash {
 pub struct TokenHash(pub [u8; 32]);
 
 impl TokenHash {
+    /// That of a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        Self(hash)
+    }
+
     /// The form in the table: 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(self) -> String {

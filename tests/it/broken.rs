@@ -102,11 +102,15 @@ fn keys_that_others_can_read_or_nobody_can_use_stop_the_service() {
     let keys = init.dir().join("keys");
     let serve = || init.cli(&["serve"]);
 
-    for path in [keys.join("xkey.nk"), keys.join("offline/operator.nk"), keys.clone()] {
+    for (path, mode, remedy) in [
+        (keys.join("xkey.nk"), 0o644, "chmod 600"),
+        (keys.join("offline/operator.nk"), 0o604, "chmod 600"),
+        (keys.clone(), 0o757, "chmod go-w"),
+    ] {
         let before = fs::metadata(&path).unwrap().permissions();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let name = path.to_str().unwrap();
-        refused(&serve(), 2, &[name, "0755", &format!("chmod {:o} {name}", before.mode() & 0o777)]);
+        refused(&serve(), 2, &[name, &format!("{mode:04o}"), &format!("{remedy} {name}")]);
         fs::set_permissions(&path, before).unwrap();
     }
 

@@ -16,6 +16,7 @@ const ORDER: &[&str] = &[
     // A request, and who and what it is about.
     "protocol",
     "redact",
+    "exposure",
     "keyfile",
     "store",
     "authn",

@@ -1,9 +1,11 @@
 //! The key files: their modes, what they hold, and the public keys that the rest is compared with.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Findings;
 use crate::config::{Config, Mode};
+use crate::exposure::Trust;
 use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, KeyKind, OperatorId, XKey, XPublicKey};
 
@@ -58,13 +60,21 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
     }
     for fault in faults {
         // The modes are reported above.
-        if !matches!(fault, KeyFileError::Exposed { .. }) {
+        if !matches!(fault, KeyFileError::Exposed(_)) {
             add(findings, &fault);
         }
     }
     if findings.0.len() == before {
-        let count = config.key_files().len();
-        findings.ok(CHECK, format!("{count} files, readable by their owner alone"));
+        let files = config.key_files();
+        let groups: BTreeSet<u32> = files.iter().flat_map(|it| Trust::reading_groups(it)).collect();
+        let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+        let also = match &groups[..] {
+            [] => String::new(),
+            [group] => format!(" and the group {group}"),
+            groups => format!(" and the groups {}", groups.join(", ")),
+        };
+        let count = files.len();
+        findings.ok(CHECK, format!("{count} files, readable by the service's user{also} alone"));
     }
     offline(config, findings);
     exposures(config, findings);
@@ -92,7 +102,7 @@ fn exposures(config: &Config, findings: &mut Findings) {
 
 /// The keys that the service never needs do not belong beside those that it does.
 fn offline(config: &Config, findings: &mut Findings) {
-    let folders: std::collections::BTreeSet<&Path> =
+    let folders: BTreeSet<&Path> =
         config.key_files().into_iter().filter_map(Path::parent).collect();
     for folder in folders {
         let offline = folder.join("offline");

@@ -143,7 +143,7 @@ impl Stored {
         let output = output_of(output)?;
         let (iterations, length) = if !params.contains('=') {
             (number(params)?, None)
-        } else if params.contains(",l=") {
+        } else if params.contains("l=") {
             let [iterations, length] = numbers(params, ["i", "l"])?;
             (iterations, Some(length))
         } else {
@@ -186,24 +186,23 @@ fn number(text: &str) -> Result<u32, Unusable> {
     text.parse().map_err(|_| Unusable::Excessive("a parameter above 4294967295"))
 }
 
-/// The numbers of `a=1,b=2`, which must be these, in this order, and nothing else.
+/// The numbers of `a=1,b=2`, in whichever order: each of these once, and nothing else.
 fn numbers<const N: usize>(text: &str, names: [&str; N]) -> Result<[u32; N], Unusable> {
-    let mut values = [0; N];
-    let mut given = text.split(',');
-    for (value, name) in values.iter_mut().zip(names) {
-        let (key, digits) = given
-            .next()
-            .and_then(|pair| pair.split_once('='))
-            .ok_or(Unusable::Malformed("a parameter is missing"))?;
-        if key != name {
-            return Err(Unusable::Malformed("an unknown parameter"));
+    let mut values = [None; N];
+    for pair in text.split(',') {
+        let (key, digits) =
+            pair.split_once('=').ok_or(Unusable::Malformed("a parameter without a value"))?;
+        let place = names.iter().zip(&mut values).find(|(name, _)| **name == key);
+        let (_, value) = place.ok_or(Unusable::Malformed("an unknown parameter"))?;
+        if value.replace(number(digits)?).is_some() {
+            return Err(Unusable::Malformed("a parameter twice"));
         }
-        *value = number(digits)?;
     }
-    if given.next().is_some() {
-        return Err(Unusable::Malformed("an unknown parameter"));
+    let mut all = [0; N];
+    for (value, given) in all.iter_mut().zip(values) {
+        *value = given.ok_or(Unusable::Malformed("a parameter is missing"))?;
     }
-    Ok(values)
+    Ok(all)
 }
 
 /// Base64 as in PHC strings, or passlib's own, which has `.` in the place of `+`.

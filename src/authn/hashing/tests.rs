@@ -6,10 +6,11 @@ const PASSWORD: &str = "correct horse battery staple";
 const UNICODE: &str = "pässwörd ✓";
 
 const CURRENT: &str = "$argon2id$v=19$m=19456,t=2,p=1$8PHy8/T19vf4+fr7/P3+/w$uwK439kKEFs2ERGZizRZs3ZkSxakFDo2w9pWK4jMsjc";
+const CURRENT_OF_NODE: &str = "$argon2id$v=19$m=19456,p=1,t=2$8PHy8/T19vf4+fr7/P3+/w$uwK439kKEFs2ERGZizRZs3ZkSxakFDo2w9pWK4jMsjc";
 const STRONGER: &str = "$argon2id$v=19$m=65536,t=3,p=4$8PHy8/T19vf4+fr7/P3+/w$/i+cW84gaRZfcOX7fCOBy1A6UTOJoz/GT8oWp+2yscM";
 
 /// Made by other tools, all of [`PASSWORD`].
-const VECTORS: [&str; 16] = [
+const VECTORS: [&str; 19] = [
     CURRENT,
     STRONGER,
     "$argon2id$v=19$m=64,t=1,p=1$8PHy8/T19vf4+fr7/P3+/w$ar90BYdJii2cxAHccd64eQ",
@@ -26,6 +27,10 @@ const VECTORS: [&str; 16] = [
     "$pbkdf2$1000$8PHy8/T19vf4.fr7/P3./w$b1ALU8iwgU5.fFcj2U3.nlZfu20",
     "$scrypt$ln=10,r=8,p=2$8PHy8/T19vf4+fr7/P3+/w$p4tDseuOK02FvpkLpgnrqTKjnlK86Vk2NLXFo8AMsHM2EPat3Qldc9AqDeIfru7DRLqEO5Eje9Ys0PlliOkpWQ",
     "$scrypt$ln=14,r=8,p=1$8PHy8/T19vf4+fr7/P3+/w$IjhmaN9YTthG+oqgrueYtGtJZPohzszxG/450hxRGPk",
+    // As Node's libraries write them: in the order of the alphabet.
+    CURRENT_OF_NODE,
+    "$scrypt$ln=14,p=1,r=8$8PHy8/T19vf4+fr7/P3+/w$IjhmaN9YTthG+oqgrueYtGtJZPohzszxG/450hxRGPk",
+    "$pbkdf2-sha256$l=32,i=1000$8PHy8/T19vf4+fr7/P3+/w$0A35jjZ8X+jm/Nj9sc4uzmU/RqA2wljSyf5enbVFSOY",
 ];
 
 fn verify(password: &str, hash: &PasswordHash) -> Result<Verdict, HashingError> {
@@ -90,7 +95,7 @@ fn a_new_hash_is_current_and_salted() {
 #[test]
 fn everything_weaker_than_a_new_hash_is_outdated() {
     for hash in VECTORS {
-        let expected = hash != CURRENT && hash != STRONGER;
+        let expected = ![CURRENT, CURRENT_OF_NODE, STRONGER].contains(&hash);
         assert_eq!(is_outdated(&PasswordHash::new(hash)), expected, "{hash}");
     }
     let fewer_passes = CURRENT.replace("t=2", "t=1");

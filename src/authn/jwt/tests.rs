@@ -11,7 +11,7 @@ use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, reco
 use super::fuzzing::settings;
 use super::*;
 use crate::protocol::credentials::Secret;
-use crate::store::{Status, StoreError, TenantId, TenantRecord, UserKind};
+use crate::store::{Status, StoreError, TenantId, TenantRecord, TokenHash, UserKind};
 
 const ISS: &str = "https://license.example.com";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -71,7 +71,7 @@ fn jwt(claims: &Value) -> String {
 
 impl Case {
     async fn token(&self, text: &str) -> Result<Authentication, AuthnError> {
-        let credentials = Credentials::Token(Secret::new(text.to_owned()));
+        let credentials = Credentials::token(None, Secret::new(text.to_owned()));
         self.authenticator.authenticate(attempt(&credentials, far())).await
     }
 
@@ -120,15 +120,44 @@ async fn in_the_password_field_it_is_its_users_alone() {
     assert_eq!(refused(case.password("bob", &jwt(&claims())).await), DenyReason::InvalidToken);
     let wrong = sign("x".repeat(32).as_str(), &claims());
     assert_eq!(refused(case.password("alice", &wrong).await), DenyReason::InvalidToken);
-    // These are passwords as far as this authenticator knows: a hash follows.
-    for password in [
-        jwt(&with("iss", json!("https://other.example.com"))),
-        jwt(&json!({ "sub": "alice" })),
-        "hunter2".to_owned(),
-        format!("{}.{}.x", "eyJhbGciOiJIUzI1NiJ9", "A".repeat(9_000)),
+    for (other, reason) in [
+        (jwt(&with("iss", json!("https://other.example.com"))), DenyReason::UnknownIssuer),
+        (jwt(&json!({ "sub": "alice" })), DenyReason::UnknownIssuer),
+        (format!("{}.{}.x", "eyJhbGciOiJIUzI1NiJ9", "A".repeat(9_000)), DenyReason::InvalidToken),
     ] {
-        assert!(not_mine(&case.password("alice", &password).await), "{password}");
+        assert_eq!(refused(case.password("alice", &other).await), reason, "{other}");
     }
+    assert!(not_mine(&case.password("alice", "hunter2").await), "a hash follows");
+}
+
+#[tokio::test]
+async fn beside_a_user_name_it_is_that_users_alone() {
+    let case = case(settings());
+    case.store.put(record("alice", None));
+    let beside = async |user: &str, text: String| {
+        let credentials = Credentials::token(Some(user.to_owned()), Secret::new(text));
+        case.authenticator.authenticate(attempt(&credentials, far())).await
+    };
+    accepted(beside("alice", jwt(&claims())).await);
+    assert_eq!(refused(beside("bob", jwt(&claims())).await), DenyReason::InvalidToken);
+    for end in ["\n", "\r\n", " "] {
+        accepted(beside("alice", jwt(&claims()) + end).await);
+        accepted(case.password("alice", &(jwt(&claims()) + end)).await);
+    }
+}
+
+/// Some programs make their tokens as JWTs.
+#[tokio::test]
+async fn one_that_the_table_has_as_a_token_is_left_to_others() {
+    let case = case(settings());
+    let other = jwt(&with("iss", json!("a license server")));
+    assert_eq!(refused(case.token(&other).await), DenyReason::UnknownIssuer);
+    case.store.put_token(TokenHash::of(&other), "alice", None);
+    assert!(not_mine(&case.token(&other).await));
+    assert!(not_mine(&case.password("alice", &other).await));
+    case.store.put_token(TokenHash::of(&jwt(&with("exp", json!(0)))), "alice", None);
+    let ours = case.token(&jwt(&with("exp", json!(0)))).await;
+    assert_eq!(refused(ours), DenyReason::TokenExpired, "an issuer's own is judged by its rules");
 }
 
 #[tokio::test]

@@ -263,6 +263,12 @@ fn keys_are_for_their_owner_alone() {
     let folder = write(&parent.path().join("d"), &InitOptions::default(), NOW).unwrap();
     let files = tree(&folder);
     assert_eq!(files.iter().filter(|name| name.starts_with("keys/offline/")).count(), 11);
+    let folders = ["keys", "keys/offline"].map(str::to_owned);
+    for name in files.iter().filter(|name| name.starts_with("keys")).chain(&folders) {
+        let found = fs::metadata(folder.join(name)).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&found) & 0o777;
+        assert_eq!(mode, if found.is_dir() { 0o700 } else { 0o600 }, "{name}");
+    }
     assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
 }
 

@@ -90,7 +90,7 @@ async fn login_once(
         Credentials::Password { user, password } => {
             ConnectOptions::with_user_and_password(user.clone(), password.expose().to_owned())
         }
-        Credentials::Token(token) => ConnectOptions::with_token(token.expose().to_owned()),
+        Credentials::Token { token, .. } => ConnectOptions::with_token(token.expose().to_owned()),
         _ => ConnectOptions::new(),
     };
     let (sender, errors) = mpsc::unbounded_channel();

@@ -22,10 +22,8 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
              {user}`"
         ),
         DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
-        DenyReason::InvalidToken => "the JWT is refused by the rules of its issuer: another \
-             signature or key, another audience, not valid yet, no end, no claim that names the \
-             user or its tenant, or another user than the one beside it; compare it with [issuers] \
-             in the configuration"
+        DenyReason::InvalidToken => "the JWT is refused by the rules of its issuer; compare it with \
+             [issuers] in the configuration"
             .to_owned(),
         DenyReason::UnknownIssuer => "the JWT's `iss` is no `issuer` of [issuers] in the \
              configuration, letter by letter"

@@ -89,7 +89,7 @@ fn a_key_whose_next_generation_is_elsewhere_and_other_mistakes() {
     assert!(state.stderr.contains("under way: keys rotate user-signing"), "{state:?}");
 
     let xkey = keys.join("xkey.nk");
-    std::fs::set_permissions(&xkey, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&xkey, std::fs::Permissions::from_mode(0o644)).unwrap();
     let output = deployment.cli(&["keys", "rotate", "xkey"]);
     assert_eq!(output.status, 1);
     assert!(output.stderr.contains("chmod 600"), "{output:?}");

@@ -94,7 +94,7 @@ async fn decided(mode: Mode) {
             "granted one password".to_owned(),
             "granted one token".to_owned(),
             "rejected - no_credentials".to_owned(),
-            "rejected - unsupported_credentials".to_owned(),
+            "rejected - unknown_token".to_owned(),
             "rejected one wrong_password".to_owned(),
             format!("rejected {} unknown_user", "x".repeat(64)),
         ]
@@ -244,7 +244,7 @@ async fn a_grant_waits_for_its_event() {
     // The refusal needs no event: it is given while the stream takes none.
     refused(&url, &Login::Token("wrong".to_owned())).await;
     eventually("the refusal in the log", || {
-        service.log().contains("reason=\"unsupported_credentials\"").then_some(())
+        service.log().contains("reason=\"unknown_token\"").then_some(())
     });
 
     max_message_size(&auth, "AUTH_DECISIONS", -1).await;

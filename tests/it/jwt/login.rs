@@ -66,7 +66,7 @@ async fn languages(bench: &Bench) {
     let foreign = bench.jwt_with("app", "iss", json!("http://127.0.0.1:1/x"));
     bench.refuses("another issuer", &foreign, "unknown_issuer");
     let fields = json!({ "user": "app", "pass": foreign });
-    bench.refuses_as("another issuer's as a password", &fields, "wrong_password");
+    bench.refuses_as("another issuer's as a password", &fields, "unknown_issuer");
     let fields = json!({ "user": jwt, "pass": "x" });
     bench.refuses_as("in the place of the name", &fields, "unknown_user");
     deployment.cli(&["user", "suspend", "shop", "app"]).success();

@@ -74,13 +74,13 @@ pub(crate) fn passwords() -> Vec<(&'static str, &'static str, Value)> {
         ("unusable hash", "unusable_hash", right("unusable")),
         // As long as a line of the protocol may be; of longer ones, the server hears nothing.
         ("long password", "wrong_password", json!({"user": "alice", "pass": "x".repeat(3_800)})),
-        ("empty password", "wrong_password", json!({"user": "alice", "pass": ""})),
         ("overlong user", "unknown_user", right(&"u".repeat(129))),
         ("user with a control character", "unknown_user", right("a\tb")),
     ]
 }
 
-/// Refusals of tokens in the place of a password: they are looked up, and hashed nowhere.
+/// Refusals of tokens in the place of a password or beside a user name: they are looked up, and hashed
+/// nowhere.
 pub(crate) fn tokens(states: &States) -> Vec<(&'static str, &'static str, Value)> {
     let token = |user: &str, n: usize| json!({"user": user, "pass": states.tokens[n].expose()});
     vec![
@@ -88,5 +88,11 @@ pub(crate) fn tokens(states: &States) -> Vec<(&'static str, &'static str, Value)
         ("token of a suspended user", "user_suspended", token("suspended", 1)),
         ("expired token", "token_expired", token("bob", 2)),
         ("unknown token", "unknown_token", token("alice", 3)),
+        (
+            "token of another user beside the name",
+            "unknown_token",
+            json!({"user": "bob", "auth_token": states.tokens[0].expose()}),
+        ),
+        ("empty password", "no_credentials", json!({"user": "alice", "pass": ""})),
     ]
 }

@@ -30,7 +30,7 @@ struct Backwards;
 impl Authenticator for Backwards {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let answer = match attempt.credentials {
-            Credentials::Token(token) => {
+            Credentials::Token { token, .. } => {
                 let id: String = token.expose().chars().rev().collect();
                 match id.parse() {
                     Ok(id) if token.expose() != "fail" => {

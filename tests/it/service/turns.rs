@@ -27,7 +27,7 @@ struct Porter {
 #[async_trait]
 impl Authenticator for Porter {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
-        let Credentials::Token(token) = attempt.credentials else { unreachable!("a token") };
+        let Credentials::Token { token, .. } = attempt.credentials else { unreachable!("a token") };
         self.begun.lock().push(token.expose().to_owned());
         self.may.acquire().await.expect("is not closed").forget();
         Ok(Authentication::Refused(DenyReason::Refused.into()))

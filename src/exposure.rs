@@ -1,10 +1,15 @@
-//! Whether what the service goes by is its own: the files and folders that nobody may change but the
-//! user that it runs as, root, and the groups that it runs in. Whoever else can write one of them is
-//! anybody to the service. [`super::Config::exposures`] says which they are.
+//! Whether what the service goes by is its own: the files and folders that nobody may change, and of
+//! secrets that nobody may read, but the user that it runs as, root, and the groups that it runs in.
+//! Whoever else can is anybody to the service.
 //!
 //! Links are followed one by one, each with the folder that it lies in: whoever writes there leads it
 //! elsewhere. In a folder with the sticky bit others cannot exchange what is not theirs, and nothing
 //! can be changed on a file system that is mounted read-only, as Kubernetes mounts its volumes.
+//!
+//! An access control list is read where a file has one, as the credentials of systemd do: its mode shows
+//! the list's mask in the place of the group's rights.
+
+mod acl;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -27,13 +32,17 @@ pub(crate) enum Exposure {
         /// The command that mends it.
         remedy: &'static str,
     },
-    /// Others can read a password in it.
-    #[error("{} has mode {mode:04o}, so that others can read the database's password in it; run `chmod go-r {}`", path.display(), path.display())]
+    /// Others can read it.
+    #[error("{} {who}, so that others can {what}; {remedy}", path.display())]
     Readable {
         /// The file.
         path: PathBuf,
-        /// Its mode.
-        mode: u32,
+        /// Who can.
+        who: String,
+        /// What they get.
+        what: &'static str,
+        /// What mends it.
+        remedy: String,
     },
 }
 
@@ -45,7 +54,7 @@ const STICKY: u32 = 0o1000;
 /// What policies are to the service.
 pub(crate) const POLICIES: &str = "what users may do";
 
-/// Who may write.
+/// Who may write, and read secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct Trust {
     users: Vec<u32>,
@@ -56,14 +65,24 @@ impl Trust {
     /// Root, the user and the groups of this process, and the owner of `key`: a file that its
     /// owner alone can read is the service's, also where somebody else asks.
     pub(crate) fn new(key: Option<&Path>) -> Self {
+        let found = key.and_then(|key| fs::metadata(key).ok());
+        let mut trust = Self::with_owner(found.as_ref());
+        trust.groups.extend(found.map(|found| found.gid()));
+        trust
+    }
+
+    /// Root, the user and the groups of this process, and the owner of `key`, whose group has nothing to
+    /// say: that it can read it may be what is wrong.
+    pub(crate) fn of_key(key: &Path) -> Self {
+        Self::with_owner(fs::metadata(key).ok().as_ref())
+    }
+
+    fn with_owner(key: Option<&Metadata>) -> Self {
         let mut users = vec![0, rustix::process::geteuid().as_raw()];
         let mut groups = vec![0, rustix::process::getegid().as_raw()];
         let more = rustix::process::getgroups().unwrap_or_default();
         groups.extend(more.into_iter().map(rustix::process::Gid::as_raw));
-        if let Some(found) = key.and_then(|key| fs::metadata(key).ok()) {
-            users.push(found.uid());
-            groups.push(found.gid());
-        }
+        users.extend(key.map(|found| found.uid()));
         Self { users, groups }
     }
 
@@ -113,12 +132,66 @@ impl Trust {
         writable(path, who, what, "chmod o-w")
     }
 
-    /// Whether others can read the file.
-    pub(crate) fn readers(&self, path: &Path) -> Option<Exposure> {
+    /// Whether others can read the file, and with it what.
+    pub(crate) fn readers(&self, path: &Path, what: &'static str) -> Option<Exposure> {
+        let who = self.who_reads(path)?;
+        let shown = path.display();
+        let remedy = if is_read_only(path) {
+            "mount it with mode 0400, or 0440 and a group that the service runs in (in Kubernetes \
+             `defaultMode: 0440` and `fsGroup`, in compose `mode: 0400` and `uid`)"
+                .to_owned()
+        } else if acl::of(path).is_some() {
+            format!("run `setfacl -b {shown}` and `chmod 600 {shown}`")
+        } else {
+            format!("run `chmod 600 {shown}`")
+        };
+        Some(Exposure::Readable { path: path.to_owned(), who, what, remedy })
+    }
+
+    fn who_reads(&self, path: &Path) -> Option<String> {
         let found = fs::metadata(path).ok()?;
-        let groups = if self.groups.contains(&found.gid()) { 0 } else { 0o040 };
-        (found.mode() & (groups | 0o004) != 0)
-            .then(|| Exposure::Readable { path: path.to_owned(), mode: found.mode() & 0o7777 })
+        let (mode, group) = (found.mode() & 0o7777, found.gid());
+        if mode & 0o007 != 0 {
+            return Some(format!("has mode {mode:04o}"));
+        }
+        // Without these, nobody in a list has any right either.
+        if mode & 0o070 == 0 {
+            return None;
+        }
+        let of_group = |group| {
+            let is_ours = self.groups.contains(&group);
+            (!is_ours).then(|| {
+                format!("has mode {mode:04o} and the group {group}, which is not the service's")
+            })
+        };
+        let Some(entries) = acl::of(path) else { return of_group(group) };
+        entries.into_iter().find_map(|entry| match entry {
+            acl::Entry::Owner => None,
+            acl::Entry::User(user) if self.users.contains(&user) => None,
+            acl::Entry::User(user) => {
+                Some(format!("lets the user {user} in by its access control list"))
+            }
+            acl::Entry::OwningGroup => of_group(group),
+            acl::Entry::Group(other) if self.groups.contains(&other) => None,
+            acl::Entry::Group(other) => {
+                Some(format!("lets the group {other} in by its access control list"))
+            }
+        })
+    }
+
+    /// Other groups' members than root's who can read the file, all of them the service's own.
+    pub(crate) fn reading_groups(path: &Path) -> Vec<u32> {
+        let Ok(found) = fs::metadata(path) else { return Vec::new() };
+        if found.mode() & 0o040 == 0 {
+            return Vec::new();
+        }
+        let entries = acl::of(path).unwrap_or_else(|| vec![acl::Entry::OwningGroup]);
+        let groups = entries.into_iter().filter_map(|entry| match entry {
+            acl::Entry::OwningGroup => Some(found.gid()),
+            acl::Entry::Group(group) => Some(group),
+            acl::Entry::Owner | acl::Entry::User(_) => None,
+        });
+        groups.filter(|group| *group != 0).collect()
     }
 
     fn fault(&self, path: &Path, found: &Metadata, what: &'static str) -> Option<Exposure> {
@@ -292,8 +365,21 @@ mod tests {
     #[test]
     fn who_can_read_it() {
         let (_folder, file) = place();
-        assert!(Trust::new(None).readers(&file).is_some());
+        let who = |trust: Trust| trust.readers(&file, WHAT).map(|it| it.to_string());
+        assert!(who(Trust::new(None)).unwrap().contains("has mode 0644"));
         set(&file, 0o640);
-        assert!(Trust::new(None).readers(&file).is_none(), "a group that the service runs in");
+        assert_eq!(who(Trust::new(None)), None, "a group that the service runs in");
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: only root gives files away");
+        }
+        std::os::unix::fs::chown(&file, None, Some(54_321)).unwrap();
+        let said = who(Trust::of_key(&file)).unwrap();
+        assert!(said.contains("has mode 0640 and the group 54321"), "{said}");
+        assert!(said.contains(&format!("run `chmod 600 {}`", file.display())), "{said}");
+        assert_eq!(who(Trust::new(Some(&file))), None);
+        assert_eq!(Trust::reading_groups(&file), [54_321]);
+        set(&file, 0o600);
+        assert_eq!(who(Trust::of_key(&file)), None);
+        assert!(Trust::reading_groups(&file).is_empty());
     }
 }
