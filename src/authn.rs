@@ -214,6 +214,7 @@ pub struct Principal {
     record: Arc<LoginRecord>,
     method: &'static str,
     expires_at: Option<UnixSeconds>,
+    name: Option<Box<str>>,
     claims: Arc<Claims>,
     extension: Option<Extension>,
     proof: Option<Arc<dyn Proof>>,
@@ -268,12 +269,26 @@ impl Principal {
                 record,
                 method,
                 expires_at,
+                name: None,
                 claims: Arc::default(),
                 extension: None,
                 proof: None,
             });
         };
         Err(Denied::from(reason).of(&record))
+    }
+
+    /// Notes what its issuer calls a user without a row: the login of such a user holds the tenant too.
+    #[must_use]
+    pub(crate) fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The user's own name: that of the row, or what its issuer calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.record.user.name)
     }
 
     /// Adds the claims of the JWT that was verified, for the policy.

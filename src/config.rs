@@ -404,9 +404,7 @@ impl Config {
         for issuer in &self.issuers {
             let file = match &issuer.keys {
                 KeyLocation::File(file) => Some(file),
-                KeyLocation::Discovery { ca_file } | KeyLocation::Url { ca_file, .. } => {
-                    ca_file.as_ref()
-                }
+                KeyLocation::Discovery(way) | KeyLocation::Url(_, way) => way.ca_file.as_ref(),
                 KeyLocation::Secret(_) => None,
             };
             faults

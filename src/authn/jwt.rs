@@ -28,8 +28,10 @@ use async_trait::async_trait;
 pub(crate) use jsonwebtoken::Algorithm;
 
 use self::issuer::Identified;
-pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, TenantOf, Users};
-pub(crate) use self::origin::check_url;
+pub(crate) use self::issuer::{
+    Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users, Way,
+};
+pub(crate) use self::origin::{check_proxy, check_url};
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
@@ -120,7 +122,9 @@ impl JwtAuthenticator {
             let verified = issuer.verify(token).await?;
             let identified = issuer.identify(&verified, self.rows.clock.now())?;
             match user {
-                Some(user) if user != identified.user => Err(Flaw::OtherUser.into()),
+                Some(user) if user != identified.user && !issuer.settings().any_name => {
+                    Err(Flaw::OtherUser.into())
+                }
                 _ => Ok(identified),
             }
         };
@@ -172,13 +176,41 @@ impl Rows {
         identified: &Identified,
         freshness: Freshness,
     ) -> Result<Principal, Rejected> {
-        let record = self.record(issuer, identified, freshness).await?;
-        Ok(Principal::new(record, METHOD, Some(identified.expires_at), self.clock.now())?)
+        let now = self.clock.now();
+        let ends = Some(identified.expires_at);
+        if let Some(row) = self.row(issuer, identified, freshness).await? {
+            return Ok(Principal::new(row, METHOD, ends, now)?);
+        }
+        let record = self.without_row(issuer, identified, freshness).await?;
+        Ok(Principal::new(record, METHOD, ends, now)?.with_name(&identified.user))
     }
 
-    /// The user's row, which always comes first and has to be of the tenant that the issuer names,
-    /// if it names one; else a record that the issuer's rules make without a row.
-    async fn record(
+    /// The user's row, which always comes first and has to be of the tenant that the issuer names, if it
+    /// names one. Of users that need none, a row of that name in another tenant is somebody else.
+    async fn row(
+        &self,
+        issuer: &Issuer,
+        identified: &Identified,
+        freshness: Freshness,
+    ) -> Result<Option<Arc<LoginRecord>>, Rejected> {
+        let IssuerSettings { name, users, .. } = issuer.settings();
+        let row = self.store.user(&identified.user, freshness).await?;
+        match (row, &identified.tenant) {
+            (Some(row), Some(tenant)) if row.tenant.id != *tenant => match users {
+                Users::Policy { .. } => Ok(None),
+                Users::Table => {
+                    let user = shortened(&identified.user);
+                    let what =
+                        format!("issuer {name}: the user {user:?} is not of the tenant {tenant}");
+                    Err(Denied::from(DenyReason::UnknownUser).with_detail(what).into())
+                }
+            },
+            (row, _) => Ok(row),
+        }
+    }
+
+    /// A record that the issuer's rules make without a row.
+    async fn without_row(
         &self,
         issuer: &Issuer,
         identified: &Identified,
@@ -189,16 +221,7 @@ impl Rows {
             Denied::from(DenyReason::UnknownUser).with_detail(format!("issuer {name}: {what}"))
         };
         let (user, tenant) = (shortened(&identified.user), identified.tenant.as_ref());
-        if let Some(row) = self.store.user(&identified.user, freshness).await? {
-            return match tenant {
-                Some(tenant) if row.tenant.id != *tenant => {
-                    let what = format!("the user {user:?} is not of the tenant {tenant}");
-                    Err(unknown(what).into())
-                }
-                _ => Ok(row),
-            };
-        }
-        let (Users::Policy { kind, policy }, Some(id)) = (users, tenant) else {
+        let (Users::Policy { kind, policy, by_claim }, Some(id)) = (users, tenant) else {
             return Err(unknown(format!("there is no user {user:?}")).into());
         };
         let login = id.login(&identified.user);
@@ -209,7 +232,14 @@ impl Rows {
         }
         let tenant = self.store.tenant_of(id, freshness).await?;
         let tenant = tenant.ok_or_else(|| unknown(format!("there is no tenant {id}")))?;
-        let user = UserRecord { policy: policy.clone(), ..UserRecord::new(login, *kind) };
+        let policy = match by_claim {
+            Some(_) if identified.policy.is_none() => {
+                return Err(issuer.rejects(Flaw::NoPolicy.into()));
+            }
+            Some(_) => identified.policy.clone(),
+            None => policy.clone(),
+        };
+        let user = UserRecord { policy, ..UserRecord::new(login, *kind) };
         Ok(Arc::new(LoginRecord { user, tenant: (*tenant).clone() }))
     }
 }

@@ -308,7 +308,8 @@ impl Attempt<'_> {
 
     /// What it means, and what exactly is wrong where the log says it too.
     fn words(&self, denied: &Denied) -> String {
-        let words = words(denied.reason, self.id.as_str(), self.user);
+        let user = denied.login.as_ref().map_or(self.user, |login| &login.user.name);
+        let words = words(denied.reason, self.id.as_str(), user);
         match &denied.detail {
             Some(detail) => format!("{detail}: {words}"),
             None => words,

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::reader::Reader;
-use crate::authn::jwt::{Algorithm, IssuerSettings, KeyLocation, TenantOf, Users, check_url};
+use crate::authn::jwt::{
+    Algorithm, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users, Way, check_proxy,
+    check_url,
+};
 use crate::store::{TenantId, UserKind};
 
 /// What public keys may be used with unless the configuration says otherwise.
@@ -77,11 +80,17 @@ impl Table<'_, '_> {
         self.reader.missing(&self.key("audience"), audience_remedy);
         let audience = self.list("audience", audience_remedy);
         self.reader.empty(&self.key("audience"), audience_remedy);
+        let claim = "write the name of a claim, such as \"preferred_username\"";
+        let audience_claim = self.text("audience_claim", claim).unwrap_or_default();
         let algorithms = self.algorithms(matches!(keys, Some(KeyLocation::Secret(_))));
         let leeway = self.reader.duration(&self.key("leeway"));
-        let claim = "write the name of a claim, such as \"preferred_username\"";
         let user_claim = self.text("user_claim", claim).unwrap_or_default();
+        let words = "write \"own\" or \"any\"";
+        let any_name = self.reader.word(&self.key("user_name"), words) == "any";
         let claims = self.list("claims", "list names of claims: [\"realm_access.roles\"]");
+        let split = self.list("split", "list names of claims: [\"scope\"]");
+        let words = "write \"refuse\" or \"drop\"";
+        let drops_unusable = self.reader.word(&self.key("unusable_values"), words) == "drop";
         let tenant = self.tenant();
         let users = self.users(tenant.is_some());
         let keys = keys?;
@@ -91,10 +100,14 @@ impl Table<'_, '_> {
             issuer,
             keys,
             audience,
+            audience_claim,
             algorithms,
             leeway,
             user_claim,
+            any_name,
             claims,
+            split,
+            drops_unusable,
             tenant,
             users,
         })
@@ -112,25 +125,26 @@ impl Table<'_, '_> {
             self.wrong("discovery", "no place of the keys is left", SOURCES);
             return None;
         }
-        let ca_file = self.ca_file(matches!(first, None | Some("jwks_url")));
+        let way = self.way(matches!(first, None | Some("jwks_url")));
         Some(match first {
             None => {
                 // A missing issuer is a mistake already.
-                if let Err(error) = check_url(issuer)
+                if let Err(error) = check_url(issuer, way.insecure_http)
                     && !issuer.is_empty()
                 {
                     let remedy = "write an https URL, or name the keys by jwks_url, jwks_file or \
                                   secret";
                     self.wrong("issuer", format!("`{issuer}`: {error}"), remedy);
                 }
-                KeyLocation::Discovery { ca_file }
+                KeyLocation::Discovery(way)
             }
             Some("jwks_url") => {
                 let remedy = "write the https URL of its JWK set";
                 let url = self.reader.parsed(&self.key("jwks_url"), remedy, |url| {
-                    check_url(url).map(|()| url.to_owned()).map_err(|error| error.to_string())
+                    let checked = check_url(url, way.insecure_http);
+                    checked.map(|()| url.to_owned()).map_err(|error| error.to_string())
                 });
-                KeyLocation::Url { url: url.unwrap_or_default(), ca_file }
+                KeyLocation::Url(url.unwrap_or_default(), way)
             }
             Some("jwks_file") => KeyLocation::File(self.reader.file(&self.key("jwks_file"))),
             Some(_) => {
@@ -141,15 +155,22 @@ impl Table<'_, '_> {
         })
     }
 
-    fn ca_file(&mut self, is_fetched: bool) -> Option<PathBuf> {
-        if !self.has("ca_file") {
-            return None;
+    /// How keys are fetched.
+    fn way(&mut self, is_fetched: bool) -> Way {
+        for key in ["ca_file", "bearer_file", "proxy", "insecure_http"] {
+            if !is_fetched && self.has(key) {
+                let what = "its keys are fetched from no server";
+                self.wrong(key, what, "remove it");
+            }
         }
-        if !is_fetched {
-            let what = "its keys are fetched from no server";
-            self.wrong("ca_file", what, "remove it");
-        }
-        Some(self.reader.file(&self.key("ca_file")))
+        let mut file = |key| self.has(key).then(|| self.reader.file(&self.key(key)));
+        let (ca_file, bearer_file) = (file("ca_file"), file("bearer_file"));
+        let remedy = "write a URL such as http://proxy.example.com:3128";
+        let proxy = self
+            .reader
+            .parsed(&self.key("proxy"), remedy, |url| check_proxy(url).map(|()| url.to_owned()));
+        let insecure_http = self.reader.switch(&self.key("insecure_http")).unwrap_or(false);
+        Way { ca_file, bearer_file, proxy, insecure_http }
     }
 
     fn algorithms(&mut self, by_secret: bool) -> Vec<Algorithm> {
@@ -199,19 +220,46 @@ impl Table<'_, '_> {
         let by_policy = self.reader.word(&key, remedy) == "policy";
         let kind = self.reader.parsed(&self.key("kind"), "write \"bb\" or \"service\"", str::parse);
         let policy = self.text("policy", "write a policy's name");
+        let by_claim = self.policy_claim();
         if by_policy {
             if !has_tenant && !self.has("tenant") && !self.has("tenant_claim") {
                 let remedy = "write tenant = \"ID\", or tenant_claim = \"CLAIM\"";
                 self.wrong("users", "nothing says which tenant such users belong to", remedy);
             }
-            return Users::Policy { kind: kind.unwrap_or(UserKind::Bb), policy };
+            return Users::Policy { kind: kind.unwrap_or(UserKind::Bb), policy, by_claim };
         }
-        for key in ["kind", "policy"] {
+        for key in ["kind", "policy", "policy_claim"] {
             if self.has(key) {
                 self.wrong(key, "a user's row says it", "remove it, or write users = \"policy\"");
             }
         }
         Users::Table
+    }
+
+    /// What chooses the policy of users without a row.
+    fn policy_claim(&mut self) -> Option<PolicyClaim> {
+        let claim = self.text("policy_claim", "write the name of a claim, such as \"roles\"");
+        let remedy = "list them as [\"VALUE=POLICY\"], the one that goes first before the others";
+        let mut policies = Vec::new();
+        for entry in self.list("policies", remedy) {
+            match entry.rsplit_once('=') {
+                Some((value, policy)) if !value.is_empty() && !policy.is_empty() => {
+                    policies.push((value.to_owned(), policy.to_owned()));
+                }
+                _ => self.wrong("policies", format!("`{entry}` is no VALUE=POLICY"), remedy),
+            }
+        }
+        match claim {
+            Some(_) if policies.is_empty() => {
+                self.wrong("policy_claim", "no value of it has a policy", remedy);
+            }
+            None if !policies.is_empty() => {
+                let remedy = "write policy_claim = \"CLAIM\"";
+                self.wrong("policies", "nothing says which claim chooses", remedy);
+            }
+            _ => {}
+        }
+        claim.map(|claim| PolicyClaim { claim, policies })
     }
 }
 
@@ -248,12 +296,16 @@ mod tests {
             IssuerSettings {
                 name: "kc".to_owned(),
                 issuer: "https://id.example.com/realms/x".to_owned(),
-                keys: KeyLocation::Discovery { ca_file: None },
+                keys: KeyLocation::Discovery(Way::default()),
                 audience: vec!["nats".to_owned()],
+                audience_claim: "aud".to_owned(),
                 algorithms: OF_KEY_SETS.to_vec(),
                 leeway: seconds(30),
                 user_claim: "sub".to_owned(),
+                any_name: false,
                 claims: Vec::new(),
+                split: Vec::new(),
+                drops_unusable: false,
                 tenant: None,
                 users: Users::Table,
             }
@@ -264,9 +316,14 @@ mod tests {
     #[test]
     fn other_places_of_the_keys() {
         let issuer = one(&with("jwks_url = \"https://x.org/keys\"\nca_file = \"ca.pem\"\n"), &[]);
-        let KeyLocation::Url { url, ca_file } = issuer.keys else { panic!("a URL") };
+        let KeyLocation::Url(url, way) = issuer.keys else { panic!("a URL") };
         assert_eq!(url, "https://x.org/keys");
-        assert!(ca_file.unwrap().ends_with("ca.pem"));
+        assert!(way.ca_file.unwrap().ends_with("ca.pem"));
+        let cluster = "jwks_url = \"http://keycloak:8080/keys\"\ninsecure_http = true\n\
+                       bearer_file = \"token\"\nproxy = \"http://proxy:3128\"\n";
+        let KeyLocation::Url(_, way) = one(&with(cluster), &[]).keys else { panic!("a URL") };
+        assert!(way.insecure_http && way.bearer_file.unwrap().ends_with("token"));
+        assert_eq!(way.proxy.as_deref(), Some("http://proxy:3128"));
         let issuer = one(&with("jwks_file = \"keys.json\"\nalgorithms = [\"RS512\"]\n"), &[]);
         assert!(matches!(issuer.keys, KeyLocation::File(path) if path.ends_with("keys.json")));
         assert_eq!(issuer.algorithms, [Algorithm::RS512]);
@@ -285,11 +342,27 @@ mod tests {
             one(&with("users = \"policy\"\ntenant_claim = \"org\"\npolicy = \"x\"\n"), &[]);
         assert_eq!(issuer.tenant, Some(TenantOf::Claim("org".to_owned())));
         let policy = Some("x".to_owned());
-        assert_eq!(issuer.users, Users::Policy { kind: UserKind::Bb, policy });
+        assert_eq!(issuer.users, Users::Policy { kind: UserKind::Bb, policy, by_claim: None });
         for (table, words) in [
             ("users = \"policy\"\n", "[issuers.kc] users: nothing says which tenant"),
             ("users = \"all\"\n", "`all` is neither"),
             ("kind = \"service\"\n", "[issuers.kc] kind: a user's row says it"),
+            (
+                "policy_claim = \"roles\"\npolicies = [\"a=b\"]\n",
+                "[issuers.kc] policy_claim: a user's row says it",
+            ),
+            (
+                "users = \"policy\"\ntenant = \"a\"\npolicy_claim = \"roles\"\n",
+                "no value of it has a policy",
+            ),
+            (
+                "users = \"policy\"\ntenant = \"a\"\npolicies = [\"a=b\"]\n",
+                "nothing says which claim chooses",
+            ),
+            (
+                "users = \"policy\"\ntenant = \"a\"\npolicy_claim = \"r\"\npolicies = [\"a=b\", \"c\"]\n",
+                "`c` is no VALUE=POLICY",
+            ),
             ("tenant = \"a.b\"\n", "`a.b` is none"),
             ("tenant = \"a\"\ntenant_claim = \"b\"\n", "the tenant is written too"),
         ] {
@@ -312,6 +385,8 @@ mod tests {
             ("secret = []\n", "an empty list"),
             ("secret = [\"a\"]\nalgorithms = [\"RS256\"]\n", "no algorithm for a shared secret"),
             ("secret = [\"a\"]\nca_file = \"x\"\n", "fetched from no server"),
+            ("jwks_file = \"a\"\nbearer_file = \"x\"\n", "fetched from no server"),
+            ("proxy = \"http://\"\n", "[issuers.kc] proxy"),
             ("algorithms = [\"none\"]\n", "`none` is no algorithm"),
             ("algorithms = []\n", "an empty list"),
             ("jwks_url = \"http://x.org/keys\"\n", "not https"),

@@ -1,8 +1,10 @@
-//! Permission templates: `{{tenant.id}}` and `{{user.name}}`; the lists `{{user.publish}}` and
+//! Permission templates: `{{tenant.id}}`, `{{user.name}}` and `{{user.hash}}`; the lists `{{user.publish}}` and
 //! `{{user.subscribe}}` of the row, and `{{claims.NAME}}` of a verified JWT, which turn one
 //! template into as many subjects as the list has.
 
 use std::str::FromStr;
+
+use aws_lc_rs::digest;
 
 use super::subject::{Pattern, SubjectError};
 use crate::authn::Principal;
@@ -35,7 +37,7 @@ impl TemplateError {
         match self {
             Self::Braces(_) => "write {{name}}",
             Self::Placeholder(_) => {
-                "there are tenant.id, user.name, user.publish, user.subscribe and claims.NAME"
+                "there are tenant.id, user.name, user.hash, user.publish, user.subscribe and claims.NAME"
             }
             Self::Lists(_) => {
                 "user.publish, user.subscribe and claims.NAME are lists, of which a line takes one"
@@ -51,7 +53,9 @@ impl TemplateError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpandError {
     /// The user's name is spliced in and is not one plain token.
-    #[error("the user's name is not one subject token, as a line with user.name needs")]
+    #[error(
+        "the user's name is not one subject token, as a line with user.name needs; user.hash always is"
+    )]
     Name,
     /// The JWT has no such claim, or the user logged in with something else.
     #[error("the login brings no claim `{0}`")]
@@ -69,6 +73,7 @@ enum Part {
     Text(String),
     TenantId,
     UserName,
+    UserHash,
     List,
 }
 
@@ -106,6 +111,7 @@ impl FromStr for Template {
             parts.push(match name.trim() {
                 "tenant.id" => Part::TenantId,
                 "user.name" => Part::UserName,
+                "user.hash" => Part::UserHash,
                 "user.publish" => take_list(List::Publish)?,
                 "user.subscribe" => take_list(List::Subscribe)?,
                 other => match other.strip_prefix("claims.") {
@@ -187,11 +193,17 @@ impl Template {
     fn fill(&self, principal: &Principal, entry: &str) -> Result<Pattern, ExpandError> {
         let record = principal.record();
         let mut subject = String::with_capacity(64);
+        let hash = if self.parts.contains(&Part::UserHash) {
+            user_hash(principal.name())
+        } else {
+            String::new()
+        };
         for part in &self.parts {
             subject.push_str(match part {
                 Part::Text(text) => text,
                 Part::TenantId => record.tenant.id.as_str(),
-                Part::UserName => token(&record.user.name).ok_or(ExpandError::Name)?,
+                Part::UserName => token(principal.name()).ok_or(ExpandError::Name)?,
+                Part::UserHash => &hash,
                 Part::List => entry,
             });
         }
@@ -212,6 +224,12 @@ fn parse(subject: &str) -> Result<Pattern, ExpandError> {
 
 /// How many characters of an illegal subject a message shows.
 const SHOWN: usize = 200;
+
+/// One token of whatever name: the first 16 bytes of its SHA-256 in hex. No two names have the same.
+fn user_hash(name: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, name.as_bytes());
+    data_encoding::HEXLOWER.encode(&hash.as_ref()[..16])
+}
 
 /// The text, if it is one plain subject token: no wildcard may come from an identity or a claim.
 fn token(text: &str) -> Option<&str> {
@@ -267,6 +285,17 @@ mod tests {
             let named = principal(value, &[]);
             assert_eq!(expand("t.{{user.name}}", &named), Err(ExpandError::Name), "{value:?}");
         }
+    }
+
+    #[test]
+    fn whatever_name_has_a_token_of_its_own() {
+        let alice = principal("alice@example.com", &[]);
+        assert_eq!(expand("in.{{user.name}}", &alice), Err(ExpandError::Name));
+        // By Python's hashlib.
+        let hash = "ff8d9819fc0e12bf0d24892e45987e24";
+        assert_eq!(expand("in.{{user.hash}}.>", &alice).unwrap(), [format!("in.{hash}.>")]);
+        let without_row = principal("42/app", &[]).with_name("app");
+        assert_eq!(expand("in.{{user.name}}", &without_row).unwrap(), ["in.app"]);
     }
 
     #[test]

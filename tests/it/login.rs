@@ -9,6 +9,7 @@ mod alike;
 mod cluster;
 mod isolation;
 mod lines;
+mod recipes;
 mod refusal;
 mod room;
 pub(crate) mod states;

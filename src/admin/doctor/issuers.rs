@@ -60,8 +60,8 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
 
 fn origin(keys: &KeyLocation) -> String {
     match keys {
-        KeyLocation::Discovery { .. } => "by discovery".to_owned(),
-        KeyLocation::Url { url, .. } => format!("from {url}"),
+        KeyLocation::Discovery(_) => "by discovery".to_owned(),
+        KeyLocation::Url(url, _) => format!("from {url}"),
         KeyLocation::File(path) => format!("in {}", path.display()),
         KeyLocation::Secret(_) => "shared with it".to_owned(),
     }

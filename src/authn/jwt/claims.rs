@@ -62,11 +62,16 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Checks that one of `accepted` is in `aud`, a text or a list of them.
-pub(super) fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), Flaw> {
+/// Checks that one of `accepted` is in `claim`, a text or a list of them: `aud`, if not another one is told to
+/// say it.
+pub(super) fn check_audience(
+    claims: &Map<String, Value>,
+    claim: &str,
+    accepted: &[String],
+) -> Result<(), Flaw> {
     let is_ours =
         |value: &Value| value.as_str().is_some_and(|it| accepted.iter().any(|our| our == it));
-    let found = match claims.get("aud") {
+    let found = match find(claims, claim)? {
         Some(Value::Array(values)) => values.iter().any(is_ours),
         Some(value) => is_ours(value),
         None => false,
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn audiences() {
         let ours = ["nats".to_owned(), "other".to_owned()];
-        let check = |value: Value| check_audience(&map(value), &ours);
+        let check = |value: Value| check_audience(&map(value), "aud", &ours);
         assert_eq!(check(json!({ "aud": "nats" })), Ok(()));
         assert_eq!(check(json!({ "aud": ["x", "other"] })), Ok(()));
         for wrong in [

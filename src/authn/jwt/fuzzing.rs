@@ -27,7 +27,7 @@ const SIGNATURE: [u8; 64] = [0x5a; 64];
 /// Reads what an issuer may answer: a key set, or a discovery document.
 pub(crate) fn read_keys(json: &[u8]) {
     if let Ok(document) = serde_json::from_slice::<DiscoveryDocument>(json)
-        && check_url(&document.jwks_uri).is_ok()
+        && check_url(&document.jwks_uri, false).is_ok()
     {
         // What an address may begin with (URL Standard, 4.4).
         let uri = document.jwks_uri.trim_start_matches(|c| c <= ' ').to_ascii_lowercase();
@@ -68,7 +68,7 @@ pub(crate) fn read_signed(header: &str, claims: &str, now: UnixSeconds) {
     let text = format!("{message}.{signature}");
     let by_policy = IssuerSettings {
         tenant: Some(TenantOf::Claim("tenant".to_owned())),
-        users: Users::Policy { kind: UserKind::Bb, policy: None },
+        users: Users::Policy { kind: UserKind::Bb, policy: None, by_claim: None },
         ..settings()
     };
     for issuer in [settings(), by_policy].map(issuer) {
@@ -79,7 +79,7 @@ pub(crate) fn read_signed(header: &str, claims: &str, now: UnixSeconds) {
         assert!(identified.expires_at > now);
         assert!(!identified.user.is_empty() && !identified.user.contains(char::is_control));
         assert_eq!(identified.tenant.is_some(), issuer.settings().tenant.is_some());
-        assert!(check_audience(verified.claims(), &issuer.settings().audience).is_ok());
+        assert!(check_audience(verified.claims(), "aud", &issuer.settings().audience).is_ok());
         if let Some(tenant) = identified.tenant {
             assert_eq!(TenantId::of_login(&tenant.login(&identified.user)), Some(tenant));
         }
@@ -97,10 +97,14 @@ pub(super) fn settings() -> IssuerSettings {
         issuer: "https://license.example.com".to_owned(),
         keys: KeyLocation::Secret(Vec::new()),
         audience: vec!["nats".to_owned()],
+        audience_claim: "aud".to_owned(),
         algorithms: vec![Algorithm::HS256],
         leeway: Duration::from_secs(30),
         user_claim: "sub".to_owned(),
+        any_name: false,
         claims: vec!["roles".to_owned(), "missing".to_owned(), "deep.list".to_owned()],
+        split: Vec::new(),
+        drops_unusable: false,
         tenant: None,
         users: Users::Table,
     }

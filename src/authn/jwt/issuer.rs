@@ -28,8 +28,10 @@ pub(crate) struct IssuerSettings {
     pub issuer: String,
     /// Where its keys are.
     pub keys: KeyLocation,
-    /// Of these, `aud` has to name one.
+    /// Of these, [`Self::audience_claim`] has to name one.
     pub audience: Vec<String>,
+    /// The claim that says whom a JWT is for.
+    pub audience_claim: String,
     /// The algorithms that it may use: `HS256`, `HS384` and `HS512` with shared secrets alone, the
     /// others without.
     pub algorithms: Vec<Algorithm>,
@@ -37,8 +39,14 @@ pub(crate) struct IssuerSettings {
     pub leeway: Duration,
     /// The claim that names the user.
     pub user_claim: String,
+    /// Whether any user name may stand beside a JWT, and not only that of its user.
+    pub any_name: bool,
     /// The claims that are handed to the policy.
     pub claims: Vec<String>,
+    /// Those of them that are words in one text.
+    pub split: Vec<String>,
+    /// Whether values of theirs that are no subject tokens are left out.
+    pub drops_unusable: bool,
     /// Which tenant its users belong to. Where it says nothing, a user's row does.
     pub tenant: Option<TenantOf>,
     /// Who is admitted.
@@ -49,22 +57,27 @@ pub(crate) struct IssuerSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyLocation {
     /// Where `<issuer>/.well-known/openid-configuration` says.
-    Discovery {
-        /// The only certificates that its server is trusted by, where not those of the system.
-        ca_file: Option<PathBuf>,
-    },
+    Discovery(Way),
     /// At this URL, as a JWK set.
-    Url {
-        /// The URL.
-        url: String,
-        /// The only certificates that its server is trusted by, where not those of the system.
-        ca_file: Option<PathBuf>,
-    },
+    Url(String, Way),
     /// In this file, as a JWK set; read again when it changes.
     File(PathBuf),
     /// Secrets that the issuer has too, one in each file: the one in use, then the next or the
     /// previous one.
     Secret(Vec<PathBuf>),
+}
+
+/// How keys are fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Way {
+    /// The only certificates that servers are trusted by, where not those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A file whose text is shown to them.
+    pub bearer_file: Option<PathBuf>,
+    /// The proxy that they are asked by.
+    pub proxy: Option<String>,
+    /// Whether they may be asked by plain http.
+    pub insecure_http: bool,
 }
 
 /// Which tenant the users of an issuer belong to.
@@ -88,7 +101,18 @@ pub(crate) enum Users {
         kind: UserKind,
         /// Their policy, where not the one of their tenant or their kind.
         policy: Option<String>,
+        /// What chooses another one.
+        by_claim: Option<PolicyClaim>,
     },
+}
+
+/// A claim that chooses a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PolicyClaim {
+    /// Its name.
+    pub claim: String,
+    /// A policy for each of its values, the first of which counts.
+    pub policies: Vec<(String, String)>,
 }
 
 /// Whom a verified JWT names.
@@ -98,6 +122,8 @@ pub(super) struct Identified {
     pub(super) tenant: Option<TenantId>,
     pub(super) expires_at: UnixSeconds,
     pub(super) claims: Claims,
+    /// The policy that its claims choose.
+    pub(super) policy: Option<String>,
 }
 
 /// How it stands with an issuer's keys.
@@ -130,17 +156,17 @@ impl Issuer {
     /// Reads the secrets, if that is how its JWTs are verified. Keys of other kinds are fetched by
     /// [`Self::keep`].
     pub(crate) fn open(settings: IssuerSettings) -> Result<Self, KeyFileError> {
-        let kept = |source, ca_file: &Option<PathBuf>| {
-            let (ca_file, algorithms) = (ca_file.clone(), settings.algorithms.clone());
-            let origin = Origin { source, ca_file, algorithms };
+        let kept = |source, way: &Way| {
+            let (way, algorithms) = (way.clone(), settings.algorithms.clone());
+            let origin = Origin { source, way, algorithms };
             Keys::Kept(Box::new(Keeper::new(settings.name.clone(), origin, Pace::DEFAULT)))
         };
         let keys = match &settings.keys {
-            KeyLocation::Discovery { ca_file } => {
-                kept(Source::Discovery { issuer: settings.issuer.clone() }, ca_file)
+            KeyLocation::Discovery(way) => {
+                kept(Source::Discovery { issuer: settings.issuer.clone() }, way)
             }
-            KeyLocation::Url { url, ca_file } => kept(Source::Url(url.clone()), ca_file),
-            KeyLocation::File(path) => kept(Source::File(path.clone()), &None),
+            KeyLocation::Url(url, way) => kept(Source::Url(url.clone()), way),
+            KeyLocation::File(path) => kept(Source::File(path.clone()), &Way::default()),
             KeyLocation::Secret(files) => {
                 let least = settings.algorithms.iter().map(|it| hash_size(*it)).max();
                 let read = |path: &PathBuf| {
@@ -233,7 +259,7 @@ impl Issuer {
     /// Whom the JWT names, if it is for us and holds at `now`.
     pub(super) fn identify(&self, token: &Verified, now: UnixSeconds) -> Result<Identified, Flaw> {
         let (settings, all) = (&self.settings, token.claims());
-        claims::check_audience(all, &settings.audience)?;
+        claims::check_audience(all, &settings.audience_claim, &settings.audience)?;
         let leeway = UnixSeconds::try_from(settings.leeway.as_secs()).unwrap_or(0);
         let expires_at = claims::check_times(all, leeway, now)?;
         let tenant = match &settings.tenant {
@@ -246,11 +272,37 @@ impl Issuer {
         };
         let mut handed = Claims::new();
         for name in &settings.claims {
-            if let Some(entries) = claims::find(all, name)?.and_then(claims::entries) {
-                handed.insert(name.clone(), entries);
+            if let Some(mut values) = self.values(all, name)? {
+                // Tenants' ids are subject tokens, and any token could be one.
+                values.retain(|it| !settings.drops_unusable || it.parse::<TenantId>().is_ok());
+                handed.insert(name.clone(), values);
             }
         }
-        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed })
+        let policy = self.policy(all)?;
+        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed, policy })
+    }
+
+    /// The values of a claim.
+    fn values(&self, all: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, Flaw> {
+        let is_split = self.settings.split.iter().any(|split| split == name);
+        Ok(match claims::find(all, name)? {
+            Some(Value::String(text)) if is_split => {
+                Some(text.split_ascii_whitespace().map(str::to_owned).collect())
+            }
+            found => found.and_then(claims::entries),
+        })
+    }
+
+    /// The policy that the JWT's claims choose for a user without a row.
+    fn policy(&self, all: &Map<String, Value>) -> Result<Option<String>, Flaw> {
+        let Users::Policy { policy: default, by_claim: Some(by_claim), .. } = &self.settings.users
+        else {
+            return Ok(None);
+        };
+        let values = self.values(all, &by_claim.claim)?.unwrap_or_default();
+        let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
+        let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
+        Ok(chosen.cloned())
     }
 
     fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {

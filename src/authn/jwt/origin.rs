@@ -1,7 +1,7 @@
 //! Where an issuer's keys come from: its discovery document
 //! ([OpenID Connect Discovery](https://openid.net/specs/openid-connect-discovery-1_0.html)), a URL,
 //! or a file. What comes from the network is small, soon there, and from that host itself: a
-//! redirect is followed nowhere, and no proxy of the environment is used.
+//! redirect is followed nowhere, and no proxy is used but one that is configured.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::Algorithm;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
-use reqwest::{Certificate, Client, StatusCode, Url};
+use reqwest::{Certificate, Client, Proxy, StatusCode, Url};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
+use super::issuer::Way;
 use super::keys::{KeySet, KeySetError};
 use crate::causes::chain;
 
@@ -47,6 +49,10 @@ pub(super) enum FetchError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: no certificates in PEM form that TLS can use: {reason}", path.display())]
     Certificates { path: PathBuf, reason: String },
+    #[error("{}: holds no token for `Authorization: Bearer`", path.display())]
+    Bearer { path: PathBuf },
+    #[error("the proxy {proxy}: {reason}")]
+    Proxy { proxy: String, reason: String },
 }
 
 /// Why an address is not one to fetch keys from.
@@ -56,24 +62,32 @@ pub(crate) enum UrlError {
     #[error("no URL: {0}")]
     Malformed(String),
     /// Anybody on the way could put in keys of their own.
-    #[error("not https, which is needed but for hosts such as localhost and 127.0.0.1")]
+    #[error(
+        "not https, which is needed but for hosts such as localhost and 127.0.0.1, or with \
+         insecure_http = true"
+    )]
     Insecure,
     /// A user or password would be in logs and messages.
     #[error("it must not hold credentials")]
     Credentials,
 }
 
-/// Checks an address to fetch keys from: https, or http to this machine itself.
-pub(crate) fn check_url(text: &str) -> Result<(), UrlError> {
-    parse_url(text).map(drop)
+/// Checks an address to fetch keys from: https, or http to this machine itself or where that is wanted.
+pub(crate) fn check_url(text: &str, insecure_http: bool) -> Result<(), UrlError> {
+    parse_url(text, insecure_http).map(drop)
 }
 
-fn parse_url(text: &str) -> Result<Url, UrlError> {
+/// Checks the address of a proxy.
+pub(crate) fn check_proxy(text: &str) -> Result<(), String> {
+    Proxy::all(text).map(drop).map_err(|error| chain(&error))
+}
+
+fn parse_url(text: &str, insecure_http: bool) -> Result<Url, UrlError> {
     let url = Url::parse(text).map_err(|error| UrlError::Malformed(error.to_string()))?;
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
+    if url.scheme() != "https" && !(url.scheme() == "http" && (is_here || insecure_http)) {
         return Err(UrlError::Insecure);
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -83,10 +97,10 @@ fn parse_url(text: &str) -> Result<Url, UrlError> {
 }
 
 /// Checks where a discovery document of `at` leads to: what came safely must not lead to keys that do not.
-fn check_lead(at: &Url, to: &str) -> Result<(), UrlError> {
-    match parse_url(to)?.scheme() {
+fn check_lead(at: &Url, to: &str, insecure_http: bool) -> Result<(), UrlError> {
+    match parse_url(to, insecure_http)?.scheme() {
         "https" => Ok(()),
-        _ if at.scheme() == "https" => Err(UrlError::Insecure),
+        _ if at.scheme() == "https" && !insecure_http => Err(UrlError::Insecure),
         _ => Ok(()),
     }
 }
@@ -115,8 +129,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) source: Source,
-    /// The only certificates that servers are trusted by, where not those of the system.
-    pub(super) ca_file: Option<PathBuf>,
+    /// How servers are asked.
+    pub(super) way: Way,
     /// What keys have to serve, to be of use.
     pub(super) algorithms: Vec<Algorithm>,
 }
@@ -149,7 +163,7 @@ impl Origin {
                     return Err(FetchError::OtherIssuer { url, said, issuer });
                 }
                 let url = document.jwks_uri;
-                match check_lead(&at, &url) {
+                match check_lead(&at, &url, self.way.insecure_http) {
                     Ok(()) => self.download(&url).await,
                     Err(source) => Err(FetchError::Url { url, source }),
                 }
@@ -193,14 +207,17 @@ impl Origin {
     }
 
     async fn get(&self, url: &str) -> Result<(Url, Vec<u8>, Option<Duration>), FetchError> {
-        let url =
-            parse_url(url).map_err(|source| FetchError::Url { url: url.to_owned(), source })?;
+        let url = parse_url(url, self.way.insecure_http)
+            .map_err(|source| FetchError::Url { url: url.to_owned(), source })?;
         let unreachable = |error: reqwest::Error| {
             let reason = chain(&error.without_url());
             FetchError::Unreachable { url: url.to_string(), reason }
         };
         let client = self.client(&url).await?;
-        let request = client.get(url.clone()).header(ACCEPT, "application/json");
+        let mut request = client.get(url.clone()).header(ACCEPT, "application/json");
+        if let Some(path) = &self.way.bearer_file {
+            request = request.bearer_auth(bearer(path).await?.as_str());
+        }
         let mut response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status { status: response.status(), url: url.into() });
@@ -224,7 +241,14 @@ impl Origin {
             .no_proxy()
             .referer(false)
             .timeout(TIMEOUT);
-        let builder = match &self.ca_file {
+        let builder = match &self.way.proxy {
+            Some(proxy) => builder.proxy(Proxy::all(proxy).map_err(|error| FetchError::Proxy {
+                proxy: proxy.clone(),
+                reason: chain(&error),
+            })?),
+            None => builder,
+        };
+        let builder = match &self.way.ca_file {
             Some(path) => {
                 let bad = |error: reqwest::Error| FetchError::Certificates {
                     path: path.clone(),
@@ -263,6 +287,17 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
     }
 }
 
+/// A token that a file holds, which is replaced now and then.
+async fn bearer(path: &Path) -> Result<Zeroizing<String>, FetchError> {
+    let text = Zeroizing::new(read_file(path).await?);
+    let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_graphic();
+    if token.is_empty() || !token.bytes().all(is_token) {
+        return Err(FetchError::Bearer { path: path.to_owned() });
+    }
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let mut directives = directives.flat_map(|value| value.split(',')).map(str::trim);
@@ -285,14 +320,17 @@ mod tests {
         for url in
             ["https://id.example.com/keys", "HTTPS://id.example.com/keys", " \u{8} https://x/"]
         {
-            assert_eq!(check_lead(&safe, url), Ok(()), "{url:?}");
-            assert_eq!(check_lead(&here, url), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&safe, url, false), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&here, url, false), Ok(()), "{url:?}");
         }
         for url in ["http://localhost:8080/keys", "HTTP://127.0.0.1/"] {
-            assert_eq!(check_lead(&safe, url), Err(UrlError::Insecure), "{url:?}");
-            assert_eq!(check_lead(&here, url), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&safe, url, false), Err(UrlError::Insecure), "{url:?}");
+            assert_eq!(check_lead(&here, url, false), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&safe, url, true), Ok(()), "{url:?}");
         }
-        assert_eq!(check_lead(&here, "http://id.example.com/"), Err(UrlError::Insecure));
+        let elsewhere = "http://id.example.com/";
+        assert_eq!(check_lead(&here, elsewhere, false), Err(UrlError::Insecure));
+        assert_eq!(check_lead(&here, elsewhere, true), Ok(()));
     }
 
     #[test]
@@ -304,7 +342,7 @@ mod tests {
             "http://[::1]:80/",
             "http://localhost:8080",
         ] {
-            assert_eq!(check_url(good), Ok(()), "{good}");
+            assert_eq!(check_url(good, false), Ok(()), "{good}");
         }
         for insecure in [
             "http://id.example.com",
@@ -315,10 +353,14 @@ mod tests {
             "file:///etc/passwd",
             "ftp://127.0.0.1/x",
         ] {
-            assert_eq!(check_url(insecure), Err(UrlError::Insecure), "{insecure}");
+            assert_eq!(check_url(insecure, false), Err(UrlError::Insecure), "{insecure}");
         }
-        assert_eq!(check_url("https://me:pw@x.org"), Err(UrlError::Credentials));
-        assert!(matches!(check_url("keys.json"), Err(UrlError::Malformed(_))));
+        assert_eq!(check_url("http://keycloak:8080/x", true), Ok(()));
+        assert_eq!(check_url("ftp://keycloak/x", true), Err(UrlError::Insecure));
+        assert_eq!(check_url("https://me:pw@x.org", false), Err(UrlError::Credentials));
+        assert!(matches!(check_url("keys.json", true), Err(UrlError::Malformed(_))));
+        assert_eq!(check_proxy("http://proxy.example.com:3128"), Ok(()));
+        assert!(check_proxy("http://").is_err());
     }
 
     #[test]

@@ -46,7 +46,8 @@ fn case(settings: IssuerSettings) -> Case {
 }
 
 fn by_policy(tenant: TenantOf) -> IssuerSettings {
-    let users = Users::Policy { kind: UserKind::Bb, policy: Some("guest".to_owned()) };
+    let users =
+        Users::Policy { kind: UserKind::Bb, policy: Some("guest".to_owned()), by_claim: None };
     IssuerSettings { tenant: Some(tenant), users, ..settings() }
 }
 
@@ -279,7 +280,9 @@ async fn a_row_comes_first_and_is_of_the_tenant_that_is_named() {
     row.user.status = Status::Active;
     row.tenant = TenantRecord::new("43".parse().unwrap());
     case.store.put(row);
-    assert_eq!(refused(case.token(&jwt(&claims())).await), DenyReason::UnknownUser);
+    let principal = accepted(case.token(&jwt(&claims())).await);
+    let login = principal.record();
+    assert_eq!((&*login.user.name, login.tenant.id.as_str()), ("42/alice", "42"), "another user");
     // A row by the very name that a user without one would have is another user.
     let bob = with("sub", json!("bob"));
     accepted(case.token(&jwt(&bob)).await);
@@ -322,14 +325,96 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     let says = |what: &str| format!("issuer {name}: {what}");
     assert_eq!(detail(&by_table, &claims()).await, says("there is no user \"alice\""));
     let wrong = with("aud", json!("other"));
-    let flaw = "`aud` is missing, or names none of the issuer's `audience`";
+    let flaw = "its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`";
     assert_eq!(detail(&by_table, &wrong).await, says(flaw));
     let by_policy = case(by_policy(TenantOf::Fixed("43".parse().unwrap())));
     assert_eq!(detail(&by_policy, &claims()).await, says("there is no tenant 43"));
     by_policy.store.put(record("43/alice", None));
     let taken = says("a row has the name of the user \"alice\" of the tenant 43");
     assert_eq!(detail(&by_policy, &claims()).await, taken);
-    by_policy.store.put(record("alice", None));
+    let bound = told(|it| it.tenant = Some(TenantOf::Fixed("43".parse().unwrap())));
+    bound.store.put(record("alice", None));
     let other = says("the user \"alice\" is not of the tenant 43");
-    assert_eq!(detail(&by_policy, &claims()).await, other);
+    assert_eq!(detail(&bound, &claims()).await, other);
+}
+
+/// What issuers may be told to do besides.
+fn told(change: impl FnOnce(&mut IssuerSettings)) -> Case {
+    let mut settings = settings();
+    change(&mut settings);
+    case(settings)
+}
+
+#[tokio::test]
+async fn another_claim_may_say_whom_it_is_for() {
+    let case = told(|settings| {
+        settings.audience_claim = "client_id".to_owned();
+        settings.audience = vec!["4p1client".to_owned()];
+    });
+    case.store.put(record("alice", None));
+    accepted(case.token(&jwt(&with("client_id", json!("4p1client")))).await);
+    let refusals = [with("client_id", json!("other")), with("aud", json!("4p1client"))];
+    for said in refusals {
+        assert_eq!(refused(case.token(&jwt(&said)).await), DenyReason::InvalidToken, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn any_name_may_stand_beside_it_where_told_to() {
+    let case = told(|settings| settings.any_name = true);
+    case.store.put(record("alice", None));
+    let principal = accepted(case.password("unused", &jwt(&claims())).await);
+    assert_eq!(principal.record().user.name, "alice");
+    let wrong = sign("x".repeat(32).as_str(), &claims());
+    assert_eq!(refused(case.password("unused", &wrong).await), DenyReason::InvalidToken);
+}
+
+#[tokio::test]
+async fn words_in_one_text_and_values_that_are_dropped() {
+    let roles = json!("orders:read orders my.role");
+    for (drops_unusable, handed) in
+        [(false, &["orders:read", "orders", "my.role"][..]), (true, &["orders"])]
+    {
+        let case = told(|settings| {
+            settings.split = vec!["roles".to_owned()];
+            settings.drops_unusable = drops_unusable;
+        });
+        case.store.put(record("alice", None));
+        let principal = accepted(case.token(&jwt(&with("roles", roles.clone()))).await);
+        assert_eq!(principal.claims()["roles"], handed);
+    }
+}
+
+/// The first of the listed values that the JWT has chooses.
+#[tokio::test]
+async fn a_claim_chooses_the_policy_of_users_without_a_row() {
+    let policies = [("my role", "high"), ("staff", "low")];
+    for default in [None, Some("guest")] {
+        let case = told(|settings| {
+            settings.tenant = Some(TenantOf::Fixed("42".parse().unwrap()));
+            settings.users = Users::Policy {
+                kind: UserKind::Bb,
+                policy: default.map(str::to_owned),
+                by_claim: Some(PolicyClaim {
+                    claim: "roles".to_owned(),
+                    policies: policies.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
+                }),
+            };
+        });
+        case.store.put_tenant(TenantRecord::new("42".parse().unwrap()));
+        for (roles, policy) in [(json!(["staff", "my role"]), "high"), (json!("staff"), "low")] {
+            let principal = accepted(case.token(&jwt(&with("roles", roles))).await);
+            assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
+            assert_eq!(principal.name(), "alice");
+        }
+        for none in [claims(), with("roles", json!(["x"])), with("roles", json!([]))] {
+            match (default, case.token(&jwt(&none)).await) {
+                (Some(policy), answer) => {
+                    let principal = accepted(answer);
+                    assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
+                }
+                (None, answer) => assert_eq!(refused(answer), DenyReason::InvalidToken),
+            }
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub(super) enum Flaw {
     Ambiguous,
     #[error("the signature is wrong")]
     Signature,
-    #[error("`aud` is missing, or names none of the issuer's `audience`")]
+    #[error("its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`")]
     Audience,
     #[error("`exp` is missing or no number")]
     NoEnd,
@@ -53,8 +53,12 @@ pub(super) enum Flaw {
         "a claim's name with dots in it can be read in two ways, which lead to different values"
     )]
     ClaimTwice,
-    #[error("it is in the password's place of another user")]
+    #[error(
+        "the user name beside it is another than its own (`user_name = \"any\"` lets any stand there)"
+    )]
     OtherUser,
+    #[error("no value of its `policy_claim` has a policy, and `policy` names none")]
+    NoPolicy,
 }
 
 impl From<Flaw> for Denied {

@@ -1,6 +1,7 @@
 //! What to say of a refusal: the server tells a client one fixed text for all of them.
 
 use crate::authn::DenyReason;
+use crate::store::TenantId;
 
 /// Why, and what to do about it.
 pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
@@ -40,6 +41,11 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
         DenyReason::TenantExpired => {
             format!("the licence of {tenant} has ended: tenants.expires_at lies in the past")
         }
+        // Of a user without a row nobody else knows more.
+        DenyReason::Policy if TenantId::of_login(user).is_some() => format!(
+            "the policy of {user} refuses it: [issuers] or the tenant's column `policy` names one that \
+             does not exist, or it cannot be filled in for this name and these claims"
+        ),
         DenyReason::Policy => format!(
             "the policy of {user} refuses it: the column `policy` of the user or the tenant names \
              one that does not exist, or the policy cannot be filled in for this name; see \

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
+use super::super::issuer::Way;
 use super::super::origin::Source;
 use super::*;
 
@@ -31,7 +32,7 @@ const STILL: Pace =
 fn case(pace: Pace, ids: &[&str]) -> Case {
     let folder = tempfile::tempdir().unwrap();
     let source = Source::File(folder.path().join("keys.json"));
-    let origin = Origin { source, ca_file: None, algorithms: vec![ALGORITHM] };
+    let origin = Origin { source, way: Way::default(), algorithms: vec![ALGORITHM] };
     let keeper = Arc::new(Keeper::new("test".to_owned(), origin, pace));
     let case = Case { folder, keeper, stop: CancellationToken::new() };
     if !ids.is_empty() {
@@ -172,7 +173,11 @@ async fn keys_are_renewed_before_they_expire() {
 fn clone(keeper: &Keeper) -> Keeper {
     let Source::File(path) = &keeper.origin.source else { panic!("a file") };
     let source = Source::File(path.clone());
-    Keeper::new(String::new(), Origin { source, ca_file: None, algorithms: vec![] }, keeper.pace)
+    Keeper::new(
+        String::new(),
+        Origin { source, way: Way::default(), algorithms: vec![] },
+        keeper.pace,
+    )
 }
 
 /// A file that changes is read again, with no login that asks for it.
