@@ -103,6 +103,15 @@ impl DenyReason {
         self.into()
     }
 
+    /// Whether the credential is no good any more, while its user may have another.
+    #[must_use]
+    pub(crate) fn is_of_credential(self) -> bool {
+        matches!(
+            self,
+            Self::WrongPassword | Self::UnknownToken | Self::UnknownNkey | Self::UnknownCertificate
+        )
+    }
+
     /// Whether a row or a policy is wrong rather than what the client offers.
     #[must_use]
     pub(crate) fn is_ours(self) -> bool {

@@ -143,9 +143,10 @@ impl Instance {
         for change in &news.changes {
             self.cache.forget(change);
         }
+        let unread = self.cache.unconfirmed_for(asked);
         self.cache.confirm(asked);
         if was_lost || news.changes.contains(&Change::Everything) {
-            self.pass_on(&Signal::Unknown);
+            self.pass_on(&Signal::Unknown(unread));
         } else if news != News::default() {
             self.pass_on(&Signal::News(news));
         }
@@ -315,7 +316,7 @@ mod tests {
         let panicked = AssertUnwindSafe(instance.forget_changes()).catch_unwind().await;
         assert!(panicked.is_err() && signals.try_recv().is_err());
         instance.forget_changes().await.unwrap();
-        assert!(matches!(signals.try_recv(), Ok(Signal::Unknown)));
+        assert!(matches!(signals.try_recv(), Ok(Signal::Unknown(_))));
         instance.forget_changes().await.unwrap();
         assert!(signals.try_recv().is_err());
     }

@@ -8,6 +8,9 @@
 //!   could anybody be let in now? would this one be? -> LDM, a second, KICK -> the client logs in again
 //! ```
 //!
+//! Whoever has come by a credential that is gone since is closed then too, where the change would close him only
+//! later ([`crate::revoke`]): his grant might end before.
+//!
 //! Where nobody could be until a moment before the end, it is broken off in any case: the server would close it
 //! then with an error, and a login that is not answered leaves most clients trying.
 //!
@@ -223,14 +226,16 @@ impl Renewer {
         if !self.could_admit().await {
             return self.defer(due).await;
         }
-        let (mut ready, mut later) = (Vec::new(), Vec::new());
+        let (mut ready, mut withdrawn, mut later) = (Vec::new(), Vec::new(), Vec::new());
         for (due, would) in join_all(due.into_iter().map(|due| self.would_renew(due))).await {
             match would {
-                Some(true) => ready.push(due),
-                Some(false) => {}
+                Some(Would::Renew) => ready.push(due),
+                Some(Would::Withdraw) => withdrawn.push(due),
+                Some(Would::Leave) => {}
                 None => later.push(due),
             }
         }
+        self.withdraw(withdrawn).await;
         self.defer(later).await;
         let hears =
             |due: &&Due| ConnectionType::of(due.renewable.client()) != Some(ConnectionType::Mqtt);
@@ -246,31 +251,59 @@ impl Renewer {
 
     /// Breaks those off whose grants end in a moment, unless they would be refused.
     async fn renew_at_last(&self, due: Vec<Due>) {
-        let all = join_all(due.into_iter().map(|due| self.would_renew(due))).await;
-        let ready = all.into_iter().filter(|(_, would)| *would != Some(false));
-        self.break_off(ready.map(|(due, _)| due).collect()).await;
+        let (mut ready, mut withdrawn) = (Vec::new(), Vec::new());
+        for (due, would) in join_all(due.into_iter().map(|due| self.would_renew(due))).await {
+            match would {
+                Some(Would::Renew) | None => ready.push(due),
+                Some(Would::Withdraw) => withdrawn.push(due),
+                Some(Would::Leave) => {}
+            }
+        }
+        self.withdraw(withdrawn).await;
+        self.break_off(ready).await;
     }
 
     async fn could_admit(&self) -> bool {
         tokio::time::timeout(QUICK, self.admits.could_admit()).await.unwrap_or(false)
     }
 
-    /// Whether one would be let in again; one that would not is left. `None` if that cannot be said.
-    async fn would_renew(&self, due: Due) -> (Due, Option<bool>) {
+    /// Whether one would be let in again. `None` if that cannot be said.
+    async fn would_renew(&self, due: Due) -> (Due, Option<Would>) {
         let decision = self.authorizer.would_renew(&due.renewable);
         let would = match tokio::time::timeout(QUICK, decision).await {
-            Ok(Ok(Some(_))) => Some(true),
+            Ok(Ok(Some(_))) => Some(Would::Renew),
             Ok(Ok(None)) => {
                 self.leave(&due.renewable, "its policy says so");
-                Some(false)
+                Some(Would::Leave)
+            }
+            Ok(Err(Rejected::Denied(denied))) if denied.reason.is_of_credential() => {
+                Some(Would::Withdraw)
             }
             Ok(Err(Rejected::Denied(denied))) => {
                 self.leave(&due.renewable, denied.code());
-                Some(false)
+                Some(Would::Leave)
             }
             Ok(Err(Rejected::Fault(_))) | Err(_) => None,
         };
         (due, would)
+    }
+
+    /// Closes those whose credential is gone. What is missed here, the change closes.
+    async fn withdraw(&self, withdrawn: Vec<Due>) {
+        let closing = withdrawn.into_iter().map(|due| async {
+            let closed = self.cluster.break_off(&due.id()).await;
+            (due, closed)
+        });
+        for (due, closed) in join_all(closing).await {
+            if closed == Break::Broken {
+                let kick = due.kick();
+                tracing::debug!(
+                    user = kick.user,
+                    "a connection is closed, whose credential is gone"
+                );
+                self.cluster.note_closed(&kick);
+            }
+        }
     }
 
     async fn break_off(&self, ready: Vec<Due>) {
@@ -285,7 +318,7 @@ impl Renewer {
             match broken {
                 Break::Broken => {
                     counts.renewed.fetch_add(1, Relaxed);
-                    self.tell(&due.renewable);
+                    self.tell(&due);
                 }
                 Break::Gone => drop(counts.gone.fetch_add(1, Relaxed)),
                 Break::Silent => {
@@ -339,11 +372,10 @@ impl Renewer {
         );
     }
 
-    fn tell(&self, renewed: &Renewable) {
-        let Renewable { server, cid, account, user, tenant, .. } = renewed;
-        let (server, account, user) = (server.to_string(), account.clone(), user.clone());
-        let host = renewed.host().to_owned();
-        let tenant = tenant.as_ref().map(TenantId::as_str);
+    fn tell(&self, renewed: &Due) {
+        let kick = renewed.kick();
+        let Kick { server, cid, user, host, .. } = &kick;
+        let tenant = renewed.renewable.tenant.as_ref().map(TenantId::as_str);
         tracing::debug!(
             user,
             tenant,
@@ -353,7 +385,7 @@ impl Renewer {
             "a connection is broken off before its grant ends, to begin anew"
         );
         if let Some(observer) = &self.observer {
-            observer.renewed(&Kick { server, cid: *cid, account, user, host });
+            observer.renewed(&kick);
         }
     }
 }
@@ -364,7 +396,24 @@ impl fmt::Debug for Renewer {
     }
 }
 
+/// What becomes of a connection that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Would {
+    /// It would be let in again, and begins anew.
+    Renew,
+    /// What it came by is gone: it is closed.
+    Withdraw,
+    /// It would be refused, and is left.
+    Leave,
+}
+
 impl Due {
+    fn kick(&self) -> Kick {
+        let Renewable { server, cid, account, user, .. } = &*self.renewable;
+        let (server, account, user) = (server.to_string(), account.clone(), user.clone());
+        Kick { server, cid: *cid, account, user, host: self.renewable.host().to_owned() }
+    }
+
     fn id(&self) -> ConnectionId {
         let Renewable { server, cid, .. } = &*self.renewable;
         ConnectionId { server: server.to_string(), cid: *cid }

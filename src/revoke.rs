@@ -123,6 +123,7 @@ impl Revoker {
             let mut everything = failures > 0;
             let was_lost = std::mem::take(&mut is_lost);
             let (mut untold, mut arrived) = (was_lost, false);
+            let mut unread = Duration::ZERO;
             let (mut due, mut sweep) = (false, false);
             let withdrawn = withdrawals.next().filter(|_| failures == 0);
             tokio::select! {
@@ -130,7 +131,7 @@ impl Revoker {
                 () = std::future::ready(()), if untold => {}
                 signal = signals.recv() => match signal {
                     Some(Signal::News(some)) => news.push(some),
-                    Some(Signal::Unknown) => untold = true,
+                    Some(Signal::Unknown(time)) => (untold, unread) = (true, unread.max(time)),
                     None => break,
                 },
                 changed = arrivals.changed() => match changed {
@@ -151,7 +152,7 @@ impl Revoker {
             while let Ok(signal) = signals.try_recv() {
                 match signal {
                     Signal::News(some) => news.push(some),
-                    Signal::Unknown => untold = true,
+                    Signal::Unknown(time) => (untold, unread) = (true, unread.max(time)),
                 }
             }
             let (mut effects, seen) = split(news);
@@ -168,7 +169,7 @@ impl Revoker {
             acted = Instant::now();
             everything |= untold;
             if untold && *began {
-                ages.untold();
+                ages.untold(unread);
             }
             *began |= untold;
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {

@@ -1,6 +1,7 @@
 //! What others are told of decisions, as the configuration wants it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use async_nats::Client;
@@ -19,6 +20,8 @@ pub(super) struct EventSinks {
     pub(super) publisher: Publisher,
     pub(super) decisions: Option<Arc<dyn Observer>>,
     pub(super) gate: Option<Arc<dyn Gate>>,
+    /// Whether grants cannot be recorded, where they have to be.
+    pub(super) unrecorded: Option<Arc<AtomicBool>>,
     /// To be run once the streams are there.
     pub(super) events: Option<DecisionEvents>,
 }
@@ -41,13 +44,15 @@ impl EventSinks {
         base.observed.metrics.show(move || {
             counter!("nats_callout_events_dropped_total").absolute(dropped.load(Relaxed));
         });
-        let mut sinks = Self { publisher, decisions: None, gate: None, events: None };
+        let mut sinks =
+            Self { publisher, decisions: None, gate: None, unrecorded: None, events: None };
         match config.events.decisions {
             config::DecisionEvents::Off => return sinks,
             config::DecisionEvents::Queue => sinks.decisions = Some(Arc::new(log)),
             config::DecisionEvents::BeforeGrant => {
                 let (log, gate) = log.with_gate(sinks.publisher.clone());
                 sinks.decisions = Some(Arc::new(log));
+                sinks.unrecorded = Some(gate.failing());
                 sinks.gate = Some(Arc::new(gate));
             }
         }

@@ -2,6 +2,8 @@
 //! the same time share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -62,6 +64,8 @@ struct Probed {
     /// Answers are quick on their way through nats-server. Where they are slow no other instance is better
     /// off, and clients still come in: it costs no readiness.
     replies: Condition,
+    /// Grants are recorded, where they have to be before they are given.
+    records: Option<Condition>,
 }
 
 /// What there is to probe.
@@ -73,6 +77,8 @@ pub(super) struct Dependencies {
     pub(super) turns: Turns,
     /// Where there is one.
     pub(super) intake: Option<Gauge>,
+    /// Whether grants cannot be recorded, where they have to be before they are given.
+    pub(super) unrecorded: Option<Arc<AtomicBool>>,
     pub(super) store: Arc<dyn Store>,
 }
 
@@ -136,7 +142,7 @@ impl Health {
 
 impl Word {
     fn new(service: Condition, report: Option<Probed>, fallen: Vec<Fallen>) -> Self {
-        let probed = report.into_iter().flat_map(|report| report.parts());
+        let probed = report.iter().flat_map(Probed::parts);
         let mut parts: Vec<_> =
             probed.map(|(name, standing)| (PartName::from(name), standing)).collect();
         let mut failed: Vec<_> = std::iter::once(&("service".into(), service))
@@ -177,23 +183,25 @@ impl Probed {
     const UNKNOWN: Self = Self::of(Err("the probe failed"));
 
     const fn of(all: Condition) -> Self {
-        Self { nats: all, system: all, intake: all, database: all, replies: all }
+        Self { nats: all, system: all, intake: all, database: all, replies: all, records: None }
     }
 
     /// The parts by name.
-    fn parts(&self) -> [(&'static str, Condition); 5] {
-        [
+    fn parts(&self) -> impl Iterator<Item = (&'static str, Condition)> {
+        let always = [
             ("nats", self.nats),
             ("system", self.system),
             ("intake", self.intake),
             ("database", self.database),
             (REPLIES, self.replies),
-        ]
+        ];
+        always.into_iter().chain(self.records.map(|records| ("records", records)))
     }
 
     fn log_changes(&self, before: &Self) {
-        for ((name, now), (_, before)) in self.parts().into_iter().zip(before.parts()) {
-            match (before, now) {
+        for (name, now) in self.parts() {
+            let before = before.parts().find(|(other, _)| *other == name);
+            match (before.map_or(Ok(()), |(_, before)| before), now) {
                 (Ok(()), Err(what)) if name == REPLIES => tracing::warn!(part = name, "{what}"),
                 (Ok(()), Err(what)) => tracing::warn!(part = name, "not ready: {what}"),
                 (Err(_), Ok(())) => tracing::info!(part = name, "is well again"),
@@ -214,7 +222,11 @@ impl Dependencies {
             true => Err(SLOW),
             false => Ok(()),
         };
-        Probed { nats, system: connected(&self.system), intake, database, replies }
+        let records = self.unrecorded.as_ref().map(|unrecorded| match unrecorded.load(Relaxed) {
+            true => Err("grants cannot be recorded, and are not given ([events] decisions)"),
+            false => Ok(()),
+        });
+        Probed { nats, system: connected(&self.system), intake, database, replies, records }
     }
 
     async fn round_trip(&self) -> Condition {

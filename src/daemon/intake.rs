@@ -317,7 +317,7 @@ impl Unread {
     fn note(&mut self, signal: Signal) {
         match (signal, &mut *self) {
             (_, Self::All) => {}
-            (Signal::Unknown, this) => *this = Self::All,
+            (Signal::Unknown(_), this) => *this = Self::All,
             (Signal::News(news), Self::Some(ids)) => {
                 ids.extend(news.changes.into_iter().filter_map(|change| match change {
                     Change::Tenant(id) => id.parse().ok(),

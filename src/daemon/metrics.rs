@@ -107,7 +107,10 @@ fn describe() {
         ("nats_callout_database_notices", "Notices a second of a role that floods the database"),
         ("nats_callout_intake_connected", "Whether tenants' events are taken in"),
         ("nats_callout_policies_broken", "Whether an edit of the policies was not taken"),
-        ("nats_callout_renewals_held", "Connections that begin anew before their grants end"),
+        (
+            "nats_callout_renewals_held",
+            "Grants that are kept in mind, to be renewed while their connections last",
+        ),
         ("nats_callout_instances", "Instances that this one hears, itself included"),
         ("nats_callout_auth_isolated", "Whether AUTH is the service's alone, by the last look"),
         ("process_start_time_seconds", "When the service began, in seconds since 1970"),

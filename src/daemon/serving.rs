@@ -90,6 +90,7 @@ impl<'a> Serving<'a> {
             way,
             turns,
             intake: taking.clone(),
+            unrecorded: sinks.unrecorded,
             store: base.store.clone(),
         });
         follow_changes(&base, &nats, own, tenants.map(|it| (it, placement)), begun).await?;

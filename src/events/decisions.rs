@@ -92,7 +92,7 @@ pub struct DecisionEvents {
 pub struct AuditedGrants {
     stamps: Arc<Stamps>,
     publisher: Publisher,
-    failing: AtomicBool,
+    failing: Arc<AtomicBool>,
 }
 
 /// A queue of at most `capacity` decisions, which are published on `publisher`. `prefix` has to be
@@ -118,7 +118,7 @@ impl DecisionLog {
     pub fn with_gate(mut self, publisher: Publisher) -> (Self, AuditedGrants) {
         self.grants = false;
         let stamps = Arc::clone(&self.stamps);
-        let gate = AuditedGrants { stamps, publisher, failing: AtomicBool::new(false) };
+        let gate = AuditedGrants { stamps, publisher, failing: Arc::default() };
         (self, gate)
     }
 
@@ -196,6 +196,14 @@ fn decision(stamps: &Stamps, reply: &Reply, took: Duration) -> Record {
     let connection = reply.connection.clone();
     let (id, at) = stamps.next();
     Record::Decision { id, at, verdict, connection, took }
+}
+
+impl AuditedGrants {
+    /// Whether the last event of a grant could not be published, so that nobody is let in.
+    #[must_use]
+    pub(crate) fn failing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failing)
+    }
 }
 
 #[async_trait]

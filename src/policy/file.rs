@@ -6,6 +6,7 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
@@ -21,6 +22,9 @@ use crate::document::{Document, instead_of};
 use crate::problem::Problem;
 use crate::spelling::nearest;
 use crate::store::Isolation;
+
+/// The shortest life of a grant, as `[callout] ttl` has it.
+const SHORTEST: Duration = Duration::from_secs(10);
 
 /// The keys of a section, in the order in which they are documented.
 const KEYS: [&str; 13] = [
@@ -159,7 +163,12 @@ impl Document<'_> {
                 "times" => times = self.filled(&shown, value).map(|texts| (texts, at)),
                 "timezone" => zone = Some((at, self.zone(&shown, at, value))),
                 "ttl" => {
-                    rule.ttl = self.seconds(&shown, at, value).map(|value| Lined { value, line });
+                    let ttl = self.seconds(&shown, at, value);
+                    if ttl.is_some_and(|ttl| ttl < SHORTEST) {
+                        let remedy = "write 10 or more: a shorter one could not be renewed in time";
+                        self.problem(at, &shown, "too short a life for a grant", remedy);
+                    }
+                    rule.ttl = ttl.map(|value| Lined { value, line });
                 }
                 "renew" => rule.no_renewal = self.truth(&shown, at, value) == Some(false),
                 _ => self.unknown(at, isolation, name),

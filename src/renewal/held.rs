@@ -140,10 +140,15 @@ impl Held {
         let begun = renewable.begun;
         let share = self.spread.hash_one((renewable.server, renewable.cid));
         let share = f64::from(u32::try_from(share >> 32).unwrap_or_default()) / f64::from(u32::MAX);
+        let now = Instant::now();
         let at = begun + life.mul_f64(EARLIEST + (LATEST - EARLIEST) * share);
-        let ends = begun + longest;
+        let mut ends = begun + longest;
         // Whether one that another instance has granted ends before is not known.
-        let soonest = if begun.elapsed() < life { begun + life } else { ends };
+        let mut soonest = if begun.elapsed() < life { begun + life } else { ends };
+        if is_adopted && ends <= now {
+            // It was granted for longer than grants are now: for how much longer is not known.
+            (soonest, ends) = (now + LAST, now + longest);
+        }
         let last = soonest.checked_sub(LAST).unwrap_or(begun);
         let due = Due { renewable, is_adopted, ends, last };
         self.put_back(due, at.checked_sub(NOTICE).unwrap_or(begun));

@@ -15,27 +15,28 @@ pub(super) const UNTOLD: Duration = Duration::from_secs(10);
 pub(super) struct Ages {
     /// Until when nothing was left to be done.
     done: Instant,
-    /// Whether changes since then may not have been told.
-    is_owing: bool,
+    /// Whether changes since then may not have been told, and for how long before none were read: by what
+    /// was known then, this instance may have let in who was seen lately all the time.
+    owing: Option<Duration>,
     /// Since when this instance has decided by changes that are yet to be carried through.
     known: HashMap<i64, Instant>,
 }
 
 impl Ages {
     pub(super) fn new() -> Self {
-        Self { done: Instant::now(), is_owing: false, known: HashMap::new() }
+        Self { done: Instant::now(), owing: None, known: HashMap::new() }
     }
 
     /// Everything so far has been done.
     pub(super) fn done(&mut self) {
         self.done = Instant::now();
-        self.is_owing = false;
+        self.owing = None;
         self.known.clear();
     }
 
-    /// There may be changes that nobody has told.
-    pub(super) fn untold(&mut self) {
-        self.is_owing = true;
+    /// There may be changes that nobody has told, and none were read for so long.
+    pub(super) fn untold(&mut self, unread: Duration) {
+        self.owing = self.owing.max(Some(unread));
     }
 
     /// These were told: all that was granted up to now counts as older.
@@ -47,9 +48,10 @@ impl Ages {
     /// Makes changes as young as what has been granted by the rows before them.
     pub(super) fn count(&mut self, effects: &mut [Effect]) {
         let now = Instant::now();
-        let owed = UNTOLD.saturating_add(now.saturating_duration_since(self.done));
+        let since = now.saturating_duration_since(self.done);
+        let owed = self.owing.map(|unread| UNTOLD.saturating_add(since).saturating_add(unread));
         for effect in effects {
-            if self.is_owing && effect.age < owed {
+            if owed.is_some_and(|owed| effect.age < owed) {
                 self.known.entry(effect.seq).or_insert(now);
             }
             if let Some(since) = self.known.get(&effect.seq) {
@@ -91,12 +93,14 @@ mod tests {
     fn what_came_while_nothing_was_done_is_as_young_as_can_be() {
         let mut ages = Ages { done: ago(100), ..Ages::new() };
         assert_eq!(counted(&mut ages, &[5, 105, 115]), [5, 105, 115]);
-        ages.untold();
+        ages.untold(Duration::ZERO);
         assert_eq!(counted(&mut ages, &[5, 105, 115]), [0, 0, 115]);
         ages.done();
         assert_eq!(counted(&mut ages, &[5, 105, 115]), [5, 105, 115]);
-        ages.untold();
+        ages.untold(Duration::ZERO);
         assert_eq!(counted(&mut ages, &[5, 105, 115]), [0, 105, 115]);
+        ages.untold(Duration::from_secs(100));
+        assert_eq!(counted(&mut ages, &[5, 105, 115]), [0, 0, 115], "nothing was read for long");
     }
 
     #[test]

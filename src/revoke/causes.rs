@@ -1,6 +1,7 @@
 //! What has a revoker act.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,8 +16,8 @@ use crate::store::News;
 pub(crate) enum Signal {
     /// What was committed.
     News(News),
-    /// Something was, and it is not known what.
-    Unknown,
+    /// Something was, and it is not known what: nothing has been read for so long.
+    Unknown(Duration),
 }
 
 /// What has a [`Revoker`](super::Revoker) act.

@@ -137,6 +137,12 @@ impl Cached {
         self.is_in_doubt.store(false, Ordering::Relaxed);
     }
 
+    /// For how long before `asked` nobody had read what was committed.
+    pub(crate) fn unconfirmed_for(&self, asked: Instant) -> Duration {
+        let confirmed = *self.confirmed.lock();
+        confirmed.map_or(Duration::ZERO, |at| asked.saturating_duration_since(at))
+    }
+
     /// Notes that changes cannot be read. What is kept is forgotten, unless it may answer all the same;
     /// then it is to be forgotten when they can be read again.
     pub fn doubt(&self) {

@@ -212,6 +212,23 @@ async fn a_credential_that_is_gone_keeps_no_connection() {
     }
 }
 
+/// A password that is replaced when little is left of a grant: the connection is closed before the end, which
+/// most libraries take for an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_replaced_late_ends_no_grant() {
+    for mode in either_mode() {
+        let deployment = living(mode, "40s");
+        deployment.tenant_add("one", &[]);
+        let user = deployment.user_add("one", "app", &["--kind", "bb"]);
+        let client = connect(&deployment, &user, "one").await;
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        deployment.cli(&["user", "passwd", "one", "app"]).success();
+        eventually("the closing", || (closed(&deployment) >= 1.0).then_some(()));
+        assert_eq!(expired(&deployment.server), Vec::<u64>::new(), "{mode:?}");
+        drop(client);
+    }
+}
+
 /// What an instance has granted that has stopped since is renewed all the same: by the next one, and by
 /// those that are left.
 #[tokio::test(flavor = "multi_thread")]

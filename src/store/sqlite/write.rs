@@ -23,13 +23,20 @@ impl SqliteStore {
     /// The writing connection.
     pub(super) async fn writer(&self, durability: Durability) -> Result<PoolConnection<Sqlite>> {
         let fault = |error: sqlx::Error| unavailable(&self.path, &error);
-        let mut connection = self.writer.acquire().await.map_err(fault)?;
         let pragma = match durability {
             Durability::Lasting => "PRAGMA synchronous = FULL",
             Durability::Passing => "PRAGMA synchronous = NORMAL",
         };
-        sqlx::query(pragma).execute(&mut *connection).await.map_err(fault)?;
-        Ok(connection)
+        loop {
+            let mut connection = self.writer.acquire().await.map_err(fault)?;
+            sqlx::query(pragma).execute(&mut *connection).await.map_err(fault)?;
+            // SQLite ends a transaction by itself where the disk is full. To sqlx it goes on then, and no
+            // other one can begin on that connection: it is given up.
+            if !connection.is_in_transaction() {
+                return Ok(connection);
+            }
+            let _ = connection.detach().close_hard().await;
+        }
     }
 
     pub(super) async fn begin<'c>(

@@ -22,7 +22,7 @@ use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::issuer::seconds_from_now;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::service::Service;
-use crate::harness::{PATIENCE, eventually, eventually_async, ports};
+use crate::harness::{PATIENCE, eventually, eventually_async, http, ports};
 use crate::jwt::Bench;
 use crate::nkey;
 use crate::within::changes::crowd::Held;
@@ -240,6 +240,12 @@ async fn a_grant_waits_for_its_event() {
     assert!(start.elapsed() > Duration::from_millis(1_500), "{:?}", start.elapsed());
     eventually("the reason in the log", || {
         service.log().contains("the grant could not be recorded").then_some(())
+    });
+    // Nobody is broken off to be let in again, and nobody is told that all is well.
+    eventually("it is not ready", || {
+        let said = http::get(service.http(), "/readyz")?;
+        (said.status == 503 && said.body.contains("\"records\":\"grants cannot be recorded"))
+            .then_some(())
     });
     // The refusal needs no event: it is given while the stream takes none.
     refused(&url, &Login::Token("wrong".to_owned())).await;

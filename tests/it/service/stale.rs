@@ -49,3 +49,43 @@ async fn users_seen_lately_are_let_in_while_the_table_cannot_be_read_where_that_
         }
     }
 }
+
+/// Who was let in by a row that has changed since is closed once that is read, however long after the change
+/// he came.
+mod on_sqlite {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::within::changes::crowd::Held;
+
+    #[test]
+    fn who_came_long_after_a_change_that_could_not_be_read_is_closed() {
+        for mode in either_mode() {
+            let deployment = Deployment::start_prepared(mode, servers::version(), |init| {
+                init.set("stale_if_error", "\"10m\"");
+            });
+            deployment.tenant_add("one", &[]);
+            let port = deployment.server.port();
+            let names = ["suspended", "deleted", "other"];
+            let users = names.map(|name| deployment.user_add("one", name, &["--kind", "bb"]));
+            users.iter().for_each(|user| drop(Held::connect(port, user)));
+            let back = deployment.hide_changes();
+            deployment.sql(
+                "UPDATE users SET status = 'suspended' WHERE name = 'suspended';
+                 DELETE FROM users WHERE name = 'deleted';",
+            );
+            let log = || deployment.service.log();
+            eventually("the outage", || log().contains("changes cannot be read").then_some(()));
+            std::thread::sleep(Duration::from_secs(4));
+            let [mut suspended, mut deleted, mut other] =
+                [0, 1, 2].map(|n| Held::connect(port, &users[n]));
+            // Longer than an instance may take to hear of a change.
+            std::thread::sleep(Duration::from_secs(10));
+            deployment.sql(&back);
+            eventually("the end of the outage", || log().contains(CONFIRMED).then_some(()));
+            suspended.wait_closed();
+            deleted.wait_closed();
+            assert!(other.is_alive(), "{mode:?}: nothing of his has changed");
+        }
+    }
+}

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use super::{Deployment, Holder, Mode, observe};
 use crate::harness::deployment::Table;
-use crate::harness::loudly;
+use crate::harness::raw::{self, Verdict};
 use crate::harness::turn::measured;
+use crate::harness::{eventually, loudly};
 
 /// A program that keeps all others from writing.
 pub(crate) fn locked(database: &Path) -> Holder {
@@ -58,6 +59,14 @@ fn full_disk(deployment: &Deployment, small: &Small) {
     };
     let empty = |()| std::fs::remove_file(&ballast).expect("room again");
     observe("SQLite: full disk", deployment, fill, empty);
+    // The service writes again as well.
+    let login = deployment.tenant_add("after", &[]);
+    let (verdict, _) = raw::connect(deployment.server.port(), &login.connect_fields());
+    assert_eq!(verdict, Verdict::Admitted);
+    eventually("its last login", || {
+        let noted = "SELECT last_login_at FROM users WHERE name = 'after'";
+        (!deployment.sql(noted).is_empty()).then_some(())
+    });
 }
 
 /// Writes over the whole file but its first page, in the middle of its life, and back.
