@@ -14,6 +14,7 @@ use crate::authn::{
 };
 use crate::authorize::{Decider, unplaced};
 use crate::clock::UnixSeconds;
+use crate::config::Config;
 use crate::daemon::{DaemonError, logins};
 use crate::deployment::isolation_of;
 use crate::policy::ConnectionContext;
@@ -140,6 +141,11 @@ impl Admin {
 }
 
 impl Granted {
+    /// Whether connections begin anew before it ends, if nothing but its life bounds it.
+    pub(crate) fn is_renewed(&self, config: &Config) -> bool {
+        config.callout.renew && !self.explanation.grant.no_renewal
+    }
+
     /// When it ends at the latest if it begins at `now` and those whom it is for end at `end`.
     pub(crate) fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
         let grant = &self.explanation.grant;

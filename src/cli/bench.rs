@@ -89,9 +89,7 @@ async fn one(args: &BenchArgs, file: &Path, output: Output) -> anyhow::Result<()
     let measured = measured(&args.who, &plan, file, output, &stop).await?;
     write(&args.result, &measured)?;
     output.print(&serde_json::to_value(&measured)?, || text::text(&measured))?;
-    if measured.logins == 0 {
-        bail!("not one login succeeded; see `failed` above, and `nats-callout doctor`");
-    }
+    some_login(&measured)?;
     earlier.map_or(Ok(()), |earlier| compare(&earlier, &measured, args.result.tolerance))
 }
 
@@ -110,6 +108,7 @@ async fn all(suite: &SuiteArgs, file: &Path, output: Output) -> anyhow::Result<(
         }
         let file = measurement.file(&suite.folder);
         save(&file, &measured)?;
+        some_login(&measured).with_context(|| format!("{} says nothing", file.display()))?;
         files.push(file);
         Ok(measured)
     };
@@ -131,6 +130,13 @@ async fn all(suite: &SuiteArgs, file: &Path, output: Output) -> anyhow::Result<(
             files.len()
         )
     })
+}
+
+fn some_login(measured: &Measured) -> anyhow::Result<()> {
+    if measured.logins == 0 {
+        bail!("not one login succeeded; see `failed`, and `nats-callout doctor`");
+    }
+    Ok(())
 }
 
 async fn measured(

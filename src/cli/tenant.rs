@@ -7,7 +7,7 @@ use super::confirm::confirm;
 use super::database::explain;
 use super::env_file::Login;
 use super::issued::Issued;
-use super::lookup::{find_tenant, parse_id, parse_name};
+use super::lookup::{find_tenant, parse_id, parse_name, warn_of_policy};
 use super::output::{kicked, kicked_text, time_json};
 use super::{Context, Usage};
 use crate::admin::{NewTenantRequest, Removed, When};
@@ -138,7 +138,9 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         answers: args.answers,
         expires: args.expires,
     };
+    let policy = request.policy.clone();
     let added = context.admin.add_tenant(request).await.map_err(explain)?;
+    warn_of_policy(context, policy.as_deref());
     let (tenant, admin) = (added.tenant, added.admin);
     let id = tenant.id.as_str();
     Issued {

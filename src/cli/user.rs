@@ -7,13 +7,14 @@ use super::confirm::confirm;
 use super::database::explain;
 use super::env_file::Login;
 use super::issued::Issued;
-use super::lookup::{find_tenant, parse_id, parse_name};
+use super::lookup::{find_tenant, parse_id, parse_name, warn_of_policy};
 use super::output::{kicked, kicked_text};
 use super::{Context, Usage, secret};
 use crate::admin::{CertificateName, NewUserRequest, Password, Role, UserChange};
 use crate::keys::UserNkey;
 use crate::policy::subject::{Pattern, SubjectError};
 use crate::redact::is_secret;
+use crate::revoke;
 use crate::store::UserKind;
 
 #[derive(Debug, Subcommand)]
@@ -179,7 +180,9 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         nkey: args.nkey,
         certificate: args.certificate,
     };
+    let policy = request.policy.clone();
     let added = context.admin.add_user(request).await.map_err(explain)?;
+    warn_of_policy(context, policy.as_deref());
     let (user, password) = (added.user, added.password);
     let way = match (&password, &user.nkey, &user.certificate) {
         (Some(_), ..) => "",
@@ -233,7 +236,12 @@ async fn passwd(args: &PasswdArgs, context: &Context) -> anyhow::Result<()> {
         },
         generated: !args.password_stdin,
         has_password: true,
-        headline: format!("Replaced the password of {} of tenant {id}.", args.user),
+        headline: format!(
+            "Replaced the password of {} of tenant {id}. Who is connected with the old one stays so for \
+             {} s at most; `user suspend` closes the user's connections at once.",
+            args.user,
+            revoke::credential_outlived(context.admin.config().callout.ttl).as_secs()
+        ),
     }
     .report(context, args.env_file)
 }

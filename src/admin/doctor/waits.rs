@@ -45,6 +45,14 @@ pub(super) fn check(
                 "a few passwords at once are too many: give the service more cores, or raise the \
                  time-out",
             ),
+            _ if decision >= timeout => findings.warn(
+                TIMEOUT,
+                format!(
+                    "{waits}, and tells so in whole seconds: a decision may take {decision:?}, for which \
+                     nobody waits then"
+                ),
+                "raise the time-out to 2 s, nats-server's default",
+            ),
             _ if decision < deadline => findings.warn(
                 TIMEOUT,
                 format!(

@@ -16,6 +16,9 @@ const FAILED: f64 = 0.01;
 /// A login that takes less has not waited for anybody.
 const BRISK: Duration = Duration::from_millis(10);
 
+/// Nor has one that takes less where the machine had room left and none failed: few at a time take longer.
+const EASY: Duration = Duration::from_millis(50);
+
 /// With clients that late, and by that part of what they waited, the bench measures itself.
 const LATE: Duration = Duration::from_millis(20);
 const LATE_PART: u32 = 4;
@@ -144,6 +147,11 @@ impl Evidence {
             return says(Who::Service, of);
         }
         let why = match usage {
+            Some(usage)
+                if !usage.is_busy() && self.share_failed() <= FAILED && self.latency < EASY =>
+            {
+                return says(Who::Nothing, format!("{of}, and the machine had room left"));
+            }
             Some(usage) if usage.server < usage.service.unwrap_or(0.0) => {
                 return says(Who::Service, format!("{of}, and it uses more CPU than nats-server"));
             }
@@ -155,8 +163,13 @@ impl Evidence {
 
     /// Where the time of a login passes.
     fn parts(&self, decided: Decided, own: Duration) -> String {
-        let (own, login) = (words(own), words(self.latency));
-        let mut parts = format!("{own} of the {login} of a login pass in the service");
+        let took = words(own);
+        let mut parts = if own > self.latency {
+            // Decisions about others, or about attempts that failed, are among them.
+            format!("a decision takes {took} in the service")
+        } else {
+            format!("{took} of the {} of a login pass in the service", words(self.latency))
+        };
         if decided.turn() > BRISK {
             parts.push_str(&format!(", and {} until its turn there", words(decided.turn())));
         }
@@ -169,8 +182,8 @@ impl Evidence {
         is_busy: bool,
         says: impl Fn(Who, String) -> Bottleneck,
     ) -> Bottleneck {
-        let blind = "it is not known how long the service took: name the /metrics of all its \
-                     instances with --metrics";
+        let blind = "it is not known how long the service took: its /metrics did not answer in time, or \
+                     those of all its instances are not named (--metrics)";
         match usage {
             Some(usage) if is_busy && usage.server > 2.0 * usage.service.unwrap_or(0.0) => {
                 says(Who::Server, format!("it uses most of the CPU; {blind}"))

@@ -211,6 +211,7 @@ impl Report<'_> {
                     "ttl": grant.ttl.map(|it| json!({ "seconds": it.as_secs(), "from": from(ttl) })),
                     "until": grant.until.map(|it| json!({ "at": time(it), "from": from(until) })),
                     "expires_at": time_json(Some(self.ends(granted))),
+                    "renewed": granted.is_renewed(self.context.admin.config()),
                 })
             }
         };
@@ -251,9 +252,11 @@ impl Report<'_> {
         if let Some(it) = grant.until {
             rows.push(vec!["until".to_owned(), time(it), from(until)]);
         }
+        let is_renewed = granted.is_renewed(self.context.admin.config());
+        let before = if is_renewed { "; connections begin anew before" } else { "" };
         format!(
             "{user} of tenant {tenant}, by the policy {policy} ({by}), section [{}]:\n\n{}\n\nThe \
-             grant ends at {} at the latest; connections begin anew before, unless the policy says renew = false.",
+             grant ends at {} at the latest{before}.",
             granted.isolation.as_str(),
             table(&["PERMISSION", "SUBJECT", "FROM"], rows),
             time(self.ends(granted))

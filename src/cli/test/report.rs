@@ -188,7 +188,9 @@ impl Admitted<'_> {
         rows.push(("answers", answers(permissions.responses)));
         let (ends, at_most) = self.ends();
         let at_most = if at_most { " at the latest" } else { "" };
-        rows.push(("ends", format!("{}{at_most}; connections begin anew before", time(ends))));
+        let is_renewed = self.granted.is_renewed(self.context.admin.config());
+        let before = if is_renewed { "; connections begin anew before" } else { "" };
+        rows.push(("ends", format!("{}{at_most}{before}", time(ends))));
         rows.push(("jetstream", self.jetstream_text()));
         rows.push((
             "source",

@@ -182,8 +182,7 @@ fn contained() -> (Initialised, std::path::PathBuf) {
     let init = Initialised::on(Mode::Config, Table::Default);
     let program = init.dir().join("program");
     fs::copy(service::program().get_program(), &program).unwrap();
-    fs::remove_dir_all(init.dir().join("keys/offline")).unwrap();
-    chmod(init.dir(), 0o755);
+    chmod(&init.dir(), 0o755);
     chmod(&init.config(), 0o644);
     (init, program)
 }
