@@ -311,14 +311,9 @@ impl Guessing {
         self.attempt_of(user, host, true)
     }
 
-    /// An attempt with a token from `host`. Many may come with the same one at once; the source alone
-    /// counts.
-    pub(super) fn attempt_with_token<'a>(
-        &'a self,
-        token: &'a str,
-        host: &'a str,
-    ) -> GuessAttempt<'a> {
-        self.attempt_of(token, host, false)
+    /// An attempt with a token from `host`, whose account nobody knows.
+    pub(super) fn attempt_with_token<'a>(&'a self, host: &'a str) -> GuessAttempt<'a> {
+        self.attempt_of("", host, false)
     }
 
     fn attempt_of<'a>(
@@ -372,7 +367,7 @@ impl Guessing {
                     source,
                     failures,
                     others,
-                    "a source guesses passwords or tokens: its attempts are slowed down"
+                    "a source guesses passwords or tokens: its passwords are slowed down"
                 );
             } else {
                 tracing::warn!(
@@ -399,7 +394,6 @@ impl fmt::Debug for Guessing {
 /// One attempt whose password or token is not known to be right.
 pub(super) struct GuessAttempt<'a> {
     guessing: &'a Guessing,
-    /// The account, or a token in its place.
     user: &'a str,
     counts_account: bool,
     source: Option<IpNet>,

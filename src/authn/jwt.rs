@@ -28,10 +28,8 @@ use async_trait::async_trait;
 pub(crate) use jsonwebtoken::Algorithm;
 
 use self::issuer::Identified;
-pub(crate) use self::issuer::{
-    Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users, Way,
-};
-pub(crate) use self::origin::{check_proxy, check_url};
+pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
+pub(crate) use self::origin::{Way, check_proxy, check_url};
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
@@ -225,8 +223,10 @@ impl Rows {
             return Err(unknown(format!("there is no user {user:?}")).into());
         };
         let login = id.login(&identified.user);
-        // A row may have any name. One that has this one is another user.
-        if self.store.user(&login, freshness).await?.is_some() {
+        // A row may have any name. One of this tenant's that has this one is another user of it; who writes
+        // rows of another tenant shuts nobody out.
+        let row = self.store.user(&login, freshness).await?;
+        if row.is_some_and(|row| row.tenant.id == *id) {
             let what = format!("a row has the name of the user {user:?} of the tenant {id}");
             return Err(unknown(what).into());
         }

@@ -6,8 +6,8 @@
 //! characters of checksum: the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian, digits in
 //! the order 0-9, A-Z, a-z. The prefix and the checksum let a scanner recognise a leaked token.
 //!
-//! One that nobody has costs a question to the database, and counts against who sent it: a source of too
-//! many waits before the next, unless it has logged in with that token before.
+//! One that nobody has costs a question to the database, and counts against its source as a wrong password
+//! does. None waits for that: it may be right, and to see that it is not costs no more than to let it wait.
 
 use std::fmt;
 use std::sync::Arc;
@@ -150,25 +150,13 @@ impl TokenCheck {
         &self,
         hash: &TokenHash,
         owner: Option<&str>,
-        Attempt { client, deadline, .. }: Attempt<'_>,
+        Attempt { client, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let key = hash.to_hex();
-        let guess = self.guessing.attempt_with_token(&key, &client.host);
-        let decide = async {
-            guess.admit(deadline).await?;
-            self.find(hash, owner).await
-        };
-        let decided = tokio::select! {
-            decided = decide => decided,
-            () = guess.displaced() => Err(AuthnError::Throttled.into()),
-        };
-        match &decided {
-            Err(Rejected::Fault(AuthnError::Throttled)) => guess.dropped(),
-            Err(Rejected::Denied(denied)) if denied.reason == DenyReason::UnknownToken => {
-                guess.refused().await;
-            }
-            Ok(_) => guess.accepted().await,
-            Err(_) => {}
+        let decided = self.find(hash, owner).await;
+        if let Err(Rejected::Denied(denied)) = &decided
+            && denied.reason == DenyReason::UnknownToken
+        {
+            self.guessing.attempt_with_token(&client.host).refused().await;
         }
         decided
     }
@@ -251,6 +239,8 @@ mod tests {
         ),
     ];
 
+    const HOST: &str = "192.0.2.1";
+
     struct Case {
         store: Arc<FakeStore>,
         token: Token,
@@ -279,7 +269,7 @@ mod tests {
         ) -> Result<Authentication, AuthnError> {
             let token = Secret::new(text.to_owned());
             let credentials = Credentials::token(user.map(str::to_owned), token);
-            let client = ClientInfo { host: "192.0.2.1".to_owned(), ..ClientInfo::default() };
+            let client = ClientInfo { host: HOST.to_owned(), ..ClientInfo::default() };
             let attempt = Attempt { client: &client, ..attempt(&credentials, far()) };
             self.authenticator.authenticate(attempt).await
         }
@@ -397,32 +387,22 @@ mod tests {
         assert_eq!(refused(bobs), DenyReason::UnknownToken);
     }
 
-    /// Those of nobody make their source wait; one that has been let in from there does not.
+    /// Passwords from there wait then, and no token does.
     #[tokio::test(start_paused = true)]
-    async fn a_source_of_unknown_tokens_waits() {
+    async fn unknown_tokens_count_against_their_source() {
         let case = case();
         case.store.put(record("alice", None));
         case.store.put_token(case.token.hash(), "alice", None);
-        let other = Token::generate().unwrap();
-        case.store.put_token(other.hash(), "alice", None);
-        accepted(case.login().await);
-        let took = async |text: &str| {
-            let begun = tokio::time::Instant::now();
-            let answer = case.send(text).await;
-            (begun.elapsed(), answer)
-        };
-        for is_free in [true, true, true, false] {
+        let guessing = Arc::clone(&case.authenticator.tokens.guessing);
+        for is_guess in [false, false, false, true, true] {
+            let password = guessing.attempt("bob", HOST);
+            assert_eq!(password.is_guess().await, is_guess);
             let nobodys = Token::generate().unwrap();
-            let (waited, answer) = took(nobodys.expose()).await;
-            assert_eq!(refused(answer), DenyReason::UnknownToken);
-            assert_eq!(waited.is_zero(), is_free);
+            assert_eq!(refused(case.send(nobodys.expose()).await), DenyReason::UnknownToken);
         }
-        let (waited, answer) = took(case.token.expose()).await;
-        accepted(answer);
-        assert!(waited.is_zero());
-        let (waited, answer) = took(other.expose()).await;
-        accepted(answer);
-        assert!(!waited.is_zero(), "it has not been let in from there");
+        let begun = tokio::time::Instant::now();
+        accepted(case.login().await);
+        assert!(begun.elapsed().is_zero());
     }
 
     #[tokio::test]

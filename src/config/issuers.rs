@@ -1,7 +1,6 @@
 //! `[issuers.NAME]`: whose JWTs are logins, where their keys are, and whom they admit.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::reader::Reader;
 use crate::authn::jwt::{
@@ -265,6 +264,8 @@ impl Table<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::super::tests::{CONFIG, load};
     use super::*;
     use crate::config::units::seconds;

@@ -20,6 +20,9 @@ use crate::document::{Document, instead_of};
 use crate::redact::{without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
 
+/// The end of a variable that names a file with the value: secrets are mounted as files.
+const IN_FILE: &str = "_FILE";
+
 /// Names the file itself, so it is no override.
 const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
@@ -117,14 +120,13 @@ impl<'a> Reader<'a> {
             if !name.starts_with(keys::PREFIX) || name == CONFIG_VARIABLE {
                 continue;
             }
-            let known = SETTINGS.iter().find(|known| keys::env_name(known.name) == name);
-            match known.map(|known| known.name.to_owned()).or_else(|| keys::issuer_key(&name)) {
-                Some(key) => {
-                    let value = DeValue::String(text.into());
-                    let entry = Entry { value, origin: Origin::Env(name) };
-                    self.issuers.extend(named::issuer_of(&key));
-                    self.entries.insert(key, entry);
-                }
+            let of = |name: &str| {
+                let known = SETTINGS.iter().find(|known| keys::env_name(known.name) == name);
+                known.map(|known| known.name.to_owned()).or_else(|| keys::issuer_key(name))
+            };
+            let in_file = || of(name.strip_suffix(IN_FILE)?);
+            match of(&name).map(|key| (key, false)).or_else(|| Some((in_file()?, true))) {
+                Some((key, is_in_file)) => self.override_by(key, name, text, is_in_file),
                 None => {
                     let of_issuers = self.issuers.iter().flat_map(|issuer| {
                         let table = format!("{}.{issuer}", keys::ISSUERS);
@@ -138,6 +140,30 @@ impl<'a> Reader<'a> {
                     self.warnings.push(format!("{name} overrides no key and is ignored{near}"));
                 }
             }
+        }
+    }
+
+    /// Takes what a variable holds, or what the file holds that it names.
+    fn override_by(&mut self, key: String, name: String, text: String, is_in_file: bool) {
+        let at = Origin::Env(name);
+        let text = match is_in_file.then(|| std::fs::read_to_string(&text)) {
+            None => text,
+            Some(Ok(held)) => held.trim_end_matches(['\r', '\n']).to_owned(),
+            Some(Err(error)) => {
+                let what = format!("cannot read {text}: {error}");
+                return self.problem(
+                    at,
+                    keys::display(&key),
+                    what,
+                    "restore it or correct its path",
+                );
+            }
+        };
+        self.issuers.extend(named::issuer_of(&key));
+        let entry = Entry { value: DeValue::String(text.into()), origin: at.clone() };
+        if self.entries.insert(key.clone(), entry).is_some_and(|before| before.is_of_env()) {
+            let remedy = format!("set one of {} and the same with {IN_FILE}", keys::env_name(&key));
+            self.problem(at, keys::display(&key), "two variables say it", remedy);
         }
     }
 

@@ -13,6 +13,9 @@ Relative paths start at the file's folder.
 
 A duration is a text such as `\"1800ms\"`, `\"30s\"`, `\"15m\"`, `\"12h\"` or `\"30d\"`. A size is a text such as `\"64KB\"`,
 `\"64MB\"` or `\"4GB\"`, in powers of 1,024.
+
+A variable with `_FILE` behind its name names a file with the value, as platforms mount secrets:
+`NATS_CALLOUT_DATABASE_URL_FILE=/run/secrets/database-url`.
 ";
 
 /// The page, in Markdown.

@@ -313,3 +313,21 @@ fn a_certificate_for_the_servers_comes_with_its_key() {
         assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
     }
 }
+
+/// Secrets are mounted as files.
+#[test]
+fn a_variable_may_name_a_file_with_the_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, "postgres://me:pw@h/db\n").unwrap();
+    let path = file.to_str().unwrap();
+    let by_file = ("NATS_CALLOUT_DATABASE_URL_FILE", path);
+    let config = load(&operator(), &[by_file]).unwrap().config;
+    assert_eq!(config.database.url.expose(), "postgres://me:pw@h/db");
+    let both = [by_file, ("NATS_CALLOUT_DATABASE_URL", "sqlite://x.db")];
+    let found = load(&operator(), &both).unwrap_err();
+    assert!(found.len() == 1 && found[0].contains("two variables say it"), "{found:?}");
+    let missing = load(&operator(), &[("NATS_CALLOUT_DATABASE_URL_FILE", "/no/such")]);
+    let found = missing.unwrap_err();
+    assert!(found.len() == 1 && found[0].contains("cannot read /no/such"), "{found:?}");
+}

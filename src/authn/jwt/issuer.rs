@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::password::MAX_USER_CHARS;
 use super::claims;
 use super::keeper::{Keeper, NotVerified, Pace};
-use super::origin::{Origin, Source};
+use super::origin::{Origin, Source, Way};
 use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{AuthnError, Claims, Denied, Rejected};
 use crate::clock::UnixSeconds;
@@ -65,19 +65,6 @@ pub(crate) enum KeyLocation {
     /// Secrets that the issuer has too, one in each file: the one in use, then the next or the
     /// previous one.
     Secret(Vec<PathBuf>),
-}
-
-/// How keys are fetched.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Way {
-    /// The only certificates that servers are trusted by, where not those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// A file whose text is shown to them.
-    pub bearer_file: Option<PathBuf>,
-    /// The proxy that they are asked by.
-    pub proxy: Option<String>,
-    /// Whether they may be asked by plain http.
-    pub insecure_http: bool,
 }
 
 /// Which tenant the users of an issuer belong to.

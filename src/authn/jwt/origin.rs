@@ -13,7 +13,6 @@ use reqwest::{Certificate, Client, Proxy, StatusCode, Url};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::issuer::Way;
 use super::keys::{KeySet, KeySetError};
 use crate::causes::chain;
 
@@ -124,6 +123,19 @@ pub(super) enum Source {
     },
     Url(String),
     File(PathBuf),
+}
+
+/// How keys are fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Way {
+    /// The only certificates that servers are trusted by, where not those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A file whose text is shown to them.
+    pub bearer_file: Option<PathBuf>,
+    /// The proxy that they are asked by.
+    pub proxy: Option<String>,
+    /// Whether they may be asked by plain http.
+    pub insecure_http: bool,
 }
 
 #[derive(Debug)]

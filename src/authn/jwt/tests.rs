@@ -283,8 +283,11 @@ async fn a_row_comes_first_and_is_of_the_tenant_that_is_named() {
     let principal = accepted(case.token(&jwt(&claims())).await);
     let login = principal.record();
     assert_eq!((&*login.user.name, login.tenant.id.as_str()), ("42/alice", "42"), "another user");
-    // A row by the very name that a user without one would have is another user.
+    // A row of the tenant by the very name that a user without one would have is another user of it.
     let bob = with("sub", json!("bob"));
+    let mut foreign = record("42/bob", None);
+    foreign.tenant = TenantRecord::new("43".parse().unwrap());
+    case.store.put(foreign);
     accepted(case.token(&jwt(&bob)).await);
     case.store.put(record("42/bob", None));
     assert_eq!(refused(case.token(&jwt(&bob)).await), DenyReason::UnknownUser);
@@ -329,7 +332,9 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     assert_eq!(detail(&by_table, &wrong).await, says(flaw));
     let by_policy = case(by_policy(TenantOf::Fixed("43".parse().unwrap())));
     assert_eq!(detail(&by_policy, &claims()).await, says("there is no tenant 43"));
-    by_policy.store.put(record("43/alice", None));
+    let mut row = record("43/alice", None);
+    row.tenant = TenantRecord::new("43".parse().unwrap());
+    by_policy.store.put(row);
     let taken = says("a row has the name of the user \"alice\" of the tenant 43");
     assert_eq!(detail(&by_policy, &claims()).await, taken);
     let bound = told(|it| it.tenant = Some(TenantOf::Fixed("43".parse().unwrap())));

@@ -47,6 +47,10 @@ func main() {
 	if len(os.Args) < 2 {
 		log.Fatal("usage: login URL [options]")
 	}
+	if os.Args[1] == "hashes" {
+		hashes(os.Args[2])
+		return
+	}
 	if os.Args[1] == "presets" {
 		if len(os.Args) < 7 {
 			log.Fatal("usage: presets URL USER PASSWORD ACTION NAME [NAME]")

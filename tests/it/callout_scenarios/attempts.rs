@@ -30,7 +30,7 @@ pub(super) fn mixed_credentials(scene: &Scene) -> Row {
             &out,
             json!({"user": name, "pass": "x", "auth_token": one.token}),
         ),
-        ("user, token, no password", &out, json!({"user": name, "auth_token": one.token})),
+        ("user, token, no password", &in_, json!({"user": name, "auth_token": one.token})),
         ("no user, password", &out, json!({"pass": right})),
         ("empty user, password", &out, json!({"user": "", "pass": right})),
         ("empty user, token as password", &in_, json!({"user": "", "pass": one.token})),

@@ -97,7 +97,9 @@ async fn basics(scene: &mut Scene) -> Row {
     let issued = user["iat"].as_i64().expect("a time");
     row.saw("lives", "48 to 60 min", life(user["exp"].as_i64().unwrap_or_default() - issued));
     let publish = match scene.mode() {
-        Mode::Operator => "$JS.ACK.> $JS.API.> $JS.FC.> Events user.one.Events",
+        Mode::Operator => {
+            "$JS.ACK.> $JS.API.> $JS.FC.> $KV.> $O.> $SYS.REQ.USER.INFO Events user.one.Events"
+        }
         Mode::Config => "_INBOX_one.> _R_.> user.one.>",
     };
     row.saw("may publish", publish, lists(&user, "pub"));

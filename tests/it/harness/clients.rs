@@ -161,7 +161,7 @@ fn works(tool: &str) -> bool {
 }
 
 /// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
-/// `login`, `presets` and `staying`; Java and C have `staying`.
+/// `login`, `presets`, `staying` and `hashes`; Java has `staying` and `hashes`, C `staying`.
 pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
     match language {
         Language::Python => {
@@ -211,7 +211,7 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
                     .arg(folder.join("lib/*"))
                     .arg("-d")
                     .arg(folder)
-                    .arg(source.join("Staying.java")));
+                    .args(["Staying.java", "Hashes.java"].map(|file| source.join(file))));
             })?;
             let mut command = Command::new("java");
             // Small, and quick to begin; a hundred connections have buffers of some megabytes each.
@@ -222,7 +222,8 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
                 "-XX:TieredStopAtLevel=1",
                 "-cp",
             ]);
-            command.arg(format!("{0}:{0}/lib/*", folder.display())).arg("Staying");
+            let class = if name == "hashes" { "Hashes" } else { "Staying" };
+            command.arg(format!("{0}:{0}/lib/*", folder.display())).arg(class);
             Some(command)
         }
         Language::C => {

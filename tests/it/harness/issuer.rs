@@ -120,6 +120,8 @@ struct Script {
     answer: Answer,
     /// What the discovery document says instead of the truth.
     discovery: Option<Value>,
+    /// Whoever shows another token than this gets a 403.
+    bearer: Option<String>,
     asked: Vec<String>,
 }
 
@@ -141,7 +143,8 @@ impl Issuer {
     /// Serves these keys.
     pub(crate) fn start(signers: &[&Signer]) -> Self {
         let keys = signers.iter().map(|signer| signer.jwk()).collect();
-        let script = Script { answer: Answer::Keys(keys), discovery: None, asked: Vec::new() };
+        let answer = Answer::Keys(keys);
+        let script = Script { answer, discovery: None, bearer: None, asked: Vec::new() };
         let mut issuer =
             Self { port: ports::free(), script: Arc::new(Mutex::new(script)), server: None };
         issuer.listen();
@@ -200,6 +203,16 @@ impl Issuer {
         self.script.lock().expect("no panic").discovery = Some(discovery);
     }
 
+    /// Gives its keys to those alone who show this token.
+    pub(crate) fn only_for(&self, bearer: &str) {
+        self.script.lock().expect("no panic").bearer = Some(format!("Bearer {bearer}"));
+    }
+
+    /// Where it takes questions for other hosts: it answers them itself.
+    pub(crate) fn as_proxy(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// How often its keys were asked for.
     pub(crate) fn fetches(&self) -> usize {
         self.asked().iter().filter(|path| path.ends_with("/certs")).count()
@@ -239,16 +252,27 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut shown = None;
     for line in lines {
-        if line?.is_empty() {
+        let line = line?;
+        if line.is_empty() {
             break;
+        }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            shown = Some(value.to_owned());
         }
     }
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let (answer, discovery) = {
         let mut script = script.lock().expect("no panic");
         script.asked.push(path.clone());
-        (script.answer.clone(), script.discovery.clone())
+        if script.bearer.is_some() && script.bearer != shown {
+            (Answer::Status(403, b"no".to_vec()), script.discovery.clone())
+        } else {
+            (script.answer.clone(), script.discovery.clone())
+        }
     };
     if path.ends_with("/.well-known/openid-configuration") {
         let sound = json!({ "issuer": url, "jwks_uri": format!("{url}/certs") });

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::add_to_config;
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::issuer::{Signer, seconds_from_now};
+use crate::harness::issuer::{Issuer, Signer, seconds_from_now};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{eventually, servers};
 
@@ -90,4 +90,41 @@ fn an_issuer_of_a_private_authority() {
         let of_stranger = log.lines().find(|line| line.contains("stranger"))?;
         of_stranger.to_lowercase().contains("certificate").then_some(())
     });
+}
+
+/// A cluster's API wants a token, and a company's network a proxy.
+#[test]
+fn keys_behind_a_token_a_proxy_and_plain_http() {
+    let signer = Signer::new("k", Algorithm::ES256);
+    let issuer = Issuer::start(&[&signer]);
+    issuer.only_for("shown");
+    let table = |name: &str, more: &str| {
+        format!(
+            "\n[issuers.{name}]\nissuer = \"{name}\"\naudience = [\"nats\"]\n\
+             jwks_url = \"http://issuer.invalid/certs\"\ninsecure_http = true\n\
+             proxy = \"{}\"\n{more}",
+            issuer.as_proxy()
+        )
+    };
+    let tables = table("known", "bearer_file = \"token\"\n") + &table("stranger", "");
+    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+        std::fs::write(init.dir().join("token"), "shown\n").unwrap();
+        add_to_config(init, &tables);
+    });
+    deployment.tenant_add("shop", &[]);
+    let jwt = |issuer: &str| {
+        let times = (seconds_from_now(0), seconds_from_now(300));
+        signer.sign(&json!({
+            "iss": issuer, "aud": "nats", "sub": "shop", "iat": times.0, "exp": times.1,
+        }))
+    };
+    let port = deployment.server.port();
+    eventually("a login by the keys", || {
+        let (verdict, _) = raw::connect(port, &json!({ "auth_token": jwt("known") }));
+        (verdict == Verdict::Admitted).then_some(())
+    });
+    assert!(issuer.asked().contains(&"http://issuer.invalid/certs".to_owned()));
+    let (verdict, _) = raw::connect(port, &json!({ "auth_token": jwt("stranger") }));
+    assert_ne!(verdict, Verdict::Admitted);
+    eventually("why", || deployment.service.log().contains("status 403").then_some(()));
 }

@@ -219,7 +219,7 @@ fn every_place_of_keys() {
     assert_ne!(verdict(&signer.sign(&claims_of("file", "shop"))), Verdict::Admitted);
 
     // What others can read is no secret.
-    mode(0o640);
+    mode(0o604);
     let config = deployment.config();
     let mut refused = Service::launch(&config, &[]);
     let error = refused.wait_until_ready().unwrap_err();

@@ -1,27 +1,29 @@
-//! Tokens that other programs make, by README's recipes as they are printed.
+//! What other programs make: tokens by README's recipes as they are printed, and password hashes of other
+//! languages' libraries at their defaults.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::client::{self, Login};
+use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Deployment;
 use crate::harness::loudly;
 
 const README: &str = include_str!("../../../README.md");
 
-/// A block of README's recipes.
-fn recipe(language: &str) -> &'static str {
+/// The first block of README's recipes in a language, or a later one.
+fn recipe(language: &str, before: usize) -> &'static str {
     let (_, recipes) = README.split_once("<!-- token recipes").expect("the recipes");
     let begin = format!("\n```{language}\n");
-    let (_, block) = recipes.split_once(&begin).expect("a block");
+    let block = recipes.split(&begin).nth(before + 1).expect("a block");
     block.split_once("\n```").expect("its end").0
 }
 
-/// What the program prints, with the recipe before it.
-fn run(program: &str, language: &str, print: &str) -> Option<String> {
-    let code = format!("{}\n{print}", recipe(language));
+/// What the program prints.
+fn run(program: &str, code: &str) -> Option<String> {
     let flag = if program == "node" { "-e" } else { "-c" };
-    let Ok(output) = Command::new(program).args([flag, &code]).output() else {
+    let Ok(output) = Command::new(program).args([flag, code]).output() else {
         loudly(&format!("SKIPPED: a recipe, without {program}"));
         return None;
     };
@@ -39,14 +41,57 @@ async fn logs_in(deployment: &Deployment, token: &str) {
     }
 }
 
+const PASSWORD: &str = "correct horse battery staple";
+
 on_both_databases! {
+    async fn hashes_of_other_libraries_log_in() {
+        for mode in either_mode() {
+            let deployment = Deployment::start(mode);
+            deployment.tenant_add("one", &[]);
+            for language in [Language::Python, Language::Node, Language::Go, Language::Java] {
+                let Some(mut program) = clients::program(language, "hashes") else { continue };
+                let hashes: BTreeMap<String, String> = clients::report(program.arg(PASSWORD));
+                for (library, hash) in hashes {
+                    deployment.sql(&format!(
+                        "INSERT INTO users (tenant_id, name, password_hash)
+                         VALUES ('one', '{language:?} {library}', '{hash}')"
+                    ));
+                    let login = Login::password(&format!("{language:?} {library}"), PASSWORD);
+                    let connected = client::connect(&deployment.url(), &login, "_INBOX_one").await;
+                    let log = deployment.service.log();
+                    assert!(connected.is_ok(), "{language:?} {library}: {hash}\n{log}");
+                }
+            }
+        }
+    }
+
+    async fn hashes_of_django_log_in_once_they_are_converted() {
+        let made = "import base64, hashlib\n\
+            raw = hashlib.pbkdf2_hmac('sha256', b'%', b'aZ9xQ2mT', 260000)\n\
+            django = 'pbkdf2_sha256$260000$aZ9xQ2mT$' + base64.b64encode(raw).decode()\n";
+        let code = made.replace('%', PASSWORD) + recipe("python", 1) + "\nprint(password_hash)";
+        let Some(hash) = run("python3", &code) else { return };
+        for mode in either_mode() {
+            let deployment = Deployment::start(mode);
+            deployment.tenant_add("one", &[]);
+            deployment.sql(&format!(
+                "INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'two', '{}')",
+                hash.trim()
+            ));
+            let login = Login::password("two", PASSWORD);
+            let connected = client::connect(&deployment.url(), &login, "_INBOX_one").await;
+            assert!(connected.is_ok(), "{hash}: {}", deployment.service.log());
+        }
+    }
+
     async fn tokens_of_other_programs_log_in() {
         for mode in either_mode() {
             let deployment = Deployment::start(mode);
             deployment.tenant_add("one", &[]);
             deployment.user_add("one", "order-service", &["--publish", "a"]);
-            let python = run("python3", "python", "print(token, token_hash)");
-            let node = run("node", "js", "console.log(token, tokenHash);");
+            let python = recipe("python", 0).to_owned() + "\nprint(token, token_hash)";
+            let node = recipe("js", 0).to_owned() + "\nconsole.log(token, tokenHash);";
+            let (python, node) = (run("python3", &python), run("node", &node));
             for made in [python, node].into_iter().flatten() {
                 let (token, hash) = made.trim().split_once(' ').expect("two words");
                 deployment.sql(&format!(
@@ -55,7 +100,7 @@ on_both_databases! {
                 logs_in(&deployment, token).await;
             }
             if !deployment.table.is_sqlite() {
-                let token = deployment.sql(recipe("sql"));
+                let token = deployment.sql(recipe("sql", 0));
                 logs_in(&deployment, token.trim()).await;
             }
         }
