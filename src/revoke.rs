@@ -81,6 +81,8 @@ pub(crate) struct Revoker {
     pub(crate) own: Option<OwnAccounts>,
     /// The longest life of a grant.
     pub(crate) ttl: Duration,
+    /// How old a row may be that lets a user in while changes cannot be read.
+    pub(crate) stale: Duration,
     /// Tells whether a new end matters to anyone alive.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -168,8 +170,9 @@ impl Revoker {
             }
             acted = Instant::now();
             everything |= untold;
-            if untold && *began {
-                ages.untold(unread);
+            // Nor is it known whom an instance of before has let in by what it knew.
+            if untold && (*began || !self.stale.is_zero()) {
+                ages.untold(unread.max(self.stale));
             }
             *began |= untold;
             if everything || effects.iter().any(|effect| effect.on == EffectOn::Account) {

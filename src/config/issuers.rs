@@ -16,6 +16,18 @@ const OF_KEY_SETS: [Algorithm; 5] =
 /// What shared secrets may be used with.
 const OF_SECRETS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
+/// What a preset writes: a pod's own ServiceAccount token shows the way to the cluster's keys and says whose it
+/// is (`kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin`, "Bound service account tokens").
+const KUBERNETES: [(&str, &str); 7] = [
+    ("issuer", "https://kubernetes.default.svc.cluster.local"),
+    ("jwks_url", "https://kubernetes.default.svc/openid/v1/jwks"),
+    ("ca_file", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+    ("bearer_file", "/var/run/secrets/kubernetes.io/serviceaccount/token"),
+    ("user_claim", "kubernetes.io.serviceaccount.name"),
+    ("tenant_claim", "kubernetes.io.namespace"),
+    ("users", "policy"),
+];
+
 const SOURCES: &str = "write one of discovery = true, jwks_url, jwks_file and secret";
 
 pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
@@ -69,7 +81,28 @@ impl Table<'_, '_> {
         list
     }
 
+    /// Writes what a preset says and the table does not. Another place of the keys, or a fixed tenant, takes the
+    /// place of its own.
+    fn preset(&mut self) {
+        let key = self.key("preset");
+        let remedy = "write \"kubernetes\", or remove it";
+        let known = self.reader.parsed(&key, remedy, |name| match name {
+            "kubernetes" => Ok(KUBERNETES),
+            _ => Err(format!("there is no preset `{name}`")),
+        });
+        let has_place = ["discovery", "jwks_file", "secret"].iter().any(|key| self.has(key));
+        let has_tenant = self.has("tenant");
+        for (key, value) in known.into_iter().flatten() {
+            let is_of_place = ["jwks_url", "ca_file", "bearer_file"].contains(&key);
+            let is_replaced = is_of_place && has_place || key == "tenant_claim" && has_tenant;
+            if !is_replaced && !self.has(key) {
+                self.reader.write(&self.key(key), value);
+            }
+        }
+    }
+
     fn settings(&mut self) -> Option<IssuerSettings> {
+        self.preset();
         let issuer_remedy = "write the exact `iss` of its JWTs, such as \
                              \"https://id.example.com/realms/shop\"";
         self.reader.missing(&self.key("issuer"), issuer_remedy);
@@ -370,6 +403,48 @@ mod tests {
             let found = mistakes(table);
             assert!(found.len() == 1 && found[0].contains(words), "{table}: {found:?}");
         }
+    }
+
+    /// Each by itself, and all together.
+    #[test]
+    fn tables_of_readme_are_read() {
+        let readme = include_str!("../../README.md");
+        let (_, section) = readme.split_once("## Logging in with a JWT").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let tables: Vec<&str> = section
+            .split("```toml\n")
+            .skip(1)
+            .map(|block| block.split_once("```").unwrap().0)
+            .collect();
+        assert!(tables.len() >= 3, "{section}");
+        for text in tables.iter().copied().chain([tables.concat().as_str()]) {
+            let loaded = load(&format!("{CONFIG}{text}"), &[]).unwrap();
+            assert_eq!(loaded.warnings, [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_has() {
+        let table = |more: &str| {
+            format!("{CONFIG}[issuers.k8s]\npreset = \"kubernetes\"\naudience = [\"nats\"]\n{more}")
+        };
+        let issuer = one(&table(""), &[]);
+        assert_eq!(issuer.issuer, "https://kubernetes.default.svc.cluster.local");
+        let KeyLocation::Url(url, way) = issuer.keys else { panic!("a URL") };
+        assert_eq!(url, "https://kubernetes.default.svc/openid/v1/jwks");
+        assert!(way.ca_file.is_some() && way.bearer_file.is_some());
+        assert_eq!(issuer.user_claim, "kubernetes.io.serviceaccount.name");
+        assert_eq!(issuer.tenant, Some(TenantOf::Claim("kubernetes.io.namespace".to_owned())));
+        assert!(matches!(issuer.users, Users::Policy { .. }));
+        let other = "issuer = \"https://oidc.example.com/id/1\"\ntenant = \"shop\"\n\
+                     jwks_file = \"keys.json\"\nusers = \"table\"\n";
+        let issuer = one(&table(other), &[]);
+        assert_eq!(issuer.issuer, "https://oidc.example.com/id/1");
+        assert!(matches!(issuer.keys, KeyLocation::File(_)));
+        assert_eq!(issuer.tenant, Some(TenantOf::Fixed("shop".parse().unwrap())));
+        assert_eq!(issuer.users, Users::Table);
+        let found = mistakes("preset = \"nomad\"\n");
+        assert!(found.iter().any(|it| it.contains("there is no preset `nomad`")), "{found:?}");
     }
 
     #[test]

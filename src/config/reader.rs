@@ -184,6 +184,13 @@ impl<'a> Reader<'a> {
         self.entries.contains_key(key)
     }
 
+    /// Writes a value that is not written.
+    pub(super) fn write(&mut self, key: &str, value: &'static str) {
+        let value = DeValue::String(value.into());
+        let entry = Entry { value, origin: self.document.origin(None) };
+        self.entries.insert(key.to_owned(), entry);
+    }
+
     /// Notes a mistake in the value of `key`, wherever it was written. If `what` repeats the value,
     /// it does so without what may be a secret in the wrong place.
     pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {

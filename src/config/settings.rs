@@ -199,6 +199,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 /// Those of each table `[issuers.NAME]`.
 #[rustfmt::skip]
 pub(super) const ISSUER_SETTINGS: &[Setting] = &[
+    both("issuers.NAME.preset", NONE,
+        "`kubernetes`: the keys below are those of a pod's ServiceAccount token, where they are not written."),
     both("issuers.NAME.issuer", REQUIRED, "The exact `iss` of its JWTs."),
     both("issuers.NAME.discovery", Open("`true`, unless one of the next three is written", ""),
         "Whether its keys are found by `/.well-known/openid-configuration` below `issuer`."),

@@ -293,6 +293,7 @@ async fn follow_changes(
         places: places(config)?,
         own,
         ttl: config.callout.ttl,
+        stale: config.cache.stale_if_error,
         clock: Arc::clone(clock),
     };
     let revoker = Arc::new(revoker);
