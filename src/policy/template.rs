@@ -228,7 +228,7 @@ const SHOWN: usize = 200;
 /// One token of whatever name: the first 16 bytes of its SHA-256 in hex. No two names have the same.
 fn user_hash(name: &str) -> String {
     let hash = digest::digest(&digest::SHA256, name.as_bytes());
-    data_encoding::HEXLOWER.encode(&hash.as_ref()[..16])
+    data_encoding::HEXLOWER.encode(hash.as_ref().get(..16).unwrap_or_default())
 }
 
 /// The text, if it is one plain subject token: no wildcard may come from an identity or a claim.
