@@ -204,7 +204,13 @@ impl Session {
             return None;
         }
         let answer = self.request(USER_INFO).await?;
-        serde_json::from_slice::<Envelope<UserInfo>>(&answer).ok()?.data
+        let mut info = serde_json::from_slice::<Envelope<UserInfo>>(&answer).ok()?.data?;
+        // The server gives them in no order.
+        let Permissions { publish, subscribe, .. } = &mut info.permissions;
+        for list in [publish, subscribe].into_iter().flat_map(|it| [&mut it.allow, &mut it.deny]) {
+            list.sort_unstable();
+        }
+        Some(info)
     }
 
     /// What JetStream says; `Err` is why it says nothing.
