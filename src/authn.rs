@@ -447,10 +447,9 @@ pub(crate) fn of_table(
     clock: &Arc<dyn Clock>,
 ) -> Vec<Arc<dyn Authenticator>> {
     let (store, clock) = (|| Arc::clone(store), || Arc::clone(clock));
-    let guessing = password.guessing();
     vec![
         Arc::new(password),
-        Arc::new(token::TokenAuthenticator::new(store(), clock(), guessing)),
+        Arc::new(token::TokenAuthenticator::new(store(), clock())),
         Arc::new(nkey::NkeyAuthenticator::new(store(), clock())),
         Arc::new(certificate::CertificateAuthenticator::new(store(), clock())),
     ]

@@ -308,24 +308,9 @@ impl Guessing {
 
     /// An attempt to log in as `user` from `host`, an IP address.
     pub(super) fn attempt<'a>(&'a self, user: &'a str, host: &'a str) -> GuessAttempt<'a> {
-        self.attempt_of(user, host, true)
-    }
-
-    /// An attempt with a token from `host`, whose account nobody knows.
-    pub(super) fn attempt_with_token<'a>(&'a self, host: &'a str) -> GuessAttempt<'a> {
-        self.attempt_of("", host, false)
-    }
-
-    fn attempt_of<'a>(
-        &'a self,
-        user: &'a str,
-        host: &'a str,
-        counts_account: bool,
-    ) -> GuessAttempt<'a> {
         GuessAttempt {
             guessing: self,
             user,
-            counts_account,
             source: source(host),
             standing: OnceCell::new(),
             admission: OnceCell::new(),
@@ -367,7 +352,7 @@ impl Guessing {
                     source,
                     failures,
                     others,
-                    "a source guesses passwords or tokens: its passwords are slowed down"
+                    "a source guesses passwords: its attempts are slowed down"
                 );
             } else {
                 tracing::warn!(
@@ -391,11 +376,10 @@ impl fmt::Debug for Guessing {
     }
 }
 
-/// One attempt whose password or token is not known to be right.
+/// One attempt whose password is not known to be right.
 pub(super) struct GuessAttempt<'a> {
     guessing: &'a Guessing,
     user: &'a str,
-    counts_account: bool,
     source: Option<IpNet>,
     standing: OnceCell<Arc<Standing>>,
     admission: OnceCell<Admission>,
@@ -473,13 +457,8 @@ impl GuessAttempt<'_> {
 
     async fn look_up(&self) -> Arc<Standing> {
         let Guessing { limits, hasher, accounts, sources, familiar, .. } = self.guessing;
-        let account = match self.counts_account {
-            true => {
-                let key = hasher.hash_one(self.user);
-                Guessing::failures_of(accounts, key, limits.account_failures).await
-            }
-            false => None,
-        };
+        let account = hasher.hash_one(self.user);
+        let account = Guessing::failures_of(accounts, account, limits.account_failures).await;
         let source = match self.source {
             Some(source) => {
                 let key = hasher.hash_one(source);

@@ -135,11 +135,7 @@ impl PasswordAuthenticator {
         let verified = VerifiedPasswords::new(remembered).map_err(NoHash::from)?;
         let waiting = settings.max_in_flight / GUESSES_PART;
         let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
-        let tokens = TokenCheck {
-            store: Arc::clone(&store),
-            clock: Arc::clone(&clock),
-            guessing: Arc::clone(&guessing),
-        };
+        let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
         Ok(Self { store, clock, tokens, lane, verified, guessing, rehash: None })
     }
 
@@ -164,16 +160,15 @@ impl PasswordAuthenticator {
         &self,
         user: &str,
         password: &Secret,
-        attempt: Attempt<'_>,
+        Attempt { client, deadline, found, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let Attempt { client, deadline, found, .. } = attempt;
         if password.expose().is_empty() {
             let denied = Denied::from(DenyReason::NoCredentials);
             return Err(denied.with_detail("a user name without a password").into());
         }
         let hopeless = hopeless(user, password.expose());
         let as_token = match hopeless {
-            None => self.authenticate_token(user, password, attempt).await,
+            None => self.authenticate_token(user, password).await,
             Some(_) => AsToken::No,
         };
         let no_token = match as_token {
@@ -214,15 +209,10 @@ impl PasswordAuthenticator {
     }
 
     /// What comes of it as one of the user's tokens.
-    async fn authenticate_token(
-        &self,
-        user: &str,
-        password: &Secret,
-        attempt: Attempt<'_>,
-    ) -> AsToken {
+    async fn authenticate_token(&self, user: &str, password: &Secret) -> AsToken {
         let text = password.expose().trim_end();
         let Some(hash) = token::hash_of(text) else { return AsToken::No };
-        let authenticate = || self.tokens.authenticate(&hash, Some(user), attempt);
+        let authenticate = || self.tokens.authenticate(&hash, Some(user));
         if Token::parse(text).is_some() {
             return AsToken::Decided(authenticate().await);
         }

@@ -6,8 +6,9 @@
 //! characters of checksum: the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian, digits in
 //! the order 0-9, A-Z, a-z. The prefix and the checksum let a scanner recognise a leaked token.
 //!
-//! One that nobody has costs a question to the database, and counts against its source as a wrong password
-//! does. None waits for that: it may be right, and to see that it is not costs no more than to let it wait.
+//! One that nobody has costs a question to the database and nothing else. It does not count against its source
+//! as a wrong password does: nobody guesses 128 random bits, and a program that goes on with a token which was
+//! taken away must not slow down whoever logs in by password from the same address.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::guessing::Guessing;
 use super::random::{self, BASE62, NoRandomness};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
@@ -107,14 +107,10 @@ pub(crate) struct TokenAuthenticator {
 }
 
 impl TokenAuthenticator {
-    /// Looks tokens up in `store`; `guessing` slows down who sends those of nobody.
+    /// Looks tokens up in `store`.
     #[must_use]
-    pub(crate) fn new(
-        store: Arc<dyn CredentialStore>,
-        clock: Arc<dyn Clock>,
-        guessing: Arc<Guessing>,
-    ) -> Self {
-        Self { tokens: TokenCheck { store, clock, guessing } }
+    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { tokens: TokenCheck { store, clock } }
     }
 }
 
@@ -131,8 +127,7 @@ impl Authenticator for TokenAuthenticator {
             ));
             return Ok(Authentication::Refused(denied));
         };
-        let decided = self.tokens.authenticate(&hash, user.as_deref(), attempt).await;
-        Authentication::of(decided)
+        Authentication::of(self.tokens.authenticate(&hash, user.as_deref()).await)
     }
 }
 
@@ -141,7 +136,6 @@ impl Authenticator for TokenAuthenticator {
 pub(super) struct TokenCheck {
     pub(super) store: Arc<dyn CredentialStore>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) guessing: Arc<Guessing>,
 }
 
 impl TokenCheck {
@@ -150,18 +144,7 @@ impl TokenCheck {
         &self,
         hash: &TokenHash,
         owner: Option<&str>,
-        Attempt { client, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let decided = self.find(hash, owner).await;
-        if let Err(Rejected::Denied(denied)) = &decided
-            && denied.reason == DenyReason::UnknownToken
-        {
-            self.guessing.attempt_with_token(&client.host).refused().await;
-        }
-        decided
-    }
-
-    async fn find(&self, hash: &TokenHash, owner: Option<&str>) -> Result<Principal, Rejected> {
         // That there is none has been read.
         if self.store.token(hash, Freshness::Cached).await?.is_none() {
             return Err(DenyReason::UnknownToken.into());
@@ -217,9 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
-    use super::super::guessing::GuessingLimits;
     use super::*;
-    use crate::protocol::claims::ClientInfo;
     use crate::protocol::credentials::Secret;
     use crate::store::{Status, StoreError};
 
@@ -239,8 +220,6 @@ mod tests {
         ),
     ];
 
-    const HOST: &str = "192.0.2.1";
-
     struct Case {
         store: Arc<FakeStore>,
         token: Token,
@@ -252,7 +231,6 @@ mod tests {
         let authenticator = TokenAuthenticator::new(
             Arc::clone(&store) as Arc<dyn CredentialStore>,
             Arc::new(SetClock::default()),
-            Arc::new(Guessing::new(GuessingLimits { source_failures: 3, account_failures: 1 }, 1)),
         );
         Case { store, token: Token::generate().unwrap(), authenticator }
     }
@@ -269,9 +247,7 @@ mod tests {
         ) -> Result<Authentication, AuthnError> {
             let token = Secret::new(text.to_owned());
             let credentials = Credentials::token(user.map(str::to_owned), token);
-            let client = ClientInfo { host: HOST.to_owned(), ..ClientInfo::default() };
-            let attempt = Attempt { client: &client, ..attempt(&credentials, far()) };
-            self.authenticator.authenticate(attempt).await
+            self.authenticator.authenticate(attempt(&credentials, far())).await
         }
 
         async fn login(&self) -> Result<Authentication, AuthnError> {
@@ -385,24 +361,6 @@ mod tests {
         accepted(case.send_beside(Some("alice"), case.token.expose()).await);
         let bobs = case.send_beside(Some("bob"), case.token.expose()).await;
         assert_eq!(refused(bobs), DenyReason::UnknownToken);
-    }
-
-    /// Passwords from there wait then, and no token does.
-    #[tokio::test(start_paused = true)]
-    async fn unknown_tokens_count_against_their_source() {
-        let case = case();
-        case.store.put(record("alice", None));
-        case.store.put_token(case.token.hash(), "alice", None);
-        let guessing = Arc::clone(&case.authenticator.tokens.guessing);
-        for is_guess in [false, false, false, true, true] {
-            let password = guessing.attempt("bob", HOST);
-            assert_eq!(password.is_guess().await, is_guess);
-            let nobodys = Token::generate().unwrap();
-            assert_eq!(refused(case.send(nobodys.expose()).await), DenyReason::UnknownToken);
-        }
-        let begun = tokio::time::Instant::now();
-        accepted(case.login().await);
-        assert!(begun.elapsed().is_zero());
     }
 
     #[tokio::test]
