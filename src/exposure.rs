@@ -176,10 +176,13 @@ impl Trust {
             acl::Entry::Group(other) => {
                 Some(format!("lets the group {other} in by its access control list"))
             }
+            acl::Entry::Unknown => {
+                Some("has an access control list that cannot be read".to_owned())
+            }
         })
     }
 
-    /// Other groups' members than root's who can read the file, all of them the service's own.
+    /// The groups that can read the file, but root's.
     pub(crate) fn reading_groups(path: &Path) -> Vec<u32> {
         let Ok(found) = fs::metadata(path) else { return Vec::new() };
         if found.mode() & 0o040 == 0 {
@@ -189,7 +192,7 @@ impl Trust {
         let groups = entries.into_iter().filter_map(|entry| match entry {
             acl::Entry::OwningGroup => Some(found.gid()),
             acl::Entry::Group(group) => Some(group),
-            acl::Entry::Owner | acl::Entry::User(_) => None,
+            acl::Entry::Owner | acl::Entry::User(_) | acl::Entry::Unknown => None,
         });
         groups.filter(|group| *group != 0).collect()
     }

@@ -1,6 +1,6 @@
 //! Key and credential files: read only while nobody can get at them but the service's user and the groups
-//! that it runs in, and only if they hold the kind of key that is asked for. What is wrong names the path, the problem and the remedy, and
-//! never what the file holds.
+//! that it runs in, and only if they hold the kind of key that is asked for. What is wrong names the path,
+//! the problem and the remedy, and never what the file holds.
 
 use std::collections::HashSet;
 use std::fs;
@@ -220,7 +220,7 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileErro
         match entry.map(|entry| entry.path()) {
             // Files first: what a link leads to is named by the link.
             Ok(path) if path.is_dir() => folders.push(path),
-            Ok(path) if path.extension().is_some_and(|it| it == "pub") => {}
+            Ok(path) if is_public(&path) => {}
             Ok(path) => {
                 if is_new(&path).unwrap_or(true) {
                     faults.extend(readable(&path));
@@ -230,6 +230,12 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileErro
         }
     }
     folders.iter().for_each(|folder| walk(folder, seen, faults));
+}
+
+/// Whether a file is one of public keys, by its name and by what it holds: seeds begin with an `S`.
+fn is_public(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "pub")
+        && read(path).is_ok_and(|text| !text.trim_start().starts_with('S'))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
@@ -381,8 +387,10 @@ mod tests {
         assert!(xkey(&path).unwrap_err().to_string().contains("chmod go-w"));
         fs::create_dir(folder.0.path().join("offline")).unwrap();
         folder.write("offline/operator.nk", "x", 0o644);
-        folder.write("offline/operator.pub", "x", 0o644);
+        folder.write("offline/operator.pub", "OABC", 0o644);
         assert_eq!(audit([path.as_path()]).len(), 2);
+        folder.write("offline/seed.pub", &seed, 0o644);
+        assert_eq!(audit([path.as_path()]).len(), 3, "a seed by the name of a public key");
     }
 
     #[test]

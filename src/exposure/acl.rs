@@ -14,17 +14,27 @@ pub(super) enum Entry {
     OwningGroup,
     /// Another group.
     Group(u32),
+    /// Nobody knows whom: the list cannot be read.
+    Unknown,
 }
 
-/// Longer lists are on no file of secrets.
-const MAX_BYTES: usize = 4096;
+/// The most that the kernel keeps (`XATTR_SIZE_MAX`).
+const MAX_BYTES: usize = 64 << 10;
 
 /// Whom a file's list lets in; none where it has no list.
 #[cfg(target_os = "linux")]
 pub(super) fn of(path: &Path) -> Option<Vec<Entry>> {
+    use rustix::io::Errno;
+
     let mut list = vec![0; MAX_BYTES];
-    let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut list[..]).ok()?;
-    parse(list.get(..length)?)
+    match rustix::fs::getxattr(path, "system.posix_acl_access", &mut list[..]) {
+        Ok(length) => {
+            Some(list.get(..length).and_then(parse).unwrap_or_else(|| vec![Entry::Unknown]))
+        }
+        // Neither the file nor its file system has lists.
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => None,
+        Err(_) => Some(vec![Entry::Unknown]),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

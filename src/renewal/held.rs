@@ -364,6 +364,16 @@ mod tests {
         assert_eq!(cids(&held.due(at(begun, 76), usize::MAX)), [5, 6, 7]);
     }
 
+    /// It was granted when grants lived for longer: nobody knows when it ends.
+    #[test]
+    fn what_is_older_than_a_grant_can_be_is_due_at_once() {
+        let now = Instant::now();
+        let begun = now.checked_sub(LIFE * 3).unwrap();
+        let mut held = Held::default();
+        held.adopt(Renewable::fake(server(), 1, begun, LIFE / 2..=LIFE));
+        assert_eq!(held.due(now + NOTICE, usize::MAX).len(), 1);
+    }
+
     #[test]
     fn a_server_that_is_gone_takes_its_connections_with_it() {
         let begun = Instant::now();

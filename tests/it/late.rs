@@ -241,12 +241,18 @@ fn it_is_said_where_a_server_waits_for_too_short() {
     let line = says(&Deployment::start(Mode::Config));
     assert!(line.starts_with("ok ") && line.contains("nats-1 waits for 2s"), "{line}");
 
-    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
-        let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
-        let shorter = conf.replacen("timeout: 2\n", "timeout: 1\n", 1);
-        assert_ne!(shorter, conf);
-        std::fs::write(init.server_conf(), shorter).expect("is written");
-    });
+    let waiting_for = |time: &str| {
+        Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+            let conf = std::fs::read_to_string(init.server_conf()).expect("a configuration");
+            let shorter = conf.replacen("timeout: 2\n", &format!("timeout: {time}\n"), 1);
+            assert_ne!(shorter, conf);
+            std::fs::write(init.server_conf(), shorter).expect("is written");
+        })
+    };
+    let line = says(&waiting_for("0.5"));
+    let whole = "waits for 500ms (`authorization.timeout`), and tells so in whole seconds";
+    assert!(line.starts_with("warn ") && line.contains(whole), "{line}");
+    let deployment = waiting_for("1");
     let line = says(&deployment);
     assert!(
         line.starts_with("warn ")

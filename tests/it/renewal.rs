@@ -171,7 +171,6 @@ async fn who_is_on_a_server_that_hangs_is_renewed_afterwards() {
         let cluster = Cluster::start_prepared(mode, 2, lives);
         let login = cluster.init.tenant_add("one", &[]);
         let client = connect_to(&cluster.nodes[1], mode, &login, "one").await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
         cluster.nodes[1].freeze();
         let unanswered = || renewals(cluster.service.http(), "unanswered") >= 1.0;
         eventually("a question in vain", || unanswered().then_some(()));

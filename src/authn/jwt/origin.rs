@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{KeySet, KeySetError};
 use crate::causes::chain;
+use crate::protocol::credentials::Secret;
 
 /// The longest answer or file that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -50,8 +51,8 @@ pub(super) enum FetchError {
     Certificates { path: PathBuf, reason: String },
     #[error("{}: holds no token for `Authorization: Bearer`", path.display())]
     Bearer { path: PathBuf },
-    #[error("the proxy {proxy}: {reason}")]
-    Proxy { proxy: String, reason: String },
+    #[error("the proxy cannot be used: {reason}")]
+    Proxy { reason: String },
 }
 
 /// Why an address is not one to fetch keys from.
@@ -78,7 +79,7 @@ pub(crate) fn check_url(text: &str, insecure_http: bool) -> Result<(), UrlError>
 
 /// Checks the address of a proxy.
 pub(crate) fn check_proxy(text: &str) -> Result<(), String> {
-    Proxy::all(text).map(drop).map_err(|error| chain(&error))
+    Proxy::all(text).map(drop).map_err(|error| chain(&error.without_url()))
 }
 
 fn parse_url(text: &str, insecure_http: bool) -> Result<Url, UrlError> {
@@ -132,8 +133,8 @@ pub(crate) struct Way {
     pub ca_file: Option<PathBuf>,
     /// A file whose text is shown to them.
     pub bearer_file: Option<PathBuf>,
-    /// The proxy that they are asked by.
-    pub proxy: Option<String>,
+    /// The URL of a proxy that they are asked by, which may hold a password.
+    pub proxy: Option<Secret>,
     /// Whether they may be asked by plain http.
     pub insecure_http: bool,
 }
@@ -254,10 +255,10 @@ impl Origin {
             .referer(false)
             .timeout(TIMEOUT);
         let builder = match &self.way.proxy {
-            Some(proxy) => builder.proxy(Proxy::all(proxy).map_err(|error| FetchError::Proxy {
-                proxy: proxy.clone(),
-                reason: chain(&error),
-            })?),
+            Some(proxy) => builder.proxy(
+                Proxy::all(proxy.expose())
+                    .map_err(|error| FetchError::Proxy { reason: chain(&error.without_url()) })?,
+            ),
             None => builder,
         };
         let builder = match &self.way.ca_file {

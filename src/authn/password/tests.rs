@@ -7,7 +7,7 @@ use futures_util::poll;
 
 use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
 use super::*;
-use crate::store::{Status, StoreError};
+use crate::store::{Status, StoreError, TokenHash};
 
 const RIGHT: &str = "correct horse battery staple";
 const BCRYPT: &str = "$2b$05$x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
@@ -439,6 +439,57 @@ async fn a_token_of_the_user_stands_for_the_password() {
     let unknown = Token::generate().unwrap();
     assert_eq!(refused(case.login("alice", unknown.expose()).await), DenyReason::UnknownToken);
     assert_eq!(case.hashes(), 0);
+}
+
+/// Other programs make their own, which may look like passwords.
+#[tokio::test]
+async fn any_token_of_the_user_stands_for_the_password() {
+    let case = case();
+    let text = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+    case.store.put(record("alice", hashed(RIGHT)));
+    case.store.put(record("bob", hashed(text)));
+    case.store.put_token(TokenHash::of(text), "alice", Some(NOW + 5));
+    assert_eq!(accepted(case.login("alice", text).await).method(), "token");
+    assert_eq!(accepted(case.login("alice", &format!("{text}\n")).await).method(), "token");
+    assert_eq!(case.hashes(), 0);
+    assert_eq!(accepted(case.login("bob", text).await).method(), "password", "it is his too");
+    let before = case.store.reads();
+    accepted(case.login("bob", text).await);
+    assert_eq!(case.store.reads(), (before.0 + 2, 0), "what is remembered is no token");
+}
+
+/// What is both is good as long as either is; if neither, the token's reason is the one that is told.
+#[tokio::test]
+async fn a_token_that_has_ended_may_be_the_password() {
+    let case = case();
+    let text = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+    case.store.put(record("alice", hashed(text)));
+    case.store.put(record("bob", hashed(RIGHT)));
+    case.store.put_token(TokenHash::of(text), "alice", Some(NOW));
+    assert_eq!(accepted(case.login("alice", text).await).method(), "password");
+    case.store.put_token(TokenHash::of(text), "bob", Some(NOW));
+    assert_eq!(refused(case.login("bob", text).await), DenyReason::TokenExpired);
+}
+
+/// Where nobody knows whether it is a token, a wrong password is not said to be wrong.
+#[tokio::test]
+async fn a_token_that_cannot_be_looked_up_is_no_wrong_password() {
+    let case = case();
+    case.store.put(record("alice", hashed("correct-horse-battery")));
+    case.store.outage.store(true, SeqCst);
+    accepted(case.login("alice", "correct-horse-battery").await);
+    let answer = case.login("alice", "wrong-horse-battery-staple").await;
+    assert!(matches!(answer, Err(AuthnError::Store(StoreError::Unavailable(_)))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_empty_password_is_never_hashed() {
+    let case = case();
+    case.store.put(record("alice", hashed("")));
+    for user in ["alice", "nobody"] {
+        assert_eq!(refused(case.login(user, "").await), DenyReason::NoCredentials);
+    }
+    assert_eq!((case.hashes(), case.store.reads()), (0, (0, 0)));
 }
 
 #[tokio::test]

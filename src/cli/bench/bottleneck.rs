@@ -328,6 +328,9 @@ mod tests {
             (evidence(Some([4.0, 3.0, 1.0, 0.5]), Some(3.0), 50.0), Who::Others),
             (evidence(Some([3.0, 1.0, 1.0, 15.0]), Some(0.5), 2.0), Who::Nothing),
             (evidence(Some([3.0, 1.0, 1.0, 0.0]), Some(0.5), 2.0), Who::Nothing),
+            // Few logins on a machine with room left, of which the service takes more.
+            (evidence(Some([0.1, 0.3, 0.1, 18.0]), Some(2.2), 10.4), Who::Nothing),
+            (evidence(Some([0.1, 0.3, 0.1, 18.0]), Some(2.2), 60.0), Who::Service),
             (evidence(full, Some(0.5), 2.0), Who::Server),
             (evidence(None, None, 50.0), Who::Unknown),
             (evidence(Some([4.0, 3.0, 1.0, 12.0]), None, 50.0), Who::Unknown),
@@ -335,6 +338,9 @@ mod tests {
             let found = seen.judge();
             assert_eq!(found.who, who, "{seen:?}: {}", found.text());
         }
+        // Of attempts that failed, say, beside logins that took less.
+        let others = evidence(full, Some(405.0), 128.0).judge().text();
+        assert!(others.contains("(a decision takes 405 ms in the service"), "{others}");
         let server = evidence(full, Some(3.0), 50.0).judge().text();
         assert!(
             server.starts_with("the server is the bottleneck (3.0 ms of the 50.0 ms"),

@@ -175,6 +175,9 @@ mod tests {
         now.settings.hold = 500;
         let error = figures(&then, &now, 0.2).unwrap_err().to_string();
         assert!(error.contains("its hold is 0, and this one's 500"), "{error}");
+        now.settings.load = Shape::Rate;
+        let error = figures(&then, &now, 0.2).unwrap_err().to_string();
+        assert!(error.contains("its load is \"closed\", and this one's \"rate\""), "{error}");
     }
 
     /// How two runs differ that are the same but for what `change` does.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{user, with_files};
-use crate::harness::deployment::Mode;
+use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::service::{Output, cli};
 
 const SOUND: &str = "\
@@ -153,7 +153,7 @@ fn every_mistake_of_every_file_at_once() {
             "one.toml",
             "[account]\npublish = [\n  \"a b\",\n  \"x.{{user.id}}\",\n]\nsubs = 5\npublsh = []\n\
                       allow_from = [\"10.0.0.1/8\"]\ntimes = [\"08:00\"]\nconnections = [\"tcp\"]\nttl = \"5m\"\n\
-                      responses = { max = 0, expires = 1 }\nrefuse_connections = [\"mqtt\"]\n[shared]\nrenew = \"no\"\n",
+                      responses = { max = 0, expires = 1 }\nrefuse_connections = [\"mqtt\"]\n[shared]\nrenew = \"no\"\nttl = 9\n",
         ),
         (
             "two.toml",
@@ -181,6 +181,7 @@ fn every_mistake_of_every_file_at_once() {
         "one.toml:12: [account] responses: `max` and `expires` are whole numbers",
         "one.toml:13: [account] refuse_connections: unknown key; list those that may connect",
         "one.toml:15: [shared] renew: neither true nor false; write true or false, without quotes",
+        "one.toml:16: [shared] ttl: too short a life for a grant; write 10 or more",
         "two.toml:2: [account] presets: `drink stream X` is no preset; there are: consume stream S,",
         "two.toml:2: [account] presets: `a.b` is not one name;",
         "two.toml:3: [account] timezone: without `times`",
@@ -373,5 +374,20 @@ fn what_a_user_gets_and_why() {
         );
         let nobody = deployment.cli(&["policy", "explain", "nobody"]);
         assert!(nobody.status == 1 && nobody.stderr.contains("no user nobody"), "{nobody:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_there_is_not_is_warned_of() {
+    let init = Initialised::new(Mode::Config);
+    let warned =
+        "warning: there is no policy `nosuch`, and whoever has it is refused; there are: admin";
+    for (args, is_warned) in [
+        (&["tenant", "add", "one", "--policy", "nosuch"][..], true),
+        (&["user", "add", "one", "two", "--policy", "nosuch"], true),
+        (&["user", "add", "one", "three", "--policy", "bb"], false),
+    ] {
+        let added = init.cli(args).success();
+        assert_eq!(added.stderr.contains(warned), is_warned, "{args:?}: {}", added.stderr);
     }
 }
