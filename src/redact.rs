@@ -68,18 +68,24 @@ pub(crate) fn shortened(name: &str) -> &str {
 }
 
 fn without(text: &str, is_secret: fn(&str) -> bool) -> Cow<'_, str> {
-    let mut kept = String::new();
-    let mut is_whole = true;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (word, behind) = rest.split_at(word_len(rest));
-        is_whole &= !is_secret(word);
-        kept.push_str(if is_secret(word) { REDACTED } else { word });
-        let mut chars = behind.chars();
-        kept.extend(chars.next());
-        rest = chars.as_str();
+    if !words(text).any(|(word, _)| is_secret(word)) {
+        return Cow::Borrowed(text);
     }
-    if is_whole { Cow::Borrowed(text) } else { Cow::Owned(kept) }
+    let shown = |(word, end)| [if is_secret(word) { REDACTED } else { word }, end];
+    Cow::Owned(words(text).flat_map(shown).collect())
+}
+
+/// The words of a text, each with the character behind it.
+fn words(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (word, behind) = rest.split_at(word_len(rest));
+        let end = behind.chars().next().map_or(0, char::len_utf8);
+        let (end, left) = behind.split_at(end);
+        let is_over = rest.is_empty();
+        rest = left;
+        (!is_over).then_some((word, end))
+    })
 }
 
 /// How many bytes of the text its first word takes. That of a hash holds more than others.

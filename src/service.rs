@@ -6,6 +6,7 @@
 //! who can still be helped come first ([`turns`]).
 
 mod decisions;
+mod fates;
 mod lines;
 mod patience;
 mod receipts;

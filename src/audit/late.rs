@@ -60,6 +60,11 @@ impl Late {
         Self { connection, user, tenant, is_grant, why, took, was_shown: false, renewable }
     }
 
+    /// A grant that was shown as one, and that its server did not wait for.
+    pub(crate) fn after_all(reply: Reply, took: Duration) -> Self {
+        Self { was_shown: true, ..Self::new(reply, Lateness::Server, took) }
+    }
+
     /// What it would have been, in events and metrics.
     #[must_use]
     pub(crate) fn decision(&self) -> &'static str {

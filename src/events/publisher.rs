@@ -116,7 +116,7 @@ impl Publisher {
 
     /// Publishes an event; returns once `stream` has it, now or since an earlier attempt.
     pub async fn publish(&self, stream: &str, event: &CloudEvent) -> Result<(), PublishError> {
-        let limit = self.client.server_info().max_payload.saturating_sub(HEADERS);
+        let limit = self.client.max_payload().saturating_sub(HEADERS);
         let payload = event.encode(&self.source, limit)?;
         let mut headers = HeaderMap::new();
         let id: HeaderValue =

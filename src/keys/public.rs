@@ -1,6 +1,7 @@
 //! Public keys, each of one kind, and what is verified by them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -14,7 +15,7 @@ const ENCODED_LEN: usize = 56;
 macro_rules! public_key {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy)]
         pub struct $name {
             raw: [u8; 32],
             text: [u8; ENCODED_LEN],
@@ -30,6 +31,21 @@ macro_rules! public_key {
             /// The 32 bytes of the public key itself.
             pub(crate) fn raw(&self) -> &[u8; 32] {
                 &self.raw
+            }
+        }
+
+        // Each is the other one's form: one of them tells keys apart.
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.raw == other.raw
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.raw.hash(state);
             }
         }
 

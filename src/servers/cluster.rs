@@ -282,7 +282,7 @@ impl Cluster {
 
     /// How many bytes a message to a server may have.
     pub(crate) fn max_payload(&self) -> usize {
-        self.system.server_info().max_payload
+        self.system.max_payload()
     }
 
     /// Asks all servers, and waits for so long as `patience` has left, by the answers so far.

@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 use async_nats::connection::State;
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
-use moka::future::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fates::{Fate, Fates};
 use super::lines::Lines;
 use super::rejections::{self, Word};
 use super::replies::{All, Key};
 use super::turns::Turn;
 use super::way::Way;
 use crate::audit::{Late, Lateness, Observers};
-use crate::authorize::{Asker, Outcome, Reply, Verdict};
+use crate::authorize::{Asker, Outcome, Reply, Verdict, Who};
 
 /// For how long after an answer its server may have something against it: they read answers at once, but
 /// for one that loads an account.
@@ -64,15 +64,6 @@ impl Sent {
     }
 }
 
-/// What became of a connection that a server asked about.
-#[derive(Debug, Clone)]
-enum Fate {
-    /// It was shown as granted; this is what there will be to say if that was wrong.
-    Granted(Arc<Late>),
-    /// Its server has waited in vain.
-    GivenUp,
-}
-
 #[derive(Debug)]
 enum Note {
     /// An answer went out on this connection.
@@ -86,7 +77,7 @@ enum Note {
 pub(super) struct Receipts {
     /// Those of which it is not known whether they came in time.
     waiting: Arc<Mutex<HashMap<Key, Sent>>>,
-    fates: Cache<Key, Fate>,
+    fates: Fates,
     notes: mpsc::Sender<Note>,
     observers: Observers,
     way: Way,
@@ -105,7 +96,7 @@ impl Receipts {
         let lines = Lines::new(replies, subject.into());
         let way = lines.way();
         let (notes, taken) = mpsc::channel(KEPT);
-        let fates = Cache::builder().max_capacity(KEPT as u64).time_to_live(KEPT_FOR).build();
+        let fates = Fates::new(KEPT_FOR, KEPT);
         let receipts = Self { waiting: Arc::default(), fates, notes, observers, way };
         let (doubts, swept) = (VecDeque::new(), Instant::now());
         let hearing = Hearing::new(main.clone());
@@ -128,10 +119,10 @@ impl Receipts {
     }
 
     /// Why nobody waits for an answer any more.
-    pub(super) async fn too_late(&self, reply: &Reply, received: Instant) -> Option<Lateness> {
+    pub(super) fn too_late(&self, reply: &Reply, received: Instant) -> Option<Lateness> {
         let asker = reply.asker?;
         self.way.note_patience(asker.patience);
-        if self.has_given_up(&(asker.server, reply.connection.id)).await {
+        if self.fates.has_given_up(&(asker.server, reply.connection.id)) {
             Some(Lateness::Server)
         } else {
             (received.elapsed() >= asker.longest()).then_some(Lateness::Overdue)
@@ -140,9 +131,9 @@ impl Receipts {
 
     /// An answer is about to go out. Whoever is refused is turned away in any case, and is shown before he
     /// learns of it.
-    pub(super) async fn expect(&self, sent: Sent) {
+    pub(super) fn expect(&self, sent: Sent) {
         if !matches!(sent.reply.verdict, Verdict::Granted { .. }) {
-            return self.show(sent).await;
+            return self.show(sent);
         }
         let key = (sent.asker.server, sent.reply.connection.id);
         let other = {
@@ -150,15 +141,15 @@ impl Receipts {
             if waiting.len() < KEPT { waiting.insert(key, sent) } else { Some(sent) }
         };
         if let Some(other) = other {
-            self.show(other).await;
+            self.show(other);
         }
     }
 
     /// It has gone out on this connection, or not at all.
-    pub(super) async fn went_out(&self, line: Option<usize>, key: Key, turn: Option<Turn>) {
+    pub(super) fn went_out(&self, line: Option<usize>, key: Key, turn: Option<Turn>) {
         let Some(line) = line else { return self.settle_late(&key, Lateness::Lost) };
         if self.notes.try_send(Note::Sent(line, key, turn)).is_err() {
-            self.settle(&key).await;
+            self.settle(&key);
         }
     }
 
@@ -175,16 +166,12 @@ impl Receipts {
         self.waiting.lock().remove(key)
     }
 
-    async fn has_given_up(&self, key: &Key) -> bool {
-        matches!(self.fates.get(key).await, Some(Fate::GivenUp))
-    }
-
     /// Nothing speaks against it.
-    async fn settle(&self, key: &Key) {
-        if self.has_given_up(key).await {
+    fn settle(&self, key: &Key) {
+        if self.fates.has_given_up(key) {
             self.settle_late(key, Lateness::Server);
         } else if let Some(sent) = self.take(key) {
-            self.show(sent).await;
+            self.show(sent);
         }
     }
 
@@ -194,43 +181,42 @@ impl Receipts {
         }
     }
 
-    async fn show(&self, sent: Sent) {
+    fn show(&self, sent: Sent) {
         let Sent { reply, took, .. } = sent;
-        if let (Verdict::Granted { user, tenant, .. }, Some(asker)) = (&reply.verdict, reply.asker)
-        {
-            let key = (asker.server, reply.connection.id);
-            let late = Late {
-                connection: reply.connection.clone(),
-                user: Some(user.clone()),
-                tenant: Some(tenant.clone()),
-                is_grant: true,
-                why: Lateness::Server,
-                took,
-                was_shown: true,
-                renewable: None,
-            };
-            self.fates.insert(key, Fate::Granted(Arc::new(late))).await;
+        let outcome = Outcome::Reply(reply);
+        self.observers.observe(&outcome, took);
+        let Outcome::Reply(reply) = outcome else { return };
+        let (Verdict::Granted { .. }, Some(asker)) = (&reply.verdict, reply.asker) else { return };
+        let key = (asker.server, reply.connection.id);
+        let fate = Fate::Granted(Box::new((reply, took)));
+        // Its server may have said so while observers looked at it.
+        if let Some(Fate::GivenUp) = self.fates.note(key, fate, Instant::now()) {
+            self.hear(Word::InVain(key));
         }
-        self.observers.observe(&Outcome::Reply(reply), took);
     }
 
     /// A server has said something.
-    async fn hear(&self, word: Word) {
+    fn hear(&self, word: Word) {
         match word {
-            Word::Refused(key) => self.settle(&key).await,
+            Word::Refused(key) => self.settle(&key),
             Word::InVain(key) => {
                 if self.waiting.lock().contains_key(&key) {
                     return self.settle_late(&key, Lateness::Server);
                 }
-                match self.fates.remove(&key).await {
-                    Some(Fate::Granted(late)) => self.observers.late(&late),
-                    _ => self.fates.insert(key, Fate::GivenUp).await,
+                match self.fates.take(&key) {
+                    Some(Fate::Granted(shown)) => {
+                        let (reply, took) = *shown;
+                        self.observers.late(&Late::after_all(reply, took));
+                    }
+                    _ => {
+                        self.fates.note(key, Fate::GivenUp, Instant::now());
+                    }
                 }
             }
             Word::Objection(key, objection) => {
-                self.settle(&key).await;
-                if let Some(Fate::Granted(shown)) = self.fates.remove(&key).await {
-                    let (user, tenant) = (shown.user.clone(), shown.tenant.clone());
+                self.settle(&key);
+                if let Some(Fate::Granted(shown)) = self.fates.take(&key) {
+                    let Who { user, tenant, .. } = shown.0.who();
                     let (user, tenant) = (user.unwrap_or_default(), tenant.unwrap_or_default());
                     self.observers.rejected(&objection.to(user, tenant));
                 }
@@ -341,21 +327,21 @@ impl Follower {
                 let Some(proof) = self.lines.came_back(&message.payload, now) else { return };
                 self.receipts.observers.reply_way(proof.took);
                 for key in proof.read {
-                    self.read(key, proof.took).await;
+                    self.read(key, proof.took);
                 }
                 self.lost(proof.lost);
             }
             Happening::Said(message) => {
                 if let Some(word) = rejections::read(&message) {
-                    self.receipts.hear(word).await;
+                    self.receipts.hear(word);
                 }
             }
             Happening::Due => {}
         }
         let lost = self.lines.send_due(Instant::now());
         self.lost(lost);
-        self.settle_doubts().await;
-        self.sweep().await;
+        self.settle_doubts();
+        self.sweep();
     }
 
     fn next_due(&self) -> Instant {
@@ -365,7 +351,7 @@ impl Follower {
     }
 
     /// The server has read an answer by now.
-    async fn read(&mut self, key: Key, way: Duration) {
+    fn read(&mut self, key: Key, way: Duration) {
         let receipts = &self.receipts;
         let late = {
             let waiting = receipts.waiting.lock();
@@ -375,7 +361,7 @@ impl Follower {
             (age > sent.asker.surely()).then(|| sent.has_spoken())
         };
         match late {
-            None => receipts.settle(&key).await,
+            None => receipts.settle(&key),
             Some(until) => self.doubts.push_back(Doubt { until, key, is_lost: false }),
         }
     }
@@ -391,7 +377,7 @@ impl Follower {
         self.doubts.extend(doubts);
     }
 
-    async fn settle_doubts(&mut self) {
+    fn settle_doubts(&mut self) {
         let now = Instant::now();
         while self.doubts.front().is_some_and(|doubt| doubt.until <= now) {
             let Some(Doubt { key, is_lost, .. }) = self.doubts.pop_front() else { return };
@@ -401,18 +387,19 @@ impl Follower {
             } else if self.receipts.way.is_hopeless() {
                 self.doubts.push_back(Doubt { until: now + WORD, key, is_lost });
             } else {
-                self.receipts.settle(&key).await;
+                self.receipts.settle(&key);
             }
         }
     }
 
     /// Settles what nothing has become known of for long.
-    async fn sweep(&mut self) {
+    fn sweep(&mut self) {
         if self.swept.elapsed() < WORD {
             return;
         }
         self.swept = Instant::now();
         self.lines.end_turns(self.swept);
+        self.receipts.fates.sweep(self.swept);
         let hung: Vec<Key> = {
             let waiting = self.receipts.waiting.lock();
             let has_hung = |(_, sent): &(&Key, &Sent)| sent.received.elapsed() > HANGING;
@@ -422,7 +409,7 @@ impl Follower {
             if self.receipts.way.is_hopeless() {
                 self.receipts.settle_late(&key, Lateness::Unread);
             } else {
-                self.receipts.settle(&key).await;
+                self.receipts.settle(&key);
             }
         }
     }
@@ -438,7 +425,7 @@ impl Follower {
         }
         let rest: Vec<Key> = self.receipts.waiting.lock().keys().copied().collect();
         for key in rest {
-            self.receipts.settle(&key).await;
+            self.receipts.settle(&key);
         }
     }
 }

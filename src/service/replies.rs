@@ -67,7 +67,7 @@ impl Replies {
 
     /// How many bytes a reply may have: the server would close the connection over more.
     pub(super) fn max_payload(&self) -> usize {
-        self.main.server_info().max_payload
+        self.main.max_payload()
     }
 
     /// All of them, each at its place: those that take turns come first, the standby last.

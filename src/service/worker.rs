@@ -52,12 +52,12 @@ impl Worker {
             Outcome::Reply(reply) => reply,
             outcome => return self.observers.observe(&outcome, received.elapsed()),
         };
-        let Some(reply) = self.in_time(reply, received).await else { return };
+        let Some(reply) = self.in_time(reply, received) else { return };
         let reply = match &self.gate {
             None => reply,
             Some(gate) => match admitted(&**gate, reply, received, deadline).await {
                 Outcome::Reply(reply) => {
-                    let Some(reply) = self.in_time(reply, received).await else { return };
+                    let Some(reply) = self.in_time(reply, received) else { return };
                     reply
                 }
                 outcome => return self.observers.observe(&outcome, received.elapsed()),
@@ -68,8 +68,8 @@ impl Worker {
     }
 
     /// The reply, if somebody may wait for it.
-    async fn in_time(&self, reply: Reply, received: Instant) -> Option<Reply> {
-        let Some(why) = self.receipts.too_late(&reply, received).await else { return Some(reply) };
+    fn in_time(&self, reply: Reply, received: Instant) -> Option<Reply> {
+        let Some(why) = self.receipts.too_late(&reply, received) else { return Some(reply) };
         self.observers.late(&Late::new(reply, why, received.elapsed()));
         None
     }
@@ -94,9 +94,9 @@ impl Worker {
             return self.observers.observe(&Outcome::Reply(reply), took);
         };
         let key = (asker.server, reply.connection.id);
-        self.receipts.expect(Sent { reply, asker, received, took }).await;
+        self.receipts.expect(Sent { reply, asker, received, took });
         let line = self.replies.send(subject, payload, loads, via).await;
-        self.receipts.went_out(line, key, turn).await;
+        self.receipts.went_out(line, key, turn);
     }
 }
 
