@@ -3,11 +3,13 @@
 //! [`Secret`](crate::protocol::credentials::Secret); this is for what may be one.
 
 use std::borrow::Cow;
+#[cfg(any(test, feature = "daemon"))]
+use std::path::{Path, PathBuf};
 
 use crate::protocol::credentials::TOKEN_PREFIX;
 
 /// What stands in the place of a secret.
-const REDACTED: &str = "(redacted)";
+pub(crate) const REDACTED: &str = "(redacted)";
 
 /// A seed of an nkey: 58 characters of base32, or most of them.
 const SEED_LEAST: usize = 48;
@@ -20,6 +22,9 @@ const MADE_LEN: usize = 16;
 const MADE_CHANGES: usize = 5;
 #[cfg(any(test, feature = "daemon"))]
 const HEX_LEN: usize = 32;
+/// Longer paths with digits and large letters in folders that there are not look like a secret.
+#[cfg(any(test, feature = "daemon"))]
+const ENCODED_LEN: usize = 32;
 
 /// Whether it has the form of a token, a JWT, the seed of an nkey or a password's hash.
 pub(crate) fn is_secret(word: &str) -> bool {
@@ -35,14 +40,12 @@ pub(crate) fn is_secret(word: &str) -> bool {
 /// Whether it is a secret, or looks like a random password. Some names do too.
 #[cfg(any(test, feature = "daemon"))]
 fn may_be_secret(word: &str) -> bool {
-    let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
-    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
     // Of random passwords with 24 characters, one in 60 has no digit.
-    let large = || word.bytes().filter(u8::is_ascii_alphabetic).map(|it| it.is_ascii_uppercase());
-    let changes = large().zip(large().skip(1)).filter(|(one, next)| one != next).count();
-    let random = has(u8::is_ascii_digit) || changes >= MADE_CHANGES;
+    let random = word.bytes().any(|byte| byte.is_ascii_digit()) || changes(word) >= MADE_CHANGES;
     let hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_secret(word) || (word.len() >= MADE_LEN && mixed && random) || (word.len() >= HEX_LEN && hex)
+    is_secret(word)
+        || (word.len() >= MADE_LEN && is_mixed(word) && random)
+        || (word.len() >= HEX_LEN && hex)
 }
 
 /// The text without tokens, JWTs, seeds and hashes.
@@ -54,6 +57,45 @@ pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
 #[cfg(any(test, feature = "daemon"))]
 pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
     without(text, may_be_secret)
+}
+
+/// The path of a file, unless it is a secret in the wrong place: the folders of it that there are tell the
+/// two apart, and the rest is left out as a whole if it may be one.
+#[cfg(any(test, feature = "daemon"))]
+pub(crate) fn shown_path(path: &Path) -> PathBuf {
+    let known = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
+    let rest = path.strip_prefix(known).unwrap_or(path).to_string_lossy();
+    let shown = match may_be_encoded(&rest) {
+        true => Cow::Borrowed(REDACTED),
+        false => without_likely_secrets(&rest),
+    };
+    known.join(&*shown)
+}
+
+/// Whether a part of it may be a random secret in base64, or something longer such as a PEM file. A slash is a
+/// letter of it, so that its words may be short.
+#[cfg(any(test, feature = "daemon"))]
+pub(crate) fn may_be_encoded(text: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
+    text.split(|c| !is_letter(c)).any(|part| {
+        let random = is_mixed(part) && part.bytes().any(|byte| byte.is_ascii_digit());
+        random
+            && (part.len() >= ENCODED_LEN
+                || part.len() >= MADE_LEN && changes(part) >= MADE_CHANGES)
+    })
+}
+
+#[cfg(any(test, feature = "daemon"))]
+fn is_mixed(word: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
+    has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase)
+}
+
+/// How often its letters change between small and large.
+#[cfg(any(test, feature = "daemon"))]
+fn changes(word: &str) -> usize {
+    let large = || word.bytes().filter(u8::is_ascii_alphabetic).map(|it| it.is_ascii_uppercase());
+    large().zip(large().skip(1)).filter(|(one, next)| one != next).count()
 }
 
 /// A name, unless it is a secret in the wrong place.
@@ -147,6 +189,32 @@ mod tests {
         ] {
             assert_eq!(without_likely_secrets(text), text);
             assert_eq!(without_secrets(text), text);
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_a_path_is_left_out_as_a_whole() {
+        let folder = tempfile::Builder::new().prefix("Data2").tempdir().unwrap();
+        let shown = |text: &str| {
+            let shown = shown_path(&folder.path().join(text));
+            shown.strip_prefix(folder.path()).unwrap_or(&shown).display().to_string()
+        };
+        for secret in [
+            "kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nD=",
+            "/kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nD=",
+            "aB3/dE6+gH9/jK2/mN5/",
+            "-----BEGIN PRIVATE KEY-----\nMIIE/vQIB/ADAN/Bgkqh/kiG9w\n-----END PRIVATE KEY-----\n",
+        ] {
+            let shown = shown(secret);
+            assert!(shown.trim_start_matches('/') == REDACTED, "{secret}: {shown}");
+        }
+        for path in [
+            "license.secret",
+            "/run/secrets/License2/license.secret",
+            "keys/operator-signing-2.nk",
+            "no/such/folder/of/the/deployment/keys/issuer-2.nk",
+        ] {
+            assert_eq!(shown(path), path, "in {}", folder.path().display());
         }
     }
 

@@ -17,7 +17,9 @@ use super::problem::{Origin, Problem};
 use super::settings::{Applies, Kind, SETTINGS, Setting};
 use super::units::{format_size, parse_duration, parse_size};
 use crate::document::{Document, instead_of};
-use crate::redact::{without_likely_secrets, without_secrets};
+use crate::redact::{
+    REDACTED, may_be_encoded, shown_path, without_likely_secrets, without_secrets,
+};
 use crate::spelling::nearest;
 
 /// The end of a variable that names a file with the value: secrets are mounted as files.
@@ -143,14 +145,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what a variable holds, or what the file holds that it names.
+    /// Takes what a variable holds, or what the file holds that it names. A key that is a file is that file.
     fn override_by(&mut self, key: String, name: String, text: String, is_in_file: bool) {
         let at = Origin::Env(name);
-        let text = match is_in_file.then(|| std::fs::read_to_string(&text)) {
+        let holds_value = is_in_file && !Setting::of(&key).is_some_and(Setting::names_files);
+        let text = match holds_value.then(|| std::fs::read_to_string(&text)) {
             None => text,
             Some(Ok(held)) => held.trim_end_matches(['\r', '\n']).to_owned(),
             Some(Err(error)) => {
-                let what = format!("cannot read {text}: {error}");
+                let what =
+                    format!("cannot read {}: {error}", shown_path(Path::new(&text)).display());
                 return self.problem(
                     at,
                     keys::display(&key),
@@ -194,11 +198,19 @@ impl<'a> Reader<'a> {
     /// Notes a mistake in the value of `key`, wherever it was written. If `what` repeats the value,
     /// it does so without what may be a secret in the wrong place.
     pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
-        self.wrong_path(key, without_likely_secrets(&what.into()), remedy);
+        let values = self.entries.get(key).map(Entry::texts).unwrap_or_default();
+        let secrets = values.into_iter().filter(|it| may_be_encoded(it));
+        let what = secrets.fold(what.into(), |what, secret| what.replace(secret, REDACTED));
+        self.wrong_path(key, without_likely_secrets(&what), remedy);
     }
 
-    /// [`Self::wrong`], where `what` names a path, which may well look like a secret.
-    fn wrong_path(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+    /// [`Self::wrong`], where `what` names a path by [`shown_path`], which may well look like a secret.
+    pub(super) fn wrong_path(
+        &mut self,
+        key: &str,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         let at = match self.entries.get(key) {
             Some(entry) => entry.origin.clone(),
             None => self.document.origin(None),
@@ -410,7 +422,7 @@ impl<'a> Reader<'a> {
             self.wrong(key, "an empty path", "name a file");
         }
         let path = self.folder.join(text);
-        let shown = self.folder.join(&*without_likely_secrets(text));
+        let shown = shown_path(&path);
         if self.check_files && !text.is_empty() {
             match std::fs::metadata(&path) {
                 Ok(found) if found.is_file() => {}

@@ -15,7 +15,8 @@ A duration is a text such as `\"1800ms\"`, `\"30s\"`, `\"15m\"`, `\"12h\"` or `\
 `\"64MB\"` or `\"4GB\"`, in powers of 1,024.
 
 A variable with `_FILE` behind its name names a file with the value, as platforms mount secrets:
-`NATS_CALLOUT_DATABASE_URL_FILE=/run/secrets/database-url`.
+`NATS_CALLOUT_DATABASE_URL_FILE=/run/secrets/database-url`. Where the value is a file itself, as that of `secret` and of
+`credentials` is, both variables are its path.
 ";
 
 /// The page, in Markdown.

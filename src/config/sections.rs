@@ -13,6 +13,7 @@ use super::{
 use crate::authn::guessing::GuessingLimits;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
+use crate::redact::shown_path;
 use crate::store::{Isolation, TenantId};
 use crate::streams::StreamLimits;
 use crate::streams::events::{EventLimits, EventStreamLimits};
@@ -311,8 +312,9 @@ pub(super) fn guessing(reader: &mut Reader) -> GuessingLimits {
 pub(super) fn policies(reader: &mut Reader, folder: &Path) -> Option<PathBuf> {
     let path = folder.join(reader.text("policies.folder").filter(|text| !text.is_empty())?);
     if !path.is_dir() {
-        let what = format!("{} is no folder", path.display());
-        reader.wrong("policies.folder", what, "make it, or write \"\" for the shipped policies");
+        let what = format!("{} is no folder", shown_path(&path).display());
+        let remedy = "make it, or write \"\" for the shipped policies";
+        reader.wrong_path("policies.folder", what, remedy);
     }
     Some(path)
 }

@@ -23,6 +23,8 @@ pub(crate) struct Setting {
     pub(super) meaning: &'static str,
     /// What stands above it in the file that `init` writes, line by line.
     pub(crate) note: &'static str,
+    /// Whether its value is the path of a file or a folder, whatever kind of value that is.
+    is_path: bool,
 }
 
 /// In which mode a key has a meaning.
@@ -73,9 +75,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("nats.tls_ca", Text(""),
         "A PEM file: who vouches for the servers, beside the authorities of the system.").noted("\
         Where the servers' certificates are of a private authority, and where\n\
-        they ask for one (`verify: true`): PEM files."),
-    both("nats.tls_certificate", Text(""), "A PEM file, to show to servers that ask for one."),
-    both("nats.tls_key", Text(""), "A PEM file: the key of `tls_certificate`."),
+        they ask for one (`verify: true`): PEM files.").path(),
+    both("nats.tls_certificate", Text(""), "A PEM file, to show to servers that ask for one.").path(),
+    both("nats.tls_key", Text(""), "A PEM file: the key of `tls_certificate`.").path(),
     operator("nats.credentials", File("keys/auth.creds"), "The service's login in AUTH."),
     operator("nats.system_credentials", File("keys/sys.creds"), "Its login in the system account."),
     config("nats.nkey", File("keys/auth.nk"), "The seed of the service's login in AUTH."),
@@ -90,7 +92,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .noted("How long a grant lives: four fifths of it at least, by chance, so that not all end together. Connections begin anew before (`renew`)."),
     both("callout.renew", Switch(true), "Whether connections begin anew before their grants end.")
         .noted("A policy may leave its users' alone (`renew = false`)."),
-    both("callout.xkey", NONE, "One or two files of curve seeds; the first is announced."),
+    both("callout.xkey", NONE, "One or two files of curve seeds; the first is announced.").path(),
     operator("callout.response_signing",
         Keys(&["keys/response-signing.nk", "keys/response-signing-next.pub"]),
         "Signing keys of AUTH, which sign responses.").noted("\
@@ -186,7 +188,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Those from one source."),
 
     both("policies.folder", Text(""), "")
-        .noted("A folder of your own policies, beside those that are built in."),
+        .noted("A folder of your own policies, beside those that are built in.").path(),
 
     both("http.listen", Text("127.0.0.1:9222"), "").noted("\
         /healthz, /readyz and /metrics, for whoever reaches the port; \"\" serves nothing.\n\
@@ -205,12 +207,12 @@ pub(super) const ISSUER_SETTINGS: &[Setting] = &[
     both("issuers.NAME.discovery", Open("`true`, unless one of the next three is written", ""),
         "Whether its keys are found by `/.well-known/openid-configuration` below `issuer`."),
     both("issuers.NAME.jwks_url", NONE, "The https URL of its keys, a JWK set."),
-    both("issuers.NAME.jwks_file", NONE, "The file of its keys, a JWK set."),
-    both("issuers.NAME.secret", NONE, "One or two files of the secret shared with it."),
+    both("issuers.NAME.jwks_file", NONE, "The file of its keys, a JWK set.").path(),
+    both("issuers.NAME.secret", NONE, "One or two files of the secret shared with it.").path(),
     both("issuers.NAME.ca_file", Open("those of the system", ""),
-        "A PEM file: the authorities that its server is trusted by, where keys are fetched."),
+        "A PEM file: the authorities that its server is trusted by, where keys are fetched.").path(),
     both("issuers.NAME.bearer_file", NONE,
-        "A file whose text is shown where keys are fetched (`Authorization: Bearer`); read each time."),
+        "A file whose text is shown where keys are fetched (`Authorization: Bearer`); read each time.").path(),
     both("issuers.NAME.proxy", NONE, "The URL of a proxy that keys are fetched by."),
     both("issuers.NAME.insecure_http", Switch(false),
         "Whether keys may be fetched by plain http, where anybody on the way can put in their own."),
@@ -243,7 +245,7 @@ pub(super) const ISSUER_SETTINGS: &[Setting] = &[
 ];
 
 const fn both(name: &'static str, kind: Kind, meaning: &'static str) -> Setting {
-    Setting { name, applies: Applies::Always, kind, meaning, note: "" }
+    Setting { name, applies: Applies::Always, kind, meaning, note: "", is_path: false }
 }
 
 const fn operator(name: &'static str, kind: Kind, meaning: &'static str) -> Setting {
@@ -257,6 +259,22 @@ const fn config(name: &'static str, kind: Kind, meaning: &'static str) -> Settin
 impl Setting {
     const fn noted(self, note: &'static str) -> Self {
         Self { note, ..self }
+    }
+
+    const fn path(self) -> Self {
+        Self { is_path: true, ..self }
+    }
+
+    /// What is written at `section.key`, or at `issuers.kc.key` for an issuer `kc`.
+    pub(super) fn of(name: &str) -> Option<&'static Self> {
+        let key = name.rsplit_once('.').map(|(_, key)| key);
+        let known = SETTINGS.iter().find(|it| it.name == name);
+        known.or_else(|| ISSUER_SETTINGS.iter().find(|it| Some(it.key()) == key))
+    }
+
+    /// Whether its value is the path of a file or a folder, or several of them.
+    pub(super) fn names_files(&self) -> bool {
+        self.is_path || matches!(self.kind, File(_) | Keys(_))
     }
 
     pub(crate) fn section(&self) -> &'static str {
@@ -276,10 +294,7 @@ impl Setting {
 impl Kind {
     /// What is written at `section.key`, or at `issuers.kc.key` for an issuer `kc`.
     pub(super) fn of(name: &str) -> &'static Self {
-        let key = name.rsplit_once('.').map(|(_, key)| key);
-        let known = SETTINGS.iter().find(|it| it.name == name);
-        let known = known.or_else(|| ISSUER_SETTINGS.iter().find(|it| Some(it.key()) == key));
-        known.map_or(&NONE, |setting| &setting.kind)
+        Setting::of(name).map_or(&NONE, |setting| &setting.kind)
     }
 
     /// The default of a text.

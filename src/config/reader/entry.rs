@@ -13,6 +13,17 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// The texts that it is or lists.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        match &self.value {
+            DeValue::String(text) => vec![text.trim()],
+            DeValue::Array(values) => {
+                values.iter().filter_map(|it| it.get_ref().as_str()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn is_of_env(&self) -> bool {
         matches!(self.origin, Origin::Env(_))
     }
