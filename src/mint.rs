@@ -91,7 +91,7 @@ impl Mint {
 
     /// How long a grant lives that nothing of its user's and no jitter shortens.
     pub(crate) fn life(&self, grant: &Grant) -> Duration {
-        grant.ttl.map_or(self.ttl, |ttl| ttl.min(self.ttl))
+        life(grant, self.ttl)
     }
 
     /// Makes the JWT of one connection, signed by `issuer` where the server expects that one.
@@ -143,9 +143,7 @@ impl Mint {
     ) -> Result<(UnixSeconds, bool), MintError> {
         let [a, b, ..] = *connection.raw();
         let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
-        let ttl = self.life(grant).mul_f64(1.0 - JITTER * share);
-        let life = UnixSeconds::try_from(ttl.as_secs()).unwrap_or(UnixSeconds::MAX).max(1);
-        let full = now.saturating_add(life);
+        let life = self.life(grant).mul_f64(1.0 - JITTER * share);
         let ends = |at: Option<UnixSeconds>| at.is_some_and(|at| at <= now);
         if ends(principal.expires_at()) {
             return Err(MintError::Expired);
@@ -153,10 +151,27 @@ impl Mint {
         if ends(grant.until) {
             return Err(MintError::Closed);
         }
-        let bounds = [principal.expires_at(), grant.until].into_iter().flatten();
-        let expires = bounds.fold(full, UnixSeconds::min);
-        Ok((expires, expires < full))
+        Ok(end(life.max(Duration::from_secs(1)), principal.expires_at(), grant, now))
     }
+}
+
+/// How long a grant lives that nothing else shortens than its policy, where none lives longer than `longest`.
+pub(crate) fn life(grant: &Grant, longest: Duration) -> Duration {
+    grant.ttl.map_or(longest, |ttl| ttl.min(longest))
+}
+
+/// When a grant ends that begins at `now` with this life; and whether that is before its life is over, since
+/// whom it is for ends at `expires_at`, or the policy says until when. Such a one no other may follow.
+pub(crate) fn end(
+    life: Duration,
+    expires_at: Option<UnixSeconds>,
+    grant: &Grant,
+    now: UnixSeconds,
+) -> (UnixSeconds, bool) {
+    let full = now.saturating_add_unsigned(life.as_secs());
+    let bounds = [expires_at, grant.until].into_iter().flatten();
+    let end = bounds.fold(full, UnixSeconds::min);
+    (end, end < full)
 }
 
 fn permissions(grant: Grant) -> Permissions {

@@ -17,6 +17,7 @@ use crate::clock::UnixSeconds;
 use crate::config::Config;
 use crate::daemon::{DaemonError, logins};
 use crate::deployment::isolation_of;
+use crate::mint;
 use crate::policy::ConnectionContext;
 use crate::policy::explain::Explanation;
 use crate::policy::rules::PolicySet;
@@ -47,7 +48,6 @@ pub(crate) struct Granted {
     pub(crate) isolation: Isolation,
     /// What it may do, and by which lines.
     pub(crate) explanation: Explanation,
-    longest: Duration,
 }
 
 /// A user who is taken to have proved who it is, and what else a policy looks at.
@@ -117,7 +117,7 @@ impl Admin {
         decider.permit(&principal, &context)?;
         // The same once more, with its lines.
         let explanation = policies.explain(&principal, &context)?;
-        Ok(Granted { principal, isolation, explanation, longest: self.config.callout.ttl })
+        Ok(Granted { principal, isolation, explanation })
     }
 
     /// Those of the service, with keys of issuers that are fetched until `stop` where they may be needed.
@@ -141,19 +141,27 @@ impl Admin {
 }
 
 impl Granted {
-    /// Whether connections begin anew before it ends, if nothing but its life bounds it.
-    pub(crate) fn is_renewed(&self, config: &Config) -> bool {
-        config.callout.renew && !self.explanation.grant.no_renewal
-    }
-
-    /// When it ends at the latest if it begins at `now` and those whom it is for end at `end`.
-    pub(crate) fn ends(&self, end: Option<UnixSeconds>, now: UnixSeconds) -> UnixSeconds {
+    /// When it ends if it begins at `now` and those whom it is for end at `end`.
+    pub(crate) fn ends(
+        &self,
+        config: &Config,
+        end: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> GrantEnd {
         let grant = &self.explanation.grant;
-        let life = grant.ttl.map_or(self.longest, |ttl| ttl.min(self.longest));
-        let life = UnixSeconds::try_from(life.as_secs()).unwrap_or(UnixSeconds::MAX);
-        let ends = [end, grant.until].into_iter().flatten();
-        ends.fold(now.saturating_add(life), UnixSeconds::min)
+        let life = mint::life(grant, config.callout.ttl);
+        let (latest, is_bounded) = mint::end(life, end, grant, now);
+        GrantEnd { latest, is_renewed: config.callout.renew && !grant.no_renewal && !is_bounded }
     }
+}
+
+/// The end of a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GrantEnd {
+    /// The latest that it may be.
+    pub(crate) latest: UnixSeconds,
+    /// Whether connections begin anew before: nothing but its life ends it.
+    pub(crate) is_renewed: bool,
 }
 
 fn offers_jwt(credentials: &Credentials) -> bool {
@@ -201,8 +209,6 @@ mod tests {
         let explain = |tenant, by| admin.explain(&policies, assumed(tenant, by));
         let granted = explain(tenant(), ConnectionType::Nats).unwrap();
         assert_eq!(granted.isolation, Isolation::Shared);
-        assert_eq!(granted.ends(None, 1_000), 1_060);
-        assert_eq!(granted.ends(Some(1_010), 1_000), 1_010);
         let leaf = explain(tenant(), ConnectionType::Leafnode).unwrap_err();
         assert_eq!(leaf.reason, DenyReason::ConnectionType);
         let elsewhere = TenantRecord { placement: Some("AUTH".to_owned()), ..tenant() };
@@ -211,6 +217,32 @@ mod tests {
         let over = TenantRecord { expires_at: Some(1_000), ..tenant() };
         let over = explain(over, ConnectionType::Nats).unwrap_err();
         assert_eq!(over.reason, DenyReason::TenantExpired);
+    }
+
+    #[tokio::test]
+    async fn what_ends_for_another_reason_than_its_life_is_not_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = admin(&folder).await;
+        let mut config = (*admin.config).clone();
+        let policies = Arc::new(PolicySet::shipped().unwrap());
+        let assumed = assumed(TenantRecord::new("42".parse().unwrap()), ConnectionType::Nats);
+        let mut granted = admin.explain(&policies, assumed).unwrap();
+        let ends = |granted: &Granted, config: &Config, end| {
+            let GrantEnd { latest, is_renewed } = granted.ends(config, end, 1_000);
+            (latest, is_renewed)
+        };
+        assert_eq!(ends(&granted, &config, None), (1_060, true));
+        assert_eq!(ends(&granted, &config, Some(1_060)), (1_060, true));
+        assert_eq!(ends(&granted, &config, Some(1_059)), (1_059, false));
+        granted.explanation.grant.until = Some(1_050);
+        assert_eq!(ends(&granted, &config, None), (1_050, false));
+        assert_eq!(ends(&granted, &config, Some(1_040)), (1_040, false));
+        granted.explanation.grant.until = None;
+        granted.explanation.grant.no_renewal = true;
+        assert_eq!(ends(&granted, &config, None), (1_060, false));
+        granted.explanation.grant.no_renewal = false;
+        config.callout.renew = false;
+        assert_eq!(ends(&granted, &config, None), (1_060, false));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Authorizer, unplaced};
 use crate::authn::{Denied, DenyReason, Proof, Rejected};
 use crate::keys::ServerId;
-use crate::mint::JITTER;
+use crate::mint::{self, JITTER};
 use crate::policy::ConnectionContext;
 use crate::protocol::claims::ClientInfo;
 use crate::store::TenantId;
@@ -143,9 +143,7 @@ impl Authorizer {
             return Ok(None);
         }
         let life = self.mint.life(&grant);
-        let full = now.saturating_add_unsigned(life.as_secs());
-        let bounds = [principal.expires_at(), grant.until];
-        let is_bounded = bounds.into_iter().flatten().any(|end| end < full);
+        let (_, is_bounded) = mint::end(life, principal.expires_at(), &grant, now);
         Ok(Some(Again { tenant: tenant.clone(), life, is_bounded }))
     }
 }

@@ -13,7 +13,7 @@ use super::super::Context;
 use super::super::database::explain;
 use super::super::output::{table, time, time_json};
 use super::super::test::words;
-use crate::admin::decision::{Assumed, Granted};
+use crate::admin::decision::{Assumed, GrantEnd, Granted};
 use crate::authn::{Claims, Denied, DenyReason};
 use crate::clock::UnixSeconds;
 use crate::config::Mode;
@@ -134,9 +134,8 @@ struct Report<'a> {
 type Row = (&'static str, String, String);
 
 impl Report<'_> {
-    /// When the grant ends at the latest.
-    fn ends(&self, granted: &Granted) -> UnixSeconds {
-        granted.ends(granted.principal.expires_at(), self.at)
+    fn ends(&self, granted: &Granted) -> GrantEnd {
+        granted.ends(self.context.admin.config(), granted.principal.expires_at(), self.at)
     }
 
     fn rows(&self, granted: &Granted) -> Vec<Row> {
@@ -197,6 +196,7 @@ impl Report<'_> {
             }),
             Ok(granted) => {
                 let Explanation { grant, responses, ttl, until, .. } = &granted.explanation;
+                let ends = self.ends(granted);
                 let rows = self.rows(granted).into_iter().map(|(permission, subject, from)| {
                     json!({ "permission": permission, "subject": subject, "from": from })
                 });
@@ -210,8 +210,8 @@ impl Report<'_> {
                     })),
                     "ttl": grant.ttl.map(|it| json!({ "seconds": it.as_secs(), "from": from(ttl) })),
                     "until": grant.until.map(|it| json!({ "at": time(it), "from": from(until) })),
-                    "expires_at": time_json(Some(self.ends(granted))),
-                    "renewed": granted.is_renewed(self.context.admin.config()),
+                    "expires_at": time_json(Some(ends.latest)),
+                    "renewed": ends.is_renewed,
                 })
             }
         };
@@ -252,14 +252,14 @@ impl Report<'_> {
         if let Some(it) = grant.until {
             rows.push(vec!["until".to_owned(), time(it), from(until)]);
         }
-        let is_renewed = granted.is_renewed(self.context.admin.config());
-        let before = if is_renewed { "; connections begin anew before" } else { "" };
+        let ends = self.ends(granted);
+        let before = if ends.is_renewed { "; connections begin anew before" } else { "" };
         format!(
             "{user} of tenant {tenant}, by the policy {policy} ({by}), section [{}]:\n\n{}\n\nThe \
              grant ends at {} at the latest{before}.",
             granted.isolation.as_str(),
             table(&["PERMISSION", "SUBJECT", "FROM"], rows),
-            time(self.ends(granted))
+            time(ends.latest)
         )
     }
 }

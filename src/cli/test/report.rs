@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::super::Context;
 use super::super::output::{time, time_json};
 use super::session::{JetStreamInfo, Lists, Permissions, Probed, Responses, UserInfo};
-use crate::admin::decision::Granted;
-use crate::clock::UnixSeconds;
+use crate::admin::decision::{GrantEnd, Granted};
 use crate::config::Mode;
 use crate::config::units::format_size;
 use crate::policy::Grant;
@@ -72,23 +71,23 @@ impl Admitted<'_> {
     }
 
     /// When the connection ends; `true` if it may end a little sooner.
-    fn ends(&self) -> (UnixSeconds, bool) {
+    fn ends(&self) -> (GrantEnd, bool) {
         let now = self.context.admin.now();
+        let record = self.granted.principal.record();
+        // A temporary token's own end is not the user's.
+        let end = if self.temporary {
+            [record.tenant.expires_at, record.user.expires_at].into_iter().flatten().min()
+        } else {
+            self.granted.principal.expires_at()
+        };
+        let ends = self.granted.ends(self.context.admin.config(), end, now);
         match &self.info {
-            // A temporary token's own end is not the user's.
             Some(info) if info.expires > 0 && !self.temporary => {
                 let seconds = info.expires / 1_000_000_000;
-                (now.saturating_add(i64::try_from(seconds).unwrap_or(0)), false)
+                let latest = now.saturating_add(i64::try_from(seconds).unwrap_or(0));
+                (GrantEnd { latest, ..ends }, false)
             }
-            _ => {
-                let record = self.granted.principal.record();
-                let end = if self.temporary {
-                    [record.tenant.expires_at, record.user.expires_at].into_iter().flatten().min()
-                } else {
-                    self.granted.principal.expires_at()
-                };
-                (self.granted.ends(end, now), true)
-            }
+            _ => (ends, true),
         }
     }
 
@@ -157,8 +156,9 @@ impl Admitted<'_> {
                 "foreign_refused": probed.foreign_refused,
                 "surprises": probed.surprises,
             })),
-            "expires_at": time_json(Some(ends)),
+            "expires_at": time_json(Some(ends.latest)),
             "expires_at_most": at_most,
+            "renewed": ends.is_renewed,
             "jetstream": self.jetstream_json(),
         })
     }
@@ -188,9 +188,8 @@ impl Admitted<'_> {
         rows.push(("answers", answers(permissions.responses)));
         let (ends, at_most) = self.ends();
         let at_most = if at_most { " at the latest" } else { "" };
-        let is_renewed = self.granted.is_renewed(self.context.admin.config());
-        let before = if is_renewed { "; connections begin anew before" } else { "" };
-        rows.push(("ends", format!("{}{at_most}{before}", time(ends))));
+        let before = if ends.is_renewed { "; connections begin anew before" } else { "" };
+        rows.push(("ends", format!("{}{at_most}{before}", time(ends.latest))));
         rows.push(("jetstream", self.jetstream_text()));
         rows.push((
             "source",

@@ -67,6 +67,13 @@ fn admits(mode: Mode) {
     }
     assert_eq!(service["permissions"]["responses"].is_object(), own, "{service}");
 
+    // What the test makes for itself is no end of the user's; a token of its own that ends is.
+    assert_eq!((&service["renewed"], &admin["renewed"]), (&json!(true), &json!(true)));
+    let minute = deployment.cli(&["--json", "token", "add", "shop", "orders", "--expires", "1m"]);
+    let minute = minute.success().json()["token"].as_str().unwrap().to_owned();
+    let bounded = stdin(&deployment, 0, &["shop", "--token-stdin"], &minute);
+    assert_eq!(bounded["renewed"], false, "{bounded}");
+
     // The token's owner is found out; a user that is named has to be its owner.
     let by_token = stdin(&deployment, 0, &["shop", "--token-stdin"], &token);
     assert_eq!(by_token["user"]["name"], "orders");

@@ -347,6 +347,13 @@ fn what_a_user_gets_and_why() {
         assert!(found["until"]["from"].as_str().unwrap().ends_with("news.toml:8"), "{found}");
         assert_eq!(found["ttl"]["seconds"], 300);
         assert_eq!(found["expires_at"], "2026-03-30T12:05:00Z");
+        assert_eq!(found["renewed"], true);
+        let evening = ["alice", "--address", "10.1.2.3", "--at", "2026-03-30T17:58:00+02:00"];
+        let bounded = explain(0, &[&evening[..], &claims].concat());
+        assert_eq!(
+            (&bounded["expires_at"], &bounded["renewed"]),
+            (&bounded["until"]["at"], &json!(false))
+        );
 
         let refused = explain(1, &monday);
         assert_eq!(refused["reason"], "policy");
