@@ -26,6 +26,7 @@ pub(crate) mod instances;
 pub mod keys;
 mod name;
 mod password;
+pub(crate) mod policies;
 mod purge;
 mod running;
 pub(crate) mod temporary;

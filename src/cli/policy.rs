@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use self::explain::ExplainArgs;
 use super::output::{Output, note};
 use super::{Context, Usage, load};
-use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files};
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files, Loaded};
 use crate::policy::rules::{NoPolicies, PolicyError};
 use crate::problem::{Origin, Problem};
 
@@ -34,8 +34,8 @@ pub(super) struct FolderArgs {
 
 pub(super) async fn run(command: PolicyCommand, file: &Path, output: Output) -> anyhow::Result<()> {
     match command {
-        PolicyCommand::Check(args) => check::run(args.resolve(file)?.as_deref(), output),
-        PolicyCommand::Test(args) => test::run(args.resolve(file)?.as_deref(), output),
+        PolicyCommand::Check(args) => check::run(&args.resolve(file)?, output),
+        PolicyCommand::Test(args) => test::run(args.resolve(file)?.folder.as_deref(), output),
         PolicyCommand::Explain(args) => {
             let config = load(file, Files::Unchecked)?;
             explain::run(&args, &Context::open(config, output).await?).await
@@ -43,25 +43,35 @@ pub(super) async fn run(command: PolicyCommand, file: &Path, output: Output) -> 
     }
 }
 
+/// Which policies are meant.
+struct Meant {
+    /// Their folder; those that are built in have none.
+    folder: Option<PathBuf>,
+    /// The configuration that says so, which may name some of them.
+    config: Option<Config>,
+}
+
 impl FolderArgs {
-    fn resolve(&self, file: &Path) -> anyhow::Result<Option<PathBuf>> {
+    fn resolve(&self, file: &Path) -> anyhow::Result<Meant> {
         if let Some(folder) = &self.folder {
             if !folder.is_dir() {
                 let what =
                     format!("{} is no folder; name the folder of policies", folder.display());
                 return Err(Usage(what).into());
             }
-            return Ok(Some(folder.clone()));
+            return Ok(Meant { folder: Some(folder.clone()), config: None });
         }
         match Config::load(file, Files::Unchecked) {
-            Ok(loaded) => Ok(loaded.config.policies),
+            Ok(Loaded { config, .. }) => {
+                Ok(Meant { folder: config.policies.clone(), config: Some(config) })
+            }
             // Nobody named a configuration, and the built-in policies need none.
             Err(config::Error(ConfigError::Unreadable { source, .. }))
                 if source.kind() == std::io::ErrorKind::NotFound
                     && file == Path::new(DEFAULT_FILE) =>
             {
                 note("there is no configuration here: these are the policies that are built in");
-                Ok(None)
+                Ok(Meant { folder: None, config: None })
             }
             Err(error) => Err(error.into()),
         }

@@ -1,9 +1,11 @@
 //! The policies that the service reads when it starts, and their test tables.
 
 use super::Findings;
+use crate::admin::policies::unknown;
 use crate::config::Config;
 use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
+use crate::problem::Problem;
 
 const CHECK: &str = "policies";
 
@@ -25,12 +27,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             return findings.add(CHECK, super::State::Fail, error.to_string(), None);
         }
     };
+    let missing = unknown(config, &policies);
+    for Problem { key, what, remedy, .. } in &missing {
+        findings.fail(CHECK, format!("{key}: {what}"), remedy);
+    }
     let failed: Vec<_> = report.outcomes.iter().filter(|it| !it.failures.is_empty()).collect();
     for outcome in &failed {
         let what = format!("{}: {} is not so", outcome.at, outcome.case);
         findings.fail(CHECK, what, "see `nats-callout policy test`");
     }
-    if failed.is_empty() {
+    if failed.is_empty() && missing.is_empty() {
         let (count, cases) = (policies.names().count(), report.outcomes.len());
         let whose = folder.map_or_else(|| "built in".to_owned(), |it| it.display().to_string());
         findings.ok(CHECK, format!("{count} policies, {cases} test cases ({whose})"));

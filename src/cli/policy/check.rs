@@ -6,12 +6,18 @@ use std::path::Path;
 use serde_json::json;
 
 use super::super::output::{Output, note, table};
-use super::{broken, problem_json};
-use crate::policy::rules::PolicySet;
+use super::{Meant, broken, problem_json};
+use crate::admin::policies::unknown;
+use crate::policy::rules::{NoPolicies, PolicySet};
 use crate::policy::table as tests;
 
-pub(super) fn run(folder: Option<&Path>, output: Output) -> anyhow::Result<()> {
+pub(super) fn run(meant: &Meant, output: Output) -> anyhow::Result<()> {
+    let folder = meant.folder.as_deref();
     let policies = PolicySet::configured(folder).map_err(|error| broken(error, output))?;
+    let missing = meant.config.as_ref().map(|config| unknown(config, &policies));
+    if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+        return Err(broken(NoPolicies::Invalid(missing).into(), output));
+    }
     let tested = tests::run(folder).map_err(|error| broken(error, output))?;
     let untested: BTreeSet<&Path> = tested.untested.iter().map(AsRef::as_ref).collect();
     let warnings = super::test::warnings(&tested.untested).chain(policies.warnings());
