@@ -59,8 +59,18 @@ pub struct Principal {
     expires_at: Option<UnixSeconds>,
     name: Option<Box<str>>,
     claims: Arc<Claims>,
+    issuer: Option<Arc<IssuerOf>>,
     extension: Option<Extension>,
     proof: Option<Arc<dyn Proof>>,
+}
+
+/// The issuer of a JWT, as far as the words of a refusal need it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IssuerOf {
+    /// Its table in the configuration.
+    pub(crate) name: String,
+    /// The claims that are handed to the policy.
+    pub(crate) claims: Vec<String>,
 }
 
 /// What a login has proved, without what it was proved by: who that is can be asked again later.
@@ -114,6 +124,7 @@ impl Principal {
                 expires_at,
                 name: None,
                 claims: Arc::default(),
+                issuer: None,
                 extension: None,
                 proof: None,
             });
@@ -139,6 +150,24 @@ impl Principal {
     pub(crate) fn with_claims(mut self, claims: Claims) -> Self {
         self.claims = Arc::new(claims);
         self
+    }
+
+    /// Adds whose JWT it was.
+    #[cfg(any(test, feature = "jwt"))]
+    #[must_use]
+    pub(crate) fn with_issuer(mut self, issuer: Arc<IssuerOf>) -> Self {
+        self.issuer = Some(issuer);
+        self
+    }
+
+    /// The issuer of the JWT that it was authenticated by, if it was by one.
+    pub(crate) fn issuer(&self) -> Option<&IssuerOf> {
+        self.issuer.as_deref()
+    }
+
+    /// Whether it has no row of its own: its issuer's rules have made its record.
+    pub(crate) fn is_without_row(&self) -> bool {
+        self.name.is_some()
     }
 
     /// Adds what was proved.

@@ -137,7 +137,9 @@ impl JwtAuthenticator {
 
 fn unknown_issuer(named: Option<&str>) -> Denied {
     let detail = match named {
-        Some(issuer) => format!("no [issuers] table has the `iss` {:?}", shortened(issuer)),
+        Some(issuer) => {
+            format!("no [issuers] table has exactly this `iss`: {:?}", shortened(issuer))
+        }
         None => "`iss` is missing, or no text".to_owned(),
     };
     Denied::from(DenyReason::UnknownIssuer).with_detail(detail)
@@ -155,7 +157,8 @@ impl Proved {
     async fn find(&self, freshness: Freshness) -> Result<Principal, Rejected> {
         let Self { rows, issuer, identified } = self;
         let principal = rows.find(issuer, identified, freshness).await?;
-        Ok(principal.with_claims(identified.claims.clone()))
+        let principal = principal.with_claims(identified.claims.clone());
+        Ok(principal.with_issuer(Arc::clone(issuer.named())))
     }
 }
 

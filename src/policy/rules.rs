@@ -10,7 +10,7 @@ pub(crate) use super::rule::Permission;
 use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
 use super::{ConnectionContext, Decision, Grant, Policy, file};
-use crate::authn::{Denied, DenyReason, Principal};
+use crate::authn::{Denied, DenyReason, IssuerOf, Principal};
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem, list};
 use crate::store::{Isolation, LoginRecord, UserKind};
@@ -135,10 +135,16 @@ impl PolicySet {
         let name = Self::name_for(record);
         let Some(rules) = self.policies.get(name) else {
             let denied = Denied::from(DenyReason::Policy).of(principal.login());
-            let table = if record.user.policy.is_some() { "users" } else { "tenants" };
+            let (who, place) = match (principal.issuer(), &record.user.policy) {
+                (Some(IssuerOf { name, .. }), Some(_)) if principal.is_without_row() => {
+                    (format!("[issuers.{name}]"), "it there".to_owned())
+                }
+                (_, Some(_)) => ("the row".to_owned(), "users.policy".to_owned()),
+                (_, None) => ("the row".to_owned(), "tenants.policy".to_owned()),
+            };
             return Err(denied.with_detail(format!(
-                "the row names the policy {name:?}, which does not exist; add its file `<name>.toml` \
-                 to the folder of policies, or change {table}.policy"
+                "{who} names the policy {name:?}, which does not exist; add its file `<name>.toml` \
+                 to the folder of policies, or change {place}"
             )));
         };
         let rule = match context.isolation {

@@ -60,6 +60,16 @@ pub(crate) enum ExpandError {
     /// The JWT has no such claim, or the user logged in with something else.
     #[error("the login brings no claim `{0}`")]
     NoClaim(Box<str>),
+    /// The issuer's rules do not hand this claim on, whatever the JWT has.
+    #[error(
+        "the claim `{claim}` is not handed to the policy; list it in [issuers.{issuer}] claims"
+    )]
+    Unlisted {
+        /// The claim.
+        claim: Box<str>,
+        /// The issuer's name.
+        issuer: String,
+    },
     /// A value of the claim is spliced in and is not one plain token.
     #[error("a value of the claim `{0}` is not one subject token of [A-Za-z0-9_-]{{1,64}}")]
     Claim(Box<str>),
@@ -173,7 +183,7 @@ impl Template {
             }
             Some(List::Claim(name)) => {
                 let values = principal.claims().get(&**name);
-                let values = values.ok_or_else(|| ExpandError::NoClaim(name.clone()))?;
+                let values = values.ok_or_else(|| no_claim(principal, name))?;
                 if values.iter().any(|value| token(value).is_none()) {
                     return Err(ExpandError::Claim(name.clone()));
                 }
@@ -211,6 +221,15 @@ impl Template {
     }
 }
 
+fn no_claim(principal: &Principal, claim: &str) -> ExpandError {
+    match principal.issuer() {
+        Some(issuer) if !issuer.claims.iter().any(|listed| listed == claim) => {
+            ExpandError::Unlisted { claim: claim.into(), issuer: issuer.name.clone() }
+        }
+        _ => ExpandError::NoClaim(claim.into()),
+    }
+}
+
 fn parse(subject: &str) -> Result<Pattern, ExpandError> {
     subject.parse().map_err(|reason| {
         // A row may hold a megabyte, which no log needs.
@@ -245,6 +264,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::authn::IssuerOf;
     use crate::store::{LoginRecord, TenantRecord, UserKind, UserRecord};
 
     fn principal(name: &str, claims: &[(&str, &[&str])]) -> Principal {
@@ -273,6 +293,11 @@ mod tests {
         assert_eq!(expand("t.{{ claims.none }}", &alice), Ok(vec![]));
         let missing = Err(ExpandError::NoClaim("roles.admin".into()));
         assert_eq!(expand("t.{{claims.roles.admin}}", &alice), missing);
+        let issuer = IssuerOf { name: "kc".to_owned(), claims: vec!["roles.admin".to_owned()] };
+        let alice = alice.with_issuer(Arc::new(issuer));
+        assert_eq!(expand("t.{{claims.roles.admin}}", &alice), missing, "its JWT has none");
+        let unlisted = expand("t.{{claims.org}}", &alice).unwrap_err().to_string();
+        assert!(unlisted.ends_with("list it in [issuers.kc] claims"), "{unlisted}");
     }
 
     #[test]

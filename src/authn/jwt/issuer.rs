@@ -14,7 +14,7 @@ use super::claims;
 use super::keeper::{Keeper, NotVerified, Pace};
 use super::origin::{Origin, Source, Way};
 use super::token::{Flaw, Unverified, Verified};
-use crate::authn::{AuthnError, Claims, Denied, Rejected};
+use crate::authn::{AuthnError, Claims, Denied, IssuerOf, Rejected};
 use crate::clock::UnixSeconds;
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{TenantId, UserKind};
@@ -130,6 +130,7 @@ pub(crate) struct IssuerStatus {
 #[derive(Debug)]
 pub(crate) struct Issuer {
     settings: IssuerSettings,
+    named: Arc<IssuerOf>,
     keys: Keys,
 }
 
@@ -163,19 +164,29 @@ impl Issuer {
                 Keys::Secrets(files.iter().map(read).collect::<Result<_, KeyFileError>>()?)
             }
         };
-        Ok(Self { settings, keys })
+        Ok(Self::with_keys(settings, keys))
+    }
+
+    fn with_keys(settings: IssuerSettings, keys: Keys) -> Self {
+        let named = IssuerOf { name: settings.name.clone(), claims: settings.claims.clone() };
+        Self { settings, named: Arc::new(named), keys }
     }
 
     /// With a secret that is in no file.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn with_secret(settings: IssuerSettings, secret: DecodingKey) -> Self {
-        Self { settings, keys: Keys::Secrets(vec![secret]) }
+        Self::with_keys(settings, Keys::Secrets(vec![secret]))
     }
 
     /// What is known of it.
     #[must_use]
     pub(crate) fn settings(&self) -> &IssuerSettings {
         &self.settings
+    }
+
+    /// What a refusal says of it.
+    pub(super) fn named(&self) -> &Arc<IssuerOf> {
+        &self.named
     }
 
     /// Fetches its keys, renews them before they expire, and looks for those that JWTs name and
