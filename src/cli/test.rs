@@ -9,7 +9,7 @@ use async_nats::ConnectErrorKind;
 use clap::Args;
 
 use self::report::{Admitted, Refused};
-pub(super) use self::words::words;
+pub(super) use self::words::{said, words};
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::note;
@@ -18,7 +18,7 @@ use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
 use crate::authn::jwt::is_jwt;
-use crate::authn::{Denied, DenyReason};
+use crate::authn::{AuthnError, Denied, DenyReason};
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
@@ -197,8 +197,33 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     match context.admin.decide(credentials, &client).await? {
         Decision::Granted(granted) => Ok(Ok(granted)),
         Decision::Denied(denied) => Ok(Err(denied)),
+        Decision::Fault(fault @ AuthnError::Keys { .. }) => {
+            Err(undecided(context, credentials, &fault).await)
+        }
         Decision::Fault(fault) => Err(fault.into()),
     }
+}
+
+/// The keys of an issuer are out of this machine's reach. The service's own may be at hand, and what it makes
+/// of the JWT can be seen.
+async fn undecided(
+    context: &Context,
+    credentials: &Credentials,
+    fault: &AuthnError,
+) -> anyhow::Error {
+    let prefix = "_INBOX".to_owned();
+    let (connected, _) = session::login(context.admin.config(), credentials, prefix).await;
+    let service = match connected {
+        Ok(_) => "the service lets the JWT in",
+        Err(error) if error.kind() == ConnectErrorKind::AuthorizationViolation => {
+            "the JWT is not let in there, and the service's log says why"
+        }
+        Err(_) => "NATS cannot be reached from here either",
+    };
+    anyhow!(
+        "what the JWT may do could not be worked out on this machine: {fault}. That says nothing of the \
+         service, which has keys of its own: {service}. Run this command where the service runs"
+    )
 }
 
 /// A login that is attempted.
@@ -306,14 +331,9 @@ impl Attempt<'_> {
         self.refused_with(denied.code(), &self.words(denied))
     }
 
-    /// What it means, and what exactly is wrong where the log says it too.
     fn words(&self, denied: &Denied) -> String {
         let user = denied.login.as_ref().map_or(self.user, |login| &login.user.name);
-        let words = words(denied.reason, self.id.as_str(), user);
-        match &denied.detail {
-            Some(detail) => format!("{detail}: {words}"),
-            None => words,
-        }
+        said(denied, self.id.as_str(), user)
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {

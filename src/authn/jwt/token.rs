@@ -21,33 +21,35 @@ const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 /// Why a JWT is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Flaw {
-    #[error("longer than {MAX_BYTES} bytes")]
+    #[error("longer than {MAX_BYTES} bytes; have its issuer write fewer claims into it")]
     TooLong,
     #[error("malformed")]
     Malformed,
-    #[error("`alg` is none that the issuer may use")]
+    #[error("`alg` is none of the issuer's `algorithms`")]
     Algorithm,
     #[error("`typ` says that it was made for another purpose")]
     Type,
     #[error("`crit` demands what is not known here")]
     Critical,
-    #[error("no key of the issuer fits `kid` and `alg`")]
+    #[error("no key of the issuer fits `kid` and `alg`; compare them with its key set")]
     NoKey,
     #[error("more keys of the issuer fit than are tried, and `kid` does not tell which")]
     Ambiguous,
-    #[error("the signature is wrong")]
+    #[error("the signature is not by a key of the issuer")]
     Signature,
     #[error("its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`")]
     Audience,
     #[error("`exp` is missing or no number")]
     NoEnd,
-    #[error("`nbf` or `iat` is no number, or in the future")]
+    #[error("`nbf` or `iat` is no number, or in the future; compare the clocks (`leeway`)")]
     NotYet,
-    #[error("`exp` is in the past")]
+    #[error("`exp` is in the past; have the issuer make another")]
     Expired,
-    #[error("the claim that names the user is missing, no name of a user, or not verified")]
+    #[error(
+        "the claim that names the user (`user_claim`) is missing, no name of a user, or not verified"
+    )]
     NoUser,
-    #[error("the claim that names the tenant is missing, or no tenant's id")]
+    #[error("the claim that names the tenant (`tenant_claim`) is missing, or no tenant's id")]
     NoTenant,
     #[error(
         "a claim's name with dots in it can be read in two ways, which lead to different values"

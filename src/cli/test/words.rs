@@ -1,7 +1,46 @@
 //! What to say of a refusal: the server tells a client one fixed text for all of them.
 
-use crate::authn::DenyReason;
+use crate::authn::{Denied, DenyReason};
 use crate::store::TenantId;
+
+/// What exactly is wrong, where the log says it too, and what to do about that. Else what the reason means.
+pub(in crate::cli) fn said(denied: &Denied, tenant: &str, user: &str) -> String {
+    let Some(detail) = &denied.detail else { return words(denied.reason, tenant, user) };
+    let at = denied.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+    match remedy(denied, tenant, user) {
+        Some(remedy) => format!("{at}{detail}; {remedy}"),
+        None => format!("{at}{detail}"),
+    }
+}
+
+/// What to do about a flaw that does not say so by itself.
+fn remedy(denied: &Denied, tenant: &str, user: &str) -> Option<String> {
+    let explain = |more| format!("see `nats-callout policy explain {user}{more}`");
+    match denied.reason {
+        DenyReason::UnusableHash => {
+            Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
+        }
+        DenyReason::UnknownToken => {
+            Some(format!("make one with `nats-callout token add {tenant} {user}`"))
+        }
+        DenyReason::UnknownUser => {
+            Some("see `nats-callout list`, and `show` of a tenant".to_owned())
+        }
+        DenyReason::Address => Some(explain(" --address ADDRESS")),
+        DenyReason::Time => Some(explain(" --at TIME")),
+        DenyReason::ConnectionType => Some(explain("")),
+        // Of a user without a row `explain` knows nothing.
+        DenyReason::Policy if denied.at.is_some() && TenantId::of_login(user).is_none() => {
+            Some(explain(""))
+        }
+        DenyReason::Placement => Some("name one that is, or leave the column empty".to_owned()),
+        DenyReason::TooLarge => Some(
+            "shorten the user's lists or its policy, or raise max_payload in nats-server.conf"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
 
 /// Why, and what to do about it.
 pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
@@ -82,5 +121,40 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
             "it is neither a password nor a token of this service, nor a JWT".to_owned()
         }
         other => other.code().replace('_', " "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::problem::Origin;
+
+    #[test]
+    fn the_flaw_comes_with_the_one_remedy_that_belongs_to_it() {
+        let denied = |reason: DenyReason, detail: &str| Denied::from(reason).with_detail(detail);
+        for (denied, text) in [
+            (
+                denied(DenyReason::TokenExpired, "issuer kc: `exp` is in the past"),
+                "issuer kc: `exp` is in the past",
+            ),
+            (
+                denied(DenyReason::UnknownUser, "issuer kc: there is no tenant 42"),
+                "issuer kc: there is no tenant 42; see `nats-callout list`, and `show` of a tenant",
+            ),
+            (
+                denied(DenyReason::Policy, "the row names the policy \"x\"; add its file"),
+                "the row names the policy \"x\"; add its file",
+            ),
+            (
+                denied(DenyReason::Address, "it is elsewhere")
+                    .with_origin(Origin::Line(PathBuf::from("a.toml"), 3)),
+                "a.toml:3: it is elsewhere; see `nats-callout policy explain ann --address ADDRESS`",
+            ),
+            (DenyReason::TokenExpired.into(), "the token has ended; make another"),
+        ] {
+            assert_eq!(said(&denied, "shop", "ann"), text);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-use super::{Bench, has_keys};
+use super::{Bench, has_keys, test_command};
 use crate::harness::choice::either_mode;
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Answer, Issuer, Signer};
@@ -66,6 +66,10 @@ fn who_is_known_is_admitted_while_the_issuer_is_down(mut bench: Bench) {
     bench.admits(&bench.jwt("shop"));
     let line = doctor(&bench);
     assert!(line.starts_with("warn ") && line.contains("the 1 keys that it has"), "{line}");
+    let said = test_command(&bench.deployment, &["shop", "--token-stdin"], &bench.jwt("shop"));
+    let is_told = |words| said.stderr.contains(words);
+    assert!(said.status == 1 && is_told("the service lets the JWT in"), "{said:?}");
+    assert!(is_told("could not be worked out on this machine") && !is_told("refused"), "{said:?}");
     bench.issuer.listen();
     bench.issuer.serve(&[&next]);
     eventually("the issuer is back", || (bench.metric("up") == "1").then_some(()));
