@@ -54,6 +54,8 @@ pub struct Config {
     pub(crate) file: PathBuf,
     /// That file's folder, where relative paths start.
     pub(crate) folder: PathBuf,
+    /// Further files that values were read from, which variables name.
+    pub(crate) value_files: Vec<PathBuf>,
     /// `[nats]`
     pub(crate) nats: Nats,
     /// `[callout]`
@@ -321,6 +323,7 @@ impl Config {
         let http_listen = sections::http_listen(&mut reader);
         let log = sections::log(&mut reader);
 
+        let value_files = reader.value_files();
         let (warnings, problems) = reader.finish();
         let Some(mode) = mode.filter(|_| problems.is_empty()) else {
             return Err(ConfigError::Invalid(problems).into());
@@ -329,6 +332,7 @@ impl Config {
         let config = Self {
             file: absolute,
             folder,
+            value_files,
             nats,
             callout,
             mode,
@@ -390,13 +394,16 @@ impl Config {
         Trust::new(self.key_files().into_iter().next())
     }
 
-    /// What others than the service can change, and the configuration itself where others can read
-    /// a password in it.
+    /// What others than the service can change, and the configuration itself, or a file that a variable
+    /// names, where others can read a password in it.
     pub(crate) fn exposures(&self) -> Vec<Exposure> {
         let trust = self.trust();
-        let mut faults = trust.writers(&self.file, "what the service does");
-        if std::fs::read_to_string(&self.file).is_ok_and(|text| holds_password(&text)) {
-            faults.extend(trust.readers(&self.file, "read the database's password in it"));
+        let mut faults = Vec::new();
+        for file in [&self.file].into_iter().chain(&self.value_files) {
+            faults.extend(trust.writers(file, "what the service does"));
+            if std::fs::read_to_string(file).is_ok_and(|text| holds_password(&text)) {
+                faults.extend(trust.readers(file, "read the database's password in it"));
+            }
         }
         if let Some(folder) = &self.policies {
             faults.extend(trust.writers_in(folder, POLICIES));

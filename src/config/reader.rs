@@ -2,7 +2,10 @@
 //! stopping at the first. [`super::settings`] says which keys there are, with defaults and ranges.
 
 mod entry;
+mod env;
+mod files;
 mod named;
+
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -17,16 +20,8 @@ use super::problem::{Origin, Problem};
 use super::settings::{Applies, Kind, SETTINGS, Setting};
 use super::units::{format_size, parse_duration, parse_size};
 use crate::document::{Document, instead_of};
-use crate::redact::{
-    REDACTED, may_be_encoded, shown_path, without_likely_secrets, without_secrets,
-};
+use crate::redact::{REDACTED, may_be_encoded, without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
-
-/// The end of a variable that names a file with the value: secrets are mounted as files.
-const IN_FILE: &str = "_FILE";
-
-/// Names the file itself, so it is no override.
-const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
 /// The values that were written and the mistakes that were found so far.
 #[derive(Debug)]
@@ -39,6 +34,8 @@ pub(super) struct Reader<'a> {
     check_files: bool,
     syntax_is_sound: bool,
     warnings: Vec<String>,
+    /// The files that variables name and whose text is a value.
+    value_files: Vec<PathBuf>,
 }
 
 impl<'a> Reader<'a> {
@@ -60,6 +57,7 @@ impl<'a> Reader<'a> {
             issuers: BTreeSet::new(),
             check_files,
             warnings: Vec::new(),
+            value_files: Vec::new(),
         };
         reader.read_file(table);
         reader.read_env(env);
@@ -117,60 +115,6 @@ impl<'a> Reader<'a> {
         self.problem(at, format!("[{section}] {key}"), "unknown key", remedy);
     }
 
-    fn read_env(&mut self, env: impl IntoIterator<Item = (String, String)>) {
-        for (name, text) in env {
-            if !name.starts_with(keys::PREFIX) || name == CONFIG_VARIABLE {
-                continue;
-            }
-            let of = |name: &str| {
-                let known = SETTINGS.iter().find(|known| keys::env_name(known.name) == name);
-                known.map(|known| known.name.to_owned()).or_else(|| keys::issuer_key(name))
-            };
-            let in_file = || of(name.strip_suffix(IN_FILE)?);
-            match of(&name).map(|key| (key, false)).or_else(|| Some((in_file()?, true))) {
-                Some((key, is_in_file)) => self.override_by(key, name, text, is_in_file),
-                None => {
-                    let of_issuers = self.issuers.iter().flat_map(|issuer| {
-                        let table = format!("{}.{issuer}", keys::ISSUERS);
-                        keys::of_issuers().into_iter().map(move |key| format!("{table}.{key}"))
-                    });
-                    let all = SETTINGS.iter().map(|it| it.name.to_owned()).chain(of_issuers);
-                    let names: Vec<String> = all.map(|key| keys::env_name(&key)).collect();
-                    let near = nearest(&name, names.iter().map(String::as_str))
-                        .map(|near| format!("; did you mean {near}?"))
-                        .unwrap_or_default();
-                    self.warnings.push(format!("{name} overrides no key and is ignored{near}"));
-                }
-            }
-        }
-    }
-
-    /// Takes what a variable holds, or what the file holds that it names. A key that is a file is that file.
-    fn override_by(&mut self, key: String, name: String, text: String, is_in_file: bool) {
-        let at = Origin::Env(name);
-        let holds_value = is_in_file && !Setting::of(&key).is_some_and(Setting::names_files);
-        let text = match holds_value.then(|| std::fs::read_to_string(&text)) {
-            None => text,
-            Some(Ok(held)) => held.trim_end_matches(['\r', '\n']).to_owned(),
-            Some(Err(error)) => {
-                let what =
-                    format!("cannot read {}: {error}", shown_path(Path::new(&text)).display());
-                return self.problem(
-                    at,
-                    keys::display(&key),
-                    what,
-                    "restore it or correct its path",
-                );
-            }
-        };
-        self.issuers.extend(named::issuer_of(&key));
-        let entry = Entry { value: DeValue::String(text.into()), origin: at.clone() };
-        if self.entries.insert(key.clone(), entry).is_some_and(|before| before.is_of_env()) {
-            let remedy = format!("set one of {} and the same with {IN_FILE}", keys::env_name(&key));
-            self.problem(at, keys::display(&key), "two variables say it", remedy);
-        }
-    }
-
     fn problem(
         &mut self,
         at: Origin,
@@ -204,7 +148,7 @@ impl<'a> Reader<'a> {
         self.wrong_path(key, without_likely_secrets(&what), remedy);
     }
 
-    /// [`Self::wrong`], where `what` names a path by [`shown_path`], which may well look like a secret.
+    /// [`Self::wrong`], where `what` names a path as it may be shown, however like a secret it looks.
     pub(super) fn wrong_path(
         &mut self,
         key: &str,
@@ -248,6 +192,11 @@ impl<'a> Reader<'a> {
         if empty {
             self.wrong(key, "an empty list", remedy);
         }
+    }
+
+    /// The files beside the configuration that values were read from.
+    pub(super) fn value_files(&self) -> Vec<PathBuf> {
+        self.value_files.clone()
     }
 
     /// The warnings, and the mistakes in the order of the file.
@@ -390,56 +339,6 @@ impl<'a> Reader<'a> {
             other => Err(kind(other)),
         });
         read.unwrap_or_default()
-    }
-
-    /// The path of a file, which has to be there where files are looked at.
-    pub(super) fn file(&mut self, key: &str) -> PathBuf {
-        let text = self.text(key).unwrap_or_default();
-        self.existing(key, &text)
-    }
-
-    /// A file that there need not be; an empty text names none.
-    pub(super) fn optional_file(&mut self, key: &str) -> Option<PathBuf> {
-        let text = self.text(key).filter(|text| !text.is_empty())?;
-        Some(self.existing(key, &text))
-    }
-
-    /// One or two key files of one purpose, the first of which is the one in use.
-    pub(super) fn generations(&mut self, key: &str) -> Vec<PathBuf> {
-        let files = self.list(key);
-        if files.len() > 2 {
-            self.wrong(
-                key,
-                format!("{} files", files.len()),
-                "list at most two: the one in use, then the next or the previous one",
-            );
-        }
-        files.iter().map(|file| self.existing(key, file)).collect()
-    }
-
-    fn existing(&mut self, key: &str, text: &str) -> PathBuf {
-        if text.is_empty() {
-            self.wrong(key, "an empty path", "name a file");
-        }
-        let path = self.folder.join(text);
-        let shown = shown_path(&path);
-        if self.check_files && !text.is_empty() {
-            match std::fs::metadata(&path) {
-                Ok(found) if found.is_file() => {}
-                Ok(_) => self.wrong_path(
-                    key,
-                    format!("{} is no file", shown.display()),
-                    "name the file itself",
-                ),
-                Err(error) => self.wrong_path(
-                    key,
-                    format!("cannot read {}: {error}", shown.display()),
-                    "restore the file, or correct the path (relative ones start at the \
-                     configuration file's folder)",
-                ),
-            }
-        }
-        path
     }
 }
 

@@ -1,3 +1,5 @@
+mod files;
+
 use super::settings::{Kind, SETTINGS};
 use super::*;
 
@@ -311,78 +313,5 @@ fn a_certificate_for_the_servers_comes_with_its_key() {
     ] {
         let problems = with(line).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
-    }
-}
-
-/// Secrets are mounted as files.
-#[test]
-fn a_variable_may_name_a_file_with_the_value() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("url");
-    std::fs::write(&file, "postgres://me:pw@h/db\n").unwrap();
-    let path = file.to_str().unwrap();
-    let by_file = ("NATS_CALLOUT_DATABASE_URL_FILE", path);
-    let config = load(&operator(), &[by_file]).unwrap().config;
-    assert_eq!(config.database.url.expose(), "postgres://me:pw@h/db");
-    let both = [by_file, ("NATS_CALLOUT_DATABASE_URL", "sqlite://x.db")];
-    let found = load(&operator(), &both).unwrap_err();
-    assert!(found.len() == 1 && found[0].contains("two variables say it"), "{found:?}");
-    let missing = load(&operator(), &[("NATS_CALLOUT_DATABASE_URL_FILE", "/no/such")]);
-    let found = missing.unwrap_err();
-    assert!(found.len() == 1 && found[0].contains("cannot read /no/such"), "{found:?}");
-}
-
-/// The key is a file, whichever of the two variables says so.
-#[test]
-fn a_variable_of_a_key_that_is_a_file_names_that_file() {
-    let issuer = "[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n";
-    let text = operator() + issuer;
-    let loaded = load(
-        &text,
-        &[
-            ("NATS_CALLOUT_ISSUERS_X_SECRET_FILE", "/run/secrets/license"),
-            ("NATS_CALLOUT_NATS_CREDENTIALS_FILE", "/run/secrets/auth.creds"),
-            ("NATS_CALLOUT_CALLOUT_XKEY_FILE", "/run/secrets/x.nk"),
-            ("NATS_CALLOUT_NATS_TLS_CA_FILE", "/run/secrets/ca.pem"),
-            ("NATS_CALLOUT_OPERATOR_USER_SIGNING_FILE", "/run/secrets/a.nk,b.pub"),
-        ],
-    );
-    let config = loaded.unwrap().config;
-    let files = ["/run/secrets/a.nk".into(), config.folder.join("b.pub")];
-    let Mode::Operator(mode) = &config.mode else { panic!("operator mode") };
-    assert_eq!((mode.user_signing.as_slice(), config.callout.xkey.len()), (files.as_slice(), 1));
-    assert_eq!(mode.credentials, Path::new("/run/secrets/auth.creds"));
-    assert_eq!(config.nats.tls.ca, Some("/run/secrets/ca.pem".into()));
-    let names = config.key_files();
-    assert!(names.contains(&Path::new("/run/secrets/license")), "{names:?}");
-}
-
-/// `openssl rand -base64 32` where the name of its file belongs.
-#[test]
-fn a_secret_in_the_place_of_a_path_is_not_shown() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(DEFAULT_FILE);
-    let issuer = "[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n";
-    std::fs::write(&file, format!("{CONFIG}{issuer}")).unwrap();
-    let secret = "kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nDcU4eJ2bG6hM8o=";
-    for name in [
-        "ISSUERS_X_SECRET",
-        "ISSUERS_X_SECRET_FILE",
-        "NATS_NKEY",
-        "CALLOUT_XKEY",
-        "NATS_TLS_KEY",
-        "POLICIES_FOLDER",
-        "DATABASE_URL_FILE",
-        "LOG_FORMAT",
-        "CALLOUT_TTL",
-        "NATS_URL",
-        "ISSUERS_X_ALGORITHMS",
-        "ISSUERS_X_POLICIES",
-    ] {
-        let env = [(format!("NATS_CALLOUT_{name}"), secret.to_owned())];
-        let said = Config::load_with(&file, Files::MustExist, env).unwrap_err().to_string();
-        let shows = |part: &&str| part.len() > 2 && said.contains(*part);
-        assert_eq!(secret.split(['/', '+', '=']).find(shows), None, "{name}: {said}");
-        assert!(said.contains(name), "{name}: {said}");
     }
 }
