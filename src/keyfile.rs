@@ -2,6 +2,8 @@
 //! that it runs in, and only if they hold the kind of key that is asked for. What is wrong names the path,
 //! the problem and the remedy, and never what the file holds.
 
+mod contents;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -170,15 +172,21 @@ fn other_generation<K: IssuerKey>(path: &Path) -> Result<(K, Option<SigningKey>)
     Ok((key.public().map_err(unusable)?, Some(key)))
 }
 
-/// Checks that nobody else can exchange these files, nor read what lies beside them: the folders they lie
-/// in, with all that those hold but public keys, and what links lead to. Returns every fault once.
+/// Checks that nobody else can read or exchange these files, nor read a secret that lies beside them: in the
+/// folders that they lie in, those below, and where links lead. Returns every fault once.
 pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
     let files: Vec<&Path> = files.into_iter().collect();
     let mut faults = exchanged(&files);
+    let mut seen = HashSet::new();
+    for file in &files {
+        let is_new = file.canonicalize().map_or(true, |real| seen.insert(real));
+        if is_new && !is_public(file) {
+            faults.extend(readable(file));
+        }
+    }
     let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
     folders.sort_unstable();
     folders.dedup();
-    let mut seen = HashSet::new();
     for folder in folders {
         walk(folder, &mut seen, &mut faults);
     }
@@ -220,16 +228,21 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileErro
         match entry.map(|entry| entry.path()) {
             // Files first: what a link leads to is named by the link.
             Ok(path) if path.is_dir() => folders.push(path),
-            Ok(path) if is_public(&path) => {}
             Ok(path) => {
-                if is_new(&path).unwrap_or(true) {
+                if is_new(&path).unwrap_or(true) && contents::may_be_secret(&path) {
                     faults.extend(readable(&path));
                 }
             }
             Err(source) => faults.push(unreadable(source)),
         }
     }
-    folders.iter().for_each(|folder| walk(folder, seen, faults));
+    for folder in folders {
+        // What this process may not look into is no place of its keys.
+        let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        if !fs::read_dir(&folder).is_err_and(denied) {
+            walk(&folder, seen, faults);
+        }
+    }
 }
 
 /// Whether a file is one of public keys, by its name and by what it holds: seeds begin with an `S`.
@@ -414,6 +427,44 @@ mod tests {
         let faults = audit([link.as_path()]);
         assert_eq!(faults.len(), 1, "{faults:?}");
         assert!(faults[0].to_string().contains("more/a.nk has mode 0604"), "{faults:?}");
+    }
+
+    #[test]
+    fn what_lies_beside_a_key_counts_if_it_is_a_secret() {
+        let folder = Folder::new();
+        let (_, seed) = XKey::generate().unwrap();
+        let key = folder.write("x.nk", &seed, 0o600);
+        for (name, text) in [
+            ("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+            ("README", "Keys of the deployment.\nNobody reads them.\n"),
+            ("x.pub", "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4\n"),
+            ("keys.json", r#"{ "keys": [ { "kty": "RSA", "n": "AQAB", "e": "AQAB" } ] }"#),
+            ("hostname", "nats-1\n"),
+            ("empty", " \n"),
+        ] {
+            folder.write(name, text, 0o644);
+            let faults = audit([key.as_path()]);
+            assert!(faults.is_empty(), "{name}: {faults:?}");
+        }
+        for (name, text) in [
+            ("old.nk", format!("# the one of before\n{}\n", *seed)),
+            ("bb.creds", format!("------BEGIN USER NKEY SEED------\n{}\n---", *seed)),
+            ("tls", "-----BEGIN EC PRIVATE KEY-----\nMHcC\n".to_owned()),
+            ("license", "kV3pZq8/VqQYfR0s+x/a7Lw1T/9nD=\n".to_owned()),
+            ("other.nk", "x".to_owned()),
+            ("jwk", r#"{ "kty": "OKP", "x": "AA", "d": "AA" }"#.to_owned()),
+        ] {
+            let path = folder.write(name, &text, 0o644);
+            let faults = audit([key.as_path()]);
+            assert!(
+                faults.len() == 1 && faults[0].to_string().contains(name),
+                "{name}: {faults:?}"
+            );
+            fs::remove_file(path).unwrap();
+        }
+        let listed = folder.write("words", "some words of a secret", 0o644);
+        assert_eq!(audit([key.as_path()]).len(), 0);
+        assert_eq!(audit([key.as_path(), listed.as_path()]).len(), 1, "what is listed is a key");
     }
 
     #[test]

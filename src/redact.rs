@@ -3,7 +3,6 @@
 //! [`Secret`](crate::protocol::credentials::Secret); this is for what may be one.
 
 use std::borrow::Cow;
-#[cfg(any(test, feature = "daemon"))]
 use std::path::{Path, PathBuf};
 
 use crate::protocol::credentials::TOKEN_PREFIX;
@@ -18,12 +17,9 @@ const SEED_LEAST: usize = 48;
 const MADE_LEN: usize = 16;
 /// How often all random ones without a digit, but one in 400, change between small and large letters
 /// at least; a name of three words in camel case does so four times.
-#[cfg(any(test, feature = "daemon"))]
 const MADE_CHANGES: usize = 5;
-#[cfg(any(test, feature = "daemon"))]
 const HEX_LEN: usize = 32;
 /// Longer paths with digits and large letters in folders that there are not look like a secret.
-#[cfg(any(test, feature = "daemon"))]
 const ENCODED_LEN: usize = 32;
 
 /// Whether it has the form of a token, a JWT, the seed of an nkey or a password's hash.
@@ -38,7 +34,6 @@ pub(crate) fn is_secret(word: &str) -> bool {
 }
 
 /// Whether it is a secret, or looks like a random password. Some names do too.
-#[cfg(any(test, feature = "daemon"))]
 fn may_be_secret(word: &str) -> bool {
     // Of random passwords with 24 characters, one in 60 has no digit.
     let random = word.bytes().any(|byte| byte.is_ascii_digit()) || changes(word) >= MADE_CHANGES;
@@ -54,14 +49,12 @@ pub(crate) fn without_secrets(text: &str) -> Cow<'_, str> {
 }
 
 /// The text without all that may be a secret.
-#[cfg(any(test, feature = "daemon"))]
 pub(crate) fn without_likely_secrets(text: &str) -> Cow<'_, str> {
     without(text, may_be_secret)
 }
 
 /// The path of a file, unless it is a secret in the wrong place: the folders of it that there are tell the
 /// two apart, and the rest is left out as a whole if it may be one.
-#[cfg(any(test, feature = "daemon"))]
 pub(crate) fn shown_path(path: &Path) -> PathBuf {
     let known = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
     let rest = path.strip_prefix(known).unwrap_or(path).to_string_lossy();
@@ -74,7 +67,6 @@ pub(crate) fn shown_path(path: &Path) -> PathBuf {
 
 /// Whether a part of it may be a random secret in base64, or something longer such as a PEM file. A slash is a
 /// letter of it, so that its words may be short.
-#[cfg(any(test, feature = "daemon"))]
 pub(crate) fn may_be_encoded(text: &str) -> bool {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
     text.split(|c| !is_letter(c)).any(|part| {
@@ -85,14 +77,12 @@ pub(crate) fn may_be_encoded(text: &str) -> bool {
     })
 }
 
-#[cfg(any(test, feature = "daemon"))]
 fn is_mixed(word: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
     has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase)
 }
 
 /// How often its letters change between small and large.
-#[cfg(any(test, feature = "daemon"))]
 fn changes(word: &str) -> usize {
     let large = || word.bytes().filter(u8::is_ascii_alphabetic).map(|it| it.is_ascii_uppercase());
     large().zip(large().skip(1)).filter(|(one, next)| one != next).count()
