@@ -97,7 +97,7 @@ impl Table<'_, '_> {
             let is_of_place = ["jwks_url", "ca_file", "bearer_file"].contains(&key);
             let is_replaced = is_of_place && has_place || key == "tenant_claim" && has_tenant;
             if !is_replaced && !self.has(key) {
-                self.reader.write(&self.key(key), value);
+                self.reader.write_preset(&self.key(key), value);
             }
         }
     }

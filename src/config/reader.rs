@@ -31,6 +31,8 @@ pub(super) struct Reader<'a> {
     entries: BTreeMap<String, Entry<'a>>,
     /// The names of the tables of issuers.
     issuers: BTreeSet<String>,
+    /// The keys that nobody has written but a preset.
+    of_presets: BTreeSet<String>,
     check_files: bool,
     syntax_is_sound: bool,
     warnings: Vec<String>,
@@ -55,6 +57,7 @@ impl<'a> Reader<'a> {
             folder,
             entries: BTreeMap::new(),
             issuers: BTreeSet::new(),
+            of_presets: BTreeSet::new(),
             check_files,
             warnings: Vec::new(),
             value_files: Vec::new(),
@@ -132,11 +135,12 @@ impl<'a> Reader<'a> {
         self.entries.contains_key(key)
     }
 
-    /// Writes a value that is not written.
-    pub(super) fn write(&mut self, key: &str, value: &'static str) {
+    /// Writes a value that is not written, since a preset says it.
+    pub(super) fn write_preset(&mut self, key: &str, value: &'static str) {
         let value = DeValue::String(value.into());
         let entry = Entry { value, origin: self.document.origin(None) };
         self.entries.insert(key.to_owned(), entry);
+        self.of_presets.insert(key.to_owned());
     }
 
     /// Notes a mistake in the value of `key`, wherever it was written. If `what` repeats the value,

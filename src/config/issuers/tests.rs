@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::super::tests::{CONFIG, load};
 use super::*;
 use crate::config::units::seconds;
+use crate::config::{Config, Files};
 
 fn with(table: &str) -> String {
     format!(
@@ -143,6 +144,13 @@ fn what_kubernetes_has() {
     assert!(matches!(issuer.keys, KeyLocation::File(_)));
     assert_eq!(issuer.tenant, Some(TenantOf::Fixed("shop".parse().unwrap())));
     assert_eq!(issuer.users, Users::Table);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nats-callout.toml");
+    std::fs::write(&file, table("")).unwrap();
+    let said = Config::load_with(&file, Files::MustExist, []).unwrap_err().to_string();
+    let told = "ca.crt: No such file or directory (os error 2); it is the file of the preset: run where \
+                that is, or write [issuers.k8s] ca_file of your own";
+    assert!(said.contains(told), "{said}");
     let found = mistakes("preset = \"nomad\"\n");
     assert!(found.iter().any(|it| it.contains("there is no preset `nomad`")), "{found:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::keys;
 use super::Reader;
 use crate::redact::shown_path;
 
@@ -38,6 +39,15 @@ impl Reader<'_> {
         let path = self.folder.join(text);
         let shown = shown_path(&path);
         if self.check_files && !text.is_empty() {
+            let restore = match self.of_presets.contains(key) {
+                true => format!(
+                    "it is the file of the preset: run where that is, or write {} of your own",
+                    keys::display(key)
+                ),
+                false => "restore the file, or correct the path (relative ones start at the \
+                          configuration file's folder)"
+                    .to_owned(),
+            };
             match std::fs::metadata(&path) {
                 Ok(found) if found.is_file() => {}
                 Ok(_) => self.wrong_path(
@@ -48,8 +58,7 @@ impl Reader<'_> {
                 Err(error) => self.wrong_path(
                     key,
                     format!("cannot read {}: {error}", shown.display()),
-                    "restore the file, or correct the path (relative ones start at the \
-                     configuration file's folder)",
+                    restore,
                 ),
             }
         }
