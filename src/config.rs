@@ -27,6 +27,8 @@ pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMod
 pub(crate) use self::problem::ConfigError;
 pub use self::problem::Error;
 use self::reader::Reader;
+#[cfg(feature = "cli")]
+pub(crate) use self::reader::value_in;
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};

@@ -43,8 +43,8 @@ pub(super) struct InitOptions {
     /// How nats-server keeps accounts: as JWTs (an account per tenant), or in its configuration
     #[arg(long, value_enum, default_value_t = InitMode::Operator)]
     pub(super) mode: InitMode,
-    /// The tenant table [default: sqlite://DIR/nats-callout.db]. Leave a password to the environment:
-    /// every user of the machine can read command lines
+    /// The tenant table [default: sqlite://DIR/nats-callout.db]. Leave a password to the environment, or to
+    /// a file that NATS_CALLOUT_DATABASE_URL_FILE names: every user of the machine can read command lines
     #[arg(long, value_name = "URL", env = DATABASE_VARIABLE, hide_env_values = true)]
     pub(super) database: Option<String>,
     /// Where nats-server listens for clients
@@ -73,6 +73,30 @@ pub(super) struct InitOptions {
 
 /// The variable in the place of `--database`, as it is in that of `[database] url`.
 pub(super) const DATABASE_VARIABLE: &str = "NATS_CALLOUT_DATABASE_URL";
+
+/// The variable that names a file with it, likewise.
+const DATABASE_FILE_VARIABLE: &str = "NATS_CALLOUT_DATABASE_URL_FILE";
+
+/// The database that is named: by `--database`, or by one of the two variables.
+pub(super) fn named_database(option: Option<&str>) -> anyhow::Result<Option<String>> {
+    let file = std::env::var_os(DATABASE_FILE_VARIABLE);
+    match (option, file) {
+        (Some(url), Some(_)) if std::env::var(DATABASE_VARIABLE).as_deref() == Ok(url) => {
+            let what = "two variables say which database it is";
+            let remedy = format!("set one of {DATABASE_VARIABLE} and {DATABASE_FILE_VARIABLE}");
+            Err(Usage(format!("{what}; {remedy}")).into())
+        }
+        (Some(url), _) => Ok(Some(url.to_owned())),
+        (None, Some(file)) => match config::value_in(Path::new(&file)) {
+            Ok(url) => Ok(Some(url)),
+            Err(what) => {
+                let remedy = "restore it or correct its path";
+                Err(Usage(format!("{DATABASE_FILE_VARIABLE}: {what}; {remedy}")).into())
+            }
+        },
+        (None, None) => Ok(None),
+    }
+}
 
 /// What `--database` names; a relative path starts at the working directory.
 pub(super) fn database_url(url: &str) -> anyhow::Result<DatabaseUrl> {
@@ -256,7 +280,9 @@ pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
             format!("{} holds a deployment; nothing was written", folder.display())
         });
     }
-    let folder = write(&args.dir, &args.options, SystemClock.now())?;
+    let database = named_database(args.options.database.as_deref())?;
+    let options = InitOptions { database, ..args.options.clone() };
+    let folder = write(&args.dir, &options, SystemClock.now())?;
     let toml = folder.join(config::DEFAULT_FILE);
     let confs: Vec<PathBuf> = match args.options.cluster.len() {
         0 => vec![folder.join("nats-server.conf")],

@@ -34,7 +34,8 @@ pub(super) struct UpArgs {
     #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
     /// The tenant table of a new deployment [default: sqlite://DIR/nats-callout.db]. Leave a password
-    /// to the environment: every user of the machine can read command lines
+    /// to the environment, or to a file that NATS_CALLOUT_DATABASE_URL_FILE names: every user of the machine
+    /// can read command lines
     #[arg(long, value_name = "URL", env = init::DATABASE_VARIABLE, hide_env_values = true)]
     database: Option<String>,
 }
@@ -78,10 +79,11 @@ pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Runs everything.
 pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
-    let defaults = InitOptions { database: args.database.clone(), ..InitOptions::default() };
+    let database = init::named_database(args.database.as_deref())?;
+    let defaults = InitOptions { database: database.clone(), ..InitOptions::default() };
     let toml = args.dir.join(DEFAULT_FILE);
     if !toml.exists() {
-        if let Some(url) = &args.database {
+        if let Some(url) = &database {
             // A mistake in it is better told before it stands in a file.
             database::probe(&init::database_url(url)?).await?;
         }
@@ -94,7 +96,7 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         init::write(&args.dir, &defaults, SystemClock.now())?;
     }
     let mut config = load(&toml, Files::MustExist)?;
-    if let Some(url) = &args.database
+    if let Some(url) = &database
         && init::database_url(url)? != config.database.url
     {
         bail!(Usage(format!(

@@ -6,6 +6,8 @@ mod env;
 mod files;
 mod named;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::env::value_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

@@ -1,6 +1,7 @@
 //! Passwords and other secrets that nobody else of the machine is to read.
 
 use std::fs;
+use std::path::Path;
 
 use crate::harness::deployment::{Initialised, Mode};
 use crate::harness::{ports, service};
@@ -30,6 +31,25 @@ fn a_password_is_left_to_the_environment() {
     assert!(!String::from_utf8_lossy(&output.stderr).contains("warning"), "{output:?}");
     let toml = fs::read_to_string(parent.path().join("a/nats-callout.toml")).unwrap();
     assert!(toml.contains(URL), "{toml}");
+
+    let file = parent.path().join("url");
+    fs::write(&file, format!("{URL}\n")).unwrap();
+    let by_file = |dir: &str, file: &Path| {
+        let mut command = init(&["--dir", dir]);
+        command.env("NATS_CALLOUT_DATABASE_URL_FILE", file);
+        command
+    };
+    let output = by_file("f", &file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let toml = fs::read_to_string(parent.path().join("f/nats-callout.toml")).unwrap();
+    assert!(toml.contains(&format!("{URL:?}")), "{toml}");
+    let both = by_file("g", &file).env("NATS_CALLOUT_DATABASE_URL", URL).output().unwrap();
+    let said = String::from_utf8_lossy(&both.stderr);
+    assert!(both.status.code() == Some(2) && said.contains("two variables say"), "{said}");
+    let missing = by_file("g", Path::new("/no/such")).output().unwrap();
+    let said = String::from_utf8_lossy(&missing.stderr);
+    assert!(missing.status.code() == Some(2) && said.contains("cannot read /no/such"), "{said}");
+    assert!(!parent.path().join("g").exists());
 
     let output = init(&["--dir", "b", "--database", URL]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
