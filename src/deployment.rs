@@ -13,4 +13,4 @@ pub(crate) use self::accounts::{
 };
 pub use self::key_role::KeyRole;
 pub(crate) use self::login::LoginError;
-pub(crate) use self::login::{Login, round_trip, was_only_asked, with_tls};
+pub(crate) use self::login::{Login, connect_failure, round_trip, was_only_asked, with_tls};

@@ -8,6 +8,7 @@ mod hashes;
 mod http;
 mod issuers;
 mod jetstream;
+mod lines;
 mod policies;
 mod powerless;
 mod reader;
@@ -17,9 +18,8 @@ mod table;
 mod waits;
 mod websocket;
 
-use crate::causes::chain;
 use crate::config::{self, Config, Loaded, Mode};
-use crate::deployment::Login;
+use crate::deployment::{Login, connect_failure};
 use crate::store::StoreError;
 
 /// How a check ended.
@@ -178,6 +178,7 @@ impl Doctor {
                 let found = servers::check(config, &keys, system, findings).await;
                 timeout = waits::check(config, &found, hash, findings);
                 websocket::check(config, &found, findings);
+                lines::check(config, &found, findings);
                 jetstream::check(config, system, &found, table.as_ref(), findings).await;
                 powerless::check(config, system, found.len(), findings).await;
                 dedicated::check(config, &system.cluster, table.as_ref(), findings).await;
@@ -229,7 +230,7 @@ async fn login(
                 }
                 _ => "start nats-server, or correct [nats] url",
             };
-            findings.fail(check, format!("{urls}: {}", chain(&error)), remedy);
+            findings.fail(check, format!("{urls}: {}", connect_failure(&error)), remedy);
             None
         }
     }

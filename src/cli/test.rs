@@ -5,7 +5,7 @@ mod session;
 mod words;
 
 use anyhow::{anyhow, bail};
-use async_nats::ConnectErrorKind;
+use async_nats::{ConnectError, ConnectErrorKind};
 use clap::Args;
 
 use self::report::{Admitted, Refused};
@@ -19,10 +19,11 @@ use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
 use crate::authn::jwt::is_jwt;
 use crate::authn::{AuthnError, Denied, DenyReason};
+use crate::deployment::connect_failure;
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
-use crate::protocol::credentials::{Credentials, Secret};
+use crate::protocol::credentials::{CONTROL_LINE, Credentials, Secret, fitting};
 use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash};
 
 /// The life of the temporary token.
@@ -226,6 +227,23 @@ async fn undecided(
     )
 }
 
+/// What may be wrong with a login that has come to nothing before anybody decided, if its credential is long.
+fn too_long(credentials: &Credentials, error: &ConnectError) -> Option<String> {
+    let (Credentials::Token { token: sent, .. } | Credentials::Password { password: sent, .. }) =
+        credentials
+    else {
+        return None;
+    };
+    let is_decided = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation);
+    let (length, longest) = (sent.expose().len(), fitting(CONTROL_LINE));
+    (!is_decided && length > longest).then(|| {
+        format!(
+            "the credential has {length} bytes, and a server that reads {CONTROL_LINE} bytes of a CONNECT \
+             takes one of about {longest}; raise max_control_line in nats-server.conf"
+        )
+    })
+}
+
 /// A login that is attempted.
 struct Attempt<'a> {
     context: &'a Context,
@@ -266,6 +284,9 @@ impl Attempt<'_> {
             (Err(error), decided) => (error, decided),
         };
         let (error, decided) = session;
+        if let Some(hint) = too_long(credentials, &error) {
+            return Err(anyhow!(error).context(hint));
+        }
         if error.to_string().contains(FULL) {
             return self.refused(&DenyReason::Connections.into());
         }
@@ -280,11 +301,12 @@ impl Attempt<'_> {
                 }
                 self.unexplained(alive.len(), took)
             }
-            _ => Err(anyhow!(error).context(format!(
-                "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}",
+            _ => Err(anyhow!(
+                "cannot reach NATS at {}; start nats-server, or correct [nats] url in {}: {}",
                 context.admin.config().nats.urls.join(", "),
-                context.admin.config().file.display()
-            ))),
+                context.admin.config().file.display(),
+                connect_failure(&error)
+            )),
         }
     }
 

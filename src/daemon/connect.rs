@@ -14,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::isolation::Denials;
 use super::metrics::{Metrics, flag};
 use super::{DaemonError, Result};
-use crate::causes::chain;
 use crate::config::Config;
-use crate::deployment::Login;
+use crate::deployment::{Login, connect_failure};
 use crate::servers::{Cluster, KnownServers};
 use crate::service::Standby;
 
@@ -74,7 +73,7 @@ async fn connect(
             Err(error) if attempts % ATTEMPTS_PER_LINE == 0 => tracing::warn!(
                 connection = name,
                 %servers,
-                error = %chain(&error),
+                error = %connect_failure(&error),
                 "cannot connect to NATS yet; trying again every {FIRST_CONNECT_PAUSE:?}"
             ),
             Err(_) => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Request};
 use tokio::sync::mpsc;
 
+use crate::causes::chain;
 use crate::config::{Config, Mode, Nats};
 use crate::keyfile::{self, KeyFileError};
 
@@ -77,13 +78,40 @@ pub(crate) enum LoginError {
     #[error(transparent)]
     Credentials(#[from] KeyFileError),
     /// No server lets it in.
-    #[error("cannot log in at {urls}")]
+    #[error("cannot log in at {urls}{}", tls_hint(&chain(source)))]
     Connect {
         /// Where.
         urls: String,
         /// Why.
         source: async_nats::ConnectError,
     },
+}
+
+/// What an error of a connection to the servers says, and what to do where they refuse TLS as it is configured.
+pub(crate) fn connect_failure(error: &async_nats::ConnectError) -> String {
+    let text = chain(error);
+    let hint = tls_hint(&text);
+    text + hint
+}
+
+/// What a server says of a certificate that is not good enough.
+const NOT_TAKEN: [&str; 5] = [
+    "UnknownCA",
+    "BadCertificate",
+    "CertificateUnknown",
+    "CertificateExpired",
+    "UnsupportedCertificate",
+];
+
+/// Servers say no more than the name of an alert.
+fn tls_hint(text: &str) -> &'static str {
+    if text.contains("CertificateRequired") {
+        " (the server asks for a client certificate: [nats] tls_certificate and tls_key)"
+    } else if NOT_TAKEN.iter().any(|alert| text.contains(&format!("fatal alert: {alert}"))) {
+        " (the server does not take the certificate of [nats] tls_certificate)"
+    } else {
+        ""
+    }
 }
 
 /// Whether a client that connected after `took`, and hears by `losses` that its connection is lost, was let in
@@ -113,4 +141,18 @@ pub(crate) fn with_tls(nats: &Nats, mut options: ConnectOptions) -> ConnectOptio
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_asks_for_a_certificate_is_told_of() {
+        let asked = tls_hint("TLS error: received fatal alert: CertificateRequired");
+        assert!(asked.contains("[nats] tls_certificate and tls_key"), "{asked}");
+        let refused = tls_hint("TLS error: received fatal alert: UnknownCA");
+        assert!(refused.contains("does not take the certificate"), "{refused}");
+        assert_eq!(tls_hint("IO error: Connection refused (os error 111)"), "");
+    }
 }

@@ -10,6 +10,15 @@ use super::claims::{AuthorizationRequestBody, ClientTls};
 /// What an opaque token begins with, and nothing else that a client sends.
 pub(crate) const TOKEN_PREFIX: &str = "nct_";
 
+/// How many bytes of a CONNECT a server reads, unless its `max_control_line` says otherwise.
+pub(crate) const CONTROL_LINE: usize = 4_096;
+
+/// About how long a token may be where a server reads so many bytes of a CONNECT: libraries write some hundreds
+/// beside it.
+pub(crate) fn fitting(line: usize) -> usize {
+    line.saturating_sub(500) / 100 * 100
+}
+
 /// A password or token as the client sent it: never shown, wiped when dropped, compared in constant
 /// time.
 #[derive(Clone, Eq)]

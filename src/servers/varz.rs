@@ -17,6 +17,9 @@ pub(crate) struct Varz {
     /// For how long a client may take to log in, in seconds.
     #[serde(default)]
     auth_timeout: f64,
+    /// How many bytes of a CONNECT it reads.
+    #[serde(default)]
+    pub(crate) max_control_line: usize,
     #[serde(default)]
     pub(crate) jetstream: JetStream,
     #[serde(default)]

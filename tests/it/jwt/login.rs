@@ -246,6 +246,11 @@ fn the_command_test(bench: &Bench) {
     assert_eq!(refused(&bench.jwt_with("shop", "iss", json!("x"))), "unknown_issuer");
     let ended = bench.jwt_with("shop", "exp", json!(seconds_from_now(-60)));
     assert_eq!(refused(&ended), "token_expired");
+    let said = test(&["shop", "shop", "--password-stdin"], &ended).stderr;
+    assert!(said.contains("`exp` is in the past") && !said.contains("password"), "{said}");
+    let long = bench.jwt_with("shop", "photo", json!("x".repeat(4_000)));
+    let said = test(&["shop", "--token-stdin"], &long).stderr;
+    assert!(said.contains("raise max_control_line in nats-server.conf"), "{said}");
     assert_eq!(refused(&bench.jwt("nobody")), "unknown_user");
     let other = test(&["shop", "--token-stdin"], &bench.jwt("other"));
     assert!(other.status == 1 && other.stderr.contains("tenant other"), "{other:?}");
