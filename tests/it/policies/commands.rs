@@ -77,6 +77,28 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     cli(folder, &[args, &["."]].concat())
 }
 
+/// With a configuration, what its issuers name is looked for too.
+#[test]
+fn a_policy_that_an_issuer_names_has_to_be_there() {
+    let folder = folder(&[(
+        "nats-callout.toml",
+        "[nats]\nmode = \"config\"\n[callout]\nissuer = [\"issuer.nk\"]\n\
+         [database]\nurl = \"sqlite://t.db\"\n[issuers.kc]\nissuer = \"https://kc.example.com\"\n\
+         audience = [\"nats\"]\nusers = \"policy\"\ntenant = \"shop\"\npolicy = \"gone\"\n",
+    )]);
+    let checked = cli(folder.path(), &["policy", "check"]);
+    assert_eq!(checked.status, 2, "{checked:?}");
+    assert!(
+        checked.stderr.contains("[issuers.kc] policy: there is no policy `gone`"),
+        "{checked:?}"
+    );
+    let checked = cli(folder.path(), &["--json", "policy", "check"]).json();
+    assert_eq!(
+        (&checked["sound"], &checked["problems"][0]["key"]),
+        (&json!(false), &json!("[issuers.kc] policy"))
+    );
+}
+
 #[test]
 fn sound_policies() {
     let folder = folder(&[("news.toml", SOUND), ("news.test.toml", TABLE)]);
