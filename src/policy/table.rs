@@ -1,7 +1,7 @@
 //! Test tables: `<name>.test.toml` beside a policy says what it grants and refuses, case by case.
 //! `cargo test` runs the shipped ones, `nats-callout policy test` anybody's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +83,7 @@ struct Case {
     #[serde(default)]
     jetstream: bool,
     #[serde(default)]
-    claims: std::collections::BTreeMap<String, Values>,
+    claims: BTreeMap<String, Values>,
     /// `nats` unless it says otherwise.
     connection: Option<Spanned<String>>,
     /// The client's address.
@@ -117,6 +117,23 @@ struct Case {
 enum Values {
     One(String),
     Many(Vec<String>),
+    /// An object, whose claims have its name and a dot before theirs, as `claims` of an issuer lists them.
+    Within(BTreeMap<String, Values>),
+}
+
+impl Values {
+    fn fill(&self, name: &str, claims: &mut Claims) {
+        let values = match self {
+            Self::One(value) => vec![value.clone()],
+            Self::Many(values) => values.clone(),
+            Self::Within(inner) => {
+                return inner
+                    .iter()
+                    .for_each(|(key, it)| it.fill(&format!("{name}.{key}"), claims));
+            }
+        };
+        claims.insert(name.to_owned(), values);
+    }
 }
 
 /// Runs the tables of a folder on its policies; without one, the shipped tables on theirs.
@@ -279,17 +296,8 @@ impl Case {
                 ..UserRecord::new(self.user.clone(), kind)
             },
         };
-        let claims: Claims = self
-            .claims
-            .iter()
-            .map(|(name, values)| {
-                let values = match values {
-                    Values::One(value) => vec![value.clone()],
-                    Values::Many(values) => values.clone(),
-                };
-                (name.clone(), values)
-            })
-            .collect();
+        let mut claims = Claims::new();
+        self.claims.iter().for_each(|(name, values)| values.fill(name, &mut claims));
         // It has no end, so that it cannot have ended.
         let principal = Principal::new(Arc::new(record), "password", None, 0).ok()?;
         Some(principal.with_claims(claims))

@@ -77,6 +77,26 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     cli(folder, &[args, &["."]].concat())
 }
 
+#[test]
+fn claims_within_an_object_are_written_either_way() {
+    const POLICY: &str = "[account]\npublish = [\"r.{{claims.realm_access.roles}}\"]\n[shared]\n";
+    let case = |claims: &str| {
+        format!(
+            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\n{claims}\n\
+             may_publish = [\"r.staff\"]\nmay_not_publish = [\"r.guest\"]\n"
+        )
+    };
+    let table = [
+        "claims.realm_access.roles = [\"staff\"]",
+        "claims = { \"realm_access.roles\" = \"staff\" }",
+        "claims = { realm_access = { roles = [\"staff\"] } }",
+    ];
+    let table: String = table.map(case).concat();
+    let folder = folder(&[("one.toml", POLICY), ("one.test.toml", &table)]);
+    let tested = run(folder.path(), &["policy", "test"]).success();
+    assert!(tested.stdout.ends_with("3 cases, 0 failed\n"), "{tested:?}");
+}
+
 /// With a configuration, what its issuers name is looked for too.
 #[test]
 fn a_policy_that_an_issuer_names_has_to_be_there() {
