@@ -163,7 +163,7 @@ impl Document<'_> {
                 "times" => times = self.filled(&shown, value).map(|texts| (texts, at)),
                 "timezone" => zone = Some((at, self.zone(&shown, at, value))),
                 "ttl" => {
-                    let ttl = self.seconds(&shown, at, value);
+                    let ttl = self.seconds(&shown, at, value, SHORTEST);
                     if ttl.is_some_and(|ttl| ttl < SHORTEST) {
                         let remedy = "write 10 or more: a shorter one could not be renewed in time";
                         self.problem(at, &shown, "too short a life for a grant", remedy);

@@ -107,10 +107,11 @@ impl Document<'_> {
         key: &str,
         at: usize,
         value: &Spanned<DeValue<'_>>,
+        least: Duration,
     ) -> Option<Duration> {
         let seconds = whole(value.get_ref()).filter(|seconds| *seconds > 0);
         if seconds.is_none() {
-            let remedy = "write whole seconds from 1 on, such as 300";
+            let remedy = format!("write whole seconds from {} on, such as 300", least.as_secs());
             self.problem(at, key, "no number of seconds", remedy);
         }
         seconds.map(Duration::from_secs)
