@@ -138,7 +138,7 @@ impl Trust {
         let shown = path.display();
         let remedy = if is_read_only(path) {
             "mount it with mode 0400, or 0440 and a group that the service runs in (in Kubernetes \
-             `defaultMode: 0440` and `fsGroup`, in compose `mode: 0400` and `uid`)"
+             `defaultMode: 0440` and `fsGroup`, in swarm `mode: 0400` and `uid`; of a `file` of docker compose the mode on the host counts)"
                 .to_owned()
         } else if acl::of(path).is_some() {
             format!("run `setfacl -b {shown}` and `chmod 600 {shown}`")
