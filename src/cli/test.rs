@@ -1,13 +1,15 @@
 //! `test`: really logs a user in, and says what it may do there, or why it is refused.
 
+mod hints;
 mod report;
 mod session;
 mod words;
 
 use anyhow::{anyhow, bail};
-use async_nats::{ConnectError, ConnectErrorKind};
+use async_nats::ConnectErrorKind;
 use clap::Args;
 
+use self::hints::{is_broken_jwt, too_long, undecided};
 use self::report::{Admitted, Refused};
 pub(super) use self::words::{said, words};
 use super::database::explain;
@@ -23,7 +25,7 @@ use crate::deployment::connect_failure;
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
-use crate::protocol::credentials::{CONTROL_LINE, Credentials, Secret, fitting};
+use crate::protocol::credentials::{Credentials, Secret};
 use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash};
 
 /// The life of the temporary token.
@@ -75,9 +77,10 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     let user = named.unwrap_or(id.as_str());
     if args.password_stdin {
         let password = Secret::new(secret::credential_from_stdin()?.to_string());
+        let broken_jwt = is_broken_jwt(password.expose());
         let credentials = Credentials::Password { user: user.to_owned(), password };
         owned(context, &id, user).await?;
-        let attempt = Attempt { context, id: &id, user, method: "password" };
+        let attempt = Attempt { context, id: &id, user, method: "password", broken_jwt };
         return attempt.run(&credentials).await;
     }
     if args.token_stdin {
@@ -96,7 +99,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         }
         let user = owner.unwrap_or_else(|| user.to_owned());
         owned(context, &id, &user).await?;
-        let attempt = Attempt { context, id: &id, user: &user, method: "token" };
+        let broken_jwt = is_broken_jwt(&token);
+        let attempt = Attempt { context, id: &id, user: &user, method: "token", broken_jwt };
         return attempt.run(&credentials).await;
     }
     with_temporary_token(context, &id, user).await
@@ -129,14 +133,14 @@ async fn with_jwt(
         }
         Err(_) => named.unwrap_or("the JWT's user").to_owned(),
     };
-    let attempt = Attempt { context, id, user: &user, method: "jwt" };
+    let attempt = Attempt { context, id, user: &user, method: "jwt", broken_jwt: false };
     attempt.conclude(credentials, decided).await
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
-    let attempt = Attempt { context, id, user, method: TEMPORARY };
+    let attempt = Attempt { context, id, user, method: TEMPORARY, broken_jwt: false };
     if !users.iter().any(|it| it.name == user) {
         return attempt.refused(&DenyReason::UnknownUser.into());
     }
@@ -205,51 +209,14 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     }
 }
 
-/// The keys of an issuer are out of this machine's reach. The service's own may be at hand, and what it makes
-/// of the JWT can be seen.
-async fn undecided(
-    context: &Context,
-    credentials: &Credentials,
-    fault: &AuthnError,
-) -> anyhow::Error {
-    let prefix = "_INBOX".to_owned();
-    let (connected, _) = session::login(context.admin.config(), credentials, prefix).await;
-    let service = match connected {
-        Ok(_) => "the service lets the JWT in",
-        Err(error) if error.kind() == ConnectErrorKind::AuthorizationViolation => {
-            "the JWT is not let in there, and the service's log says why"
-        }
-        Err(_) => "NATS cannot be reached from here either",
-    };
-    anyhow!(
-        "what the JWT may do could not be worked out on this machine: {fault}. That says nothing of the \
-         service, which has keys of its own: {service}. Run this command where the service runs"
-    )
-}
-
-/// What may be wrong with a login that has come to nothing before anybody decided, if its credential is long.
-fn too_long(credentials: &Credentials, error: &ConnectError) -> Option<String> {
-    let (Credentials::Token { token: sent, .. } | Credentials::Password { password: sent, .. }) =
-        credentials
-    else {
-        return None;
-    };
-    let is_decided = matches!(error.kind(), ConnectErrorKind::AuthorizationViolation);
-    let (length, longest) = (sent.expose().len(), fitting(CONTROL_LINE));
-    (!is_decided && length > longest).then(|| {
-        format!(
-            "the credential has {length} bytes, and a server that reads {CONTROL_LINE} bytes of a CONNECT \
-             takes one of about {longest}; raise max_control_line in nats-server.conf"
-        )
-    })
-}
-
 /// A login that is attempted.
 struct Attempt<'a> {
     context: &'a Context,
     id: &'a TenantId,
     user: &'a str,
     method: &'static str,
+    /// Whether what is sent begins as a JWT does and is none, so that it counts as a password or a token.
+    broken_jwt: bool,
 }
 
 impl Attempt<'_> {
@@ -316,7 +283,7 @@ impl Attempt<'_> {
         granted: &Granted,
         took: std::time::Duration,
     ) -> anyhow::Result<()> {
-        let &Self { context, id, user, method } = self;
+        let &Self { context, id, user, method, .. } = self;
         let info = session.user_info(&granted.explanation.grant).await;
         let probed = match info {
             Some(_) => None,
@@ -354,6 +321,10 @@ impl Attempt<'_> {
     }
 
     fn words(&self, denied: &Denied) -> String {
+        if self.broken_jwt && denied.reason.is_of_credential() {
+            return "it begins as a JWT does and is none; give it whole, without quotes or a word before it"
+                .to_owned();
+        }
         let user = denied.login.as_ref().map_or(self.user, |login| &login.user.name);
         said(denied, self.id.as_str(), user)
     }

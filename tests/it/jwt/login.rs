@@ -248,6 +248,12 @@ fn the_command_test(bench: &Bench) {
     assert_eq!(refused(&ended), "token_expired");
     let said = test(&["shop", "shop", "--password-stdin"], &ended).stderr;
     assert!(said.contains("`exp` is in the past") && !said.contains("password"), "{said}");
+    for broken in [format!("Bearer {}", bench.jwt("shop")), format!("\"{}\"", bench.jwt("shop"))] {
+        for args in [&["shop", "--token-stdin"][..], &["shop", "shop", "--password-stdin"]] {
+            let said = test(args, &broken).stderr;
+            assert!(said.contains("begins as a JWT does and is none"), "{said}");
+        }
+    }
     let long = bench.jwt_with("shop", "photo", json!("x".repeat(4_000)));
     let said = test(&["shop", "--token-stdin"], &long).stderr;
     assert!(said.contains("raise max_control_line in nats-server.conf"), "{said}");
