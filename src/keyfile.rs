@@ -16,6 +16,7 @@ use crate::exposure::Trust;
 use crate::keys::{AccountId, KeyError, KeyKind, SigningKey, XKey};
 use crate::protocol::claims::UserBody;
 use crate::protocol::jwt::{Claims, IssuerKey, Parsed};
+use crate::redact::shown_path;
 
 /// No key file is anywhere near this long.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -24,7 +25,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It cannot be read.
-    #[error("cannot read the key file {}: {source}; restore it or correct its path", path.display())]
+    #[error("cannot read the key file {}: {source}; restore it or correct its path", shown_path(path).display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -35,7 +36,7 @@ pub enum KeyFileError {
     #[error("{0}")]
     Exposed(String),
     /// It does not hold what it should.
-    #[error("the key file {} {problem}; restore it from a backup or write a new key", path.display())]
+    #[error("the key file {} {problem}; restore it from a backup or write a new key", shown_path(path).display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -372,6 +373,21 @@ mod tests {
         assert!(error(&folder.write("junk.nk", "junk", 0o600)).contains("is of no use"));
         assert!(error(&folder.0.path().join("none.nk")).contains("No such file"));
         assert!(error(folder.0.path()).contains("is no file"));
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_file_is_not_shown() {
+        let folder = Folder::new();
+        let secret = folder.0.path().join("kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nDcU4eJ2bG6hM8o=");
+        let said = shared_secret(&secret, 32).unwrap_err().to_string();
+        let shown = folder.0.path().join("(redacted)");
+        assert!(
+            said.starts_with(&format!("cannot read the key file {}: ", shown.display())),
+            "{said}"
+        );
+        for fault in audit([secret.as_path()]) {
+            assert!(!fault.to_string().contains("VqQY"), "{fault}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::keys::{KeySet, KeySetError};
 use crate::causes::chain;
 use crate::protocol::credentials::Secret;
+use crate::redact::shown_path;
 
 /// The longest answer or file that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -45,11 +46,11 @@ pub(super) enum FetchError {
     OtherIssuer { url: String, said: String, issuer: String },
     #[error("{from}: {source}")]
     Keys { from: String, source: KeySetError },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path).display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("{}: no certificates in PEM form that TLS can use: {reason}", path.display())]
+    #[error("{}: no certificates in PEM form that TLS can use: {reason}", shown_path(path).display())]
     Certificates { path: PathBuf, reason: String },
-    #[error("{}: holds no token for `Authorization: Bearer`", path.display())]
+    #[error("{}: holds no token for `Authorization: Bearer`", shown_path(path).display())]
     Bearer { path: PathBuf },
     #[error("the proxy cannot be used: {reason}")]
     Proxy { reason: String },
@@ -324,6 +325,16 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_file_is_not_shown() {
+        let path = PathBuf::from("/no/such/kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nDcU4eJ2bG6hM8o=");
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for error in [FetchError::File { path: path.clone(), source }, FetchError::Bearer { path }]
+        {
+            assert!(error.to_string().starts_with("/(redacted): "), "{error}");
+        }
+    }
 
     /// An address is read as the URL Standard says: its case, and blanks around it, make no difference.
     #[test]
