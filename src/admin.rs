@@ -26,7 +26,6 @@ pub(crate) mod instances;
 pub mod keys;
 mod name;
 mod password;
-pub(crate) mod policies;
 mod purge;
 mod running;
 pub(crate) mod temporary;

@@ -6,6 +6,7 @@ mod accounts;
 pub(crate) mod creds;
 pub(crate) mod key_role;
 mod login;
+pub(crate) mod policies;
 pub(crate) mod topology;
 
 pub(crate) use self::accounts::{

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 
 use super::metrics::{Metrics, set};
 use crate::authn::Principal;
+use crate::config::Config;
+use crate::deployment::policies::unknown;
 use crate::exposure::{POLICIES, Trust};
 use crate::policy::rules::{PolicyError, PolicySet, Source, Sources};
 use crate::policy::{ConnectionContext, Decision, Policy};
@@ -63,6 +65,13 @@ impl Policies {
             broken: AtomicBool::new(false),
             reloads: AtomicU64::new(0),
         })
+    }
+
+    /// Says which policies issuers name that there are not, now: one of these names may be added later.
+    pub(super) fn warn_of_unknown(&self, config: &Config) {
+        for problem in unknown(config, &self.current.load()) {
+            tracing::warn!("{problem}");
+        }
     }
 
     pub(super) fn show(self: &Arc<Self>, metrics: &Metrics) {

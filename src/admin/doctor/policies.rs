@@ -1,8 +1,8 @@
 //! The policies that the service reads when it starts, and their test tables.
 
 use super::Findings;
-use crate::admin::policies::unknown;
 use crate::config::Config;
+use crate::deployment::policies::unknown;
 use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
 use crate::problem::Problem;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::output::{Output, note, table};
 use super::{Meant, broken, problem_json};
-use crate::admin::policies::unknown;
+use crate::deployment::policies::unknown;
 use crate::policy::rules::{NoPolicies, PolicySet};
 use crate::policy::table as tests;
 
