@@ -32,6 +32,11 @@ pub use crate::store::record::{HashListing, NewTenant, NewToken, NewUser};
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::SqliteStore;
 
+/// Why no password can be verified against a stored hash, if none can.
+pub fn unusable_hash(text: &str) -> Option<String> {
+    crate::authn::hashing::unusable(text).map(|why| why.to_string())
+}
+
 /// What is published as the answer, which observers are not shown.
 pub fn payload(reply: &Reply) -> &[u8] {
     &reply.payload

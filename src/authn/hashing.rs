@@ -112,6 +112,11 @@ pub(crate) fn is_outdated(hash: &PasswordHash) -> bool {
     }
 }
 
+/// Why no password can be verified against a stored hash, if none can.
+pub(crate) fn unusable(text: &str) -> Option<Unusable> {
+    Stored::parse(text).err()
+}
+
 fn stored_matches(
     memory: &mut Memory,
     password: &str,

@@ -7,6 +7,7 @@ mod bounds;
 mod changes;
 mod effects;
 mod given_up;
+mod hashes;
 mod license_server;
 pub(crate) mod logins;
 pub(crate) mod open;

@@ -71,7 +71,14 @@ impl Sorted {
                 unusable.count,
                 unusable.names()
             );
-            findings.warn(CHECK, what, format!("{NEW_PASSWORD}, or store another hash"));
+            findings.warn(
+                CHECK,
+                what,
+                format!(
+                    "`SELECT * FROM password_hash_flaws` lists them; {NEW_PASSWORD}, or store another \
+                     hash"
+                ),
+            );
         }
         if too_slow.count > 0 {
             let what = format!(

@@ -180,12 +180,12 @@ async fn old_rows_stay(store: Arc<dyn Store>, sql: &dyn Fn(&str) -> Result<(), S
     assert_eq!(omitted, [false, false, true]);
     // All that a login writes, and all that leaves the list as it is.
     store.record_logins(&[("old".into(), 1_800_000_000)]).await.unwrap();
-    let hash = PasswordHash::new("$argon2id$x");
+    let hash = PasswordHash::new("$argon2id$x$...");
     store.rehash("old", &PasswordHash::new(LOGIN), &hash).await.unwrap();
     store.set_user_status(&old.tenant.id, "old", Status::Suspended).await.unwrap();
     sql("UPDATE users SET name = 'older', publish = publish, expires_at = '2030-01-01'").unwrap();
     let older = store.user("older", Freshness::Fresh).await.unwrap().unwrap();
-    assert_eq!(older.user.password_hash.as_ref().unwrap().expose(), "$argon2id$x");
+    assert_eq!(older.user.password_hash.as_ref().unwrap().expose(), "$argon2id$x$...");
     assert_eq!(older.user.last_login_at, Some(1_800_000_000));
     // What changes keeps the rule.
     let error = sql(&format!("UPDATE users SET publish = '{}'", list(70_001))).unwrap_err();

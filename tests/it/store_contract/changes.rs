@@ -108,7 +108,7 @@ async fn own_writes_are_noted(db: &dyn Database) {
     db.run(ALICE).await;
     let store = db.store().await;
     store.news().await.unwrap();
-    let hash = nats_callout::store::PasswordHash::new("$2b$10$new");
+    let hash = nats_callout::store::PasswordHash::new("$2b$10$new$...");
     store.set_password(&"42".parse().unwrap(), "alice", &hash).await.unwrap();
     assert_eq!(store.news().await.unwrap().changes, [user("alice")]);
     let candidate = nats_callout::internals::random_account_id().unwrap();

@@ -76,16 +76,16 @@ async fn furnished(database: &PostgresDatabase<'_>, license_server: &str) {
         license_server,
         "INSERT INTO tenants (id, name) VALUES ('42', 'x');
          INSERT INTO users (tenant_id, name, password_hash, nkey)
-           VALUES ('42', 'bob', '$2b$10$bob', 'U' || repeat('A', 55));
+           VALUES ('42', 'bob', '$2b$10$bob$...', 'U' || repeat('A', 55));
          INSERT INTO tokens (user_name, token_hash, label) VALUES ('bob', repeat('a', 64), 'own')",
     )
     .unwrap();
     database.psql(
         "INSERT INTO tenants (id, name) VALUES ('43', 'x');
          INSERT INTO users (tenant_id, name, policy, password_hash) VALUES
-           ('42', 'root', 'admin', '$2b$10$root'), ('43', 'boss', NULL, '$2b$10$boss');
+           ('42', 'root', 'admin', '$2b$10$root$...'), ('43', 'boss', NULL, '$2b$10$boss$...');
          INSERT INTO users (tenant_id, name, kind, password_hash, publish) VALUES
-           ('42', 'metrics', 'service', '$2b$10$wide', '[\">\"]');
+           ('42', 'metrics', 'service', '$2b$10$wide$...', '[\">\"]');
          INSERT INTO tokens (id, user_name, token_hash) VALUES
            ('t', 'root', repeat('b', 64)), ('u', 'boss', repeat('c', 64))",
     );
@@ -157,10 +157,10 @@ async fn it_makes_no_admin_and_reads_no_secret() {
             "UPDATE users SET tenant_id = '43' WHERE name = 'bob'",
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')",
             "UPDATE users SET name = 'root' WHERE name = 'bob'",
-            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'root', '$2b$10$eve')
+            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'root', '$2b$10$eve$...')
                ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')
-               ON CONFLICT (name) DO UPDATE SET password_hash = '$2b$10$eve'",
+               ON CONFLICT (name) DO UPDATE SET password_hash = '$2b$10$eve$...'",
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'boss')
                ON CONFLICT (name) DO UPDATE SET tenant_id = '42'",
             "INSERT INTO tenants (id, name) VALUES ('43', 'y')
@@ -225,7 +225,7 @@ async fn it_makes_no_admin_and_reads_no_secret() {
         &database,
         &license_server,
         &[
-            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'root'",
+            "UPDATE users SET password_hash = '$2b$10$eve$...' WHERE name = 'root'",
             "UPDATE users SET name = 'eve' WHERE name = 'root'",
             "UPDATE users SET tenant_id = '43' WHERE name = 'root'",
             "UPDATE users SET nkey = NULL WHERE name = 'root'",
@@ -253,7 +253,7 @@ async fn it_makes_no_admin_and_reads_no_secret() {
     has_no_effect(
         &database,
         &deputy,
-        &["UPDATE users SET password_hash = '$2b$10$eve' WHERE name IN ('root', 'boss')"],
+        &["UPDATE users SET password_hash = '$2b$10$eve$...' WHERE name IN ('root', 'boss')"],
     )
     .await;
     psql(&deputy, "UPDATE users SET status = 'suspended' WHERE name = 'bob'").unwrap();
@@ -335,7 +335,7 @@ async fn it_grants_no_account_and_no_interface_of_the_servers(server: &PostgresS
     refuses(
         &license_server,
         &[
-            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name = 'metrics'",
+            "UPDATE users SET password_hash = '$2b$10$eve$...' WHERE name = 'metrics'",
             "UPDATE users SET nkey = 'U' || repeat('B', 55) WHERE name = 'metrics'",
             "UPDATE users SET kind = 'bb' WHERE name = 'metrics'",
         ],
@@ -402,7 +402,7 @@ async fn it_reaches_nobody_with_a_policy_of_ones_own(server: &PostgresServer) {
         &database,
         &license_server,
         &[
-            "UPDATE users SET password_hash = '$2b$10$eve' WHERE name IN ('bob', 'carol')",
+            "UPDATE users SET password_hash = '$2b$10$eve$...' WHERE name IN ('bob', 'carol')",
             "UPDATE users SET nkey = 'U' || repeat('B', 55) WHERE name = 'carol'",
             "DELETE FROM users WHERE name IN ('bob', 'carol')",
             "DELETE FROM tokens",

@@ -23,7 +23,7 @@ pub(crate) fn statements() -> Vec<(String, Vec<&'static str>)> {
             ],
         ),
         (
-            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$s')",
+            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'alice', '$2b$10$s$...')",
             vec![
                 "auth.user.created 42 alice {\"certificate\":null,\"expires_at\":null,\
                  \"kind\":\"bb\",\"name\":\"alice\",\"nkey\":null,\"policy\":null,\"publish\":[],\
@@ -54,7 +54,7 @@ pub(crate) fn statements() -> Vec<(String, Vec<&'static str>)> {
             vec![],
         ),
         (
-            "UPDATE users SET password_hash = '$2b$10$t', publish = '[\"x\"]' WHERE name = 'alice'",
+            "UPDATE users SET password_hash = '$2b$10$t$...', publish = '[\"x\"]' WHERE name = 'alice'",
             vec![
                 "auth.user.updated 42 alice {\"changed\":[\"publish\",\"password_hash\"],\
                  \"publish\":[\"x\"]}",
@@ -157,10 +157,13 @@ pub(crate) const REPLACED: &[(&str, &[&str])] = &[
            \"subscribe\":[],\"tenant_id\":\"43\"}"],
     ),
     (
-        "REPLACE INTO users (tenant_id, name, password_hash) VALUES ('43', 'bob', '$2b$10$s')",
+        "REPLACE INTO users (tenant_id, name, password_hash) VALUES ('43', 'bob', '$2b$10$s$...')",
         &["auth.user.updated 43 bob {\"changed\":[\"policy\",\"password_hash\"],\"policy\":null}"],
     ),
-    ("REPLACE INTO users (tenant_id, name, password_hash) VALUES ('43', 'bob', '$2b$10$s')", &[]),
+    (
+        "REPLACE INTO users (tenant_id, name, password_hash) VALUES ('43', 'bob', '$2b$10$s$...')",
+        &[],
+    ),
     (
         "PRAGMA recursive_triggers = ON;\nREPLACE INTO tenants (id, name) VALUES ('43', 'R')",
         &[
@@ -276,17 +279,17 @@ async fn one_instance_at_a_time(db: &dyn Database) {
 async fn the_same_password_is_no_change(db: &dyn Database) {
     let store = db.store().await;
     db.run(ALICE).await;
-    let (old, new) = (PasswordHash::new("$2b$10$..."), PasswordHash::new("$argon2id$x"));
+    let (old, new) = (PasswordHash::new("$2b$10$..."), PasswordHash::new("$argon2id$x$..."));
     store.rehash("alice", &old, &new).await.unwrap();
     store.rehash("alice", &old, &new).await.unwrap();
     store.rehash("nobody", &old, &new).await.unwrap();
     assert_eq!(store.pending(10, &[]).await.unwrap().len(), 2);
     let hash = db.run("SELECT password_hash FROM users").await;
-    assert_eq!(hash, ["$argon2id$x"]);
+    assert_eq!(hash, ["$argon2id$x$..."]);
     assert_eq!(db.run("SELECT count(*) FROM rehashes").await, ["0"]);
     store.record_logins(&[("alice".to_owned(), 1_800_000_000)]).await.unwrap();
     assert_eq!(store.pending(10, &[]).await.unwrap().len(), 2);
-    db.run("UPDATE users SET password_hash = '$2b$10$new'").await;
+    db.run("UPDATE users SET password_hash = '$2b$10$new$...'").await;
     let last = line(store.pending(10, &[]).await.unwrap().last().unwrap());
     assert_eq!(last, "auth.user.updated 42 alice {\"changed\":[\"password_hash\"]}");
 }

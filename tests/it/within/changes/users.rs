@@ -114,7 +114,7 @@ fn nobody_is_closed(mode: Mode) {
         "UPDATE tenants SET name = 'Another Ltd', js_streams = 5, max_connections = 500",
         "UPDATE tenants SET expires_at = '2099-01-01 00:00:00+00:00'",
         "UPDATE tenants SET expires_at = NULL, updated_at = '2099-01-01 00:00:00+00:00'",
-        "UPDATE users SET password_hash = '$2b$10$abcdefghijklmnopqrstuv', last_login_at = NULL",
+        "UPDATE users SET password_hash = '$2b$10$abcdefghijklmnopqrstuv$...', last_login_at = NULL",
         "UPDATE users SET certificate = 'CN=anna' WHERE name = 'anna'",
         "INSERT INTO users (tenant_id, name) VALUES ('one', 'anna') \
          ON CONFLICT (name) DO UPDATE SET certificate = NULL",

@@ -1,0 +1,247 @@
+//! What the database takes for a password hash is what the service can verify, no more and no less.
+
+use nats_callout::internals::unusable_hash;
+
+use super::{ALICE, Database, on_every_database};
+
+on_every_database!(a_hash_that_no_login_can_use_is_refused, every_variant_is_told_as_at_a_login,);
+
+const SALT: &str = "c2l4dGVlbiBieXRlcyBvaw";
+const OUTPUT: &str = "47Gi90ThMbJJbvqdZMRHE2BzJ9U8H2KA55pFdZspJio";
+const BCRYPT: &str = "x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
+
+/// Hashes of each scheme.
+fn sound() -> Vec<String> {
+    let mut sound: Vec<String> = [
+        "argon2id$v=19$m=19456,t=2,p=1",
+        "argon2id$v=16$t=1,p=1,m=8",
+        "argon2id$m=262144,t=16,p=16",
+        "scrypt$ln=16,r=8,p=1",
+        "scrypt$ln=01,r=1,p=16",
+        "pbkdf2$1000",
+        "pbkdf2-sha256$i=600000",
+        "pbkdf2-sha512$i=10000000,l=32",
+        "pbkdf2-sha512$l=32,i=1",
+    ]
+    .iter()
+    .map(|scheme| format!("${scheme}${SALT}${OUTPUT}"))
+    .collect();
+    sound.extend(["2a$04", "2b$10", "2y$15"].map(|scheme| format!("${scheme}${BCRYPT}")));
+    sound.push(format!("$scrypt$ln=16,r=8,p=1$${OUTPUT}="));
+    sound.push(format!("$pbkdf2-sha256$29000$N2YMIWQsBWBMae09x1jrPQ==${}", &OUTPUT[..16]));
+    sound
+}
+
+/// What is wrong, by the cause that the database names.
+fn flawed() -> Vec<(&'static str, Vec<String>)> {
+    let argon2id = |rest: &str| format!("$argon2id$v=19${rest}");
+    let with = |params: &str| argon2id(&format!("{params}${SALT}${OUTPUT}"));
+    let scrypt = |params: &str| format!("$scrypt${params}${SALT}${OUTPUT}");
+    let pbkdf2 = |params: &str| format!("$pbkdf2-sha256${params}${SALT}${OUTPUT}");
+    let ends = |salt: &str, output: &str| format!("$pbkdf2-sha256$1000${salt}${output}");
+    let long = "A".repeat(87);
+    vec![
+        (
+            "PBKDF2 is pbkdf2",
+            vec![pbkdf2("1").replace("256", "1"), pbkdf2("1").replace("256", "2567")],
+        ),
+        (
+            "parts",
+            vec![
+                argon2id(&format!("m=8,t=1,p=1${SALT}${OUTPUT}$")),
+                "$argon2id$v=19".into(),
+                "$scrypt$16384$8$1$a$b".into(),
+                "$pbkdf2-sha256$600000".into(),
+                "$2b$10".into(),
+                format!("$2b$10${BCRYPT}$x"),
+            ],
+        ),
+        (
+            "cost of bcrypt",
+            ["03", "16", "4", "010", "", "1x", "31"]
+                .map(|cost| format!("$2b${cost}${BCRYPT}"))
+                .into(),
+        ),
+        (
+            "53 characters",
+            vec![
+                format!("$2b$10${}", &BCRYPT[1..]),
+                format!("$2y$10${BCRYPT}x"),
+                format!("$2a$10${}+", &BCRYPT[1..]),
+                format!("$2b$10${BCRYPT}=="),
+            ],
+        ),
+        (
+            "versions 16 and 19",
+            vec![argon2id("").replace("v=19$", &format!("v=18$m=8,t=1,p=1${SALT}${OUTPUT}"))],
+        ),
+        (
+            "parameters m, t and p",
+            ["", "m=8,t=1", "m=8,t=1,p=1,", "m=8,t=1,p=1,x=1", "m=8,m=8,t=1,p=1", "m=8,m=8,t=1"]
+                .iter()
+                .chain(&["m=8,t=1,p=", "m=8,t=1,p=-1", "m=8,t=1,p", "m=8;t=1,p=1", "M=8,t=1,p=1"])
+                .chain(&["m=8=8,t=1,p=1", "m=\"8\",t=1,p=1", "m=8\\,t=1,p=1", "m=8,t=1,q,p=1"])
+                .map(|params| with(params))
+                .chain([format!("$argon2id$m=8,t=1${SALT}${OUTPUT}")])
+                .collect(),
+        ),
+        (
+            "p and t of 1 to 16",
+            ["m=262145,t=1,p=1", "m=8,t=17,p=1", "m=8,t=0,p=1", "m=136,t=1,p=17", "m=8,t=1,p=0"]
+                .iter()
+                .chain(&["m=7,t=1,p=1", "m=31,t=1,p=4", "m=99999999999999999999999,t=1,p=1"])
+                .map(|params| with(params))
+                .collect(),
+        ),
+        (
+            "at least 8 bytes",
+            vec![
+                argon2id(&format!("m=8,t=1,p=1$MTIzNDU2Nw${OUTPUT}")),
+                argon2id(&format!("m=8,t=1,p=1$${OUTPUT}")),
+            ],
+        ),
+        (
+            "parameters ln, r and p",
+            ["ln=16,r=8", "16384,8,1", "n=16384,r=8,p=1", "ln=16,r=8,p=x"].map(scrypt).into(),
+        ),
+        (
+            "256 MiB",
+            ["ln=19,r=1,p=1", "ln=18,r=9,p=1", "ln=0,r=8,p=1", "ln=1,r=0,p=1", "ln=1,r=1,p=0"]
+                .iter()
+                .chain(&[
+                    "ln=1,r=1,p=17",
+                    "ln=1,r=4294967296,p=1",
+                    "ln=1,r=9223372036854775808,p=1",
+                ])
+                .map(|params| scrypt(params))
+                .collect(),
+        ),
+        (
+            "PBKDF2 has its rounds",
+            ["", "i=", "x", "l=32", "i=1000,", "i=1000,l=", "i=1000,i=1000", "t=1000", "1000,l=32"]
+                .iter()
+                .chain(&["i=1,l=32,x=1", "-1", "1e6", "il=5"])
+                .map(|params| pbkdf2(params))
+                .collect(),
+        ),
+        (
+            "1 to 10000000 rounds",
+            ["0", "i=0", "10000001", "i=99999999999999999999"].map(pbkdf2).into(),
+        ),
+        ("as its l says", ["i=1000,l=31", "i=1000,l=64"].map(pbkdf2).into()),
+        (
+            "salt is no base64",
+            ["A", "AAAAA", "AA_A", "AA-A", "AA===", "AAA==", "AAAA=", "=", "A%%A", "AA=A"]
+                .map(|salt| ends(salt, OUTPUT))
+                .into(),
+        ),
+        (
+            "no base64 of 10 to 64 bytes",
+            [
+                "",
+                "AAAA",
+                "AAAAAAAAAAAA",
+                &long,
+                &format!("{OUTPUT}=="),
+                &OUTPUT[2..],
+                "5d41402abc4b2a76_",
+            ]
+            .map(|output| ends(SALT, output))
+            .into(),
+        ),
+    ]
+}
+
+fn update(hash: &str) -> String {
+    format!("UPDATE users SET password_hash = '{hash}'")
+}
+
+async fn a_hash_that_no_login_can_use_is_refused(db: &dyn Database) {
+    db.run(ALICE).await;
+    for hash in sound() {
+        assert_eq!(unusable_hash(&hash), None, "{hash}");
+        db.run(&update(&hash)).await;
+        db.run(&format!(
+            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'b', '{hash}'); \
+             DELETE FROM users WHERE name = 'b'"
+        ))
+        .await;
+    }
+    let before = db.run("SELECT password_hash FROM users").await;
+    for (cause, hashes) in flawed() {
+        for hash in hashes {
+            assert!(unusable_hash(&hash).is_some(), "{hash}");
+            let client = db.clients()[0];
+            let refusal = db.run_with(client, &update(&hash)).await.unwrap_err();
+            assert!(
+                refusal.contains("users.password_hash: ") && refusal.contains(cause),
+                "{hash}\n{refusal}\nnot: {cause}"
+            );
+        }
+        let insert = |hash: &str| {
+            format!(
+                "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'b', '{hash}')"
+            )
+        };
+        db.refuses(&insert(&flawed_by(cause)), cause).await;
+    }
+    assert_eq!(db.run("SELECT password_hash FROM users").await, before);
+    // What README has in the place of a hash is taken, and told.
+    let told = "SELECT tenant_id, user_name FROM password_hash_flaws";
+    assert_eq!(db.run(told).await, [""; 0]);
+    db.run(&update("$2b$10$...")).await;
+    assert_eq!(db.run(told).await, ["42|alice"]);
+    db.run("UPDATE users SET status = 'suspended'").await;
+}
+
+fn flawed_by(cause: &str) -> String {
+    let (_, mut hashes) = flawed().into_iter().find(|(it, _)| *it == cause).unwrap();
+    hashes.remove(0)
+}
+
+/// Each sound one with each character left out, doubled, or replaced by each of some others.
+async fn every_variant_is_told_as_at_a_login(db: &dyn Database) {
+    let mut variants = Vec::new();
+    for hash in sound() {
+        for (at, character) in hash.char_indices().skip(1) {
+            let (before, after) = (&hash[..at], &hash[at + 1..]);
+            variants.push(format!("{before}{after}"));
+            for other in ["$", ",", "=", "0", "9", "+", "_", "\"", "m=1,"] {
+                variants.push(format!("{before}{other}{after}"));
+                variants.push(format!("{before}{character}{other}{after}"));
+            }
+        }
+    }
+    variants.sort();
+    variants.dedup();
+    // As rows from before, which keep what the column's first rule says.
+    let first = |hash: &String| {
+        let schemes = ["$argon2id$", "$2a$", "$2b$", "$2y$", "$pbkdf2$", "$pbkdf2-sha", "$scrypt$"];
+        schemes.iter().any(|scheme| hash.starts_with(scheme) && hash.len() > scheme.len())
+            && hash.strip_prefix("$pbkdf2-sha").is_none_or(|rest| {
+                rest.starts_with(|digit: char| digit.is_ascii_digit()) && rest.contains('$')
+            })
+    };
+    variants.retain(first);
+    assert!(variants.len() > 8_000, "{}", variants.len());
+    let table = if db.is_sqlite() { "" } else { " ON users" };
+    db.run(&format!("DROP TRIGGER users_insert_hash_check{table}")).await;
+    db.run("INSERT INTO tenants (id, name) VALUES ('42', 'x')").await;
+    for (at, some) in variants.chunks(500).enumerate() {
+        let rows: Vec<String> = some
+            .iter()
+            .enumerate()
+            .map(|(n, hash)| format!("('42', '{at}-{n}', '{hash}')"))
+            .collect();
+        let rows = rows.join(", ");
+        db.run(&format!("INSERT INTO users (tenant_id, name, password_hash) VALUES {rows}")).await;
+    }
+    let told = db
+        .run("SELECT password_hash FROM users JOIN password_hash_flaws ON user_name = name")
+        .await;
+    let told: std::collections::BTreeSet<&String> = told.iter().collect();
+    for hash in &variants {
+        let why = unusable_hash(hash);
+        assert_eq!(why.is_some(), told.contains(hash), "{hash}: {why:?}");
+    }
+}
