@@ -28,7 +28,7 @@ pub use crate::store::outbox::{Outbox, OutboxEvent};
 #[cfg(feature = "postgres")]
 pub use crate::store::postgres::PostgresStore;
 pub use crate::store::provisioning::{Misfit, ProvisioningStore};
-pub use crate::store::record::{HashListing, NewTenant, NewToken, NewUser};
+pub use crate::store::record::{HashListing, LoginListing, NewTenant, NewToken, NewUser};
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::SqliteStore;
 

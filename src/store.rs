@@ -42,7 +42,7 @@ pub use self::open::{OpenError, StoreOptions, open};
 pub(crate) use self::outbox::OMITTED;
 pub(crate) use self::outbox::{Outbox, OutboxEvent};
 pub(crate) use self::provisioning::{Misfit, ProvisioningStore};
-pub(crate) use self::record::{HashListing, NewTenant, NewToken, NewUser};
+pub(crate) use self::record::{HashListing, LoginListing, NewTenant, NewToken, NewUser};
 pub use self::record::{
     InvalidTenantId, Isolation, Limits, LoginRecord, PasswordHash, Status, TenantId, TenantRecord,
     TokenHash, TokenListing, TokenRecord, UserKind, UserRecord,

@@ -9,6 +9,7 @@ mod http;
 mod issuers;
 mod jetstream;
 mod lines;
+mod logins;
 mod policies;
 mod powerless;
 mod reader;

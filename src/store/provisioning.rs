@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use super::{
-    HashListing, NewTenant, NewToken, NewUser, PasswordHash, Result, Status, TenantId,
-    TenantRecord, TokenHash, TokenListing, UserRecord,
+    HashListing, LoginListing, NewTenant, NewToken, NewUser, PasswordHash, Result, Status,
+    TenantId, TenantRecord, TokenHash, TokenListing, UserRecord,
 };
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
@@ -68,6 +68,10 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// The password hashes of the users after this one, by name: some thousand at a time, none at the
     /// end.
     async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>>;
+
+    /// What the users after this one log in with beside passwords and tokens, by name: some thousand at
+    /// a time, none at the end.
+    async fn logins(&self, after: &str) -> Result<Vec<LoginListing>>;
 
     /// Notes when users last logged in. Users that are gone are passed over.
     async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<()>;

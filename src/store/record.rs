@@ -336,6 +336,19 @@ pub struct HashListing {
     pub hash: PasswordHash,
 }
 
+/// What a user logs in with beside passwords and tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginListing {
+    /// The tenant of the user.
+    pub tenant: TenantId,
+    /// The login name.
+    pub user_name: String,
+    /// The public user nkey that may log in as this user.
+    pub nkey: Option<String>,
+    /// The name in a client certificate that may.
+    pub certificate: Option<String>,
+}
+
 /// A row of `tokens`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Doctor, Findings, rows};
+use super::{Doctor, Findings, logins, rows};
 use crate::admin::tenants;
 use crate::causes::chain;
 use crate::config::Config;
@@ -192,6 +192,7 @@ async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Opti
     findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
     check_mode(config, findings);
     check_rows(doctor, &*store, findings).await;
+    logins::check(doctor, &*store, &tenants, findings).await;
     rows::left(doctor, &*store, &tenants, findings).await;
     if instances == 0 {
         findings.fail(

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::keys::AccountId;
 use crate::store::{
-    Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginRecord, Misfit, News,
-    OMITTED, OutboxEvent, PasswordHash, Result, StoreError, TenantRecord, TokenListing,
-    TokenRecord, UserRecord,
+    Change, Closes, Effect, EffectOn, HashListing, Isolation, Limits, LoginListing, LoginRecord,
+    Misfit, News, OMITTED, OutboxEvent, PasswordHash, Result, StoreError, TenantRecord,
+    TokenListing, TokenRecord, UserRecord,
 };
 
 /// In the place of a text that is none.
@@ -218,6 +218,17 @@ pub(crate) fn hash_listing(row: &impl Columns) -> Result<HashListing> {
         tenant: row.parse("user_tenant_id")?,
         user_name: row.text("user_name")?,
         hash: PasswordHash::new(row.text("password_hash")?),
+    })
+}
+
+/// A row of `user_records`, without its lists.
+pub(crate) fn login_listing(row: &impl Columns) -> Result<LoginListing> {
+    let row = Reader::new(row, "users", "user_name");
+    Ok(LoginListing {
+        tenant: row.parse("user_tenant_id")?,
+        user_name: row.text("user_name")?,
+        nkey: row.text_or_null("nkey")?,
+        certificate: row.text_or_null("certificate")?,
     })
 }
 

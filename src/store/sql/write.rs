@@ -6,9 +6,9 @@ use super::{Backend, Durability, IfNone, Statement, Step, Subject, row};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::{
-    HashListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash, ProvisioningStore, Result,
-    Status, StoreError, TenantId, TenantRecord, TokenHash, TokenListing, UserRecord, queries,
-    readable,
+    HashListing, LoginListing, Misfit, NewTenant, NewToken, NewUser, PasswordHash,
+    ProvisioningStore, Result, Status, StoreError, TenantId, TenantRecord, TokenHash, TokenListing,
+    UserRecord, queries, readable,
 };
 
 /// The last second that the databases can write down: the end of the year 9999.
@@ -225,6 +225,11 @@ impl<B: Backend> ProvisioningStore for B {
     async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>> {
         let rows = self.select(Statement::new(queries::PASSWORD_HASHES).bind(after)).await?;
         rows.iter().map(row::hash_listing).collect()
+    }
+
+    async fn logins(&self, after: &str) -> Result<Vec<LoginListing>> {
+        let rows = self.select(Statement::new(queries::LOGINS).bind(after)).await?;
+        rows.iter().map(row::login_listing).collect()
     }
 
     async fn record_logins(&self, logins: &[(String, UnixSeconds)]) -> Result<()> {

@@ -1,0 +1,194 @@
+//! The rows of users by what logs in with them: nkeys and certificates that can be nobody's, and names
+//! that people take for one another's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::{Doctor, Findings};
+use crate::authn::certificate;
+use crate::keys::UserNkey;
+use crate::store::{LoginListing, ProvisioningStore, StoreError, TenantRecord};
+
+const CREDENTIALS: &str = "nkeys and certificates";
+const NAMES: &str = "names";
+
+/// Of so many rows the name is said.
+const EXAMPLES: usize = 3;
+
+/// So many groups of names are counted.
+const GROUPS: usize = 100;
+
+/// Names that are the same but for upper and lower case, and for the way in which Unicode writes the same
+/// character: by the one way in which all of them can be written.
+type Alike = BTreeMap<String, Vec<String>>;
+
+pub(super) async fn check(
+    doctor: &Doctor,
+    store: &dyn ProvisioningStore,
+    tenants: &[TenantRecord],
+    findings: &mut Findings,
+) {
+    match look(store).await {
+        Ok((mut dead, users)) => {
+            dead.report(findings);
+            let ids = tenants.iter().map(|tenant| tenant.id.as_str());
+            let mut seen = Seen::default();
+            ids.clone().for_each(|id| seen.note(id));
+            let mut tenants = Alike::new();
+            ids.for_each(|id| seen.collect(id, &mut tenants));
+            report_names(&users, &tenants, findings);
+        }
+        Err(error) => findings.warn(NAMES, (doctor.explain)(error), "run doctor again"),
+    }
+}
+
+/// The nkeys and certificates that let nobody in.
+#[derive(Debug, Default)]
+struct Dead {
+    all: usize,
+    count: usize,
+    examples: Vec<String>,
+}
+
+impl Dead {
+    fn look_at(&mut self, listing: &LoginListing) {
+        let LoginListing { tenant, user_name, nkey, certificate } = listing;
+        let mut count = |column: &str, is_sound: bool, why: &str| {
+            self.all += 1;
+            if is_sound {
+                return;
+            }
+            self.count += 1;
+            if self.examples.len() < EXAMPLES {
+                self.examples.push(format!("{column} of {user_name:?} of tenant {tenant} ({why})"));
+            }
+        };
+        if let Some(nkey) = nkey {
+            count("nkey", nkey.parse::<UserNkey>().is_ok(), "its checksum is wrong");
+        }
+        if let Some(name) = certificate {
+            let is_sound = certificate::name::check(name).is_ok();
+            count("certificate", is_sound, "no name that a certificate has");
+        }
+    }
+
+    fn report(&mut self, findings: &mut Findings) {
+        let Self { all, count, examples } = self;
+        if *count == 0 {
+            let what = format!("{all}, each of a form that somebody can have");
+            return findings.ok(CREDENTIALS, what);
+        }
+        if *count > examples.len() {
+            examples.push("...".to_owned());
+        }
+        findings.warn(
+            CREDENTIALS,
+            format!("{count} of {all} let nobody in: {}", examples.join(", ")),
+            "correct the column; `nats-callout user add --help` says which forms there are",
+        );
+    }
+}
+
+/// How often each folded name is there, by its hash: a few bytes for each user.
+#[derive(Debug, Default)]
+struct Seen(HashMap<u64, bool>);
+
+impl Seen {
+    fn note(&mut self, name: &str) {
+        self.0.entry(hash(&folded(name))).and_modify(|is_twice| *is_twice = true).or_insert(false);
+    }
+
+    fn collect(&self, name: &str, alike: &mut Alike) {
+        let folded = folded(name);
+        if self.0.get(&hash(&folded)) == Some(&true)
+            && (alike.len() < GROUPS || alike.contains_key(&folded))
+        {
+            alike.entry(folded).or_default().push(name.to_owned());
+        }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn folded(name: &str) -> String {
+    name.nfc().collect::<String>().to_lowercase().nfc().collect()
+}
+
+/// Reads the names twice: once to learn which are there again, once for these.
+async fn look(store: &dyn ProvisioningStore) -> Result<(Dead, Alike), StoreError> {
+    let (mut dead, mut seen, mut alike) = (Dead::default(), Seen::default(), Alike::new());
+    each(store, |listing| {
+        dead.look_at(listing);
+        seen.note(&listing.user_name);
+    })
+    .await?;
+    if seen.0.values().any(|is_twice| *is_twice) {
+        each(store, |listing| seen.collect(&listing.user_name, &mut alike)).await?;
+    }
+    Ok((dead, alike))
+}
+
+async fn each(
+    store: &dyn ProvisioningStore,
+    mut with: impl FnMut(&LoginListing),
+) -> Result<(), StoreError> {
+    let mut after = String::new();
+    loop {
+        let some = store.logins(&after).await?;
+        let Some(last) = some.last() else { return Ok(()) };
+        after.clone_from(&last.user_name);
+        some.iter().for_each(&mut with);
+    }
+}
+
+fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
+    let sound = |alike: &Alike| alike.values().all(|names| names.len() < 2);
+    if sound(users) && sound(tenants) {
+        let what = "no two differ by upper and lower case, or by the form of Unicode, alone";
+        return findings.ok(NAMES, what);
+    }
+    for (whose, alike) in [("users", users), ("tenants", tenants)] {
+        let groups: Vec<_> = alike.values().filter(|names| names.len() > 1).collect();
+        if groups.is_empty() {
+            continue;
+        }
+        let (count, more) = (groups.len(), if groups.len() > EXAMPLES { "; ..." } else { "" });
+        let at_least = if count >= GROUPS { "at least " } else { "" };
+        let examples: Vec<String> = groups.iter().take(EXAMPLES).map(|names| said(names)).collect();
+        let examples = examples.join("; ");
+        let sets = if count == 1 { "set" } else { "sets" };
+        findings.warn(
+            NAMES,
+            format!(
+                "{whose} that differ by upper and lower case, or by the form of Unicode, alone, \
+                 {at_least}{count} {sets}: {examples}{more}"
+            ),
+            "each is one of its own, with its own credentials; remove those that are mistakes",
+        );
+    }
+}
+
+/// The names, those that look the same with their code points.
+fn said(names: &[String]) -> String {
+    let one = |name: &String| match name.is_ascii() {
+        true => format!("{name:?}"),
+        false => {
+            let escaped: String = name.chars().map(escaped).collect();
+            format!("{name:?} ({escaped})")
+        }
+    };
+    names.iter().take(EXAMPLES).map(one).collect::<Vec<_>>().join(" and ")
+}
+
+fn escaped(character: char) -> String {
+    match character.is_ascii() {
+        true => character.to_string(),
+        false => character.escape_unicode().to_string(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Names that people take for one another's, and credentials that nobody can have.
+
+use super::Findings;
+use crate::harness::choice::on_both_databases;
+use crate::harness::deployment::{Initialised, Mode};
+
+on_both_databases! {
+    fn names_that_are_alike_and_credentials_that_nobody_has() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("shop", &[]);
+        let (names, credentials) = ("names", "nkeys and certificates");
+        let nkey = nkeys::KeyPair::new_user().public_key();
+        let mistyped = format!("{}{}", &nkey[..55], if nkey.ends_with('A') { 'B' } else { 'A' });
+        init.sql(&format!(
+            "INSERT INTO users (tenant_id, name, nkey, certificate)
+               VALUES ('shop', 'alice', '{nkey}', 'CN=alice');",
+        ));
+        let findings = Findings::of(&init);
+        findings.has(names, "ok", &[]);
+        findings.has(credentials, "ok", &["2, each"]);
+        // The last letter with its accent is one character in one name, and two in the other.
+        init.sql(&format!(
+            "INSERT INTO tenants (id, name) VALUES ('Shop', 'x');
+             INSERT INTO users (tenant_id, name) VALUES
+               ('Shop', 'Alice'), ('shop', 'ALICE'), ('shop', 'ren\u{e9}'), ('shop', 'rene\u{301}');
+             INSERT INTO users (tenant_id, name, nkey) VALUES
+               ('shop', 'bob', '{mistyped}');
+             INSERT INTO users (tenant_id, name, certificate) VALUES ('shop', 'carol', 'alice smith');",
+        ));
+        let findings = Findings::of(&init);
+        let cases = r#""ALICE" and "Alice" and "alice""#;
+        let forms = [r"(rene\u{301}) and ", r"(ren\u{e9})"];
+        findings.has(names, "warn", &["users", "2 sets", cases, forms[0], forms[1]]);
+        findings.has(names, "warn", &["tenants", "1 set:", r#""Shop" and "shop""#]);
+        let nobodys = [r#"nkey of "bob" of tenant shop"#, r#"certificate of "carol""#];
+        findings.has(credentials, "warn", &["2 of 4 let nobody in", nobodys[0], nobodys[1]]);
+    }
+}
