@@ -163,7 +163,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     both("events.decisions_max_messages", Count(0, EVENTS), "0 is as many as fit."),
     both("events.replicas", Count(1, 1..=5), "Copies of each stream in a cluster."),
 
-    both("database.url", REQUIRED, "`sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`."),
+    both("database.url", REQUIRED, "`sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; several hosts are parted by commas."),
     both("database.timeout", Time(millis(1_500), millis(10)..=seconds(60)),
         "How long a statement may take, its wait for a connection or a lock included."),
 

@@ -2,7 +2,7 @@
 //! writes to it. Whatever is asked has an answer within the time that a login can wait, also from a
 //! server that is frozen, from one without a free connection, and from a table that is locked.
 //!
-//! `open` connects and makes the schema, `pool` lends connections, `statements` carries out the
+//! `open` connects and makes the schema, `servers` finds the one that takes writes, `pool` lends connections, `statements` carries out the
 //! statements of [`crate::store`], `feed` tells what others committed, `fault` makes sense of the
 //! database's errors.
 
@@ -11,6 +11,7 @@ mod feed;
 mod open;
 mod place;
 mod pool;
+mod servers;
 mod statements;
 
 use self::feed::Feed;
@@ -32,7 +33,8 @@ impl PostgresStore {
     /// after bringing its schema up to date where needed. A schema newer than this build is used as
     /// it is, and one that is up to date needs no right to make tables, nor to write.
     ///
-    /// The URL takes libpq's parameters, such as `sslmode=verify-full` and `sslrootcert=FILE`.
+    /// Several servers, one of which takes writes, are written `HOST:PORT,HOST:PORT`. The URL takes libpq's
+    /// parameters, such as `sslmode=verify-full` and `sslrootcert=FILE`.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
         open::open(url, options).await
     }
@@ -46,5 +48,5 @@ impl PostgresStore {
 
 /// Whether a URL is one of a PostgreSQL database, or why not.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    open::parse(url).map(drop)
+    servers::Servers::parse(url).map(drop)
 }

@@ -16,6 +16,7 @@ mod plans;
 pub(crate) mod postgres;
 mod postgres_feed;
 pub(crate) mod postgres_open;
+mod postgres_servers;
 mod races;
 mod rules;
 pub(crate) mod sqlite;

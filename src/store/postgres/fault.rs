@@ -23,6 +23,8 @@ pub(super) const CANCELLED: &str = "57014";
 const ENDED: [&str; 3] = ["57P01", "57P02", "57P05"];
 /// What was prepared is another statement by now: a newer release has changed a view.
 const OUTDATED: [&str; 2] = ["0A000", "26000"];
+/// What one of the two does not know of the protocol.
+pub(super) const PROTOCOL: &str = "08P01";
 pub(super) const STARTING: &str = "57P03";
 
 /// The SQLSTATE code, if it was the server that said so.

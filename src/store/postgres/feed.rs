@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 use tokio::sync::{Mutex, Notify, OnceCell};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::fault::is_broken;
 use super::pool::late;
+use super::servers::Servers;
 use crate::store::sql::row;
 use crate::store::{Hindrance, News};
 
@@ -79,7 +80,7 @@ const NEWS: &str = "\
     FROM since LEFT JOIN found AS c ON TRUE ORDER BY c.seq";
 
 pub(super) struct Feed {
-    options: PgConnectOptions,
+    servers: Servers,
     patience: Duration,
     watch: Mutex<Option<Watch>>,
     /// For looks at who holds others up.
@@ -99,11 +100,11 @@ impl fmt::Debug for Feed {
 }
 
 impl Feed {
-    pub(super) fn new(options: PgConnectOptions, patience: Duration) -> Self {
+    pub(super) fn new(servers: &Servers, patience: Duration) -> Self {
         // The few rows that are new are always found by their index.
-        let options = options.options([("enable_seqscan", "off")]);
+        let servers = servers.with(|options| options.options([("enable_seqscan", "off")]));
         Self {
-            options,
+            servers,
             patience,
             watch: Mutex::default(),
             looking: Mutex::default(),
@@ -134,7 +135,7 @@ impl Feed {
                 Err(error) => return Err(error),
             }
         }
-        let mut connection = self.options.connect().await?;
+        let mut connection = self.servers.connect().await?;
         let snapshot = sqlx::query_scalar(SNAPSHOT).fetch_one(&mut connection).await?;
         let mut watch = Watch { connection, snapshot };
         // What cannot be read now either is not over because a connection can be had.
@@ -153,7 +154,7 @@ impl Feed {
             // As in `read`: a caller that gives up leaves none.
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.options.connect().await?,
+                None => self.servers.connect().await?,
             };
             let rows = sqlx::query(HINDRANCES).bind(noisy).fetch_all(&mut connection).await?;
             *kept = Some(connection);
@@ -176,7 +177,7 @@ impl Feed {
 
     /// Returns when something was heard, or after a while.
     pub(super) async fn wait(&self) {
-        let listener = self.listener.get_or_init(async || Listener::start(&self.options)).await;
+        let listener = self.listener.get_or_init(async || Listener::start(&self.servers)).await;
         // The time that has passed says as much as a notice.
         let _ = timeout(PAUSE, listener.heard.notified()).await;
     }
@@ -249,11 +250,11 @@ impl Notices {
 }
 
 impl Listener {
-    fn start(options: &PgConnectOptions) -> Self {
+    fn start(servers: &Servers) -> Self {
         let (heard, lost) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let notices = Arc::new(Notices(parking_lot::Mutex::new((Instant::now(), HashMap::new()))));
         let listening =
-            listen(options.clone(), Arc::clone(&heard), Arc::clone(&lost), Arc::clone(&notices));
+            listen(servers.clone(), Arc::clone(&heard), Arc::clone(&lost), Arc::clone(&notices));
         Self { heard, lost, notices, task: tokio::spawn(listening).abort_handle() }
     }
 
@@ -274,13 +275,13 @@ impl Drop for Listener {
 }
 
 async fn listen(
-    options: PgConnectOptions,
+    servers: Servers,
     heard: Arc<Notify>,
     lost: Arc<AtomicBool>,
     notices: Arc<Notices>,
 ) {
     loop {
-        match connect(&options).await {
+        match connect(servers.right()).await {
             Ok(mut listener) => {
                 heard.notify_one();
                 while let Ok(Some(notice)) = listener.try_recv().await {

@@ -2,20 +2,20 @@
 //! is wrong in words that a person can act on.
 
 use std::io::ErrorKind;
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::{
-    BAD_LOGIN, BAD_PASSWORD, CANCELLED, NO_DATABASE, NO_LOCK, NO_RIGHT, READ_ONLY, STARTING,
-    TOO_MANY_CONNECTIONS, code, is_passing, no_right,
+    BAD_LOGIN, BAD_PASSWORD, CANCELLED, NO_DATABASE, NO_LOCK, NO_RIGHT, PROTOCOL, READ_ONLY,
+    STARTING, TOO_MANY_CONNECTIONS, code, is_passing, no_right,
 };
 use super::feed::Feed;
 use super::pool::{Pool, late};
+use super::servers::Servers;
 use super::{Place, PostgresStore};
 use crate::store::migrations::schema;
 use crate::store::options::{OpenError, StoreOptions};
@@ -26,6 +26,17 @@ const OLDEST: i32 = 140_000;
 
 /// What everybody who migrates holds while doing so: `ncallout` in ASCII.
 const MIGRATING: i64 = 0x6e63_616c_6c6f_7574;
+
+/// A setting of the connection that means nothing to the server, and that a pooler leaves out.
+const DIRECT: &str = "nats_callout.direct";
+
+const IS_DIRECT: &str =
+    "SELECT current_setting('nats_callout.direct', TRUE) IS NOT DISTINCT FROM 'yes'";
+
+/// What there is to do about a pooler.
+const POOLER: &str = "a pooler such as PgBouncer stands before the server, and keeps from it what the \
+    service sets on its connections: time limits, and to hear of changes. Give host and port of the \
+    server itself in the URL; an instance has at most eleven connections, which it keeps";
 
 /// Between two attempts while the server starts.
 const RETRY: Duration = Duration::from_millis(100);
@@ -72,6 +83,10 @@ fn understood(place: &Place, error: &sqlx::Error, waited: Duration) -> Option<St
         (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => format!(
             "the server cannot be reached ({reason}); start it, or correct host and port in the URL"
         ),
+        // Of a pooler; the server itself knows them all.
+        (Some(PROTOCOL), _) if reason.contains("startup parameter") => {
+            format!("{POOLER} ({reason})")
+        }
         (Some(TOO_MANY_CONNECTIONS), _) => format!(
             "the server has no free connection ({reason}); raise its max_connections, or run fewer \
              programs"
@@ -137,6 +152,13 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     Ok(())
 }
 
+/// Whether what is set on a connection arrives.
+async fn is_direct(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Unprepared: of a prepared statement some poolers know nothing any more.
+    let row = sqlx::raw_sql(IS_DIRECT).fetch_one(connection).await?;
+    row.try_get(0)
+}
+
 /// Whether the server and the database can hold the tables.
 async fn check(connection: &mut PgConnection, place: &Place) -> Result<(), OpenError> {
     let facts = "SELECT current_setting('server_version_num')::INT AS number, \
@@ -172,13 +194,10 @@ async fn rebase(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Connects; a server that is just starting or full is waited for.
-async fn connect(
-    options: &PgConnectOptions,
-    deadline: Instant,
-) -> Result<PgConnection, sqlx::Error> {
+async fn connect(servers: &Servers, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
     let mut last = late("it does not answer");
     loop {
-        let error = match timeout_at(deadline, options.connect()).await {
+        let error = match timeout_at(deadline, servers.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
             // What it said before tells more.
@@ -194,14 +213,14 @@ async fn connect(
 }
 
 /// Brings the schema up to date, and sees that it can be read.
-async fn prepare(
-    options: &PgConnectOptions,
-    place: &Place,
-    patience: Duration,
-) -> Result<(), OpenError> {
+async fn prepare(servers: &Servers, place: &Place, patience: Duration) -> Result<(), OpenError> {
     let fault = |source| understand(place, source, patience);
     let deadline = Instant::now() + patience;
-    let mut connection = connect(&limited(options, patience), deadline).await.map_err(fault)?;
+    let servers = servers.with(|options| limited(options, patience).options([(DIRECT, "yes")]));
+    let mut connection = connect(&servers, deadline).await.map_err(fault)?;
+    if !is_direct(&mut connection).await.map_err(fault)? {
+        return Err(OpenError::of(place, POOLER));
+    }
     check(&mut connection, place).await?;
     migrate(&mut connection).await.map_err(|error| {
         let what = match error {
@@ -220,28 +239,14 @@ async fn prepare(
 
 /// The server itself gives up a little earlier than we do, so that the connection stays of use, and
 /// nothing goes on for long for whom nobody waits any more.
-fn limited(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions {
+fn limited(options: PgConnectOptions, patience: Duration) -> PgConnectOptions {
     let limit = |parts: u32| (patience * parts / 10).as_millis().max(1).to_string();
-    options.clone().options([("statement_timeout", limit(9)), ("lock_timeout", limit(8))])
-}
-
-/// What a URL says, or why it cannot be read. No reason holds a password.
-pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
-    let connect = PgConnectOptions::from_str(url).map_err(|error| match error {
-        sqlx::Error::Configuration(reason) => reason.to_string(),
-        other => other.to_string(),
-    })?;
-    // An IPv6 address, which has its brackets in URLs alone.
-    let host = connect.get_host().to_owned();
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => Ok(connect.host(address)),
-        None => Ok(connect),
-    }
+    options.options([("statement_timeout", limit(9)), ("lock_timeout", limit(8))])
 }
 
 pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresStore, OpenError> {
-    let (connect, store) = unopened(url, options).map_err(unreadable)?;
-    prepare(&connect, &store.place, options.open_timeout).await?;
+    let (servers, store) = unopened(url, options).map_err(unreadable)?;
+    prepare(&servers, &store.place, options.open_timeout).await?;
     Ok(store)
 }
 
@@ -249,40 +254,28 @@ pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<PostgresSt
 pub(super) fn unopened(
     url: &str,
     options: &StoreOptions,
-) -> Result<(PgConnectOptions, PostgresStore), String> {
-    let mut connect = parse(url)?;
-    if connect.get_application_name().is_none() {
-        connect = connect.application_name("nats-callout");
-    }
-    // A host that dies in the middle of a transaction does not leave its locks behind for long.
-    connect = connect.options([
-        ("idle_in_transaction_session_timeout", "10s"),
-        ("client_min_messages", "warning"),
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "3"),
-    ]);
-    let reading = limited(&connect, options.read_timeout);
-    let writing = limited(&connect, options.write_timeout);
+) -> Result<(Servers, PostgresStore), String> {
+    let servers = Servers::parse(url)?.with(|connect| {
+        let connect = match connect.get_application_name() {
+            None => connect.application_name("nats-callout"),
+            Some(_) => connect,
+        };
+        // A host that dies in the middle of a transaction does not leave its locks behind for long.
+        connect.options([
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("client_min_messages", "warning"),
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ])
+    });
+    let reading = servers.with(|connect| limited(connect, options.read_timeout));
+    let writing = servers.with(|connect| limited(connect, options.write_timeout));
     let store = PostgresStore {
-        place: Place::of(&connect),
-        feed: Feed::new(reading.clone(), options.read_timeout),
+        place: Place::of(&servers),
+        feed: Feed::new(&reading, options.read_timeout),
         readers: Pool::new(reading, options.readers, options.read_timeout),
         writers: Pool::new(writing, options.readers, options.write_timeout),
     };
-    Ok((connect, store))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_brackets_of_an_ipv6_address_are_those_of_the_url() {
-        let host = |url| parse(url).unwrap().get_host().to_owned();
-        assert_eq!(host("postgres://u:p@[::1]:5433/d"), "::1");
-        assert_eq!(host("postgres://u:p@db.example.com/d"), "db.example.com");
-        let reason = parse("postgres://u:s3cret@h:port/d").unwrap_err();
-        assert!(!reason.contains("s3cret"), "{reason}");
-    }
+    Ok((servers, store))
 }

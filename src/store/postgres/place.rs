@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sqlx::postgres::PgConnectOptions;
+use super::servers::Servers;
 
 /// A database, for messages: its name, server and user, never a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,13 +13,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(options: &PgConnectOptions) -> Self {
+    pub(super) fn of(servers: &Servers) -> Self {
+        let options = servers.right();
         let user = options.get_username().to_owned();
         Self {
             database: options.get_database().map_or_else(|| user.clone(), str::to_owned),
             server: match options.get_socket() {
                 Some(socket) => socket.display().to_string(),
-                None => format!("{}:{}", options.get_host(), options.get_port()),
+                None => servers
+                    .all()
+                    .map(|one| format!("{}:{}", one.get_host(), one.get_port()))
+                    .collect::<Vec<_>>()
+                    .join(","),
             },
             user,
         }

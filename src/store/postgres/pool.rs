@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault::is_passing;
+use super::servers::Servers;
 
 /// A connection that nobody has used for so long may have been cut by what lies in between.
 const STALE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ const STALE: Duration = Duration::from_secs(60);
 pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 pub(super) struct Pool {
-    options: PgConnectOptions,
+    servers: Servers,
     patience: Duration,
     free: Semaphore,
     idle: Mutex<Vec<(PgConnection, Instant)>>,
@@ -47,9 +48,9 @@ pub(super) struct Lent<'p> {
 
 impl Pool {
     /// At most `most` connections, each of which is waited for at most `patience`.
-    pub(super) fn new(options: PgConnectOptions, most: u32, patience: Duration) -> Self {
+    pub(super) fn new(servers: Servers, most: u32, patience: Duration) -> Self {
         Self {
-            options,
+            servers,
             patience,
             free: Semaphore::new(most.max(1) as usize),
             idle: Mutex::default(),
@@ -79,7 +80,7 @@ impl Pool {
     async fn connect(&self, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
         let mut last = None;
         loop {
-            let error = match timeout_at(deadline, self.options.connect()).await {
+            let error = match timeout_at(deadline, self.servers.connect()).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
                 Err(_) => {

@@ -1,0 +1,162 @@
+//! The servers that a URL names. Where it names several, one of them takes writes, and it may become
+//! another one at any time: a connection is made to whichever does now.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
+
+/// How long the server that was right last is asked alone.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::BOOLEAN";
+
+/// The parameter by which libpq chooses among several.
+const ATTRIBUTES: &str = "target_session_attrs";
+
+/// How to connect to each of them, in the URL's order.
+#[derive(Debug, Clone)]
+pub(super) struct Servers {
+    first: PgConnectOptions,
+    others: Vec<PgConnectOptions>,
+    right: Arc<AtomicUsize>,
+}
+
+impl Servers {
+    /// Reads a URL, in which several hosts stand as libpq has them: `HOST:PORT,HOST:PORT`. No reason
+    /// holds a password.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let (before, hosts, after) = parts(url);
+        let after = without_attributes(after)?;
+        let mut all = hosts.split(',').map(|host| parse_one(&format!("{before}{host}{after}")));
+        let first = all.next().ok_or("it names no host")??;
+        let others: Vec<PgConnectOptions> = all.collect::<Result<_, _>>()?;
+        if !others.is_empty() && first.get_socket().is_some() {
+            return Err("`host` stands for one server, beside several".to_owned());
+        }
+        Ok(Self { first, others, right: Arc::default() })
+    }
+
+    /// The same servers, of which `change` says how they are connected to.
+    pub(super) fn with(&self, change: impl Fn(PgConnectOptions) -> PgConnectOptions) -> Self {
+        let first = change(self.first.clone());
+        let others = self.others.iter().cloned().map(&change).collect();
+        Self { first, others, right: Arc::clone(&self.right) }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &PgConnectOptions> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one that took writes when somebody last connected.
+    pub(super) fn right(&self) -> &PgConnectOptions {
+        self.all().nth(self.right.load(Ordering::Relaxed)).unwrap_or(&self.first)
+    }
+
+    /// Connects to the one that takes writes. Where there is one alone, it is taken as it is.
+    pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        if self.others.is_empty() {
+            return self.first.connect().await;
+        }
+        if let Ok(Ok(connection)) = timeout(HEAD_START, writable(self.right())).await {
+            return Ok(connection);
+        }
+        let attempts = self.all().enumerate().map(|(number, one)| {
+            Box::pin(async move { writable(one).await.map(|connection| (number, one, connection)) })
+        });
+        let ((number, one, connection), _) = select_ok(attempts).await?;
+        if self.right.swap(number, Ordering::Relaxed) != number {
+            tracing::info!(
+                server = format!("{}:{}", one.get_host(), one.get_port()),
+                "this database server takes writes"
+            );
+        }
+        Ok(connection)
+    }
+}
+
+async fn writable(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let is_read_only: bool = sqlx::query_scalar(IS_READ_ONLY).fetch_one(&mut connection).await?;
+    if is_read_only {
+        // A connection that cannot be closed in order is closed all the same.
+        let _ = connection.close().await;
+        let why = "none of the servers takes writes: all that answer are standbys";
+        return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, why)));
+    }
+    Ok(connection)
+}
+
+/// What stands before the hosts, the hosts, and what stands behind them.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let authority = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    let hosts = url[begin..authority].rfind('@').map_or(begin, |at| begin + at + 1);
+    (&url[..hosts], &url[hosts..authority], &url[authority..])
+}
+
+/// Takes off what says the same as is done here.
+fn without_attributes(after: &str) -> Result<String, String> {
+    let Some((path, query)) = after.split_once('?') else { return Ok(after.to_owned()) };
+    let mut kept = Vec::new();
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some((ATTRIBUTES, "read-write" | "primary")) => {}
+            Some((ATTRIBUTES, _)) => {
+                return Err(format!("{ATTRIBUTES} can be read-write or primary"));
+            }
+            _ => kept.push(pair),
+        }
+    }
+    let mark = if kept.is_empty() { "" } else { "?" };
+    Ok(format!("{path}{mark}{}", kept.join("&")))
+}
+
+fn parse_one(url: &str) -> Result<PgConnectOptions, String> {
+    let connect = PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(reason) => reason.to_string(),
+        other => other.to_string(),
+    })?;
+    // An IPv6 address, which has its brackets in URLs alone.
+    let host = connect.get_host().to_owned();
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => Ok(connect.host(address)),
+        None => Ok(connect),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(url: &str) -> Vec<String> {
+        let servers = Servers::parse(url).unwrap();
+        servers.all().map(|one| format!("{} {}", one.get_host(), one.get_port())).collect()
+    }
+
+    #[test]
+    fn hosts_are_those_of_the_url() {
+        assert_eq!(hosts("postgres://u:p@[::1]:5433/d"), ["::1 5433"]);
+        assert_eq!(hosts("postgres://u:p@db.example.com/d"), ["db.example.com 5432"]);
+        let several =
+            "postgres://u:p%40,x@a:1,b,[::1]:3/d?target_session_attrs=primary&sslmode=prefer";
+        assert_eq!(hosts(several), ["a 1", "b 5432", "::1 3"]);
+        let servers = Servers::parse(several).unwrap();
+        assert!(servers.all().all(|one| one.get_database() == Some("d")));
+        assert!(servers.all().all(|one| one.get_username() == "u"));
+        for (url, words) in [
+            ("postgres://u:s3cret@h:port/d", "port"),
+            ("postgres://u:s3cret@h,g:port/d", "port"),
+            ("postgres://u:s3cret@h,g/d?target_session_attrs=any", "read-write or primary"),
+            ("postgres://u:s3cret@h,g/d?host=/run", "stands for one"),
+        ] {
+            let reason = Servers::parse(url).unwrap_err();
+            assert!(reason.contains(words) && !reason.contains("s3cret"), "{reason}");
+        }
+    }
+}
