@@ -9,14 +9,15 @@
 use super::template::{Template, TemplateError};
 
 /// A preset: how it is written, with the names in capitals, and what it grants to publish, where
-/// `%1` and `%2` stand for these names.
+/// `%1` and `%2` stand for these names. `P` is a subject, and all others are single tokens.
 pub(crate) struct Preset {
     pub(crate) form: &'static str,
     pub(crate) subjects: &'static [&'static str],
 }
 
 /// All of them.
-pub(crate) const PRESETS: [Preset; 4] = [
+pub(crate) const PRESETS: [Preset; 7] = [
+    Preset { form: "publish P to stream S", subjects: &["%1", "$JS.API.STREAM.INFO.%2"] },
     Preset {
         form: "consume stream S",
         subjects: &[
@@ -61,7 +62,39 @@ pub(crate) const PRESETS: [Preset; 4] = [
         ],
     },
     Preset { form: "write bucket B", subjects: &["$JS.API.STREAM.INFO.KV_%1", "$KV.%1.>"] },
+    // nats-py looks the stream up by its subjects before it reads.
+    Preset {
+        form: "read objects B",
+        subjects: &[
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.INFO.OBJ_%1",
+            "$JS.API.DIRECT.GET.OBJ_%1",
+            "$JS.API.DIRECT.GET.OBJ_%1.>",
+            "$JS.API.STREAM.MSG.GET.OBJ_%1",
+            "$JS.API.CONSUMER.CREATE.OBJ_%1",
+            "$JS.API.CONSUMER.CREATE.OBJ_%1.>",
+            "$JS.API.CONSUMER.INFO.OBJ_%1.*",
+            "$JS.API.CONSUMER.DELETE.OBJ_%1.*",
+            "$JS.FC.OBJ_%1.*.*",
+            "$JS.FC.*.*.OBJ_%1.*.*",
+        ],
+    },
+    // To write an object is to look for the one before, and to purge its parts.
+    Preset {
+        form: "write objects B",
+        subjects: &[
+            "$JS.API.STREAM.INFO.OBJ_%1",
+            "$JS.API.DIRECT.GET.OBJ_%1.>",
+            "$JS.API.STREAM.MSG.GET.OBJ_%1",
+            "$JS.API.STREAM.PURGE.OBJ_%1",
+            "$O.%1.C.>",
+            "$O.%1.M.>",
+        ],
+    },
 ];
+
+/// What stands for a subject in a form.
+const SUBJECT: &str = "P";
 
 /// What is wrong with a preset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,14 +130,14 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Template>, PresetError> {
     let words = words(text);
     for preset in PRESETS {
         let Some(names) = names(preset.form, &words) else { continue };
-        for name in &names {
+        for (letter, name) in &names {
             let template: Template = name.parse()?;
-            if !template.is_token() {
+            if *letter != SUBJECT && !template.is_token() {
                 return Err(PresetError::Name(name.clone()));
             }
         }
         let fill = |subject: &&str| {
-            let numbered = names.iter().zip(["%1", "%2"]);
+            let numbered = names.iter().map(|(_, name)| name).zip(["%1", "%2"]);
             numbered.fold((*subject).to_owned(), |text, (name, number)| text.replace(number, name))
         };
         return preset.subjects.iter().map(fill).map(|text| Ok(text.parse()?)).collect();
@@ -135,7 +168,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// What stands for the words in capitals, if the others are the same.
-fn names(form: &str, words: &[String]) -> Option<Vec<String>> {
+fn names<'f>(form: &'f str, words: &[String]) -> Option<Vec<(&'f str, String)>> {
     let form: Vec<&str> = form.split(' ').collect();
     if form.len() != words.len() {
         return None;
@@ -143,7 +176,7 @@ fn names(form: &str, words: &[String]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for (want, word) in form.into_iter().zip(words) {
         if want.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            names.push(word.clone());
+            names.push((want, word.clone()));
         } else if want != word {
             return None;
         }
@@ -197,6 +230,8 @@ mod tests {
             ("read bucket *", "not one name"),
             ("consume stream > as x", "not one name"),
             ("read bucket {{user.publish}}", "not one name"),
+            ("publish orders.new to stream a.b", "not one name"),
+            ("publish orders..new to stream s", "no subject"),
             ("read bucket {{user.id}}", "no placeholder"),
             ("read bucket {{user.name", "braces"),
         ] {
@@ -232,21 +267,36 @@ mod tests {
 
     #[test]
     fn nothing_that_changes_a_stream() {
-        for preset in
-            PRESETS.map(|it| it.form.replace('S', "s").replace('C', "c").replace('B', "b"))
-        {
+        for preset in PRESETS.map(|it| {
+            ["P x", "S s", "C c", "B b"].iter().fold(it.form.to_owned(), |form, pair| {
+                let (letter, name) = pair.split_once(' ').unwrap();
+                form.replace(letter, name)
+            })
+        }) {
             for verb in ["CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE"] {
-                for stream in ["s", "KV_b"] {
-                    assert!(!grants(&preset, &format!("$JS.API.STREAM.{verb}.{stream}")));
+                for stream in ["s", "KV_b", "OBJ_b"] {
+                    let granted = grants(&preset, &format!("$JS.API.STREAM.{verb}.{stream}"));
+                    let objects = (&*preset, verb, stream) == ("write objects b", "PURGE", "OBJ_b");
+                    assert_eq!(granted, objects, "{preset}: {verb} {stream}");
                 }
             }
-            for subject in ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.MSG.DELETE.KV_b", "s"] {
+            assert_eq!(grants(&preset, "$JS.API.STREAM.NAMES"), preset == "read objects b");
+            for subject in ["$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.DELETE.KV_b", "s"] {
                 assert!(!grants(&preset, subject), "{preset}: {subject}");
             }
         }
         assert!(!grants("read bucket b", "$KV.b.key"));
         assert!(!grants("write bucket b", "$JS.API.DIRECT.GET.KV_b.$KV.b.key"));
+        assert!(!grants("read objects b", "$O.b.M.bmFtZQ=="));
     }
+
+    #[test]
+    fn publishing_to_a_stream_is_publishing_its_subjects() {
+        let preset = "publish orders.{{user.name}}.> to stream ORDERS";
+        assert!(grants(preset, "orders.alice.new") && grants(preset, "$JS.API.STREAM.INFO.ORDERS"));
+        assert!(!grants(preset, "orders.bob.new"));
+    }
+
     #[test]
     fn the_readme_lists_exactly_these() {
         let mut table = "| preset | may publish |\n|---|---|\n".to_owned();

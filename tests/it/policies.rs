@@ -6,6 +6,7 @@ mod connections;
 pub(crate) mod edits;
 pub(crate) mod limits;
 mod presets;
+mod stores;
 
 use nats_callout::internals::test_policies;
 use nats_callout::policy::PolicySet;

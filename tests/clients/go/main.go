@@ -1,5 +1,5 @@
 // Command login logs in with nats.go and prints what happened; with the first argument `presets` it
-// does what a preset allows, with `staying` it stays connected. See ../README.md.
+// does what a preset allows, with `stores` it tries what stores do, with `staying` it stays connected. See ../README.md.
 package main
 
 import (
@@ -49,6 +49,15 @@ func main() {
 	}
 	if os.Args[1] == "hashes" {
 		hashes(os.Args[2])
+		return
+	}
+	if os.Args[1] == "stores" {
+		if len(os.Args) != 7 {
+			log.Fatal("usage: stores URL USER PASSWORD kv|objects BUCKET")
+		}
+		if err := stores(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]); err != nil {
+			log.Fatal(err)
+		}
 		return
 	}
 	if os.Args[1] == "presets" {

@@ -224,7 +224,7 @@ fn every_mistake_of_every_file_at_once() {
         "one.toml:13: [account] refuse_connections: unknown key; list those that may connect",
         "one.toml:15: [shared] renew: neither true nor false; write true or false, without quotes",
         "one.toml:16: [shared] ttl: too short a life for a grant; write 10 or more",
-        "two.toml:2: [account] presets: `drink stream X` is no preset; there are: consume stream S,",
+        "two.toml:2: [account] presets: `drink stream X` is no preset; there are: publish P to stream S,",
         "two.toml:2: [account] presets: `a.b` is not one name;",
         "two.toml:3: [account] timezone: without `times`",
         "two.toml:4: [account] allowed_connection_types: nats-server ignores this",

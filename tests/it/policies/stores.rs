@@ -1,0 +1,162 @@
+//! What the libraries' own calls of KV and object stores need: each call, under each preset, by each
+//! library, as docs/presets.md has it.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::{self, kv, stream};
+use serde_json::{Value, json};
+
+use super::{user, with_files};
+use crate::harness::client::{self, Login};
+use crate::harness::clients::{self, Language};
+use crate::harness::deployment::{Deployment, Mode};
+
+const LANGUAGES: [Language; 3] = [Language::Go, Language::Python, Language::Node];
+
+/// The presets that a column stands for, beside its name.
+type Column = (&'static str, &'static [&'static str]);
+
+const KV: [Column; 3] = [
+    ("read", &["read bucket settings"]),
+    ("write", &["write bucket settings"]),
+    ("both", &["read bucket settings", "write bucket settings"]),
+];
+const KV_CALLS: [&str; 14] = [
+    "open",
+    "get",
+    "get a revision",
+    "keys",
+    "history",
+    "watch",
+    "status",
+    "put",
+    "update",
+    "create",
+    "create what was deleted",
+    "delete",
+    "purge",
+    "purge what was deleted",
+];
+
+const OBJECTS: [Column; 3] = [
+    ("read", &["read objects files"]),
+    ("write", &["write objects files"]),
+    ("both", &["read objects files", "write objects files"]),
+];
+const OBJECTS_CALLS: [&str; 11] = [
+    "open",
+    "info",
+    "get",
+    "list",
+    "watch",
+    "status",
+    "put",
+    "put again",
+    "change what is said of it",
+    "delete",
+    "seal",
+];
+
+async fn fill(deployment: &Deployment, admin: &Login) {
+    let admin = client::connect(&deployment.url(), admin, "_INBOX").await.unwrap();
+    let js = jetstream::new(admin.client.clone());
+    let config = kv::Config { bucket: "settings".into(), history: 5, ..kv::Config::default() };
+    let store = js.create_key_value(config).await.unwrap();
+    store.put("colour", "red".into()).await.unwrap();
+    store.put("colour", "blue".into()).await.unwrap();
+    store.put("gone", "grey".into()).await.unwrap();
+    store.delete("gone").await.unwrap();
+    // As libraries make a bucket, and write an object of one part.
+    let config = stream::Config {
+        name: "OBJ_files".into(),
+        subjects: vec!["$O.files.C.>".into(), "$O.files.M.>".into()],
+        allow_rollup: true,
+        allow_direct: true,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    js.create_stream(config).await.unwrap();
+    let meta = json!({
+        "name": "logo", "bucket": "files", "nuid": "n1", "size": 5, "chunks": 1,
+        "mtime": "2026-01-01T00:00:00Z", "options": { "max_chunk_size": 131_072 },
+        "digest": "SHA-256=LPJNul-wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=",
+    });
+    for (subject, payload) in
+        [("$O.files.C.n1", "hello".to_owned()), ("$O.files.M.bG9nbw==", meta.to_string())]
+    {
+        js.publish(subject, payload.into()).await.unwrap().await.unwrap();
+    }
+}
+
+/// What became of each call, by language.
+type Results = Vec<(Language, BTreeMap<String, String>)>;
+
+fn results(deployment: &Deployment, login: &Login, kind: &str, bucket: &str) -> Option<Results> {
+    let Login::Password(user, password) = login else { unreachable!("a password") };
+    let url = deployment.url();
+    let mut children = Vec::new();
+    for language in LANGUAGES {
+        let mut command = clients::program(language, "stores")?;
+        command.args([&url, user, password, kind, bucket]).stdout(std::process::Stdio::piped());
+        children.push((language, command.spawn().unwrap()));
+    }
+    let results = children.into_iter().map(|(language, child)| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{language:?} {kind}: {output:?}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (language, serde_json::from_value(found).unwrap())
+    });
+    Some(results.collect())
+}
+
+fn table(calls: &[&str], columns: &[(&str, Results)]) -> String {
+    let heads: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let mut table = format!("| | {} |\n|---|{}\n", heads.join(" | "), "---|".repeat(heads.len()));
+    for call in calls {
+        let cells = columns.iter().map(|(_, results)| {
+            let works = results.iter().filter(|(_, of)| of[*call] == "yes");
+            let works: Vec<String> = works.map(|(language, _)| format!("{language:?}")).collect();
+            match works.len() {
+                0 => "no".to_owned(),
+                count if count == results.len() => "yes".to_owned(),
+                _ => format!("{} alone", works.join(" and ")),
+            }
+        });
+        table.push_str(&format!("| {call} | {} |\n", cells.collect::<Vec<_>>().join(" | ")));
+    }
+    table
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_librarys_own_calls_under_each_preset() {
+    let name = |kind: &str, column: &str| format!("{kind}-{column}");
+    let mut files = Vec::new();
+    for (kind, columns) in [("kv", KV), ("objects", OBJECTS)] {
+        for (column, presets) in columns {
+            let text =
+                format!("[account]\npresets = {presets:?}\nsubscribe = [\"_INBOX.>\"]\n[shared]\n");
+            files.push((format!("{}.toml", name(kind, column)), text));
+        }
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+    let deployment = with_files(Mode::Operator, &files);
+    let admin = deployment.tenant_add("shop", &["--memory", "16MB", "--storage", "256MB"]);
+    fill(&deployment, &admin).await;
+    let documented = include_str!("../../../docs/presets.md");
+    let mut tables = Vec::new();
+    for (kind, bucket, columns, calls) in
+        [("kv", "settings", KV, &KV_CALLS[..]), ("objects", "files", OBJECTS, &OBJECTS_CALLS[..])]
+    {
+        let mut found = Vec::new();
+        for (column, _) in columns {
+            let name = name(kind, column);
+            let login = user(&deployment, &name, &name);
+            let Some(results) = results(&deployment, &login, kind, bucket) else { return };
+            found.push((column, results));
+        }
+        tables.push((table(calls, &found), found));
+    }
+    for (table, found) in &tables {
+        assert!(documented.contains(table), "docs/presets.md has not:\n{table}\nsince {found:#?}");
+    }
+}
