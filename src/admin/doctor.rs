@@ -10,6 +10,7 @@ mod issuers;
 mod jetstream;
 mod lines;
 mod logins;
+mod mqtt;
 mod policies;
 mod powerless;
 mod reader;
@@ -180,6 +181,7 @@ impl Doctor {
                 timeout = waits::check(config, &found, hash, findings);
                 websocket::check(config, &found, findings);
                 lines::check(config, &found, findings);
+                mqtt::check(config, &found, findings);
                 jetstream::check(config, system, &found, table.as_ref(), findings).await;
                 powerless::check(config, system, found.len(), findings).await;
                 dedicated::check(config, &system.cluster, table.as_ref(), findings).await;

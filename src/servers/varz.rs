@@ -26,6 +26,8 @@ pub(crate) struct Varz {
     pub(crate) cluster: ClusterName,
     #[serde(default)]
     pub(crate) websocket: Websocket,
+    #[serde(default)]
+    pub(crate) mqtt: Mqtt,
     #[serde(default, rename = "trusted_operators_jwt")]
     pub(crate) operators: Vec<String>,
 }
@@ -36,6 +38,13 @@ impl Varz {
         let timeout = Duration::try_from_secs_f64(self.auth_timeout).ok()?;
         (!timeout.is_zero()).then_some(timeout)
     }
+}
+
+/// Where it listens for MQTT; 0 is nowhere.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Mqtt {
+    #[serde(default)]
+    pub(crate) port: u16,
 }
 
 /// Its JetStream; without a configuration it has none.

@@ -40,6 +40,16 @@ pub(crate) const OPERATOR_MODE: &str = "2.11.15, 2.12.6 or 2.14.0 or later";
 #[cfg(feature = "cli")]
 pub(crate) const CONFIG_MODE: &str = "2.10, 2.11.15, 2.12.6 or 2.14.0 or later";
 
+/// Whether a server of operator mode takes the password of an MQTT client for a JWT, and refuses it by itself
+/// where it is none; certificates get through (seen on 2.11.11, 2.11.17 and 2.12.2 to 2.12.6).
+pub(crate) fn takes_mqtt_passwords_for_jwts(version: Version) -> bool {
+    version < (2, 12, 7)
+}
+
+/// What there is to do about that.
+pub(crate) const MQTT_REMEDY: &str =
+    "install nats-server 2.12.7 or later, or let MQTT clients log in with certificates";
+
 /// Whether accounts share their JetStream on a server of this version.
 pub(crate) fn shares_jetstream(version: Version) -> bool {
     match version {
@@ -81,6 +91,14 @@ struct Varz {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_over_mqtt() {
+        let refused = |text| takes_mqtt_passwords_for_jwts(parse(text).unwrap());
+        assert!(
+            refused("2.11.17") && refused("2.12.6") && !refused("2.12.7") && !refused("2.14.0")
+        );
+    }
 
     #[test]
     fn old_servers() {

@@ -13,6 +13,7 @@ use crate::config::units::format_size;
 use crate::policy::Grant;
 use crate::policy::subject::Pattern;
 use crate::redact::without_secrets;
+use crate::servers::versions;
 use crate::store::{Isolation, TenantId, TenantRecord};
 
 /// A login that was refused.
@@ -160,6 +161,7 @@ impl Admitted<'_> {
             "expires_at_most": at_most,
             "renewed": ends.is_renewed,
             "jetstream": self.jetstream_json(),
+            "mqtt": self.mqtt(),
         })
     }
 
@@ -191,6 +193,9 @@ impl Admitted<'_> {
         let before = if ends.is_renewed { "; connections begin anew before" } else { "" };
         rows.push(("ends", format!("{}{at_most}{before}", time(ends.latest))));
         rows.push(("jetstream", self.jetstream_text()));
+        if let Some(problem) = self.mqtt() {
+            rows.push(("mqtt", problem.to_owned()));
+        }
         rows.push((
             "source",
             match &self.probed {
@@ -215,6 +220,14 @@ impl Admitted<'_> {
             self.server.1,
             rows.join("\n")
         )
+    }
+
+    /// What the user cannot do over MQTT on a server of this version.
+    fn mqtt(&self) -> Option<&'static str> {
+        let version = versions::parse(&self.server.1)?;
+        let operator = matches!(self.context.admin.config().mode, Mode::Operator(_));
+        (operator && versions::takes_mqtt_passwords_for_jwts(version))
+            .then_some("not with a password on a server of this version, but with a certificate")
     }
 
     fn jetstream_text(&self) -> String {

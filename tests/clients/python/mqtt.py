@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--client-id", required=True)
     for name in ("user", "password", "ca", "cert", "key", "publish", "subscribe"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--qos", type=int, default=1)
     args = parser.parse_args()
 
     seen = {"connected": False, "error": None, "received": [], "granted": []}
@@ -54,10 +55,10 @@ def main() -> None:
     client.loop_start()
     decided.wait(TIMEOUT)
     if seen["connected"] and args.subscribe is not None:
-        client.subscribe(args.subscribe, qos=1)
+        client.subscribe(args.subscribe, qos=args.qos)
         subscribed.wait(TIMEOUT)
-        # What is published with QoS 1 is stored before it is acknowledged.
-        client.publish(args.publish, "hello", qos=1).wait_for_publish(TIMEOUT)
+        # What is published with QoS 1 or 2 is stored before it is acknowledged.
+        client.publish(args.publish, "hello", qos=args.qos).wait_for_publish(TIMEOUT)
         if any(seen["granted"]):
             heard.wait(TIMEOUT)
     client.disconnect()

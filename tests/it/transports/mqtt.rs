@@ -4,13 +4,13 @@
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
-use super::{Open, Tls, wire};
-use crate::harness::choice::lacks;
+use super::{Open, Tls, account_for_alice, wire};
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::client::Login;
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::Mode;
 use crate::harness::tls::nameless;
-use crate::harness::{PATIENCE, client, depth, servers};
+use crate::harness::{PATIENCE, client, depth, loudly, servers};
 
 /// What `mqtt.py` saw.
 #[derive(Debug, Deserialize)]
@@ -84,6 +84,43 @@ pub(super) async fn a_device_publishes_and_subscribes_in_its_tenants_own_account
     }
 }
 
+/// README says which works where. The oldest and the newest of each line are run in the night.
+#[test]
+fn qualities_of_service() {
+    let version = servers::version();
+    if servers::is(version, "2.10") {
+        loudly("SKIPPED: MQTT, for which no tenant has JetStream on nats-server 2.10");
+        return;
+    }
+    for mode in either_mode() {
+        let open = Open::start_with(mode, version, Tls::No, |init| account_for_alice(init, mode));
+        open.roomy_tenant("alice");
+        let lists = ["--publish", "sensors.>", "--subscribe", "sensors,sensors.>"];
+        let device = open.user_add("alice", "device", &lists);
+        let Login::Password(user, password) = &device else { unreachable!("a password") };
+        let refuses = mode == Mode::Operator && servers::takes_mqtt_passwords_for_jwts(version);
+        for level in ["0", "1", "2"] {
+            let login = with(user, password);
+            let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat", "--qos", level];
+            let seen = mqtt(&open, &[texts(&login), topics.to_vec()].concat());
+            let what = format!("{version} {mode:?} {level}: {seen:?}\n{}", open.server.log());
+            assert_eq!(seen.connected, !refuses, "{what}");
+            if !refuses {
+                assert_eq!(seen.granted, [true], "{what}");
+                assert_eq!(seen.received, ["sensors/heat hello"], "{what}");
+            }
+        }
+        // What is to be done about it is said where people look.
+        let test: serde_json::Value = serde_json::from_str(
+            &open.cli(&["--json", "test", "alice", "device"]).success().stdout,
+        )
+        .expect("JSON");
+        assert_eq!(test["mqtt"].is_string(), refuses, "{test}");
+        let doctor = open.cli(&["doctor"]).stdout;
+        assert_eq!(doctor.contains("refuses MQTT clients with a password"), refuses, "{doctor}");
+    }
+}
+
 pub(super) fn a_device_is_refused_where_tenants_share_an_account(open: &Open, login: &Login) {
     let Login::Password(user, password) = login else { unreachable!("a password") };
     let seen = mqtt(open, &texts(&with(user, password)));
@@ -112,8 +149,17 @@ fn a_device_shows_a_certificate() {
         open.tls_options(&open.authority.client(name, params))
     };
     let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat"];
-    let seen = mqtt(&open, &[texts(&certified(name)), topics.to_vec()].concat());
-    assert_eq!(seen.received, ["sensors/heat hello"], "{seen:?}\n{}", open.service.log());
+    for qos in ["0", "1", "2"] {
+        let certified = certified(name);
+        let options = [texts(&certified), topics.to_vec(), vec!["--qos", qos]].concat();
+        let seen = mqtt(&open, &options);
+        assert_eq!(
+            seen.received,
+            ["sensors/heat hello"],
+            "{qos}: {seen:?}\n{}",
+            open.service.log()
+        );
+    }
     let seen = mqtt(&open, &texts(&certified("device-2.example.com")));
     assert!(!seen.connected, "{seen:?}");
 }
