@@ -73,11 +73,12 @@ pub(crate) struct IssuerOf {
     pub(crate) claims: Vec<String>,
 }
 
-/// What a login has proved, without what it was proved by: who that is can be asked again later.
+/// What a login has proved, without what it was proved by, unless that is a token about which its issuer has to
+/// be asked: who that is can be asked again later.
 #[async_trait]
 pub(crate) trait Proof: Debug + Send + Sync {
-    /// Who it is by the rows as they are now; a refusal if the credential is no good any more, or its
-    /// user may not log in.
+    /// Who it is by the rows as they are now, and by the word of an issuer that has to be asked; a refusal if the
+    /// credential is no good any more, or its user may not log in.
     async fn again(&self) -> Result<Principal, Rejected>;
 }
 
@@ -263,6 +264,14 @@ pub enum AuthnError {
     /// An issuer's keys are not known, or not those that a JWT names, and it does not answer.
     #[error("the keys of the issuer {issuer} cannot be fetched: {reason}")]
     Keys {
+        /// The issuer's name in the configuration.
+        issuer: String,
+        /// What went wrong.
+        reason: Arc<str>,
+    },
+    /// An issuer says nothing, or nothing that can be read, of a token that it is asked about.
+    #[error("the issuer {issuer} cannot be asked about a token: {reason}")]
+    Introspection {
         /// The issuer's name in the configuration.
         issuer: String,
         /// What went wrong.

@@ -40,6 +40,14 @@ use crate::streams::{Limits, StreamLimits};
 /// The file's name where none is given.
 pub(crate) const DEFAULT_FILE: &str = "nats-callout.toml";
 
+/// A file that a value was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ValueFile {
+    pub(crate) path: PathBuf,
+    /// Whether it holds a password or a secret.
+    pub(crate) is_secret: bool,
+}
+
 /// Whether the files that a configuration names are looked for as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
@@ -57,7 +65,7 @@ pub struct Config {
     /// That file's folder, where relative paths start.
     pub(crate) folder: PathBuf,
     /// Further files that values were read from, which variables name.
-    pub(crate) value_files: Vec<PathBuf>,
+    pub(crate) value_files: Vec<ValueFile>,
     /// `[nats]`
     pub(crate) nats: Nats,
     /// `[callout]`
@@ -400,24 +408,27 @@ impl Config {
     /// names, where others can read a password in it.
     pub(crate) fn exposures(&self) -> Vec<Exposure> {
         let trust = self.trust();
+        let own = std::fs::read_to_string(&self.file).is_ok_and(|text| holds_password(&text));
+        let others = self.value_files.iter().map(|it| (&it.path, it.is_secret));
         let mut faults = Vec::new();
-        for file in [&self.file].into_iter().chain(&self.value_files) {
+        for (file, is_secret) in [(&self.file, own)].into_iter().chain(others) {
             faults.extend(trust.writers(file, "what the service does"));
-            if std::fs::read_to_string(file).is_ok_and(|text| holds_password(&text)) {
-                faults.extend(trust.readers(file, "read the database's password in it"));
+            if is_secret {
+                faults.extend(trust.readers(file, "read a password or a secret in it"));
             }
         }
         if let Some(folder) = &self.policies {
             faults.extend(trust.writers_in(folder, POLICIES));
         }
         for issuer in &self.issuers {
+            let asked = || issuer.introspection.as_ref()?.way.ca_file.as_ref();
             let file = match &issuer.keys {
                 KeyLocation::File(file) => Some(file),
                 KeyLocation::Discovery(way) | KeyLocation::Url(_, way) => way.ca_file.as_ref(),
-                KeyLocation::Secret(_) => None,
+                KeyLocation::Secret(_) | KeyLocation::None => None,
             };
-            faults
-                .extend(file.into_iter().flat_map(|it| trust.writers(it, "whose JWTs are taken")));
+            let file = file.into_iter().chain(asked());
+            faults.extend(file.flat_map(|it| trust.writers(it, "whose JWTs are taken")));
         }
         let ca = self.nats.tls.ca.iter();
         faults.extend(ca.flat_map(|it| trust.writers(it, "which servers are trusted")));

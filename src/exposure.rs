@@ -238,7 +238,8 @@ pub(crate) fn holds_password(text: &str) -> bool {
         let urls = line.split("://").skip(1);
         let mut logins =
             urls.filter_map(|rest| rest.split(['/', '"', '\'']).next()?.rsplit_once('@'));
-        line.contains("password=") || logins.any(|(login, _)| login.contains(':'))
+        let is_secret = line.trim_start().starts_with("client_secret");
+        is_secret || line.contains("password=") || logins.any(|(login, _)| login.contains(':'))
     })
 }
 

@@ -1,11 +1,13 @@
-//! Logins with a JWT of a configured issuer, which a client sends as its token or in the place of
-//! its password.
+//! Logins with a token of a configured issuer, which a client sends as its token or in the place of
+//! its password: a JWT, or one that its issuer is asked about.
 //!
 //! ```text
 //! text -> Unverified -> issuer, by `iss` -> key -> Verified -> Identified -> Principal
 //!         token         issuer             keys    token       issuer        this file
-//!                                          keeper
+//!                                          keeper              claims
 //!                                          origin
+//!      -> issuer, by the token's beginning -> what it says --> Identified
+//!         issuer                              introspection
 //! ```
 //!
 //! Each arrow consumes its input, and `token` alone makes a `Verified`. Nothing that the
@@ -14,8 +16,10 @@
 //! [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725).
 
 mod claims;
+mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod introspection;
 mod issuer;
 mod keeper;
 mod keys;
@@ -23,13 +27,15 @@ mod origin;
 mod token;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 pub(crate) use jsonwebtoken::Algorithm;
 
+pub(crate) use self::fetch::{Way, check_proxy, check_url};
+pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
-pub(crate) use self::origin::{Way, check_proxy, check_url};
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
@@ -37,12 +43,28 @@ use super::{
     Rejected, confirmed,
 };
 use crate::clock::Clock;
-use crate::protocol::credentials::Credentials;
+use crate::protocol::credentials::{Credentials, Secret};
 use crate::redact::shortened;
 use crate::store::{CredentialStore, Freshness, LoginRecord, UserRecord};
 
-/// The word for the log.
-const METHOD: &str = "jwt";
+/// The words for the log.
+const BY_KEY: &str = "jwt";
+const BY_ANSWER: &str = "introspection";
+
+/// A login stops waiting for an issuer so long before its deadline: there is time then to say why it got no
+/// answer.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// A text that may be a token.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    /// The user beside it.
+    user: Option<&'a str>,
+    text: &'a str,
+    /// Whether it is in the place of a password.
+    is_password: bool,
+    deadline: Instant,
+}
 
 /// Verifies JWTs and finds their users.
 #[derive(Debug)]
@@ -78,25 +100,22 @@ impl JwtAuthenticator {
 
     /// What is a JWT by its looks is one, and nothing else but a token of the table; one beside a user's
     /// name, or in his password's place, is that user's alone.
-    async fn authenticate_text(
-        &self,
-        user: Option<&str>,
-        sent: &str,
-    ) -> Result<Authentication, AuthnError> {
-        let sent = sent.trim_end();
-        if !is_jwt(sent) {
-            return Ok(Authentication::NotMine);
+    async fn authenticate_text(&self, sent: Sent<'_>) -> Result<Authentication, AuthnError> {
+        if !is_jwt(sent.text) {
+            return self.authenticate_opaque(sent).await;
         }
         let decided = async {
-            let token = Unverified::parse(sent).map_err(Denied::from)?;
+            let token = Unverified::parse(sent.text).map_err(Denied::from)?;
             match self.issuer_of(&token) {
-                Some(issuer) => self.verify(issuer, token, user).await,
+                Some(issuer) if issuer.has_keys() => self.verify(issuer, token, sent.user).await,
+                Some(issuer) => self.ask(issuer, sent).await,
                 None => Err(unknown_issuer(token.issuer()).into()),
             }
         };
         match decided.await {
             Err(Rejected::Denied(denied))
-                if denied.reason == DenyReason::UnknownIssuer && self.is_opaque(sent).await? =>
+                if denied.reason == DenyReason::UnknownIssuer
+                    && self.is_of_table(sent.text).await? =>
             {
                 Ok(Authentication::NotMine)
             }
@@ -104,8 +123,21 @@ impl JwtAuthenticator {
         }
     }
 
-    /// Whether the table has it as a token: some programs make theirs as JWTs.
-    async fn is_opaque(&self, sent: &str) -> Result<bool, AuthnError> {
+    /// What is no JWT is what an issuer says of it, unless the table has it. One issuer at most is asked, that with
+    /// the longest beginning of such tokens: those of one are not shown to another.
+    async fn authenticate_opaque(&self, sent: Sent<'_>) -> Result<Authentication, AuthnError> {
+        let takes = |issuer: &&Arc<Issuer>| issuer.takes(sent.text, sent.is_password);
+        let issuer = self.issuers.iter().filter(|it| takes(it).is_some()).max_by_key(takes);
+        match issuer {
+            Some(issuer) if !self.is_of_table(sent.text).await? => {
+                Authentication::of(self.ask(issuer, sent).await)
+            }
+            _ => Ok(Authentication::NotMine),
+        }
+    }
+
+    /// Whether the table has it as a token, whatever it looks like.
+    async fn is_of_table(&self, sent: &str) -> Result<bool, AuthnError> {
         let Some(hash) = super::token::hash_of(sent) else { return Ok(false) };
         Ok(self.rows.store.token(&hash, Freshness::Cached).await?.is_some())
     }
@@ -119,12 +151,8 @@ impl JwtAuthenticator {
         let identified = async {
             let verified = issuer.verify(token).await?;
             let identified = issuer.identify(&verified, self.rows.clock.now())?;
-            match user {
-                Some(user) if user != identified.user && !issuer.settings().any_name => {
-                    Err(Flaw::OtherUser.into())
-                }
-                _ => Ok(identified),
-            }
+            issuer.check_name(&identified, user)?;
+            Ok(identified)
         };
         let identified = identified.await.map_err(|unverified| issuer.rejects(unverified))?;
         let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
@@ -132,6 +160,24 @@ impl JwtAuthenticator {
         let find = |freshness| proved.find(freshness);
         let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
         Ok(principal.with_proof(proved))
+    }
+
+    /// Decides by what the issuer says of the token.
+    async fn ask(&self, issuer: &Arc<Issuer>, sent: Sent<'_>) -> Result<Principal, Rejected> {
+        let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
+        let (token, user) = (Secret::new(sent.text.to_owned()), sent.user.map(Box::from));
+        let asked = Arc::new(Asked { rows, issuer, token, user });
+        let until = sent.deadline.checked_sub(MARGIN).unwrap_or(sent.deadline);
+        let identified = tokio::time::timeout_at(until.into(), asked.identify());
+        let identified = identified.await.unwrap_or_else(|_| {
+            let issuer = asked.issuer.settings().name.clone();
+            let reason = "it has not answered in the time that a login has".into();
+            Err(AuthnError::Introspection { issuer, reason }.into())
+        })?;
+        let find =
+            |freshness| asked.rows.principal(&asked.issuer, &identified, freshness, BY_ANSWER);
+        let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
+        Ok(principal.with_proof(asked))
     }
 }
 
@@ -155,10 +201,7 @@ struct Proved {
 
 impl Proved {
     async fn find(&self, freshness: Freshness) -> Result<Principal, Rejected> {
-        let Self { rows, issuer, identified } = self;
-        let principal = rows.find(issuer, identified, freshness).await?;
-        let principal = principal.with_claims(identified.claims.clone());
-        Ok(principal.with_issuer(Arc::clone(issuer.named())))
+        self.rows.principal(&self.issuer, &self.identified, freshness, BY_KEY).await
     }
 }
 
@@ -169,21 +212,61 @@ impl Proof for Proved {
     }
 }
 
+/// Somebody has shown a token that his issuer answers for.
+#[derive(Debug)]
+struct Asked {
+    rows: Rows,
+    issuer: Arc<Issuer>,
+    token: Secret,
+    /// The user beside it.
+    user: Option<Box<str>>,
+}
+
+impl Asked {
+    async fn identify(&self) -> Result<Identified, Rejected> {
+        let now = self.rows.clock.now();
+        let identified = self.issuer.introspect(self.token.expose(), now).await?;
+        let checked = self.issuer.check_name(&identified, self.user.as_deref());
+        checked.map_err(|flaw| self.issuer.rejects(flaw.into()))?;
+        Ok(identified)
+    }
+}
+
+#[async_trait]
+impl Proof for Asked {
+    async fn again(&self) -> Result<Principal, Rejected> {
+        let identified = self.identify().await?;
+        self.rows.principal(&self.issuer, &identified, Freshness::Fresh, BY_ANSWER).await
+    }
+}
+
 impl Rows {
-    /// The user whom the JWT names.
+    /// The user whom the token names, with what it says of him.
+    async fn principal(
+        &self,
+        issuer: &Issuer,
+        identified: &Identified,
+        freshness: Freshness,
+        method: &'static str,
+    ) -> Result<Principal, Rejected> {
+        let principal = self.find(issuer, identified, freshness, method).await?;
+        let principal = principal.with_claims(identified.claims.clone());
+        Ok(principal.with_issuer(Arc::clone(issuer.who())))
+    }
+
     async fn find(
         &self,
         issuer: &Issuer,
         identified: &Identified,
         freshness: Freshness,
+        method: &'static str,
     ) -> Result<Principal, Rejected> {
-        let now = self.clock.now();
-        let ends = Some(identified.expires_at);
+        let (now, ends) = (self.clock.now(), identified.expires_at);
         if let Some(row) = self.row(issuer, identified, freshness).await? {
-            return Ok(Principal::new(row, METHOD, ends, now)?);
+            return Ok(Principal::new(row, method, ends, now)?);
         }
         let record = self.without_row(issuer, identified, freshness).await?;
-        Ok(Principal::new(record, METHOD, ends, now)?.with_name(&identified.user))
+        Ok(Principal::new(record, method, ends, now)?.with_name(&identified.user))
     }
 
     /// The user's row, which always comes first and has to be of the tenant that the issuer names, if it
@@ -250,15 +333,15 @@ impl Rows {
 #[async_trait]
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
-        match attempt.credentials {
-            Credentials::Token { user, token } => {
-                self.authenticate_text(user.as_deref(), token.expose()).await
-            }
+        let (user, text, is_password) = match attempt.credentials {
+            Credentials::Token { user, token } => (user.as_deref(), token.expose(), false),
             Credentials::Password { user, password } => {
-                self.authenticate_text(Some(user), password.expose()).await
+                (Some(user.as_str()), password.expose(), true)
             }
-            _ => Ok(Authentication::NotMine),
-        }
+            _ => return Ok(Authentication::NotMine),
+        };
+        let (text, deadline) = (text.trim_end(), attempt.deadline);
+        self.authenticate_text(Sent { user, text, is_password, deadline }).await
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Context, secret, up};
 use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
-use crate::authn::jwt::is_jwt;
+use crate::authn::jwt::{IssuerSettings, is_jwt};
 use crate::authn::{AuthnError, Denied, DenyReason};
 use crate::deployment::connect_failure;
 use crate::instance::HEARTBEAT_SECONDS;
@@ -87,9 +87,13 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         let token = secret::credential_from_stdin()?;
         let credentials = Credentials::token(None, Secret::new(token.to_string()));
         if is_jwt(token.trim_end()) {
-            return with_jwt(context, &id, named, &credentials).await;
+            return with_issuers_token(context, &id, named, &credentials).await;
         }
         let owner = owner_of(context, &token).await?;
+        let asks = |issuer: &IssuerSettings| issuer.introspection.is_some();
+        if owner.is_none() && context.admin.config().issuers.iter().any(asks) {
+            return with_issuers_token(context, &id, named, &credentials).await;
+        }
         if let (Some(named), Some(owner)) = (named, &owner)
             && named != owner
         {
@@ -106,8 +110,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     with_temporary_token(context, &id, user).await
 }
 
-/// Logs in as whom a JWT names.
-async fn with_jwt(
+/// Logs in as whom a token of an issuer names.
+async fn with_issuers_token(
     context: &Context,
     id: &TenantId,
     named: Option<&str>,
@@ -120,20 +124,21 @@ async fn with_jwt(
             let (user, other) = (&user.name, &tenant.id);
             if other != id {
                 bail!(
-                    "the JWT is of {user}, who belongs to the tenant {other}; test it with \
+                    "the token is of {user}, who belongs to the tenant {other}; test it with \
                      `nats-callout test {other} --token-stdin`"
                 );
             }
             if let Some(named) = named
                 && named != user
             {
-                bail!("the JWT is {user}'s, not {named}'s; leave the user out, or give its own");
+                bail!("the token is {user}'s, not {named}'s; leave the user out, or give its own");
             }
             user.clone()
         }
-        Err(_) => named.unwrap_or("the JWT's user").to_owned(),
+        Err(_) => named.unwrap_or("the token's user").to_owned(),
     };
-    let attempt = Attempt { context, id, user: &user, method: "jwt", broken_jwt: false };
+    let method = decided.as_ref().map_or("token", |granted| granted.principal.method());
+    let attempt = Attempt { context, id, user: &user, method, broken_jwt: false };
     attempt.conclude(credentials, decided).await
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::reader::Reader;
 use crate::authn::jwt::{
-    Algorithm, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users, Way, check_proxy,
-    check_url,
+    Algorithm, IntrospectionSettings, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users,
+    Way, check_proxy, check_url,
 };
-use crate::protocol::credentials::Secret;
+use crate::protocol::credentials::{Secret, TOKEN_PREFIX};
 use crate::store::{TenantId, UserKind};
 
 /// What public keys may be used with unless the configuration says otherwise.
@@ -31,6 +31,9 @@ const KUBERNETES: [(&str, &str); 7] = [
 
 const SOURCES: &str = "write one of discovery = true, jwks_url, jwks_file and secret";
 
+/// How long the beginning of tokens is: a shorter one has too many passwords with it.
+const PREFIX_LENGTHS: std::ops::RangeInclusive<usize> = 4..=64;
+
 pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut issuers = Vec::new();
@@ -46,7 +49,27 @@ pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
         }
         issuers.push(settings);
     }
+    check_prefixes(reader, &issuers);
     issuers
+}
+
+/// A token is shown to one issuer alone, so that the same beginning must not lead to two.
+fn check_prefixes(reader: &mut Reader, issuers: &[IssuerSettings]) {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    let prefixes = issuers.iter().filter_map(|it| Some((it.introspection.as_ref()?, &it.name)));
+    for (introspection, name) in prefixes {
+        let Some(other) = known.insert(&introspection.prefix, name) else { continue };
+        let (key, what) = match introspection.prefix.as_str() {
+            "" => ("introspection_url", "is asked about tokens with any beginning".to_owned()),
+            prefix => ("token_prefix", format!("is asked about tokens that begin with `{prefix}`")),
+        };
+        reader.wrong(
+            &format!("issuers.{name}.{key}"),
+            format!("[issuers.{other}] {what} too"),
+            "write the token_prefix that the tokens of each begin with: a token is shown to one issuer \
+             alone",
+        );
+    }
 }
 
 struct Table<'a, 't> {
@@ -109,6 +132,7 @@ impl Table<'_, '_> {
         self.reader.missing(&self.key("issuer"), issuer_remedy);
         let issuer = self.text("issuer", issuer_remedy).unwrap_or_default();
         let keys = self.keys(&issuer);
+        let introspection = self.introspection();
         let audience_remedy = "list what its JWTs for this service have in `aud`: [\"nats\"]";
         self.reader.missing(&self.key("audience"), audience_remedy);
         let audience = self.list("audience", audience_remedy);
@@ -132,6 +156,7 @@ impl Table<'_, '_> {
             name,
             issuer,
             keys,
+            introspection,
             audience,
             audience_claim,
             algorithms,
@@ -150,15 +175,18 @@ impl Table<'_, '_> {
         let others: Vec<&str> =
             ["jwks_url", "jwks_file", "secret"].into_iter().filter(|key| self.has(key)).collect();
         let key = self.key("discovery");
-        let discovery = self.reader.switch(&key).unwrap_or(others.is_empty());
+        let is_asked = self.has("introspection_url");
+        let discovery = self.reader.switch(&key).unwrap_or(others.is_empty() && !is_asked);
         let (first, more) = (others.first().copied(), others.get(1).copied());
         if let Some(other) = more.or(first.filter(|_| discovery)) {
             self.wrong(other, "another place of the keys is written too", SOURCES);
+        } else if first.is_none() && !discovery && is_asked {
+            return Some(KeyLocation::None);
         } else if first.is_none() && !discovery {
             self.wrong("discovery", "no place of the keys is left", SOURCES);
             return None;
         }
-        let way = self.way(matches!(first, None | Some("jwks_url")));
+        let way = self.way(matches!(first, None | Some("jwks_url")) || is_asked);
         Some(match first {
             None => {
                 // A missing issuer is a mistake already.
@@ -188,11 +216,58 @@ impl Table<'_, '_> {
         })
     }
 
-    /// How keys are fetched.
+    /// How it is asked about tokens.
+    fn introspection(&mut self) -> Option<IntrospectionSettings> {
+        if !self.has("introspection_url") {
+            for key in ["client_id", "client_secret", "token_prefix"] {
+                if self.has(key) {
+                    let remedy = "write introspection_url, or remove it";
+                    self.wrong(key, "the issuer is asked about no token", remedy);
+                }
+            }
+            return None;
+        }
+        let way = self.way(true);
+        let remedy = "write the https URL of its introspection endpoint";
+        let url = self.reader.parsed(&self.key("introspection_url"), remedy, |url| {
+            let checked = check_url(url, way.insecure_http);
+            checked.map(|()| url.to_owned()).map_err(|error| error.to_string())
+        });
+        let id = self.text("client_id", "write the id of a client that may ask");
+        let secret = self.text("client_secret", "write the client's secret").map(Secret::new);
+        if id.is_some() != secret.is_some() {
+            let (there, other) = match id {
+                Some(_) => ("client_id", "client_secret"),
+                None => ("client_secret", "client_id"),
+            };
+            self.wrong(there, format!("there is no {other}"), "write both of them");
+        } else if id.is_none() && way.bearer_file.is_none() {
+            let remedy = "write client_id and client_secret, or bearer_file";
+            self.wrong("introspection_url", "nothing is shown to it that says who asks", remedy);
+        }
+        let (least, most) = (PREFIX_LENGTHS.start(), PREFIX_LENGTHS.end());
+        let remedy = format!("write {least} to {most} characters that its tokens begin with");
+        let prefix = self.reader.parsed(&self.key("token_prefix"), &remedy, |text| {
+            let is_text = text.bytes().all(|byte| byte.is_ascii_graphic());
+            match text {
+                _ if !is_text || !PREFIX_LENGTHS.contains(&text.len()) => {
+                    Err("no beginning of tokens".to_owned())
+                }
+                _ if text.starts_with(TOKEN_PREFIX) => {
+                    Err(format!("tokens that begin with {TOKEN_PREFIX} are this service's"))
+                }
+                _ => Ok(text.to_owned()),
+            }
+        });
+        let (url, prefix) = (url.unwrap_or_default(), prefix.unwrap_or_default());
+        Some(IntrospectionSettings { url, prefix, client: id.zip(secret), way })
+    }
+
+    /// How its server is asked.
     fn way(&mut self, is_fetched: bool) -> Way {
         for key in ["ca_file", "bearer_file", "proxy", "insecure_http"] {
             if !is_fetched && self.has(key) {
-                let what = "its keys are fetched from no server";
+                let what = "its keys are fetched from no server, nor is it asked about tokens";
                 self.wrong(key, what, "remove it");
             }
         }

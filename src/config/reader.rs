@@ -11,16 +11,16 @@ pub(crate) use self::env::value_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use self::entry::{Entry, kind, string, whole};
-use super::keys;
 use super::problem::{Origin, Problem};
 use super::settings::{Applies, Kind, SETTINGS, Setting};
 use super::units::{format_size, parse_duration, parse_size};
+use super::{ValueFile, keys};
 use crate::document::{Document, instead_of};
 use crate::redact::{REDACTED, may_be_encoded, without_likely_secrets, without_secrets};
 use crate::spelling::nearest;
@@ -39,7 +39,7 @@ pub(super) struct Reader<'a> {
     syntax_is_sound: bool,
     warnings: Vec<String>,
     /// The files that variables name and whose text is a value.
-    value_files: Vec<PathBuf>,
+    value_files: Vec<ValueFile>,
 }
 
 impl<'a> Reader<'a> {
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The files beside the configuration that values were read from.
-    pub(super) fn value_files(&self) -> Vec<PathBuf> {
+    pub(super) fn value_files(&self) -> Vec<ValueFile> {
         self.value_files.clone()
     }
 

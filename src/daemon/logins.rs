@@ -122,11 +122,15 @@ fn show_guesses(guesses: GuessingStats) {
 
 fn show_issuer(issuer: &Issuer) {
     let (name, status) = (issuer.settings().name.clone(), issuer.status());
-    let is_up = status.fault.is_none() && status.keys > 0;
+    let is_up = status.fault.is_none() && (status.keys > 0 || !issuer.has_keys());
     gauge!("nats_callout_issuer_up", "issuer" => name.clone()).set(flag(is_up));
     gauge!("nats_callout_issuer_keys", "issuer" => name.clone()).set(size(status.keys));
     counter!("nats_callout_issuer_fetches_total", "issuer" => name.clone())
         .absolute(status.fetches);
-    counter!("nats_callout_issuer_fetch_failures_total", "issuer" => name)
+    counter!("nats_callout_issuer_fetch_failures_total", "issuer" => name.clone())
         .absolute(status.failures);
+    counter!("nats_callout_issuer_questions_total", "issuer" => name.clone())
+        .absolute(status.questions);
+    counter!("nats_callout_issuer_questions_unanswered_total", "issuer" => name)
+        .absolute(status.unanswered);
 }

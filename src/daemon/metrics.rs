@@ -90,7 +90,10 @@ fn describe() {
             "nats_callout_guesses_waiting",
             "Logins beyond the allowance of wrong passwords that wait",
         ),
-        ("nats_callout_issuer_up", "Whether this issuer's keys came at the last fetch"),
+        (
+            "nats_callout_issuer_up",
+            "Whether this issuer's keys came at the last fetch, and its answer to the last question about a token",
+        ),
         ("nats_callout_issuer_keys", "Usable keys that are held of this issuer"),
         ("nats_callout_requests_in_flight", "Decisions under way"),
         ("nats_callout_requests_waiting", "Requests that wait to be decided"),
@@ -133,6 +136,11 @@ fn describe() {
         ),
         ("nats_callout_issuer_fetches_total", "How often this issuer's keys were fetched"),
         ("nats_callout_issuer_fetch_failures_total", "Fetches that brought no keys"),
+        ("nats_callout_issuer_questions_total", "How often this issuer was asked about a token"),
+        (
+            "nats_callout_issuer_questions_unanswered_total",
+            "Questions about a token without an answer",
+        ),
         (
             "nats_callout_grants_sampled_total",
             "Grants that were looked after a second later, by how their connections were found",

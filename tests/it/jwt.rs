@@ -3,6 +3,7 @@
 
 mod admission;
 pub(crate) mod attacks;
+mod introspection;
 mod issuers;
 mod login;
 mod outage;

@@ -24,6 +24,23 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
             ),
         }
     }
+    let asked = join_all(issuers.iter().map(|issuer| issuer.probe_introspection())).await;
+    for (issuer, answer) in issuers.iter().zip(asked) {
+        let Some(answer) = answer else { continue };
+        let name = &issuer.settings().name;
+        match answer {
+            Ok(()) => findings.ok(ISSUER, format!("{name}: answers questions about tokens")),
+            Err(fault) => findings.fail(
+                ISSUER,
+                format!("{name}: {fault}"),
+                format!(
+                    "nobody logs in with a token that it has to be asked about; correct [issuers.{name}] \
+                     introspection_url and what is shown there, or see to the issuer"
+                ),
+            ),
+        }
+    }
+    issuers.retain(|issuer| issuer.has_keys());
     let answers = join_all(issuers.iter().map(|issuer| issuer.probe())).await;
     for (issuer, answer) in issuers.iter().zip(answers) {
         let settings = issuer.settings();
@@ -64,6 +81,7 @@ fn origin(keys: &KeyLocation) -> String {
         KeyLocation::Url(url, _) => format!("from {url}"),
         KeyLocation::File(path) => format!("in {}", path.display()),
         KeyLocation::Secret(_) => "shared with it".to_owned(),
+        KeyLocation::None => "nowhere".to_owned(),
     }
 }
 

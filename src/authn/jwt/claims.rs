@@ -79,6 +79,21 @@ pub(super) fn check_audience(
     if found { Ok(()) } else { Err(Flaw::Audience) }
 }
 
+/// Checks that what an issuer says of a token is of its own and one that logs somebody in: it answers for those
+/// that renew others and those that tell an app who its user is, too. Keycloak has that in `typ`, Hydra in
+/// `token_use`.
+pub(super) fn check_purpose(claims: &Map<String, Value>, issuer: &str) -> Result<(), Flaw> {
+    if claims.get("iss").is_some_and(|iss| iss != issuer) {
+        return Err(Flaw::OtherIssuer);
+    }
+    let purposes = ["typ", "token_use"].map(|name| claims.get(name).and_then(Value::as_str));
+    let is_other = |purpose: &str| {
+        let purpose = purpose.to_ascii_lowercase();
+        purpose == "id" || ["refresh", "offline", "logout"].iter().any(|it| purpose.contains(it))
+    };
+    if purposes.into_iter().flatten().any(is_other) { Err(Flaw::Type) } else { Ok(()) }
+}
+
 /// When the JWT stops holding, if it holds now. With `leeway` seconds between the clocks, one that
 /// has just ended holds until that time is over too; a grant never lasts longer.
 pub(super) fn check_times(
@@ -86,6 +101,15 @@ pub(super) fn check_times(
     leeway: UnixSeconds,
     now: UnixSeconds,
 ) -> Result<UnixSeconds, Flaw> {
+    check_end(claims, leeway, now)?.ok_or(Flaw::NoEnd)
+}
+
+/// [`check_times`] of what may have no end.
+pub(super) fn check_end(
+    claims: &Map<String, Value>,
+    leeway: UnixSeconds,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, Flaw> {
     for begins in ["nbf", "iat"] {
         if let Some(value) = claims.get(begins) {
             let begins = seconds(value).ok_or(Flaw::NotYet)?;
@@ -94,12 +118,13 @@ pub(super) fn check_times(
             }
         }
     }
-    let end = claims.get("exp").and_then(seconds).ok_or(Flaw::NoEnd)?;
+    let Some(end) = claims.get("exp") else { return Ok(None) };
+    let end = seconds(end).ok_or(Flaw::NoEnd)?;
     let last = end.saturating_add(leeway);
     if end > now {
-        Ok(end)
+        Ok(Some(end))
     } else if last > now {
-        Ok(last)
+        Ok(Some(last))
     } else {
         Err(Flaw::Expired)
     }
@@ -182,6 +207,30 @@ mod tests {
         );
         assert_eq!(of(json!({ "a": 1 })), None);
         assert_eq!(of(Value::Null), None);
+    }
+
+    #[test]
+    fn tokens_of_other_issuers_and_for_other_purposes() {
+        let check = |value: Value| check_purpose(&map(value), "me");
+        for good in [
+            json!({}),
+            json!({ "iss": "me", "typ": "Bearer" }),
+            json!({ "token_use": "access_token", "typ": "at+jwt" }),
+        ] {
+            assert_eq!(check(good.clone()), Ok(()), "{good}");
+        }
+        for other in [json!({ "iss": "you" }), json!({ "iss": ["me"] }), json!({ "iss": null })] {
+            assert_eq!(check(other.clone()), Err(Flaw::OtherIssuer), "{other}");
+        }
+        for other in [
+            json!({ "typ": "Refresh" }),
+            json!({ "typ": "ID" }),
+            json!({ "typ": "Offline" }),
+            json!({ "token_use": "refresh_token" }),
+            json!({ "token_use": "id" }),
+        ] {
+            assert_eq!(check(other.clone()), Err(Flaw::Type), "{other}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use futures_util::FutureExt as _;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
 use super::claims::check_audience;
+use super::fetch::check_url;
 use super::keeper::NotVerified;
 use super::keys::{Choice, KeySet};
-use super::origin::{DiscoveryDocument, check_url};
+use super::origin::DiscoveryDocument;
 use super::token::Unverified;
 use super::*;
 use crate::clock::UnixSeconds;
@@ -76,7 +77,7 @@ pub(crate) fn read_signed(header: &str, claims: &str, now: UnixSeconds) {
         assert!(is_jwt(&text), "what is read as a JWT is told to be one");
         let Some(Ok(verified)) = issuer.verify(token).now_or_never() else { return };
         let Ok(identified) = issuer.identify(&verified, now) else { continue };
-        assert!(identified.expires_at > now);
+        assert!(identified.expires_at.is_some_and(|end| end > now));
         assert!(!identified.user.is_empty() && !identified.user.contains(char::is_control));
         assert_eq!(identified.tenant.is_some(), issuer.settings().tenant.is_some());
         assert!(check_audience(verified.claims(), "aud", &issuer.settings().audience).is_ok());
@@ -96,6 +97,7 @@ pub(super) fn settings() -> IssuerSettings {
         name: "license".to_owned(),
         issuer: "https://license.example.com".to_owned(),
         keys: KeyLocation::Secret(Vec::new()),
+        introspection: None,
         audience: vec!["nats".to_owned()],
         audience_claim: "aud".to_owned(),
         algorithms: vec![Algorithm::HS256],

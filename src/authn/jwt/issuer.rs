@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::password::MAX_USER_CHARS;
 use super::claims;
+use super::fetch::Way;
+use super::introspection::{Introspection, IntrospectionSettings};
 use super::keeper::{Keeper, NotVerified, Pace};
-use super::origin::{Origin, Source, Way};
+use super::origin::{Origin, Source};
 use super::token::{Flaw, Unverified, Verified};
-use crate::authn::{AuthnError, Claims, Denied, IssuerOf, Rejected};
+use crate::authn::{AuthnError, Claims, Denied, DenyReason, IssuerOf, Rejected};
 use crate::clock::UnixSeconds;
 use crate::keyfile::{self, KeyFileError};
 use crate::store::{TenantId, UserKind};
@@ -28,6 +30,8 @@ pub(crate) struct IssuerSettings {
     pub issuer: String,
     /// Where its keys are.
     pub keys: KeyLocation,
+    /// How it is asked about tokens that no key verifies.
+    pub introspection: Option<IntrospectionSettings>,
     /// Of these, [`Self::audience_claim`] has to name one.
     pub audience: Vec<String>,
     /// The claim that says whom a JWT is for.
@@ -65,6 +69,8 @@ pub(crate) enum KeyLocation {
     /// Secrets that the issuer has too, one in each file: the one in use, then the next or the
     /// previous one.
     Secret(Vec<PathBuf>),
+    /// Nowhere: it is asked about all of its tokens.
+    None,
 }
 
 /// Which tenant the users of an issuer belong to.
@@ -102,12 +108,13 @@ pub(crate) struct PolicyClaim {
     pub policies: Vec<(String, String)>,
 }
 
-/// Whom a verified JWT names.
+/// Whom a verified token names.
 #[derive(Debug)]
 pub(super) struct Identified {
     pub(super) user: String,
     pub(super) tenant: Option<TenantId>,
-    pub(super) expires_at: UnixSeconds,
+    /// When it ends; none where its issuer has to be asked whether it has.
+    pub(super) expires_at: Option<UnixSeconds>,
     pub(super) claims: Claims,
     /// The policy that its claims choose.
     pub(super) policy: Option<String>,
@@ -124,20 +131,26 @@ pub(crate) struct IssuerStatus {
     pub fetches: u64,
     /// How many of these fetches brought nothing.
     pub failures: u64,
+    /// How often it was asked about a token.
+    pub questions: u64,
+    /// How many of these questions got no answer.
+    pub unanswered: u64,
 }
 
 /// An issuer with its keys.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     settings: IssuerSettings,
-    named: Arc<IssuerOf>,
+    who: Arc<IssuerOf>,
     keys: Keys,
+    introspection: Option<Introspection>,
 }
 
 #[derive(Debug)]
 enum Keys {
     Secrets(Vec<DecodingKey>),
     Kept(Box<Keeper>),
+    None,
 }
 
 impl Issuer {
@@ -163,13 +176,15 @@ impl Issuer {
                 };
                 Keys::Secrets(files.iter().map(read).collect::<Result<_, KeyFileError>>()?)
             }
+            KeyLocation::None => Keys::None,
         };
         Ok(Self::with_keys(settings, keys))
     }
 
     fn with_keys(settings: IssuerSettings, keys: Keys) -> Self {
-        let named = IssuerOf { name: settings.name.clone(), claims: settings.claims.clone() };
-        Self { settings, named: Arc::new(named), keys }
+        let who = IssuerOf { name: settings.name.clone(), claims: settings.claims.clone() };
+        let introspection = settings.introspection.clone().map(Introspection::new);
+        Self { settings, who: Arc::new(who), keys, introspection }
     }
 
     /// With a secret that is in no file.
@@ -185,8 +200,8 @@ impl Issuer {
     }
 
     /// What a refusal says of it.
-    pub(super) fn named(&self) -> &Arc<IssuerOf> {
-        &self.named
+    pub(super) fn who(&self) -> &Arc<IssuerOf> {
+        &self.who
     }
 
     /// Fetches its keys, renews them before they expire, and looks for those that JWTs name and
@@ -200,20 +215,24 @@ impl Issuer {
     /// How it stands with its keys.
     #[must_use]
     pub(crate) fn status(&self) -> IssuerStatus {
-        match &self.keys {
-            Keys::Secrets(secrets) => {
-                IssuerStatus { keys: secrets.len(), fault: None, fetches: 0, failures: 0 }
-            }
+        let asked = self.introspection.as_ref().map(Introspection::counts).unwrap_or_default();
+        let (questions, unanswered) = (asked.asked, asked.failed);
+        let (keys, fault, fetches, failures) = match &self.keys {
+            Keys::Secrets(secrets) => (secrets.len(), None, 0, 0),
             Keys::Kept(keeper) => {
                 let standing = keeper.standing();
-                IssuerStatus {
-                    keys: standing.keys,
-                    fault: standing.fault,
-                    fetches: standing.fetches,
-                    failures: standing.failures,
-                }
+                (standing.keys, standing.fault, standing.fetches, standing.failures)
             }
-        }
+            Keys::None => (0, None, 0, 0),
+        };
+        let fault = fault.or(asked.fault);
+        IssuerStatus { keys, fault, fetches, failures, questions, unanswered }
+    }
+
+    /// Whether its tokens are verified with keys, where they are JWTs.
+    #[must_use]
+    pub(crate) fn has_keys(&self) -> bool {
+        !matches!(self.keys, Keys::None)
     }
 
     /// Fetches its keys once, for nobody but the caller: how many are usable, or why none are.
@@ -221,13 +240,49 @@ impl Issuer {
         match &self.keys {
             Keys::Secrets(secrets) => Ok(secrets.len()),
             Keys::Kept(keeper) => keeper.probe().await,
+            Keys::None => Ok(0),
         }
+    }
+
+    /// Asks it about a token that nobody has, where it is asked about tokens: what is wrong with its answer.
+    pub(crate) async fn probe_introspection(&self) -> Option<Result<(), String>> {
+        Some(self.introspection.as_ref()?.probe().await)
+    }
+
+    /// How many characters tell that it is the issuer to be asked about this text.
+    pub(super) fn takes(&self, text: &str, is_password: bool) -> Option<usize> {
+        self.introspection.as_ref()?.takes(text, is_password)
+    }
+
+    /// Whom a token names by its own word, if that is active and for us, and holds at `now`.
+    pub(super) async fn introspect(
+        &self,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Identified, Rejected> {
+        let (name, unasked) = (&self.settings.name, "it has no `introspection_url`");
+        let answer = match &self.introspection {
+            Some(introspection) => introspection.ask(token, now).await,
+            None => Err(unasked.into()),
+        };
+        let answer = answer
+            .map_err(|reason| AuthnError::Introspection { issuer: name.clone(), reason })?
+            .ok_or_else(|| {
+                Denied::from(DenyReason::UnknownToken)
+                    .with_detail(format!("issuer {name}: it says that the token is not active"))
+            })?;
+        let identified = claims::check_purpose(&answer, &self.settings.issuer).and_then(|()| {
+            let end = claims::check_end(&answer, self.leeway(), now)?;
+            self.named(&answer, end)
+        });
+        identified.map_err(|flaw| self.rejects(flaw.into()))
     }
 
     /// Verifies that it has signed the JWT.
     pub(super) async fn verify(&self, token: Unverified<'_>) -> Result<Verified, NotVerified> {
         let algorithm = token.algorithm(&self.settings.algorithms)?;
         match &self.keys {
+            Keys::None => Err(Flaw::NoKey.into()),
             Keys::Secrets(secrets) => Ok(token.verify(secrets, algorithm)?),
             Keys::Kept(keeper) => {
                 let mut keys = keeper.keys(token.key_id(), algorithm).await?;
@@ -256,10 +311,23 @@ impl Issuer {
 
     /// Whom the JWT names, if it is for us and holds at `now`.
     pub(super) fn identify(&self, token: &Verified, now: UnixSeconds) -> Result<Identified, Flaw> {
-        let (settings, all) = (&self.settings, token.claims());
+        let all = token.claims();
+        let end = claims::check_times(all, self.leeway(), now)?;
+        self.named(all, Some(end))
+    }
+
+    fn leeway(&self) -> UnixSeconds {
+        UnixSeconds::try_from(self.settings.leeway.as_secs()).unwrap_or(0)
+    }
+
+    /// Whom claims that hold until `expires_at` name, if they are for us.
+    fn named(
+        &self,
+        all: &Map<String, Value>,
+        expires_at: Option<UnixSeconds>,
+    ) -> Result<Identified, Flaw> {
+        let settings = &self.settings;
         claims::check_audience(all, &settings.audience_claim, &settings.audience)?;
-        let leeway = UnixSeconds::try_from(settings.leeway.as_secs()).unwrap_or(0);
-        let expires_at = claims::check_times(all, leeway, now)?;
         let tenant = match &settings.tenant {
             None => None,
             Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
@@ -278,6 +346,16 @@ impl Issuer {
         }
         let policy = self.policy(all)?;
         Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed, policy })
+    }
+
+    /// Checks the user name beside a token.
+    pub(super) fn check_name(
+        &self,
+        identified: &Identified,
+        user: Option<&str>,
+    ) -> Result<(), Flaw> {
+        let is_other = user.is_some_and(|user| user != identified.user);
+        if is_other && !self.settings.any_name { Err(Flaw::OtherUser) } else { Ok(()) }
     }
 
     /// The values of a claim.

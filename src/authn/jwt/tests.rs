@@ -1,6 +1,8 @@
 //! The whole path, with shared secrets and a store in memory. Real issuers with keys of their own
 //! are in the integration tests.
 
+mod introspected;
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -35,7 +37,10 @@ fn case(settings: IssuerSettings) -> Case {
         path
     });
     let keys = KeyLocation::Secret(files.to_vec());
-    let issuer = Issuer::open(IssuerSettings { keys, ..settings }).unwrap();
+    with_issuer(Issuer::open(IssuerSettings { keys, ..settings }).unwrap())
+}
+
+fn with_issuer(issuer: Issuer) -> Case {
     let store = Arc::new(FakeStore::default());
     let authenticator = JwtAuthenticator::new(
         vec![Arc::new(issuer)],

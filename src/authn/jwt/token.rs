@@ -37,6 +37,8 @@ pub(super) enum Flaw {
     Ambiguous,
     #[error("the signature is not by a key of the issuer")]
     Signature,
+    #[error("its `iss` is another issuer")]
+    OtherIssuer,
     #[error("its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`")]
     Audience,
     #[error("`exp` is missing or no number")]

@@ -59,10 +59,10 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
         ),
         DenyReason::UnknownToken => format!(
             "there is no such token of {user}; make one with `nats-callout token add {tenant} \
-             {user}`"
+             {user}`, or get another where this one came from"
         ),
         DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
-        DenyReason::InvalidToken => "the JWT is refused by the rules of its issuer; compare it with \
+        DenyReason::InvalidToken => "the token is refused by the rules of its issuer; compare it with \
              [issuers] in the configuration"
             .to_owned(),
         DenyReason::UnknownIssuer => "the JWT's `iss` is no `issuer` of [issuers] in the \

@@ -35,6 +35,7 @@ fn discovery_is_the_default() {
             name: "kc".to_owned(),
             issuer: "https://id.example.com/realms/x".to_owned(),
             keys: KeyLocation::Discovery(Way::default()),
+            introspection: None,
             audience: vec!["nats".to_owned()],
             audience_claim: "aud".to_owned(),
             algorithms: OF_KEY_SETS.to_vec(),
@@ -70,6 +71,60 @@ fn other_places_of_the_keys() {
     assert_eq!(loaded.issuers[0].algorithms, [Algorithm::HS256]);
     let files: Vec<_> = loaded.key_files().into_iter().map(PathBuf::from).collect();
     assert!(files.contains(&loaded.folder.join("keys/b")), "their modes are checked: {files:?}");
+}
+
+#[test]
+fn who_is_asked_about_tokens() {
+    let asked = "introspection_url = \"https://id.example.com/introspect\"\n";
+    let client = "client_id = \"nats\"\nclient_secret = \"s3cret\"\n";
+    let issuer = one(&with(&format!("{asked}{client}ca_file = \"ca.pem\"\n")), &[]);
+    assert_eq!(issuer.keys, KeyLocation::None, "it is asked about JWTs, too");
+    assert!(!format!("{issuer:?}").contains("s3cret"), "{issuer:?}");
+    let introspection = issuer.introspection.unwrap();
+    assert_eq!(introspection.url, "https://id.example.com/introspect");
+    assert_eq!(introspection.prefix, "");
+    let secret = Secret::new("s3cret".to_owned());
+    assert_eq!(introspection.client, Some(("nats".to_owned(), secret)));
+    assert!(introspection.way.ca_file.is_some());
+    let both = format!("{asked}bearer_file = \"t\"\ndiscovery = true\ntoken_prefix = \"ory_\"\n");
+    let issuer = one(&with(&both), &[]);
+    assert!(matches!(issuer.keys, KeyLocation::Discovery(_)));
+    assert_eq!(issuer.introspection.unwrap().prefix, "ory_");
+    let of_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(of_file.path(), "s3cret\n").unwrap();
+    let path = of_file.path().to_str().unwrap();
+    let variable = ("NATS_CALLOUT_ISSUERS_KC_CLIENT_SECRET_FILE", path);
+    let issuer = one(&with(&format!("{asked}client_id = \"nats\"\n")), &[variable]);
+    assert_eq!(issuer.introspection.unwrap().client, introspection.client);
+    let other = "[issuers.other]\nissuer = \"https://x.org\"\naudience = [\"x\"]\n";
+    for (table, words) in [
+        (asked.to_owned(), "nothing is shown to it that says who asks"),
+        (
+            format!("{asked}client_id = \"a\"\n"),
+            "[issuers.kc] client_id: there is no client_secret",
+        ),
+        (format!("{asked}client_secret = \"a\"\n"), "there is no client_id"),
+        (client.to_owned(), "the issuer is asked about no token"),
+        (format!("{asked}{client}token_prefix = \"abc\"\n"), "no beginning of tokens"),
+        (format!("{asked}{client}token_prefix = \"a b c d\"\n"), "no beginning of tokens"),
+        (format!("{asked}{client}token_prefix = \"nct_a\"\n"), "are this service's"),
+        (asked.replace("https", "http") + client, "not https"),
+        (
+            format!("{asked}{client}{other}{asked}{client}"),
+            "[issuers.other] introspection_url: [issuers.kc] is asked about tokens with any beginning too",
+        ),
+        (
+            format!(
+                "{asked}{client}token_prefix = \"tok_\"\n{other}{asked}{client}token_prefix = \"tok_\"\n"
+            ),
+            "tokens that begin with `tok_` too",
+        ),
+    ] {
+        let found = mistakes(&table);
+        assert!(found.iter().any(|it| it.contains(words)), "{table}: {found:?}");
+    }
+    let apart = format!("{asked}{client}{other}{asked}{client}token_prefix = \"tok_\"\n");
+    assert_eq!(load(&with(&apart), &[]).unwrap().config.issuers.len(), 2);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::super::keys;
 use super::super::settings::{SETTINGS, Setting};
+use super::super::{ValueFile, keys};
 use super::{Entry, Reader, named};
+use crate::exposure::holds_password;
 use crate::problem::Origin;
 use crate::redact::shown_path;
 use crate::spelling::nearest;
@@ -61,7 +62,9 @@ impl Reader<'_> {
         let text = match holds_value.then(|| value_in(Path::new(&text))) {
             None => text,
             Some(Ok(held)) => {
-                self.value_files.extend(std::path::absolute(&text));
+                let is_secret = key.ends_with(".client_secret") || holds_password(&held);
+                let file = std::path::absolute(&text).map(|path| ValueFile { path, is_secret });
+                self.value_files.extend(file);
                 held
             }
             Some(Err(what)) => {

@@ -38,9 +38,29 @@ fn a_file_with_a_value_is_nobody_elses_to_read_or_write() {
     assert_eq!(exposures("postgres://me:pw@h/db", 0o600), [""; 0]);
     assert_eq!(exposures("postgres://me@h/db", 0o644), [""; 0]);
     let said = exposures("postgres://me:pw@h/db", 0o644);
-    assert!(said.len() == 1 && said[0].contains("read the database's password"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("read a password or a secret"), "{said:?}");
     let said = exposures("postgres://me@h/db", 0o646);
     assert!(said.len() == 1 && said[0].contains("change what the service does"), "{said:?}");
+}
+
+/// It has no form by which it could be known.
+#[test]
+fn a_file_with_the_secret_of_a_client_is_nobody_elses_to_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let issuer = "[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n\
+                  introspection_url = \"https://x.org/introspect\"\nclient_id = \"nats\"\n";
+    let by_file = ("NATS_CALLOUT_ISSUERS_X_CLIENT_SECRET_FILE", file.to_str().unwrap());
+    let config = load(&(operator() + issuer), &[by_file]).unwrap().config;
+    for (mode, faults) in [(0o600, 0), (0o644, 1)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let found = config.exposures();
+        let said = found.iter().filter(|it| it.to_string().contains(file.to_str().unwrap()));
+        assert_eq!(said.count(), faults, "{mode:o}");
+    }
 }
 
 /// The key is a file, whichever of the two variables says so.

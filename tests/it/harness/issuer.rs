@@ -1,7 +1,9 @@
 //! An issuer of JWTs: keys made at run time, and a real HTTP server with a discovery document and a
-//! key set, that is slow, fails and lies when it is told to. It keeps count of what it is asked.
+//! key set, that is asked about tokens too, and that is slow, fails and lies when it is told to. It keeps count
+//! of what it is asked.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -123,6 +125,23 @@ struct Script {
     /// Whoever shows another token than this gets a 403.
     bearer: Option<String>,
     asked: Vec<String>,
+    tokens: Tokens,
+}
+
+/// What it says of tokens.
+#[derive(Debug, Default)]
+struct Tokens {
+    /// What is said of each; the others are not active.
+    known: HashMap<String, Value>,
+    /// What is said instead.
+    instead: Option<(u16, Vec<u8>)>,
+    /// How long it takes.
+    takes: Duration,
+    /// Who has to ask.
+    login: Option<String>,
+    /// The tokens that it was asked about, and those under way: now, and at most.
+    asked: Vec<String>,
+    under_way: (usize, usize),
 }
 
 /// The server, which ends with this value.
@@ -144,7 +163,13 @@ impl Issuer {
     pub(crate) fn start(signers: &[&Signer]) -> Self {
         let keys = signers.iter().map(|signer| signer.jwk()).collect();
         let answer = Answer::Keys(keys);
-        let script = Script { answer, discovery: None, bearer: None, asked: Vec::new() };
+        let script = Script {
+            answer,
+            discovery: None,
+            bearer: None,
+            asked: Vec::new(),
+            tokens: Tokens::default(),
+        };
         let mut issuer =
             Self { port: ports::free(), script: Arc::new(Mutex::new(script)), server: None };
         issuer.listen();
@@ -208,6 +233,44 @@ impl Issuer {
         self.script.lock().expect("no panic").bearer = Some(format!("Bearer {bearer}"));
     }
 
+    /// Where it is asked about tokens.
+    pub(crate) fn introspection_url(&self) -> String {
+        format!("{}/introspect", self.url())
+    }
+
+    /// Says this of a token from now on.
+    pub(crate) fn says_of(&self, token: &str, said: Value) {
+        let known = &mut self.script.lock().expect("no panic").tokens.known;
+        known.insert(token.to_owned(), said);
+    }
+
+    /// Says this of whatever token, or the truth again.
+    pub(crate) fn says_instead(&self, said: Option<(u16, &str)>) {
+        let said = said.map(|(status, body)| (status, body.as_bytes().to_vec()));
+        self.script.lock().expect("no panic").tokens.instead = said;
+    }
+
+    /// Takes so long to say something of a token.
+    pub(crate) fn takes(&self, time: Duration) {
+        self.script.lock().expect("no panic").tokens.takes = time;
+    }
+
+    /// Answers questions about tokens to those alone who come with this `Authorization`.
+    pub(crate) fn answers_only(&self, login: &str) {
+        self.script.lock().expect("no panic").tokens.login = Some(login.to_owned());
+    }
+
+    /// How often it was asked about a token.
+    pub(crate) fn questions(&self, token: &str) -> usize {
+        let asked = &self.script.lock().expect("no panic").tokens.asked;
+        asked.iter().filter(|it| *it == token).count()
+    }
+
+    /// How many questions about tokens were under way at once.
+    pub(crate) fn most_questions(&self) -> usize {
+        self.script.lock().expect("no panic").tokens.under_way.1
+    }
+
     /// Where it takes questions for other hosts: it answers them itself.
     pub(crate) fn as_proxy(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -250,21 +313,29 @@ fn serve(
     stop: &AtomicBool,
     url: &str,
 ) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    let mut shown = None;
-    for line in lines {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let (mut shown, mut length) = (None, 0);
+    for line in reader.by_ref().lines() {
         let line = line?;
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            shown = Some(value.to_owned());
+        let Some((name, value)) = line.split_once(": ") else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => shown = Some(value.to_owned()),
+            "content-length" => length = value.parse().expect("a number"),
+            _ => {}
         }
     }
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    if path.ends_with("/introspect") {
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let body = String::from_utf8(body).expect("a form");
+        return say_of_token(&mut stream, script, shown, &body);
+    }
     let (answer, discovery) = {
         let mut script = script.lock().expect("no panic");
         script.asked.push(path.clone());
@@ -304,6 +375,33 @@ fn serve(
             Ok(())
         }
     }
+}
+
+fn say_of_token(
+    stream: &mut TcpStream,
+    script: &Mutex<Script>,
+    shown: Option<String>,
+    form: &str,
+) -> std::io::Result<()> {
+    let fields: HashMap<_, _> = form.split('&').filter_map(|field| field.split_once('=')).collect();
+    let (takes, status, body) = {
+        let tokens = &mut script.lock().expect("no panic").tokens;
+        let token = fields["token"].to_owned();
+        let (now, most) = (tokens.under_way.0 + 1, tokens.under_way.1);
+        tokens.under_way = (now, most.max(now));
+        let is_known = tokens.login.is_none() || tokens.login == shown;
+        let (status, body) = match (is_known, &tokens.instead, tokens.known.get(&token)) {
+            (false, ..) => (401, json!({ "error": "invalid_client" }).to_string().into_bytes()),
+            (_, Some(instead), _) => instead.clone(),
+            (_, _, Some(said)) => (200, said.to_string().into_bytes()),
+            (..) => (200, json!({ "active": false }).to_string().into_bytes()),
+        };
+        tokens.asked.push(token);
+        (tokens.takes, status, body)
+    };
+    std::thread::sleep(takes);
+    script.lock().expect("no panic").tokens.under_way.0 -= 1;
+    respond(stream, status, "", &body)
 }
 
 fn respond(stream: &mut TcpStream, status: u16, more: &str, body: &[u8]) -> std::io::Result<()> {

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::super::origin::{Source, Way};
+use super::super::fetch::Way;
+use super::super::origin::Source;
 use super::*;
 
 const ALGORITHM: Algorithm = Algorithm::EdDSA;

@@ -1,0 +1,273 @@
+//! Questions over HTTP. What comes from the network is small, soon there, and from that host itself: a
+//! redirect is followed nowhere, and no proxy is used but one that is configured.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Certificate, Client, Proxy, RequestBuilder, StatusCode, Url};
+use zeroize::Zeroizing;
+
+use super::keys::KeySetError;
+use crate::causes::chain;
+use crate::protocol::credentials::Secret;
+use crate::redact::shown_path;
+
+/// The longest answer or file that is read.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("{url}: {source}")]
+    Url { url: String, source: UrlError },
+    #[error("{url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("{url}: answers with the status {status}, and has to with 200")]
+    Status { url: String, status: StatusCode },
+    #[error("{from}: longer than {most} bytes")]
+    TooLong { from: String, most: usize },
+    #[error("{url}: no discovery document: {reason}")]
+    Discovery { url: String, reason: String },
+    #[error("{url}: is of the issuer {said:?}, and has to be of {issuer:?}")]
+    OtherIssuer { url: String, said: String, issuer: String },
+    #[error("{url}: no answer about a token: {reason}")]
+    Introspection { url: String, reason: String },
+    #[error("{from}: {source}")]
+    Keys { from: String, source: KeySetError },
+    #[error("{}: {source}", shown_path(path).display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: no certificates in PEM form that TLS can use: {reason}", shown_path(path).display())]
+    Certificates { path: PathBuf, reason: String },
+    #[error("{}: holds no token for `Authorization: Bearer`", shown_path(path).display())]
+    Bearer { path: PathBuf },
+    #[error("the proxy cannot be used: {reason}")]
+    Proxy { reason: String },
+}
+
+/// Why an address is not one to ask.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UrlError {
+    /// It is no address.
+    #[error("no URL: {0}")]
+    Malformed(String),
+    /// Anybody on the way could answer.
+    #[error(
+        "not https, which is needed but for hosts such as localhost and 127.0.0.1, or with \
+         insecure_http = true"
+    )]
+    Insecure,
+    /// A user or password would be in logs and messages.
+    #[error("it must not hold credentials")]
+    Credentials,
+}
+
+/// Checks an address to ask: https, or http to this machine itself or where that is wanted.
+pub(crate) fn check_url(text: &str, insecure_http: bool) -> Result<(), UrlError> {
+    parse_url(text, insecure_http).map(drop)
+}
+
+/// Checks the address of a proxy.
+pub(crate) fn check_proxy(text: &str) -> Result<(), String> {
+    Proxy::all(text).map(drop).map_err(|error| chain(&error.without_url()))
+}
+
+pub(super) fn parse_url(text: &str, insecure_http: bool) -> Result<Url, UrlError> {
+    let url = Url::parse(text).map_err(|error| UrlError::Malformed(error.to_string()))?;
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if url.scheme() != "https" && !(url.scheme() == "http" && (is_here || insecure_http)) {
+        return Err(UrlError::Insecure);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlError::Credentials);
+    }
+    Ok(url)
+}
+
+/// Checks where a discovery document of `at` leads to: what came safely must not lead to keys that do not.
+pub(super) fn check_lead(at: &Url, to: &str, insecure_http: bool) -> Result<(), UrlError> {
+    match parse_url(to, insecure_http)?.scheme() {
+        "https" => Ok(()),
+        _ if at.scheme() == "https" && !insecure_http => Err(UrlError::Insecure),
+        _ => Ok(()),
+    }
+}
+
+/// How an issuer is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Way {
+    /// The only certificates that servers are trusted by, where not those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A file whose text is shown to them.
+    pub bearer_file: Option<PathBuf>,
+    /// The URL of a proxy that they are asked by, which may hold a password.
+    pub proxy: Option<Secret>,
+    /// Whether they may be asked by plain http.
+    pub insecure_http: bool,
+}
+
+impl Way {
+    /// A client for the questions of now: certificates may be others later.
+    pub(super) async fn client(&self, url: &Url) -> Result<Client, FetchError> {
+        let builder = Client::builder()
+            .user_agent(concat!("nats-callout/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .timeout(TIMEOUT);
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(
+                Proxy::all(proxy.expose())
+                    .map_err(|error| FetchError::Proxy { reason: chain(&error.without_url()) })?,
+            ),
+            None => builder,
+        };
+        let builder = match &self.ca_file {
+            Some(path) => {
+                let bad = |error: reqwest::Error| FetchError::Certificates {
+                    path: path.clone(),
+                    reason: chain(&error),
+                };
+                let pem = read_file(path).await?;
+                let certificates = Certificate::from_pem_bundle(&pem).map_err(bad)?;
+                if certificates.is_empty() {
+                    let reason = "it holds none".to_owned();
+                    return Err(FetchError::Certificates { path: path.clone(), reason });
+                }
+                builder.tls_certs_only(certificates)
+            }
+            // Plain http needs none, and a machine may have none.
+            None if url.scheme() == "http" => builder.tls_certs_only([]),
+            None => builder,
+        };
+        builder.build().map_err(|error| FetchError::Unreachable {
+            url: url.to_string(),
+            reason: chain(&error),
+        })
+    }
+}
+
+/// Asks, and reads a whole answer of at most so many bytes.
+pub(super) async fn read(
+    url: &Url,
+    request: RequestBuilder,
+    most: usize,
+) -> Result<(HeaderMap, Vec<u8>), FetchError> {
+    let unreachable = |error: reqwest::Error| {
+        let reason = chain(&error.without_url());
+        FetchError::Unreachable { url: url.to_string(), reason }
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status { status: response.status(), url: url.to_string() });
+    }
+    let headers = response.headers().clone();
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if text.len() + chunk.len() > most {
+            return Err(FetchError::TooLong { from: url.to_string(), most });
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok((headers, text))
+}
+
+pub(super) async fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
+    let failed = |source| FetchError::File { path: path.to_owned(), source };
+    let file = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let length = std::fs::metadata(&file)?.len();
+        if length > MAX_BYTES as u64 { Ok(None) } else { std::fs::read(file).map(Some) }
+    });
+    let read = read.await.map_err(|error| failed(std::io::Error::other(error)))?;
+    match read.map_err(failed)? {
+        Some(bytes) => Ok(bytes),
+        None => Err(FetchError::TooLong {
+            from: shown_path(path).display().to_string(),
+            most: MAX_BYTES,
+        }),
+    }
+}
+
+/// A token that a file holds, which is replaced now and then.
+pub(super) async fn bearer(path: &Path) -> Result<Zeroizing<String>, FetchError> {
+    let text = Zeroizing::new(read_file(path).await?);
+    let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_graphic();
+    if token.is_empty() || !token.bytes().all(is_token) {
+        return Err(FetchError::Bearer { path: path.to_owned() });
+    }
+    Ok(Zeroizing::new(token.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_file_is_not_shown() {
+        let path = PathBuf::from("/no/such/kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nDcU4eJ2bG6hM8o=");
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for error in [FetchError::File { path: path.clone(), source }, FetchError::Bearer { path }]
+        {
+            assert!(error.to_string().starts_with("/(redacted): "), "{error}");
+        }
+    }
+
+    /// An address is read as the URL Standard says: its case, and blanks around it, make no difference.
+    #[test]
+    fn a_document_leads_to_nothing_less_safe() {
+        let [safe, here] = ["https://id.example.com/", "http://localhost:8080/"]
+            .map(|url| Url::parse(url).unwrap());
+        for url in
+            ["https://id.example.com/keys", "HTTPS://id.example.com/keys", " \u{8} https://x/"]
+        {
+            assert_eq!(check_lead(&safe, url, false), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&here, url, false), Ok(()), "{url:?}");
+        }
+        for url in ["http://localhost:8080/keys", "HTTP://127.0.0.1/"] {
+            assert_eq!(check_lead(&safe, url, false), Err(UrlError::Insecure), "{url:?}");
+            assert_eq!(check_lead(&here, url, false), Ok(()), "{url:?}");
+            assert_eq!(check_lead(&safe, url, true), Ok(()), "{url:?}");
+        }
+        let elsewhere = "http://id.example.com/";
+        assert_eq!(check_lead(&here, elsewhere, false), Err(UrlError::Insecure));
+        assert_eq!(check_lead(&here, elsewhere, true), Ok(()));
+    }
+
+    #[test]
+    fn addresses() {
+        for good in [
+            "https://id.example.com/realms/x",
+            "http://127.0.0.1:8080/x",
+            "http://127.8.9.1",
+            "http://[::1]:80/",
+            "http://localhost:8080",
+        ] {
+            assert_eq!(check_url(good, false), Ok(()), "{good}");
+        }
+        for insecure in [
+            "http://id.example.com",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "http://[::2]/",
+            "http://0.0.0.0/",
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/x",
+        ] {
+            assert_eq!(check_url(insecure, false), Err(UrlError::Insecure), "{insecure}");
+        }
+        assert_eq!(check_url("http://keycloak:8080/x", true), Ok(()));
+        assert_eq!(check_url("ftp://keycloak/x", true), Err(UrlError::Insecure));
+        assert_eq!(check_url("https://me:pw@x.org", false), Err(UrlError::Credentials));
+        assert!(matches!(check_url("keys.json", true), Err(UrlError::Malformed(_))));
+        assert_eq!(check_proxy("http://proxy.example.com:3128"), Ok(()));
+        assert!(check_proxy("http://").is_err());
+    }
+}
