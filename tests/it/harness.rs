@@ -17,6 +17,7 @@ pub(crate) mod issuer;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod provider;
 pub(crate) mod raw;
 pub(crate) mod servers;
 pub(crate) mod service;
@@ -124,5 +125,6 @@ fn what_the_tests_need_is_there() {
             });
         }
         scope.spawn(move || fetch("a browser's page".to_owned(), &|| drop(clients::page())));
+        scope.spawn(move || fetch("an issuer".to_owned(), &|| drop(clients::issuer())));
     });
 }

@@ -6,6 +6,7 @@ pub(crate) mod attacks;
 mod introspection;
 mod issuers;
 mod login;
+mod others;
 mod outage;
 
 use std::fmt::Write as _;

@@ -254,6 +254,16 @@ pub(crate) fn page() -> Option<PathBuf> {
     })
 }
 
+/// The folder of an issuer that others wrote; `None` where npm is missing.
+pub(crate) fn issuer() -> Option<PathBuf> {
+    installed(&["npm"], "tests/clients/issuer", |source, folder| {
+        for file in ["package.json", "issuer.mjs"] {
+            std::fs::copy(source.join(file), folder.join(file)).expect("a copy");
+        }
+        npm_install(folder);
+    })
+}
+
 fn npm_install(folder: &Path) {
     run(Command::new("npm")
         .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])

@@ -18,10 +18,23 @@ pub(crate) fn get(address: &str, path: &str) -> Option<Answer> {
 
 /// Makes a request with an empty body.
 pub(crate) fn request(address: &str, method: &str, path: &str) -> Option<Answer> {
+    send(address, method, path, "", "")
+}
+
+/// POSTs a form.
+pub(crate) fn post_form(address: &str, path: &str, form: &str) -> Option<Answer> {
+    let head = format!(
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    send(address, "POST", path, &head, form)
+}
+
+fn send(address: &str, method: &str, path: &str, more: &str, body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     // In this version a body is never sent in chunks.
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{more}\r\n{body}");
     stream.write_all(head.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
