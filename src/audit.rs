@@ -60,11 +60,19 @@ pub(crate) struct Observers(Vec<Arc<dyn Observer>>);
 
 impl Default for Observers {
     fn default() -> Self {
-        Self(vec![Arc::new(AuditLog)])
+        Self(vec![Arc::new(AuditLog::default())])
     }
 }
 
 impl Observers {
+    /// Has the log name the instance that it is of.
+    pub(crate) fn name_instance(&mut self, instance: String) {
+        let log: Arc<dyn Observer> = Arc::new(AuditLog { instance: Some(instance) });
+        if let Some(first) = self.0.first_mut() {
+            *first = log;
+        }
+    }
+
     pub(crate) fn push(&mut self, observer: Arc<dyn Observer>) {
         self.0.push(observer);
     }
@@ -134,18 +142,28 @@ pub struct Kick {
 }
 
 /// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
-/// `info`, requests that are not to be trusted at `warn`, faults of ours at `error`, and among them
-/// refusals because of a row or a policy that is wrong, and grants that a server does not take. Answers that
-/// came too late are at `warn`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AuditLog;
+/// `info`, or at `warn` where a row or a policy is wrong, requests that are not to be trusted at `warn`, faults
+/// of ours at `error`, and among them grants that a server does not take. Answers that came too late are at
+/// `warn`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AuditLog {
+    /// The id of the instance.
+    instance: Option<String>,
+}
+
+/// A text that is there.
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
 
 impl Observer for AuditLog {
     fn observe(&self, outcome: &Outcome, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let instance = self.instance.as_deref();
         match outcome {
             Outcome::Reply(Reply { verdict, connection, .. }) => {
-                let Connection { server, host, id: cid, .. } = connection;
+                let Connection { server, host, id: cid, library, offers, .. } = connection;
+                let library = some(library);
                 match verdict {
                     Verdict::Granted { user, tenant, method, ttl, rule } => tracing::debug!(
                         user,
@@ -157,28 +175,33 @@ impl Observer for AuditLog {
                         server,
                         cid,
                         host,
+                        library,
+                        instance,
                         took_us,
                         "granted"
                     ),
                     Verdict::Denied { denied, user } => {
-                        let Denied { reason, login, at, detail } = denied;
+                        let Denied { reason, at, detail, .. } = denied;
                         macro_rules! refused {
                             ($level:ident) => {
                                 tracing::$level!(
                                     reason = reason.code(),
                                     user,
-                                    tenant = login.as_ref().map(|it| it.tenant.id.as_str()),
+                                    tenant = denied.tenant(),
                                     server,
                                     cid,
                                     host,
+                                    method = some(offers),
+                                    library,
                                     at = at.as_ref().map(ToString::to_string),
                                     detail,
+                                    instance,
                                     took_us,
                                     "refused"
                                 )
                             };
                         }
-                        if reason.is_ours() { refused!(error) } else { refused!(info) }
+                        if reason.is_ours() { refused!(warn) } else { refused!(info) }
                     }
                 }
             }
@@ -193,7 +216,10 @@ impl Observer for AuditLog {
                             server = connection.map(|it| it.server.as_str()),
                             cid = connection.map(|it| it.id),
                             host = connection.map(|it| it.host.as_str()),
+                            method = connection.and_then(|it| some(it.offers)),
+                            library = connection.and_then(|it| some(&it.library)),
                             fault = fault.to_string(),
+                            instance,
                             took_us,
                             $words
                         )
@@ -218,6 +244,8 @@ impl Observer for AuditLog {
             server,
             cid,
             host,
+            library = some(&late.connection.library),
+            instance = self.instance.as_deref(),
             decision = late.decision(),
             reason = late.why.code(),
             took_us = u64::try_from(late.took.as_micros()).unwrap_or(u64::MAX),
@@ -237,6 +265,7 @@ impl Observer for AuditLog {
                     cid,
                     host,
                     reason,
+                    instance = self.instance.as_deref(),
                     "granted, and not let in by its server"
                 )
             };

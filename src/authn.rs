@@ -28,8 +28,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 pub(crate) use self::by_row::ByRow;
-pub(crate) use self::refusal::Rejected;
 pub use self::refusal::{Denied, DenyReason};
+pub(crate) use self::refusal::{Named, Rejected};
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;

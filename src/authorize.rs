@@ -44,6 +44,7 @@ use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{Envelope, Sealer};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
+use crate::redact::shortened;
 use crate::store::{Isolation, LoginRecord};
 
 /// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
@@ -362,7 +363,8 @@ impl Authorizer {
         watch: &mut Stopwatch,
     ) -> Result<Reply, Abort> {
         let found = denied.login.as_deref().map(name_of);
-        let user = found.or_else(|| claimed(request));
+        let named = || denied.named.as_ref().map(|named| shortened(&named.user).to_owned());
+        let user = found.or_else(named).or_else(|| claimed(request));
         let verdict = Verdict::Denied { user, denied };
         self.respond(request, sealer, AuthorizationResponse::Refused, verdict, watch).await
     }

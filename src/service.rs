@@ -179,6 +179,13 @@ impl AuthCallout {
         self
     }
 
+    /// Has the log name the instance that this is.
+    #[must_use]
+    pub(crate) fn with_instance(mut self, instance: String) -> Self {
+        self.observers.name_instance(instance);
+        self
+    }
+
     /// Has what happens shown to these alone.
     #[must_use]
     pub(crate) fn with_observers(mut self, observers: Observers) -> Self {

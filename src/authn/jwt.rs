@@ -23,6 +23,7 @@ mod introspection;
 mod issuer;
 mod keeper;
 mod keys;
+mod named;
 mod origin;
 mod token;
 
@@ -39,8 +40,8 @@ pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, 
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
 use super::{
-    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
-    Rejected, confirmed,
+    Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,
+    Proof, Rejected, confirmed,
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
@@ -148,13 +149,8 @@ impl JwtAuthenticator {
         token: Unverified<'_>,
         user: Option<&str>,
     ) -> Result<Principal, Rejected> {
-        let identified = async {
-            let verified = issuer.verify(token).await?;
-            let identified = issuer.identify(&verified, self.rows.clock.now())?;
-            issuer.check_name(&identified, user)?;
-            Ok(identified)
-        };
-        let identified = identified.await.map_err(|unverified| issuer.rejects(unverified))?;
+        let verified = issuer.verify(token).await.map_err(|why| issuer.rejects(why))?;
+        let identified = issuer.identify(&verified, user, self.rows.clock.now())?;
         let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
         let proved = Arc::new(Proved { rows, issuer, identified });
         let find = |freshness| proved.find(freshness);
@@ -225,10 +221,7 @@ struct Asked {
 impl Asked {
     async fn identify(&self) -> Result<Identified, Rejected> {
         let now = self.rows.clock.now();
-        let identified = self.issuer.introspect(self.token.expose(), now).await?;
-        let checked = self.issuer.check_name(&identified, self.user.as_deref());
-        checked.map_err(|flaw| self.issuer.rejects(flaw.into()))?;
-        Ok(identified)
+        self.issuer.introspect(self.token.expose(), self.user.as_deref(), now).await
     }
 }
 
@@ -249,7 +242,14 @@ impl Rows {
         freshness: Freshness,
         method: &'static str,
     ) -> Result<Principal, Rejected> {
-        let principal = self.find(issuer, identified, freshness, method).await?;
+        let found = self.find(issuer, identified, freshness, method).await;
+        let principal = found.map_err(|why| match why {
+            Rejected::Denied(denied) if denied.login.is_none() => {
+                let (user, tenant) = (identified.user.clone(), identified.tenant.clone());
+                denied.of_named(Named { user, tenant }).into()
+            }
+            why => why,
+        })?;
         let principal = principal.with_claims(identified.claims.clone());
         Ok(principal.with_issuer(Arc::clone(issuer.who())))
     }

@@ -7,7 +7,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::AuthnError;
 use crate::problem::Origin;
-use crate::store::{LoginRecord, StoreError};
+use crate::store::{LoginRecord, StoreError, TenantId};
 
 /// Why a login is refused. It goes to the log and the metrics alone: the client and the server
 /// see one fixed text for all of them.
@@ -101,6 +101,15 @@ impl DenyReason {
     }
 }
 
+/// Whom a token names that is its issuer's for certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its user.
+    pub(crate) user: String,
+    /// The user's tenant, if the issuer says so.
+    pub(crate) tenant: Option<TenantId>,
+}
+
 /// A refusal, for the log and for who asks why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -109,6 +118,8 @@ pub struct Denied {
     pub(crate) reason: DenyReason,
     /// Whom it is about, where a row was found.
     pub login: Option<Arc<LoginRecord>>,
+    /// Whom it is about by the word of an issuer, where none was.
+    pub(crate) named: Option<Box<Named>>,
     /// The line of a policy that decided.
     pub at: Option<Origin>,
     /// What exactly is wrong. It holds no secret.
@@ -129,6 +140,20 @@ impl Denied {
         self
     }
 
+    /// The same, about whom an issuer names, where no row was found.
+    #[must_use]
+    pub(crate) fn of_named(mut self, named: Named) -> Self {
+        self.named = Some(Box::new(named));
+        self
+    }
+
+    /// The id of the tenant that it is about, if that is known.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        let of_row = self.login.as_ref().map(|login| &login.tenant.id);
+        of_row.or_else(|| self.named.as_ref()?.tenant.as_ref()).map(TenantId::as_str)
+    }
+
     /// The same, decided by this line of a policy.
     #[must_use]
     pub(crate) fn with_origin(mut self, at: Origin) -> Self {
@@ -146,7 +171,7 @@ impl Denied {
 
 impl From<DenyReason> for Denied {
     fn from(reason: DenyReason) -> Self {
-        Self { reason, login: None, at: None, detail: None }
+        Self { reason, login: None, named: None, at: None, detail: None }
     }
 }
 

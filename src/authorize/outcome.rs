@@ -91,9 +91,7 @@ impl Reply {
     pub(crate) fn who(self) -> Who {
         let (user, tenant) = match self.verdict {
             Verdict::Granted { user, tenant, .. } => (Some(user), Some(tenant)),
-            Verdict::Denied { user, denied } => {
-                (user, denied.login.map(|login| login.tenant.id.to_string()))
-            }
+            Verdict::Denied { user, denied } => (user, denied.tenant().map(str::to_owned)),
         };
         Who { connection: self.connection, user, tenant }
     }
@@ -111,16 +109,24 @@ pub struct Connection {
     pub id: u64,
     /// What the client calls itself, shortened; empty if it says nothing.
     pub name: String,
+    /// The client's library by its language and version, shortened; empty where it is not known.
+    pub library: String,
+    /// What the client offers, in a word: `password`, `token`, `nkey`, `certificate` or `none`; empty where it
+    /// is not known.
+    pub offers: &'static str,
 }
 
 impl Connection {
     pub(super) fn of(request: &VerifiedRequest) -> Self {
         let ClientInfo { host, id, name, .. } = request.client();
-        Self::new(request.server_name().to_owned(), host.clone(), *id, name)
+        let unknown = Self::new(request.server_name().to_owned(), host.clone(), *id, name);
+        let library = shortened(&request.library()).to_owned();
+        Self { library, offers: request.credentials().kind(), ..unknown }
     }
 
     pub(crate) fn new(server: String, host: String, id: u64, name: &str) -> Self {
-        Self { server, host, id, name: shortened(name).to_owned() }
+        let name = shortened(name).to_owned();
+        Self { server, host, id, name, library: String::new(), offers: "" }
     }
 }
 
@@ -146,8 +152,8 @@ pub enum Verdict {
     Denied {
         /// Why, for the log alone.
         denied: Denied,
-        /// The name of the row that was found; else the one that the client claimed, if any, cut where it is
-        /// long or a secret.
+        /// The name of the row that was found; else the one that a token of an issuer names, or that the client
+        /// claimed, if any, cut where it is long or a secret.
         user: Option<String>,
     },
 }

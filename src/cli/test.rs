@@ -135,7 +135,10 @@ async fn with_issuers_token(
             }
             user.clone()
         }
-        Err(_) => named.unwrap_or("the token's user").to_owned(),
+        Err(denied) => {
+            let by_issuer = denied.named.as_ref().map(|it| it.user.as_str());
+            named.or(by_issuer).unwrap_or("the token's user").to_owned()
+        }
     };
     let method = decided.as_ref().map_or("token", |granted| granted.principal.method());
     let attempt = Attempt { context, id, user: &user, method, broken_jwt: false };

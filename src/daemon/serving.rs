@@ -209,6 +209,7 @@ fn callout(
     samples.show(&base.observed.metrics);
     base.parts.spawn(Part::minor("samples"), samples, |it, _| it.run().boxed());
     let mut callout = AuthCallout::new(authorizer)
+        .with_instance(nats.id.clone())
         .with_settings(Settings {
             deadline: base.config.callout.deadline,
             max_in_flight: base.config.callout.max_in_flight,

@@ -347,6 +347,7 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
     match record {
         Record::Decision { id, at, verdict, connection, took } => {
             let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let offers = connection.offers;
             let mut data = of(connection);
             more(&mut data, "took_us", json!(took_us));
             let (kind, subject, tenant) = match verdict {
@@ -360,13 +361,20 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
                     ("auth.decision.granted", Some(user), Some(tenant))
                 }
                 Verdict::Denied { denied, user } => {
+                    let tenant = denied.tenant().map(str::to_owned);
                     more(&mut data, "reason", json!(denied.code()));
+                    if let Some(detail) = &denied.detail {
+                        more(&mut data, "detail", json!(detail));
+                    }
+                    if let Some(at) = &denied.at {
+                        more(&mut data, "at", json!(at.to_string()));
+                    }
+                    more(&mut data, "method", json!(offers));
                     if let Some(user) = &user {
                         more(&mut data, "user", json!(user));
                     }
                     // An empty subject is none, nor are there control characters in one.
                     let subject = user.filter(|user| is_subject(user));
-                    let tenant = denied.login.map(|login| login.tenant.id.to_string());
                     ("auth.decision.rejected", subject, tenant)
                 }
             };
@@ -408,13 +416,16 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
 
 /// Which connection it is about.
 fn of(connection: Connection) -> Map<String, Value> {
-    let Connection { server, host, id, name } = connection;
+    let Connection { server, host, id, name, library, .. } = connection;
     let mut data = Map::new();
     more(&mut data, "server", json!(server));
     more(&mut data, "cid", json!(id));
     more(&mut data, "host", json!(host));
     if !name.is_empty() {
         more(&mut data, "name", json!(name));
+    }
+    if !library.is_empty() {
+        more(&mut data, "library", json!(library));
     }
     data
 }

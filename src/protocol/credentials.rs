@@ -99,6 +99,18 @@ impl Credentials {
         Self::Token { user, token: Secret(token) }
     }
 
+    /// What it is in a word, for the log.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Password { .. } => "password",
+            Self::Token { .. } => "token",
+            Self::Nkey { .. } => "nkey",
+            Self::Certificate(_) => "certificate",
+            Self::None => "none",
+        }
+    }
+
     /// Sorts out what the client sent. A user name with a token and no password is a token that has to be
     /// that user's: `UserInfo("alice", "")` with `Token(t)` in Go, `{ user, token }` in JavaScript.
     #[must_use]

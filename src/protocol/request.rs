@@ -79,6 +79,7 @@ pub(crate) struct VerifiedRequest {
     addressee: String,
     patience: Duration,
     lang: String,
+    version: String,
 }
 
 /// What a decision may take of the time for which a server waits.
@@ -131,6 +132,7 @@ impl VerifiedRequest {
             credentials,
             addressee: claims.subject,
             lang: std::mem::take(&mut body.connect_opts.lang),
+            version: std::mem::take(&mut body.connect_opts.version),
             patience: Duration::from_secs(u64::try_from(waits).unwrap_or_default()).min(LONGEST),
         };
         Ok((request, sealer))
@@ -163,6 +165,12 @@ impl VerifiedRequest {
     #[must_use]
     pub(crate) fn lang(&self) -> &str {
         &self.lang
+    }
+
+    /// The client's library, by its language and version.
+    #[must_use]
+    pub(crate) fn library(&self) -> String {
+        format!("{} {}", self.lang, self.version).trim().to_owned()
     }
 
     /// How much of that is there for a decision: a tenth is for the ways there and back.

@@ -76,7 +76,7 @@ pub(crate) fn read_signed(header: &str, claims: &str, now: UnixSeconds) {
         let Ok(token) = Unverified::parse(&text) else { return };
         assert!(is_jwt(&text), "what is read as a JWT is told to be one");
         let Some(Ok(verified)) = issuer.verify(token).now_or_never() else { return };
-        let Ok(identified) = issuer.identify(&verified, now) else { continue };
+        let Ok(identified) = issuer.identify(&verified, None, now) else { continue };
         assert!(identified.expires_at.is_some_and(|end| end > now));
         assert!(!identified.user.is_empty() && !identified.user.contains(char::is_control));
         assert_eq!(identified.tenant.is_some(), issuer.settings().tenant.is_some());

@@ -58,8 +58,8 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
              {user}`"
         ),
         DenyReason::UnknownToken => format!(
-            "there is no such token of {user}; make one with `nats-callout token add {tenant} \
-             {user}`, or get another where this one came from"
+            "there is no such token, or it is another user's; make one with `nats-callout token add \
+             {tenant} USER`, or get another where this one came from"
         ),
         DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
         DenyReason::InvalidToken => "the token is refused by the rules of its issuer; compare it with \

@@ -67,7 +67,9 @@ async fn decided(mode: Mode) {
         assert_eq!((&data["server"], &data["host"]), (&json!("nats-1"), &json!("127.0.0.1")));
         assert!(data["took_us"].is_u64(), "{event}");
         let name = data["name"].as_str().unwrap_or("-");
-        assert_eq!(name == "-", data["method"] != "token", "{event}");
+        let is_named = subject == GRANTED && data["method"] == "token";
+        assert_eq!(name != "-", is_named, "{event}");
+        assert!(data["library"].as_str().is_some_and(|it| it.starts_with("rust ")), "{event}");
         assert!(name == "-" || name == "billing ".repeat(8), "{event}");
         let user = data["user"].as_str().unwrap_or("-");
         assert!(user.len() <= 64, "{event}");
@@ -143,7 +145,7 @@ async fn other_ways(mode: Mode) {
         })
         .collect();
     seen.sort();
-    assert_eq!(seen, ["- - - token_expired", "one keyed nkey -", "one one/guest jwt -"]);
+    assert_eq!(seen, ["one guest token token_expired", "one keyed nkey -", "one one/guest jwt -"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

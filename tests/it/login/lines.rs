@@ -50,7 +50,7 @@ fn each_has_its_line(bench: &Bench) {
     for (fields, level, says) in [
         (wrong, "INFO", ["reason=\"wrong_password\"", &user("one"), from]),
         (json!({ "auth_token": two.token }), "INFO", [suspended, &user("two"), from]),
-        (one.user.connect_fields(), "ERROR", ["reason=\"policy\"", &user("one"), missing]),
+        (one.user.connect_fields(), "WARN", ["reason=\"policy\"", &user("one"), missing]),
         (
             json!({ "user": long, "pass": "wrong" }),
             "INFO",
@@ -89,7 +89,7 @@ fn no_place(bench: &Bench) {
     let line = eventually("the change", placement);
     let names =
         "tenants.account names \\\"INTAKE\\\", which is neither shared nor the tenant's own";
-    for word in ["ERROR", "reason=\"placement\"", "tenant=\"two\"", names] {
+    for word in ["WARN", "reason=\"placement\"", "tenant=\"two\"", names] {
         assert!(line.contains(word), "no {word} in {line}");
     }
     let shown = deployment.cli(&["--json", "show", "two"]).success().json();

@@ -1,0 +1,135 @@
+//! Whom a token names that is its issuer's for certain, by the issuer's rules.
+
+use serde_json::{Map, Value};
+
+use super::super::password::MAX_USER_CHARS;
+use super::claims;
+use super::issuer::{Identified, Issuer, TenantOf, Users};
+use super::token::{Flaw, Verified};
+use crate::authn::{Claims, Denied, Named};
+use crate::clock::UnixSeconds;
+use crate::store::TenantId;
+
+impl Issuer {
+    /// The refusal of a token that is its own, for what its claims say.
+    fn denies(&self, flaw: Flaw, all: &Map<String, Value>) -> Denied {
+        let issuer = &self.settings().name;
+        let denied = Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}"));
+        let claim = |name: &str| claims::find(all, name).ok().flatten().and_then(claims::name);
+        let tenant = match &self.settings().tenant {
+            None => None,
+            Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
+            Some(TenantOf::Claim(name)) => claim(name).and_then(|id| id.parse().ok()),
+        };
+        match claim(&self.settings().user_claim) {
+            Some(user) => denied.of_named(Named { user, tenant }),
+            None => denied,
+        }
+    }
+
+    /// Whom the JWT names, if it is for us, holds at `now`, and is that of the user beside it.
+    pub(super) fn identify(
+        &self,
+        token: &Verified,
+        user: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<Identified, Denied> {
+        let all = token.claims();
+        let identified = claims::check_times(all, self.leeway(), now).and_then(|end| {
+            let identified = self.named(all, Some(end))?;
+            self.check_name(&identified, user)?;
+            Ok(identified)
+        });
+        identified.map_err(|flaw| self.denies(flaw, all))
+    }
+
+    /// Whom the issuer names by what it says of a token, likewise; such a token may have no end.
+    pub(super) fn identify_said(
+        &self,
+        said: &Map<String, Value>,
+        user: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<Identified, Denied> {
+        let identified = claims::check_purpose(said, &self.settings().issuer).and_then(|()| {
+            let end = claims::check_end(said, self.leeway(), now)?;
+            let identified = self.named(said, end)?;
+            self.check_name(&identified, user)?;
+            Ok(identified)
+        });
+        identified.map_err(|flaw| self.denies(flaw, said))
+    }
+
+    fn leeway(&self) -> UnixSeconds {
+        UnixSeconds::try_from(self.settings().leeway.as_secs()).unwrap_or(0)
+    }
+
+    /// Whom claims that hold until `expires_at` name, if they are for us.
+    fn named(
+        &self,
+        all: &Map<String, Value>,
+        expires_at: Option<UnixSeconds>,
+    ) -> Result<Identified, Flaw> {
+        let settings = self.settings();
+        claims::check_audience(all, &settings.audience_claim, &settings.audience)?;
+        let tenant = match &settings.tenant {
+            None => None,
+            Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
+            Some(TenantOf::Claim(name)) => {
+                let named = claims::find(all, name)?.and_then(claims::name);
+                Some(named.and_then(|id| id.parse().ok()).ok_or(Flaw::NoTenant)?)
+            }
+        };
+        let mut handed = Claims::new();
+        for name in &settings.claims {
+            if let Some(mut values) = self.values(all, name)? {
+                // Tenants' ids are subject tokens, and any token could be one.
+                values.retain(|it| !settings.drops_unusable || it.parse::<TenantId>().is_ok());
+                handed.insert(name.clone(), values);
+            }
+        }
+        let policy = self.policy(all)?;
+        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed, policy })
+    }
+
+    /// Checks the user name beside a token.
+    fn check_name(&self, identified: &Identified, user: Option<&str>) -> Result<(), Flaw> {
+        let is_other = user.is_some_and(|user| user != identified.user);
+        if is_other && !self.settings().any_name { Err(Flaw::OtherUser) } else { Ok(()) }
+    }
+
+    /// The values of a claim.
+    fn values(&self, all: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, Flaw> {
+        let is_split = self.settings().split.iter().any(|split| split == name);
+        Ok(match claims::find(all, name)? {
+            Some(Value::String(text)) if is_split => {
+                Some(text.split_ascii_whitespace().map(str::to_owned).collect())
+            }
+            found => found.and_then(claims::entries),
+        })
+    }
+
+    /// The policy that the JWT's claims choose for a user without a row.
+    fn policy(&self, all: &Map<String, Value>) -> Result<Option<String>, Flaw> {
+        let Users::Policy { policy: default, by_claim: Some(by_claim), .. } =
+            &self.settings().users
+        else {
+            return Ok(None);
+        };
+        let values = self.values(all, &by_claim.claim)?.unwrap_or_default();
+        let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
+        let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
+        Ok(chosen.cloned())
+    }
+
+    fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {
+        let name = &self.settings().user_claim;
+        let user = claims::find(all, name)?.and_then(claims::name).ok_or(Flaw::NoUser)?;
+        // Whoever may enter any address at the issuer could be anybody here. Some write the truth as a text.
+        let is_true = |verified: &Value| *verified == Value::Bool(true) || *verified == "true";
+        let is_verified = name != "email" || all.get("email_verified").is_none_or(is_true);
+        let is_name = !user.is_empty()
+            && user.chars().nth(MAX_USER_CHARS).is_none()
+            && !user.chars().any(char::is_control);
+        if is_name && is_verified { Ok(user) } else { Err(Flaw::NoUser) }
+    }
+}
