@@ -203,7 +203,7 @@ fn add_policy(init: &Initialised, name: &str, rule: &str) {
 }
 
 /// Runs `nats-callout test` on a deployment, with something on stdin.
-fn test_command(deployment: &Deployment, args: &[&str], stdin: &str) -> service::Output {
+pub(crate) fn test_command(deployment: &Deployment, args: &[&str], stdin: &str) -> service::Output {
     let config = deployment.config();
     let mut all = vec!["--config", config.to_str().unwrap(), "--json", "test"];
     all.extend(args);

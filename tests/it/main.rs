@@ -34,6 +34,7 @@ mod nkey;
 mod over;
 mod policies;
 mod protocol;
+mod refusals;
 mod renewal;
 mod scenarios;
 mod service;

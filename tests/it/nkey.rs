@@ -37,7 +37,7 @@ impl Key {
         URL_SAFE_NO_PAD.encode(self.pair.sign_now(nonce.as_bytes()))
     }
 
-    fn fields(&self, nonce: &str) -> Value {
+    pub(crate) fn fields(&self, nonce: &str) -> Value {
         json!({"nkey": self.public(), "sig": self.sign(nonce)})
     }
 }

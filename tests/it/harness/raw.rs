@@ -39,6 +39,11 @@ pub(crate) fn connect_signed(port: u16, sign: impl FnOnce(&str) -> Value) -> Ver
     answer(port, sign).expect("a server that answers").0
 }
 
+/// [`connect_signed`] with all that the server's INFO says.
+pub(crate) fn connect_info(port: u16, sign: impl FnOnce(&Value) -> Value) -> Verdict {
+    answer(port, sign).expect("a server that answers").0
+}
+
 /// [`connect`]: how it ended, and the server's number of the connection.
 pub(crate) fn connect_numbered(port: u16, credentials: &Value) -> (Verdict, u64) {
     let mut number = 0;

@@ -1,0 +1,87 @@
+//! `docs/refusals.md`: every reason for which a login is refused and every flaw of a token, as it is seen from all
+//! sides. Each is brought about on a real server; what client, log, events, `test` and `policy explain` say of it is
+//! written down and compared.
+//!
+//! With `WRITE_DOCS=1` in the environment the test writes the page instead.
+
+mod cases;
+mod site;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use nats_callout::internals::DenyReason;
+use strum::IntoEnumIterator as _;
+
+use self::site::Site;
+use crate::harness::choice::lacks;
+use crate::harness::deployment::Mode;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/refusals.md");
+
+const HEAD: &str = "\
+# What a refusal looks like
+
+`tests/it/refusals.rs` brings each of these about, on a real nats-server in config mode, and writes this page. What differs
+from one time to the next is replaced: `N` is a number, `...` an id, a folder or a port.
+
+The client is told one and the same of all of them, and of a login that gets no answer (`no reply`). The line of the log
+is at its default level, as text and as JSON. An event is in the stream `AUTH_DECISIONS`, with the user as its `subject` and
+the tenant as its `organizationid`; a login without an answer has none. `test` is `nats-callout test --json`, and
+`policy explain` is there for who has a row; it looks at nothing but the policy.
+
+| what | seen by | as |
+|---|---|---|
+";
+
+/// What is brought about elsewhere, and where: these have a line of the same form.
+const ELSEWHERE: [(DenyReason, &str); 4] = [
+    (DenyReason::UnknownCertificate, "tests/it/certificate.rs"),
+    (DenyReason::AmbiguousCertificate, "tests/it/certificate.rs"),
+    (DenyReason::UnsupportedCredentials, "an application's own rules (docs/embedding.md)"),
+    (DenyReason::Refused, "an application's own rules (docs/embedding.md)"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_sees_of_a_refusal() {
+    if lacks(Mode::Config) {
+        return;
+    }
+    let [text, json] = [Site::start("text"), Site::start("json")];
+    let mut page = HEAD.to_owned();
+    let mut seen = BTreeSet::new();
+    for case in cases::all() {
+        let row = case.row(&text, &json).await;
+        seen.insert(row.reason.clone());
+        writeln!(page, "| `{}`: {} | the client | `{}` |", row.reason, case.what, row.client)
+            .unwrap();
+        for (who, what) in [
+            ("the log", Some(&row.line)),
+            ("the log, as JSON", Some(&row.json)),
+            ("an event", row.event.as_ref()),
+            ("`test`", row.test.as_ref()),
+            ("`policy explain`", row.explain.as_ref()),
+        ] {
+            let Some(what) = what else { continue };
+            // Two of them, since there are some within.
+            writeln!(page, "| | {who} | `` {} `` |", what.replace('|', "\\|")).unwrap();
+        }
+    }
+    page.push_str("\nBrought about elsewhere:\n\n");
+    for (reason, place) in ELSEWHERE {
+        writeln!(page, "- `{}`: {place}", <&str>::from(reason)).unwrap();
+        seen.insert(<&str>::from(reason).to_owned());
+    }
+    let missing: Vec<&str> =
+        DenyReason::iter().map(<&str>::from).filter(|it| !seen.contains(*it)).collect();
+    assert_eq!(missing, [""; 0], "reasons that nobody has seen");
+    assert!(!page.contains("Some("), "{page}");
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        std::fs::write(PAGE, page).unwrap();
+        return;
+    }
+    let written = std::fs::read_to_string(PAGE).unwrap_or_default();
+    let differs = written.lines().zip(page.lines()).find(|(one, other)| one != other);
+    let remedy = "write it anew: WRITE_DOCS=1 cargo test --test it refusals";
+    assert!(written == page, "docs/refusals.md is outdated at {differs:#?}; {remedy}");
+}
