@@ -124,6 +124,11 @@ impl Site {
 
     /// Runs the bench to its end.
     pub(super) fn measure(&self, kind: &str, load: &[String]) -> Value {
+        self.begin(kind, load).end().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, or why it cannot be: the machine may not have so many files, say.
+    pub(super) fn try_measure(&self, kind: &str, load: &[String]) -> Result<Value, String> {
         self.begin(kind, load).end()
     }
 
@@ -154,11 +159,12 @@ impl Site {
 pub(super) struct Measuring(Child);
 
 impl Measuring {
-    /// Waits for its document.
-    pub(super) fn end(self) -> Value {
+    /// Waits for its document; an error is its last line.
+    pub(super) fn end(self) -> Result<Value, String> {
         let output = self.0.wait_with_output().expect("its output");
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+        let last =
+            || String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("").to_owned();
+        serde_json::from_slice(&output.stdout).map_err(|_| last())
     }
 }
 

@@ -202,7 +202,10 @@ impl Load {
                     ("give-up", seconds(10)),
                     ("duration", seconds(args.seconds)),
                 ]);
-                share(&site.measure("token", &load), *peak)
+                match site.try_measure("token", &load) {
+                    Ok(measured) => share(&measured, *peak),
+                    Err(why) => format!("not measured: {why}"),
+                }
             }
             Self::Lost { clients, kind, service_too } => {
                 let held = clients * site.nodes.len() as u64;
@@ -233,7 +236,7 @@ fn lose(site: &mut Site, kind: &str, load: &[String], held: u64, service_too: bo
     if service_too && let Some(service) = &mut site.service {
         service.restart();
     }
-    let measured = measuring.end();
+    let measured = measuring.end().unwrap_or_else(|why| panic!("{why}"));
     let rows = measured["series"].as_array().expect("rows");
     let of = |row: &Value, what: &str| row[what].as_u64().expect("a number");
     let begun = rows.iter().position(|row| of(row, "closed") > 0).expect("somebody was closed");
