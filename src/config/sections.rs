@@ -331,15 +331,30 @@ pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
         .unwrap_or_default()
 }
 
+/// Checks directives for the log. What is no level names a part of the program to them, and a part that there
+/// is not would leave nothing of the log.
+fn log_level(text: &str) -> Result<(), String> {
+    tracing_subscriber::EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+    let directives = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let directives: Vec<&str> = directives.collect();
+    let is_level = |word: &&str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    if let Some(word) = directives.iter().find(|it| !it.contains(['=', '[']) && !is_level(it)) {
+        return Err(format!("`{word}` is no level"));
+    }
+    let of_all = |it: &&str| is_level(it) || it.starts_with(env!("CARGO_CRATE_NAME"));
+    match directives.iter().any(of_all) {
+        true => Ok(()),
+        false => Err("nothing would be left of the service's own log".to_owned()),
+    }
+}
+
 pub(super) fn log(reader: &mut Reader) -> Log {
-    let level = reader
-        .parsed("log.level", "write error, warn, info, debug or trace", |text| {
-            tracing_subscriber::EnvFilter::builder()
-                .parse(text)
-                .map(|_| text.to_owned())
-                .map_err(|error| format!("`{text}`: {error}"))
-        })
-        .unwrap_or_default();
+    let remedy = "write error, warn, info, debug, trace or off, alone or before directives such as \
+                  `info,nats_callout::audit=debug`";
+    let level = reader.parsed("log.level", remedy, |text| {
+        log_level(text).map(|()| text.to_owned()).map_err(|why| format!("`{text}`: {why}"))
+    });
+    let level = level.unwrap_or_default();
     let format = match reader.word("log.format", "write \"text\" or \"json\"") {
         "json" => LogFormat::Json,
         _ => LogFormat::Text,

@@ -105,6 +105,27 @@ fn broken_syntax_names_the_line_and_other_mistakes_too() {
 }
 
 #[test]
+fn a_level_that_would_leave_no_log_is_refused() {
+    let load_with = |level: &str| load(&operator(), &[("NATS_CALLOUT_LOG_LEVEL", level)]);
+    for (level, word) in [
+        ("warning", "`warning` is no level"),
+        ("inof", "`inof` is no level"),
+        ("info,loud", "`loud` is no level"),
+        ("nats_callout=debgu", "nats_callout=debgu"),
+        ("nats_calout=debug", "nothing would be left"),
+        ("", "nothing would be left"),
+    ] {
+        let problems = load_with(level).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(word), "{level}: {problems:?}");
+        assert!(problems[0].contains("write error, warn, info"), "{problems:?}");
+    }
+    for level in ["INFO", "off", "warn,async_nats=debug", "nats_callout::audit=debug", "2", "info,"]
+    {
+        assert_eq!(load_with(level).unwrap().config.log.level, level);
+    }
+}
+
+#[test]
 fn keys_of_the_other_mode_are_refused() {
     let text = CONFIG.replace("[callout]", "credentials = \"keys/auth.creds\"\n[callout]");
     let problems = load(&text, &[]).unwrap_err();
