@@ -167,7 +167,8 @@ impl Admin {
         if user.kind != UserKind::Service {
             return;
         }
-        if user.publish.is_empty() && user.subscribe.is_empty() {
+        let is_by_lists = user.policy.is_none();
+        if is_by_lists && user.publish.is_empty() && user.subscribe.is_empty() {
             self.remark(&format!(
                 "note: {} has no subjects to publish or to subscribe, and may do nothing but log in",
                 user.name

@@ -44,7 +44,8 @@ pub(super) fn issuers(reader: &mut Reader) -> Vec<IssuerSettings> {
             reader.wrong(
                 &key,
                 format!("is the issuer of [issuers.{other}] too"),
-                "give each issuer one table: `iss` has to tell which rules hold",
+                "give each issuer one table, with its keys and its `introspection_url`: `iss` has to tell which \
+                 rules hold",
             );
         }
         issuers.push(settings);

@@ -309,7 +309,9 @@ impl<'a> Reader<'a> {
 
     /// `true` or `false`.
     pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
-        let example = "one of them, without quotes";
+        // A variable has no quotes.
+        let is_of_env = self.entries.get(key).is_some_and(Entry::is_of_env);
+        let example = if is_of_env { "one of them" } else { "one of them, without quotes" };
         let read = |entry: &Entry<'_>| entry.typed(|it| it.as_bool());
         self.read(key, "true or false", example, read)
             .or(if let Kind::Switch(default) = Kind::of(key) { Some(*default) } else { None })

@@ -190,6 +190,8 @@ fn mistakes_in_the_environment_name_the_variable() {
         ["NATS_CALLOUT_NATS_CONNECTIONS: [nats] connections: expected a whole number, found a \
           string; write one such as 2"]
     );
+    let problems = load(&operator(), &[("NATS_CALLOUT_CALLOUT_RENEW", "no")]).unwrap_err();
+    assert!(problems[0].ends_with("found a string; write one of them"), "{problems:?}");
     let loaded = load(
         &operator(),
         &[("NATS_CALLOUT_SERVICE_HOST", "10.0.0.1"), ("NATS_CALLOUT_CACHE_TLL", "1s")],

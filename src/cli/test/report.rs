@@ -239,7 +239,20 @@ impl Admitted<'_> {
             if count < 0 { "unlimited".to_owned() } else { count.to_string() }
         };
         match &self.jetstream {
-            None => "not for this user".to_owned(),
+            None => {
+                let limits = &self.tenant.limits;
+                let grant = &self.granted.explanation.grant;
+                let is_jetstream = |it: &Pattern| it.as_str().starts_with("$JS.API.");
+                // In config mode, nats-server.conf says what an account has.
+                let is_there = limits.jetstream()
+                    || matches!(self.context.admin.config().mode, Mode::Config(_));
+                match (grant.publish.iter().any(is_jetstream), is_there) {
+                    (false, _) => "not for this user",
+                    (true, true) => "as its policy grants it; it may not read its limits",
+                    (true, false) => "granted by its policy, but its tenant has no JetStream",
+                }
+                .to_owned()
+            }
             Some(Err(problem)) => problem.clone(),
             Some(Ok(JetStreamInfo { error: Some(error), .. })) => {
                 format!("{}: {}; see `nats-callout doctor`", error.code, error.description)

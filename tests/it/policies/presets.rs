@@ -169,6 +169,25 @@ async fn presets_in_other_languages() {
     }
 }
 
+/// `test` says what a user has of JetStream who may not read its limits.
+#[test]
+fn what_test_says_of_jetstream() {
+    let files = [("reader.toml", &*policy("\"read bucket settings\""))];
+    let deployment = with_files(Mode::Operator, &files);
+    deployment.tenant_add("shop", &["--storage", "1MB"]);
+    deployment.tenant_add("poor", &["--memory", "0", "--storage", "0"]);
+    for (tenant, said) in [
+        ("shop", "as its policy grants it; it may not read its limits"),
+        ("poor", "granted by its policy, but its tenant has no JetStream"),
+    ] {
+        let user = format!("reader-of-{tenant}");
+        let added = deployment.cli(&["user", "add", tenant, &user, "--policy", "reader"]).success();
+        assert!(!added.stderr.contains("no subjects"), "{added:?}");
+        let tested = deployment.cli(&["test", tenant, &user]).success();
+        assert!(tested.stdout.contains(said), "{tested:?}");
+    }
+}
+
 const STREAMS: [&str; 7] = [
     "$JS.API.STREAM.DELETE.ORDERS",
     "$JS.API.STREAM.PURGE.ORDERS",
