@@ -40,6 +40,9 @@ use crate::streams::{Limits, StreamLimits};
 /// The file's name where none is given.
 pub(crate) const DEFAULT_FILE: &str = "nats-callout.toml";
 
+/// Where Kubernetes mounts a pod's own token.
+const POD_SECRETS: &str = "/var/run/secrets/kubernetes.io";
+
 /// A file that a value was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueFile {
@@ -421,14 +424,23 @@ impl Config {
             faults.extend(trust.writers_in(folder, POLICIES));
         }
         for issuer in &self.issuers {
-            let asked = || issuer.introspection.as_ref()?.way.ca_file.as_ref();
-            let file = match &issuer.keys {
-                KeyLocation::File(file) => Some(file),
-                KeyLocation::Discovery(way) | KeyLocation::Url(_, way) => way.ca_file.as_ref(),
-                KeyLocation::Secret(_) | KeyLocation::None => None,
+            let (file, way) = match &issuer.keys {
+                KeyLocation::File(file) => (Some(file), None),
+                KeyLocation::Discovery(way) | KeyLocation::Url(_, way) => (None, Some(way)),
+                KeyLocation::Secret(_) | KeyLocation::None => (None, None),
             };
-            let file = file.into_iter().chain(asked());
-            faults.extend(file.flat_map(|it| trust.writers(it, "whose JWTs are taken")));
+            let asked = issuer.introspection.as_ref().map(|it| &it.way);
+            let ways: Vec<_> = way.into_iter().chain(asked).collect();
+            let files = file.into_iter().chain(ways.iter().filter_map(|it| it.ca_file.as_ref()));
+            faults.extend(files.flat_map(|it| trust.writers(it, "whose JWTs are taken")));
+            for bearer in ways.iter().filter_map(|it| it.bearer_file.as_ref()) {
+                faults.extend(trust.writers(bearer, "what is shown to an issuer"));
+                // Its platform mounts it so that all of a pod can read it.
+                if !bearer.starts_with(POD_SECRETS) {
+                    faults
+                        .extend(trust.readers(bearer, "show it to the issuer as the service does"));
+                }
+            }
         }
         let ca = self.nats.tls.ca.iter();
         faults.extend(ca.flat_map(|it| trust.writers(it, "which servers are trusted")));

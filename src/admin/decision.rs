@@ -136,7 +136,8 @@ impl Admin {
         let settings = PasswordSettings { threads: 1, queue: 1, ..PasswordSettings::default() };
         let password =
             PasswordAuthenticator::new(settings, store.clone(), Arc::clone(&self.clock))?;
-        Ok(logins::chain(issuers, password, &store, &self.clock))
+        let max_in_flight = self.config.callout.max_in_flight;
+        Ok(logins::chain(issuers, password, &store, &self.clock, max_in_flight))
     }
 }
 

@@ -518,7 +518,7 @@ fn wait(excess: u32) -> Duration {
 
 /// Who is behind an address: an IPv4 address, or a network of IPv6, of which a single customer has
 /// 2^64 addresses (RFC 6177). `None` for what is no address.
-fn source(host: &str) -> Option<IpNet> {
+pub(super) fn source(host: &str) -> Option<IpNet> {
     let address = host.split_once('%').map_or(host, |(address, _zone)| address);
     match address.parse::<IpAddr>().ok()?.to_canonical() {
         address @ IpAddr::V4(_) => Some(address.into()),

@@ -25,6 +25,7 @@ mod keeper;
 mod keys;
 mod named;
 mod origin;
+mod queue;
 mod token;
 
 use std::sync::Arc;
@@ -37,8 +38,10 @@ pub(crate) use self::fetch::{Way, check_proxy, check_url};
 pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
+use self::queue::{Crowd, Network};
 pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
+use super::guessing::source;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,
     Proof, Rejected, confirmed,
@@ -64,6 +67,7 @@ struct Sent<'a> {
     text: &'a str,
     /// Whether it is in the place of a password.
     is_password: bool,
+    source: Network,
     deadline: Instant,
 }
 
@@ -72,6 +76,8 @@ struct Sent<'a> {
 pub(crate) struct JwtAuthenticator {
     issuers: Vec<Arc<Issuer>>,
     rows: Rows,
+    /// Those who wait for an issuer.
+    crowd: Arc<Crowd>,
 }
 
 /// Where the users of JWTs are found.
@@ -83,14 +89,16 @@ struct Rows {
 
 impl JwtAuthenticator {
     /// Takes JWTs of these issuers, whose keys are fetched by [`Issuer::keep`] as long as that
-    /// runs. A JWT of another issuer is refused, unless it is a token of the table.
+    /// runs. A JWT of another issuer is refused, unless it is a token of the table. At most `asking` logins wait
+    /// for what issuers say of tokens, and some more from where fewer come.
     #[must_use]
     pub(crate) fn new(
         issuers: Vec<Arc<Issuer>>,
         store: Arc<dyn CredentialStore>,
         clock: Arc<dyn Clock>,
+        asking: usize,
     ) -> Self {
-        Self { issuers, rows: Rows { store, clock } }
+        Self { issuers, rows: Rows { store, clock }, crowd: Arc::new(Crowd::new(asking)) }
     }
 
     /// The issuer that has to have made this JWT.
@@ -162,9 +170,10 @@ impl JwtAuthenticator {
     async fn ask(&self, issuer: &Arc<Issuer>, sent: Sent<'_>) -> Result<Principal, Rejected> {
         let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
         let (token, user) = (Secret::new(sent.text.to_owned()), sent.user.map(Box::from));
-        let asked = Arc::new(Asked { rows, issuer, token, user });
+        let crowd = Arc::clone(&self.crowd);
+        let asked = Arc::new(Asked { rows, issuer, token, user, crowd });
         let until = sent.deadline.checked_sub(MARGIN).unwrap_or(sent.deadline);
-        let identified = tokio::time::timeout_at(until.into(), asked.identify());
+        let identified = tokio::time::timeout_at(until.into(), asked.identify(sent.source));
         let identified = identified.await.unwrap_or_else(|_| {
             let issuer = asked.issuer.settings().name.clone();
             let reason = "it has not answered in the time that a login has".into();
@@ -216,19 +225,22 @@ struct Asked {
     token: Secret,
     /// The user beside it.
     user: Option<Box<str>>,
+    crowd: Arc<Crowd>,
 }
 
 impl Asked {
-    async fn identify(&self) -> Result<Identified, Rejected> {
-        let now = self.rows.clock.now();
-        self.issuer.introspect(self.token.expose(), self.user.as_deref(), now).await
+    /// Whom the issuer names, asked for a login from there.
+    async fn identify(&self, source: Network) -> Result<Identified, Rejected> {
+        let (token, user) = (self.token.expose(), self.user.as_deref());
+        self.issuer.introspect(token, user, (source, &self.crowd), self.rows.clock.now()).await
     }
 }
 
 #[async_trait]
 impl Proof for Asked {
     async fn again(&self) -> Result<Principal, Rejected> {
-        let identified = self.identify().await?;
+        // Renewals wait together.
+        let identified = self.identify(None).await?;
         self.rows.principal(&self.issuer, &identified, Freshness::Fresh, BY_ANSWER).await
     }
 }
@@ -334,14 +346,17 @@ impl Rows {
 impl Authenticator for JwtAuthenticator {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
         let (user, text, is_password) = match attempt.credentials {
-            Credentials::Token { user, token } => (user.as_deref(), token.expose(), false),
+            Credentials::Token { user, token, is_password } => {
+                (user.as_deref(), token.expose(), *is_password)
+            }
             Credentials::Password { user, password } => {
                 (Some(user.as_str()), password.expose(), true)
             }
             _ => return Ok(Authentication::NotMine),
         };
         let (text, deadline) = (text.trim_end(), attempt.deadline);
-        self.authenticate_text(Sent { user, text, is_password, deadline }).await
+        let source = source(&attempt.client.host);
+        self.authenticate_text(Sent { user, text, is_password, source, deadline }).await
     }
 }
 

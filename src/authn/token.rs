@@ -117,7 +117,7 @@ impl TokenAuthenticator {
 #[async_trait]
 impl Authenticator for TokenAuthenticator {
     async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Authentication, AuthnError> {
-        let Credentials::Token { user, token } = attempt.credentials else {
+        let Credentials::Token { user, token, .. } = attempt.credentials else {
             return Ok(Authentication::NotMine);
         };
         let Some(hash) = hash_of(token.expose()) else {

@@ -55,7 +55,7 @@ pub(super) fn open(base: &Base<'_>) -> Result<(Vec<Arc<dyn Authenticator>>, Pace
             Arc::clone(issuer).keep(stop.clone()).boxed()
         });
     }
-    let logins = chain(issuers.clone(), password, &store, clock);
+    let logins = chain(issuers.clone(), password, &store, clock, base.config.callout.max_in_flight);
     base.observed.metrics.show(move || {
         show_lane(lane.stats());
         show_guesses(guessing.stats());
@@ -70,8 +70,10 @@ pub(crate) fn chain(
     password: PasswordAuthenticator,
     store: &Arc<dyn CredentialStore>,
     clock: &Arc<dyn Clock>,
+    max_in_flight: usize,
 ) -> Vec<Arc<dyn Authenticator>> {
-    let jwt = JwtAuthenticator::new(issuers, Arc::clone(store), Arc::clone(clock));
+    let asking = max_in_flight / 8;
+    let jwt = JwtAuthenticator::new(issuers, Arc::clone(store), Arc::clone(clock), asking);
     let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(jwt)];
     chain.extend(authn::of_table(password, store, clock));
     chain

@@ -73,6 +73,8 @@ pub enum Credentials {
         user: Option<String>,
         /// The token.
         token: Secret,
+        /// Whether it stood in the place of a password, without a user name, so that it may be one.
+        is_password: bool,
     },
     /// An nkey and its signature over the server's nonce.
     Nkey {
@@ -90,13 +92,17 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// A token, of this user where one is named. No token ends with white space; what a file is read with
-    /// often does.
+    /// A token, of this user where one is named.
     #[must_use]
-    pub(crate) fn token(user: Option<String>, Secret(mut token): Secret) -> Self {
+    pub(crate) fn token(user: Option<String>, token: Secret) -> Self {
+        Self::trimmed(user, token, false)
+    }
+
+    /// No token ends with white space; what a file is read with often does.
+    fn trimmed(user: Option<String>, Secret(mut token): Secret, is_password: bool) -> Self {
         let end = token.trim_end().len();
         token.truncate(end);
-        Self::Token { user, token: Secret(token) }
+        Self::Token { user, token: Secret(token), is_password }
     }
 
     /// What it is in a word, for the log.
@@ -134,7 +140,7 @@ impl Credentials {
         } else if !is_empty(&token) {
             Self::token(None, token)
         } else if !is_empty(&password) {
-            Self::token(None, password)
+            Self::trimmed(None, password, true)
         } else if !nkey.is_empty() {
             Self::Nkey { nkey, signature, nonce: request.client_info.nonce.clone() }
         } else {
@@ -165,11 +171,13 @@ mod tests {
 
     #[test]
     fn a_user_comes_first_unless_it_is_the_token() {
-        let token_of = |user: Option<&str>, text: &str| Credentials::Token {
+        let token_of = |user: Option<&str>, text: &str, is_password| Credentials::Token {
             user: user.map(str::to_owned),
             token: Secret::new(text.to_owned()),
+            is_password,
         };
-        let token = |text: &str| token_of(None, text);
+        let token = |text: &str| token_of(None, text, false);
+        let lone_password = |text: &str| token_of(None, text, true);
         let password = |user: &str, password: &str| Credentials::Password {
             user: user.to_owned(),
             password: Secret::new(password.to_owned()),
@@ -177,17 +185,17 @@ mod tests {
         for (sent, is) in [
             (("alice", "secret", ""), password("alice", "secret")),
             (("alice", "secret", "token"), password("alice", "secret")),
-            (("alice", "", "token"), token_of(Some("alice"), "token")),
-            (("alice", "", "token\n"), token_of(Some("alice"), "token")),
+            (("alice", "", "token"), token_of(Some("alice"), "token", false)),
+            (("alice", "", "token\n"), token_of(Some("alice"), "token", false)),
             (("alice", "", ""), password("alice", "")),
             (("token", "", "token"), token("token")),
             (("token", "secret", "token"), password("token", "secret")),
             (("", "", "token"), token("token")),
             (("", "", "token\r\n"), token("token")),
-            (("", "token ", ""), token("token")),
+            (("", "token ", ""), lone_password("token")),
             (("alice", "secret\n", ""), password("alice", "secret\n")),
             (("", "secret", "token"), token("token")),
-            (("", "token", ""), token("token")),
+            (("", "token", ""), lone_password("token")),
             (("", "", ""), Credentials::None),
         ] {
             assert_eq!(sorted_out(sent.0, sent.1, sent.2), is, "{sent:?}");

@@ -80,18 +80,35 @@ pub(super) fn check_audience(
 }
 
 /// Checks that what an issuer says of a token is of its own and one that logs somebody in: it answers for those
-/// that renew others and those that tell an app who its user is, too. Keycloak has that in `typ`, Hydra in
-/// `token_use`.
-pub(super) fn check_purpose(claims: &Map<String, Value>, issuer: &str) -> Result<(), Flaw> {
+/// that renew others and those that tell an app who its user is, too.
+pub(super) fn check_said(claims: &Map<String, Value>, issuer: &str) -> Result<(), Flaw> {
     if claims.get("iss").is_some_and(|iss| iss != issuer) {
         return Err(Flaw::OtherIssuer);
     }
-    let purposes = ["typ", "token_use"].map(|name| claims.get(name).and_then(Value::as_str));
-    let is_other = |purpose: &str| {
-        let purpose = purpose.to_ascii_lowercase();
-        purpose == "id" || ["refresh", "offline", "logout"].iter().any(|it| purpose.contains(it))
+    if purposes(claims).any(|purpose| ["id", "id_token"].contains(&&*purpose)) {
+        return Err(Flaw::Type);
+    }
+    check_purpose(claims)
+}
+
+/// Checks that a token is none that renews others or ends sessions.
+pub(super) fn check_purpose(claims: &Map<String, Value>) -> Result<(), Flaw> {
+    let is_other = |purpose: String| {
+        ["refresh", "offline", "logout"].iter().any(|other| purpose.contains(other))
     };
-    if purposes.into_iter().flatten().any(is_other) { Err(Flaw::Type) } else { Ok(()) }
+    // OpenID Connect Back-Channel Logout 1.0, section 2.4.
+    let events = claims.get("events").and_then(Value::as_object);
+    let ends_session =
+        events.is_some_and(|it| it.keys().any(|it| it.ends_with("backchannel-logout")));
+    if ends_session || purposes(claims).any(is_other) { Err(Flaw::Type) } else { Ok(()) }
+}
+
+/// What a token says that it is for, in small letters: Keycloak in `typ`, Cognito and Hydra in `token_use`, others in
+/// `token_type`.
+fn purposes(claims: &Map<String, Value>) -> impl Iterator<Item = String> {
+    let said =
+        ["typ", "token_use", "token_type"].map(|name| claims.get(name).and_then(Value::as_str));
+    said.into_iter().flatten().map(str::to_ascii_lowercase)
 }
 
 /// When the JWT stops holding, if it holds now. With `leeway` seconds between the clocks, one that
@@ -211,11 +228,11 @@ mod tests {
 
     #[test]
     fn tokens_of_other_issuers_and_for_other_purposes() {
-        let check = |value: Value| check_purpose(&map(value), "me");
+        let check = |value: Value| check_said(&map(value), "me");
         for good in [
             json!({}),
             json!({ "iss": "me", "typ": "Bearer" }),
-            json!({ "token_use": "access_token", "typ": "at+jwt" }),
+            json!({ "token_use": "access_token", "typ": "at+jwt", "token_type": "Bearer" }),
         ] {
             assert_eq!(check(good.clone()), Ok(()), "{good}");
         }
@@ -228,8 +245,14 @@ mod tests {
             json!({ "typ": "Offline" }),
             json!({ "token_use": "refresh_token" }),
             json!({ "token_use": "id" }),
+            json!({ "token_type": "refresh_token" }),
+            json!({ "token_type": "id_token" }),
+            json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }),
         ] {
             assert_eq!(check(other.clone()), Err(Flaw::Type), "{other}");
+            let is_id = other.to_string().to_lowercase().contains(":\"id");
+            let said = if is_id { Ok(()) } else { Err(Flaw::Type) };
+            assert_eq!(check_purpose(&map(other.clone())), said, "as a JWT: {other}");
         }
     }
 

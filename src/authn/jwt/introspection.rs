@@ -3,7 +3,8 @@
 //!
 //! An answer is kept by the SHA-256 of its token, whether it is good or bad, and who asks about a token that is
 //! being asked about waits for the same answer. A question goes on when the login that put it has no more time,
-//! so that the next attempt finds the answer. No answer is no verdict: nobody is refused for it.
+//! so that the next attempt finds the answer. No answer is no verdict: nobody is refused for it. Who may ask when
+//! the [`queue`](super::queue) says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Client, Url};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 
 use super::fetch::{FetchError, Way, bearer, parse_url, read};
+use super::queue::{Crowd, Network, Places};
+use super::token::is_jwt;
 use crate::authn::random;
 use crate::clock::UnixSeconds;
 use crate::protocol::credentials::{Secret, TOKEN_PREFIX};
@@ -28,7 +30,7 @@ use crate::store::TokenHash;
 /// So many questions are under way at once: who sends made-up tokens must not flood the issuer. Others wait.
 const QUESTIONS: usize = 16;
 
-/// So many tokens at most are asked about or wait for it, and each for so long.
+/// So many tokens wait for that at most, and each for so long.
 const WAITING: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -97,7 +99,7 @@ pub(super) struct Introspection {
     settings: IntrospectionSettings,
     answers: Cache<TokenHash, Said>,
     under_way: UnderWay,
-    places: Arc<Semaphore>,
+    places: Places,
     counts: Arc<Mutex<Counts>>,
     client: Arc<Mutex<Option<(Instant, Client)>>>,
 }
@@ -126,7 +128,7 @@ impl Introspection {
             .weigher(|_, said: &Said| said.bytes)
             .expire_after(ByAnswer)
             .build();
-        let places = Arc::new(Semaphore::new(QUESTIONS));
+        let places = Places::new(QUESTIONS, WAITING);
         let (under_way, counts, client) = (Arc::default(), Arc::default(), Arc::default());
         Self { settings, answers, under_way, places, counts, client }
     }
@@ -135,43 +137,47 @@ impl Introspection {
     /// does: the password of somebody who mistypes it is not shown to others.
     pub(super) fn takes(&self, text: &str, is_password: bool) -> Option<usize> {
         let prefix = &self.settings.prefix;
+        // What is nearly a JWT may be the credential of another issuer; one in five parts is encrypted, and opaque.
+        let is_broken_jwt = text.starts_with("eyJ") && text.split('.').count() < 5 && !is_jwt(text);
         let is_token = LENGTHS.contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_graphic())
-            && !text.starts_with(TOKEN_PREFIX);
+            && !text.starts_with(TOKEN_PREFIX)
+            && !(prefix.is_empty() && is_broken_jwt);
         let takes = is_token && text.starts_with(prefix) && !(is_password && prefix.is_empty());
         takes.then_some(prefix.len())
     }
 
-    /// What the issuer says of a token: its claims, or `None` where it is not active.
+    /// What the issuer says of the token of a login from there: its claims, or `None` where it is not active.
     pub(super) async fn ask(
         &self,
         token: &str,
+        (source, crowd): (Network, &Crowd),
         now: UnixSeconds,
     ) -> Result<Option<Arc<Map<String, Value>>>, Unanswered> {
         let hash = TokenHash::of(token);
         if let Some(said) = self.answers.get(&hash).await {
             return Ok(said.claims);
         }
-        Ok(self.asking(hash, token, now)?.await?.claims)
+        let Some(_waits) = crowd.enter(source) else {
+            return Err("too many logins wait to ask issuers".into());
+        };
+        Ok(self.asking(hash, token, source, now).await?.claims)
     }
 
     /// The question about a token that is under way, or a new one.
-    fn asking(&self, hash: TokenHash, token: &str, now: UnixSeconds) -> Result<Asking, Unanswered> {
+    fn asking(&self, hash: TokenHash, token: &str, source: Network, now: UnixSeconds) -> Asking {
         let mut under_way = self.under_way.lock();
         if let Some(asking) = under_way.get(&hash) {
-            return Ok(asking.clone());
-        }
-        if under_way.len() >= WAITING {
-            return Err("too many logins wait to ask it".into());
+            return asking.clone();
         }
         let (question, answers) = (self.question(token), self.answers.clone());
-        let (places, counts) = (Arc::clone(&self.places), Arc::clone(&self.counts));
+        let (places, counts) = (self.places.clone(), Arc::clone(&self.counts));
         let listed = Arc::clone(&self.under_way);
         let asking = tokio::spawn(async move {
             let _ends = Ends { hash, under_way: listed };
-            let said = match tokio::time::timeout(PATIENCE, places.acquire()).await {
-                Ok(Ok(_place)) => question.put(now).await.map_err(|it| it.to_string().into()),
-                _ => Err("too many questions are under way".into()),
+            let said = match tokio::time::timeout(PATIENCE, places.take(source)).await {
+                Ok(Some(_place)) => question.put(now).await.map_err(|it| it.to_string().into()),
+                _ => Err("too many logins wait to ask it".into()),
             };
             counts.lock().note(&said);
             if let Ok(said) = &said {
@@ -182,7 +188,7 @@ impl Introspection {
         let asking = asking.map(|said| said.unwrap_or_else(|it| Err(it.to_string().into())));
         let asking = asking.boxed().shared();
         under_way.insert(hash, asking.clone());
-        Ok(asking)
+        asking
     }
 
     /// Asks about a token that nobody has; says what is wrong with the answer.
@@ -335,9 +341,13 @@ mod tests {
         assert_eq!((all.takes(token, false), some.takes(token, false)), (Some(0), Some(7)));
         assert_eq!((all.takes(token, true), some.takes(token, true)), (None, Some(7)));
         assert_eq!(some.takes("another 0123456789", false), None);
-        for other in ["short", "with a blank in it", "nct_0123456789012345", "ümlaut0123456789"] {
+        let broken = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl=";
+        for other in
+            ["short", "with a blank in it", "nct_0123456789012345", "ümlaut0123456789", broken]
+        {
             assert_eq!(all.takes(other, false), None, "{other}");
         }
+        assert_eq!(all.takes("eyJhbGciOiJkaXIifQ..aXY.dGV4dA.dGFn", false), Some(0), "encrypted");
         assert!(all.takes(&"a".repeat(4_096), false).is_some());
         assert!(all.takes(&"a".repeat(4_097), false).is_none());
     }

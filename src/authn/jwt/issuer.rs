@@ -12,6 +12,7 @@ use super::fetch::Way;
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::keeper::{Keeper, NotVerified, Pace};
 use super::origin::{Origin, Source};
+use super::queue::{Crowd, Network};
 use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{AuthnError, Claims, Denied, DenyReason, IssuerOf, Rejected};
 use crate::clock::UnixSeconds;
@@ -257,11 +258,12 @@ impl Issuer {
         &self,
         token: &str,
         user: Option<&str>,
+        asker: (Network, &Crowd),
         now: UnixSeconds,
     ) -> Result<Identified, Rejected> {
         let (name, unasked) = (&self.settings.name, "it has no `introspection_url`");
         let answer = match &self.introspection {
-            Some(introspection) => introspection.ask(token, now).await,
+            Some(introspection) => introspection.ask(token, asker, now).await,
             None => Err(unasked.into()),
         };
         let answer = answer

@@ -36,6 +36,7 @@ impl Issuer {
     ) -> Result<Identified, Denied> {
         let all = token.claims();
         let identified = claims::check_times(all, self.leeway(), now).and_then(|end| {
+            claims::check_purpose(all)?;
             let identified = self.named(all, Some(end))?;
             self.check_name(&identified, user)?;
             Ok(identified)
@@ -50,7 +51,7 @@ impl Issuer {
         user: Option<&str>,
         now: UnixSeconds,
     ) -> Result<Identified, Denied> {
-        let identified = claims::check_purpose(said, &self.settings().issuer).and_then(|()| {
+        let identified = claims::check_said(said, &self.settings().issuer).and_then(|()| {
             let end = claims::check_end(said, self.leeway(), now)?;
             let identified = self.named(said, end)?;
             self.check_name(&identified, user)?;

@@ -46,6 +46,7 @@ fn with_issuer(issuer: Issuer) -> Case {
         vec![Arc::new(issuer)],
         Arc::clone(&store) as Arc<dyn CredentialStore>,
         Arc::new(SetClock::default()),
+        100,
     );
     Case { store, authenticator }
 }

@@ -43,6 +43,33 @@ fn a_file_with_a_value_is_nobody_elses_to_read_or_write() {
     assert!(said.len() == 1 && said[0].contains("change what the service does"), "{said:?}");
 }
 
+/// Whoever can read it can ask in the service's name.
+#[test]
+fn a_file_that_is_shown_to_an_issuer_is_nobody_elses_to_read_or_write() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bearer");
+    std::fs::write(&file, "shown\n").unwrap();
+    let issuer = |more: &str| {
+        let bearer = file.display();
+        format!(
+            "{}[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n\
+             bearer_file = \"{bearer}\"\n{more}",
+            operator()
+        )
+    };
+    for more in ["", "introspection_url = \"https://x.org/introspect\"\n"] {
+        let config = load(&issuer(more), &[]).unwrap().config;
+        for (mode, faults) in [(0o600, 0), (0o644, 1), (0o666, 2)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let found = config.exposures();
+            let said = found.iter().filter(|it| it.to_string().contains(file.to_str().unwrap()));
+            assert_eq!(said.count(), faults, "{mode:o}: {found:?}");
+        }
+    }
+}
+
 /// It has no form by which it could be known.
 #[test]
 fn a_file_with_the_secret_of_a_client_is_nobody_elses_to_read() {

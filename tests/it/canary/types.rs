@@ -53,7 +53,7 @@ fn no_type_shows_its_secret() {
     let credentials =
         Credentials::Password { user: "alice".to_owned(), password: Secret::new(secret.clone()) };
     see(&credentials);
-    see(&Credentials::Token { user: None, token: Secret::new(secret.clone()) });
+    see(&Credentials::Token { user: None, token: Secret::new(secret.clone()), is_password: false });
     see(&PasswordHash::new(secret.as_str()));
     let old = PasswordHash::new(secret.as_str());
     see(&Rehash { user: "alice".to_owned(), old, password: Secret::new(secret.clone()) });
