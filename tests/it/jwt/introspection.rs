@@ -12,7 +12,7 @@ use crate::harness::choice::either_mode;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::issuer::{Issuer, Signer, seconds_from_now};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{eventually, http, servers, service};
+use crate::harness::{eventually, guesses, http, servers, service};
 
 /// `nats` and `s3:cret`, as RFC 6749 has them in HTTP basic authentication.
 const LOGIN: &str = "Basic bmF0czpzMyUzQWNyZXQ=";
@@ -301,4 +301,31 @@ fn tokens_that_their_issuer_is_asked_about() {
             assert!(!log.contains(secret), "{secret} in\n{log}");
         }
     }
+}
+
+/// One address sends more made-up tokens than the issuer has answers for. Those of others wait for a turn or two.
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_tokens_of_one_address_hold_up_nobody_else() {
+    let mode = either_mode().next().expect("a mode");
+    let [bench] = Bench::asking(mode, [("asked", None, "")]);
+    bench.deployment.tenant_add("shop", &[]);
+    bench.issuer.takes(Duration::from_millis(250));
+    let port = bench.deployment.server.port();
+    let flood = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(8));
+        for number in 0.. {
+            ticks.tick().await;
+            let token = json!({ "auth_token": format!("made-up-token-{number:06}") });
+            tokio::spawn(async move { guesses::login(guesses::source(61, 0), port, &token).await });
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut ended = Vec::new();
+    for number in 0..12 {
+        let token = bench.token(&format!("good-token-{number:06}"), bench.good("shop"));
+        let token = json!({ "auth_token": token });
+        ended.push(guesses::login(guesses::source(61, 9), port, &token).await.0);
+    }
+    flood.abort();
+    assert_eq!(ended, [guesses::Ended::Admitted; 12], "{}", bench.deployment.service.log());
 }
