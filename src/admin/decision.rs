@@ -168,7 +168,7 @@ pub(crate) struct GrantEnd {
 fn offers_jwt(credentials: &Credentials) -> bool {
     match credentials {
         Credentials::Token { token: sent, .. } | Credentials::Password { password: sent, .. } => {
-            is_jwt(sent.expose())
+            is_jwt(sent.expose().trim_end())
         }
         _ => false,
     }
@@ -244,6 +244,21 @@ mod tests {
         granted.explanation.grant.no_renewal = false;
         config.callout.renew = false;
         assert_eq!(ends(&granted, &config, None), (1_060, false));
+    }
+
+    /// Keys are fetched for it, or it would wait for them for ever.
+    #[test]
+    fn a_jwt_may_have_white_space_at_its_end() {
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln";
+        for (text, is_one) in [(jwt, true), ("hunter2", false)] {
+            for end in ["", " ", "\n"] {
+                let sent = || Secret::new(format!("{text}{end}"));
+                let user = "alice".to_owned();
+                let by_password = Credentials::Password { user, password: sent() };
+                assert_eq!(offers_jwt(&Credentials::token(None, sent())), is_one);
+                assert_eq!(offers_jwt(&by_password), is_one);
+            }
+        }
     }
 
     #[tokio::test]
