@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Request};
 use tokio::sync::mpsc;
 
-use crate::causes::chain;
+use crate::causes::{chain, with_tls_remedy};
 use crate::config::{Config, Mode, Nats};
 use crate::keyfile::{self, KeyFileError};
 
@@ -91,8 +91,11 @@ pub(crate) enum LoginError {
 pub(crate) fn connect_failure(error: &async_nats::ConnectError) -> String {
     let text = chain(error);
     let hint = tls_hint(&text);
-    text + hint
+    with_tls_remedy(text, TRUST) + hint
 }
+
+/// Where the authorities are named that servers are trusted by.
+const TRUST: &str = "[nats] tls_ca";
 
 /// What a server says of a certificate that is not good enough.
 const NOT_TAKEN: [&str; 5] = [

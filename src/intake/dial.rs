@@ -25,6 +25,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::wire::{self, Frame, WireError};
+use crate::causes::with_tls_remedy;
 use crate::keys::{KeyError, KeyKind, SigningKey};
 
 /// How long a server may take from the first byte to the PONG.
@@ -33,11 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Read at once.
 pub(super) const CHUNK: usize = 64 << 10;
 
+/// Where the authorities are named that servers are trusted by.
+const TRUST: &str = "[nats] tls_ca";
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     /// The network, or TLS.
-    #[error("{0}")]
+    #[error("{}", with_tls_remedy(.0.to_string(), TRUST))]
     Io(#[from] std::io::Error),
     /// No answer in time.
     #[error("no answer within {PATIENCE:?}")]
@@ -58,7 +62,7 @@ pub(crate) enum DialError {
 
 impl From<rustls::Error> for DialError {
     fn from(error: rustls::Error) -> Self {
-        Self::Tls(error.to_string())
+        Self::Tls(with_tls_remedy(error.to_string(), TRUST))
     }
 }
 

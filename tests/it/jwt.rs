@@ -4,7 +4,7 @@
 mod admission;
 pub(crate) mod attacks;
 mod introspection;
-mod issuers;
+pub(crate) mod issuers;
 mod login;
 mod others;
 mod outage;
@@ -169,14 +169,14 @@ fn metric(deployment: &Deployment, issuer: &str, name: &str) -> String {
 
 /// Waits until the service has its first keys. Before that any JWT has it ask for them, which it
 /// does once in 30 s.
-fn has_keys(deployment: &Deployment, issuer: &str, count: usize) {
+pub(crate) fn has_keys(deployment: &Deployment, issuer: &str, count: usize) {
     eventually(&format!("the keys of {issuer}"), || {
         (metric(deployment, issuer, "keys") == count.to_string()).then_some(())
     });
 }
 
 /// How many refusals the log has for this reason.
-fn reasons(deployment: &Deployment, reason: &str) -> usize {
+pub(crate) fn reasons(deployment: &Deployment, reason: &str) -> usize {
     let word = format!("reason=\"{reason}\"");
     deployment.service.log().lines().filter(|line| line.contains(&word)).count()
 }

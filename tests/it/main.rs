@@ -42,4 +42,5 @@ mod soak;
 mod store_cache;
 mod store_contract;
 mod transports;
+mod untrusted;
 mod within;

@@ -1,21 +1,25 @@
 //! Questions over HTTP. What comes from the network is small, soon there, and from that host itself: a
 //! redirect is followed nowhere, and no proxy is used but one that is configured.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Certificate, Client, Proxy, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::keys::KeySetError;
-use crate::causes::chain;
+use crate::causes::{chain, quoted, with_tls_remedy};
 use crate::protocol::credentials::Secret;
 use crate::redact::shown_path;
 
 /// The longest answer or file that is read.
 pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Where other programs look for a proxy.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,13 +31,13 @@ pub(super) enum FetchError {
     Url { url: String, source: UrlError },
     #[error("{url}: {reason}")]
     Unreachable { url: String, reason: String },
-    #[error("{url}: answers with the status {status}, and has to with 200")]
-    Status { url: String, status: StatusCode },
+    #[error("{url}: answers with the status {status}, and has to with 200{lead}")]
+    Status { url: String, status: StatusCode, lead: String },
     #[error("{from}: longer than {most} bytes")]
     TooLong { from: String, most: usize },
     #[error("{url}: no discovery document: {reason}")]
     Discovery { url: String, reason: String },
-    #[error("{url}: is of the issuer {said:?}, and has to be of {issuer:?}")]
+    #[error("{url}: is of the issuer {}, and has to be of {}", quoted(said), quoted(issuer))]
     OtherIssuer { url: String, said: String, issuer: String },
     #[error("{url}: no answer about a token: {reason}")]
     Introspection { url: String, reason: String },
@@ -160,12 +164,20 @@ pub(super) async fn read(
     most: usize,
 ) -> Result<(HeaderMap, Vec<u8>), FetchError> {
     let unreachable = |error: reqwest::Error| {
-        let reason = chain(&error.without_url());
+        let is_connect = error.is_connect();
+        let mut reason = with_tls_remedy(chain(&error.without_url()), "ca_file of the issuer");
+        if is_connect && let Some(name) = PROXIES.iter().find(|it| std::env::var_os(it).is_some()) {
+            let _ = write!(
+                reason,
+                "; {name} of the environment is not used: write it as `proxy` of the issuer"
+            );
+        }
         FetchError::Unreachable { url: url.to_string(), reason }
     };
     let mut response = request.send().await.map_err(unreachable)?;
     if response.status() != StatusCode::OK {
-        return Err(FetchError::Status { status: response.status(), url: url.to_string() });
+        let (status, lead) = (response.status(), lead(url, response.headers()));
+        return Err(FetchError::Status { status, lead, url: url.to_string() });
     }
     let headers = response.headers().clone();
     let mut text = Vec::new();
@@ -176,6 +188,19 @@ pub(super) async fn read(
         text.extend_from_slice(&chunk);
     }
     Ok((headers, text))
+}
+
+/// Where an answer leads instead, which nobody follows.
+fn lead(at: &Url, headers: &HeaderMap) -> String {
+    let to = headers.get(LOCATION).and_then(|it| at.join(it.to_str().ok()?).ok());
+    let Some(mut to) = to else { return String::new() };
+    // What stands behind the path may be a secret, and so may be who asks.
+    to.set_query(None);
+    to.set_fragment(None);
+    if !to.username().is_empty() || to.password().is_some() {
+        return String::new();
+    }
+    format!(": it leads to {to}, which is not followed; name that address itself")
 }
 
 pub(super) async fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
@@ -218,6 +243,21 @@ mod tests {
         {
             assert!(error.to_string().starts_with("/(redacted): "), "{error}");
         }
+    }
+
+    #[test]
+    fn where_an_answer_leads_instead() {
+        let at = Url::parse("https://id.example.com/realms/shop").unwrap();
+        let lead = |to: &str| lead(&at, &HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]));
+        let to = |place: &str| {
+            format!(": it leads to {place}, which is not followed; name that address itself")
+        };
+        assert_eq!(lead("/auth/realms/shop"), to("https://id.example.com/auth/realms/shop"));
+        assert_eq!(lead("https://sso.example.com/?code=s3cret#x"), to("https://sso.example.com/"));
+        for none in ["https://me:pw@x.org/", "http://["] {
+            assert_eq!(lead(none), "", "{none}");
+        }
+        assert_eq!(super::lead(&at, &HeaderMap::new()), "");
     }
 
     /// An address is read as the URL Standard says: its case, and blanks around it, make no difference.

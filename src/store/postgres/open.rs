@@ -17,6 +17,7 @@ use super::feed::Feed;
 use super::pool::{Pool, late};
 use super::servers::Servers;
 use super::{Place, PostgresStore};
+use crate::causes::with_tls_remedy;
 use crate::store::migrations::schema;
 use crate::store::options::{OpenError, StoreOptions};
 use crate::store::{migrations, queries};
@@ -65,8 +66,9 @@ fn understood(place: &Place, error: &sqlx::Error, waited: Duration) -> Option<St
     };
     let no_tls = || {
         format!(
-            "no connection over TLS ({reason}); set the server up for TLS, or correct sslmode and \
-             sslrootcert in the URL"
+            "no connection over TLS ({}); set the server up for TLS, or correct sslmode and \
+             sslrootcert in the URL",
+            with_tls_remedy(reason.clone(), "sslrootcert of the URL")
         )
     };
     Some(match (code(error).as_deref(), error) {

@@ -51,9 +51,14 @@ impl Authority {
         self.issue(file, params)
     }
 
+    /// A certificate of its own making.
+    pub(crate) fn sign(&self, params: &CertificateParams, pair: &KeyPair) -> rcgen::Certificate {
+        params.signed_by(pair, &self.issuer).expect("a certificate")
+    }
+
     fn issue(&self, file: &str, params: CertificateParams) -> Identity {
         let pair = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&pair, &self.issuer).expect("a certificate");
+        let certificate = self.sign(&params, &pair);
         let path = |suffix: &str| self.folder.join(format!("{file}.{suffix}"));
         let identity = Identity { certificate: path("pem"), key: path("key") };
         std::fs::write(&identity.certificate, certificate.pem()).expect("a file");

@@ -2,6 +2,7 @@
 //! says so, and not otherwise.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jsonwebtoken::Algorithm;
@@ -25,13 +26,27 @@ print(server.server_port, flush=True)
 server.serve_forever()
 ";
 
-struct Ended(std::process::Child);
+pub(crate) struct Ended(std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Serves a folder by the certificate in it, as long as what is returned is there, at this port.
+pub(crate) fn serve(folder: &Path) -> (Ended, u16) {
+    let server = Command::new("python3")
+        .args(["-c", SERVER])
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = Ended(server.expect("python3"));
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    (server, port.trim().parse().expect("a port"))
 }
 
 #[test]
@@ -54,16 +69,8 @@ fn an_issuer_of_a_private_authority() {
     ] {
         std::fs::write(folder.join(file), text).unwrap();
     }
-    let server = Command::new("python3")
-        .args(["-c", SERVER])
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = Ended(server.expect("python3"));
-    let mut port = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    let url = format!("https://localhost:{}/certs", port.trim());
+    let (_server, port) = serve(folder);
+    let url = format!("https://localhost:{port}/certs");
 
     let tables = format!(
         "\n[issuers.trusted]\nissuer = \"trusted\"\naudience = [\"nats\"]\n\

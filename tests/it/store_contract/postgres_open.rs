@@ -252,9 +252,14 @@ async fn tls_is_what_the_url_demands() {
         store.close().await;
     }
     for (host, mode, ca, words) in [
-        ("127.0.0.1", "verify-full", &*ca, "no connection over TLS"),
-        ("localhost", "verify-full", &wrong_ca, "no connection over TLS"),
-        ("127.0.0.1", "verify-ca", &wrong_ca, "no connection over TLS"),
+        (
+            "127.0.0.1",
+            "verify-full",
+            &*ca,
+            "certificate is not for `127.0.0.1`, but for `localhost`",
+        ),
+        ("localhost", "verify-full", &wrong_ca, "its authority in sslrootcert of the URL"),
+        ("127.0.0.1", "verify-ca", &wrong_ca, "its authority in sslrootcert of the URL"),
         ("localhost", "verify-full", "/no/such/file", "correct sslmode and sslrootcert"),
         ("127.0.0.1", "disable", "", "is not let in"),
     ] {
