@@ -33,6 +33,7 @@ use self::timings::Stopwatch;
 use crate::authn::{
     Attempt, Authentication, Authenticator, Denied, DenyReason, Principal, Rejected,
 };
+use crate::causes::quoted;
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
@@ -446,6 +447,7 @@ impl Decider {
 pub(crate) fn unplaced(login: &Arc<LoginRecord>) -> Denied {
     let named = login.tenant.placement.as_deref().unwrap_or_default();
     Denied::from(DenyReason::Placement).of(login).with_detail(format!(
-        "tenants.account names {named:?}, which is neither shared nor the tenant's own"
+        "tenants.account names {}, which is neither shared nor the tenant's own",
+        quoted(named)
     ))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Denied, DenyReason, Principal, Proof, Rejected, confirmed};
+use crate::causes::quoted;
 use crate::clock::{Clock, UnixSeconds};
 use crate::store::{CredentialStore, Freshness, Identity, LoginRecord};
 
@@ -70,9 +71,12 @@ async fn only(
         match &holder {
             Some(other) if other.user.name != found.user.name => {
                 let detail = format!(
-                    "{:?} of tenant {} and {:?} of tenant {} hold names of one certificate: it logs \
+                    "{} of tenant {} and {} of tenant {} hold names of one certificate: it logs \
                      in as neither, until all but one row lose theirs",
-                    other.user.name, other.tenant.id, found.user.name, found.tenant.id
+                    quoted(&other.user.name),
+                    other.tenant.id,
+                    quoted(&found.user.name),
+                    found.tenant.id
                 );
                 let denied = Denied::from(DenyReason::AmbiguousCertificate);
                 return Err(denied.with_detail(detail).into());

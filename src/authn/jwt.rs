@@ -46,6 +46,7 @@ use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,
     Proof, Rejected, confirmed,
 };
+use crate::causes::quoted;
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
 use crate::redact::shortened;
@@ -189,7 +190,7 @@ impl JwtAuthenticator {
 fn unknown_issuer(named: Option<&str>) -> Denied {
     let detail = match named {
         Some(issuer) => {
-            format!("no [issuers] table has exactly this `iss`: {:?}", shortened(issuer))
+            format!("no [issuers] table has exactly this `iss`: {}", quoted(shortened(issuer)))
         }
         None => "`iss` is missing, or no text".to_owned(),
     };
@@ -295,9 +296,9 @@ impl Rows {
             (Some(row), Some(tenant)) if row.tenant.id != *tenant => match users {
                 Users::Policy { .. } => Ok(None),
                 Users::Table => {
-                    let user = shortened(&identified.user);
+                    let user = quoted(shortened(&identified.user));
                     let what =
-                        format!("issuer {name}: the user {user:?} is not of the tenant {tenant}");
+                        format!("issuer {name}: the user {user} is not of the tenant {tenant}");
                     Err(Denied::from(DenyReason::UnknownUser).with_detail(what).into())
                 }
             },
@@ -316,16 +317,16 @@ impl Rows {
         let unknown = |what: String| {
             Denied::from(DenyReason::UnknownUser).with_detail(format!("issuer {name}: {what}"))
         };
-        let (user, tenant) = (shortened(&identified.user), identified.tenant.as_ref());
+        let (user, tenant) = (quoted(shortened(&identified.user)), identified.tenant.as_ref());
         let (Users::Policy { kind, policy, by_claim }, Some(id)) = (users, tenant) else {
-            return Err(unknown(format!("there is no user {user:?}")).into());
+            return Err(unknown(format!("there is no user {user}")).into());
         };
         let login = id.login(&identified.user);
         // A row may have any name. One of this tenant's that has this one is another user of it; who writes
         // rows of another tenant shuts nobody out.
         let row = self.store.user(&login, freshness).await?;
         if row.is_some_and(|row| row.tenant.id == *id) {
-            let what = format!("a row has the name of the user {user:?} of the tenant {id}");
+            let what = format!("a row has the name of the user {user} of the tenant {id}");
             return Err(unknown(what).into());
         }
         let tenant = self.store.tenant_of(id, freshness).await?;

@@ -11,7 +11,7 @@ use clap::Args;
 
 use self::hints::{is_broken_jwt, too_long, undecided};
 use self::report::{Admitted, Refused};
-pub(super) use self::words::{said, words};
+pub(super) use self::words::{Teller, said};
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::note;
@@ -334,7 +334,7 @@ impl Attempt<'_> {
                 .to_owned();
         }
         let user = denied.login.as_ref().map_or(self.user, |login| &login.user.name);
-        said(denied, self.id.as_str(), user)
+        said(denied, self.id.as_str(), user, Teller::Test)
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {

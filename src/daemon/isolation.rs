@@ -16,6 +16,7 @@ use async_nats::{Client, Event, ServerError};
 use tokio::sync::watch;
 
 use super::metrics::{Metrics, set};
+use crate::causes::quoted;
 use crate::config::{Config, Mode};
 use crate::connections::Resident;
 use crate::connections::occupants::{Consumer, Kept, Occupants};
@@ -70,7 +71,10 @@ pub(crate) enum Violation {
     #[error("the service's login may publish {CALLOUT_SUBJECT}: requests can be forged")]
     Publishable,
     /// A client that is none of the service's.
-    #[error("in AUTH there is another than the service: {user} ({name:?}, from {host}, on {at})")]
+    #[error(
+        "in AUTH there is another than the service: {user} ({}, from {host}, on {at})",
+        quoted(name)
+    )]
     Stranger {
         /// Its login.
         user: String,

@@ -8,6 +8,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use super::times::Schedule;
 use crate::authn::DenyReason;
+use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::protocol::claims::ClientInfo;
 
@@ -101,7 +102,12 @@ impl Admission {
         if let Some(Lined { value: nets, line }) = &self.allow_from {
             let host = address(&client.host);
             if !host.is_some_and(|host| nets.iter().any(|net| net.contains(&host))) {
-                let what = format!("`allow_from` does not hold the address {:?}", client.host);
+                let what = match client.host.is_empty() {
+                    true => "`allow_from` is there, and the address is not known".to_owned(),
+                    false => {
+                        format!("`allow_from` does not hold the address {}", quoted(&client.host))
+                    }
+                };
                 return Err(NotAdmitted { reason: DenyReason::Address, line: *line, what });
             }
         }

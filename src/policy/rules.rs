@@ -11,6 +11,7 @@ use super::rule::{Line, Rule, Rules};
 use super::subject::Pattern;
 use super::{ConnectionContext, Decision, Grant, Policy, file};
 use crate::authn::{Denied, DenyReason, IssuerOf, Principal};
+use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::problem::{Origin, Problem, list};
 use crate::store::{Isolation, LoginRecord, UserKind};
@@ -143,8 +144,9 @@ impl PolicySet {
                 (_, None) => ("the row".to_owned(), "tenants.policy".to_owned()),
             };
             return Err(denied.with_detail(format!(
-                "{who} names the policy {name:?}, which does not exist; add its file `<name>.toml` \
-                 to the folder of policies, or change {place}"
+                "{who} names the policy {}, which does not exist; add its file `<name>.toml` \
+                 to the folder of policies, or change {place}",
+                quoted(name)
             )));
         };
         let rule = match context.isolation {

@@ -8,6 +8,7 @@ use super::credentials::Credentials;
 use super::envelope::{Opened, Sealer};
 use super::jwt::{JwtError, Parsed};
 use super::replay::SpentKeys;
+use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::keys::{KeyError, ServerId, UserNkey};
 
@@ -36,12 +37,16 @@ pub(crate) enum RequestError {
         named: String,
     },
     /// It is meant for something else.
-    #[error("request has the audience {0:?} instead of {REQUEST_AUDIENCE:?}")]
+    #[error(
+        "request is for {} instead of `{REQUEST_AUDIENCE}`",
+        .0.as_deref().map_or_else(|| "nobody".to_owned(), quoted)
+    )]
     Audience(Option<String>),
     /// It has ended, or never ends.
     #[error(
-        "request expired at {expires:?} and it is {now} now; if this repeats, the clocks of \
-         nats-server and of this machine differ"
+        "request {} and it is {now} now; if this repeats, the clocks of nats-server and of this machine \
+         differ",
+        expires.map_or("never expires".to_owned(), |at| format!("expired at {at}"))
     )]
     Expired {
         /// Its end.

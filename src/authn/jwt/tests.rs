@@ -332,7 +332,7 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     let by_table = case(settings());
     let name = by_table.authenticator.issuers[0].settings().name.clone();
     let says = |what: &str| format!("issuer {name}: {what}");
-    assert_eq!(detail(&by_table, &claims()).await, says("there is no user \"alice\""));
+    assert_eq!(detail(&by_table, &claims()).await, says("there is no user `alice`"));
     let wrong = with("aud", json!("other"));
     let flaw = "its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`";
     assert_eq!(detail(&by_table, &wrong).await, says(flaw));
@@ -341,11 +341,11 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     let mut row = record("43/alice", None);
     row.tenant = TenantRecord::new("43".parse().unwrap());
     by_policy.store.put(row);
-    let taken = says("a row has the name of the user \"alice\" of the tenant 43");
+    let taken = says("a row has the name of the user `alice` of the tenant 43");
     assert_eq!(detail(&by_policy, &claims()).await, taken);
     let bound = told(|it| it.tenant = Some(TenantOf::Fixed("43".parse().unwrap())));
     bound.store.put(record("alice", None));
-    let other = says("the user \"alice\" is not of the tenant 43");
+    let other = says("the user `alice` is not of the tenant 43");
     assert_eq!(detail(&bound, &claims()).await, other);
 }
 

@@ -58,7 +58,8 @@ pub(super) enum Flaw {
     )]
     ClaimTwice,
     #[error(
-        "the user name beside it is another than its own (`user_name = \"any\"` lets any stand there)"
+        "the user name beside it is another than its own (the issuer's `user_name` may be `any`, which lets \
+         any stand there)"
     )]
     OtherUser,
     #[error("no value of its `policy_claim` has a policy, and `policy` names none")]

@@ -10,6 +10,7 @@ use crate::authn::password::MAX_USER_CHARS;
 use crate::authn::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, certificate,
 };
+use crate::causes::quoted;
 use crate::clock::Clock;
 use crate::placement::ChosenTargets;
 use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy};
@@ -50,7 +51,7 @@ impl<A: Authorize> ByRule<A> {
         let account = permit.account.as_ref().or(self.account.as_ref());
         let account = account.ok_or("names no account")?;
         let target = self.targets.target(account);
-        target.map_err(|error| format!("names the account {account:?}: {error}"))?;
+        target.map_err(|error| format!("names the account {}: {error}", quoted(account)))?;
         let id = account.parse().unwrap_or_else(|_| TenantId::none());
         Ok(LoginRecord {
             tenant: TenantRecord { placement: Some(account.clone()), ..TenantRecord::new(id) },
@@ -86,8 +87,8 @@ impl<A: Authorize> Authenticator for ByRule<A> {
             Credentials::Certificate(tls) => certificate::verified(tls).map(|(_, ends)| ends),
             _ => None,
         };
-        let user = shortened(&permit.user);
-        let fault = |what| AuthnError::Other(format!("the permit of {user:?} {what}"));
+        let user = quoted(shortened(&permit.user));
+        let fault = |what| AuthnError::Other(format!("the permit of {user} {what}"));
         let record = Arc::new(self.record(&permit).map_err(fault)?);
         let grant = permit.grant().map_err(fault)?;
         let permitted = Permitted { grant, dangerous: permit.dangerous };

@@ -12,7 +12,7 @@ use strum::VariantNames as _;
 use super::super::Context;
 use super::super::database::explain;
 use super::super::output::{table, time, time_json};
-use super::super::test::words;
+use super::super::test::{Teller, said};
 use crate::admin::decision::{Assumed, GrantEnd, Granted};
 use crate::authn::{Claims, Denied, DenyReason};
 use crate::clock::UnixSeconds;
@@ -85,7 +85,7 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
     };
     let at = assumed.at;
     let explained = context.admin.explain(&Arc::new(policies), assumed);
-    let explained = explained.map_err(|denied| args.refused(denied, &record));
+    let explained = explained.map_err(|denied| Refused::of(denied, &record));
     let report = Report { context, record: &record, explained: &explained, at };
     context.output.print(&report.json(), || report.text())?;
     match &explained {
@@ -108,17 +108,14 @@ impl ExplainArgs {
         }
         claims
     }
+}
 
-    fn refused(&self, denied: Denied, record: &LoginRecord) -> Refused {
-        let Denied { reason, detail, at, .. } = denied;
-        let mut what = match detail {
-            Some(detail) if reason != DenyReason::Placement => detail,
-            _ => words(reason, record.tenant.id.as_str(), &record.user.name),
-        };
-        if reason == DenyReason::Address && self.address.is_none() {
-            what.push_str("; assume one with --address");
-        }
-        Refused { reason, what, at }
+impl Refused {
+    fn of(mut denied: Denied, record: &LoginRecord) -> Self {
+        let (tenant, user) = (record.tenant.id.as_str(), &record.user.name);
+        // Where it is decided is shown by itself.
+        let at = denied.at.take();
+        Self { reason: denied.reason, what: said(&denied, tenant, user, Teller::Explain), at }
     }
 }
 

@@ -3,20 +3,51 @@
 use crate::authn::{Denied, DenyReason};
 use crate::store::TenantId;
 
-/// What exactly is wrong, where the log says it too, and what to do about that. Else what the reason means.
-pub(in crate::cli) fn said(denied: &Denied, tenant: &str, user: &str) -> String {
-    let Some(detail) = &denied.detail else { return words(denied.reason, tenant, user) };
+/// Which command says it: one leads to another, and none back or to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Teller {
+    /// `test`.
+    Test,
+    /// `policy explain`.
+    Explain,
+}
+
+impl Teller {
+    /// What looks closer at a policy's line about the client, told with this option.
+    fn closer(self, user: &str, option: &str) -> Option<String> {
+        match self {
+            Self::Explain if option.is_empty() => None,
+            Self::Explain => Some(format!("assume another with {option}")),
+            // Of a user without a row `explain` knows nothing.
+            Self::Test if TenantId::of_login(user).is_some() => None,
+            Self::Test => {
+                let option = if option.is_empty() { String::new() } else { format!(" {option}") };
+                Some(format!("see `nats-callout policy explain {user}{option}`"))
+            }
+        }
+    }
+}
+
+/// What exactly is wrong, as the log says it, and what to do about that. Else what the reason means.
+pub(in crate::cli) fn said(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> String {
     let at = denied.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
-    match remedy(denied, tenant, user) {
-        Some(remedy) => format!("{at}{detail}; {remedy}"),
-        None => format!("{at}{detail}"),
+    let meaning = || words(denied.reason, tenant, user);
+    let what = denied.detail.clone().unwrap_or_else(meaning);
+    match remedy(denied, tenant, user, teller) {
+        Some(remedy) => format!("{at}{what}; {remedy}"),
+        None => format!("{at}{what}"),
     }
 }
 
 /// What to do about a flaw that does not say so by itself.
-fn remedy(denied: &Denied, tenant: &str, user: &str) -> Option<String> {
-    let explain = |more| format!("see `nats-callout policy explain {user}{more}`");
+fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<String> {
     match denied.reason {
+        DenyReason::Address => teller.closer(user, "--address ADDRESS"),
+        DenyReason::Time => teller.closer(user, "--at TIME"),
+        DenyReason::ConnectionType => teller.closer(user, "--connection-type TYPE"),
+        DenyReason::Policy if denied.at.is_some() => teller.closer(user, ""),
+        // What the reason means says it.
+        _ if denied.detail.is_none() => None,
         DenyReason::UnusableHash => {
             Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
         }
@@ -25,13 +56,6 @@ fn remedy(denied: &Denied, tenant: &str, user: &str) -> Option<String> {
         }
         DenyReason::UnknownUser => {
             Some("see `nats-callout list`, and `show` of a tenant".to_owned())
-        }
-        DenyReason::Address => Some(explain(" --address ADDRESS")),
-        DenyReason::Time => Some(explain(" --at TIME")),
-        DenyReason::ConnectionType => Some(explain("")),
-        // Of a user without a row `explain` knows nothing.
-        DenyReason::Policy if denied.at.is_some() && TenantId::of_login(user).is_none() => {
-            Some(explain(""))
         }
         DenyReason::Placement => Some("name one that is, or leave the column empty".to_owned()),
         DenyReason::TooLarge => Some(
@@ -43,7 +67,7 @@ fn remedy(denied: &Denied, tenant: &str, user: &str) -> Option<String> {
 }
 
 /// Why, and what to do about it.
-pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
+fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
     match reason {
         DenyReason::UnknownUser => {
             format!("there is no user {user}; see `nats-callout show {tenant}`")
@@ -80,28 +104,15 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
         DenyReason::TenantExpired => {
             format!("the licence of {tenant} has ended: tenants.expires_at lies in the past")
         }
-        // Of a user without a row nobody else knows more.
-        DenyReason::Policy if TenantId::of_login(user).is_some() => format!(
-            "the policy of {user} refuses it: [issuers] or the tenant's column `policy` names one that \
-             does not exist, or it cannot be filled in for this name and these claims"
-        ),
         DenyReason::Policy => format!(
-            "the policy of {user} refuses it: the column `policy` of the user or the tenant names \
-             one that does not exist, or the policy cannot be filled in for this name; see \
-             `nats-callout policy explain {user}`"
+            "the policy of {user} refuses it: the one that its row, its tenant or its issuer names does not \
+             exist, or cannot be filled in for this name and these claims"
         ),
-        DenyReason::ConnectionType => format!(
-            "its policy lets {user} in by other types of connection alone; see `nats-callout policy \
-             explain {user}`"
-        ),
-        DenyReason::Address => format!(
-            "its policy lets {user} in from other addresses alone; see `nats-callout policy explain \
-             {user} --address ADDRESS`"
-        ),
-        DenyReason::Time => format!(
-            "its policy lets {user} in at other times alone; see `nats-callout policy explain {user} \
-             --at TIME`"
-        ),
+        DenyReason::ConnectionType => {
+            format!("its policy lets {user} in by other types of connection alone")
+        }
+        DenyReason::Address => format!("its policy lets {user} in from other addresses alone"),
+        DenyReason::Time => format!("its policy lets {user} in at other times alone"),
         DenyReason::Placement => format!(
             "no account may be given to {tenant}: the column `account` names none of [placement] that is \
              shared, or dedicated to it"
@@ -127,6 +138,8 @@ pub(in crate::cli) fn words(reason: DenyReason, tenant: &str, user: &str) -> Str
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use strum::IntoEnumIterator as _;
 
     use super::*;
     use crate::problem::Origin;
@@ -154,7 +167,32 @@ mod tests {
             ),
             (DenyReason::TokenExpired.into(), "the token has ended; make another"),
         ] {
-            assert_eq!(said(&denied, "shop", "ann"), text);
+            assert_eq!(said(&denied, "shop", "ann", Teller::Test), text);
         }
+    }
+
+    /// `test` may lead to `policy explain`, of users that this knows; it leads to neither.
+    #[test]
+    fn one_command_leads_to_the_other_and_none_back() {
+        let line = || Origin::Line(PathBuf::from("a.toml"), 3);
+        let mut led = 0;
+        for reason in DenyReason::iter() {
+            let bare = Denied::from(reason);
+            let detailed = bare.clone().with_detail("it is so");
+            for denied in [&bare, &detailed, &detailed.clone().with_origin(line())] {
+                let text = said(denied, "shop", "ann", Teller::Explain);
+                let leads = |to: &str| text.contains(&format!("`nats-callout {to}"));
+                assert!(!leads("policy explain") && !leads("test"), "{reason:?}: {text}");
+                let guest = said(denied, "shop", "shop/ann", Teller::Test);
+                assert!(!guest.contains("policy explain"), "{reason:?}: {guest}");
+                let text = said(denied, "shop", "ann", Teller::Test);
+                led += usize::from(text.contains("`nats-callout policy explain ann"));
+                assert!(!text.contains("`nats-callout test"), "{reason:?}: {text}");
+            }
+        }
+        assert_eq!(
+            led, 10,
+            "of the address, the time and the type of connection, and of a policy's line"
+        );
     }
 }
