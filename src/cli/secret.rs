@@ -16,13 +16,13 @@ pub(super) fn password_from_stdin() -> anyhow::Result<Password> {
     read_password(std::io::stdin().lock())
 }
 
-/// The first line of stdin, as a password or token that is only tried.
-pub(super) fn credential_from_stdin() -> anyhow::Result<Zeroizing<String>> {
+/// The first line of stdin, as a password or token that is only tried, and how it ended.
+pub(super) fn credential_from_stdin() -> anyhow::Result<(Zeroizing<String>, &'static str)> {
     read_line(std::io::stdin().lock(), MAX_CREDENTIAL_BYTES, "password or token")
 }
 
 fn read_password(input: impl std::io::Read) -> anyhow::Result<Password> {
-    let line = read_line(input, Password::MAX_BYTES, "password")?;
+    let (line, _) = read_line(input, Password::MAX_BYTES, "password")?;
     let refused = |problem| Usage(format!("the password on stdin {problem}"));
     Ok(Password::new(&line).map_err(refused)?)
 }
@@ -31,20 +31,21 @@ fn read_line(
     input: impl std::io::Read,
     most: usize,
     what: &str,
-) -> anyhow::Result<Zeroizing<String>> {
+) -> anyhow::Result<(Zeroizing<String>, &'static str)> {
     let mut line = Zeroizing::new(String::with_capacity(most + 2));
     let limit = u64::try_from(most)? + 2;
     std::io::BufReader::new(input.take(limit))
         .read_line(&mut line)
         .with_context(|| format!("cannot read a {what} from stdin"))?;
     let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
+    let end = ["\r\n", "\n"].into_iter().find(|end| line.ends_with(end)).unwrap_or_default();
     if password.is_empty() {
         bail!(Usage(format!("the {what} on stdin is empty; write it there as one line")));
     }
     if password.len() > most {
         bail!(Usage(format!("the {what} on stdin has more than {most} bytes")));
     }
-    Ok(password)
+    Ok((password, end))
 }
 
 #[cfg(test)]
@@ -57,6 +58,10 @@ mod tests {
         assert_eq!(read("secret\nmore\n").unwrap(), "secret");
         assert_eq!(read(" with spaces \r\n").unwrap(), " with spaces ");
         assert_eq!(read("no newline").unwrap(), "no newline");
+        for (text, ended) in [("a", ""), ("a\n", "\n"), ("a\r\nb\n", "\r\n")] {
+            let (line, end) = read_line(text.as_bytes(), 8, "token").unwrap();
+            assert_eq!((line.as_str(), end), ("a", ended));
+        }
         for text in ["", "\n", "\r\n", &"x".repeat(2_000)] {
             assert!(read(text).unwrap_err().is::<Usage>());
         }

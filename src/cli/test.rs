@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use async_nats::ConnectErrorKind;
 use clap::Args;
 
-use self::hints::{is_broken_jwt, too_long, undecided};
+use self::hints::{hashed_with_end, is_broken_jwt, too_long, undecided};
 use self::report::{Admitted, Refused};
 pub(super) use self::words::{Teller, said};
 use super::database::explain;
@@ -76,15 +76,28 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     let named = args.user.as_deref();
     let user = named.unwrap_or(id.as_str());
     if args.password_stdin {
-        let password = Secret::new(secret::credential_from_stdin()?.to_string());
-        let broken_jwt = is_broken_jwt(password.expose());
-        let credentials = Credentials::Password { user: user.to_owned(), password };
+        let (password, end) = secret::credential_from_stdin()?;
+        let broken_jwt = is_broken_jwt(&password);
+        let sent = |text: String| Credentials::Password {
+            user: user.to_owned(),
+            password: Secret::new(text),
+        };
+        let credentials = sent(password.to_string());
         owned(context, &id, user).await?;
         let attempt = Attempt { context, id: &id, user, method: "password", broken_jwt };
-        return attempt.run(&credentials).await;
+        let decided = decide(context, &credentials).await?;
+        let is_wrong = decided.as_ref().is_err_and(|it| it.reason == DenyReason::WrongPassword);
+        if is_wrong && !end.is_empty() {
+            let with_end = sent(format!("{}{end}", &*password));
+            if decide(context, &with_end).await?.is_ok() {
+                return attempt
+                    .refused_with(DenyReason::WrongPassword.code(), &hashed_with_end(&id, user));
+            }
+        }
+        return attempt.conclude(&credentials, decided).await;
     }
     if args.token_stdin {
-        let token = secret::credential_from_stdin()?;
+        let (token, _) = secret::credential_from_stdin()?;
         let credentials = Credentials::token(None, Secret::new(token.to_string()));
         if is_jwt(token.trim_end()) {
             return with_issuers_token(context, &id, named, &credentials).await;

@@ -8,6 +8,7 @@ use super::session;
 use crate::authn::AuthnError;
 use crate::authn::jwt::is_jwt;
 use crate::protocol::credentials::{CONTROL_LINE, Credentials, fitting};
+use crate::store::TenantId;
 
 /// The keys of an issuer are out of this machine's reach. The service's own may be at hand, and what it makes
 /// of the JWT can be seen.
@@ -46,6 +47,14 @@ pub(super) fn too_long(credentials: &Credentials, error: &ConnectError) -> Optio
              takes one of about {longest}; raise max_control_line in nats-server.conf"
         )
     })
+}
+
+/// The hash in the row is that of the line with its end, which is the password then.
+pub(super) fn hashed_with_end(tenant: &TenantId, user: &str) -> String {
+    format!(
+        "the hash in {user}'s row was made of this password and the line break behind it, so that it counts with \
+         the line break alone; make a new one with `nats-callout user passwd {tenant} {user}`"
+    )
 }
 
 /// Whether a text was meant as a JWT: what it begins with, behind quotes and a `Bearer`, is a JWT's first letters.
