@@ -23,6 +23,7 @@ mod forgery;
 mod harness;
 mod http;
 mod injection;
+mod inputs;
 mod intake;
 mod isolation;
 mod jwt;

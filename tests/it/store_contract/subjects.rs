@@ -34,6 +34,7 @@ async fn lists_of_subjects_are_checked(db: &dyn Database) {
         "{}",
         "\"a\"",
         "a,b",
+        "{orders.*}",
         "[1]",
         "[null]",
         "[[]]",

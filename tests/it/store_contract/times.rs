@@ -46,6 +46,7 @@ async fn nonsense_is_no_time(db: &dyn Database) {
     // What people may mean by it is a matter of opinion, and PostgreSQL has one.
     let loose = [
         "'now'",
+        "'2027-01-01 00:00:00 +0000 UTC'",
         "'tomorrow'",
         "'2027-1-1'",
         "'01/01/2027'",
