@@ -2,6 +2,7 @@
 //! says so, and not otherwise.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -118,7 +119,9 @@ fn keys_behind_a_token_a_proxy_and_plain_http() {
     };
     let tables = table("known", "bearer_file = \"token\"\n") + &table("stranger", "");
     let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
-        std::fs::write(init.dir().join("token"), "shown\n").unwrap();
+        let token = init.dir().join("token");
+        std::fs::write(&token, "shown\n").unwrap();
+        std::fs::set_permissions(token, PermissionsExt::from_mode(0o600)).unwrap();
         add_to_config(init, &tables);
     });
     deployment.tenant_add("shop", &[]);
