@@ -147,7 +147,7 @@ pub(crate) async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Sto
 }
 
 /// Has a stream take no message that is longer than so many bytes; -1 is any length.
-async fn max_message_size(auth: &Connected, stream: &str, bytes: i64) {
+pub(crate) async fn max_message_size(auth: &Connected, stream: &str, bytes: i64) {
     let info = auth.jetstream(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await;
     let mut config = info["config"].clone();
     config["max_msg_size"] = json!(bytes);

@@ -2,7 +2,7 @@
 //! about; here is what several parts have to agree on.
 
 mod issuers;
-mod page;
+pub(crate) mod page;
 
 use jsonwebtoken::Algorithm;
 use nats_callout::callout::hash_password;

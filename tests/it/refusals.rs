@@ -5,24 +5,29 @@
 //! With `WRITE_DOCS=1` in the environment the test writes the page instead.
 
 mod cases;
+mod settled;
+mod silences;
 mod site;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use nats_callout::internals::DenyReason;
+use nats_callout::internals::{DenyReason, FAULT_CODES};
 use strum::IntoEnumIterator as _;
 
+use self::cases::Row;
 use self::site::Site;
 use crate::harness::choice::lacks;
 use crate::harness::deployment::Mode;
+use crate::inputs::page::is_there;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/refusals.md");
 
 const HEAD: &str = "\
 # What a refusal looks like
 
-`tests/it/refusals.rs` brings each of these about, on a real nats-server in config mode, and writes this page. What differs
+`tests/it/refusals.rs` brings each of these about, on a real nats-server (in config mode but where a row says otherwise), and writes
+this page. What differs
 from one time to the next is replaced: `N` is a number, `...` an id, a folder or a port.
 
 The client is told one and the same of all of them, and of a login that gets no answer (`no reply`). The line of the log
@@ -34,13 +39,46 @@ the tenant as its `organizationid`; a login without an answer has none. `test` i
 |---|---|---|
 ";
 
-/// What is brought about elsewhere, and where: these have a line of the same form.
-const ELSEWHERE: [(DenyReason, &str); 4] = [
-    (DenyReason::UnknownCertificate, "tests/it/certificate.rs"),
-    (DenyReason::AmbiguousCertificate, "tests/it/certificate.rs"),
-    (DenyReason::UnsupportedCredentials, "an application's own rules (docs/embedding.md)"),
-    (DenyReason::Refused, "an application's own rules (docs/embedding.md)"),
+/// What is brought about elsewhere, how it comes about, and by which test: these have a line of the same form.
+const ELSEWHERE: [(DenyReason, &str, &str); 4] = [
+    (
+        DenyReason::UnknownCertificate,
+        "no name of the client's certificate is anybody's",
+        "certificate::who_is_certified_gets_in_until_that_ends_and_nobody_else",
+    ),
+    (
+        DenyReason::AmbiguousCertificate,
+        "names of the client's certificate are those of two users, which the line names",
+        "certificate::who_is_certified_gets_in_until_that_ends_and_nobody_else",
+    ),
+    (
+        DenyReason::UnsupportedCredentials,
+        "an application's own authenticators, none of which takes what is offered (docs/embedding.md); the \
+         program takes all kinds",
+        "service::embedding::a_custom_authenticator_decides_on_a_real_server",
+    ),
+    (
+        DenyReason::Refused,
+        "an application's own rule, with its own words (docs/embedding.md)",
+        "service::embedding::a_custom_authenticator_decides_on_a_real_server",
+    ),
 ];
+
+/// Writes the rows of one refusal.
+fn show(page: &mut String, what: &str, row: &Row) {
+    writeln!(page, "| `{}`: {what} | the client | `{}` |", row.reason, row.client).unwrap();
+    for (who, what) in [
+        ("the log", Some(&row.line)),
+        ("the log, as JSON", Some(&row.json)),
+        ("an event", row.event.as_ref()),
+        ("`test`", row.test.as_ref()),
+        ("`policy explain`", row.explain.as_ref()),
+    ] {
+        let Some(what) = what else { continue };
+        // Two of them, since there are some within.
+        writeln!(page, "| | {who} | `` {} `` |", what.replace('|', "\\|")).unwrap();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_everybody_sees_of_a_refusal() {
@@ -53,29 +91,29 @@ async fn what_everybody_sees_of_a_refusal() {
     for case in cases::all() {
         let row = case.row(&text, &json).await;
         seen.insert(row.reason.clone());
-        writeln!(page, "| `{}`: {} | the client | `{}` |", row.reason, case.what, row.client)
-            .unwrap();
-        for (who, what) in [
-            ("the log", Some(&row.line)),
-            ("the log, as JSON", Some(&row.json)),
-            ("an event", row.event.as_ref()),
-            ("`test`", row.test.as_ref()),
-            ("`policy explain`", row.explain.as_ref()),
-        ] {
-            let Some(what) = what else { continue };
-            // Two of them, since there are some within.
-            writeln!(page, "| | {who} | `` {} `` |", what.replace('|', "\\|")).unwrap();
-        }
+        show(&mut page, &case.what, &row);
     }
-    page.push_str("\nBrought about elsewhere:\n\n");
-    for (reason, place) in ELSEWHERE {
-        writeln!(page, "- `{}`: {place}", <&str>::from(reason)).unwrap();
-        seen.insert(<&str>::from(reason).to_owned());
+    for (what, row) in silences::rows().await {
+        seen.insert(row.reason.clone());
+        show(&mut page, what, &row);
     }
+    page.push_str("\nBrought about elsewhere, by the test that is named:\n\n");
+    let elsewhere = ELSEWHERE.map(|(reason, how, test)| (reason.code().to_owned(), how, test));
+    let silent = silences::OTHERS.map(|(code, how, test)| (format!("no reply: {code}"), how, test));
+    for (reason, how, test) in elsewhere.into_iter().chain(silent) {
+        assert!(is_there(test), "there is no test {test}");
+        writeln!(page, "- `{reason}`: {how} (`{test}`)").unwrap();
+        seen.insert(reason);
+    }
+    let silences = FAULT_CODES.map(|code| format!("no reply: {code}"));
+    let missing: Vec<&String> = silences.iter().filter(|it| !seen.contains(*it)).collect();
+    assert!(missing.is_empty(), "silences that nobody has seen: {missing:?}");
     let missing: Vec<&str> =
         DenyReason::iter().map(<&str>::from).filter(|it| !seen.contains(*it)).collect();
     assert_eq!(missing, [""; 0], "reasons that nobody has seen");
-    assert!(!page.contains("Some("), "{page}");
+    for mark in ["Some(", "\\\"", "Error {", "OtherError"] {
+        assert!(!page.contains(mark), "{mark} in\n{page}");
+    }
     if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(PAGE, page).unwrap();
         return;

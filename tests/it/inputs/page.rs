@@ -35,7 +35,7 @@ fn is_test(text: &str, at: usize, name: &str) -> bool {
         || is_within
 }
 
-fn is_there(test: &str) -> bool {
+pub(crate) fn is_there(test: &str) -> bool {
     let Some((module, name)) = test.rsplit_once("::") else { return false };
     let declared = format!("fn {name}(");
     files(module).iter().any(|file| {

@@ -1,11 +1,11 @@
 //! The library in an application of somebody else's: a custom authenticator on a real server, and
 //! the configured service beside the application's own work.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nats_callout::callout::{Observer, Running, Settings};
+use nats_callout::callout::{Observer, Outcome, Running, Settings, Verdict};
 use nats_callout::config::{Config, Files};
 use nats_callout::daemon;
 use nats_callout::internals::{
@@ -46,6 +46,19 @@ impl Authenticator for Backwards {
             _ => Authentication::NotMine,
         };
         Ok(answer)
+    }
+}
+
+/// Why somebody was refused, in their order.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<Vec<&'static str>>);
+
+impl Observer for Reasons {
+    fn observe(&self, outcome: &Outcome, _took: Duration) {
+        let Outcome::Reply(reply) = outcome else { return };
+        if let Verdict::Denied { denied, .. } = &reply.verdict {
+            self.0.lock().unwrap().push(denied.code());
+        }
     }
 }
 
@@ -99,8 +112,9 @@ impl Embedded {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_authenticator_decides_on_a_real_server() {
+    let reasons = Arc::new(Reasons::default());
     let Embedded { server, running, init: _init } =
-        Embedded::start(Arc::new(Backwards), None).await;
+        Embedded::start(Arc::new(Backwards), Some(reasons.clone())).await;
     let app = client::connect(&server.url(), &Login::Token("24".into()), "_INBOX_42").await;
     let app = app.expect("token 24 is tenant 42");
     app.round_trip("user.42.echo").await;
@@ -110,6 +124,8 @@ async fn a_custom_authenticator_decides_on_a_real_server() {
     client::refused(&server.url(), &Login::Token("no token".into())).await;
     client::refused(&server.url(), &Login::password("alice", "x")).await;
     running.stop().await;
+    let reasons = reasons.0.lock().unwrap();
+    assert_eq!(*reasons, ["refused", "refused", "unsupported_credentials"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
