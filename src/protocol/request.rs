@@ -38,8 +38,8 @@ pub(crate) enum RequestError {
     },
     /// It is meant for something else.
     #[error(
-        "request is for {} instead of `{REQUEST_AUDIENCE}`",
-        .0.as_deref().map_or_else(|| "nobody".to_owned(), quoted)
+        "request has the audience {} instead of `{REQUEST_AUDIENCE}`",
+        .0.as_deref().map_or_else(|| "none".to_owned(), quoted)
     )]
     Audience(Option<String>),
     /// It has ended, or never ends.

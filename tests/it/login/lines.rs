@@ -87,8 +87,7 @@ fn no_place(bench: &Bench) {
     let fields = bench.two.user.connect_fields();
     let placement = || lines_of(bench, &fields).into_iter().find(|it| it.contains("placement"));
     let line = eventually("the change", placement);
-    let names =
-        "tenants.account names \\\"INTAKE\\\", which is neither shared nor the tenant's own";
+    let names = "tenants.account names `INTAKE`, which is neither shared nor the tenant's own";
     for word in ["WARN", "reason=\"placement\"", "tenant=\"two\"", names] {
         assert!(line.contains(word), "no {word} in {line}");
     }

@@ -402,7 +402,9 @@ fn what_a_user_gets_and_why() {
         assert_eq!(refused["message"], "the login brings no claim `teams`");
         assert!(refused["from"].as_str().unwrap().ends_with("news.toml:4"), "{refused}");
         let nowhere = explain(1, &["alice"]);
-        assert!(nowhere["message"].as_str().unwrap().ends_with("assume one with --address"));
+        assert!(
+            nowhere["message"].as_str().unwrap().ends_with("assume another with --address ADDRESS")
+        );
         let late = [&monday[..3], &["--at", "2026-03-30T18:30:00+02:00"], &claims].concat();
         assert_eq!(explain(1, &late)["reason"], "time");
         let text = deployment.cli(&[&["policy", "explain"], &monday[..], &claims].concat());
