@@ -126,11 +126,8 @@ fn rows(deployment: &Deployment, key: &Key) {
     let list = serde_json::to_string(&subjects).unwrap();
     let nkey = key.public();
     let ended = TokenHash::of(EXPIRED).to_hex();
-    // One is a row from before the rule that refuses it.
-    let table = if deployment.table.is_sqlite() { "" } else { " ON users" };
     deployment.sql(&format!(
-        "DROP TRIGGER users_insert_hash_check{table};
-         BEGIN;
+        "BEGIN;
          INSERT INTO tenants (id, name) VALUES ('one', 'one');
          INSERT INTO tenants (id, name, status) VALUES ('two', 'two', 'suspended');
          INSERT INTO tenants (id, name, expires_at) VALUES ('three', 'three', '{PAST}');
