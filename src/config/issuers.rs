@@ -236,13 +236,14 @@ impl Table<'_, '_> {
         });
         let id = self.text("client_id", "write the id of a client that may ask");
         let secret = self.text("client_secret", "write the client's secret").map(Secret::new);
-        if id.is_some() != secret.is_some() {
-            let (there, other) = match id {
-                Some(_) => ("client_id", "client_secret"),
-                None => ("client_secret", "client_id"),
+        let has_id = self.has("client_id");
+        if has_id != self.has("client_secret") {
+            let (there, other) = match has_id {
+                true => ("client_id", "client_secret"),
+                false => ("client_secret", "client_id"),
             };
             self.wrong(there, format!("there is no {other}"), "write both of them");
-        } else if id.is_none() && way.bearer_file.is_none() {
+        } else if !has_id && way.bearer_file.is_none() {
             let remedy = "write client_id and client_secret, or bearer_file";
             self.wrong("introspection_url", "nothing is shown to it that says who asks", remedy);
         }

@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         if let Some(text) = self.written(key) {
-            match parse(&text) {
+            match one_line(&text).and_then(|()| parse(&text)) {
                 Ok(value) => return Some(value),
                 Err(what) => self.wrong(key, what, remedy),
             }
@@ -347,6 +347,14 @@ impl<'a> Reader<'a> {
             other => Err(kind(other)),
         });
         read.unwrap_or_default()
+    }
+}
+
+/// No value has a second line, which a file that a variable names may have. The text may be a secret.
+fn one_line(text: &str) -> Result<(), String> {
+    match text.contains(char::is_control) {
+        true => Err("a line break or another control character in it".to_owned()),
+        false => Ok(()),
     }
 }
 

@@ -90,6 +90,42 @@ fn a_file_with_the_secret_of_a_client_is_nobody_elses_to_read() {
     }
 }
 
+/// A second line is no part of a secret or an address, wherever it was written, and none of it is shown.
+#[test]
+fn a_value_has_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("value");
+    let issuer = "[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n\
+                  introspection_url = \"https://x.org/introspect\"\nclient_id = \"nats\"\n";
+    let text = format!("{}{issuer}client_secret = \"s\"\nproxy = \"http://p:3128\"\n", operator());
+    for (name, key, first) in [
+        ("ISSUERS_X_CLIENT_SECRET", "[issuers.x] client_secret", "s3cret"),
+        ("ISSUERS_X_PROXY", "[issuers.x] proxy", "http://me:s3cret@p:3128"),
+        ("DATABASE_URL", "[database] url", "postgres://me:s3cret@h/db"),
+        ("DATABASE_URL", "[database] url", "sqlite://s3cret.db"),
+    ] {
+        let name = format!("NATS_CALLOUT_{name}");
+        let by_file = format!("{name}_FILE");
+        for second in ["\nhunter2\n", "\r\nhunter2", "\u{0}hunter2", "\thunter2"] {
+            let value = format!("{first}{second}");
+            std::fs::write(&file, &value).unwrap();
+            let by_file = (by_file.as_str(), file.to_str().unwrap());
+            for variable in [by_file, (name.as_str(), value.as_str())] {
+                let found = load(&text, &[variable]).unwrap_err();
+                let said = found.concat();
+                assert!(found.len() == 1 && said.contains("a line break or another"), "{found:?}");
+                assert!(said.contains(key), "{found:?}");
+                assert!(!said.contains("s3cret") && !said.contains("hunter2"), "{found:?}");
+            }
+        }
+        std::fs::write(&file, format!("{first}\r\n\n")).unwrap();
+        load(&text, &[(by_file.as_str(), file.to_str().unwrap())]).unwrap();
+    }
+    let found = load(&text.replace("\"s\"", "\"s3cret\\nhunter2\""), &[]).unwrap_err();
+    assert!(found.len() == 1 && found[0].contains("a line break or another"), "{found:?}");
+    assert!(!found[0].contains("s3cret"), "{found:?}");
+}
+
 /// The key is a file, whichever of the two variables says so.
 #[test]
 fn a_variable_of_a_key_that_is_a_file_names_that_file() {
