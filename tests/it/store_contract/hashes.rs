@@ -4,7 +4,11 @@ use nats_callout::internals::unusable_hash;
 
 use super::{ALICE, Database, on_every_database};
 
-on_every_database!(a_hash_that_no_login_can_use_is_refused, every_variant_is_told_as_at_a_login,);
+on_every_database!(
+    a_hash_that_no_login_can_use_is_refused,
+    every_variant_is_told_as_at_a_login,
+    what_readme_says_is_not_taken_is_not,
+);
 
 const SALT: &str = "c2l4dGVlbiBieXRlcyBvaw";
 const OUTPUT: &str = "47Gi90ThMbJJbvqdZMRHE2BzJ9U8H2KA55pFdZspJio";
@@ -192,6 +196,31 @@ async fn a_hash_that_no_login_can_use_is_refused(db: &dyn Database) {
     db.run(&update("$2b$10$...")).await;
     assert_eq!(db.run(told).await, ["42|alice"]);
     db.run("UPDATE users SET status = 'suspended'").await;
+}
+
+/// By its form there.
+async fn what_readme_says_is_not_taken_is_not(db: &dyn Database) {
+    const README: &str = include_str!("../../../README.md");
+    let (_, told) = README.split_once("Others are refused where they are written").unwrap();
+    let (told, _) = told.split_once("can be\nconverted").unwrap();
+    let forms: Vec<_> =
+        told.split('`').skip(1).step_by(2).filter(|it| it.ends_with("...")).collect();
+    assert_eq!(forms.len(), 6, "{forms:?}");
+    db.run(ALICE).await;
+    let rests = [
+        ("$argon2i$...", format!("v=19$m=65536,t=4,p=1${SALT}${OUTPUT}")),
+        ("$pbkdf2-sha384$...", format!("i=600000${SALT}${OUTPUT}")),
+        ("$bcrypt-sha256$...", format!("v=2,t=2b,r=12${}${}", &BCRYPT[..22], &BCRYPT[22..])),
+        ("$scrypt$n=16384,r=8,p=1$...", format!("{SALT}${OUTPUT}")),
+        ("scrypt:32768:8:1$...", format!("aZ9xQ2mT${}", "0a".repeat(64))),
+        ("pbkdf2:sha256:600000$...", format!("aZ9xQ2mT${}", "0a".repeat(32))),
+    ];
+    for (form, rest) in rests {
+        assert!(forms.contains(&form), "{form} is not in README");
+        let hash = form.replace("...", &rest);
+        assert!(unusable_hash(&hash).is_some(), "{hash}");
+        db.refuses(&update(&hash), "users.password_hash: ").await;
+    }
 }
 
 fn flawed_by(cause: &str) -> String {
