@@ -118,6 +118,8 @@ mod events;
 #[cfg(unix)]
 mod exposure;
 #[cfg(feature = "daemon")]
+mod hidden;
+#[cfg(feature = "daemon")]
 mod instance;
 #[cfg(feature = "daemon")]
 mod intake;

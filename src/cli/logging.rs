@@ -1,20 +1,22 @@
 //! The log: on stderr, as text or JSON.
 
 use std::any::Any;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::hidden::{escaped, escaped_json};
 use crate::redact::without_secrets;
 
 /// Begins to log as the configuration says, panics included.
 pub(super) fn init(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(directives(&log.level))?;
     // A line that cannot be written is lost. To say so, on stderr again, would panic.
+    let format = log.format;
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || Shown { format, to: io::stderr().lock() })
         .log_internal_errors(false);
     let begun = match log.format {
         LogFormat::Json => logger.json().flatten_event(true).try_init(),
@@ -31,6 +33,30 @@ pub(super) fn init(log: &Log) -> anyhow::Result<()> {
         );
     }));
     Ok(())
+}
+
+/// Writes lines without what is not seen: they repeat what clients call themselves, and what a terminal
+/// takes from a line must not be theirs to say.
+struct Shown<W> {
+    format: LogFormat,
+    to: W,
+}
+
+impl<W: Write> Write for Shown<W> {
+    /// Takes whole lines, in which no character is cut in two.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        let shown = match self.format {
+            LogFormat::Json => escaped_json(&text),
+            LogFormat::Text => escaped(&text),
+        };
+        self.to.write_all(shown.as_bytes())?;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// What a panic says.
@@ -59,7 +85,10 @@ fn colour() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::hidden::is_hidden;
 
     #[test]
     fn the_client_library_says_less_than_the_service() {
@@ -67,6 +96,52 @@ mod tests {
         assert_eq!(directives("TRACE"), "TRACE,async_nats=debug");
         assert_eq!(directives("warn"), "warn");
         assert_eq!(directives("info,async_nats=trace"), "info,async_nats=trace");
+    }
+
+    /// As they are logged, by `?` and by `%`, in the message and in a field.
+    #[test]
+    fn nothing_in_a_line_is_hidden() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let user = "x\u{9b}31m\u{202e}\u{2066}\u{200b}\u{7f}\u{ad}y";
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let kept = Kept::default();
+            let to = kept.clone();
+            let logger = tracing_subscriber::fmt()
+                .with_writer(move || Shown { format, to: to.clone() })
+                .log_internal_errors(false);
+            let log = || tracing::warn!(user, shown = %user, debug = ?user, "of {user}");
+            match format {
+                LogFormat::Json => tracing::subscriber::with_default(
+                    logger.json().flatten_event(true).finish(),
+                    log,
+                ),
+                LogFormat::Text => {
+                    tracing::subscriber::with_default(logger.with_ansi(true).finish(), log)
+                }
+            }
+            let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            let hidden: Vec<char> = line.chars().filter(|c| is_hidden(*c)).collect();
+            assert!(hidden.iter().all(|c| "\u{1b}\n".contains(*c)), "{format:?}: {line:?}");
+            assert_eq!(line.matches("202e").count(), 4, "{line}");
+            if format == LogFormat::Json {
+                let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!((&said["user"], &said["shown"]), (&user.into(), &user.into()));
+            } else {
+                assert!(line.contains("\u{1b}["), "with colours: {line:?}");
+            }
+        }
     }
 
     #[test]

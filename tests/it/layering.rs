@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "problem",
     "document",
     "causes",
+    "hidden",
     // A request, and who and what it is about.
     "protocol",
     "redact",

@@ -1,0 +1,94 @@
+//! Characters that are not seen themselves, and change what is seen of others: controls of a terminal, marks
+//! that turn the direction of a text, and those that have no width.
+
+#[cfg(feature = "cli")]
+use std::borrow::Cow;
+
+/// Whether it is such a character: a control, one that Unicode lets be ignored where it cannot be shown
+/// (`Default_Ignorable_Code_Point`), a separator of lines, or an anchor of annotations.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// The text with the hidden characters as `\u{202e}`. The controls of ASCII are left, which lay a text out.
+#[cfg(feature = "cli")]
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    replaced(text, |c, out| out.extend(c.escape_unicode()))
+}
+
+/// The same for a document of JSON, in which the values are what they were: no control of ASCII but the last
+/// one can be in its texts as it is.
+#[cfg(feature = "cli")]
+pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
+    use std::fmt::Write as _;
+
+    replaced(json, |c, out| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    })
+}
+
+#[cfg(feature = "cli")]
+fn replaced(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let is_replaced = |c: char| c >= '\u{7f}' && is_hidden(c);
+    if !text.contains(is_replaced) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_replaced(c) { replace(c, &mut out) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+
+    const HIDDEN: &str = "x\u{7f}\u{9b}\u{ad}\u{200b}\u{202e}\u{2066}\u{feff}\u{e0041}";
+
+    #[test]
+    fn what_is_hidden_is_escaped() {
+        let shown = escaped(HIDDEN);
+        let marks = r"x\u{7f}\u{9b}\u{ad}\u{200b}\u{202e}\u{2066}\u{feff}\u{e0041}";
+        assert_eq!(shown, marks);
+        for text in ["", "Ä & Söhne 株式会社 🦀", "two\nlines\tand \u{1b}[1mbold", "rene\u{301}"]
+        {
+            assert!(matches!(escaped(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_json_stays_the_same() {
+        let document = serde_json::json!({ "user": HIDDEN, HIDDEN: ["Ä \u{1b} 🦀", "\\u202e"] });
+        let text = serde_json::to_string_pretty(&document).unwrap();
+        let shown = escaped_json(&text);
+        assert!(!shown.contains(|c| c != '\n' && is_hidden(c)), "{shown:?}");
+        assert!(
+            shown.contains(r"x\u007f\u009b\u00ad\u200b\u202e\u2066\ufeff\udb40\udc41"),
+            "{shown}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), document);
+    }
+}
