@@ -11,6 +11,7 @@ mod jetstream;
 mod lines;
 mod logins;
 mod mqtt;
+mod named;
 mod policies;
 mod powerless;
 mod reader;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::named::Named;
 use super::{Doctor, Findings};
 use crate::authn::hashing::{Memory, Pace};
 use crate::causes::chain;
@@ -10,33 +11,7 @@ use crate::store::{HashListing, ProvisioningStore, StoreError};
 
 pub(super) const CHECK: &str = "password hashes";
 
-/// Of so many users the name is said.
-const EXAMPLES: usize = 3;
-
 const NEW_PASSWORD: &str = "`nats-callout user passwd TENANT USER` makes a new password";
-
-/// Some users, of whom a few are named.
-#[derive(Debug, Default)]
-struct Named {
-    count: usize,
-    examples: Vec<String>,
-}
-
-impl Named {
-    fn add(&mut self, listing: &HashListing, about: &str) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES {
-            let HashListing { tenant, user_name, .. } = listing;
-            self.examples.push(format!("{user_name:?} of tenant {tenant} ({about})"));
-        }
-    }
-
-    /// The names, and that there are more.
-    fn names(&self) -> String {
-        let more = if self.count > self.examples.len() { ", ..." } else { "" };
-        format!("{}{more}", self.examples.join(", "))
-    }
-}
 
 /// What became of each hash.
 #[derive(Debug, Default)]
@@ -50,15 +25,19 @@ struct Sorted {
 impl Sorted {
     fn add(&mut self, listing: &HashListing, pace: &Pace) {
         self.all += 1;
+        let said = |about: &str| {
+            let HashListing { tenant, user_name, .. } = listing;
+            format!("{user_name:?} of tenant {tenant} ({about})")
+        };
         let time = match pace.time_of(&listing.hash) {
             Ok(time) => time,
-            Err(reason) => return self.unusable.add(listing, &reason.to_string()),
+            Err(reason) => return self.unusable.add(|| said(&reason.to_string())),
         };
         let about = format!("about {:.1} s", time.as_secs_f64());
         if pace.is_too_slow(time) {
-            self.too_slow.add(listing, &about);
+            self.too_slow.add(|| said(&about));
         } else if pace.is_slow(time) {
-            self.slow.add(listing, &about);
+            self.slow.add(|| said(&about));
         }
     }
 

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::named::Named;
 use super::{Doctor, Findings};
 use crate::authn::certificate;
 use crate::keys::UserNkey;
@@ -31,7 +32,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     match look(store).await {
-        Ok((mut dead, users)) => {
+        Ok((dead, users)) => {
             dead.report(findings);
             let ids = tenants.iter().map(|tenant| tenant.id.as_str());
             let mut seen = Seen::default();
@@ -48,8 +49,7 @@ pub(super) async fn check(
 #[derive(Debug, Default)]
 struct Dead {
     all: usize,
-    count: usize,
-    examples: Vec<String>,
+    dead: Named,
 }
 
 impl Dead {
@@ -57,12 +57,8 @@ impl Dead {
         let LoginListing { tenant, user_name, nkey, certificate } = listing;
         let mut count = |column: &str, is_sound: bool, why: &str| {
             self.all += 1;
-            if is_sound {
-                return;
-            }
-            self.count += 1;
-            if self.examples.len() < EXAMPLES {
-                self.examples.push(format!("{column} of {user_name:?} of tenant {tenant} ({why})"));
+            if !is_sound {
+                self.dead.add(|| format!("{column} of {user_name:?} of tenant {tenant} ({why})"));
             }
         };
         if let Some(nkey) = nkey {
@@ -74,18 +70,15 @@ impl Dead {
         }
     }
 
-    fn report(&mut self, findings: &mut Findings) {
-        let Self { all, count, examples } = self;
-        if *count == 0 {
+    fn report(&self, findings: &mut Findings) {
+        let Self { all, dead } = self;
+        if dead.count == 0 {
             let what = format!("{all}, each of a form that somebody can have");
             return findings.ok(CREDENTIALS, what);
         }
-        if *count > examples.len() {
-            examples.push("...".to_owned());
-        }
         findings.warn(
             CREDENTIALS,
-            format!("{count} of {all} let nobody in: {}", examples.join(", ")),
+            format!("{} of {all} let nobody in: {}", dead.count, dead.names()),
             "correct the column; `nats-callout user add --help` says which forms there are",
         );
     }
