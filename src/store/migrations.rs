@@ -25,6 +25,7 @@ macro_rules! steps {
             8 "over" "0008_over.sql",
             9 "credentials" "0009_credentials.sql",
             10 "hashes" "0010_hashes.sql",
+            11 "names" "0011_names.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

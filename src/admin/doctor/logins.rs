@@ -1,7 +1,7 @@
 //! The rows of users by what logs in with them: nkeys and certificates that can be nobody's, and names
 //! that people take for one another's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use unicode_normalization::UnicodeNormalization as _;
@@ -31,9 +31,10 @@ pub(super) async fn check(
     tenants: &[TenantRecord],
     findings: &mut Findings,
 ) {
-    match look(store).await {
-        Ok((dead, users)) => {
+    match look(store, tenants).await {
+        Ok(Looked { dead, alike: users, foreign }) => {
             dead.report(findings);
+            report_foreign(&foreign, findings);
             let ids = tenants.iter().map(|tenant| tenant.id.as_str());
             let mut seen = Seen::default();
             ids.clone().for_each(|id| seen.note(id));
@@ -113,18 +114,55 @@ fn folded(name: &str) -> String {
     name.nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
+/// What was found among the rows.
+#[derive(Debug, Default)]
+struct Looked {
+    dead: Dead,
+    alike: Alike,
+    foreign: Named,
+}
+
 /// Reads the names twice: once to learn which are there again, once for these.
-async fn look(store: &dyn ProvisioningStore) -> Result<(Dead, Alike), StoreError> {
-    let (mut dead, mut seen, mut alike) = (Dead::default(), Seen::default(), Alike::new());
+async fn look(
+    store: &dyn ProvisioningStore,
+    tenants: &[TenantRecord],
+) -> Result<Looked, StoreError> {
+    let (mut found, mut seen) = (Looked::default(), Seen::default());
+    let ids: HashSet<&str> = tenants.iter().map(|tenant| tenant.id.as_str()).collect();
     each(store, |listing| {
-        dead.look_at(listing);
+        found.dead.look_at(listing);
         seen.note(&listing.user_name);
+        let LoginListing { tenant, user_name, .. } = listing;
+        if is_foreign(listing, &ids) {
+            found.foreign.add(|| format!("{user_name:?} of tenant {tenant}"));
+        }
     })
     .await?;
     if seen.0.values().any(|is_twice| *is_twice) {
-        each(store, |listing| seen.collect(&listing.user_name, &mut alike)).await?;
+        each(store, |listing| seen.collect(&listing.user_name, &mut found.alike)).await?;
     }
-    Ok((dead, alike))
+    Ok(found)
+}
+
+/// Whether it has the name of another tenant's users who have no row, which only a row from before can.
+fn is_foreign(listing: &LoginListing, ids: &HashSet<&str>) -> bool {
+    let of = listing.user_name.split_once('/').map(|(of, _)| of);
+    of.is_some_and(|of| of != listing.tenant.as_str() && ids.contains(of))
+}
+
+fn report_foreign(foreign: &Named, findings: &mut Findings) {
+    if foreign.count > 0 {
+        findings.warn(
+            NAMES,
+            format!(
+                "{} begin with another tenant's id and a slash, so that a user of that tenant who has no \
+                 row may not be barred: {}",
+                foreign.count,
+                foreign.names()
+            ),
+            "rename or remove them; new rows cannot have such a name",
+        );
+    }
 }
 
 async fn each(

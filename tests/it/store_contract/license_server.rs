@@ -106,7 +106,7 @@ async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
 
 /// Refused by the database, each of them.
 async fn refuses(login: &str, attacks: &[&str]) {
-    const WORDS: [&str; 8] = [
+    const WORDS: [&str; 10] = [
         "permission denied",
         "must be",
         "row-level security policy",
@@ -115,6 +115,8 @@ async fn refuses(login: &str, attacks: &[&str]) {
         "another tenant has it",
         "a license server grants no",
         "no such tenant",
+        "users.name: a name of another tenant's id and a slash",
+        "users.tenant_id: a name of another tenant's id and a slash",
     ];
     let mut session = session(login).await;
     for attack in attacks {
@@ -156,6 +158,9 @@ async fn it_makes_no_admin_and_reads_no_secret() {
             "INSERT INTO users (tenant_id, name) VALUES ('43', 'eve')",
             "UPDATE users SET tenant_id = '43' WHERE name = 'bob'",
             "INSERT INTO users (tenant_id, name) VALUES ('42', 'root')",
+            // Tenant 43 has it to bar a user who has no row.
+            "INSERT INTO users (tenant_id, name) VALUES ('42', '43/vip')",
+            "UPDATE users SET name = '43/vip' WHERE name = 'bob'",
             "UPDATE users SET name = 'root' WHERE name = 'bob'",
             "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'root', '$2b$10$eve$...')
                ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",

@@ -7,6 +7,7 @@ use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
 on_every_database!(
     columns_are_checked,
     columns_take_what_is_legal,
+    a_name_behind_a_tenants_id_is_that_tenants,
     references_hold,
     cascades_reach_everything,
     a_rename_carries_the_tokens,
@@ -109,6 +110,43 @@ async fn columns_take_what_is_legal(db: &dyn Database) {
     .await;
     let limits = db.login("alice").await.unwrap().tenant.limits;
     assert_eq!((limits.memory, limits.connections), (i64::MAX as u64, Some(0)));
+}
+
+/// It bars a user without a row, where another tenant has the name alone.
+async fn a_name_behind_a_tenants_id_is_that_tenants(db: &dyn Database) {
+    db.run("INSERT INTO tenants (id, name) VALUES ('t1', 'x'), ('t2', 'x')").await;
+    let insert = |tenant: &str, name: &str| {
+        format!("INSERT INTO users (tenant_id, name) VALUES ('{tenant}', '{name}')")
+    };
+    let rename = |name: &str| format!("UPDATE users SET name = '{name}' WHERE name = 'vip'");
+    let (name, tenant) = ("users.name: a name of another", "users.tenant_id: a name of another");
+    db.run(&insert("t1", "vip")).await;
+    for taken in ["t2/vip", "t2/", "t2/a/b"] {
+        db.refuses(&insert("t1", taken), name).await;
+        db.refuses(&rename(taken), name).await;
+        let upsert = "ON CONFLICT (name) DO UPDATE SET name =";
+        db.refuses(&format!("{} {upsert} '{taken}'", insert("t1", "vip")), name).await;
+    }
+    db.refuses("UPDATE users SET name = 't1/vip', tenant_id = 't2'", name).await;
+    // No tenant has the rest as its id.
+    for free in ["t2", "t2x/vip", "T2/vip", "t/2", "/t2/vip", "t1/vip", "x/t2/vip"] {
+        db.run(&insert("t1", free)).await;
+    }
+    db.run("DELETE FROM users WHERE name <> 'vip'").await;
+    db.run(&insert("t2", "t2/vip")).await;
+    db.refuses("UPDATE users SET tenant_id = 't1' WHERE name = 't2/vip'", tenant).await;
+    db.run("UPDATE users SET tenant_id = 't2', name = 't2/other' WHERE name = 'vip'").await;
+    // A row from before the tenant stays as it is, and may leave.
+    db.run(&insert("t1", "t3/old")).await;
+    db.run("INSERT INTO tenants (id, name) VALUES ('t3', 'x')").await;
+    db.run("UPDATE users SET status = 'suspended', name = name, tenant_id = tenant_id").await;
+    let old = "WHERE name = 't3/old'";
+    db.refuses(&format!("UPDATE users SET tenant_id = 't2' {old}"), tenant).await;
+    db.refuses(&format!("UPDATE users SET name = 't3/new' {old}"), name).await;
+    db.run(&format!("UPDATE users SET tenant_id = 't3' {old}")).await;
+    db.run("UPDATE users SET tenant_id = 't1', name = 'old' WHERE name = 't3/old'").await;
+    let rows = db.run("SELECT name FROM users WHERE status = 'suspended' ORDER BY name").await;
+    assert_eq!(rows, ["old", "t2/other", "t2/vip"]);
 }
 
 async fn references_hold(db: &dyn Database) {

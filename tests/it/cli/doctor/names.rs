@@ -35,4 +35,20 @@ on_both_databases! {
         let nobodys = [r#"nkey of "bob" of tenant shop"#, r#"certificate of "carol""#];
         findings.has(credentials, "warn", &["2 of 4 let nobody in", nobodys[0], nobodys[1]]);
     }
+
+    /// Nobody but tenants of that id can have such a name, unless the tenant came later.
+    fn names_that_begin_with_the_id_of_another_tenant() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("shop", &[]);
+        init.sql(
+            "INSERT INTO users (tenant_id, name) VALUES
+               ('shop', 'later/vip'), ('shop', 'never/vip'), ('shop', 'shop/vip');",
+        );
+        let foreign = "another tenant's id";
+        let findings = Findings::of(&init);
+        assert!(!findings.0.iter().any(|(.., what)| what.contains(foreign)), "{:?}", findings.0);
+        init.sql("INSERT INTO tenants (id, name) VALUES ('later', 'x');");
+        let named = r#"barred: "later/vip" of tenant shop; rename"#;
+        Findings::of(&init).has("names", "warn", &[foreign, "1 begin", named]);
+    }
 }
