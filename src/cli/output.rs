@@ -8,6 +8,7 @@ use comfy_table::{Attribute, Cell, ContentArrangement, Table};
 use serde_json::{Value, json};
 
 use crate::clock::UnixSeconds;
+use crate::hidden::{escaped, escaped_json};
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +42,10 @@ impl Output {
 
     /// Prints a result in the form that was asked for.
     pub(super) fn print(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let mut result = if self.json { serde_json::to_string_pretty(json)? } else { text() };
+        let mut result = match self.json {
+            true => escaped_json(&serde_json::to_string_pretty(json)?).into_owned(),
+            false => text(),
+        };
         result.push('\n');
         let mut stdout = std::io::stdout().lock();
         stdout
@@ -56,7 +60,8 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "nats-callout: {text}");
 }
 
-/// Lays out rows below a header, as wide as the terminal at most.
+/// Lays out rows below a header, as wide as the terminal at most. Names may hold what is not seen, and are
+/// shown with it.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -69,8 +74,15 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         let cell = Cell::new(title);
         if bold { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
-    table.add_rows(rows);
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| escaped(cell))));
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// Lays out facts below each other, each behind its name, likewise.
+pub(super) fn facts(rows: &[(&str, String)]) -> String {
+    let lines: Vec<String> =
+        rows.iter().map(|(name, value)| format!("{name:<12} {}", escaped(value))).collect();
     lines.join("\n")
 }
 

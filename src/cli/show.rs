@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id};
-use super::output::{table, time, time_json};
+use super::output::{facts, table, time, time_json};
 use crate::config::Config;
 use crate::config::units::format_size;
 use crate::deployment::isolation_of;
@@ -190,10 +190,4 @@ fn never(at: Option<i64>) -> String {
 
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
-}
-
-fn facts(rows: &[(&str, String)]) -> String {
-    let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
-    lines.join("\n")
 }

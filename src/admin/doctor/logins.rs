@@ -9,6 +9,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::named::Named;
 use super::{Doctor, Findings};
 use crate::authn::certificate;
+use crate::hidden::is_hidden;
 use crate::keys::UserNkey;
 use crate::store::{LoginListing, ProvisioningStore, StoreError, TenantRecord};
 
@@ -21,8 +22,8 @@ const EXAMPLES: usize = 3;
 /// So many groups of names are counted.
 const GROUPS: usize = 100;
 
-/// Names that are the same but for upper and lower case, and for the way in which Unicode writes the same
-/// character: by the one way in which all of them can be written.
+/// Names that are the same but for upper and lower case, for the way in which Unicode writes the same
+/// character, and for what is not seen: by the one way in which all of them can be written.
 type Alike = BTreeMap<String, Vec<String>>;
 
 pub(super) async fn check(
@@ -32,9 +33,13 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     match look(store, tenants).await {
-        Ok(Looked { dead, alike: users, foreign }) => {
+        Ok(Looked { dead, alike: users, foreign, mut hidden }) => {
             dead.report(findings);
             report_foreign(&foreign, findings);
+            for TenantRecord { id, name, .. } in tenants.iter().filter(|it| has_hidden(&it.name)) {
+                hidden.add(|| format!("the name {name:?} of tenant {id}"));
+            }
+            report_hidden(&hidden, findings);
             let ids = tenants.iter().map(|tenant| tenant.id.as_str());
             let mut seen = Seen::default();
             ids.clone().for_each(|id| seen.note(id));
@@ -111,7 +116,7 @@ fn hash(text: &str) -> u64 {
 }
 
 fn folded(name: &str) -> String {
-    name.nfc().collect::<String>().to_lowercase().nfc().collect()
+    name.chars().filter(|c| !is_hidden(*c)).nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
 /// What was found among the rows.
@@ -120,6 +125,7 @@ struct Looked {
     dead: Dead,
     alike: Alike,
     foreign: Named,
+    hidden: Named,
 }
 
 /// Reads the names twice: once to learn which are there again, once for these.
@@ -136,12 +142,33 @@ async fn look(
         if is_foreign(listing, &ids) {
             found.foreign.add(|| format!("{user_name:?} of tenant {tenant}"));
         }
+        if has_hidden(user_name) {
+            found.hidden.add(|| format!("the user {user_name:?} of tenant {tenant}"));
+        }
     })
     .await?;
     if seen.0.values().any(|is_twice| *is_twice) {
         each(store, |listing| seen.collect(&listing.user_name, &mut found.alike)).await?;
     }
     Ok(found)
+}
+
+fn has_hidden(name: &str) -> bool {
+    name.contains(is_hidden)
+}
+
+fn report_hidden(hidden: &Named, findings: &mut Findings) {
+    if hidden.count > 0 {
+        findings.warn(
+            NAMES,
+            format!(
+                "{} hold characters that nobody sees, or that turn the direction of a text: {}",
+                hidden.count,
+                hidden.names()
+            ),
+            "rename those that are mistakes",
+        );
+    }
 }
 
 /// Whether it has the name of another tenant's users who have no row, which only a row from before can.
@@ -181,7 +208,8 @@ async fn each(
 fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
     let sound = |alike: &Alike| alike.values().all(|names| names.len() < 2);
     if sound(users) && sound(tenants) {
-        let what = "no two differ by upper and lower case, or by the form of Unicode, alone";
+        let what =
+            "no two differ by upper and lower case, the form of Unicode or what is not seen alone";
         return findings.ok(NAMES, what);
     }
     for (whose, alike) in [("users", users), ("tenants", tenants)] {
@@ -197,8 +225,8 @@ fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
         findings.warn(
             NAMES,
             format!(
-                "{whose} that differ by upper and lower case, or by the form of Unicode, alone, \
-                 {at_least}{count} {sets}: {examples}{more}"
+                "{whose} that differ by upper and lower case, the form of Unicode or what is not seen \
+                 alone, {at_least}{count} {sets}: {examples}{more}"
             ),
             "each is one of its own, with its own credentials; remove those that are mistakes",
         );

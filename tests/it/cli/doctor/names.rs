@@ -51,4 +51,39 @@ on_both_databases! {
         let named = r#"barred: "later/vip" of tenant shop; rename"#;
         Findings::of(&init).has("names", "warn", &[foreign, "1 begin", named]);
     }
+
+    /// Nor does what a command prints hide them.
+    fn names_with_characters_that_nobody_sees() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("shop", &[]);
+        init.sql("INSERT INTO users (tenant_id, name) VALUES ('shop', 'x'), ('shop', 'Ä & 株🦀');");
+        let seen = "that nobody sees";
+        let findings = Findings::of(&init);
+        assert!(!findings.0.iter().any(|(.., what)| what.contains(seen)), "{:?}", findings.0);
+        findings.has("names", "ok", &[]);
+        let hidden = ["x\u{200b}", "\u{202e}x", "\u{2066}x", "x\u{feff}", "\u{ad}x"];
+        for name in hidden {
+            init.sql(&format!("INSERT INTO users (tenant_id, name) VALUES ('shop', '{name}');"));
+        }
+        init.sql("UPDATE tenants SET name = 'Sh\u{202e}op';");
+        let findings = Findings::of(&init);
+        findings.has("names", "warn", &["6 hold", seen, r#"the user "\u{ad}x" of tenant shop"#, ", ..."]);
+        findings.has("names", "warn", &["users that differ", "1 set:", r#""x" and "x\u{200b}" (x"#]);
+        init.sql("DELETE FROM users WHERE name <> 'x';");
+        let name = r#"the name "Sh\u{202e}op" of tenant shop"#;
+        Findings::of(&init).has("names", "warn", &["1 hold", name]);
+
+        init.sql(&format!("INSERT INTO users (tenant_id, name) VALUES ('shop', '{}');", hidden[0]));
+        for (command, shown) in [
+            (&["list"][..], &[r"Sh\u{202e}op"][..]),
+            (&["show", "shop"], &[r"Sh\u{202e}op", r"x\u{200b}"]),
+            (&["show", "shop", hidden[0]], &[r"x\u{200b}"]),
+            (&["--json", "list"], &[r#""Sh\u202eop""#, r#""x\u200b""#]),
+            (&["--json", "show", "shop", hidden[0]], &[r#""x\u200b""#]),
+        ] {
+            let printed = init.cli(command).success().stdout;
+            let is_shown = shown.iter().all(|it| printed.contains(it));
+            assert!(is_shown && !printed.contains(['\u{200b}', '\u{202e}']), "{printed}");
+        }
+    }
 }
