@@ -1,6 +1,9 @@
 //! What an error of the database means: a rule of the schema was broken, or the database cannot
 //! answer now. Only the former is the caller's to mend.
 
+use std::fmt::Display;
+use std::io::ErrorKind;
+
 use super::Place;
 use crate::store::StoreError;
 use crate::store::sql::Subject;
@@ -62,6 +65,11 @@ pub(super) fn is_collision(error: &sqlx::Error) -> bool {
 
 /// An error of a read, or of anything that breaks no rule of the schema.
 pub(super) fn unavailable(place: &Place, error: &sqlx::Error) -> StoreError {
+    if let sqlx::Error::Io(fault) = error
+        && fault.kind() != ErrorKind::InvalidData
+    {
+        return StoreError::Unavailable(format!("{place}: {}", unreached(fault)));
+    }
     StoreError::Unavailable(match code(error).as_deref() {
         Some(CANCELLED | NO_LOCK) => {
             format!("{place}: slow, or a table is locked for longer than we may wait ({error})")
@@ -73,6 +81,11 @@ pub(super) fn unavailable(place: &Place, error: &sqlx::Error) -> StoreError {
         }
         _ => format!("{place}: {error}"),
     })
+}
+
+/// The server is down, hangs, or is not to be reached. (`InvalidData` is a fault of TLS.)
+pub(super) fn unreached(reason: impl Display) -> String {
+    format!("the server cannot be reached ({reason})")
 }
 
 pub(super) fn no_right(place: &Place) -> String {

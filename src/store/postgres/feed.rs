@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::fault::is_broken;
-use super::pool::late;
+use super::pool::silent;
 use super::servers::Servers;
 use crate::store::sql::row;
 use crate::store::{Hindrance, News};
@@ -113,8 +113,7 @@ impl Feed {
     }
 
     pub(super) async fn news(&self) -> Result<News, sqlx::Error> {
-        let late = |_| Err(late("changes could not be read in time"));
-        timeout(self.patience, self.read()).await.unwrap_or_else(late)
+        timeout(self.patience, self.read()).await.unwrap_or_else(|_| Err(silent()))
     }
 
     async fn read(&self) -> Result<News, sqlx::Error> {
@@ -160,8 +159,7 @@ impl Feed {
             *kept = Some(connection);
             Ok(rows)
         };
-        let late = |_| Err(late("locks could not be read in time"));
-        let rows = timeout(self.patience, asking).await.unwrap_or_else(late)?;
+        let rows = timeout(self.patience, asking).await.unwrap_or_else(|_| Err(silent()))?;
         rows.iter()
             .map(|row| {
                 let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);

@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fault::{
     BAD_LOGIN, BAD_PASSWORD, CANCELLED, NO_DATABASE, NO_LOCK, NO_RIGHT, PROTOCOL, READ_ONLY,
-    STARTING, TOO_MANY_CONNECTIONS, code, is_passing, no_right,
+    STARTING, TOO_MANY_CONNECTIONS, code, is_passing, no_right, unreached,
 };
 use super::feed::Feed;
-use super::pool::{Pool, late};
+use super::pool::{Pool, silent};
 use super::servers::Servers;
 use super::{Place, PostgresStore};
 use crate::causes::with_tls_remedy;
@@ -82,9 +82,9 @@ fn understood(place: &Place, error: &sqlx::Error, waited: Duration) -> Option<St
         {
             no_tls()
         }
-        (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => format!(
-            "the server cannot be reached ({reason}); start it, or correct host and port in the URL"
-        ),
+        (_, sqlx::Error::Io(_)) | (Some(STARTING), _) => {
+            format!("{}; start it, or correct host and port in the URL", unreached(reason))
+        }
         // Of a pooler; the server itself knows them all.
         (Some(PROTOCOL), _) if reason.contains("startup parameter") => {
             format!("{POOLER} ({reason})")
@@ -197,7 +197,7 @@ async fn rebase(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Connects; a server that is just starting or full is waited for.
 async fn connect(servers: &Servers, deadline: Instant) -> Result<PgConnection, sqlx::Error> {
-    let mut last = late("it does not answer");
+    let mut last = silent();
     loop {
         let error = match timeout_at(deadline, servers.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),

@@ -68,7 +68,7 @@ impl Pool {
         let waiting = timeout_at(deadline, self.free.acquire()).await;
         let free = match waiting {
             Ok(free) => free.map_err(|_| sqlx::Error::PoolClosed)?,
-            Err(_) => return Err(late("all connections are waiting for the server")),
+            Err(_) => return Err(late("all connections wait for its answer")),
         };
         if let Some(connection) = self.take() {
             return Ok(Lent { connection, is_new: false, pool: self, _free: free });
@@ -83,9 +83,8 @@ impl Pool {
             let error = match timeout_at(deadline, self.servers.connect()).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    return Err(last.unwrap_or_else(|| late("the server does not let us in")));
-                }
+                // What it said before tells more.
+                Err(_) => return Err(last.unwrap_or_else(silent)),
             };
             if !is_passing(&error) || Instant::now() + RETRY >= deadline {
                 return Err(error);
@@ -154,7 +153,11 @@ impl DerefMut for Lent<'_> {
     }
 }
 
-/// The server did not answer in time.
-pub(super) fn late(what: &'static str) -> sqlx::Error {
+/// The server has not answered in time, whatever it was asked: it hangs, or is not to be reached.
+pub(super) fn silent() -> sqlx::Error {
+    late("it does not answer")
+}
+
+fn late(what: &'static str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::PostgresStore;
 use super::fault::{is_broken, is_collision, refused, unavailable};
-use super::pool::{Lent, Pool, RETRY, late};
+use super::pool::{Lent, Pool, RETRY, silent};
 use crate::clock::UnixSeconds;
 use crate::keys::AccountId;
 use crate::store::sql::{
@@ -29,7 +29,7 @@ async fn in_time<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(late("no answer in time")))
+    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(silent()))
 }
 
 impl PostgresStore {
@@ -93,7 +93,7 @@ impl PostgresStore {
         let fault = |error| Failure::Database(error, whole);
         let mut lent = self.begin(&self.writers, durability, deadline).await.map_err(fault)?;
         let work = timeout_at(deadline, carry_out(&mut *lent, steps));
-        match work.await.unwrap_or_else(|_| Err(fault(late("no answer in time")))) {
+        match work.await.unwrap_or_else(|_| Err(fault(silent()))) {
             Ok(()) => {
                 in_time(deadline, lent.execute("COMMIT")).await.map_err(fault)?;
                 lent.give_back();

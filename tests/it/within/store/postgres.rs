@@ -18,6 +18,9 @@ use crate::store_contract::postgres_open::refusal;
 /// The bound of the default options, and a little for a busy machine.
 const BOUND: Duration = Duration::from_millis(1_900);
 
+/// What is said of a server that hangs, whatever was asked.
+const SILENT: &str = "the server cannot be reached (it does not answer)";
+
 async fn open(database: &PostgresDatabase<'_>) -> PostgresStore {
     PostgresStore::open(&database.url(), &StoreOptions::default()).await.unwrap()
 }
@@ -128,19 +131,22 @@ async fn a_frozen_server() {
     store.news().await.unwrap();
     for _ in 0..depth(1, 2) {
         server.freeze();
-        fail_in_time(&store, "").await;
+        fail_in_time(&store, SILENT).await;
         // And once more, with connections that have to be made.
-        fail_in_time(&store, "").await;
+        fail_in_time(&store, SILENT).await;
         let began = Instant::now();
-        assert!(store.news().await.is_err());
+        let error = store.news().await.unwrap_err().to_string();
+        assert!(error.contains(SILENT), "{error}");
         assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+        let error = store.heartbeat("i").await.unwrap_err().to_string();
+        assert!(error.contains(SILENT), "{error}");
         server.thaw();
         recovers(&store).await;
     }
     server.freeze();
     let began = Instant::now();
     let text = refusal(&database.url(), Duration::from_millis(500)).await;
-    assert!(text.contains("cannot be reached (it does not answer)"), "{text}");
+    assert!(text.contains(SILENT), "{text}");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     server.thaw();
 }
