@@ -52,7 +52,7 @@ fn line(finding: &Finding) -> String {
     let remedy = remedy.as_ref().map(|it| format!("; {it}")).unwrap_or_default();
     // One line each, whatever a message holds.
     let what = format!("{what}{remedy}").replace('\n', " ");
-    format!("{word:<5}{check:<18}{what}")
+    format!("{word:<5}{check:<17} {what}")
 }
 
 #[cfg(test)]
@@ -65,12 +65,14 @@ mod tests {
         findings.ok("one", "well");
         findings.fail("two", "broken\nbadly", "mend it");
         findings.skip("three", "not now");
+        findings.ok("of a name that is long", "well");
         let findings = Report(findings);
         assert_eq!(
             findings.text(),
             "ok   one               well\n\
              FAIL two               broken badly; mend it\n\
-             skip three             not now"
+             skip three             not now\n\
+             ok   of a name that is long well"
         );
         let json = findings.json();
         assert_eq!(json["healthy"], false);

@@ -1,4 +1,4 @@
-//! Rows that a killed command has left.
+//! Rows that a killed command has left, and tenants that have no room for anybody.
 
 use super::super::temporary;
 use super::{Doctor, Findings};
@@ -6,6 +6,34 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::store::{ProvisioningStore, TenantRecord};
 
 const LEFT: &str = "leftovers";
+const NO_ROOM: &str = "max_connections";
+
+/// Of so many tenants the id is said.
+const EXAMPLES: usize = 3;
+
+/// A limit of 0 is none at all to some programs; here it lets nobody in.
+pub(super) fn without_room(tenants: &[TenantRecord], findings: &mut Findings) {
+    let closed: Vec<&str> = tenants
+        .iter()
+        .filter(|it| it.limits.connections == Some(0))
+        .map(|it| it.id.as_str())
+        .collect();
+    let Some(first) = closed.first() else { return };
+    let (some, _) = closed.split_at(closed.len().min(EXAMPLES));
+    let more = if closed.len() > EXAMPLES { ", ..." } else { "" };
+    findings.warn(
+        NO_ROOM,
+        format!("{} with 0, which lets nobody in: {}{more}", counted(closed.len()), some.join(", ")),
+        format!(
+            "empty it for no limit: UPDATE tenants SET max_connections = NULL WHERE id = '{first}'; \
+             `nats-callout tenant suspend` is for those who are to stay out"
+        ),
+    );
+}
+
+fn counted(tenants: usize) -> String {
+    if tenants == 1 { "1 tenant".to_owned() } else { format!("{tenants} tenants") }
+}
 
 /// What `test` and `bench` add, and remove again unless they are killed. It has ended by itself, and
 /// logs nobody in.

@@ -193,6 +193,7 @@ async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Opti
     check_mode(config, findings);
     check_rows(doctor, &*store, findings).await;
     logins::check(doctor, &*store, &tenants, findings).await;
+    rows::without_room(&tenants, findings);
     rows::left(doctor, &*store, &tenants, findings).await;
     if instances == 0 {
         findings.fail(

@@ -1,10 +1,28 @@
-//! Names that people take for one another's, and credentials that nobody can have.
+//! Names that people take for one another's, credentials that nobody can have, and tenants without room.
 
 use super::Findings;
 use crate::harness::choice::on_both_databases;
 use crate::harness::deployment::{Initialised, Mode};
 
 on_both_databases! {
+    fn tenants_without_room_for_anybody() {
+        let init = Initialised::new(Mode::Config);
+        init.cli(&["list"]).success();
+        init.sql("INSERT INTO tenants (id, name, max_connections) VALUES ('1', 'x', 1);");
+        let findings = Findings::of(&init);
+        assert!(findings.0.iter().all(|(check, ..)| check != "max_connections"), "{:?}", findings.0);
+        init.sql("INSERT INTO tenants (id, name, max_connections) VALUES ('42', 'x', 0);");
+        let remedy = "SET max_connections = NULL WHERE id = '42'";
+        let findings = Findings::of(&init);
+        findings.has("max_connections", "warn", &["1 tenant with 0", "nobody in: 42;", remedy]);
+        init.sql(
+            "INSERT INTO tenants (id, name, max_connections)
+             VALUES ('43', 'x', 0), ('44', 'x', 0), ('45', 'x', 0);",
+        );
+        let findings = Findings::of(&init);
+        findings.has("max_connections", "warn", &["4 tenants with 0", "nobody in: 42, 43, 44, ...;"]);
+    }
+
     fn names_that_are_alike_and_credentials_that_nobody_has() {
         let init = Initialised::new(Mode::Config);
         init.tenant_add("shop", &[]);
