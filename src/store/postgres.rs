@@ -33,8 +33,8 @@ impl PostgresStore {
     /// after bringing its schema up to date where needed. A schema newer than this build is used as
     /// it is, and one that is up to date needs no right to make tables, nor to write.
     ///
-    /// Several servers, one of which takes writes, are written `HOST:PORT,HOST:PORT`. The URL takes libpq's
-    /// parameters, such as `sslmode=verify-full` and `sslrootcert=FILE`.
+    /// Several servers, one of which takes writes, are written `HOST:PORT,HOST:PORT`. The URL takes some of libpq's
+    /// parameters, such as `sslmode=verify-full` and `sslrootcert=FILE`, and no others.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, OpenError> {
         open::open(url, options).await
     }

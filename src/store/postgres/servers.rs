@@ -11,6 +11,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
+use crate::spelling::nearest;
+
 /// How long the server that was right last is asked alone.
 const HEAD_START: Duration = Duration::from_millis(200);
 
@@ -32,6 +34,7 @@ impl Servers {
     /// holds a password.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (before, hosts, after) = parts(url);
+        check_parameters(after)?;
         let after = without_attributes(after)?;
         let mut all = hosts.split(',').map(|host| parse_one(&format!("{before}{host}{after}")));
         let first = all.next().ok_or("it names no host")??;
@@ -100,6 +103,54 @@ fn parts(url: &str) -> (&str, &str, &str) {
     (&url[..hosts], &url[hosts..authority], &url[authority..])
 }
 
+/// Parameters that mean something here. The driver leaves out others with a word in the log, and a
+/// misspelt `sslmode` would mean a connection without TLS.
+const PARAMETERS: [&str; 14] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    ATTRIBUTES,
+    "user",
+];
+
+/// Other names of some of them.
+const ALIASES: [&str; 5] = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
+
+/// Refuses what would be left out without a word.
+fn check_parameters(after: &str) -> Result<(), String> {
+    let Some((_, query)) = after.split_once('?') else { return Ok(()) };
+    let query = query.split('#').next().unwrap_or_default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let key = pair.split('=').next().unwrap_or_default();
+        let plain =
+            key.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
+        let is_option = plain.starts_with("options[") && plain.ends_with(']');
+        if is_option || PARAMETERS.contains(&key) || ALIASES.contains(&key) {
+            continue;
+        }
+        let known = || format!("the parameters are {}", PARAMETERS.join(", "));
+        // Behind a `?` within a password the rest of it would stand here.
+        if query.contains('@') {
+            return Err(format!("a parameter that is not known; {}", known()));
+        }
+        let remedy = match nearest(key, PARAMETERS) {
+            Some(near) => format!("did you mean {near}?"),
+            None => known(),
+        };
+        return Err(format!("the parameter {key} is not known; {remedy}"));
+    }
+    Ok(())
+}
+
 /// Takes off what says the same as is done here.
 fn without_attributes(after: &str) -> Result<String, String> {
     let Some((path, query)) = after.split_once('?') else { return Ok(after.to_owned()) };
@@ -139,6 +190,19 @@ mod tests {
         servers.all().map(|one| format!("{} {}", one.get_host(), one.get_port())).collect()
     }
 
+    /// All that the driver reads, or the like of libpq would be refused.
+    #[test]
+    fn parameters_of_the_driver_are_taken() {
+        let url = "postgres://u:p@h/d?ssl-mode=prefer&ssl-ca=a&ssl-root-cert=a&ssl-cert=a&ssl-key=a\
+                   &sslmode=prefer&sslrootcert=a&sslcert=a&sslkey=a&statement-cache-capacity=9\
+                   &hostaddr=127.0.0.1&host=h&port=1&dbname=e&user=v&password=p%40s&application_name=x\
+                   &options=-c%20a=b&options[c]=d&options%5Be%5D=f&target_session_attrs=primary&";
+        let servers = Servers::parse(url).unwrap();
+        let one = servers.right();
+        assert_eq!((one.get_database(), one.get_port()), (Some("e"), 1));
+        assert_eq!(one.get_options(), Some("-c a=b -c c=d -c e=f"));
+    }
+
     #[test]
     fn hosts_are_those_of_the_url() {
         assert_eq!(hosts("postgres://u:p@[::1]:5433/d"), ["::1 5433"]);
@@ -154,6 +218,18 @@ mod tests {
             ("postgres://u:s3cret@h,g:port/d", "port"),
             ("postgres://u:s3cret@h,g/d?target_session_attrs=any", "read-write or primary"),
             ("postgres://u:s3cret@h,g/d?host=/run", "stands for one"),
+            (
+                "postgres://u:s3cret@h/d?sslmod=verify-full",
+                "sslmod is not known; did you mean sslmode?",
+            ),
+            (
+                "postgres://u:s3cret@h/d?sslmode=require&foo=bar",
+                "foo is not known; the parameters are",
+            ),
+            ("postgres://u:s3cret@h/d?SSLMODE=require", "SSLMODE is not known"),
+            ("postgres://u:s3cret@h/d?options[x=1", "options[x is not known"),
+            ("postgres://u:p?s3cret@h/d", "a parameter that is not known"),
+            ("postgres://u:p?s3cret=x@h/d", "a parameter that is not known"),
         ] {
             let reason = Servers::parse(url).unwrap_err();
             assert!(reason.contains(words) && !reason.contains("s3cret"), "{reason}");
