@@ -41,7 +41,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::output::Output;
 use crate::admin::Admin;
 use crate::causes::chain;
-use crate::config::{self, Config, DEFAULT_FILE, Files};
+use crate::config::{self, Config, DEFAULT_FILE, Files, Loaded};
 use crate::exposure;
 use crate::redact::without_secrets;
 
@@ -186,11 +186,19 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
 
 /// Reads the configuration and prints its warnings.
 fn load(file: &std::path::Path, files: Files) -> anyhow::Result<Config> {
-    let loaded = Config::load(file, files)?;
-    for warning in loaded.warnings {
+    Ok(warned(Config::load(file, files)?))
+}
+
+/// What was read, once its warnings are printed.
+fn warned(loaded: Loaded) -> Config {
+    warn(loaded.warnings);
+    loaded.config
+}
+
+fn warn(warnings: Vec<String>) {
+    for warning in warnings {
         output::note(&format!("warning: {warning}"));
     }
-    Ok(loaded.config)
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {

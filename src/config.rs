@@ -4,6 +4,7 @@
 //! It holds parsed values and the paths of key files, never key material, which
 //! `keyfile` reads on demand. All mistakes are reported together.
 
+mod database;
 mod issuers;
 mod keys;
 mod mode;
@@ -17,24 +18,23 @@ pub(crate) mod settings;
 mod tests;
 pub(crate) mod units;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::database::{DATABASE_REMEDY, Database, DatabaseUrl};
 pub(crate) use self::mode::{ConfigMode, Intake, Mode, Notifications, OperatorMode};
 pub(crate) use self::problem::ConfigError;
 pub use self::problem::Error;
 use self::reader::Reader;
 #[cfg(feature = "cli")]
-pub(crate) use self::reader::value_in;
+pub(crate) use self::reader::{unknown_variables, value_in};
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::exposure::{Exposure, POLICIES, Trust, holds_password};
 use crate::keyfile::{self, KeyFileError};
-use crate::store::{self, Isolation, OpenError, Store, StoreOptions};
+use crate::store::Isolation;
 use crate::streams::{Limits, StreamLimits};
 
 /// The file's name where none is given.
@@ -49,6 +49,8 @@ pub(crate) struct ValueFile {
     pub(crate) path: PathBuf,
     /// Whether it holds a password or a secret.
     pub(crate) is_secret: bool,
+    /// The variable that names it.
+    pub(crate) variable: String,
 }
 
 /// Whether the files that a configuration names are looked for as it is read.
@@ -136,73 +138,6 @@ pub(crate) struct Callout {
     pub(crate) renew: bool,
     /// Curve seeds: the one that is announced, then the other that is accepted.
     pub(crate) xkey: Vec<PathBuf>,
-}
-
-/// Where the tenant table is.
-#[derive(Debug, Clone)]
-pub(crate) struct Database {
-    /// The address, relative SQLite paths made absolute.
-    pub(crate) url: DatabaseUrl,
-    /// How long one statement may take, its wait for a connection or a lock included.
-    pub(crate) timeout: Duration,
-}
-
-/// A database's address, which may hold a password: shown by no `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct DatabaseUrl(String);
-
-/// What a database's address has to look like.
-pub(crate) const DATABASE_REMEDY: &str = "write sqlite://PATH or \
-    postgres://USER:PASSWORD@HOST/DATABASE, with @ / # ? % in a password percent-encoded";
-
-impl DatabaseUrl {
-    /// Checks an address and makes a relative SQLite path start at `folder`. The text may hold a
-    /// password, so no message repeats it.
-    pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            store::open::check_url(text)?;
-            return Ok(Self(text.to_owned()));
-        }
-        let Some(rest) = text.strip_prefix("sqlite:") else {
-            return Err("neither an address of SQLite nor one of PostgreSQL".to_owned());
-        };
-        let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let (path, query) =
-            rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-        if path.is_empty() || path.contains(":memory:") {
-            return Err("an SQLite database has to be a file, since processes share it".to_owned());
-        }
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let base = if path.starts_with('/') { String::new() } else { Self::escape(folder)? + "/" };
-        Ok(Self(format!("sqlite://{base}{path}{query}")))
-    }
-
-    /// The address of an SQLite file.
-    #[cfg(feature = "cli")]
-    pub(crate) fn sqlite(file: &Path) -> Result<Self, String> {
-        Ok(Self(format!("sqlite://{}", Self::escape(file)?)))
-    }
-
-    fn escape(path: &Path) -> Result<String, String> {
-        let path = path.to_str().ok_or("the path is not UTF-8")?;
-        Ok(path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
-    }
-
-    /// The address itself, for the driver alone.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is an SQLite file.
-    pub(crate) fn is_sqlite(&self) -> bool {
-        self.0.starts_with("sqlite:")
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_sqlite() { &self.0 } else { "DatabaseUrl(redacted)" })
-    }
 }
 
 /// What is published about changes and decisions.
@@ -339,7 +274,7 @@ impl Config {
         let value_files = reader.value_files();
         let (warnings, problems) = reader.finish();
         let Some(mode) = mode.filter(|_| problems.is_empty()) else {
-            return Err(ConfigError::Invalid(problems).into());
+            return Err(ConfigError::Invalid { problems, warnings }.into());
         };
         let bb = StreamLimits { pooled: mode.intake().is_none(), ..bb };
         let config = Self {
@@ -362,17 +297,6 @@ impl Config {
             log,
         };
         Ok(Loaded { config, warnings })
-    }
-
-    /// Opens the tenant table as the service needs it.
-    pub async fn open_store(&self) -> Result<Arc<dyn Store>, OpenError> {
-        let timeout = self.database.timeout;
-        let options = StoreOptions {
-            read_timeout: timeout,
-            write_timeout: timeout,
-            ..StoreOptions::default()
-        };
-        store::open(self.database.url.expose(), &options).await
     }
 
     /// The files that hold secrets, for a check of their modes.

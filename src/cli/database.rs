@@ -47,7 +47,7 @@ fn named(
     config: &Config,
     opened: Result<Arc<dyn Store>, OpenError>,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    opened.with_context(|| format!("cannot open [database] url of {}", config.file.display()))
+    opened.with_context(|| format!("cannot open {}", config.database_origin()))
 }
 
 /// The error in the words of the command line, with what to do about it.
@@ -69,7 +69,7 @@ pub(super) fn explain(error: impl Into<Error>) -> anyhow::Error {
 fn remedy(error: &StoreError) -> &'static str {
     match error {
         StoreError::Unavailable(_) => {
-            "check [database] url, and that the database runs and is not locked by another program"
+            "check the database's URL, and that the database runs and is not locked by another program"
         }
         StoreError::Corrupt { .. } => "correct the row with SQL",
         StoreError::Refused(_) => "correct the value",

@@ -18,8 +18,8 @@ use serde_json::json;
 
 use self::cluster::Route;
 use self::stage::Stage;
-use super::Usage;
 use super::output::Output;
+use super::{Usage, warn};
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::units::{format_size, parse_size};
 use crate::config::{self, DatabaseUrl};
@@ -274,6 +274,7 @@ pub(super) fn write(
 
 /// Runs the command.
 pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<()> {
+    warn(config::unknown_variables());
     if args.if_missing && args.dir.join(config::DEFAULT_FILE).is_file() {
         let folder = absolute(&args.dir)?;
         return output.print(&json!({ "folder": folder, "written": false }), || {

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use self::explain::ExplainArgs;
 use super::output::{Output, note};
-use super::{Context, Usage, load};
-use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files, Loaded};
+use super::{Context, Usage, load, warned};
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files};
 use crate::policy::rules::{NoPolicies, PolicyError};
 use crate::problem::{Origin, Problem};
 
@@ -62,7 +62,8 @@ impl FolderArgs {
             return Ok(Meant { folder: Some(folder.clone()), config: None });
         }
         match Config::load(file, Files::Unchecked) {
-            Ok(Loaded { config, .. }) => {
+            Ok(loaded) => {
+                let config = warned(loaded);
                 Ok(Meant { folder: config.policies.clone(), config: Some(config) })
             }
             // Nobody named a configuration, and the built-in policies need none.

@@ -18,7 +18,7 @@ use super::init::{self, InitOptions};
 use super::output::{Output, note};
 use super::{Context, Usage, database, demo, load, logging, nats_server, serve as service, url};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, DEFAULT_FILE, Files, Mode};
+use crate::config::{Config, DEFAULT_FILE, Files, Loaded, Mode};
 use crate::servers::versions;
 
 /// The last patience with a service that does not end.
@@ -42,9 +42,13 @@ pub(super) struct UpArgs {
 
 /// Runs the service alone.
 pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
-    let config = load(file, Files::MustExist)?;
-    check_files(&config)?;
+    let Loaded { config, warnings } = Config::load(file, Files::MustExist)?;
+    // Where the log is looked at, nothing else may be.
     logging::init(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    check_files(&config)?;
     let stop = stop_on_signal()?;
     service::run(config, stop, || {}).await
 }
@@ -100,9 +104,9 @@ pub(super) async fn run(args: &UpArgs, output: Output) -> anyhow::Result<()> {
         && init::database_url(url)? != config.database.url
     {
         bail!(Usage(format!(
-            "--database: {} names another one; change [database] url there, leave --database out, \
-             or choose another --dir",
-            toml.display()
+            "--database: {} names another one; change that, leave --database out, or choose another \
+             --dir",
+            config.database_origin()
         )));
     }
     check_files(&config)?;

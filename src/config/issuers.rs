@@ -237,7 +237,10 @@ impl Table<'_, '_> {
         let id = self.text("client_id", "write the id of a client that may ask");
         let secret = self.text("client_secret", "write the client's secret").map(Secret::new);
         let has_id = self.has("client_id");
-        if has_id != self.has("client_secret") {
+        let is_told = ["client_id", "client_secret"].map(|it| self.reader.is_wrong(&self.key(it)));
+        if is_told.contains(&true) {
+            // What cannot be read is no missing one.
+        } else if has_id != self.has("client_secret") {
             let (there, other) = match has_id {
                 true => ("client_id", "client_secret"),
                 false => ("client_secret", "client_id"),

@@ -26,6 +26,15 @@ pub(crate) enum ConfigError {
         source: std::io::Error,
     },
     /// It has mistakes: all of them.
-    #[error("{}", list(.0, "the configuration"))]
-    Invalid(Vec<Problem>),
+    #[error("{}{}", list(problems, "the configuration"), also(warnings))]
+    Invalid {
+        /// The mistakes.
+        problems: Vec<Problem>,
+        /// What is odd besides, and may be why something is missing.
+        warnings: Vec<String>,
+    },
+}
+
+fn also(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect()
 }

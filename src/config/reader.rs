@@ -7,7 +7,7 @@ mod files;
 mod named;
 
 #[cfg(feature = "cli")]
-pub(crate) use self::env::value_in;
+pub(crate) use self::env::{unknown_variables, value_in};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -161,16 +161,17 @@ impl<'a> Reader<'a> {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let at = match self.entries.get(key) {
-            Some(entry) => entry.origin.clone(),
-            None => self.document.origin(None),
-        };
-        self.problem(at, keys::display(key), what, remedy);
+        self.problem(self.origin(key), keys::display(key), what, remedy);
+    }
+
+    /// Whether more is said of `key` already: that the file cannot be read, say, that has its value.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.document.problems.iter().any(|it| it.key == keys::display(key))
     }
 
     /// Notes that `key` has to be written and is not.
     pub(super) fn missing(&mut self, key: &str, remedy: &str) {
-        if self.syntax_is_sound && !self.entries.contains_key(key) {
+        if self.syntax_is_sound && !self.is_wrong(key) && !self.entries.contains_key(key) {
             self.wrong(key, "missing", remedy);
         }
     }
@@ -237,6 +238,12 @@ impl<'a> Reader<'a> {
     /// Whether the file or the environment has it.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Where it is written.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        let entry = self.entries.get(key).map(|entry| entry.origin.clone());
+        entry.unwrap_or_else(|| self.document.origin(None))
     }
 
     /// A string.

@@ -17,6 +17,9 @@ A duration is a text such as `\"1800ms\"`, `\"30s\"`, `\"15m\"`, `\"12h\"` or `\
 A variable with `_FILE` behind its name names a file with the value, as platforms mount secrets:
 `NATS_CALLOUT_DATABASE_URL_FILE=/run/secrets/database-url`. Where the value is a file itself, as that of `secret` and of
 `credentials` is, both variables are its path.
+
+A variable that begins with `NATS_CALLOUT_` and overrides no key is ignored, with a warning in the service's log, from
+each command and from `doctor`; not one of those that Kubernetes sets beside a Service named `nats-callout`.
 ";
 
 /// The page, in Markdown.

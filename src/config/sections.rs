@@ -280,7 +280,11 @@ pub(super) fn database(reader: &mut Reader, folder: &Path) -> Database {
     let url = reader
         .parsed("database.url", DATABASE_REMEDY, |text| DatabaseUrl::parse(text, folder))
         .unwrap_or_else(|| DatabaseUrl(String::new()));
-    Database { url, timeout: reader.duration("database.timeout") }
+    Database {
+        url,
+        origin: reader.origin("database.url"),
+        timeout: reader.duration("database.timeout"),
+    }
 }
 
 /// Where grants live for `ttl`.

@@ -1,4 +1,5 @@
 mod files;
+mod variables;
 
 use super::settings::{Kind, SETTINGS};
 use super::*;
@@ -24,7 +25,7 @@ pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<Strin
     std::fs::write(&file, text).unwrap();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::load_with(&file, Files::Unchecked, env).map_err(|error| match error.0 {
-        ConfigError::Invalid(problems) => problems
+        ConfigError::Invalid { problems, .. } => problems
             .iter()
             .map(|it| it.to_string().replace(&format!("{}/", folder.path().display()), ""))
             .collect(),
@@ -183,25 +184,6 @@ fn the_environment_overrides_with_types() {
 }
 
 #[test]
-fn mistakes_in_the_environment_name_the_variable() {
-    let problems = load(&operator(), &[("NATS_CALLOUT_NATS_CONNECTIONS", "many")]).unwrap_err();
-    assert_eq!(
-        problems,
-        ["NATS_CALLOUT_NATS_CONNECTIONS: [nats] connections: expected a whole number, found a \
-          string; write one such as 2"]
-    );
-    let problems = load(&operator(), &[("NATS_CALLOUT_CALLOUT_RENEW", "no")]).unwrap_err();
-    assert!(problems[0].ends_with("found a string; write one of them"), "{problems:?}");
-    let loaded = load(
-        &operator(),
-        &[("NATS_CALLOUT_SERVICE_HOST", "10.0.0.1"), ("NATS_CALLOUT_CACHE_TLL", "1s")],
-    )
-    .unwrap();
-    assert_eq!(loaded.warnings.len(), 2);
-    assert!(loaded.warnings[1].contains("did you mean NATS_CALLOUT_CACHE_TTL?"));
-}
-
-#[test]
 fn targets_are_never_reserved_accounts() {
     for name in ["AUTH", "SYS", "$SYS", "$G", "BB", "EVENTS", "sys", "", "a b"] {
         let text = format!("{CONFIG}[placement]\naccounts = [\"{name}\"]\n");
@@ -278,7 +260,7 @@ fn missing_files_are_mistakes_where_files_are_needed() {
     let file = folder.path().join(DEFAULT_FILE);
     std::fs::write(&file, CONFIG).unwrap();
     let loaded = Config::load_with(&file, Files::MustExist, []);
-    let Err(Error(ConfigError::Invalid(problems))) = loaded else { panic!("no such files") };
+    let Err(Error(ConfigError::Invalid { problems, .. })) = loaded else { panic!("no such files") };
     assert_eq!(problems.len(), 3, "{problems:?}");
     let missing = Config::load_with(&folder.path().join("none.toml"), Files::Unchecked, [])
         .map_err(|error| error.0);

@@ -87,7 +87,11 @@ fn a_database_that_cannot_be_reached_is_named() {
     };
     for command in ["list", "serve"] {
         let missing = with_url("sqlite:///no/such/folder/tenants.db", command);
-        refused(&missing, 1, &["/no/such/folder", "does not exist", "[database] url"]);
+        refused(
+            &missing,
+            1,
+            &["/no/such/folder", "does not exist", "cannot open NATS_CALLOUT_DATABASE_URL:"],
+        );
         let file = init.dir().join("no.db");
         fs::write(&file, "this is no database, and long enough to be seen as none".repeat(9))
             .unwrap();

@@ -8,6 +8,7 @@ mod files;
 pub(crate) mod keys;
 mod leftovers;
 mod test;
+mod variables;
 
 use serde_json::Value;
 

@@ -115,16 +115,16 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Option<Table> {
     // Opening makes a file where there is none, which a check must not.
-    let missing = config.database.url.expose().strip_prefix("sqlite://").filter(|path| {
-        let path = path.split('?').next().unwrap_or(path);
-        !std::path::Path::new(path).exists()
-    });
+    let file = config.database.url.expose().strip_prefix("sqlite://");
+    let missing = file.filter(|path| !std::path::Path::new(path).exists());
     if let Some(path) = missing {
         findings.fail(
             DATABASE,
             format!("{path} does not exist"),
-            "correct [database] url, restore the file, or start `nats-callout serve`, which makes \
-             an empty one",
+            format!(
+                "correct {}, restore the file, or start `nats-callout serve`, which makes an empty one",
+                config.database_origin()
+            ),
         );
         findings.skip(INSTANCES, "not without the database");
         return None;
@@ -149,10 +149,9 @@ pub(super) async fn check(
 }
 
 async fn opened(config: &Config, options: &StoreOptions) -> Result<Arc<dyn Store>, String> {
-    open::open(config.database.url.expose(), options).await.map_err(|error| {
-        let file = config.file.display();
-        format!("cannot open [database] url of {file}: {}", chain(&error))
-    })
+    open::open(config.database.url.expose(), options)
+        .await
+        .map_err(|error| format!("cannot open {}: {}", config.database_origin(), chain(&error)))
 }
 
 /// What the table holds, and whether an instance works on it.
