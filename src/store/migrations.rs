@@ -24,7 +24,7 @@ macro_rules! steps {
             7 "bounds" "0007_bounds.sql",
             8 "over" "0008_over.sql",
             9 "credentials" "0009_credentials.sql",
-            10 "hashes" "0010_hashes.sql",
+            10 "refusals" "0010_refusals.sql",
             11 "names" "0011_names.sql",
         )
     };

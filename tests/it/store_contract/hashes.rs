@@ -1,4 +1,7 @@
-//! What the database takes for a password hash is what the service can verify, no more and no less.
+//! What the database takes for a password hash is what the service can verify, but for one that no library
+//! writes: it was cut short.
+
+use std::collections::BTreeSet;
 
 use nats_callout::internals::unusable_hash;
 
@@ -6,6 +9,8 @@ use super::{ALICE, Database, on_every_database};
 
 on_every_database!(
     a_hash_that_no_login_can_use_is_refused,
+    a_hash_that_was_cut_short_is_refused,
+    what_is_nearly_a_hash_is_refused_with_what_is_wrong,
     every_variant_is_told_as_at_a_login,
     what_readme_says_is_not_taken_is_not,
 );
@@ -32,7 +37,7 @@ fn sound() -> Vec<String> {
     .collect();
     sound.extend(["2a$04", "2b$10", "2y$15"].map(|scheme| format!("${scheme}${BCRYPT}")));
     sound.push(format!("$scrypt$ln=16,r=8,p=1$${OUTPUT}="));
-    sound.push(format!("$pbkdf2-sha256$29000$N2YMIWQsBWBMae09x1jrPQ==${}", &OUTPUT[..16]));
+    sound.push(format!("$pbkdf2-sha256$29000$N2YMIWQsBWBMae09x1jrPQ==${SALT}"));
     sound
 }
 
@@ -228,6 +233,85 @@ fn flawed_by(cause: &str) -> String {
     hashes.remove(0)
 }
 
+/// Whether no library can have written it, of those that a login can use.
+fn is_doubtful(hash: &str) -> bool {
+    const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if hash.starts_with("$2") {
+        return false;
+    }
+    let digest = hash.rsplit('$').next().unwrap().trim_end_matches('=').replace('.', "+");
+    let bits = digest.len() * 6;
+    let last = BASE64.find(&digest[digest.len() - 1..]).unwrap();
+    ![16, 20, 24, 28, 32, 48, 64].contains(&(bits / 8)) || !last.is_multiple_of(1 << (bits % 8))
+}
+
+async fn a_hash_that_was_cut_short_is_refused(db: &dyn Database) {
+    db.run(ALICE).await;
+    for scheme in ["argon2id$v=19$m=19456,t=2,p=1", "pbkdf2-sha256$600000", "scrypt$ln=16,r=8,p=1"]
+    {
+        let whole = format!("${scheme}${SALT}${OUTPUT}");
+        db.run(&update(&whole)).await;
+        let mut taken = Vec::new();
+        for left_out in 1..OUTPUT.len() {
+            let hash = &whole[..whole.len() - left_out];
+            match db.run_with(db.clients()[0], &update(hash)).await {
+                Ok(_) => taken.push(OUTPUT.len() - left_out),
+                Err(refusal) => {
+                    let says = |words| refusal.contains(words);
+                    let is_told = says("users.password_hash: ") && says("is it whole?");
+                    assert!(is_told, "{hash}: {refusal}");
+                }
+            }
+        }
+        // As many bytes as a library may have written, and no bit over: 24, and here by chance 20.
+        assert_eq!(taken, [32, 27]);
+    }
+    // What a login can use is not told as what none can.
+    let table = if db.is_sqlite() { "" } else { " ON users" };
+    db.run(&format!("DROP TRIGGER users_update_hash_check{table}")).await;
+    db.run(&update(&format!("$pbkdf2-sha256$600000${SALT}${}", &OUTPUT[..16]))).await;
+    assert_eq!(db.run("SELECT user_name FROM password_hash_flaws").await, [""; 0]);
+    assert_eq!(db.run("SELECT user_name FROM password_hash_objections").await, ["alice"]);
+}
+
+async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) {
+    const BLANKS: &str = "there is white space around it";
+    const DJANGO: &str = "Django's form, which is to be converted: see README";
+    const BYTES: &str = "bytes as Python prints them, b'...'";
+    const QUOTES: &str = "there are quotes around it";
+    const NONE: &str = "argon2id, bcrypt, pbkdf2 or scrypt in PHC or passlib form";
+    db.run(ALICE).await;
+    let sound = format!("$2b$10${BCRYPT}");
+    for (hash, cause) in [
+        (format!("'{sound} '"), BLANKS),
+        (format!("' {sound}'"), BLANKS),
+        (format!("'{sound}' || char(10)"), BLANKS),
+        (format!("'{sound}' || char(13) || char(10)"), BLANKS),
+        (
+            format!("'{{bcrypt}}{sound}'"),
+            "a prefix in braces, which is to be taken off: see README",
+        ),
+        ("'pbkdf2_sha256$870000$salt$digest'".into(), DJANGO),
+        ("'argon2$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$eA'".into(), DJANGO),
+        (format!("'bcrypt_sha256${sound}'"), DJANGO),
+        (format!("'b''{sound}'''"), BYTES),
+        (format!("'b\"{sound}\"'"), BYTES),
+        (format!("'\"{sound}\"'"), QUOTES),
+        (format!("'''{sound}'''"), QUOTES),
+        ("'secret'".into(), NONE),
+        ("''".into(), NONE),
+    ] {
+        let hash = if db.is_sqlite() { hash } else { hash.replace("char(", "chr(") };
+        let cause = format!("users.password_hash: {cause}");
+        let insert = format!(
+            "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'b', {hash})"
+        );
+        db.refuses(&insert, &cause).await;
+        db.refuses(&format!("UPDATE users SET password_hash = {hash}"), &cause).await;
+    }
+    db.run("UPDATE users SET password_hash = NULL").await;
+}
+
 /// Each sound one with each character left out, doubled, or replaced by each of some others.
 async fn every_variant_is_told_as_at_a_login(db: &dyn Database) {
     let mut variants = Vec::new();
@@ -268,9 +352,16 @@ async fn every_variant_is_told_as_at_a_login(db: &dyn Database) {
     let told = db
         .run("SELECT password_hash FROM users JOIN password_hash_flaws ON user_name = name")
         .await;
-    let told: std::collections::BTreeSet<&String> = told.iter().collect();
+    let told: BTreeSet<&String> = told.iter().collect();
+    let refused = db
+        .run("SELECT password_hash FROM users JOIN password_hash_objections ON user_name = name")
+        .await;
+    let refused: BTreeSet<&String> = refused.iter().collect();
     for hash in &variants {
         let why = unusable_hash(hash);
         assert_eq!(why.is_some(), told.contains(hash), "{hash}: {why:?}");
+        let is_refused = why.is_some() || is_doubtful(hash);
+        assert_eq!(is_refused, refused.contains(hash), "{hash}: {why:?}");
     }
+    assert!(refused.len() > told.len() + 100, "{} and {}", refused.len(), told.len());
 }

@@ -1,6 +1,7 @@
 -- A password hash that no login could ever use is refused where it is written. The rule binds what is
 -- new and what changes: a row from before stays. What is checked is what the service can verify, no
--- more and no less.
+-- more and no less; and besides, of what is new, whether the hash is one that libraries write, since one
+-- that was cut short is a hash like any other, and lets nobody in.
 
 -- How many bytes a text of base64 is (PHC's, or passlib's with a dot for the plus), or NULL for no
 -- base64.
@@ -93,6 +94,24 @@ BEGIN
   RETURN NULL;
 END $$;
 
+-- Why a hash is not taken: that, or that no library can have written it.
+CREATE FUNCTION password_hash_objection(hash TEXT) RETURNS TEXT LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  flaw CONSTANT TEXT := password_hash_flaw(hash);
+  parts CONSTANT TEXT[] := string_to_array(hash, '$');
+  output CONSTANT TEXT := rtrim(parts[cardinality(parts)], '=');
+BEGIN
+  IF flaw IS NOT NULL OR parts[2] LIKE '2_' THEN
+    RETURN flaw;
+  ELSIF base64_bytes(output) NOT IN (16, 20, 24, 28, 32, 48, 64) THEN
+    RETURN 'its hash is not of 16, 20, 24, 28, 32, 48 or 64 bytes, as libraries write it: is it whole?';
+  -- The last character says more than the last byte has.
+  ELSIF output !~ (ARRAY['', '', '[AQgw]$', '[AEIMQUYcgkosw048]$'])[length(output) % 4 + 1] THEN
+    RETURN 'its hash ends in the middle of a byte: is it whole?';
+  END IF;
+  RETURN NULL;
+END $$;
+
 -- The users whom nobody can log in as with a password, however right.
 CREATE VIEW password_hash_flaws (tenant_id, user_name, flaw) AS
   SELECT f.* FROM (
@@ -100,12 +119,19 @@ CREATE VIEW password_hash_flaws (tenant_id, user_name, flaw) AS
     WHERE password_hash IS NOT NULL
   ) AS f WHERE f.flaw IS NOT NULL;
 
+-- Those whose hash would not be taken today.
+CREATE VIEW password_hash_objections (tenant_id, user_name, objection) AS
+  SELECT f.* FROM (
+    SELECT tenant_id, name, password_hash_objection(password_hash) AS objection FROM users
+    WHERE password_hash IS NOT NULL
+  ) AS f WHERE f.objection IS NOT NULL;
+
 -- What documents have in the place of a hash, $2b$10$... and the like, can be tried as it stands
 -- there.
 CREATE FUNCTION check_password_hash() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM holds(password_hash_flaw(NEW.password_hash) IS NULL,
-    'users.password_hash: ' || password_hash_flaw(NEW.password_hash));
+  PERFORM holds(password_hash_objection(NEW.password_hash) IS NULL,
+    'users.password_hash: ' || password_hash_objection(NEW.password_hash));
   RETURN NULL;
 END $$;
 CREATE TRIGGER users_insert_hash_check AFTER INSERT ON users FOR EACH ROW
@@ -115,13 +141,39 @@ CREATE TRIGGER users_update_hash_check AFTER UPDATE ON users FOR EACH ROW
   WHEN (NEW.password_hash IS DISTINCT FROM OLD.password_hash AND NEW.password_hash NOT LIKE '$%$...')
   EXECUTE FUNCTION check_password_hash();
 
+-- What is no hash of any scheme has a rule of its own (0001), which says what is taken. What is wrong
+-- with some that are nearly one is said before.
+CREATE FUNCTION check_hash_likeness() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+DECLARE
+  hash CONSTANT TEXT := NEW.password_hash;
+BEGIN
+  PERFORM holds(hash !~ '^\s|\s$', 'users.password_hash: there is white space around it');
+  PERFORM holds(hash !~ '^\{.*\}',
+    'users.password_hash: a prefix in braces, which is to be taken off: see README');
+  PERFORM holds(hash !~ '^(pbkdf2_.*|argon2|scrypt|bcrypt|bcrypt_.*)\$',
+    'users.password_hash: Django''s form, which is to be converted: see README');
+  PERFORM holds(hash !~ '^b["'']',
+    'users.password_hash: bytes as Python prints them, b''...'': decode() makes them a text');
+  PERFORM holds(hash !~ '^["'']', 'users.password_hash: there are quotes around it');
+  RETURN NEW;
+END $$;
+CREATE TRIGGER users_insert_hash_likeness BEFORE INSERT ON users FOR EACH ROW
+  WHEN (NEW.password_hash !~ '^\$.*[!-~]$')
+  EXECUTE FUNCTION check_hash_likeness();
+CREATE TRIGGER users_update_hash_likeness BEFORE UPDATE ON users FOR EACH ROW
+  WHEN (NEW.password_hash IS DISTINCT FROM OLD.password_hash AND NEW.password_hash !~ '^\$.*[!-~]$')
+  EXECUTE FUNCTION check_hash_likeness();
+
 -- As in 0004: whatever the search path of whoever writes a row.
 DO $$
 DECLARE
   name TEXT;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['password_hash_flaw(TEXT)', 'check_password_hash()'] LOOP
+  FOREACH name IN ARRAY ARRAY['password_hash_flaw(TEXT)', 'password_hash_objection(TEXT)'] LOOP
     EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
   END LOOP;
-  REVOKE ALL ON FUNCTION check_password_hash() FROM PUBLIC;
+  FOREACH name IN ARRAY ARRAY['check_password_hash()', 'check_hash_likeness()'] LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', name);
+  END LOOP;
 END $$;
