@@ -15,6 +15,7 @@ use super::patient;
 use crate::harness::postgres::{PostgresDatabase, PostgresServer, psql};
 
 const SERVICE: &str = include_str!("../../../deploy/postgres/service.sql");
+const README: &str = include_str!("../../../README.md");
 const LICENSE_SERVER: &str = include_str!("../../../deploy/postgres/license-server.sql");
 
 async fn open(url: &str) -> PostgresStore {
@@ -106,7 +107,7 @@ async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
 
 /// Refused by the database, each of them.
 async fn refuses(login: &str, attacks: &[&str]) {
-    const WORDS: [&str; 10] = [
+    const WORDS: [&str; 11] = [
         "permission denied",
         "must be",
         "row-level security policy",
@@ -117,6 +118,7 @@ async fn refuses(login: &str, attacks: &[&str]) {
         "no such tenant",
         "users.name: a name of another tenant's id and a slash",
         "users.tenant_id: a name of another tenant's id and a slash",
+        "no such user",
     ];
     let mut session = session(login).await;
     for attack in attacks {
@@ -287,11 +289,58 @@ async fn it_makes_no_admin_and_reads_no_secret() {
     assert_eq!(store.users(&boss.tenant.id).await.unwrap().len(), 1);
 }
 
+/// In the words of a database without row security, whether there is a row that it may not see, or none.
+async fn what_is_not_there_for_it_is_said_to_be_absent(server: &PostgresServer) {
+    let database = server.database();
+    let (_, license_server) = set_up(&database).await;
+    furnished(&database, &license_server).await;
+    let mut session = session(&license_server).await;
+    let token = |user: &str| {
+        format!("INSERT INTO tokens (user_name, token_hash) VALUES ('{user}', repeat('d', 64))")
+    };
+    let user =
+        |tenant: &str| format!("INSERT INTO users (tenant_id, name) VALUES ('{tenant}', 'eve')");
+    let moved =
+        |tenant: &str| format!("UPDATE users SET tenant_id = '{tenant}' WHERE name = 'bob'");
+    for (sql, words) in [
+        (token("nobody"), "tokens.user_name: no such user"),
+        (token("boss"), "tokens.user_name: no such user"),
+        (token("root"), "tokens.user_name: no such user"),
+        (user("nowhere"), "users.tenant_id: no such tenant"),
+        (user("43"), "users.tenant_id: no such tenant"),
+        (moved("nowhere"), "users.tenant_id: no such tenant"),
+        (moved("43"), "users.tenant_id: no such tenant"),
+    ] {
+        let error = run(&mut session, &sql).await.expect_err(&sql);
+        assert!(error.contains(words), "{sql}\n{error}");
+    }
+    for sql in [token("bob"), user("42"), moved("42")] {
+        run(&mut session, &sql).await.unwrap();
+    }
+    // What README says of the others: what reads a hash, and what to write for it.
+    let (_, upsert) = README.split_once("the hash is written again:\n\n```sql\n").unwrap();
+    let (upsert, _) = upsert.split_once(";\n```").unwrap();
+    let upsert = upsert.replace("$1", "'$2b$10$...'");
+    let excluded = upsert
+        .replace("SET password_hash = '$2b$10$...'", "SET password_hash = EXCLUDED.password_hash");
+    assert_ne!(upsert, excluded);
+    for sql in [excluded, upsert.replace("name, status", "*")] {
+        let error = run(&mut session, &sql).await.expect_err(&sql);
+        assert!(error.contains("permission denied for table users"), "{sql}\n{error}");
+    }
+    let error = run(&mut session, &token("metrics")).await.unwrap_err();
+    assert!(error.contains("new row violates row-level security policy"), "{error}");
+    for _ in 0..2 {
+        run(&mut session, &upsert).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_can_do_within_its_tenants() {
     let server = PostgresServer::start();
     it_grants_no_account_and_no_interface_of_the_servers(&server).await;
     it_takes_no_identity_over(&server).await;
+    what_is_not_there_for_it_is_said_to_be_absent(&server).await;
     it_reaches_nobody_with_a_policy_of_ones_own(&server).await;
     it_gives_and_takes_tokens_of_its_users(&server).await;
     a_tenant_is_handed_over(&server).await;

@@ -164,6 +164,30 @@ CREATE TRIGGER users_update_hash_likeness BEFORE UPDATE ON users FOR EACH ROW
   WHEN (NEW.password_hash IS DISTINCT FROM OLD.password_hash AND NEW.password_hash !~ '^\$.*[!-~]$')
   EXECUTE FUNCTION check_hash_likeness();
 
+-- Row security would speak first, of a rule that was broken, where a row that is written refers to one
+-- that is not there. To the license server one that it may not see is not there either.
+CREATE FUNCTION check_tenant_is_there() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM tenants WHERE id = NEW.tenant_id) THEN
+    RAISE foreign_key_violation USING MESSAGE = 'users.tenant_id: no such tenant',
+      CONSTRAINT = 'users.tenant_id: no such tenant';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER users_check_tenant BEFORE INSERT OR UPDATE OF tenant_id ON users FOR EACH ROW
+  WHEN (is_license_server()) EXECUTE FUNCTION check_tenant_is_there();
+
+CREATE FUNCTION check_user_is_there() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM users WHERE name = NEW.user_name) THEN
+    RAISE foreign_key_violation USING MESSAGE = 'tokens.user_name: no such user',
+      CONSTRAINT = 'tokens.user_name: no such user';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER tokens_check_user BEFORE INSERT OR UPDATE OF user_name ON tokens FOR EACH ROW
+  WHEN (is_license_server()) EXECUTE FUNCTION check_user_is_there();
+
 -- As in 0004: whatever the search path of whoever writes a row.
 DO $$
 DECLARE
@@ -172,7 +196,9 @@ BEGIN
   FOREACH name IN ARRAY ARRAY['password_hash_flaw(TEXT)', 'password_hash_objection(TEXT)'] LOOP
     EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
   END LOOP;
-  FOREACH name IN ARRAY ARRAY['check_password_hash()', 'check_hash_likeness()'] LOOP
+  FOREACH name IN ARRAY ARRAY['check_password_hash()', 'check_hash_likeness()',
+    'check_tenant_is_there()', 'check_user_is_there()']
+  LOOP
     EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', name);
   END LOOP;
