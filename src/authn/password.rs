@@ -288,6 +288,10 @@ impl PasswordAuthenticator {
                 let proved = Proved { store, clock, record: Arc::clone(record) };
                 return Ok(principal.with_proof(Arc::new(proved)));
             }
+            Verdict::Mismatch if record.user.password_hash.is_none() => {
+                Denied::from(DenyReason::WrongPassword)
+                    .with_detail("the user's row has no password")
+            }
             Verdict::Mismatch => DenyReason::WrongPassword.into(),
             Verdict::Unusable(why) => Denied::from(DenyReason::UnusableHash)
                 .with_detail(format!("the stored password hash cannot be used: {why}")),

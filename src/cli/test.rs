@@ -1,6 +1,7 @@
 //! `test`: really logs a user in, and says what it may do there, or why it is refused.
 
 mod hints;
+mod owner;
 mod report;
 mod session;
 mod words;
@@ -10,6 +11,7 @@ use async_nats::ConnectErrorKind;
 use clap::Args;
 
 use self::hints::{hashed_with_end, is_broken_jwt, too_long, undecided};
+use self::owner::{owned, owner_of, owner_of_text};
 use self::report::{Admitted, Refused};
 pub(super) use self::words::{Teller, said};
 use super::database::explain;
@@ -26,7 +28,7 @@ use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::store::{Freshness, Isolation, LoginRecord, TenantId, TokenHash};
+use crate::store::{Isolation, LoginRecord, TenantId, TokenHash};
 
 /// The life of the temporary token.
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -106,6 +108,17 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         let asks = |issuer: &IssuerSettings| issuer.introspection.is_some();
         if owner.is_none() && context.admin.config().issuers.iter().any(asks) {
             return with_issuers_token(context, &id, named, &credentials).await;
+        }
+        if owner.is_none()
+            && let Some(user) = owner_of_text(context, &token).await?
+        {
+            owned(context, &id, &user).await?;
+            let attempt =
+                Attempt { context, id: &id, user: &user, method: "token", broken_jwt: false };
+            let what = format!(
+                "token_hash of a token of {user} holds the token's text, where its SHA-256 belongs; write that"
+            );
+            return attempt.refused_with(DenyReason::UnknownToken.code(), &what);
         }
         if let (Some(named), Some(owner)) = (named, &owner)
             && named != owner
@@ -189,27 +202,6 @@ async fn remove(context: &Context, hash: &TokenHash) {
              {} s",
             TOKEN_LIFE.as_secs()
         ));
-    }
-}
-
-/// The user that a token belongs to, if to any.
-async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
-    let Some(hash) = crate::authn::token::hash_of(token.trim_end()) else { return Ok(None) };
-    let store = context.admin.store();
-    let found = store.token(&hash, Freshness::Fresh).await.map_err(explain)?;
-    Ok(found.map(|token| token.user_name.clone()))
-}
-
-/// Fails if the user belongs to another tenant: it may well log in, but not as one of this one's.
-async fn owned(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
-    let store = context.admin.store();
-    match store.user(user, Freshness::Fresh).await.map_err(explain)? {
-        Some(record) if record.tenant.id != *id => bail!(
-            "{user} is a user of the tenant {other}, not of {id}; test it with `nats-callout test \
-             {other} {user}`",
-            other = record.tenant.id
-        ),
-        _ => Ok(()),
     }
 }
 

@@ -168,6 +168,13 @@ impl TokenHash {
         Self(hash)
     }
 
+    /// The hash that has this form in the table.
+    #[cfg(feature = "cli")]
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+
     /// The form in the table: 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(self) -> String {

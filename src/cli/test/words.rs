@@ -48,7 +48,7 @@ fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<S
         DenyReason::Policy if denied.at.is_some() => teller.closer(user, ""),
         // What the reason means says it.
         _ if denied.detail.is_none() => None,
-        DenyReason::UnusableHash => {
+        DenyReason::UnusableHash | DenyReason::WrongPassword => {
             Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
         }
         DenyReason::UnknownToken => {
@@ -82,7 +82,8 @@ fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
              {user}`"
         ),
         DenyReason::UnknownToken => format!(
-            "there is no such token, or it is another user's; make one with `nats-callout token add \
+            "there is no such token, or it is another user's, or token_hash holds its text in place of its \
+             SHA-256; make one with `nats-callout token add \
              {tenant} USER`, or get another where this one came from"
         ),
         DenyReason::TokenExpired => "the token has ended; make another".to_owned(),
@@ -164,6 +165,11 @@ mod tests {
                 denied(DenyReason::Address, "it is elsewhere")
                     .with_origin(Origin::Line(PathBuf::from("a.toml"), 3)),
                 "a.toml:3: it is elsewhere; see `nats-callout policy explain ann --address ADDRESS`",
+            ),
+            (
+                denied(DenyReason::WrongPassword, "the user's row has no password"),
+                "the user's row has no password; make a new password with `nats-callout user passwd \
+                 shop ann`",
             ),
             (DenyReason::TokenExpired.into(), "the token has ended; make another"),
         ] {

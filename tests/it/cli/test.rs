@@ -140,6 +140,23 @@ fn refuses(mode: Mode) {
         ),
         "unknown_token"
     );
+    let message = |args: &[&str], text: &str| {
+        stdin(&deployment, 1, args, text)["message"].as_str().unwrap().to_owned()
+    };
+    // A text that looks like a hash, in the place of its hash.
+    let text = "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592";
+    assert!(message(&["shop", "--token-stdin"], text).contains("or token_hash holds its text"));
+    deployment.sql(&format!(
+        "INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{text}');
+         INSERT INTO users (tenant_id, name) VALUES ('shop', 'bare');"
+    ));
+    assert_eq!(reason(&deployment, &["shop", "--token-stdin"], text), "unknown_token");
+    let said = message(&["shop", "--token-stdin"], text);
+    assert!(said.contains("token of alice holds the token's text, where its SHA-256"), "{said}");
+    let bare = ["shop", "bare", "--password-stdin"];
+    assert_eq!(reason(&deployment, &bare, "x"), "wrong_password");
+    assert!(message(&bare, "x").starts_with("the user's row has no password; make"));
+    deployment.sql("DELETE FROM tokens; DELETE FROM users WHERE name = 'bare';");
     for (broken, mended, expected) in [
         (
             "UPDATE users SET status = 'suspended'",
