@@ -273,7 +273,7 @@ async fn cleared(scene: &mut Scene) -> Row {
     row.saw("may do nothing", 2, denied);
     let (status, said) = doctor(scene);
     row.saw("doctor", 1, status);
-    for line in ["its auth_users do not list the service's own user", "one-app (\"cleared\""] {
+    for line in ["its auth_users do not list the service's own user", "one-app (`cleared`"] {
         row.saw("doctor names it", true, said.contains(line));
     }
     drop(client);

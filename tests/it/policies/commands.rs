@@ -420,7 +420,7 @@ fn what_a_user_gets_and_why() {
         deployment.sql("UPDATE users SET status = 'active', policy = 'gone' WHERE name = 'alice';");
         let gone = explain(1, &["alice"]);
         assert!(
-            gone["message"].as_str().unwrap().contains("\"gone\", which does not exist"),
+            gone["message"].as_str().unwrap().contains("`gone`, which does not exist"),
             "{gone}"
         );
         let nobody = deployment.cli(&["policy", "explain", "nobody"]);
