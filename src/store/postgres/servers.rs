@@ -125,6 +125,20 @@ const PARAMETERS: [&str; 14] = [
 /// Other names of some of them.
 const ALIASES: [&str; 5] = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
 
+/// Parameters of libpq that others write for it and that have no meaning here: `[database] timeout` bounds all
+/// waits, and nothing of them is a matter of safety.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "client_encoding",
+    "connect_timeout",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "tcp_user_timeout",
+];
+
 /// Refuses what would be left out without a word.
 fn check_parameters(after: &str) -> Result<(), String> {
     let Some((_, query)) = after.split_once('?') else { return Ok(()) };
@@ -134,7 +148,8 @@ fn check_parameters(after: &str) -> Result<(), String> {
         let plain =
             key.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
         let is_option = plain.starts_with("options[") && plain.ends_with(']');
-        if is_option || PARAMETERS.contains(&key) || ALIASES.contains(&key) {
+        let is_known = PARAMETERS.contains(&key) || ALIASES.contains(&key);
+        if is_option || is_known || WITHOUT_EFFECT.contains(&key) {
             continue;
         }
         let known = || format!("the parameters are {}", PARAMETERS.join(", "));
@@ -196,7 +211,8 @@ mod tests {
         let url = "postgres://u:p@h/d?ssl-mode=prefer&ssl-ca=a&ssl-root-cert=a&ssl-cert=a&ssl-key=a\
                    &sslmode=prefer&sslrootcert=a&sslcert=a&sslkey=a&statement-cache-capacity=9\
                    &hostaddr=127.0.0.1&host=h&port=1&dbname=e&user=v&password=p%40s&application_name=x\
-                   &options=-c%20a=b&options[c]=d&options%5Be%5D=f&target_session_attrs=primary&";
+                   &options=-c%20a=b&options[c]=d&options%5Be%5D=f&target_session_attrs=primary\
+                   &connect_timeout=5&keepalives=1&";
         let servers = Servers::parse(url).unwrap();
         let one = servers.right();
         assert_eq!((one.get_database(), one.get_port()), (Some("e"), 1));
