@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
                 format!("{name}: {fault}"),
                 format!(
                     "nobody logs in with a token that it has to be asked about; correct [issuers.{name}] \
-                     introspection_url and what is shown there, or see to the issuer"
+                     introspection_url, or client_id and client_secret (or bearer_file), or see to the issuer"
                 ),
             ),
         }

@@ -24,6 +24,10 @@ const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Of a server that wants another secret.
+const NOT_LET_IN: &str =
+    ": it does not accept what is shown to it, client_id and client_secret or bearer_file";
+
 /// Why there is nothing to read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
@@ -31,8 +35,8 @@ pub(super) enum FetchError {
     Url { url: String, source: UrlError },
     #[error("{url}: {reason}")]
     Unreachable { url: String, reason: String },
-    #[error("{url}: answers with the status {status}, and has to with 200{lead}")]
-    Status { url: String, status: StatusCode, lead: String },
+    #[error("{url}: answers with the status {status}, and has to with 200{why}")]
+    Status { url: String, status: StatusCode, why: String },
     #[error("{from}: longer than {most} bytes")]
     TooLong { from: String, most: usize },
     #[error("{url}: no discovery document: {reason}")]
@@ -176,8 +180,12 @@ pub(super) async fn read(
     };
     let mut response = request.send().await.map_err(unreachable)?;
     if response.status() != StatusCode::OK {
-        let (status, lead) = (response.status(), lead(url, response.headers()));
-        return Err(FetchError::Status { status, lead, url: url.to_string() });
+        let status = response.status();
+        let why = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN.to_owned(),
+            _ => lead(url, response.headers()),
+        };
+        return Err(FetchError::Status { status, why, url: url.to_string() });
     }
     let headers = response.headers().clone();
     let mut text = Vec::new();

@@ -197,7 +197,7 @@ fn what_is_said_of_an_outage(bench: &mut Bench) {
     let known = fresh(bench);
     bench.admits(&known);
     for (status, body, reason) in [
-        (401, "{\"error\":\"invalid_client\"}", "status 401"),
+        (401, "{\"error\":\"invalid_client\"}", "does not accept what is shown to it, client_id"),
         (500, "", "status 500"),
         (302, "", "status 302"),
         (200, "<html>maintenance</html>", "no answer about a token"),
