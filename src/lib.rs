@@ -98,7 +98,7 @@ mod audit;
 mod authn;
 mod authorize;
 pub mod callout;
-#[cfg(feature = "jwt")]
+#[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "the program says most of it"))]
 mod causes;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
