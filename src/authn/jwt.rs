@@ -255,31 +255,34 @@ impl Rows {
         freshness: Freshness,
         method: &'static str,
     ) -> Result<Principal, Rejected> {
-        let found = self.find(issuer, identified, freshness, method).await;
-        let principal = found.map_err(|why| match why {
-            Rejected::Denied(denied) if denied.login.is_none() => {
+        let found = self.record(issuer, identified, freshness).await;
+        let (record, has_row) = found.map_err(|why| match why {
+            Rejected::Denied(denied) => {
                 let (user, tenant) = (identified.user.clone(), identified.tenant.clone());
                 denied.of_named(Named { user, tenant }).into()
             }
             why => why,
         })?;
+        let (now, ends) = (self.clock.now(), identified.expires_at);
+        let mut principal = Principal::new(record, method, ends, now)?;
+        if !has_row {
+            principal = principal.with_name(&identified.user);
+        }
         let principal = principal.with_claims(identified.claims.clone());
         Ok(principal.with_issuer(Arc::clone(issuer.who())))
     }
 
-    async fn find(
+    /// The user's record, and whether it is a row's.
+    async fn record(
         &self,
         issuer: &Issuer,
         identified: &Identified,
         freshness: Freshness,
-        method: &'static str,
-    ) -> Result<Principal, Rejected> {
-        let (now, ends) = (self.clock.now(), identified.expires_at);
-        if let Some(row) = self.row(issuer, identified, freshness).await? {
-            return Ok(Principal::new(row, method, ends, now)?);
-        }
-        let record = self.without_row(issuer, identified, freshness).await?;
-        Ok(Principal::new(record, method, ends, now)?.with_name(&identified.user))
+    ) -> Result<(Arc<LoginRecord>, bool), Rejected> {
+        Ok(match self.row(issuer, identified, freshness).await? {
+            Some(row) => (row, true),
+            None => (self.without_row(issuer, identified, freshness).await?, false),
+        })
     }
 
     /// The user's row, which always comes first and has to be of the tenant that the issuer names, if it

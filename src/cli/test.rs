@@ -86,7 +86,8 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         };
         let credentials = sent(password.to_string());
         owned(context, &id, user).await?;
-        let attempt = Attempt { context, id: &id, user, method: "password", broken_jwt };
+        let attempt =
+            Attempt { context, id: &id, user: Some(user), method: "password", broken_jwt };
         let decided = decide(context, &credentials).await?;
         let is_wrong = decided.as_ref().is_err_and(|it| it.reason == DenyReason::WrongPassword);
         if is_wrong && !end.is_empty() {
@@ -113,8 +114,9 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
             && let Some(user) = owner_of_text(context, &token).await?
         {
             owned(context, &id, &user).await?;
+            let user_of = Some(user.as_str());
             let attempt =
-                Attempt { context, id: &id, user: &user, method: "token", broken_jwt: false };
+                Attempt { context, id: &id, user: user_of, method: "token", broken_jwt: false };
             let what = format!(
                 "token_hash of a token of {user} holds the token's text, where its SHA-256 belongs; write that"
             );
@@ -127,10 +129,12 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
                 "the token is not {named}'s but another user's; leave the user out, or give its own"
             );
         }
-        let user = owner.unwrap_or_else(|| user.to_owned());
-        owned(context, &id, &user).await?;
+        let user = owner.as_deref().or(named);
+        if let Some(user) = user {
+            owned(context, &id, user).await?;
+        }
         let broken_jwt = is_broken_jwt(&token);
-        let attempt = Attempt { context, id: &id, user: &user, method: "token", broken_jwt };
+        let attempt = Attempt { context, id: &id, user, method: "token", broken_jwt };
         return attempt.run(&credentials).await;
     }
     with_temporary_token(context, &id, user).await
@@ -159,22 +163,22 @@ async fn with_issuers_token(
             {
                 bail!("the token is {user}'s, not {named}'s; leave the user out, or give its own");
             }
-            user.clone()
+            Some(user.clone())
         }
         Err(denied) => {
             let by_issuer = denied.named.as_ref().map(|it| it.user.as_str());
-            named.or(by_issuer).unwrap_or("the token's user").to_owned()
+            named.or(by_issuer).map(str::to_owned)
         }
     };
     let method = decided.as_ref().map_or("token", |granted| granted.principal.method());
-    let attempt = Attempt { context, id, user: &user, method, broken_jwt: false };
+    let attempt = Attempt { context, id, user: user.as_deref(), method, broken_jwt: false };
     attempt.conclude(credentials, decided).await
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
-    let attempt = Attempt { context, id, user, method: TEMPORARY, broken_jwt: false };
+    let attempt = Attempt { context, id, user: Some(user), method: TEMPORARY, broken_jwt: false };
     if !users.iter().any(|it| it.name == user) {
         return attempt.refused(&DenyReason::UnknownUser.into());
     }
@@ -215,7 +219,7 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     match context.admin.decide(credentials, &client).await? {
         Decision::Granted(granted) => Ok(Ok(granted)),
         Decision::Denied(denied) => Ok(Err(denied)),
-        Decision::Fault(fault @ AuthnError::Keys { .. }) => {
+        Decision::Fault(fault @ (AuthnError::Keys { .. } | AuthnError::Introspection { .. })) => {
             Err(undecided(context, credentials, &fault).await)
         }
         Decision::Fault(fault) => Err(fault.into()),
@@ -226,13 +230,18 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
 struct Attempt<'a> {
     context: &'a Context,
     id: &'a TenantId,
-    user: &'a str,
+    /// None where nothing says whose it is.
+    user: Option<&'a str>,
     method: &'static str,
     /// Whether what is sent begins as a JWT does and is none, so that it counts as a password or a token.
     broken_jwt: bool,
 }
 
 impl Attempt<'_> {
+    fn who(&self) -> &str {
+        self.user.unwrap_or("the login")
+    }
+
     async fn run(&self, credentials: &Credentials) -> anyhow::Result<()> {
         let decided = decide(self.context, credentials).await?;
         self.conclude(credentials, decided).await
@@ -240,7 +249,7 @@ impl Attempt<'_> {
 
     /// Logs in, and compares what comes of it with what was decided here.
     async fn conclude(&self, credentials: &Credentials, decided: Decided) -> anyhow::Result<()> {
-        let Self { context, id, user, .. } = self;
+        let Self { context, id, .. } = self;
         let prefix = match &decided {
             Ok(granted) if granted.isolation == Isolation::Shared => {
                 format!("_INBOX_{id}")
@@ -255,8 +264,9 @@ impl Attempt<'_> {
             (Ok(session), Err(denied)) => {
                 drop(session);
                 bail!(
-                    "{user} was let in, although the table refuses it ({}): {}. A change takes effect \
+                    "{} was let in, although the table refuses it ({}): {}. A change takes effect \
                      within 1 s: try again, then see `nats-callout doctor`",
+                    self.who(),
                     denied.code(),
                     self.words(&denied)
                 );
@@ -296,7 +306,7 @@ impl Attempt<'_> {
         granted: &Granted,
         took: std::time::Duration,
     ) -> anyhow::Result<()> {
-        let &Self { context, id, user, method, .. } = self;
+        let &Self { context, id, method, .. } = self;
         let info = session.user_info(&granted.explanation.grant).await;
         let probed = match info {
             Some(_) => None,
@@ -308,7 +318,7 @@ impl Attempt<'_> {
         let report = Admitted {
             context,
             tenant: &tenant,
-            user,
+            user: self.who(),
             method,
             temporary: method == TEMPORARY,
             server: session.server(),
@@ -338,14 +348,15 @@ impl Attempt<'_> {
             return "it begins as a JWT does and is none; give it whole, without quotes or a word before it"
                 .to_owned();
         }
-        let user = denied.login.as_ref().map_or(self.user, |login| &login.user.name);
+        let user = denied.login.as_ref().map(|login| login.user.name.as_str()).or(self.user);
+        let user = user.unwrap_or("USER");
         said(denied, self.id.as_str(), user, Teller::Test)
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {
         let &Self { context, id, user, .. } = self;
         Refused { tenant: id, user, reason, message }.print(context)?;
-        bail!("{user} is refused: {message}")
+        bail!("{} is refused: {message}", self.who())
     }
 
     /// Whether the tenant has as many connections as it may, by the servers.

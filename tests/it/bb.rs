@@ -115,17 +115,10 @@ impl Backend {
 
     /// Waits until a stream holds so many messages.
     async fn holds(&self, name: &str, messages: u64) {
-        let mut last = 0;
-        let start = std::time::Instant::now();
-        loop {
-            let found = self.messages(name).await;
-            if found == messages {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "{name}: {last} messages, not {messages}");
-            last = found;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually_async(&format!("{messages} messages in {name}"), || async {
+            (self.messages(name).await == messages).then_some(())
+        })
+        .await;
     }
 }
 

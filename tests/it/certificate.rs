@@ -18,7 +18,7 @@ use crate::harness::client::{Connected, Login, connect_with};
 use crate::harness::clients::{self, Language};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::tls::{Authority, Identity, nameless, subject};
-use crate::harness::{PATIENCE, depth, eventually_async, servers};
+use crate::harness::{PATIENCE, depth, eventually_async, eventually_within, servers};
 use crate::login::{echo, inbox_prefix, scenario};
 use crate::nkey::add_user;
 
@@ -232,10 +232,11 @@ async fn shortly(verifying: &Verifying) -> JoinHandle<()> {
     connected.round_trip(&echo(deployment.mode, "one")).await;
     tokio::spawn(async move {
         let expired = |error: &String| error.contains("Authentication Expired");
-        while !connected.errors().iter().any(expired) {
-            assert!(begun.elapsed() < LIFE + PATIENCE, "it outlives the certificate");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let left = (LIFE + PATIENCE).saturating_sub(begun.elapsed());
+        eventually_within(left, "the end of the grant with its certificate", || async {
+            connected.errors().iter().any(expired).then_some(())
+        })
+        .await;
     })
 }
 

@@ -9,8 +9,6 @@ mod older;
 mod outage;
 mod poison;
 
-use std::time::Duration;
-
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use async_nats::{ConnectOptions, Message};
 use data_encoding::BASE64;
@@ -132,18 +130,15 @@ pub(crate) async fn stored(of: &Connected, stream: &str) -> Vec<Stored> {
 
 /// Waits until a stream holds so many events, and gives them.
 pub(crate) async fn holds(of: &Connected, stream: &str, count: usize) -> Vec<Stored> {
-    let start = std::time::Instant::now();
-    loop {
+    eventually_async(&format!("{count} events in {stream}"), || async {
         let messages = state(of, stream).await["messages"].as_u64().expect("a count");
-        if messages >= count as u64 {
-            let found = stored(of, stream).await;
-            let lines: Vec<String> = found.iter().map(Stored::line).collect();
-            assert_eq!(found.len(), count, "{stream}: {lines:#?}");
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "{stream}: {messages} events, not {count}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        (messages >= count as u64).then_some(())
+    })
+    .await;
+    let found = stored(of, stream).await;
+    let lines: Vec<String> = found.iter().map(Stored::line).collect();
+    assert_eq!(found.len(), count, "{stream}: {lines:#?}");
+    found
 }
 
 /// Has a stream take no message that is longer than so many bytes; -1 is any length.

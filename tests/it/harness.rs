@@ -51,7 +51,19 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 }
 
 /// [`eventually`] for a condition that awaits something.
-pub(crate) async fn eventually_async<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+pub(crate) async fn eventually_async<T, F>(what: &str, condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    eventually_within(PATIENCE, what, condition).await
+}
+
+/// [`eventually_async`] for what may take longer, or has to come sooner.
+pub(crate) async fn eventually_within<T, F>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -60,7 +72,7 @@ where
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain for: {what}");
         tokio::time::sleep(pause(start.elapsed())).await;
     }
 }

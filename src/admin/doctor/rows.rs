@@ -1,6 +1,7 @@
 //! Rows that a killed command has left, and tenants that have no room for anybody.
 
 use super::super::temporary;
+use super::named::Named;
 use super::{Doctor, Findings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::store::{ProvisioningStore, TenantRecord};
@@ -8,31 +9,21 @@ use crate::store::{ProvisioningStore, TenantRecord};
 const LEFT: &str = "leftovers";
 const NO_ROOM: &str = "max_connections";
 
-/// Of so many tenants the id is said.
-const EXAMPLES: usize = 3;
-
 /// A limit of 0 is none at all to some programs; here it lets nobody in.
 pub(super) fn without_room(tenants: &[TenantRecord], findings: &mut Findings) {
-    let closed: Vec<&str> = tenants
-        .iter()
-        .filter(|it| it.limits.connections == Some(0))
-        .map(|it| it.id.as_str())
-        .collect();
-    let Some(first) = closed.first() else { return };
-    let (some, _) = closed.split_at(closed.len().min(EXAMPLES));
-    let more = if closed.len() > EXAMPLES { ", ..." } else { "" };
+    let closed = || tenants.iter().filter(|it| it.limits.connections == Some(0)).map(|it| &it.id);
+    let Some(first) = closed().next() else { return };
+    let mut named = Named::default();
+    closed().for_each(|id| named.add(|| id.to_string()));
+    let many = if named.count == 1 { "tenant" } else { "tenants" };
     findings.warn(
         NO_ROOM,
-        format!("{} with 0, which lets nobody in: {}{more}", counted(closed.len()), some.join(", ")),
+        format!("{} {many} with 0, which lets nobody in: {}", named.count, named.names()),
         format!(
             "empty it for no limit: UPDATE tenants SET max_connections = NULL WHERE id = '{first}'; \
              `nats-callout tenant suspend` is for those who are to stay out"
         ),
     );
-}
-
-fn counted(tenants: usize) -> String {
-    if tenants == 1 { "1 tenant".to_owned() } else { format!("{tenants} tenants") }
 }
 
 /// What `test` and `bench` add, and remove again unless they are killed. It has ended by itself, and

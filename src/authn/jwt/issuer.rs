@@ -269,8 +269,9 @@ impl Issuer {
         let answer = answer
             .map_err(|reason| AuthnError::Introspection { issuer: name.clone(), reason })?
             .ok_or_else(|| {
-                Denied::from(DenyReason::UnknownToken)
-                    .with_detail(format!("issuer {name}: it says that the token is not active"))
+                Denied::from(DenyReason::UnknownToken).with_detail(format!(
+                    "issuer {name}: it says that the token is not active; have it make another"
+                ))
             })?;
         Ok(self.identify_said(&answer, user, now)?)
     }

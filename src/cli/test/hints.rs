@@ -10,8 +10,8 @@ use crate::authn::jwt::is_jwt;
 use crate::protocol::credentials::{CONTROL_LINE, Credentials, fitting};
 use crate::store::TenantId;
 
-/// The keys of an issuer are out of this machine's reach. The service's own may be at hand, and what it makes
-/// of the JWT can be seen.
+/// An issuer is out of this machine's reach. The service may reach it, or have its keys, and what it makes of
+/// the token can be seen.
 pub(super) async fn undecided(
     context: &Context,
     credentials: &Credentials,
@@ -20,15 +20,17 @@ pub(super) async fn undecided(
     let prefix = "_INBOX".to_owned();
     let (connected, _) = session::login(context.admin.config(), credentials, prefix).await;
     let service = match connected {
-        Ok(_) => "the service lets the JWT in",
+        Ok(_) => "the service, which asks for itself, lets the token in",
         Err(error) if error.kind() == ConnectErrorKind::AuthorizationViolation => {
-            "the JWT is not let in there, and the service's log says why"
+            "the service, which asks for itself, does not let it in either; its log says why"
         }
-        Err(_) => "NATS cannot be reached from here either",
+        Err(_) => {
+            "what the service makes of it cannot be seen, as NATS cannot be reached from here"
+        }
     };
     anyhow!(
-        "what the JWT may do could not be worked out on this machine: {fault}. That says nothing of the \
-         service, which has keys of its own: {service}. Run this command where the service runs"
+        "what the token may do could not be worked out on this machine: {fault}; {service}. Where the \
+         service runs on another machine, run this command there"
     )
 }
 

@@ -9,10 +9,7 @@ use crate::store::{Freshness, TenantId, TokenHash};
 
 /// The user that a token belongs to, if to any.
 pub(super) async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
-    let Some(hash) = hash_of(token.trim_end()) else { return Ok(None) };
-    let store = context.admin.store();
-    let found = store.token(&hash, Freshness::Fresh).await.map_err(explain)?;
-    Ok(found.map(|token| token.user_name.clone()))
+    owner_by(context, hash_of(token.trim_end())).await
 }
 
 /// Whose token a text would be if the table held its text in place of its hash, as it can of one that looks
@@ -21,7 +18,11 @@ pub(super) async fn owner_of_text(
     context: &Context,
     token: &str,
 ) -> anyhow::Result<Option<String>> {
-    let Some(hash) = TokenHash::parse(token.trim_end()) else { return Ok(None) };
+    owner_by(context, TokenHash::parse(token.trim_end())).await
+}
+
+async fn owner_by(context: &Context, hash: Option<TokenHash>) -> anyhow::Result<Option<String>> {
+    let Some(hash) = hash else { return Ok(None) };
     let store = context.admin.store();
     let found = store.token(&hash, Freshness::Fresh).await.map_err(explain)?;
     Ok(found.map(|token| token.user_name.clone()))

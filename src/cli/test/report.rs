@@ -19,7 +19,8 @@ use crate::store::{Isolation, TenantId, TenantRecord};
 /// A login that was refused.
 pub(super) struct Refused<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) user: &'a str,
+    /// None where nothing says whose login it is.
+    pub(super) user: Option<&'a str>,
     pub(super) reason: &'static str,
     pub(super) message: &'a str,
 }
@@ -28,7 +29,7 @@ impl Refused<'_> {
     pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
         let Self { tenant, user, reason, message } = self;
         // What was asked for may be a secret that stands in a wrong place.
-        let (user, message) = (without_secrets(user), without_secrets(message));
+        let (user, message) = (user.map(without_secrets), without_secrets(message));
         context.output.print(
             &json!({
                 "tenant": { "id": tenant.as_str() },
@@ -37,7 +38,12 @@ impl Refused<'_> {
                 "reason": reason,
                 "message": message,
             }),
-            || format!("{user} of tenant {tenant} may not log in ({reason}): {message}"),
+            || match &user {
+                Some(user) => {
+                    format!("{user} of tenant {tenant} may not log in ({reason}): {message}")
+                }
+                None => format!("nobody of tenant {tenant} logs in with it ({reason}): {message}"),
+            },
         )
     }
 }

@@ -51,9 +51,6 @@ fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<S
         DenyReason::UnusableHash | DenyReason::WrongPassword => {
             Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
         }
-        DenyReason::UnknownToken => {
-            Some(format!("make one with `nats-callout token add {tenant} {user}`"))
-        }
         DenyReason::UnknownUser => {
             Some("see `nats-callout list`, and `show` of a tenant".to_owned())
         }

@@ -1,14 +1,16 @@
 //! The streams and the consumer: made before the service is ready, kept as configured, never
 //! emptied.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{App, Backend, Isolation};
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::service::Service;
-use crate::harness::{depth, eventually, eventually_async, loudly, ports, servers};
+use crate::harness::{
+    depth, eventually, eventually_async, eventually_within, loudly, ports, servers,
+};
 
 /// The settings that the service owns, as JetStream reports them.
 fn settings(info: &Value) -> Value {
@@ -192,21 +194,12 @@ async fn one_that_bb_deletes_by_republishing_is_made_again_and_empty() {
     if depth(true, false) {
         deployment.service.restart();
     }
-    let begun = Instant::now();
-    loop {
+    eventually_within(Duration::from_secs(90), "the stream that is made again", || async {
         let request = app.connected.client.request("Events", "new".into());
-        let answer = request.await.map(|answer| answer.payload).unwrap_or_default();
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        if answer["seq"].as_u64() > Some(0) {
-            break;
-        }
-        assert!(
-            begun.elapsed() < Duration::from_secs(90),
-            "{answer}\n{}",
-            deployment.service.log()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        let answer: Value = serde_json::from_slice(&request.await.ok()?.payload).ok()?;
+        (answer["seq"].as_u64() > Some(0)).then_some(())
+    })
+    .await;
     // The consumer comes after the stream.
     eventually_async("the consumer", || async {
         let asked = "$JS.API.CONSUMER.INFO.ReceivedEvents.ProcessEvents";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Stored, holds, login, published, read, stored};
 use crate::harness::choice::{either_mode, on_both_databases};
 use crate::harness::deployment::{Deployment, Mode, Table};
-use crate::harness::{depth, postgres};
+use crate::harness::{depth, eventually_within, postgres};
 
 /// How many changes the long test makes, and how long the writer rests after each: it has to be at
 /// it while the service is killed. `EVENTS_CHANGES` makes it more.
@@ -91,15 +91,10 @@ on_both_databases! {
         }
         writer.join().expect("all changes are made");
         let what = format!("{changes} events");
-        let start = std::time::Instant::now();
-        loop {
-            let left = deployment.sql("SELECT count(*) FROM outbox");
-            if left == "0" {
-                break;
-            }
-            assert!(start.elapsed() < Duration::from_secs(120), "{left} events are left");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        eventually_within(Duration::from_secs(120), "an empty outbox", || async {
+            (deployment.sql("SELECT count(*) FROM outbox") == "0").then_some(())
+        })
+        .await;
         let events = stored(&auth, "AUTH_EVENTS").await;
         let ids: BTreeSet<String> = events.iter().map(Stored::id).collect();
         assert_eq!((events.len(), ids.len()), (changes, changes), "{what} after {kills} kills");
