@@ -142,8 +142,8 @@ pub struct Kick {
 }
 
 /// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
-/// `info`, or at `warn` where a row or a policy is wrong, requests that are not to be trusted at `warn`, faults
-/// of ours at `error`, and among them grants that a server does not take. Answers that came too late are at
+/// `info`, or at `warn` where a row or a policy is wrong, guesses that are not tried at `info`, requests that
+/// are not to be trusted at `warn`, faults of ours at `error`, and among them grants that a server does not take. Answers that came too late are at
 /// `warn`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AuditLog {
@@ -228,7 +228,7 @@ impl Observer for AuditLog {
                 if fault.is_bad_request() {
                     no_reply!(warn, "no reply to a request that is not to be trusted");
                 } else if fault.is_guess() {
-                    no_reply!(debug, "no reply to a guess");
+                    no_reply!(info, "no reply to a guess");
                 } else {
                     no_reply!(error, "no reply; the client is let go after its time-out");
                 }

@@ -268,10 +268,7 @@ impl Authorizer {
         if bytes <= most {
             return Ok(reply);
         }
-        let denied = Denied::from(DenyReason::TooLarge).of(&login).with_detail(format!(
-            "the grant takes {bytes} bytes, and a message to nats-server at most {most} (max_payload): \
-             shorten the user's lists or its policy, or raise max_payload"
-        ));
+        let denied = Denied::too_large(&bytes.to_string(), most).of(&login);
         self.refuse(&request, &sealer, denied, &mut watch).await
     }
 

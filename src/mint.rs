@@ -174,7 +174,8 @@ pub(crate) fn end(
     (end, end < full)
 }
 
-fn permissions(grant: Grant) -> Permissions {
+/// What a grant allows, as a JWT has it.
+pub(crate) fn permissions(grant: Grant) -> Permissions {
     Permissions {
         publish: permission(grant.publish, grant.deny_publish),
         subscribe: permission(grant.subscribe, grant.deny_subscribe),

@@ -28,6 +28,9 @@ use crate::store::{CredentialStore, Isolation, LoginRecord};
 /// How long one password hash may take here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// About what an answer takes beside its permissions.
+const ANSWER_BYTES: usize = 1_700;
+
 /// How a login would end.
 #[derive(Debug)]
 pub(crate) enum Decision {
@@ -142,6 +145,14 @@ impl Admin {
 }
 
 impl Granted {
+    /// About how many bytes the answer to a server takes: its permissions are in a JWT within another, each in
+    /// base64.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let permissions = mint::permissions(self.explanation.grant.clone());
+        let permissions = serde_json::to_vec(&permissions).map_or(0, |it| it.len());
+        permissions * 16 / 9 + ANSWER_BYTES
+    }
+
     /// When it ends if it begins at `now` and those whom it is for end at `end`.
     pub(crate) fn ends(
         &self,

@@ -127,6 +127,22 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// The tenant has so many connections, and may have no more than `most`.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn full(connections: u64, most: u64) -> Self {
+        Self::from(DenyReason::Connections).with_detail(format!(
+            "the tenant has as many connections as it may: {connections}, with max_connections = {most}"
+        ))
+    }
+
+    /// What may be done takes so many bytes, and a message to the server at most `most`.
+    pub(crate) fn too_large(bytes: &str, most: usize) -> Self {
+        Self::from(DenyReason::TooLarge).with_detail(format!(
+            "the grant takes {bytes} bytes, and a message to nats-server at most {most} (max_payload): shorten \
+             the user's lists or its policy, or raise max_payload"
+        ))
+    }
+
     /// The reason's code, as logs, metrics and events have it, such as `wrong_password`.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -214,7 +214,8 @@ type Decided = Result<Box<Granted>, Denied>;
 
 /// Decides as the service does about a client on this machine.
 async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<Decided> {
-    let host = session::own_address(context.admin.config()).await.unwrap_or_default();
+    let greeting = session::greeting(context.admin.config()).await;
+    let host = greeting.map(|it| it.client_ip).unwrap_or_default();
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     match context.admin.decide(credentials, &client).await? {
         Decision::Granted(granted) => Ok(Ok(granted)),
@@ -282,12 +283,15 @@ impl Attempt<'_> {
         }
         match (error.kind(), decided) {
             (ConnectErrorKind::AuthorizationViolation, Err(denied)) => self.refused(&denied),
-            (ConnectErrorKind::AuthorizationViolation, Ok(_)) => {
+            (ConnectErrorKind::AuthorizationViolation, Ok(granted)) => {
                 let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
                 let alive = alive.map_err(explain)?;
                 let is_answer = !alive.is_empty() && took < AT_ONCE;
-                if is_answer && self.is_full().await.unwrap_or(false) {
-                    return self.refused(&DenyReason::Connections.into());
+                if is_answer && let Some(denied) = self.full().await.unwrap_or(None) {
+                    return self.refused(&denied);
+                }
+                if is_answer && let Some(denied) = self.too_large(&granted).await {
+                    return self.refused(&denied);
                 }
                 self.unexplained(alive.len(), took)
             }
@@ -359,12 +363,20 @@ impl Attempt<'_> {
         bail!("{} is refused: {message}", self.who())
     }
 
-    /// Whether the tenant has as many connections as it may, by the servers.
-    async fn is_full(&self) -> anyhow::Result<bool> {
+    /// The refusal if the tenant has as many connections as it may, by the servers.
+    async fn full(&self) -> anyhow::Result<Option<Denied>> {
         let tenant = find_tenant(self.context, self.id).await?;
-        let Some(most) = tenant.limits.connections else { return Ok(false) };
+        let Some(most) = tenant.limits.connections else { return Ok(None) };
         let connected = self.context.admin.connected(&tenant).await.map_err(explain)?;
-        Ok(u64::try_from(connected)? >= most)
+        let connected = u64::try_from(connected)?;
+        Ok((connected >= most).then(|| Denied::full(connected, most)))
+    }
+
+    /// The refusal if what it may do is more than a message to the server holds.
+    async fn too_large(&self, granted: &Granted) -> Option<Denied> {
+        let most = session::greeting(self.context.admin.config()).await?.max_payload;
+        let bytes = granted.answer_bytes();
+        (bytes > most - most / 50).then(|| Denied::too_large(&format!("about {bytes}"), most))
     }
 
     /// The table and the policy allow the login, and the server refused it.

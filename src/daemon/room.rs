@@ -26,7 +26,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 
 use self::known::{KNOWN_FOR, Known};
 use super::metrics::Metrics;
-use crate::authn::{Denied, DenyReason};
+use crate::authn::Denied;
 use crate::connections::{ConnectionId, Selection};
 use crate::placement::{Arrival, Entrance, Objection};
 use crate::revoke::Places;
@@ -207,10 +207,7 @@ impl Room {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let connections = count.known().count();
-                Err(Objection::Refusal(Denied::from(DenyReason::Connections).with_detail(format!(
-                    "the tenant has as many connections as it may: {connections}, with \
-                     max_connections = {most}"
-                ))))
+                Err(Objection::Refusal(Denied::full(connections, most)))
             }
             Err(error) => Err(Objection::Uncounted(error.to_string())),
         }

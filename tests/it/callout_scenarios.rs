@@ -12,7 +12,7 @@ mod attempts;
 mod basics;
 mod events;
 mod forged;
-mod identities;
+pub(crate) mod identities;
 mod leafnodes;
 mod mqtt;
 mod operator;
@@ -23,7 +23,7 @@ mod tap;
 mod tokens;
 mod transports;
 mod websocket;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Once;
 

@@ -5,6 +5,7 @@
 //! With `WRITE_DOCS=1` in the environment the test writes the page instead.
 
 mod cases;
+mod embedded;
 mod settled;
 mod silences;
 mod site;
@@ -32,37 +33,13 @@ from one time to the next is replaced: `N` is a number, `...` an id, a folder or
 
 The client is told one and the same of all of them, and of a login that gets no answer (`no reply`). The line of the log
 is at its default level, as text and as JSON. An event is in the stream `AUTH_DECISIONS`, with the user as its `subject` and
-the tenant as its `organizationid`; a login without an answer has none. `test` is `nats-callout test --json`, and
-`policy explain` is there for who has a row; it looks at nothing but the policy.
+the tenant as its `organizationid`; a login without an answer has none, and an application's own service writes none.
+`test` is `nats-callout test --json`, which takes passwords and tokens alone, and `policy explain` is there for who has a
+row; it looks at nothing but the policy.
 
 | what | seen by | as |
 |---|---|---|
 ";
-
-/// What is brought about elsewhere, how it comes about, and by which test: these have a line of the same form.
-const ELSEWHERE: [(DenyReason, &str, &str); 4] = [
-    (
-        DenyReason::UnknownCertificate,
-        "no name of the client's certificate is anybody's",
-        "certificate::who_is_certified_gets_in_until_that_ends_and_nobody_else",
-    ),
-    (
-        DenyReason::AmbiguousCertificate,
-        "names of the client's certificate are those of two users, which the line names",
-        "certificate::who_is_certified_gets_in_until_that_ends_and_nobody_else",
-    ),
-    (
-        DenyReason::UnsupportedCredentials,
-        "an application's own authenticators, none of which takes what is offered (docs/embedding.md); the \
-         program takes all kinds",
-        "service::embedding::a_custom_authenticator_decides_on_a_real_server",
-    ),
-    (
-        DenyReason::Refused,
-        "an application's own rule, with its own words (docs/embedding.md)",
-        "service::embedding::a_custom_authenticator_decides_on_a_real_server",
-    ),
-];
 
 /// Writes the rows of one refusal.
 fn show(page: &mut String, what: &str, row: &Row) {
@@ -93,17 +70,17 @@ async fn what_everybody_sees_of_a_refusal() {
         seen.insert(row.reason.clone());
         show(&mut page, &case.what, &row);
     }
-    for (what, row) in silences::rows().await {
+    for (what, row) in silences::rows().await.into_iter().chain(embedded::rows()) {
         seen.insert(row.reason.clone());
         show(&mut page, what, &row);
     }
-    page.push_str("\nBrought about elsewhere, by the test that is named:\n\n");
-    let elsewhere = ELSEWHERE.map(|(reason, how, test)| (reason.code().to_owned(), how, test));
-    let silent = silences::OTHERS.map(|(code, how, test)| (format!("no reply: {code}"), how, test));
-    for (reason, how, test) in elsewhere.into_iter().chain(silent) {
+    page.push_str(
+        "\nLines of the same form, of silences that the test which is named brings about:\n\n",
+    );
+    for (code, how, test) in silences::OTHERS {
         assert!(is_there(test), "there is no test {test}");
-        writeln!(page, "- `{reason}`: {how} (`{test}`)").unwrap();
-        seen.insert(reason);
+        writeln!(page, "- `no reply: {code}`: {how} (`{test}`)").unwrap();
+        seen.insert(format!("no reply: {code}"));
     }
     let silences = FAULT_CODES.map(|code| format!("no reply: {code}"));
     let missing: Vec<&String> = silences.iter().filter(|it| !seen.contains(*it)).collect();

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerAddr, ServerError};
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -43,19 +42,27 @@ pub(super) struct Session {
     losses: mpsc::UnboundedReceiver<()>,
 }
 
-/// This machine's address as the server sees it, from the first words that it says to anybody.
-pub(super) async fn own_address(config: &Config) -> Option<String> {
+/// The first words that a server says to anybody.
+#[derive(Debug, Deserialize)]
+pub(super) struct Greeting {
+    /// This machine's address, as the server sees it.
+    pub(super) client_ip: String,
+    /// How many bytes a message may have.
+    pub(super) max_payload: usize,
+}
+
+/// What the first server says that can be reached.
+pub(super) async fn greeting(config: &Config) -> Option<Greeting> {
     for url in &config.nats.urls {
         let Ok(server) = url.parse::<ServerAddr>() else { continue };
         let greeting = async {
             let stream = TcpStream::connect((server.host(), server.port())).await.ok()?;
             let mut line = String::new();
             BufReader::new(stream.take(GREETING_BYTES)).read_line(&mut line).await.ok()?;
-            let info: Value = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
-            Some(info.get("client_ip")?.as_str()?.to_owned())
+            serde_json::from_str(line.strip_prefix("INFO ")?).ok()
         };
-        if let Ok(Some(address)) = tokio::time::timeout(GREETING, greeting).await {
-            return Some(address);
+        if let Ok(Some(greeting)) = tokio::time::timeout(GREETING, greeting).await {
+            return Some(greeting);
         }
     }
     None

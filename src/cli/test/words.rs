@@ -55,10 +55,6 @@ fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<S
             Some("see `nats-callout list`, and `show` of a tenant".to_owned())
         }
         DenyReason::Placement => Some("name one that is, or leave the column empty".to_owned()),
-        DenyReason::TooLarge => Some(
-            "shorten the user's lists or its policy, or raise max_payload in nats-server.conf"
-                .to_owned(),
-        ),
         _ => None,
     }
 }

@@ -66,7 +66,7 @@ async fn a_signed_nonce() {
 }
 
 /// TLS with a client's certificate, and none where there is none.
-fn config(authority: &Authority, identity: Option<&Identity>) -> Arc<ClientConfig> {
+pub(crate) fn config(authority: &Authority, identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&authority.ca).expect("a file")).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -16,10 +16,10 @@ pub(super) trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
 /// A connection to a server's client port.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     lines: BufReader<Box<dyn Duplex>>,
     /// What the server said first.
-    pub(super) info: Value,
+    pub(crate) info: Value,
 }
 
 /// How long a server may be silent.
@@ -45,7 +45,7 @@ impl Wire {
     }
 
     /// Over TLS, which begins after the greeting.
-    pub(super) fn tls(port: u16, config: &Arc<rustls::ClientConfig>) -> Self {
+    pub(crate) fn tls(port: u16, config: &Arc<rustls::ClientConfig>) -> Self {
         let stream = tcp(port);
         // Byte by byte, so that nothing of the handshake is read ahead.
         let mut greeting = Vec::new();
@@ -130,7 +130,7 @@ impl Wire {
     }
 
     /// Logs in.
-    pub(super) fn login(&mut self, name: &str, credentials: &Value) -> String {
+    pub(crate) fn login(&mut self, name: &str, credentials: &Value) -> String {
         self.offer(name, credentials);
         self.verdict()
     }

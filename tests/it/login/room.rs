@@ -50,7 +50,7 @@ async fn on_all_servers_together(mode: Mode) {
     }
     let said = cluster.init.cli(&["test", "crowd"]);
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.stderr.contains("as many connections as tenants.max_connections"), "{said:?}");
+    assert!(said.stderr.contains("as many connections as it may: "), "{said:?}");
 
     drop(first);
     let _third =

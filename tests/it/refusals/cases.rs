@@ -1,11 +1,15 @@
 //! What is done to be refused, and what is seen of it.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::settled::{settled, without_time};
 use super::site::{EXPIRED, PASSWORD, Site};
+use crate::callout_scenarios::wire::Wire;
 use crate::events::stored;
 use crate::harness::issuer::{seconds_from_now, sign_with_secret, unsigned};
 use crate::harness::raw::{self, Verdict};
@@ -22,6 +26,8 @@ pub(super) struct Case {
     send: Send,
     /// Whether the server's nonce has to be answered.
     is_signed: bool,
+    /// The certificate that is shown.
+    certificate: Option<fn(&Site) -> &Arc<ClientConfig>>,
     /// The tenant and the user to be tested, by what is sent; and the user for `policy explain`.
     test: Option<(&'static str, Option<&'static str>)>,
     explain: Option<&'static str>,
@@ -44,7 +50,7 @@ fn case(
     send: impl Fn(&Site) -> Value + std::marker::Send + Sync + 'static,
 ) -> Case {
     let (what, send) = (what.to_owned(), Box::new(send));
-    Case { what, reason, send, is_signed: false, test: None, explain: None }
+    Case { what, reason, send, is_signed: false, certificate: None, test: None, explain: None }
 }
 
 fn password(reason: &'static str, what: &str, user: &'static str, password: &'static str) -> Case {
@@ -60,6 +66,10 @@ fn token(
 ) -> Case {
     let sends = case(reason, what, move |site| json!({ "auth_token": text(site) }));
     Case { test: Some(("one", None)), ..sends }
+}
+
+fn certificate(reason: &'static str, what: &str, of: fn(&Site) -> &Arc<ClientConfig>) -> Case {
+    Case { certificate: Some(of), ..case(reason, what, |_| json!({})) }
 }
 
 fn claim(what: &str, claim: &'static str, value: Value) -> Case {
@@ -100,6 +110,10 @@ fn of_the_table() -> Vec<Case> {
         token("token_expired", "a token that has ended", |_| EXPIRED.to_owned()),
         case("unknown_nkey", "an nkey of nobody", |_| Value::Null),
         Case { is_signed: true, ..case("wrong_signature", "another signature", |_| Value::Null) },
+        certificate("unknown_certificate", "a certificate of nobody", |site| &site.stranger),
+        certificate("ambiguous_certificate", "a certificate with names of two users", |site| {
+            &site.both
+        }),
         password("user_suspended", "a suspended user", "suspended", PASSWORD)
             .tested("one", "suspended")
             .explained("suspended"),
@@ -132,8 +146,10 @@ fn of_the_table() -> Vec<Case> {
         password("placement", "an account that is not given to the tenant", "of-four", PASSWORD)
             .tested("four", "of-four")
             .explained("of-four"),
-        password("too_large", "more permissions than a message holds", "large", PASSWORD),
-        password("connections", "as many connections as the tenant may have", "of-five", PASSWORD),
+        password("too_large", "more permissions than a message holds", "large", PASSWORD)
+            .tested("one", "large"),
+        password("connections", "as many connections as the tenant may have", "of-five", PASSWORD)
+            .tested("five", "of-five"),
     ]
 }
 
@@ -283,6 +299,8 @@ impl Case {
             return;
         };
         for told in [&row.event, &row.test, &row.explain].into_iter().flatten() {
+            // How long an answer would be is not measured without one.
+            let told = told.replace("takes about ", "takes ");
             assert!(told.contains(&detail), "{}: not {detail} but {told}", self.what);
         }
     }
@@ -290,6 +308,11 @@ impl Case {
     fn connect(&self, site: &Site) -> (String, u64) {
         let port = site.deployment.server.port();
         let mut number = 0;
+        if let Some(config) = self.certificate {
+            let mut wire = Wire::tls(port, config(site));
+            let number = wire.info["client_id"].as_u64().expect("a number");
+            return (format!("-ERR '{}'", wire.login("", &(self.send)(site))), number);
+        }
         let verdict = if self.reason.contains("nkey") || self.is_signed {
             let stranger = crate::nkey::Key::new();
             raw::connect_info(port, |info| {
@@ -335,7 +358,10 @@ impl Case {
                 let args = [&[tenant][..], user.as_slice(), &["--password-stdin"]].concat();
                 test_command(&site.deployment, &args, password)
             }
-            (_, Some(token)) => test_command(&site.deployment, &[tenant, "--token-stdin"], token),
+            (_, Some(token)) => {
+                let args = [&[tenant][..], user.as_slice(), &["--token-stdin"]].concat();
+                test_command(&site.deployment, &args, token)
+            }
             _ => return None,
         };
         Some(match serde_json::from_str::<Value>(&seen.stdout) {

@@ -39,7 +39,8 @@ pub(super) fn settled(text: &str, folder: &Path) -> String {
 
 /// How long a grant is depends on ids in it.
 fn without_bytes(text: &str) -> String {
-    replaced(text, "the grant takes ", |c| c == ' ', "N")
+    let [measured, guessed] = ["the grant takes ", "the grant takes about "];
+    replaced(text, if text.contains(guessed) { guessed } else { measured }, |c| c == ' ', "N")
 }
 
 pub(super) fn replaced(text: &str, before: &str, ends: impl Fn(char) -> bool, by: &str) -> String {

@@ -18,17 +18,11 @@ use crate::harness::{eventually, raw, write_private};
 const TOO_LONG: &str = "$pbkdf2-sha512$i=10000000,l=64$c2l4dGVlbiBieXRlcyBvaw$CRN7wWhgnsI9j5Hv0C0nWzFkW88U4D1c/bNqrbDZCyTCAmOVrQlZIcFPTR63ZXehnzXub9kcYIyfI0EYEcMF/A";
 
 /// How the others come about, and which test has each.
-pub(super) const OTHERS: [(&str, &str, &str); 8] = [
+pub(super) const OTHERS: [(&str, &str, &str); 5] = [
     (
         "request",
         "what asks is no server, or asks again: nobody can but who has the service's own login",
         "forgery::table::a_request_that_says_what_it_must_not_gets_no_answer",
-    ),
-    (
-        "throttled",
-        "a guess while guesses at this account or from this source have to wait; of thousands a second there \
-         is a line at `debug` alone",
-        "within::under_load::guessing::she_gets_in_while_one_source_guesses_her_password",
     ),
     (
         "uncounted",
@@ -51,17 +45,11 @@ pub(super) const OTHERS: [(&str, &str, &str); 8] = [
         "more wait for their turn than can be served while their servers wait",
         "service::turns::tests::too_many_are_dropped_who_waited_longest_first",
     ),
-    (
-        "deadline",
-        "a rule or a policy takes longer than `[callout] deadline`",
-        "embedding::a_rule_that_fails_panics_or_hangs_tells_the_client_nothing",
-    ),
-    (
-        "panicked",
-        "an authenticator, a policy or a rule panics",
-        "canary::panics::a_panic_is_a_fault_of_ours_and_shows_no_secret",
-    ),
 ];
+
+/// Whose password is guessed, and how often at once: more than may wait.
+const GUESSED: &str = "bob";
+const GUESSES: usize = 64;
 
 /// A server and a service that leaves some without an answer.
 struct Quiet {
@@ -83,7 +71,9 @@ impl Quiet {
         init.sql(&format!(
             "INSERT INTO tenants (id, name) VALUES ('one', 'one');
              INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'alice', '{}');
+             INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'bob', '{}');
              INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'slow', '{TOO_LONG}');",
+            hash.expose(),
             hash.expose()
         ));
         Self { _server: server, service, init }
@@ -91,7 +81,8 @@ impl Quiet {
 
     /// The client's view and the line of the log, once there is one with this reason.
     fn seen(&self, user: &str, reason: &str) -> (String, String) {
-        let fields = json!({ "user": user, "pass": PASSWORD });
+        let password = if user == GUESSED { "wrong" } else { PASSWORD };
+        let fields = json!({ "user": user, "pass": password });
         let is_it = |line: &&str| line.contains("no reply") && line.contains(reason);
         eventually(reason, || {
             let (verdict, _) = raw::connect(self.init.port, &fields);
@@ -99,6 +90,20 @@ impl Quiet {
             let log = self.service.log();
             Some((words.trim().to_owned(), log.lines().find(is_it)?.to_owned()))
         })
+    }
+
+    /// Many guesses at once, until there is no place for one more to wait in.
+    fn is_guessed_at(&self) {
+        let fields = json!({ "user": GUESSED, "pass": "wrong" });
+        std::thread::scope(|scope| {
+            for _ in 0..GUESSES {
+                scope.spawn(|| {
+                    while !self.service.log().contains("throttled") {
+                        raw::connect(self.init.port, &fields);
+                    }
+                });
+            }
+        });
     }
 
     /// What `test` says of alice, who has no answer either.
@@ -143,6 +148,9 @@ pub(super) async fn rows() -> Vec<Shown> {
     }
     let unrecorded = "a grant that has to be recorded first, and is not";
     rows.push(row(unrecorded, "audit", "alice", &recorded));
+    recorded.iter().for_each(Quiet::is_guessed_at);
+    let guess = "a guess while others at this account or from this source wait already";
+    rows.push(row(guess, "throttled", GUESSED, &recorded));
 
     let strange = pair(Mode::Config, &|init| {
         let (_, seed) = XKey::generate().expect("a key");

@@ -1,14 +1,21 @@
 //! A deployment in which a login can be refused for every reason.
 
+use std::sync::Arc;
+
 use jsonwebtoken::Algorithm;
 use nats_callout::callout::hash_password;
 use nats_callout::store::TokenHash;
+use rcgen::SanType;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::callout_scenarios::identities::config as tls;
 use crate::events::login;
 use crate::harness::client::Connected;
 use crate::harness::deployment::{Deployment, Initialised, Mode, Table};
 use crate::harness::issuer::{Issuer, Signer};
+use crate::harness::tls::{Authority, nameless};
 use crate::harness::{eventually, http, servers};
 use crate::jwt::add_to_config;
 use crate::nkey::Key;
@@ -28,19 +35,23 @@ pub(super) struct Site {
     /// Keys that no JWT tells apart.
     pub(super) many: Issuer,
     pub(super) key: Key,
+    /// Certificates of nobody, and of two.
+    pub(super) stranger: Arc<ClientConfig>,
+    pub(super) both: Arc<ClientConfig>,
+    _certificates: TempDir,
 }
 
 impl Site {
     pub(super) fn start(format: &str) -> Self {
         let signer = Signer::new("first", Algorithm::EdDSA);
         let (issuer, asked) = (Issuer::start(&[&signer]), Issuer::start(&[]));
-        let nameless = |_| {
+        let keyless = |_| {
             let mut jwk = Signer::new("x", Algorithm::EdDSA).jwk();
             jwk.as_object_mut().unwrap().remove("kid");
             jwk
         };
         let many = Issuer::start(&[]);
-        many.answer(crate::harness::issuer::Answer::Keys((0..9).map(nameless).collect()));
+        many.answer(crate::harness::issuer::Answer::Keys((0..9).map(keyless).collect()));
         let by_policy = "users = \"policy\"\ntenant_claim = \"org\"\nclaims = [\"roles\"]\n\
                          policy_claim = \"roles\"\npolicies = [\"staff=bb\"]\n";
         let introspection = format!(
@@ -56,6 +67,9 @@ impl Site {
             many.table("many", ""),
             away.to_owned(),
         ];
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = Authority::new(folder.path(), "authority");
+        let block = format!("allow_non_tls: true\n{}", authority.block(true));
         let deployment = Deployment::start_initialised(
             servers::version(),
             &[("NATS_CALLOUT_LOG_FORMAT", format)],
@@ -63,6 +77,7 @@ impl Site {
                 let init = Initialised::on(Mode::Config, Table::Default);
                 add_to_config(&init, &tables.concat());
                 init.add_to_server_conf("max_payload: 65536\nmax_control_line: 16KB");
+                init.add_to_server_conf(&block);
                 init.set("account_failures", "0");
                 init.set("source_failures", "0");
                 policies(&init);
@@ -78,7 +93,15 @@ impl Site {
         });
         let key = Key::new();
         rows(&deployment, &key);
-        Self { deployment, issuer, asked, signer, many, key }
+        let of = |names: &[&str]| {
+            let mut params = nameless();
+            let name = |it: &&str| SanType::DnsName((*it).try_into().expect("ascii"));
+            params.subject_alt_names = names.iter().map(name).collect();
+            tls(&authority, Some(&authority.client(&names.concat(), params)))
+        };
+        let stranger = of(&["stranger.example.com"]);
+        let both = of(&["one.example.com", "two.example.com"]);
+        Self { deployment, issuer, asked, signer, many, key, stranger, both, _certificates: folder }
     }
 
     pub(super) async fn events(&self) -> Connected {
@@ -135,6 +158,8 @@ fn rows(deployment: &Deployment, key: &Key) {
          INSERT INTO tenants (id, name, max_connections) VALUES ('five', 'five', 0);
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'alice', '{hash}');
          INSERT INTO users (tenant_id, name, nkey) VALUES ('one', 'keyed', '{nkey}');
+         INSERT INTO users (tenant_id, name, certificate) VALUES ('one', 'first', 'one.example.com');
+         INSERT INTO users (tenant_id, name, certificate) VALUES ('one', 'second', 'two.example.com');
          INSERT INTO users (tenant_id, name, password_hash, status) VALUES ('one', 'suspended', '{hash}', 'suspended');
          INSERT INTO users (tenant_id, name, password_hash, expires_at) VALUES ('one', 'ended', '{hash}', '{PAST}');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'unusable', '{UNUSABLE}');
