@@ -54,6 +54,15 @@ async fn the_contracts_statements_work_word_for_word() {
     let alice = store.user("alice", Freshness::Fresh).await.unwrap().unwrap();
     assert_eq!((alice.user.status, alice.tenant.limits.storage), (Status::Suspended, 1 << 30));
     assert!(!store.news().await.unwrap().changes.is_empty(), "its changes are noted");
+    // Of a row that is refused psql says where it was refused, too, unless it is told not to.
+    let row = "INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'x', 'a text')";
+    let said = psql(&license_server, row).unwrap_err();
+    let alone = psql(&license_server, &format!("\\set SHOW_CONTEXT never\n{row}")).unwrap_err();
+    assert!(
+        alone.starts_with("ERROR:  users.password_hash: ") && alone.lines().count() == 1,
+        "{alone}"
+    );
+    assert!(said.starts_with(&format!("{alone}CONTEXT:  ")), "{said}");
     // The service's own role does what the service and its commands do.
     store.heartbeat("i").await.unwrap();
     store.record_logins(&[("alice".into(), 1_800_000_000)]).await.unwrap();
