@@ -231,6 +231,8 @@ impl Principal {
 pub enum Authentication {
     /// Not a credential of this authenticator's kind: ask the next one.
     NotMine,
+    /// Perhaps its kind: the next one may accept it, and this is what comes of it if none does.
+    Perhaps(Result<Denied, AuthnError>),
     /// Its kind, and refused.
     Refused(Denied),
     /// Its kind, and verified.

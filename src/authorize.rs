@@ -395,19 +395,24 @@ impl Authorizer {
 }
 
 impl Decider {
-    /// Who it is: the first authenticator whose kind of credential it is decides.
+    /// Who it is: the first authenticator whose kind of credential it is for certain decides.
     pub(crate) async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Principal, Rejected> {
         if matches!(attempt.credentials, Credentials::None) {
-            return Err(DenyReason::NoCredentials.into());
+            return Err(Denied::from(DenyReason::NoCredentials).with_detail(NOTHING).into());
         }
+        let mut perhaps = None;
         for authenticator in &self.authenticators {
             match authenticator.authenticate(attempt).await? {
                 Authentication::NotMine => {}
-                Authentication::Refused(denied) => return Err(denied.into()),
+                Authentication::Perhaps(why) => perhaps = Some(why),
+                Authentication::Refused(denied) => {
+                    let denied = explained(denied, attempt.credentials);
+                    return Err(perhaps.unwrap_or(Ok(denied))?.into());
+                }
                 Authentication::Accepted(principal) => return Ok(principal),
             }
         }
-        Err(DenyReason::UnsupportedCredentials.into())
+        Err(perhaps.unwrap_or(Ok(DenyReason::UnsupportedCredentials.into()))?.into())
     }
 
     /// What it may do, where its tenant lives.
@@ -438,6 +443,24 @@ impl Decider {
             Decision::Deny(denied) => Err(denied.of(principal.login())),
         }
     }
+}
+
+/// What is said of a client that sends nothing that counts.
+const NOTHING: &str = "the client sends no user name, token, nkey or certificate; a JWT has to be its token or its password";
+
+/// What is nobody's says so where it was meant as something else.
+#[cfg(feature = "jwt")]
+fn explained(denied: Denied, credentials: &Credentials) -> Denied {
+    if denied.reason.is_of_credential() && crate::authn::jwt::was_meant(credentials) {
+        denied.with_detail(crate::authn::jwt::NEARLY_JWT)
+    } else {
+        denied
+    }
+}
+
+#[cfg(not(feature = "jwt"))]
+fn explained(denied: Denied, _: &Credentials) -> Denied {
+    denied
 }
 
 /// A tenant without a place is let in nowhere.

@@ -93,6 +93,19 @@ pub(crate) fn shown(name: &str) -> &str {
     if matches!(without_secrets(name), Cow::Owned(_)) { "(a secret)" } else { name }
 }
 
+/// A name that a client claims, and that no row is known to have: of one that may be a token, only the beginning.
+pub(crate) fn claimed(name: &str) -> String {
+    let name = shortened(name);
+    let is_name = |c: char| c.is_whitespace() || "@|:()".contains(c);
+    let may_be_token = name.len() >= MADE_LEN
+        && !name.contains(is_name)
+        && name.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+    match may_be_token.then(|| name.char_indices().nth(name.len().min(24) / 2)).flatten() {
+        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
 /// The beginning of a name that a client claimed, which may be thousands of bytes long, likewise.
 pub(crate) fn shortened(name: &str) -> &str {
     let name = shown(name);
@@ -214,5 +227,19 @@ mod tests {
         assert_eq!(shortened("eyJhbGciOiJSUzI1NiJ9.e30.c2ln"), "(a secret)");
         assert_eq!(shortened("eyJon"), "eyJon");
         assert_eq!(shortened(&"x".repeat(100)), "x".repeat(64));
+        for (name, shown) in [
+            ("y9ChhMNX6EOshM1S2abPo5GqmrYGfFNUIu7SF1aMWss", "y9ChhMNX6EOs..."),
+            ("ory_at_KKKKKKKKKKKKKKKKKKKKKKKKK", "ory_at_KKKKK..."),
+            ("6f0d9bf8-5a5c-4e9e-8d5e-52c7a8c0b2f1", "6f0d9bf8-5a5..."),
+            ("order-service-02", "order-se..."),
+            ("order-service-of-the-shop", "order-service-of-the-shop"),
+            ("alice.of.accounting@example.com", "alice.of.accounting@example.com"),
+            ("system:serviceaccount:shop:api-2", "system:serviceaccount:shop:api-2"),
+            ("auth0|5f7c8ec7c33c6c004bbafe82", "auth0|5f7c8ec7c33c6c004bbafe82"),
+            ("Ünïcödé-nämé-öf-sömébödy-2", "Ünïcödé-nämé..."),
+            ("alice", "alice"),
+        ] {
+            assert_eq!(claimed(name), shown, "{name}");
+        }
     }
 }

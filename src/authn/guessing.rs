@@ -356,7 +356,7 @@ impl Guessing {
                 );
             } else {
                 tracing::warn!(
-                    user = ?shortened(attempt.user),
+                    user = shortened(attempt.user),
                     source,
                     failures,
                     others,

@@ -39,8 +39,8 @@ pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
 use self::queue::{Crowd, Network};
-pub(crate) use self::token::is_jwt;
 use self::token::{Flaw, Unverified};
+pub(crate) use self::token::{NEARLY_JWT, is_jwt, is_nearly_jwt};
 use super::guessing::source;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,
@@ -118,7 +118,10 @@ impl JwtAuthenticator {
             let token = Unverified::parse(sent.text).map_err(Denied::from)?;
             match self.issuer_of(&token) {
                 Some(issuer) if issuer.has_keys() => self.verify(issuer, token, sent.user).await,
-                Some(issuer) => self.ask(issuer, sent).await,
+                Some(issuer) => {
+                    issuer.check_own_word(&token, self.rows.clock.now())?;
+                    self.ask(issuer, sent).await
+                }
                 None => Err(unknown_issuer(token.issuer()).into()),
             }
         };
@@ -140,10 +143,33 @@ impl JwtAuthenticator {
         let issuer = self.issuers.iter().filter(|it| takes(it).is_some()).max_by_key(takes);
         match issuer {
             Some(issuer) if !self.is_of_table(sent.text).await? => {
-                Authentication::of(self.ask(issuer, sent).await)
+                let may_be_password = self.has_password(sent).await?;
+                let deadline = if may_be_password {
+                    // There has to be time left for the hash.
+                    let left = sent.deadline.saturating_duration_since(Instant::now());
+                    sent.deadline.checked_sub(left / 2).unwrap_or(sent.deadline)
+                } else {
+                    sent.deadline
+                };
+                match self.ask(issuer, Sent { deadline, ..sent }).await {
+                    Err(Rejected::Denied(denied)) if may_be_password => {
+                        Ok(Authentication::Perhaps(Ok(denied)))
+                    }
+                    Err(Rejected::Fault(fault)) if may_be_password => {
+                        Ok(Authentication::Perhaps(Err(fault)))
+                    }
+                    decided => Authentication::of(decided),
+                }
             }
             _ => Ok(Authentication::NotMine),
         }
+    }
+
+    /// Whether it stands in the place of the password of a user who has one, which may begin as tokens do.
+    async fn has_password(&self, sent: Sent<'_>) -> Result<bool, AuthnError> {
+        let Some(user) = sent.user.filter(|_| sent.is_password) else { return Ok(false) };
+        let row = self.rows.store.user(user, Freshness::Cached).await?;
+        Ok(row.is_some_and(|row| row.user.password_hash.is_some()))
     }
 
     /// Whether the table has it as a token, whatever it looks like.
@@ -184,6 +210,16 @@ impl JwtAuthenticator {
             |freshness| asked.rows.principal(&asked.issuer, &identified, freshness, BY_ANSWER);
         let principal = confirmed(find(Freshness::Cached), find(Freshness::Fresh)).await?;
         Ok(principal.with_proof(asked))
+    }
+}
+
+/// Whether a token, or what stands in the place of a password, was meant as a JWT and is none.
+pub(crate) fn was_meant(credentials: &Credentials) -> bool {
+    match credentials {
+        Credentials::Token { token: sent, .. } | Credentials::Password { password: sent, .. } => {
+            is_nearly_jwt(sent.expose())
+        }
+        _ => false,
     }
 }
 

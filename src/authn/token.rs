@@ -23,6 +23,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, TOKEN_PREFIX};
+use crate::redact::shown;
 use crate::store::{CredentialStore, Freshness, TokenHash, TokenRecord};
 
 const RANDOM_LEN: usize = 32;
@@ -123,7 +124,7 @@ impl Authenticator for TokenAuthenticator {
         let Some(hash) = hash_of(token.expose()) else {
             let (least, most) = (LENGTHS.start(), LENGTHS.end());
             let denied = Denied::from(DenyReason::UnknownToken).with_detail(format!(
-                "a token has {least} to {most} characters and no white space"
+                "a token of the table has {least} to {most} characters and no white space"
             ));
             return Ok(Authentication::Refused(denied));
         };
@@ -175,7 +176,8 @@ impl TokenCheck {
     ) -> Result<Principal, Rejected> {
         if owner.is_some_and(|owner| owner != token.user_name) {
             let denied = Denied::from(DenyReason::UnknownToken);
-            return Err(denied.with_detail("the token is another user's").into());
+            let owner = shown(&token.user_name);
+            return Err(denied.with_detail(format!("the token is another user's: {owner}")).into());
         }
         let user = self.store.user(&token.user_name, freshness).await?;
         let user = user.ok_or(DenyReason::UnknownUser)?;

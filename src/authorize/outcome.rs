@@ -16,7 +16,7 @@ use crate::protocol::credentials::Credentials;
 use crate::protocol::envelope::{EnvelopeError, SealError};
 use crate::protocol::jwt::JwtError;
 use crate::protocol::request::{RequestError, VerifiedRequest};
-use crate::redact::{shortened, shown};
+use crate::redact::{self, shortened, shown};
 use crate::store::LoginRecord;
 
 /// What servers count times in.
@@ -209,7 +209,9 @@ pub(super) fn name_of(login: &LoginRecord) -> String {
 /// The name that a client claims, which may be of any length, or a secret in the wrong place.
 pub(super) fn claimed(request: &VerifiedRequest) -> Option<String> {
     match request.credentials() {
-        Credentials::Password { user, .. } => Some(shortened(user).to_owned()),
+        Credentials::Password { user, .. } | Credentials::Token { user: Some(user), .. } => {
+            Some(redact::claimed(user))
+        }
         _ => None,
     }
 }

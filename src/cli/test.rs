@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use async_nats::ConnectErrorKind;
 use clap::Args;
 
-use self::hints::{hashed_with_end, is_broken_jwt, too_long, undecided};
+use self::hints::{hashed_with_end, too_long, undecided};
 use self::owner::{owned, owner_of, owner_of_text};
 use self::report::{Admitted, Refused};
 pub(super) use self::words::{Teller, said};
@@ -21,7 +21,7 @@ use super::{Context, secret, up};
 use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
-use crate::authn::jwt::{IssuerSettings, is_jwt};
+use crate::authn::jwt::{IssuerSettings, NEARLY_JWT, is_jwt, is_nearly_jwt};
 use crate::authn::{AuthnError, Denied, DenyReason};
 use crate::deployment::connect_failure;
 use crate::instance::HEARTBEAT_SECONDS;
@@ -79,7 +79,7 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     let user = named.unwrap_or(id.as_str());
     if args.password_stdin {
         let (password, end) = secret::credential_from_stdin()?;
-        let broken_jwt = is_broken_jwt(&password);
+        let broken_jwt = is_nearly_jwt(&password);
         let sent = |text: String| Credentials::Password {
             user: user.to_owned(),
             password: Secret::new(text),
@@ -133,7 +133,7 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
         if let Some(user) = user {
             owned(context, &id, user).await?;
         }
-        let broken_jwt = is_broken_jwt(&token);
+        let broken_jwt = is_nearly_jwt(&token);
         let attempt = Attempt { context, id: &id, user, method: "token", broken_jwt };
         return attempt.run(&credentials).await;
     }
@@ -349,8 +349,7 @@ impl Attempt<'_> {
 
     fn words(&self, denied: &Denied) -> String {
         if self.broken_jwt && denied.reason.is_of_credential() {
-            return "it begins as a JWT does and is none; give it whole, without quotes or a word before it"
-                .to_owned();
+            return NEARLY_JWT.to_owned();
         }
         let user = denied.login.as_ref().map(|login| login.user.name.as_str()).or(self.user);
         let user = user.unwrap_or("USER");

@@ -8,6 +8,8 @@ use aws_lc_rs::digest;
 
 use super::subject::{Pattern, SubjectError};
 use crate::authn::Principal;
+use crate::causes::quoted;
+use crate::redact::shortened;
 
 /// What is wrong with a template, found when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +73,16 @@ pub(crate) enum ExpandError {
         issuer: String,
     },
     /// A value of the claim is spliced in and is not one plain token.
-    #[error("a value of the claim `{0}` is not one subject token of [A-Za-z0-9_-]{{1,64}}")]
-    Claim(Box<str>),
+    #[error(
+        "a value of the claim `{claim}` is not one subject token of [A-Za-z0-9_-]{{1,64}}: {}",
+        quoted(shortened(value))
+    )]
+    Claim {
+        /// The claim.
+        claim: Box<str>,
+        /// The value.
+        value: String,
+    },
     /// The result is no legal subject.
     #[error("`{0}` is no legal subject: {1}")]
     Subject(String, SubjectError),
@@ -184,8 +194,8 @@ impl Template {
             Some(List::Claim(name)) => {
                 let values = principal.claims().get(&**name);
                 let values = values.ok_or_else(|| no_claim(principal, name))?;
-                if values.iter().any(|value| token(value).is_none()) {
-                    return Err(ExpandError::Claim(name.clone()));
+                if let Some(value) = values.iter().find(|value| token(value).is_none()) {
+                    return Err(ExpandError::Claim { claim: name.clone(), value: value.clone() });
                 }
                 values
             }
@@ -305,9 +315,10 @@ mod tests {
         let long = "a".repeat(65);
         for value in ["", "*", ">", "a.b", "a b", "a\tb", "é", "a*", "{{", long.as_str()] {
             let claims = principal("alice", &[("team", &["red", value])]);
-            let refused = Err(ExpandError::Claim("team".into()));
+            let (claim, value) = ("team".into(), value.to_owned());
+            let refused = Err(ExpandError::Claim { claim, value: value.clone() });
             assert_eq!(expand("t.{{claims.team}}", &claims), refused, "{value:?}");
-            let named = principal(value, &[]);
+            let named = principal(&value, &[]);
             assert_eq!(expand("t.{{user.name}}", &named), Err(ExpandError::Name), "{value:?}");
         }
     }

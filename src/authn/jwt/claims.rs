@@ -85,30 +85,33 @@ pub(super) fn check_said(claims: &Map<String, Value>, issuer: &str) -> Result<()
     if claims.get("iss").is_some_and(|iss| iss != issuer) {
         return Err(Flaw::OtherIssuer);
     }
-    if purposes(claims).any(|purpose| ["id", "id_token"].contains(&&*purpose)) {
-        return Err(Flaw::Type);
+    if let Some((name, _)) = purposes(claims).find(|(_, it)| ["id", "id_token"].contains(&&**it)) {
+        return Err(Flaw::Purpose(name));
     }
     check_purpose(claims)
 }
 
 /// Checks that a token is none that renews others or ends sessions.
 pub(super) fn check_purpose(claims: &Map<String, Value>) -> Result<(), Flaw> {
-    let is_other = |purpose: String| {
+    let is_other = |purpose: &str| {
         ["refresh", "offline", "logout"].iter().any(|other| purpose.contains(other))
     };
     // OpenID Connect Back-Channel Logout 1.0, section 2.4.
     let events = claims.get("events").and_then(Value::as_object);
     let ends_session =
         events.is_some_and(|it| it.keys().any(|it| it.ends_with("backchannel-logout")));
-    if ends_session || purposes(claims).any(is_other) { Err(Flaw::Type) } else { Ok(()) }
+    if ends_session {
+        return Err(Flaw::Purpose("events"));
+    }
+    let other = purposes(claims).find(|(_, purpose)| is_other(purpose));
+    other.map_or(Ok(()), |(name, _)| Err(Flaw::Purpose(name)))
 }
 
 /// What a token says that it is for, in small letters: Keycloak in `typ`, Cognito and Hydra in `token_use`, others in
 /// `token_type`.
-fn purposes(claims: &Map<String, Value>) -> impl Iterator<Item = String> {
-    let said =
-        ["typ", "token_use", "token_type"].map(|name| claims.get(name).and_then(Value::as_str));
-    said.into_iter().flatten().map(str::to_ascii_lowercase)
+fn purposes(claims: &Map<String, Value>) -> impl Iterator<Item = (&'static str, String)> {
+    let said = ["typ", "token_use", "token_type"].into_iter();
+    said.filter_map(|name| Some((name, claims.get(name)?.as_str()?.to_ascii_lowercase())))
 }
 
 /// When the JWT stops holding, if it holds now. With `leeway` seconds between the clocks, one that
@@ -121,21 +124,21 @@ pub(super) fn check_times(
     check_end(claims, leeway, now)?.ok_or(Flaw::NoEnd)
 }
 
-/// [`check_times`] of what may have no end.
+/// [`check_times`] of what may have no end. A time that is `null` is none.
 pub(super) fn check_end(
     claims: &Map<String, Value>,
     leeway: UnixSeconds,
     now: UnixSeconds,
 ) -> Result<Option<UnixSeconds>, Flaw> {
     for begins in ["nbf", "iat"] {
-        if let Some(value) = claims.get(begins) {
+        if let Some(value) = claims.get(begins).filter(|it| !it.is_null()) {
             let begins = seconds(value).ok_or(Flaw::NotYet)?;
             if begins > now.saturating_add(leeway) {
                 return Err(Flaw::NotYet);
             }
         }
     }
-    let Some(end) = claims.get("exp") else { return Ok(None) };
+    let Some(end) = claims.get("exp").filter(|it| !it.is_null()) else { return Ok(None) };
     let end = seconds(end).ok_or(Flaw::NoEnd)?;
     let last = end.saturating_add(leeway);
     if end > now {
@@ -249,9 +252,11 @@ mod tests {
             json!({ "token_type": "id_token" }),
             json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }),
         ] {
-            assert_eq!(check(other.clone()), Err(Flaw::Type), "{other}");
+            let mut names = ["typ", "token_use", "token_type", "events"].into_iter();
+            let name = names.find(|it| other.get(it).is_some()).unwrap();
+            assert_eq!(check(other.clone()), Err(Flaw::Purpose(name)), "{other}");
             let is_id = other.to_string().to_lowercase().contains(":\"id");
-            let said = if is_id { Ok(()) } else { Err(Flaw::Type) };
+            let said = if is_id { Ok(()) } else { Err(Flaw::Purpose(name)) };
             assert_eq!(check_purpose(&map(other.clone())), said, "as a JWT: {other}");
         }
     }

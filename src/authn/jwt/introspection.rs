@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::fetch::{FetchError, Way, bearer, parse_url, read};
 use super::queue::{Crowd, Network, Places};
-use super::token::is_jwt;
+use super::token::is_nearly_jwt;
 use crate::authn::random;
 use crate::clock::UnixSeconds;
 use crate::protocol::credentials::{Secret, TOKEN_PREFIX};
@@ -137,12 +137,11 @@ impl Introspection {
     /// does: the password of somebody who mistypes it is not shown to others.
     pub(super) fn takes(&self, text: &str, is_password: bool) -> Option<usize> {
         let prefix = &self.settings.prefix;
-        // What is nearly a JWT may be the credential of another issuer; one in five parts is encrypted, and opaque.
-        let is_broken_jwt = text.starts_with("eyJ") && text.split('.').count() < 5 && !is_jwt(text);
+        // What is nearly a JWT may be the credential of another issuer.
         let is_token = LENGTHS.contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_graphic())
             && !text.starts_with(TOKEN_PREFIX)
-            && !(prefix.is_empty() && is_broken_jwt);
+            && !(prefix.is_empty() && is_nearly_jwt(text));
         let takes = is_token && text.starts_with(prefix) && !(is_password && prefix.is_empty());
         takes.then_some(prefix.len())
     }

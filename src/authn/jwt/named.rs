@@ -5,16 +5,22 @@ use serde_json::{Map, Value};
 use super::super::password::MAX_USER_CHARS;
 use super::claims;
 use super::issuer::{Identified, Issuer, TenantOf, Users};
-use super::token::{Flaw, Verified};
+use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{Claims, Denied, Named};
+use crate::causes::quoted;
 use crate::clock::UnixSeconds;
+use crate::redact::{claimed, shortened};
 use crate::store::TenantId;
 
 impl Issuer {
-    /// The refusal of a token that is its own, for what its claims say.
-    fn denies(&self, flaw: Flaw, all: &Map<String, Value>) -> Denied {
+    /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
+    fn denies(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
         let issuer = &self.settings().name;
-        let denied = Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}"));
+        let found = match flaw {
+            Flaw::OtherUser => format!(": `{}`", claimed(user.unwrap_or_default())),
+            flaw => self.found(flaw, all),
+        };
+        let denied = Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"));
         let claim = |name: &str| claims::find(all, name).ok().flatten().and_then(claims::name);
         let tenant = match &self.settings().tenant {
             None => None,
@@ -25,6 +31,38 @@ impl Issuer {
             Some(user) => denied.of_named(Named { user, tenant }),
             None => denied,
         }
+    }
+
+    /// What the claims say that a flaw is about.
+    fn found(&self, flaw: Flaw, all: &Map<String, Value>) -> String {
+        let settings = self.settings();
+        let names: &[&str] = match flaw {
+            Flaw::OtherIssuer => &["iss"],
+            Flaw::Audience => &[&settings.audience_claim],
+            Flaw::NoEnd | Flaw::Expired => &["exp"],
+            Flaw::NotYet => &["nbf", "iat"],
+            Flaw::NoUser if settings.user_claim == "email" => &["email", "email_verified"],
+            Flaw::NoUser => &[&settings.user_claim],
+            Flaw::NoTenant => match &settings.tenant {
+                Some(TenantOf::Claim(name)) => &[name],
+                _ => &[],
+            },
+            Flaw::NoPolicy => match &settings.users {
+                Users::Policy { by_claim: Some(by_claim), .. } => &[&by_claim.claim],
+                _ => &[],
+            },
+            _ => &[],
+        };
+        let found = |name: &&str| match claims::find(all, name) {
+            Ok(Some(Value::String(text))) => format!("`{name}` is {}", quoted(shortened(text))),
+            Ok(Some(value)) => {
+                let text = value.to_string().replace('"', "'");
+                format!("`{name}` is {}", quoted(shortened(&text)))
+            }
+            _ => format!("`{name}` is missing"),
+        };
+        let found: Vec<String> = names.iter().map(found).collect();
+        if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) }
     }
 
     /// Whom the JWT names, if it is for us, holds at `now`, and is that of the user beside it.
@@ -41,7 +79,31 @@ impl Issuer {
             self.check_name(&identified, user)?;
             Ok(identified)
         });
-        identified.map_err(|flaw| self.denies(flaw, all))
+        identified.map_err(|flaw| self.denies(flaw, all, user))
+    }
+
+    /// Checks what a JWT says of itself that its issuer is asked about: nobody has verified it, so that it counts
+    /// against the JWT alone.
+    pub(super) fn check_own_word(
+        &self,
+        token: &Unverified<'_>,
+        now: UnixSeconds,
+    ) -> Result<(), Denied> {
+        let (all, settings) = (token.claims(), self.settings());
+        let checked = token.check_header().and_then(|()| {
+            claims::check_said(all, &settings.issuer)?;
+            claims::check_end(all, self.leeway(), now)?;
+            match claims::find(all, &settings.audience_claim)? {
+                Some(_) => {
+                    claims::check_audience(all, &settings.audience_claim, &settings.audience)
+                }
+                None => Ok(()),
+            }
+        });
+        checked.map_err(|flaw| {
+            let (issuer, found) = (&settings.name, self.found(flaw, all));
+            Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"))
+        })
     }
 
     /// Whom the issuer names by what it says of a token, likewise; such a token may have no end.
@@ -57,7 +119,7 @@ impl Issuer {
             self.check_name(&identified, user)?;
             Ok(identified)
         });
-        identified.map_err(|flaw| self.denies(flaw, said))
+        identified.map_err(|flaw| self.denies(flaw, said, user))
     }
 
     fn leeway(&self) -> UnixSeconds {

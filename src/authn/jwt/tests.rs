@@ -335,7 +335,10 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     assert_eq!(detail(&by_table, &claims()).await, says("there is no user `alice`"));
     let wrong = with("aud", json!("other"));
     let flaw = "its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`";
-    assert_eq!(detail(&by_table, &wrong).await, says(flaw));
+    assert_eq!(detail(&by_table, &wrong).await, says(&format!("{flaw} (`aud` is `other`)")));
+    let several = with("aud", json!(["a", { "b": 1 }]));
+    let found = format!("{flaw} (`aud` is `['a',{{'b':1}}]`)");
+    assert_eq!(detail(&by_table, &several).await, says(&found));
     let by_policy = case(by_policy(TenantOf::Fixed("43".parse().unwrap())));
     assert_eq!(detail(&by_policy, &claims()).await, says("there is no tenant 43"));
     let mut row = record("43/alice", None);

@@ -29,6 +29,8 @@ pub(super) enum Flaw {
     Algorithm,
     #[error("`typ` says that it was made for another purpose")]
     Type,
+    #[error("`{0}` says that it was made for another purpose")]
+    Purpose(&'static str),
     #[error("`crit` demands what is not known here")]
     Critical,
     #[error("no key of the issuer fits `kid` and `alg`; compare them with its key set")]
@@ -80,9 +82,38 @@ impl From<Flaw> for Denied {
 /// names an algorithm.
 pub(crate) fn is_jwt(text: &str) -> bool {
     let Some([header, rest @ ..]) = split(text) else { return false };
-    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    rest.iter().all(|part| part.bytes().all(base64url))
+    rest.iter().all(|part| is_base64url(part))
         && object(header).is_some_and(|header| header.get("alg").is_some_and(Value::is_string))
+}
+
+/// What is said of [`is_nearly_jwt`].
+pub(crate) const NEARLY_JWT: &str =
+    "it begins as a JWT does and is none; give it whole, without quotes or a word before it";
+
+/// Whether a text was meant as a JWT and is none: it is not whole, or in quotes, or there is something before or
+/// behind it. Five parts are an encrypted token (RFC 7516), which only its issuer can read.
+pub(crate) fn is_nearly_jwt(text: &str) -> bool {
+    let text = text.trim_end();
+    let is_encrypted = text.split('.').count() == 5 && text.split('.').all(is_base64url);
+    let parts = text.split(|c: char| !c.is_ascii() || !is_base64url_byte(c as u8));
+    !is_encrypted && !is_jwt(text) && parts.into_iter().any(begins_json)
+}
+
+/// Whether it is the beginning of a JSON object in base64url, as no random text is but one in many millions.
+fn begins_json(part: &str) -> bool {
+    let whole = (part.len() / 4 * 4).min(16);
+    let is_printable = |decoded: Vec<u8>| decoded.iter().all(|it| (b' '..=b'~').contains(it));
+    part.starts_with("eyJ")
+        && whole >= 12
+        && part.get(..whole).is_some_and(|it| URL_SAFE_NO_PAD.decode(it).is_ok_and(is_printable))
+}
+
+fn is_base64url(part: &str) -> bool {
+    part.bytes().all(is_base64url_byte)
+}
+
+fn is_base64url_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
 fn split(text: &str) -> Option<[&str; 3]> {
@@ -151,12 +182,23 @@ impl<'a> Unverified<'a> {
     pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
         let algorithm = self.header.alg.parse().ok();
         let algorithm = algorithm.filter(|it| allowed.contains(it)).ok_or(Flaw::Algorithm)?;
+        self.check_header()?;
+        Ok(algorithm)
+    }
+
+    /// Checks that its header demands nothing that is not done here, and is that of a token which logs somebody in.
+    pub(super) fn check_header(&self) -> Result<(), Flaw> {
         if self.has_critical {
             return Err(Flaw::Critical);
         }
         let typ = self.header.typ.as_deref().unwrap_or("jwt").to_ascii_lowercase();
         let typ = typ.strip_prefix("application/").unwrap_or(&typ);
-        if TYPES.contains(&typ) { Ok(algorithm) } else { Err(Flaw::Type) }
+        if TYPES.contains(&typ) { Ok(()) } else { Err(Flaw::Type) }
+    }
+
+    /// What it says, which anybody may have written.
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.claims
     }
 
     /// Its claims, if one of these keys has signed it.
@@ -189,6 +231,36 @@ mod tests {
     fn text(header: &str, payload: &str) -> String {
         let encode = |part: &str| URL_SAFE_NO_PAD.encode(part);
         format!("{}.{}.c2ln", encode(header), encode(payload))
+    }
+
+    #[test]
+    fn what_was_meant_as_a_jwt() {
+        let jwt = text(r#"{"alg":"RS256"}"#, r#"{"sub":"alice"}"#);
+        for whole in [jwt.as_str(), "hunter2", "eyJ", "eyJhbG", "eyJust.a.name", ""] {
+            assert!(!is_nearly_jwt(whole), "{whole}");
+        }
+        assert!(!is_nearly_jwt(&format!("{jwt}\n")));
+        assert!(!is_nearly_jwt("eyJhbGciOiJkaXIifQ..aXY.dGV4dA.dGFn"), "it is encrypted");
+        for nearly in [
+            "\"JWT\"",
+            "'JWT'",
+            "<JWT>",
+            "token=JWT",
+            "Bearer JWT",
+            "Bearer:JWT",
+            "{\"token\":\"JWT\"}",
+            "JWT,",
+            "JWT;",
+            "JWT.more",
+            " JWT",
+            "JWT JWT",
+        ] {
+            assert!(is_nearly_jwt(&nearly.replace("JWT", &jwt)), "{nearly}");
+        }
+        let (two, _) = jwt.rsplit_once('.').unwrap();
+        for nearly in [two, &jwt[1..], &jwt.replace('.', "%2E"), &jwt[..20]] {
+            assert!(is_nearly_jwt(nearly), "{nearly}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use async_nats::{ConnectError, ConnectErrorKind};
 use super::super::Context;
 use super::session;
 use crate::authn::AuthnError;
-use crate::authn::jwt::is_jwt;
 use crate::protocol::credentials::{CONTROL_LINE, Credentials, fitting};
 use crate::store::TenantId;
 
@@ -57,26 +56,4 @@ pub(super) fn hashed_with_end(tenant: &TenantId, user: &str) -> String {
         "the hash in {user}'s row was made of this password and the line break behind it, so that it counts with \
          the line break alone; make a new one with `nats-callout user passwd {tenant} {user}`"
     )
-}
-
-/// Whether a text was meant as a JWT: what it begins with, behind quotes and a `Bearer`, is a JWT's first letters.
-pub(super) fn is_broken_jwt(text: &str) -> bool {
-    let begun = text.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    let begun = begun.strip_prefix("Bearer ").unwrap_or(begun);
-    begun.starts_with("eyJ") && !is_jwt(text.trim_end())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_meant_as_a_jwt() {
-        const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln";
-        assert!(!is_broken_jwt(JWT) && !is_broken_jwt(&format!("{JWT}\n")));
-        for broken in [" JWT", "\"JWT\"", "Bearer JWT", "JWT.more", "'Bearer JWT'"] {
-            assert!(is_broken_jwt(&broken.replace("JWT", JWT)), "{broken}");
-        }
-        assert!(is_broken_jwt("eyJhbGciOiJIUzI1NiJ9") && !is_broken_jwt("hunter2"));
-    }
 }

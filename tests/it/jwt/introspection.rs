@@ -139,7 +139,11 @@ fn what_is_refused(bench: &Bench) {
     eventually("it is active now", || {
         (bench.verdict(&json!({ "auth_token": unknown })) == Verdict::Admitted).then_some(())
     });
-    for known in ["short", "with blanks in a token", "nct_0000000000000000000000000000000019Bvis"] {
+    let jwt = Signer::new("first", Algorithm::EdDSA).sign(&json!({ "iss": "elsewhere" }));
+    let nearly = ["\"JWT\"", "token=JWT", "Bearer:JWT", "JWT,"].map(|it| it.replace("JWT", &jwt));
+    let cut = [&jwt[1..], jwt.rsplit_once('.').unwrap().0];
+    let others = ["short", "with blanks in a token", "nct_0000000000000000000000000000000019Bvis"];
+    for known in others.into_iter().chain(cut).chain(nearly.iter().map(String::as_str)) {
         bench.refuses("nothing to ask about", known, "unknown_token");
         assert_eq!(bench.issuer.questions(known), 0, "{known}");
     }
@@ -269,11 +273,65 @@ fn by_policy(bench: &Bench, other: &Bench) {
     assert_eq!(bench.issuer.questions("fix_token-of-shop"), 0);
 }
 
+/// A password may begin as an issuer's tokens do, and is one all the same: whatever that issuer says of it, and while
+/// it says nothing.
+fn passwords_that_look_like_tokens(bench: &mut Bench) {
+    let add = |password: &str| {
+        let user = format!("user-{}", password.len());
+        let args = ["user", "add", "shop", &user, "--kind", "bb", "--password-stdin"];
+        let config = bench.deployment.config();
+        let args = [&["--config", config.to_str().unwrap()][..], &args].concat();
+        service::cli_with_stdin(&bench.deployment.dir(), &args, password).success();
+        json!({ "user": user, "pass": password })
+    };
+    let [known, fresh] = ["fix_correct horse", "fix_correct-horse-battery"].map(add);
+    let later = add("fix_correct-horse-battery-staple");
+    bench.admits_as(&known);
+    bench.admits_as(&fresh);
+    let mut wrong = fresh.clone();
+    wrong["pass"] = json!("fix_another-password");
+    bench.refuses_as("another password", &wrong, "unknown_token");
+    bench.issuer.go_down();
+    bench.admits_as(&later);
+    bench.issuer.listen();
+}
+
+/// Nobody has verified what such a JWT says of itself, but it can speak against it.
+fn jwts_that_their_issuer_is_asked_about(bench: &Bench) {
+    let signer = Signer::new("first", Algorithm::EdDSA);
+    let of = |claim: &str, value: Value| {
+        let mut claims = bench.issuer.claims("shop");
+        claims[claim] = value;
+        signer.sign(&claims)
+    };
+    let active = |jwt: String| bench.token(&jwt, bench.good("shop"));
+    bench.admits(&active(of("any", json!(1))));
+    bench.admits(&active(of("exp", json!(null))));
+    for (claim, value, reason) in [
+        ("typ", json!("Refresh"), "invalid_token"),
+        ("typ", json!("ID"), "invalid_token"),
+        ("token_use", json!("refresh"), "invalid_token"),
+        ("exp", json!(seconds_from_now(-3_600)), "token_expired"),
+        ("nbf", json!(seconds_from_now(3_600)), "invalid_token"),
+        ("aud", json!("evil"), "invalid_token"),
+    ] {
+        let jwt = active(of(claim, value));
+        bench.refuses(claim, &jwt, reason);
+        assert_eq!(bench.issuer.questions(&jwt), 0, "{claim}");
+    }
+    let mut header = signer.header();
+    for (name, value) in [("typ", json!("logout+jwt")), ("crit", json!(["x"]))] {
+        header[name] = value;
+        let jwt = active(signer.sign_with(&header, &bench.issuer.claims("shop")));
+        bench.refuses(name, &jwt, "invalid_token");
+    }
+}
+
 #[test]
 fn tokens_that_their_issuer_is_asked_about() {
     for mode in either_mode() {
         let org = "users = \"policy\"\ntenant_claim = \"org\"\n";
-        let [mut bench, org, fixed] = Bench::asking(
+        let [mut bench, org, mut fixed] = Bench::asking(
             mode,
             [
                 ("asked", None, ""),
@@ -290,7 +348,9 @@ fn tokens_that_their_issuer_is_asked_about() {
         );
         who_logs_in(&bench);
         what_is_refused(&bench);
+        jwts_that_their_issuer_is_asked_about(&bench);
         by_policy(&org, &fixed);
+        passwords_that_look_like_tokens(&mut fixed);
         how_long(&bench);
         at_once(&bench);
         what_is_said_of_an_outage(&mut bench);

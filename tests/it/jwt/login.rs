@@ -253,6 +253,9 @@ fn the_command_test(bench: &Bench) {
             let said = test(args, &broken).stderr;
             assert!(said.contains("begins as a JWT does and is none"), "{said}");
         }
+        bench.refuses("a JWT with something before it", &broken, "unknown_token");
+        let log = bench.deployment.service.log();
+        assert!(log.contains("detail=\"it begins as a JWT does and is none"), "{log}");
     }
     let long = bench.jwt_with("shop", "photo", json!("x".repeat(4_000)));
     let said = test(&["shop", "--token-stdin"], &long).stderr;
