@@ -28,6 +28,9 @@ pub(super) fn settled(text: &str, folder: &Path) -> String {
     for (before, end) in [("instance=\"", '"'), ("\"instance\":\"", '"')] {
         text = replaced(&text, before, |c| c == end, "...");
     }
+    // Times of tokens.
+    text =
+        text.split('`').map(|it| if is_time(it) { "N" } else { it }).collect::<Vec<_>>().join("`");
     // Nkeys, of nobody, accounts and servers, are new ones each time.
     let is_nkey = |part: &str| part.len() == 56 && part.starts_with(['U', 'A', 'N']);
     let shown =
@@ -35,6 +38,10 @@ pub(super) fn settled(text: &str, folder: &Path) -> String {
     let words = |part: &str| part.split(' ').map(shown).collect::<Vec<_>>().join(" ");
     let parts = text.split('"').map(words);
     without_bytes(&parts.collect::<Vec<_>>().join("\""))
+}
+
+fn is_time(text: &str) -> bool {
+    text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// How long a grant is depends on ids in it.
