@@ -37,7 +37,12 @@ pub(crate) enum Decision {
     /// The client would be let in.
     Granted(Box<Granted>),
     /// It would be refused.
-    Denied(Denied),
+    Denied {
+        /// Why.
+        denied: Denied,
+        /// The claims that a policy saw.
+        claims: Claims,
+    },
     /// It would get no answer.
     Fault(AuthnError),
 }
@@ -83,12 +88,13 @@ impl Admin {
         let attempt = Attempt { credentials, client, deadline, found: &found };
         let decided = match decider.authenticate(attempt).await {
             Ok(principal) => {
+                let claims = principal.claims().clone();
                 match self.permit(&decider, &policies, principal, client, self.now()) {
                     Ok(granted) => Decision::Granted(Box::new(granted)),
-                    Err(denied) => Decision::Denied(denied),
+                    Err(denied) => Decision::Denied { denied, claims },
                 }
             }
-            Err(Rejected::Denied(denied)) => Decision::Denied(denied),
+            Err(Rejected::Denied(denied)) => Decision::Denied { denied, claims: Claims::new() },
             Err(Rejected::Fault(fault)) => Decision::Fault(fault),
         };
         Ok(decided)
@@ -283,7 +289,7 @@ mod tests {
             [(alice, DenyReason::UnknownUser), (Credentials::None, DenyReason::NoCredentials)]
         {
             match admin.decide(&credentials, &client).await.unwrap() {
-                Decision::Denied(denied) => assert_eq!(denied.reason, reason),
+                Decision::Denied { denied, .. } => assert_eq!(denied.reason, reason),
                 decided => panic!("{decided:?}"),
             }
         }

@@ -39,8 +39,8 @@ pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
 use self::queue::{Crowd, Network};
-use self::token::{Flaw, Unverified};
-pub(crate) use self::token::{NEARLY_JWT, is_jwt, is_nearly_jwt};
+use self::token::{Flaw, Unverified, is_nearly_jwt};
+pub(crate) use self::token::{NEARLY_JWT, is_jwt};
 use super::guessing::source;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,

@@ -1,12 +1,14 @@
 //! Where results and remarks go: results to stdout, as text or as one JSON document; remarks to
 //! stderr.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
 use serde_json::{Value, json};
 
+use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::hidden::{escaped, escaped_json};
 
@@ -84,6 +86,11 @@ pub(super) fn facts(rows: &[(&str, String)]) -> String {
     let lines: Vec<String> =
         rows.iter().map(|(name, value)| format!("{name:<12} {}", escaped(value))).collect();
     lines.join("\n")
+}
+
+/// A name within a sentence: marked where it has blanks, which would be taken for the sentence's.
+pub(super) fn name(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_whitespace) { quoted(text).into() } else { text.into() }
 }
 
 /// RFC 3339 in UTC.

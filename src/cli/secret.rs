@@ -1,6 +1,6 @@
 //! Secrets on stdin: passwords and tokens, one line.
 
-use std::io::BufRead as _;
+use std::io::{BufRead, BufReader};
 
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
@@ -16,25 +16,39 @@ pub(super) fn password_from_stdin() -> anyhow::Result<Password> {
     read_password(std::io::stdin().lock())
 }
 
-/// The first line of stdin, as a password or token that is only tried, and how it ended.
+/// The only line of stdin, as a password or token that is only tried, and how it ended.
 pub(super) fn credential_from_stdin() -> anyhow::Result<(Zeroizing<String>, &'static str)> {
-    read_line(std::io::stdin().lock(), MAX_CREDENTIAL_BYTES, "password or token")
+    read_credential(std::io::stdin().lock())
+}
+
+fn read_credential(input: impl std::io::Read) -> anyhow::Result<(Zeroizing<String>, &'static str)> {
+    let mut input = BufReader::with_capacity(2 * MAX_CREDENTIAL_BYTES, input);
+    let line = read_line(&mut input, MAX_CREDENTIAL_BYTES, "password or token")?;
+    // What came with the line: nobody waits for more.
+    if input.buffer().iter().any(|byte| !b"\r\n".contains(byte)) {
+        bail!(Usage(
+            "stdin has more than one line, and a password or token is one; write nothing else there"
+                .to_owned()
+        ));
+    }
+    Ok(line)
 }
 
 fn read_password(input: impl std::io::Read) -> anyhow::Result<Password> {
-    let (line, _) = read_line(input, Password::MAX_BYTES, "password")?;
+    let (line, _) = read_line(BufReader::new(input), Password::MAX_BYTES, "password")?;
     let refused = |problem| Usage(format!("the password on stdin {problem}"));
     Ok(Password::new(&line).map_err(refused)?)
 }
 
 fn read_line(
-    input: impl std::io::Read,
+    input: impl BufRead,
     most: usize,
     what: &str,
 ) -> anyhow::Result<(Zeroizing<String>, &'static str)> {
     let mut line = Zeroizing::new(String::with_capacity(most + 2));
     let limit = u64::try_from(most)? + 2;
-    std::io::BufReader::new(input.take(limit))
+    input
+        .take(limit)
         .read_line(&mut line)
         .with_context(|| format!("cannot read a {what} from stdin"))?;
     let password = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
@@ -61,6 +75,12 @@ mod tests {
         for (text, ended) in [("a", ""), ("a\n", "\n"), ("a\r\nb\n", "\r\n")] {
             let (line, end) = read_line(text.as_bytes(), 8, "token").unwrap();
             assert_eq!((line.as_str(), end), ("a", ended));
+        }
+        for text in ["a", "a\n", "a\r\n\r\n"] {
+            assert_eq!(read_credential(text.as_bytes()).unwrap().0.as_str(), "a", "{text:?}");
+        }
+        for text in ["a\nb", "a\r\nb\n", "a\n\nb\n"] {
+            assert!(read_credential(text.as_bytes()).unwrap_err().is::<Usage>(), "{text:?}");
         }
         for text in ["", "\n", "\r\n", &"x".repeat(2_000)] {
             assert!(read(text).unwrap_err().is::<Usage>());

@@ -3,41 +3,40 @@
 mod hints;
 mod owner;
 mod report;
+mod sent;
 mod session;
 mod words;
+
+use std::borrow::Cow;
 
 use anyhow::{anyhow, bail};
 use async_nats::ConnectErrorKind;
 use clap::Args;
 
-use self::hints::{hashed_with_end, too_long, undecided};
-use self::owner::{owned, owner_of, owner_of_text};
+use self::hints::{too_long, undecided};
+use self::owner::whose;
 use self::report::{Admitted, Refused};
 pub(super) use self::words::{Teller, said};
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id, parse_name};
-use super::output::note;
-use super::{Context, secret, up};
+use super::output::{name, note};
+use super::{Context, up};
 use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
-use crate::authn::jwt::{IssuerSettings, NEARLY_JWT, is_jwt, is_nearly_jwt};
-use crate::authn::{AuthnError, Denied, DenyReason};
+use crate::authn::{AuthnError, Claims, Denied, DenyReason};
 use crate::deployment::connect_failure;
 use crate::instance::HEARTBEAT_SECONDS;
 use crate::policy::ConnectionType;
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::{Credentials, Secret};
-use crate::store::{Isolation, LoginRecord, TenantId, TokenHash};
+use crate::store::{Isolation, TenantId, TokenHash};
 
 /// The life of the temporary token.
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What nats-server says where it counts, which is in a tenant's own account of operator mode.
 const FULL: &str = "maximum account active connections exceeded";
-
-/// The word for a login with it.
-const TEMPORARY: &str = "temporary token";
 
 /// A refusal that took longer came from a server that got no answer.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(1_900);
@@ -78,107 +77,18 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
     let named = args.user.as_deref();
     let user = named.unwrap_or(id.as_str());
     if args.password_stdin {
-        let (password, end) = secret::credential_from_stdin()?;
-        let broken_jwt = is_nearly_jwt(&password);
-        let sent = |text: String| Credentials::Password {
-            user: user.to_owned(),
-            password: Secret::new(text),
-        };
-        let credentials = sent(password.to_string());
-        owned(context, &id, user).await?;
-        let attempt =
-            Attempt { context, id: &id, user: Some(user), method: "password", broken_jwt };
-        let decided = decide(context, &credentials).await?;
-        let is_wrong = decided.as_ref().is_err_and(|it| it.reason == DenyReason::WrongPassword);
-        if is_wrong && !end.is_empty() {
-            let with_end = sent(format!("{}{end}", &*password));
-            if decide(context, &with_end).await?.is_ok() {
-                return attempt
-                    .refused_with(DenyReason::WrongPassword.code(), &hashed_with_end(&id, user));
-            }
-        }
-        return attempt.conclude(&credentials, decided).await;
+        return sent::by_password(context, &id, user).await;
     }
     if args.token_stdin {
-        let (token, _) = secret::credential_from_stdin()?;
-        let credentials = Credentials::token(None, Secret::new(token.to_string()));
-        if is_jwt(token.trim_end()) {
-            return with_issuers_token(context, &id, named, &credentials).await;
-        }
-        let owner = owner_of(context, &token).await?;
-        let asks = |issuer: &IssuerSettings| issuer.introspection.is_some();
-        if owner.is_none() && context.admin.config().issuers.iter().any(asks) {
-            return with_issuers_token(context, &id, named, &credentials).await;
-        }
-        if owner.is_none()
-            && let Some(user) = owner_of_text(context, &token).await?
-        {
-            owned(context, &id, &user).await?;
-            let user_of = Some(user.as_str());
-            let attempt =
-                Attempt { context, id: &id, user: user_of, method: "token", broken_jwt: false };
-            let what = format!(
-                "token_hash of a token of {user} holds the token's text, where its SHA-256 belongs; write that"
-            );
-            return attempt.refused_with(DenyReason::UnknownToken.code(), &what);
-        }
-        if let (Some(named), Some(owner)) = (named, &owner)
-            && named != owner
-        {
-            bail!(
-                "the token is not {named}'s but another user's; leave the user out, or give its own"
-            );
-        }
-        let user = owner.as_deref().or(named);
-        if let Some(user) = user {
-            owned(context, &id, user).await?;
-        }
-        let broken_jwt = is_nearly_jwt(&token);
-        let attempt = Attempt { context, id: &id, user, method: "token", broken_jwt };
-        return attempt.run(&credentials).await;
+        return sent::by_token(context, &id, named).await;
     }
     with_temporary_token(context, &id, user).await
-}
-
-/// Logs in as whom a token of an issuer names.
-async fn with_issuers_token(
-    context: &Context,
-    id: &TenantId,
-    named: Option<&str>,
-    credentials: &Credentials,
-) -> anyhow::Result<()> {
-    let decided = decide(context, credentials).await?;
-    let user = match &decided {
-        Ok(granted) => {
-            let LoginRecord { user, tenant } = granted.principal.record();
-            let (user, other) = (&user.name, &tenant.id);
-            if other != id {
-                bail!(
-                    "the token is of {user}, who belongs to the tenant {other}; test it with \
-                     `nats-callout test {other} --token-stdin`"
-                );
-            }
-            if let Some(named) = named
-                && named != user
-            {
-                bail!("the token is {user}'s, not {named}'s; leave the user out, or give its own");
-            }
-            Some(user.clone())
-        }
-        Err(denied) => {
-            let by_issuer = denied.named.as_ref().map(|it| it.user.as_str());
-            named.or(by_issuer).map(str::to_owned)
-        }
-    };
-    let method = decided.as_ref().map_or("token", |granted| granted.principal.method());
-    let attempt = Attempt { context, id, user: user.as_deref(), method, broken_jwt: false };
-    attempt.conclude(credentials, decided).await
 }
 
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
-    let attempt = Attempt { context, id, user: Some(user), method: TEMPORARY, broken_jwt: false };
+    let attempt = Attempt { context, id, user: Some(user), temporary: true };
     if !users.iter().any(|it| it.name == user) {
         return attempt.refused(&DenyReason::UnknownUser.into());
     }
@@ -210,7 +120,19 @@ async fn remove(context: &Context, hash: &TokenHash) {
 }
 
 /// What the table and the policy say: a login that should succeed, or why not.
-type Decided = Result<Box<Granted>, Denied>;
+type Decided = Result<Box<Granted>, Refusal>;
+
+/// Why a login should not succeed, and the claims by which a policy has said so.
+struct Refusal {
+    denied: Denied,
+    claims: Claims,
+}
+
+impl<T: Into<Denied>> From<T> for Refusal {
+    fn from(denied: T) -> Self {
+        Self { denied: denied.into(), claims: Claims::new() }
+    }
+}
 
 /// Decides as the service does about a client on this machine.
 async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<Decided> {
@@ -219,7 +141,7 @@ async fn decide(context: &Context, credentials: &Credentials) -> anyhow::Result<
     let client = ClientInfo { host, ..ConnectionType::Nats.client() };
     match context.admin.decide(credentials, &client).await? {
         Decision::Granted(granted) => Ok(Ok(granted)),
-        Decision::Denied(denied) => Ok(Err(denied)),
+        Decision::Denied { denied, claims } => Ok(Err(Refusal { denied, claims })),
         Decision::Fault(fault @ (AuthnError::Keys { .. } | AuthnError::Introspection { .. })) => {
             Err(undecided(context, credentials, &fault).await)
         }
@@ -233,25 +155,36 @@ struct Attempt<'a> {
     id: &'a TenantId,
     /// None where nothing says whose it is.
     user: Option<&'a str>,
-    method: &'static str,
-    /// Whether what is sent begins as a JWT does and is none, so that it counts as a password or a token.
-    broken_jwt: bool,
+    /// Whether it is by a token that is there for this login alone.
+    temporary: bool,
 }
 
-impl Attempt<'_> {
-    fn who(&self) -> &str {
-        self.user.unwrap_or("the login")
+impl<'a> Attempt<'a> {
+    /// By what is known already: as whom the decision names, and else as whom the command does.
+    fn of(
+        context: &'a Context,
+        id: &'a TenantId,
+        typed: Option<&'a str>,
+        decided: &'a Decided,
+    ) -> Self {
+        let (user, tenant) = whose(decided);
+        let (user, id) = (user.or(typed), tenant.unwrap_or(id));
+        Self { context, id, user, temporary: false }
+    }
+
+    fn who(&self) -> Cow<'_, str> {
+        self.user.map_or("the login".into(), name)
     }
 
     async fn run(&self, credentials: &Credentials) -> anyhow::Result<()> {
         let decided = decide(self.context, credentials).await?;
-        self.conclude(credentials, decided).await
+        self.conclude(credentials, &decided).await
     }
 
     /// Logs in, and compares what comes of it with what was decided here.
-    async fn conclude(&self, credentials: &Credentials, decided: Decided) -> anyhow::Result<()> {
+    async fn conclude(&self, credentials: &Credentials, decided: &Decided) -> anyhow::Result<()> {
         let Self { context, id, .. } = self;
-        let prefix = match &decided {
+        let prefix = match decided {
             Ok(granted) if granted.isolation == Isolation::Shared => {
                 format!("_INBOX_{id}")
             }
@@ -260,16 +193,16 @@ impl Attempt<'_> {
         let (connected, took) = session::login(context.admin.config(), credentials, prefix).await;
         let session = match (connected, decided) {
             (Ok(session), Ok(granted)) => {
-                return self.admitted(session, &granted, took).await;
+                return self.admitted(session, granted, took).await;
             }
-            (Ok(session), Err(denied)) => {
+            (Ok(session), Err(refusal)) => {
                 drop(session);
                 bail!(
                     "{} was let in, although the table refuses it ({}): {}. A change takes effect \
                      within 1 s: try again, then see `nats-callout doctor`",
                     self.who(),
-                    denied.code(),
-                    self.words(&denied)
+                    refusal.denied.code(),
+                    self.words(refusal)
                 );
             }
             (Err(error), decided) => (error, decided),
@@ -282,16 +215,16 @@ impl Attempt<'_> {
             return self.refused(&DenyReason::Connections.into());
         }
         match (error.kind(), decided) {
-            (ConnectErrorKind::AuthorizationViolation, Err(denied)) => self.refused(&denied),
+            (ConnectErrorKind::AuthorizationViolation, Err(refusal)) => self.refused(refusal),
             (ConnectErrorKind::AuthorizationViolation, Ok(granted)) => {
                 let alive = context.admin.store().instances(HEARTBEAT_SECONDS).await;
                 let alive = alive.map_err(explain)?;
                 let is_answer = !alive.is_empty() && took < AT_ONCE;
                 if is_answer && let Some(denied) = self.full().await.unwrap_or(None) {
-                    return self.refused(&denied);
+                    return self.refused(&denied.into());
                 }
-                if is_answer && let Some(denied) = self.too_large(&granted).await {
-                    return self.refused(&denied);
+                if is_answer && let Some(denied) = self.too_large(granted).await {
+                    return self.refused(&denied.into());
                 }
                 self.unexplained(alive.len(), took)
             }
@@ -310,7 +243,7 @@ impl Attempt<'_> {
         granted: &Granted,
         took: std::time::Duration,
     ) -> anyhow::Result<()> {
-        let &Self { context, id, method, .. } = self;
+        let &Self { context, id, temporary, .. } = self;
         let info = session.user_info(&granted.explanation.grant).await;
         let probed = match info {
             Some(_) => None,
@@ -322,9 +255,7 @@ impl Attempt<'_> {
         let report = Admitted {
             context,
             tenant: &tenant,
-            user: self.who(),
-            method,
-            temporary: method == TEMPORARY,
+            temporary,
             server: session.server(),
             took,
             granted,
@@ -343,17 +274,12 @@ impl Attempt<'_> {
         }
     }
 
-    fn refused(&self, denied: &Denied) -> anyhow::Result<()> {
-        self.refused_with(denied.code(), &self.words(denied))
+    fn refused(&self, refusal: &Refusal) -> anyhow::Result<()> {
+        self.refused_with(refusal.denied.code(), &self.words(refusal))
     }
 
-    fn words(&self, denied: &Denied) -> String {
-        if self.broken_jwt && denied.reason.is_of_credential() {
-            return NEARLY_JWT.to_owned();
-        }
-        let user = denied.login.as_ref().map(|login| login.user.name.as_str()).or(self.user);
-        let user = user.unwrap_or("USER");
-        said(denied, self.id.as_str(), user, Teller::Test)
+    fn words(&self, Refusal { denied, claims }: &Refusal) -> String {
+        said(denied, self.id.as_str(), self.user.unwrap_or("USER"), Teller::Test(claims))
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {

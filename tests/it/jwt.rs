@@ -8,6 +8,7 @@ pub(crate) mod issuers;
 mod login;
 mod others;
 mod outage;
+mod told;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

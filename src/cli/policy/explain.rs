@@ -11,7 +11,7 @@ use strum::VariantNames as _;
 
 use super::super::Context;
 use super::super::database::explain;
-use super::super::output::{table, time, time_json};
+use super::super::output::{name, table, time, time_json};
 use super::super::test::{Teller, said};
 use crate::admin::decision::{Assumed, GrantEnd, Granted};
 use crate::authn::{Claims, Denied, DenyReason};
@@ -73,7 +73,7 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
         anyhow!(
             "there is no user {}; `nats-callout list` and `show TENANT` show those, and \
              `nats-callout test TENANT --token-stdin` what a JWT without a row gets",
-            args.user
+            name(&args.user)
         )
     })?;
     let host = args.address.map(|address| address.to_string()).unwrap_or_default();
@@ -90,7 +90,7 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
     context.output.print(&report.json(), || report.text())?;
     match &explained {
         Ok(_) => Ok(()),
-        Err(refused) => bail!("{} is refused: {}", args.user, refused.what),
+        Err(refused) => bail!("{} is refused: {}", name(&args.user), refused.what),
     }
 }
 
@@ -220,7 +220,7 @@ impl Report<'_> {
 
     fn text(&self) -> String {
         let (policy, by) = self.policy();
-        let (user, tenant) = (&self.record.user.name, &self.record.tenant.id);
+        let (user, tenant) = (name(&self.record.user.name), &self.record.tenant.id);
         let granted = match self.explained {
             Ok(granted) => granted,
             Err(Refused { reason, what, at }) => {

@@ -4,6 +4,8 @@ use anyhow::anyhow;
 use async_nats::{ConnectError, ConnectErrorKind};
 
 use super::super::Context;
+use super::super::init::shell_quote;
+use super::super::output::name;
 use super::session;
 use crate::authn::AuthnError;
 use crate::protocol::credentials::{CONTROL_LINE, Credentials, fitting};
@@ -53,7 +55,9 @@ pub(super) fn too_long(credentials: &Credentials, error: &ConnectError) -> Optio
 /// The hash in the row is that of the line with its end, which is the password then.
 pub(super) fn hashed_with_end(tenant: &TenantId, user: &str) -> String {
     format!(
-        "the hash in {user}'s row was made of this password and the line break behind it, so that it counts with \
-         the line break alone; make a new one with `nats-callout user passwd {tenant} {user}`"
+        "the hash in {}'s row was made of this password and the line break behind it, so that it counts with \
+         the line break alone; make a new one with `nats-callout user passwd {tenant} {}`",
+        name(user),
+        shell_quote(user)
     )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::Context;
-use super::super::output::{time, time_json};
+use super::super::output::{name, time, time_json};
 use super::session::{JetStreamInfo, Lists, Permissions, Probed, Responses, UserInfo};
 use crate::admin::decision::{GrantEnd, Granted};
 use crate::config::Mode;
@@ -15,6 +15,9 @@ use crate::policy::subject::Pattern;
 use crate::redact::without_secrets;
 use crate::servers::versions;
 use crate::store::{Isolation, TenantId, TenantRecord};
+
+/// The word for a login with a token that is there for it alone.
+const TEMPORARY: &str = "temporary token";
 
 /// A login that was refused.
 pub(super) struct Refused<'a> {
@@ -40,9 +43,10 @@ impl Refused<'_> {
             }),
             || match &user {
                 Some(user) => {
+                    let user = name(user);
                     format!("{user} of tenant {tenant} may not log in ({reason}): {message}")
                 }
-                None => format!("nobody of tenant {tenant} logs in with it ({reason}): {message}"),
+                None => format!("no user of tenant {tenant} logs in with it ({reason}): {message}"),
             },
         )
     }
@@ -52,8 +56,6 @@ impl Refused<'_> {
 pub(super) struct Admitted<'a> {
     pub(super) context: &'a Context,
     pub(super) tenant: &'a TenantRecord,
-    pub(super) user: &'a str,
-    pub(super) method: &'static str,
     /// Whether it was by a token that is there for this login alone.
     pub(super) temporary: bool,
     pub(super) server: (String, String),
@@ -68,6 +70,14 @@ pub(super) struct Admitted<'a> {
 impl Admitted<'_> {
     pub(super) fn surprises(&self) -> &[String] {
         self.probed.as_ref().map_or(&[], |probed| &probed.surprises)
+    }
+
+    fn user(&self) -> &str {
+        &self.granted.principal.record().user.name
+    }
+
+    fn method(&self) -> &'static str {
+        if self.temporary { TEMPORARY } else { self.granted.principal.method() }
     }
 
     fn permissions(&self) -> Permissions {
@@ -142,9 +152,9 @@ impl Admitted<'_> {
         let (ends, at_most) = self.ends();
         json!({
             "tenant": { "id": self.tenant.id.as_str() },
-            "user": { "name": self.user },
+            "user": { "name": self.user() },
             "admitted": true,
-            "method": self.method,
+            "method": self.method(),
             "server": { "name": self.server.0, "version": self.server.1 },
             "milliseconds": (self.took.as_secs_f64() * 1e5).round() / 1e2,
             "account": self.account(),
@@ -218,9 +228,9 @@ impl Admitted<'_> {
             rows.iter().map(|(name, value)| format!("  {name:<13}{value}")).collect();
         format!(
             "{} of tenant {} may log in ({}, {:.1} ms, {} {})\n\n{}",
-            self.user,
+            name(self.user()),
             self.tenant.id,
-            self.method,
+            self.method(),
             self.took.as_secs_f64() * 1e3,
             self.server.0,
             self.server.1,

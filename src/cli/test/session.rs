@@ -97,7 +97,13 @@ async fn login_once(
         Credentials::Password { user, password } => {
             ConnectOptions::with_user_and_password(user.clone(), password.expose().to_owned())
         }
-        Credentials::Token { token, .. } => ConnectOptions::with_token(token.expose().to_owned()),
+        Credentials::Token { user, token, .. } => {
+            let options = ConnectOptions::with_token(token.expose().to_owned());
+            match user {
+                Some(user) => options.user_and_password(user.clone(), String::new()),
+                None => options,
+            }
+        }
         _ => ConnectOptions::new(),
     };
     let (sender, errors) = mpsc::unbounded_channel();

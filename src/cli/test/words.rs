@@ -1,35 +1,52 @@
 //! What to say of a refusal: the server tells a client one fixed text for all of them.
 
-use crate::authn::{Denied, DenyReason};
+use super::super::init::shell_quote;
+use super::super::output::name;
+use crate::authn::jwt::NEARLY_JWT;
+use crate::authn::{Claims, Denied, DenyReason};
 use crate::store::TenantId;
 
 /// Which command says it: one leads to another, and none back or to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Teller {
-    /// `test`.
-    Test,
+pub(in crate::cli) enum Teller<'a> {
+    /// `test`, of a login with these claims.
+    Test(&'a Claims),
     /// `policy explain`.
     Explain,
 }
 
-impl Teller {
+impl Teller<'_> {
     /// What looks closer at a policy's line about the client, told with this option.
     fn closer(self, user: &str, option: &str) -> Option<String> {
         match self {
             Self::Explain if option.is_empty() => None,
             Self::Explain => Some(format!("assume another with {option}")),
             // Of a user without a row `explain` knows nothing.
-            Self::Test if TenantId::of_login(user).is_some() => None,
-            Self::Test => {
+            Self::Test(_) if TenantId::of_login(user).is_some() => None,
+            Self::Test(claims) => {
                 let option = if option.is_empty() { String::new() } else { format!(" {option}") };
-                Some(format!("see `nats-callout policy explain {user}{option}`"))
+                let all = claims
+                    .iter()
+                    .flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
+                let claims: String = all
+                    .map(|(name, value)| {
+                        format!(" --claim {}", shell_quote(&format!("{name}={value}")))
+                    })
+                    .collect();
+                let user = shell_quote(user);
+                Some(format!("see `nats-callout policy explain {user}{option}{claims}`"))
             }
         }
     }
 }
 
 /// What exactly is wrong, as the log says it, and what to do about that. Else what the reason means.
-pub(in crate::cli) fn said(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> String {
+pub(in crate::cli) fn said(
+    denied: &Denied,
+    tenant: &str,
+    user: &str,
+    teller: Teller<'_>,
+) -> String {
     let at = denied.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
     let meaning = || words(denied.reason, tenant, user);
     let what = denied.detail.clone().unwrap_or_else(meaning);
@@ -40,15 +57,16 @@ pub(in crate::cli) fn said(denied: &Denied, tenant: &str, user: &str, teller: Te
 }
 
 /// What to do about a flaw that does not say so by itself.
-fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<String> {
+fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller<'_>) -> Option<String> {
     match denied.reason {
         DenyReason::Address => teller.closer(user, "--address ADDRESS"),
         DenyReason::Time => teller.closer(user, "--at TIME"),
         DenyReason::ConnectionType => teller.closer(user, "--connection-type TYPE"),
         DenyReason::Policy if denied.at.is_some() => teller.closer(user, ""),
-        // What the reason means says it.
-        _ if denied.detail.is_none() => None,
+        // What the reason means says it, or the detail.
+        _ if denied.detail.is_none() || denied.detail.as_deref() == Some(NEARLY_JWT) => None,
         DenyReason::UnusableHash | DenyReason::WrongPassword => {
+            let user = shell_quote(user);
             Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
         }
         DenyReason::UnknownUser => {
@@ -61,18 +79,19 @@ fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller) -> Option<S
 
 /// Why, and what to do about it.
 fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
+    let (user, word) = (&*name(user), &*shell_quote(user));
     match reason {
         DenyReason::UnknownUser => {
             format!("there is no user {user}; see `nats-callout show {tenant}`")
         }
         DenyReason::WrongPassword => format!(
             "the password is not {user}'s; make a new one with `nats-callout user passwd {tenant} \
-             {user}`"
+             {word}`"
         ),
         DenyReason::UnusableHash => format!(
             "no password can be verified against the hash in {user}'s row, which `nats-callout \
              doctor` says more about; make a new password with `nats-callout user passwd {tenant} \
-             {user}`"
+             {word}`"
         ),
         DenyReason::UnknownToken => format!(
             "there is no such token, or it is another user's, or token_hash holds its text in place of its \
@@ -87,7 +106,7 @@ fn words(reason: DenyReason, tenant: &str, user: &str) -> String {
              configuration, letter by letter"
             .to_owned(),
         DenyReason::UserSuspended => {
-            format!("{user} is suspended; end it with `nats-callout user resume {tenant} {user}`")
+            format!("{user} is suspended; end it with `nats-callout user resume {tenant} {word}`")
         }
         DenyReason::UserExpired => {
             format!("{user} has ended: users.expires_at lies in the past")
@@ -166,7 +185,7 @@ mod tests {
             ),
             (DenyReason::TokenExpired.into(), "the token has ended; make another"),
         ] {
-            assert_eq!(said(&denied, "shop", "ann", Teller::Test), text);
+            assert_eq!(said(&denied, "shop", "ann", Teller::Test(&Claims::new())), text);
         }
     }
 
@@ -182,9 +201,9 @@ mod tests {
                 let text = said(denied, "shop", "ann", Teller::Explain);
                 let leads = |to: &str| text.contains(&format!("`nats-callout {to}"));
                 assert!(!leads("policy explain") && !leads("test"), "{reason:?}: {text}");
-                let guest = said(denied, "shop", "shop/ann", Teller::Test);
+                let guest = said(denied, "shop", "shop/ann", Teller::Test(&Claims::new()));
                 assert!(!guest.contains("policy explain"), "{reason:?}: {guest}");
-                let text = said(denied, "shop", "ann", Teller::Test);
+                let text = said(denied, "shop", "ann", Teller::Test(&Claims::new()));
                 led += usize::from(text.contains("`nats-callout policy explain ann"));
                 assert!(!text.contains("`nats-callout test"), "{reason:?}: {text}");
             }

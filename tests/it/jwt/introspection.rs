@@ -107,6 +107,29 @@ fn who_logs_in(bench: &Bench) {
     assert_eq!((&seen["user"]["name"], &seen["method"]), (&json!("shop"), &json!("introspection")));
 }
 
+/// The table first: its row may hold something else in the place of the hash.
+fn flaws_of_rows(bench: &Bench) {
+    let (text, line) = (
+        "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592",
+        "a-token-of-a-whole-line",
+    );
+    // `printf '%s\n' a-token-of-a-whole-line | sha256sum`.
+    let of_line = "9dbaf5889dd177fb5daac155e830c46125189c6d7236d20877511ec01c7eec4d";
+    bench.deployment.sql(&format!(
+        "INSERT INTO tokens (user_name, token_hash) VALUES ('shop', '{text}'), ('shop', '{of_line}')"
+    ));
+    for (token, flaw) in [
+        (text, "token_hash of a token of shop holds the token's text, where its SHA-256"),
+        (line, "token_hash of a token of shop was made of the token and the line break behind it"),
+    ] {
+        let seen = test_command(&bench.deployment, &["shop", "--token-stdin"], token);
+        let said = seen.json();
+        assert_eq!((seen.status, &said["reason"]), (1, &json!("unknown_token")), "{said}");
+        assert!(said["message"].as_str().unwrap().starts_with(flaw), "{said}");
+    }
+    bench.deployment.sql("DELETE FROM tokens WHERE label IS NULL");
+}
+
 fn what_is_refused(bench: &Bench) {
     let cases = [
         ("active", json!(false), "unknown_token"),
@@ -341,6 +364,7 @@ fn tokens_that_their_issuer_is_asked_about() {
         );
         bench.deployment.tenant_add("shop", &[]);
         bench.deployment.tenant_add("other", &[]);
+        flaws_of_rows(&bench);
         let line = doctor(&bench);
         assert!(
             line.starts_with("ok ") && line.contains("answers questions about tokens"),

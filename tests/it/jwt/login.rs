@@ -264,5 +264,7 @@ fn the_command_test(bench: &Bench) {
     let other = test(&["shop", "--token-stdin"], &bench.jwt("other"));
     assert!(other.status == 1 && other.stderr.contains("tenant other"), "{other:?}");
     let named = test(&["other", "shop", "--token-stdin"], &bench.jwt("other"));
-    assert!(named.status == 1 && named.stderr.contains("not shop's"), "{named:?}");
+    assert!(named.status == 1 && named.stderr.contains("other is refused: "), "{named:?}");
+    let beside = "the user name beside it is another than its own";
+    assert!(named.stderr.contains(beside), "{named:?}");
 }
