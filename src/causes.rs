@@ -36,10 +36,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// What every error about the other side's certificate begins with.
 const CERTIFICATE: &str = "invalid peer certificate: ";
 
+/// What is said of bytes that are none of TLS.
+const NO_TLS: &str = "received corrupt message of type InvalidContentType";
+
 /// The text of an error, in which a server's certificate that is not taken is told in words, with what to do:
 /// `trust` is where the authorities are named that servers are trusted by.
 pub(crate) fn with_tls_remedy(text: String, trust: &str) -> String {
-    let Some((before, flaw)) = text.split_once(CERTIFICATE) else { return text };
+    let Some((before, flaw)) = text.split_once(CERTIFICATE) else {
+        return match text.split_once(NO_TLS) {
+            Some((before, _)) => format!(
+                "{before}the other side does not speak TLS on this port: name the port that does, or write the \
+                 address without TLS where that is meant (http://, nats://)"
+            ),
+            None => text,
+        };
+    };
     let told = if flaw.contains("CaUsedAsEndEntity") {
         format!(
             "the server's certificate is that of an authority, which no server may show (`openssl req -x509` \
@@ -104,6 +115,11 @@ mod tests {
         let none =
             "certificate not valid for name \"a\"; certificate is not valid for any names (x)";
         assert!(told(none).contains("is not for `a`, but for no host: "), "{}", told(none));
+        let plain = with_tls_remedy(format!("error: {NO_TLS}: more"), "ca_file");
+        assert!(
+            plain.starts_with("error: the other side does not speak TLS on this port"),
+            "{plain}"
+        );
         let others = "Connection refused (os error 111)".to_owned();
         assert_eq!(with_tls_remedy(others.clone(), "ca_file"), others);
     }

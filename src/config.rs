@@ -28,7 +28,7 @@ pub(crate) use self::problem::ConfigError;
 pub use self::problem::Error;
 use self::reader::Reader;
 #[cfg(feature = "cli")]
-pub(crate) use self::reader::{unknown_variables, value_in};
+pub(crate) use self::reader::{Unread, unknown_variables, value_in};
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};

@@ -25,9 +25,17 @@ impl<'a> Document<'a> {
     pub(crate) fn table(&mut self, remedy: &str) -> DeTable<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
-            let at = error.span().map_or(0, |span| span.start);
-            let what = format!("not TOML: {}", error.message().replace('\n', ", "));
-            self.problem(at, "", what, remedy);
+            let span = error.span().unwrap_or_default();
+            let said = error.message().replace('\n', ", ");
+            let key = self.text.get(span.clone()).unwrap_or_default();
+            let (what, remedy) = match said.as_str() {
+                "duplicate key" => (
+                    format!("not TOML: duplicate key: {key} is written twice"),
+                    "remove one of the two",
+                ),
+                _ => (format!("not TOML: {said}"), remedy),
+            };
+            self.problem(span.start, "", what, remedy);
         }
         table.into_inner()
     }

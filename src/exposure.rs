@@ -141,9 +141,12 @@ impl Trust {
              `defaultMode: 0440` and `fsGroup`, in swarm `mode: 0400` and `uid`; of a `file` of docker compose the mode on the host counts)"
                 .to_owned()
         } else if acl::of(path).is_some() {
-            format!("run `setfacl -b {shown}` and `chmod 600 {shown}`")
+            format!(
+                "run `setfacl -b {shown}` and {}",
+                own(path, rustix::process::geteuid().as_raw())
+            )
         } else {
-            format!("run `chmod 600 {shown}`")
+            format!("run {}", own(path, rustix::process::geteuid().as_raw()))
         };
         Some(Exposure::Readable { path: path.to_owned(), who, what, remedy })
     }
@@ -241,6 +244,16 @@ pub(crate) fn holds_password(text: &str) -> bool {
         let is_secret = line.trim_start().starts_with("client_secret");
         is_secret || line.contains("password=") || logins.any(|(login, _)| login.contains(':'))
     })
+}
+
+/// What makes a file one of `user` alone, whom its mode alone would shut out of what is another's.
+fn own(path: &Path, user: u32) -> String {
+    let shown = path.display();
+    let is_others = fs::metadata(path).is_ok_and(|found| found.uid() != user);
+    match is_others && user != 0 {
+        true => format!("`chown {user} {shown}` and `chmod 600 {shown}`"),
+        false => format!("`chmod 600 {shown}`"),
+    }
 }
 
 #[cfg(test)]
@@ -380,6 +393,8 @@ mod tests {
         let said = who(Trust::of_key(&file)).unwrap();
         assert!(said.contains("has mode 0640 and the group 54321"), "{said}");
         assert!(said.contains(&format!("run `chmod 600 {}`", file.display())), "{said}");
+        let told = format!("`chown 7 {0}` and `chmod 600 {0}`", file.display());
+        assert_eq!(own(&file, 7), told, "its mode alone would shut the service out");
         assert_eq!(who(Trust::new(Some(&file))), None);
         assert_eq!(Trust::reading_groups(&file), [54_321]);
         set(&file, 0o600);

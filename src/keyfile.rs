@@ -25,7 +25,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It cannot be read.
-    #[error("cannot read the key file {}: {source}; restore it or correct its path", shown_path(path).display())]
+    #[error("cannot read the key file {}: {source}; {}", shown_path(path).display(), remedy_of(source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -46,6 +46,17 @@ pub enum KeyFileError {
     /// No file is listed where a key is needed.
     #[error("no key file is listed for {0}; list one in the configuration")]
     NoneListed(&'static str),
+}
+
+/// What to do about a file that cannot be read.
+pub(crate) fn remedy_of(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the user that the service runs as has to be able to read it, and to enter its folders: make the file \
+             that user's, with mode 0600"
+        }
+        _ => "restore it or correct its path",
+    }
 }
 
 /// One key in use and all those that are listed beside it.

@@ -89,8 +89,7 @@ pub(super) fn named_database(option: Option<&str>) -> anyhow::Result<Option<Stri
         (Some(url), _) => Ok(Some(url.to_owned())),
         (None, Some(file)) => match config::value_in(Path::new(&file)) {
             Ok(url) => Ok(Some(url)),
-            Err(what) => {
-                let remedy = "restore it or correct its path";
+            Err(config::Unread { what, remedy }) => {
                 Err(Usage(format!("{DATABASE_FILE_VARIABLE}: {what}; {remedy}")).into())
             }
         },

@@ -35,6 +35,7 @@ impl DatabaseUrl {
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             store::open::check_url(text)?;
+            check_parts(text)?;
             return Ok(Self(text.to_owned()));
         }
         let Some(rest) = text.strip_prefix("sqlite:") else {
@@ -46,6 +47,14 @@ impl DatabaseUrl {
         }
         if rest.is_empty() || rest.contains(":memory:") {
             return Err("an SQLite database has to be a file, since processes share it".to_owned());
+        }
+        let file = folder.join(rest);
+        if rest.ends_with('/') || file.is_dir() {
+            let shown = shown_path(&file);
+            return Err(format!(
+                "{} is a folder, and a database is a file in one",
+                shown.display()
+            ));
         }
         let base = if rest.starts_with('/') { String::new() } else { Self::escape(folder)? + "/" };
         Ok(Self(format!("sqlite://{base}{rest}")))
@@ -70,6 +79,30 @@ impl DatabaseUrl {
     /// Whether it is an SQLite file.
     pub(crate) fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
+    }
+}
+
+/// Refuses an address of PostgreSQL in which something is missing, or is written twice: no default would be
+/// the one that was meant.
+fn check_parts(url: &str) -> Result<(), String> {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let user = authority.rsplit_once('@').map_or("", |(login, _)| login);
+    let user = user.split(':').next().unwrap_or_default();
+    let mut names = Vec::new();
+    for name in query.split('&').map(|it| it.split('=').next().unwrap_or_default()) {
+        if !name.is_empty() && names.contains(&name) {
+            return Err(format!("the parameter {name} is written twice"));
+        }
+        names.push(name);
+    }
+    let is_missing = |part: &str, name: &str| part.is_empty() && !names.contains(&name);
+    match (is_missing(user, "user"), is_missing(database, "dbname")) {
+        (false, false) => Ok(()),
+        (true, false) => Err("it names no user".to_owned()),
+        (false, true) => Err("it names no database".to_owned()),
+        (true, true) => Err("it names no user and no database".to_owned()),
     }
 }
 

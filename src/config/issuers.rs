@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::reader::Reader;
+use super::reader::{Reader, or_set};
 use crate::authn::jwt::{
     Algorithm, IntrospectionSettings, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users,
     Way, check_proxy, check_url,
@@ -245,7 +245,12 @@ impl Table<'_, '_> {
                 true => ("client_id", "client_secret"),
                 false => ("client_secret", "client_id"),
             };
-            self.wrong(there, format!("there is no {other}"), "write both of them");
+            let or_set = or_set(&self.key(other));
+            self.wrong(
+                there,
+                format!("there is no {other}"),
+                format!("write both of them, {or_set}"),
+            );
         } else if !has_id && way.bearer_file.is_none() {
             let remedy = "write client_id and client_secret, or bearer_file";
             self.wrong("introspection_url", "nothing is shown to it that says who asks", remedy);
@@ -278,7 +283,7 @@ impl Table<'_, '_> {
         }
         let mut file = |key| self.has(key).then(|| self.reader.file(&self.key(key)));
         let (ca_file, bearer_file) = (file("ca_file"), file("bearer_file"));
-        let remedy = "write a URL such as http://proxy.example.com:3128";
+        let remedy = "write http://HOST:PORT or https://HOST:PORT";
         let proxy = self.reader.parsed(&self.key("proxy"), remedy, |url| {
             check_proxy(url).map(|()| Secret::new(url.to_owned()))
         });

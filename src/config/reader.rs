@@ -7,7 +7,7 @@ mod files;
 mod named;
 
 #[cfg(feature = "cli")]
-pub(crate) use self::env::{unknown_variables, value_in};
+pub(crate) use self::env::{Unread, unknown_variables, value_in};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ use toml::de::{DeTable, DeValue};
 use self::entry::{Entry, kind, string, whole};
 use super::problem::{Origin, Problem};
 use super::settings::{Applies, Kind, SETTINGS, Setting};
-use super::units::{format_size, parse_duration, parse_size};
+use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{ValueFile, keys};
 use crate::document::{Document, instead_of};
 use crate::redact::{REDACTED, may_be_encoded, without_likely_secrets, without_secrets};
@@ -169,10 +169,10 @@ impl<'a> Reader<'a> {
         self.document.problems.iter().any(|it| it.key == keys::display(key))
     }
 
-    /// Notes that `key` has to be written and is not.
+    /// Notes that `key` has to be written and is not. The service's unit may have it where a shell does not.
     pub(super) fn missing(&mut self, key: &str, remedy: &str) {
         if self.syntax_is_sound && !self.is_wrong(key) && !self.entries.contains_key(key) {
-            self.wrong(key, "missing", remedy);
+            self.wrong(key, "missing", format!("{remedy}, {}", or_set(key)));
         }
     }
 
@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
     pub(super) fn duration(&mut self, key: &str) -> Duration {
         let Kind::Time(default, range) = Kind::of(key) else { return Duration::ZERO };
         let value = self.parsed(key, "", parse_duration).unwrap_or(*default);
-        self.within(key, value, range, |time| format!("{time:?}"))
+        self.within(key, value, range, |time| format_duration(*time))
     }
 
     /// A size within its range.
@@ -354,6 +354,15 @@ impl<'a> Reader<'a> {
             other => Err(kind(other)),
         });
         read.unwrap_or_default()
+    }
+}
+
+/// Which variables have the value of a key, too.
+pub(super) fn or_set(key: &str) -> String {
+    let name = keys::env_name(key);
+    match Setting::of(key).is_some_and(Setting::names_files) {
+        true => format!("or set {name}, as the service's unit may"),
+        false => format!("or set {name} or {name}_FILE, as the service's unit may"),
     }
 }
 

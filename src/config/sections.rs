@@ -14,9 +14,13 @@ use crate::authn::guessing::GuessingLimits;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
 use crate::redact::shown_path;
+use crate::spelling::nearest;
 use crate::store::{Isolation, TenantId};
 use crate::streams::StreamLimits;
 use crate::streams::events::{EventLimits, EventStreamLimits};
+
+/// What the log calls the service's own parts.
+const OWN: &str = env!("CARGO_CRATE_NAME");
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -65,7 +69,12 @@ fn server_url(text: &str) -> Result<String, String> {
     if rest.contains('@') {
         return Err("credentials do not belong into the address".to_owned());
     }
-    let host = rest.split('/').next().unwrap_or_default();
+    let (host, behind) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+    // A proxy may tell by its path which server a WebSocket leads to.
+    let is_web = matches!(scheme, "ws" | "wss");
+    if behind.contains(['?', '#']) || !is_web && !matches!(behind, "" | "/") {
+        return Err(format!("`{behind}` behind the host: an address of a server has no such part"));
+    }
     let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
     if host.is_empty() || host.starts_with(':') || host.contains(char::is_whitespace) {
         return Err(format!("`{text}` has no host"));
@@ -345,10 +354,17 @@ fn log_level(text: &str) -> Result<(), String> {
     if let Some(word) = directives.iter().find(|it| !it.contains(['=', '[']) && !is_level(it)) {
         return Err(format!("`{word}` is no level"));
     }
-    let of_all = |it: &&str| is_level(it) || it.starts_with(env!("CARGO_CRATE_NAME"));
-    match directives.iter().any(of_all) {
-        true => Ok(()),
-        false => Err("nothing would be left of the service's own log".to_owned()),
+    let of_all = |it: &&str| is_level(it) || it.starts_with(OWN);
+    let part = |it: &&str| Some(it.split_once('=')?.0.split(['[', ':']).next()?.to_owned());
+    let mut parts = directives.iter().filter_map(part).filter(|it| it != OWN);
+    let misspelt = parts.find(|it| nearest(it, [OWN]).is_some());
+    match (directives.iter().any(of_all), misspelt) {
+        (true, None) => Ok(()),
+        (true, Some(part)) => Err(format!("there is no part `{part}`; did you mean {OWN}?")),
+        (false, None) => Err("nothing would be left of the service's own log".to_owned()),
+        (false, Some(_)) => {
+            Err(format!("nothing would be left of the service's own log; did you mean {OWN}?"))
+        }
     }
 }
 

@@ -103,6 +103,7 @@ fn broken_syntax_names_the_line_and_other_mistakes_too() {
     assert!(!problems.iter().any(|it| it.contains("missing")), "{problems:?}");
     let problems = load("[nats]\nmode = \"config\"\nmode = \"config\"\n", &[]).unwrap_err();
     assert!(problems[0].contains(":3: not TOML: duplicate key"), "{problems:?}");
+    assert!(problems[0].ends_with("mode is written twice; remove one of the two"), "{problems:?}");
 }
 
 #[test]
@@ -114,6 +115,9 @@ fn a_level_that_would_leave_no_log_is_refused() {
         ("info,loud", "`loud` is no level"),
         ("nats_callout=debgu", "nats_callout=debgu"),
         ("nats_calout=debug", "nothing would be left"),
+        ("nats_calout=debug", "did you mean nats_callout?"),
+        ("warn,nats_callot=debug", "there is no part `nats_callot`; did you mean nats_callout?"),
+        ("info,nats-callout::audit=trace", "there is no part `nats-callout`; did you mean"),
         ("", "nothing would be left"),
     ] {
         let problems = load_with(level).unwrap_err();

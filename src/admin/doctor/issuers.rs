@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{Findings, http};
-use crate::authn::jwt::{Issuer, KeyLocation};
+use crate::authn::jwt::{Issuer, KeyLocation, shown_address};
 use crate::config::Config;
 
 const ISSUER: &str = "issuer";
@@ -35,7 +35,8 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
                 format!("{name}: {fault}"),
                 format!(
                     "nobody logs in with a token that it has to be asked about; correct [issuers.{name}] \
-                     introspection_url, or client_id and client_secret (or bearer_file), or see to the issuer"
+                     introspection_url, client_id and client_secret (or bearer_file), ca_file or proxy, or see to the \
+                     issuer"
                 ),
             ),
         }
@@ -78,7 +79,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
 fn origin(keys: &KeyLocation) -> String {
     match keys {
         KeyLocation::Discovery(_) => "by discovery".to_owned(),
-        KeyLocation::Url(url, _) => format!("from {url}"),
+        KeyLocation::Url(url, _) => format!("from {}", shown_address(url)),
         KeyLocation::File(path) => format!("in {}", path.display()),
         KeyLocation::Secret(_) => "shared with it".to_owned(),
         KeyLocation::None => "nowhere".to_owned(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Certificate, Client, Proxy, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
@@ -49,10 +49,10 @@ pub(super) enum FetchError {
     Keys { from: String, source: KeySetError },
     #[error("{}: {source}", shown_path(path).display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("{}: no certificates in PEM form that TLS can use: {reason}", shown_path(path).display())]
+    #[error("{}: no certificates in PEM form that TLS can use, as ca_file has to have: {reason}", shown_path(path).display())]
     Certificates { path: PathBuf, reason: String },
-    #[error("{}: holds no token for `Authorization: Bearer`", shown_path(path).display())]
-    Bearer { path: PathBuf },
+    #[error("{}: holds no token for `Authorization: Bearer`, as bearer_file has to: {flaw}", shown_path(path).display())]
+    Bearer { path: PathBuf, flaw: &'static str },
     #[error("the proxy cannot be used: {reason}")]
     Proxy { reason: String },
 }
@@ -81,7 +81,24 @@ pub(crate) fn check_url(text: &str, insecure_http: bool) -> Result<(), UrlError>
 
 /// Checks the address of a proxy.
 pub(crate) fn check_proxy(text: &str) -> Result<(), String> {
+    let url = Url::parse(text).map_err(|error| format!("no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("no proxy that is spoken to by http or https".to_owned());
+    }
     Proxy::all(text).map(drop).map_err(|error| chain(&error.without_url()))
+}
+
+/// An address as it may be shown: what stands behind its path may be a secret.
+pub(super) fn shown_url(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
+}
+
+/// [`shown_url`] of what may be no URL.
+pub(crate) fn shown_address(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or_default()
 }
 
 pub(super) fn parse_url(text: &str, insecure_http: bool) -> Result<Url, UrlError> {
@@ -121,6 +138,13 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// The proxy without who asks it.
+    fn shown_proxy(&self) -> Option<String> {
+        let url = Url::parse(self.proxy.as_ref()?.expose()).ok()?;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}://{}{port}", url.scheme(), url.host_str()?))
+    }
+
     /// A client for the questions of now: certificates may be others later.
     pub(super) async fn client(&self, url: &Url) -> Result<Client, FetchError> {
         let builder = Client::builder()
@@ -154,15 +178,25 @@ impl Way {
             None if url.scheme() == "http" => builder.tls_certs_only([]),
             None => builder,
         };
-        builder.build().map_err(|error| FetchError::Unreachable {
-            url: url.to_string(),
-            reason: chain(&error),
-        })
+        builder
+            .build()
+            .map_err(|error| FetchError::Unreachable { url: shown_url(url), reason: chain(&error) })
     }
+}
+
+/// What is wrong with an answer that has to be a JSON object, and what it is instead by its own word.
+pub(super) fn no_object(text: &[u8], headers: &HeaderMap, flaw: &serde_json::Error) -> String {
+    if text.trim_ascii_start().starts_with(b"{") {
+        return flaw.to_string();
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let kind = kind.map(|it| format!(", but {}", quoted(it))).unwrap_or_default();
+    format!("no JSON object{kind}: is it this address that is meant?")
 }
 
 /// Asks, and reads a whole answer of at most so many bytes.
 pub(super) async fn read(
+    way: &Way,
     url: &Url,
     request: RequestBuilder,
     most: usize,
@@ -170,13 +204,17 @@ pub(super) async fn read(
     let unreachable = |error: reqwest::Error| {
         let is_connect = error.is_connect();
         let mut reason = with_tls_remedy(chain(&error.without_url()), "ca_file of the issuer");
-        if is_connect && let Some(name) = PROXIES.iter().find(|it| std::env::var_os(it).is_some()) {
+        if is_connect && let Some(proxy) = way.shown_proxy() {
+            reason.insert_str(0, &format!("by the proxy {proxy}: "));
+        } else if is_connect
+            && let Some(name) = PROXIES.iter().find(|it| std::env::var_os(it).is_some())
+        {
             let _ = write!(
                 reason,
                 "; {name} of the environment is not used: write it as `proxy` of the issuer"
             );
         }
-        FetchError::Unreachable { url: url.to_string(), reason }
+        FetchError::Unreachable { url: shown_url(url), reason }
     };
     let mut response = request.send().await.map_err(unreachable)?;
     if response.status() != StatusCode::OK {
@@ -185,13 +223,13 @@ pub(super) async fn read(
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN.to_owned(),
             _ => lead(url, response.headers()),
         };
-        return Err(FetchError::Status { status, why, url: url.to_string() });
+        return Err(FetchError::Status { status, why, url: shown_url(url) });
     }
     let headers = response.headers().clone();
     let mut text = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if text.len() + chunk.len() > most {
-            return Err(FetchError::TooLong { from: url.to_string(), most });
+            return Err(FetchError::TooLong { from: shown_url(url), most });
         }
         text.extend_from_slice(&chunk);
     }
@@ -201,13 +239,12 @@ pub(super) async fn read(
 /// Where an answer leads instead, which nobody follows.
 fn lead(at: &Url, headers: &HeaderMap) -> String {
     let to = headers.get(LOCATION).and_then(|it| at.join(it.to_str().ok()?).ok());
-    let Some(mut to) = to else { return String::new() };
-    // What stands behind the path may be a secret, and so may be who asks.
-    to.set_query(None);
-    to.set_fragment(None);
+    let Some(to) = to else { return String::new() };
+    // Who asks may be a secret, too.
     if !to.username().is_empty() || to.password().is_some() {
         return String::new();
     }
+    let to = shown_url(&to);
     format!(": it leads to {to}, which is not followed; name that address itself")
 }
 
@@ -232,11 +269,15 @@ pub(super) async fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
 pub(super) async fn bearer(path: &Path) -> Result<Zeroizing<String>, FetchError> {
     let text = Zeroizing::new(read_file(path).await?);
     let token = std::str::from_utf8(&text).map(str::trim).unwrap_or_default();
-    let is_token = |byte: u8| byte.is_ascii_graphic();
-    if token.is_empty() || !token.bytes().all(is_token) {
-        return Err(FetchError::Bearer { path: path.to_owned() });
-    }
-    Ok(Zeroizing::new(token.to_owned()))
+    let flaw = match token {
+        "" if text.trim_ascii().is_empty() => "it is empty",
+        _ if token.contains('\n') => "it has several lines",
+        _ if token.is_empty() || !token.bytes().all(|it| it.is_ascii_graphic()) => {
+            "a character in it is no token's"
+        }
+        _ => return Ok(Zeroizing::new(token.to_owned())),
+    };
+    Err(FetchError::Bearer { path: path.to_owned(), flaw })
 }
 
 #[cfg(test)]
@@ -247,10 +288,73 @@ mod tests {
     fn a_secret_in_the_place_of_a_file_is_not_shown() {
         let path = PathBuf::from("/no/such/kV3p/Zq8/VqQYfR0s+x/a7Lw1T/9nDcU4eJ2bG6hM8o=");
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        for error in [FetchError::File { path: path.clone(), source }, FetchError::Bearer { path }]
+        for error in
+            [FetchError::File { path: path.clone(), source }, FetchError::Bearer { path, flaw: "" }]
         {
             assert!(error.to_string().starts_with("/(redacted): "), "{error}");
         }
+    }
+
+    /// What of an answer or a fault is shown, and by whom it was asked.
+    #[tokio::test]
+    async fn a_proxy_is_asked_and_named_and_no_query_is_shown() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = format!("http://{}", proxy.local_addr().unwrap());
+        let secret = Secret::new(at.replace("//", "//me:pw@"));
+        let way = Way { proxy: Some(secret), insecure_http: true, ..Way::default() };
+        let ask = async |url: &str| {
+            let url = Url::parse(url).unwrap();
+            let request = way.client(&url).await.unwrap().get(url.clone());
+            read(&way, &url, request, MAX_BYTES).await.unwrap_err().to_string()
+        };
+        let answer = async || {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut asked = [0; 512];
+            let read = stream.read(&mut asked).await.unwrap();
+            stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        };
+        for (url, line) in [
+            ("http://id.invalid/i?apikey=s3cret", "GET http://id.invalid/i?apikey=s3cret "),
+            ("https://id.invalid/i?apikey=s3cret", "CONNECT id.invalid:443 "),
+        ] {
+            let (said, asked) = tokio::join!(ask(url), answer());
+            assert!(asked.starts_with(line), "{asked}");
+            assert!(said.contains("://id.invalid/i: ") && !said.contains("s3cret"), "{said}");
+        }
+        drop(proxy);
+        let said = ask("http://id.invalid/i?apikey=s3cret").await;
+        assert!(said.starts_with(&format!("http://id.invalid/i: by the proxy {at}: ")), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_a_file_has_that_is_no_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, flaw) in [
+            ("", "bearer_file has to: it is empty"),
+            ("one\ntwo\n", "bearer_file has to: it has several lines"),
+            ("a b", "bearer_file has to: a character in it is no token's"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let said = bearer(file.path()).await.unwrap_err().to_string();
+            assert!(said.ends_with(flaw), "{said}");
+        }
+        std::fs::write(file.path(), "token\r\n").unwrap();
+        assert_eq!(bearer(file.path()).await.unwrap().as_str(), "token");
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_by_what_it_is() {
+        let flaw = |text: &str, kind: &str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+            let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
+            no_object(text.as_bytes(), &headers, &error)
+        };
+        let page = flaw("<html>", "text/html");
+        assert_eq!(page, "no JSON object, but `text/html`: is it this address that is meant?");
+        assert!(flaw("{\"a\":", "application/json").contains("EOF"));
     }
 
     #[test]
@@ -316,6 +420,9 @@ mod tests {
         assert_eq!(check_url("https://me:pw@x.org", false), Err(UrlError::Credentials));
         assert!(matches!(check_url("keys.json", true), Err(UrlError::Malformed(_))));
         assert_eq!(check_proxy("http://proxy.example.com:3128"), Ok(()));
-        assert!(check_proxy("http://").is_err());
+        assert_eq!(check_proxy("https://me:pw@proxy.example.com"), Ok(()));
+        for none in ["http://", "proxy:3128", "socks5://127.0.0.1:1", "socks9://x:1", "ftp://x"] {
+            assert!(check_proxy(none).is_err(), "{none}");
+        }
     }
 }

@@ -15,11 +15,11 @@ use futures_util::future::{BoxFuture, Shared};
 use moka::Expiry;
 use moka::future::Cache;
 use parking_lot::Mutex;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Url};
 use serde_json::{Map, Value};
 
-use super::fetch::{FetchError, Way, bearer, parse_url, read};
+use super::fetch::{FetchError, Way, bearer, no_object, parse_url, read, shown_address, shown_url};
 use super::queue::{Crowd, Network, Places};
 use super::token::is_nearly_jwt;
 use crate::authn::random;
@@ -198,7 +198,7 @@ impl Introspection {
             Ok(Said { claims: None, .. }) => Ok(()),
             Ok(_) => Err(format!(
                 "{}: says that a token is active which was made up just now",
-                self.settings.url
+                shown_address(&self.settings.url)
             )),
             Err(error) => Err(error.to_string()),
         }
@@ -233,7 +233,7 @@ impl Question {
     async fn put(&self, now: UnixSeconds) -> Result<Said, FetchError> {
         let IntrospectionSettings { url, client, way, .. } = &self.settings;
         let url = parse_url(url, way.insecure_http)
-            .map_err(|source| FetchError::Url { url: url.clone(), source })?;
+            .map_err(|source| FetchError::Url { url: shown_address(url).to_owned(), source })?;
         let token = form_encoded(self.token.expose());
         let request = self
             .client(&url)
@@ -250,8 +250,9 @@ impl Question {
             (None, Some(path)) => request.bearer_auth(bearer(path).await?.as_str()),
             (None, None) => request,
         };
-        let (_, text) = read(&url, request, MAX_BYTES).await?;
-        said(&text, now).map_err(|reason| FetchError::Introspection { url: url.into(), reason })
+        let (headers, text) = read(way, &url, request, MAX_BYTES).await?;
+        said(&text, &headers, now)
+            .map_err(|reason| FetchError::Introspection { url: shown_url(&url), reason })
     }
 
     async fn client(&self, url: &Url) -> Result<Client, FetchError> {
@@ -267,9 +268,9 @@ impl Question {
 }
 
 /// Reads an answer.
-fn said(text: &[u8], now: UnixSeconds) -> Result<Said, String> {
+fn said(text: &[u8], headers: &HeaderMap, now: UnixSeconds) -> Result<Said, String> {
     let answer: Map<String, Value> =
-        serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        serde_json::from_slice(text).map_err(|error| no_object(text, headers, &error))?;
     let is_active = answer.get("active").and_then(Value::as_bool);
     let is_active = is_active.ok_or("`active` is missing, or neither true nor false")?;
     let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX).max(64);
@@ -306,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_an_answer_says() {
-        let read = |text: &str| said(text.as_bytes(), NOW);
+        let read = |text: &str| said(text.as_bytes(), &HeaderMap::new(), NOW);
         let good = read(r#"{"active":true,"sub":"a","exp":5000}"#).unwrap();
         assert_eq!(good.claims.unwrap()["sub"], "a");
         for (text, life) in [

@@ -10,7 +10,10 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use serde::Deserialize;
 
-use super::fetch::{FetchError, MAX_BYTES, Way, bearer, check_lead, parse_url, read, read_file};
+use super::fetch::{
+    FetchError, MAX_BYTES, Way, bearer, check_lead, no_object, parse_url, read, read_file,
+    shown_address, shown_url,
+};
 use super::keys::KeySet;
 
 /// How often a file is looked at for a change.
@@ -64,13 +67,12 @@ impl Origin {
             Source::Url(url) => self.download(url).await,
             Source::Discovery { issuer } => {
                 let url = format!("{}{DISCOVERY}", issuer.trim_end_matches('/'));
-                let (at, text, _) = self.get(&url).await?;
-                let document: DiscoveryDocument = match serde_json::from_slice(&text) {
-                    Ok(document) => document,
-                    Err(error) => {
-                        return Err(FetchError::Discovery { url, reason: error.to_string() });
-                    }
-                };
+                let (at, text, headers) = self.get(&url).await?;
+                let document: DiscoveryDocument =
+                    serde_json::from_slice(&text).map_err(|error| {
+                        let reason = no_object(&text, &headers, &error);
+                        FetchError::Discovery { url: shown_url(&at), reason }
+                    })?;
                 if document.issuer != *issuer {
                     let (said, issuer) = (document.issuer, issuer.clone());
                     return Err(FetchError::OtherIssuer { url, said, issuer });
@@ -78,7 +80,9 @@ impl Origin {
                 let url = document.jwks_uri;
                 match check_lead(&at, &url, self.way.insecure_http) {
                     Ok(()) => self.download(&url).await,
-                    Err(source) => Err(FetchError::Url { url, source }),
+                    Err(source) => {
+                        Err(FetchError::Url { url: shown_address(&url).to_owned(), source })
+                    }
                 }
             }
         }
@@ -104,8 +108,8 @@ impl Origin {
     }
 
     async fn download(&self, url: &str) -> Result<Fetched, FetchError> {
-        let (url, text, max_age) = self.get(url).await?;
-        self.keys(url.as_str(), &text, max_age)
+        let (url, text, headers) = self.get(url).await?;
+        self.keys(&shown_url(&url), &text, max_age(&headers))
     }
 
     fn keys(
@@ -119,16 +123,16 @@ impl Origin {
         Ok(Fetched { keys, max_age })
     }
 
-    async fn get(&self, url: &str) -> Result<(Url, Vec<u8>, Option<Duration>), FetchError> {
+    async fn get(&self, url: &str) -> Result<(Url, Vec<u8>, HeaderMap), FetchError> {
         let url = parse_url(url, self.way.insecure_http)
-            .map_err(|source| FetchError::Url { url: url.to_owned(), source })?;
+            .map_err(|source| FetchError::Url { url: shown_address(url).to_owned(), source })?;
         let client = self.way.client(&url).await?;
         let mut request = client.get(url.clone()).header(ACCEPT, "application/json");
         if let Some(path) = &self.way.bearer_file {
             request = request.bearer_auth(bearer(path).await?.as_str());
         }
-        let (headers, text) = read(&url, request, MAX_BYTES).await?;
-        Ok((url, text, max_age(&headers)))
+        let (headers, text) = read(&self.way, &url, request, MAX_BYTES).await?;
+        Ok((url, text, headers))
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::settings::{SETTINGS, Setting};
 use super::super::{ValueFile, keys};
 use super::{Entry, Reader, named};
 use crate::exposure::holds_password;
+use crate::keyfile::remedy_of;
 use crate::problem::Origin;
 use crate::redact::shown_path;
 use crate::spelling::nearest;
@@ -19,12 +20,26 @@ const IN_FILE: &str = "_FILE";
 /// Names the file itself, so it is no override.
 const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
-/// The value that is the text of a file, without the ends of its last lines; or why it cannot be read.
-pub(crate) fn value_in(file: &Path) -> Result<String, String> {
+/// The value that is the text of a file, without the ends of its last lines; or why there is none.
+pub(crate) fn value_in(file: &Path) -> Result<String, Unread> {
+    let shown = || shown_path(file).display().to_string();
     match std::fs::read_to_string(file) {
+        Ok(text) if text.trim().is_empty() => {
+            Err(Unread { what: format!("{} is empty", shown()), remedy: "write the value into it" })
+        }
         Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(error) => Err(format!("cannot read {}: {error}", shown_path(file).display())),
+        Err(error) => Err(Unread {
+            what: format!("cannot read {}: {error}", shown()),
+            remedy: remedy_of(&error),
+        }),
     }
+}
+
+/// Why there is no value in a file.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) what: String,
+    pub(crate) remedy: &'static str,
 }
 
 /// What Kubernetes sets in every container beside a Service, here one whose name begins with
@@ -129,8 +144,7 @@ impl Reader<'_> {
                 self.value_files.extend(file.map(|path| ValueFile { path, is_secret, variable }));
                 held
             }
-            Some(Err(what)) => {
-                let remedy = "restore it or correct its path";
+            Some(Err(Unread { what, remedy })) => {
                 return self.problem(at, keys::display(&key), what, remedy);
             }
         };

@@ -1,9 +1,11 @@
 //! Values that are paths of files.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::super::keys;
 use super::Reader;
+use crate::keyfile::remedy_of;
 use crate::redact::shown_path;
 
 impl Reader<'_> {
@@ -55,11 +57,17 @@ impl Reader<'_> {
                     format!("{} is no file", shown.display()),
                     "name the file itself",
                 ),
-                Err(error) => self.wrong_path(
-                    key,
-                    format!("cannot read {}: {error}", shown.display()),
-                    restore,
-                ),
+                Err(error) => {
+                    let remedy = match error.kind() {
+                        ErrorKind::PermissionDenied => remedy_of(&error).to_owned(),
+                        _ => restore,
+                    };
+                    self.wrong_path(
+                        key,
+                        format!("cannot read {}: {error}", shown.display()),
+                        remedy,
+                    );
+                }
             }
         }
         path

@@ -120,10 +120,79 @@ fn a_database_has_no_parameters_that_nobody_reads() {
     for (url, words) in [
         ("postgres://u:p@h/d?sslmod=verify-full", "did you mean sslmode?"),
         ("postgres://u:p@h/d?foo=bar", "the parameter foo is not known"),
+        ("postgres://u:p@h/d?sslmode=require&sslmode=disable", "sslmode is written twice"),
+        ("postgres://127.0.0.1:25432", "it names no user and no database"),
+        ("postgres://u:p@h", "it names no database"),
+        ("postgres://u:p@h/", "it names no database"),
+        ("postgres://h/d", "it names no user"),
         ("sqlite://x.db?mode=ro", "takes no parameters"),
+        ("sqlite:///tmp", "/tmp is a folder, and a database is a file in one"),
     ] {
         let found = load(&operator(), &[("NATS_CALLOUT_DATABASE_URL", url)]).unwrap_err();
         assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
         assert!(found[0].starts_with("NATS_CALLOUT_DATABASE_URL: [database] url: "), "{found:?}");
     }
+}
+
+#[test]
+fn an_address_that_names_user_and_database_elsewhere_is_whole() {
+    for url in ["postgres:///d?host=/run/postgresql&user=me", "postgres://me@h?dbname=d"] {
+        load(&operator(), &[("NATS_CALLOUT_DATABASE_URL", url)]).unwrap();
+    }
+}
+
+/// The service's unit may have set it.
+#[test]
+fn what_is_missing_is_told_with_the_variables_that_may_have_it() {
+    let text = CONFIG.replace("url = \"sqlite://tenants.db\"\n", "");
+    let found = load(&text, &[]).unwrap_err();
+    let told = ", or set NATS_CALLOUT_DATABASE_URL or NATS_CALLOUT_DATABASE_URL_FILE, as the service's unit \
+                may";
+    assert!(found.len() == 1 && found[0].ends_with(told), "{found:?}");
+    let issuer = "[issuers.x]\nissuer = \"https://x.org\"\naudience = [\"nats\"]\n\
+                  introspection_url = \"https://x.org/i\"\nclient_id = \"nats\"\n";
+    let found = load(&(operator() + issuer), &[]).unwrap_err();
+    let told = "there is no client_secret; write both of them, or set NATS_CALLOUT_ISSUERS_X_CLIENT_SECRET or \
+                NATS_CALLOUT_ISSUERS_X_CLIENT_SECRET_FILE, as the service's unit may";
+    assert!(found.len() == 1 && found[0].ends_with(told), "{found:?}");
+    let found = load(&CONFIG.replace("issuer = [\"keys/issuer.nk\"]\n", ""), &[]).unwrap_err();
+    let told = ", or set NATS_CALLOUT_CALLOUT_ISSUER, as the service's unit may";
+    assert!(found.len() == 1 && found[0].ends_with(told), "{found:?}");
+}
+
+#[test]
+fn a_file_of_a_value_is_not_empty() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let found = load(&operator(), &[("NATS_CALLOUT_DATABASE_URL_FILE", path)]).unwrap_err();
+    let told = format!("{path} is empty; write the value into it");
+    assert!(found.len() == 1 && found[0].ends_with(&told), "{found:?}");
+}
+
+#[test]
+fn an_address_of_a_server_ends_with_its_host_and_port() {
+    let variable = "NATS_CALLOUT_NATS_URL";
+    for (url, part) in [
+        ("nats://127.0.0.1:4222/path?x=1", "/path?x=1"),
+        ("tls://127.0.0.1:4222?tls=1", "?tls=1"),
+        ("wss://127.0.0.1/nats?token=1", "/nats?token=1"),
+    ] {
+        let found = load(&operator(), &[(variable, url)]).unwrap_err();
+        let told = format!("{variable}: [nats] url: `{part}` behind the host: ");
+        assert!(found.len() == 1 && found[0].starts_with(&told), "{found:?}");
+    }
+    for url in ["nats://127.0.0.1:4222/", "wss://127.0.0.1/nats", "nats://[::1]:4222"] {
+        load(&operator(), &[(variable, url)]).unwrap();
+    }
+}
+
+#[test]
+fn a_range_is_written_as_the_documents_write_it() {
+    let found = load(&operator(), &[("NATS_CALLOUT_CALLOUT_DEADLINE", "9h")]).unwrap_err();
+    assert!(
+        found.len() == 1 && found[0].contains("9h is out of range; choose one from "),
+        "{found:?}"
+    );
+    assert!(!found[0].contains("0ns") && !found[0].contains("00s"), "{found:?}");
 }
