@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use super::read;
-use crate::harness::deployment::{Initialised, Mode};
+use crate::harness::deployment::{Initialised, Mode, Table};
 use crate::harness::process::Process;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::{eventually, loudly, raw, service};
@@ -111,4 +111,45 @@ fn the_unit_lets_through_what_the_service_calls() {
     let missing: Vec<_> =
         called.difference(&through).filter(|call| call.as_str() != "fchown").collect();
     assert!(missing.is_empty(), "the unit does not let through {missing:?}");
+}
+
+/// The variables that a text sets, and nothing of their files' places.
+fn set_in(text: &str, before: &str) -> BTreeSet<String> {
+    let set = text.lines().filter_map(|line| line.strip_prefix(before)?.split_once('='));
+    set.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Secrets that the unit alone has are given to the commands by the same variables.
+#[test]
+fn commands_beside_a_unit_with_secrets_of_its_own() {
+    let page = read("README.md");
+    let (before, rest) = page.split_once("```sh\nexport ").expect("the lines for a shell");
+    let lines = format!("export {}", rest.split_once("```").expect("their end").0);
+    let (_, dropped) = before.rsplit_once("```ini\n").expect("the drop-in");
+    assert_eq!(set_in(&lines, "export "), set_in(dropped, "Environment="));
+
+    let init = Initialised::on(Mode::Config, Table::Default);
+    let text = fs::read_to_string(init.config()).unwrap();
+    let url = text.lines().find(|line| line.starts_with("url = \"sqlite:")).expect("a URL");
+    let issuer = "[issuers.license]\nissuer = \"license\"\naudience = [\"nats\"]\n";
+    fs::write(init.config(), format!("{}\n{issuer}", text.replace(url, ""))).unwrap();
+    let folder = init.dir().display().to_string();
+    let (_, address) = url.split_once('"').unwrap();
+    fs::write(init.dir().join("database-url"), address.trim_end_matches('"')).unwrap();
+    fs::write(init.dir().join("license.secret"), "a secret of thirty-two bytes or so").unwrap();
+    let program = service::program().get_program().to_owned();
+    let path = std::path::Path::new(&program).parent().unwrap().display().to_string();
+    let run = |script: &str| {
+        let script =
+            script.replace("/etc/nats-callout", &folder).replace("/var/lib/nats-callout", &folder);
+        let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+        let shell = Command::new("sh").args(["-e", "-c", &script]).env("PATH", path).output();
+        let output = shell.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let bare: Vec<&str> = lines.lines().filter(|line| !line.starts_with("export ")).collect();
+    let (is_done, said) = run(&bare.join("\n"));
+    let told = "or set NATS_CALLOUT_DATABASE_URL or NATS_CALLOUT_DATABASE_URL_FILE";
+    assert!(!is_done && said.contains(told), "{said}");
+    assert_eq!(run(&lines), (true, String::new()));
 }
