@@ -26,6 +26,7 @@ macro_rules! steps {
             9 "credentials" "0009_credentials.sql",
             10 "refusals" "0010_refusals.sql",
             11 "names" "0011_names.sql",
+            12 "likeness" "0012_likeness.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

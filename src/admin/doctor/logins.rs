@@ -11,6 +11,7 @@ use super::{Doctor, Findings};
 use crate::authn::certificate;
 use crate::hidden::is_hidden;
 use crate::keys::UserNkey;
+use crate::redact::is_secret;
 use crate::store::{LoginListing, ProvisioningStore, StoreError, TenantRecord};
 
 const CREDENTIALS: &str = "nkeys and certificates";
@@ -19,11 +20,14 @@ const NAMES: &str = "names";
 /// Of so many rows the name is said.
 const EXAMPLES: usize = 3;
 
+/// So many characters are said of a name that is a secret.
+const SHOWN_OF_SECRET: usize = 6;
+
 /// So many groups of names are counted.
 const GROUPS: usize = 100;
 
 /// Names that are the same but for upper and lower case, for the way in which Unicode writes the same
-/// character, and for what is not seen: by the one way in which all of them can be written.
+/// character, for blanks at the ends, and for what is not seen: by the one way in which all of them can be written.
 type Alike = BTreeMap<String, Vec<String>>;
 
 pub(super) async fn check(
@@ -33,9 +37,10 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     match look(store, tenants).await {
-        Ok(Looked { dead, alike: users, foreign, mut hidden }) => {
+        Ok(Looked { dead, alike: users, foreign, mut hidden, secret, blank }) => {
             dead.report(findings);
             report_foreign(&foreign, findings);
+            report_unlawful(&secret, &blank, findings);
             for TenantRecord { id, name, .. } in tenants.iter().filter(|it| has_hidden(&it.name)) {
                 hidden.add(|| format!("the name {name:?} of tenant {id}"));
             }
@@ -116,7 +121,8 @@ fn hash(text: &str) -> u64 {
 }
 
 fn folded(name: &str) -> String {
-    name.chars().filter(|c| !is_hidden(*c)).nfc().collect::<String>().to_lowercase().nfc().collect()
+    let seen: String = name.trim().chars().filter(|c| !is_hidden(*c)).nfc().collect();
+    seen.to_lowercase().nfc().collect()
 }
 
 /// What was found among the rows.
@@ -126,6 +132,8 @@ struct Looked {
     alike: Alike,
     foreign: Named,
     hidden: Named,
+    secret: Named,
+    blank: Named,
 }
 
 /// Reads the names twice: once to learn which are there again, once for these.
@@ -144,6 +152,12 @@ async fn look(
         }
         if has_hidden(user_name) {
             found.hidden.add(|| format!("the user {user_name:?} of tenant {tenant}"));
+        }
+        if is_secret(user_name) {
+            let begin: String = user_name.chars().take(SHOWN_OF_SECRET).collect();
+            found.secret.add(|| format!("\"{begin}...\" of tenant {tenant}"));
+        } else if user_name.trim() != user_name {
+            found.blank.add(|| format!("{user_name:?} of tenant {tenant}"));
         }
     })
     .await?;
@@ -192,6 +206,29 @@ fn report_foreign(foreign: &Named, findings: &mut Findings) {
     }
 }
 
+/// Names that only a row from before can have.
+fn report_unlawful(secret: &Named, blank: &Named, findings: &mut Findings) {
+    if secret.count > 0 {
+        findings.warn(
+            NAMES,
+            format!(
+                "{} look like a token, a JWT, a seed or a hash, so that logs have \"(a secret)\" in their \
+                 place: {}",
+                secret.count,
+                secret.names()
+            ),
+            "rename them; if it is a secret, make a new one",
+        );
+    }
+    if blank.count > 0 {
+        findings.warn(
+            NAMES,
+            format!("{} begin or end with a blank: {}", blank.count, blank.names()),
+            "rename them; new rows cannot have such a name",
+        );
+    }
+}
+
 async fn each(
     store: &dyn ProvisioningStore,
     mut with: impl FnMut(&LoginListing),
@@ -208,8 +245,7 @@ async fn each(
 fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
     let sound = |alike: &Alike| alike.values().all(|names| names.len() < 2);
     if sound(users) && sound(tenants) {
-        let what =
-            "no two differ by upper and lower case, the form of Unicode or what is not seen alone";
+        let what = "no two differ by upper and lower case, the form of Unicode, blanks at the ends or what is not seen alone";
         return findings.ok(NAMES, what);
     }
     for (whose, alike) in [("users", users), ("tenants", tenants)] {
@@ -225,8 +261,8 @@ fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
         findings.warn(
             NAMES,
             format!(
-                "{whose} that differ by upper and lower case, the form of Unicode or what is not seen \
-                 alone, {at_least}{count} {sets}: {examples}{more}"
+                "{whose} that differ by upper and lower case, the form of Unicode, blanks at the \
+                 ends or what is not seen alone, {at_least}{count} {sets}: {examples}{more}"
             ),
             "each is one of its own, with its own credentials; remove those that are mistakes",
         );

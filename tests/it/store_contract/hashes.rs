@@ -17,6 +17,8 @@ on_every_database!(
 
 const SALT: &str = "c2l4dGVlbiBieXRlcyBvaw";
 const OUTPUT: &str = "47Gi90ThMbJJbvqdZMRHE2BzJ9U8H2KA55pFdZspJio";
+const NONE: &str = "argon2id, bcrypt, pbkdf2 or scrypt in PHC or passlib form";
+const OTHER: &str = "another scheme, which no login takes: the user needs a new password";
 const BCRYPT: &str = "x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS";
 
 /// Hashes of each scheme.
@@ -206,25 +208,31 @@ async fn a_hash_that_no_login_can_use_is_refused(db: &dyn Database) {
 /// By its form there.
 async fn what_readme_says_is_not_taken_is_not(db: &dyn Database) {
     const README: &str = include_str!("../../../README.md");
-    let (_, told) = README.split_once("Others are refused where they are written").unwrap();
-    let (told, _) = told.split_once("can be\nconverted").unwrap();
+    let (_, told) = README.split_once("Users with any other hash need a new password").unwrap();
+    let (told, _) = told.split_once("\n\n").unwrap();
     let forms: Vec<_> =
         told.split('`').skip(1).step_by(2).filter(|it| it.ends_with("...")).collect();
-    assert_eq!(forms.len(), 6, "{forms:?}");
     db.run(ALICE).await;
     let rests = [
-        ("$argon2i$...", format!("v=19$m=65536,t=4,p=1${SALT}${OUTPUT}")),
-        ("$pbkdf2-sha384$...", format!("i=600000${SALT}${OUTPUT}")),
-        ("$bcrypt-sha256$...", format!("v=2,t=2b,r=12${}${}", &BCRYPT[..22], &BCRYPT[22..])),
-        ("$scrypt$n=16384,r=8,p=1$...", format!("{SALT}${OUTPUT}")),
-        ("scrypt:32768:8:1$...", format!("aZ9xQ2mT${}", "0a".repeat(64))),
-        ("pbkdf2:sha256:600000$...", format!("aZ9xQ2mT${}", "0a".repeat(32))),
+        ("$argon2i$...", format!("v=19$m=65536,t=4,p=1${SALT}${OUTPUT}"), NONE),
+        ("$pbkdf2-sha384$...", format!("i=600000${SALT}${OUTPUT}"), "PBKDF2 is pbkdf2"),
+        ("$bcrypt-sha256$...", format!("v=2,t=2b,r=12${}${}", &BCRYPT[..22], &BCRYPT[22..]), NONE),
+        ("bcrypt_sha256$...", format!("$2b$12${BCRYPT}"), OTHER),
+        (
+            "$scrypt$n=16384,r=8,p=1$...",
+            format!("{SALT}${OUTPUT}"),
+            "scrypt has the parameters ln, r and p",
+        ),
+        ("{scrypt}$e0801$...", format!("{SALT}==${OUTPUT}="), OTHER),
+        ("{pbkdf2}...", "0a".repeat(40), OTHER),
+        ("{SSHA}...", format!("{OUTPUT}="), OTHER),
+        ("{\"hashIterations\":...", "27500,\"algorithm\":\"pbkdf2-sha256\"}".into(), OTHER),
     ];
-    for (form, rest) in rests {
-        assert!(forms.contains(&form), "{form} is not in README");
+    assert_eq!(forms, rests.each_ref().map(|(form, ..)| *form));
+    for (form, rest, cause) in rests {
         let hash = form.replace("...", &rest);
         assert!(unusable_hash(&hash).is_some(), "{hash}");
-        db.refuses(&update(&hash), "users.password_hash: ").await;
+        db.refuses(&update(&hash), &format!("users.password_hash: {cause}")).await;
     }
 }
 
@@ -276,10 +284,12 @@ async fn a_hash_that_was_cut_short_is_refused(db: &dyn Database) {
 
 async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) {
     const BLANKS: &str = "there is white space around it";
-    const DJANGO: &str = "Django's form, which is to be converted: see README";
+    const BRACES: &str = "a prefix in braces, which is to be taken off: see README";
+    const ARGON2: &str = "Django's prefix argon2, which is to be taken off: see README";
+    const DOLLAR: &str = "Django's prefix bcrypt$, which is to be taken off: see README";
+    const CONVERTED: &str = "Django's or Werkzeug's form, which is to be converted: see README";
     const BYTES: &str = "bytes as Python prints them, b'...'";
     const QUOTES: &str = "there are quotes around it";
-    const NONE: &str = "argon2id, bcrypt, pbkdf2 or scrypt in PHC or passlib form";
     db.run(ALICE).await;
     let sound = format!("$2b$10${BCRYPT}");
     for (hash, cause) in [
@@ -287,13 +297,23 @@ async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) 
         (format!("' {sound}'"), BLANKS),
         (format!("'{sound}' || char(10)"), BLANKS),
         (format!("'{sound}' || char(13) || char(10)"), BLANKS),
-        (
-            format!("'{{bcrypt}}{sound}'"),
-            "a prefix in braces, which is to be taken off: see README",
-        ),
-        ("'pbkdf2_sha256$870000$salt$digest'".into(), DJANGO),
-        ("'argon2$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$eA'".into(), DJANGO),
-        (format!("'bcrypt_sha256${sound}'"), DJANGO),
+        (format!("'{{bcrypt}}{sound}'"), BRACES),
+        ("'{argon2}$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$eA'".into(), BRACES),
+        (format!("'{{argon2@SpringSecurity_v5_8}}$argon2id${OUTPUT}'"), BRACES),
+        ("'argon2$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$eA'".into(), ARGON2),
+        (format!("'bcrypt${sound}'"), DOLLAR),
+        ("'pbkdf2_sha256$870000$salt$digest'".into(), CONVERTED),
+        ("'pbkdf2_sha1$870000$salt$digest'".into(), CONVERTED),
+        ("'scrypt$16384$salt$8$5$digest'".into(), CONVERTED),
+        ("'scrypt:32768:8:1$salt$0a0b'".into(), CONVERTED),
+        ("'pbkdf2:sha1:1000000$salt$0a0b'".into(), CONVERTED),
+        ("'pbkdf2:sha256:1000000$salt$0a0b'".into(), CONVERTED),
+        ("'pbkdf2:sha512:1000000$salt$0a0b'".into(), CONVERTED),
+        ("'pbkdf2:md5:1000000$salt$0a0b'".into(), OTHER),
+        ("'pbkdf2_md5$870000$salt$digest'".into(), OTHER),
+        ("'argon2$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$eA'".into(), OTHER),
+        (format!("'bcrypt_sha256${sound}'"), OTHER),
+        ("'{CRYPT}$6$salt$digest'".into(), OTHER),
         (format!("'b''{sound}'''"), BYTES),
         (format!("'b\"{sound}\"'"), BYTES),
         (format!("'\"{sound}\"'"), QUOTES),

@@ -1,5 +1,6 @@
 //! What the database refuses from anyone, by column and rule; its references and cascades.
 
+use nats_callout::admin::Name;
 use nats_callout::store::{Freshness, TokenHash};
 
 use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
@@ -8,6 +9,7 @@ on_every_database!(
     columns_are_checked,
     columns_take_what_is_legal,
     a_name_behind_a_tenants_id_is_that_tenants,
+    names_that_are_secrets_or_end_in_blanks_are_refused,
     references_hold,
     cascades_reach_everything,
     a_rename_carries_the_tokens,
@@ -147,6 +149,53 @@ async fn a_name_behind_a_tenants_id_is_that_tenants(db: &dyn Database) {
     db.run("UPDATE users SET tenant_id = 't1', name = 'old' WHERE name = 't3/old'").await;
     let rows = db.run("SELECT name FROM users WHERE status = 'suspended' ORDER BY name").await;
     assert_eq!(rows, ["old", "t2/other", "t2/vip"]);
+}
+
+async fn names_that_are_secrets_or_end_in_blanks_are_refused(db: &dyn Database) {
+    db.run(ALICE).await;
+    let (seed, key) = (format!("SUAI{}", "A2".repeat(27)), format!("S{}", "X".repeat(55)));
+    let (token, jwt) = ("looks like a token", "looks like a JWT");
+    let (nkey, blank) = ("looks like the seed of an nkey", "begins or ends with a blank");
+    let insert =
+        |name: &str| format!("INSERT INTO users (tenant_id, name) VALUES ('42', '{name}')");
+    for (name, cause) in [
+        ("nct_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", token),
+        ("nct_", token),
+        ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", jwt),
+        ("eyJhbGciOiJIUzI1", jwt),
+        ("eyJ\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}x", jwt),
+        (&seed, nkey),
+        (&key, nkey),
+        (" lead", blank),
+        ("trail ", blank),
+        (" ", blank),
+        ("\u{a0}a", blank),
+        ("a\u{2003}", blank),
+        ("a\u{3000}", blank),
+    ] {
+        assert!(name.parse::<Name>().is_err(), "{name}");
+        let cause = format!("users.name: {cause}");
+        db.refuses(&insert(name), &cause).await;
+        db.refuses(&format!("UPDATE users SET name = '{name}'"), &cause).await;
+    }
+    for name in [
+        "eyJon",
+        "my nct_x",
+        "a b",
+        &seed[1..],
+        &seed[..57],
+        &key.to_lowercase(),
+        "xeyJhbGciOiJIUzI1",
+    ] {
+        db.run(&insert(name)).await;
+    }
+    // A row from before stays as it is, and may leave.
+    let table = if db.is_sqlite() { "" } else { " ON users" };
+    db.run(&format!("DROP TRIGGER users_insert_name_form_check{table}")).await;
+    db.run(&insert("old ")).await;
+    db.run("UPDATE users SET status = 'suspended', name = name WHERE name = 'old '").await;
+    db.refuses("UPDATE users SET name = 'older ' WHERE name = 'old '", blank).await;
+    db.run("UPDATE users SET name = 'new' WHERE name = 'old '").await;
 }
 
 async fn references_hold(db: &dyn Database) {

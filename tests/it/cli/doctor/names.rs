@@ -70,6 +70,24 @@ on_both_databases! {
         Findings::of(&init).has("names", "warn", &[foreign, "1 begin", named]);
     }
 
+    /// As rows from before the rule that refuses them.
+    fn secrets_and_blanks_at_the_ends() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("shop", &[]);
+        let table = if init.table.is_sqlite() { "" } else { " ON users" };
+        init.sql(&format!("DROP TRIGGER users_insert_name_form_check{table};"));
+        init.sql("INSERT INTO users (tenant_id, name) VALUES ('shop', 'trail');");
+        Findings::of(&init).has("names", "ok", &[]);
+        init.sql(
+            "INSERT INTO users (tenant_id, name) VALUES
+               ('shop', 'trail '), ('shop', ' lead'), ('shop', 'nct_aaaaaaaaaaaaaaaaaaaa');",
+        );
+        let findings = Findings::of(&init);
+        findings.has("names", "warn", &["2 begin or end with a blank", r#"" lead" of tenant shop"#]);
+        findings.has("names", "warn", &["users that differ", "1 set:", r#""trail" and "trail ""#]);
+        findings.has("names", "warn", &["1 look like a token", r#""nct_aa..." of tenant shop"#]);
+    }
+
     /// Nor does what a command prints hide them.
     fn names_with_characters_that_nobody_sees() {
         let init = Initialised::new(Mode::Config);
