@@ -2,7 +2,11 @@
 
 use super::{ALICE, Database, on_every_database};
 
-on_every_database!(times_as_people_write_them, nonsense_is_no_time);
+on_every_database!(
+    times_as_people_write_them,
+    nonsense_is_no_time,
+    what_postgresql_says_of_texts_that_are_no_times,
+);
 
 const NEW_YEAR: i64 = 1_798_761_600;
 
@@ -86,5 +90,22 @@ async fn nonsense_is_no_time(db: &dyn Database) {
             )
             .await;
         }
+    }
+}
+
+/// Its type says so before the rule does, and does not say of which column.
+async fn what_postgresql_says_of_texts_that_are_no_times(db: &dyn Database) {
+    if db.is_sqlite() {
+        return;
+    }
+    db.run(ALICE).await;
+    let update = |text: &str| format!("UPDATE users SET expires_at = {text}");
+    for (text, words) in [
+        ("'1796152661'", "date/time field value out of range"),
+        ("'2027-02-30'", "date/time field value out of range"),
+        ("'2027-01-01 00:00:00 +0000 UTC'", "invalid input syntax for type timestamp"),
+    ] {
+        let said = db.run_with(db.clients()[0], &update(text)).await.unwrap_err();
+        assert!(said.contains(words) && !said.contains("expires_at: "), "{said}");
     }
 }
