@@ -259,6 +259,18 @@ pub enum AuthnError {
     /// More password hashing is waiting than can be done in time.
     #[error("password hashing is overloaded")]
     Overloaded,
+    /// The stored hash takes longer than a decision may. Whoever has the right password is let in at his next
+    /// attempt, once it has matched.
+    #[error(
+        "the password's hash takes longer than a login may wait: make a new one with \
+         `nats-callout user passwd {tenant} {user}`"
+    )]
+    SlowHash {
+        /// The id of the user's tenant.
+        tenant: String,
+        /// The user, unless its name is a secret.
+        user: String,
+    },
     /// Too many wrong attempts on the account or from the source: this one may be right, and there
     /// was no place for it to wait in.
     #[error("too many passwords are being guessed")]

@@ -293,7 +293,14 @@ impl Authorizer {
         let grant = self.decider.permit(&principal, &context)?;
         watch.note(Stage::Policy);
         let server = request.server();
-        let placed = site.ready(tenant, server, deadline).await.map_err(Abort::from)?;
+        let placed = site.ready(tenant, server, deadline).await.map_err(|error| match error {
+            AccountError::Hurried(left) => {
+                let took = |stage| watch.timings().of(stage).unwrap_or_default();
+                let (turn, authentication) = (took(Stage::Turn), took(Stage::Authenticate));
+                Abort::Hurried { turn, authentication, left }
+            }
+            error => error.into(),
+        })?;
         for entrance in &self.entrances {
             let arrival = Arrival { tenant, isolation, server, cid: client.id, deadline };
             match entrance.enters(arrival).await {

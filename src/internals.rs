@@ -33,7 +33,7 @@ pub use crate::store::record::{HashListing, LoginListing, NewTenant, NewToken, N
 pub use crate::store::sqlite::SqliteStore;
 
 /// All that [`Fault::code`](crate::callout::Fault::code) may be.
-pub const FAULT_CODES: [&str; 13] = crate::authorize::Fault::CODES;
+pub const FAULT_CODES: [&str; 14] = crate::authorize::Fault::CODES;
 
 /// Why no password can be verified against a stored hash, if none can.
 pub fn unusable_hash(text: &str) -> Option<String> {

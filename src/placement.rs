@@ -9,7 +9,7 @@ mod target;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -36,6 +36,9 @@ pub enum AccountError {
         /// What happened.
         reason: String,
     },
+    /// So little time was left that no server could have taken it for certain.
+    #[error("the server had {} ms to take the account", .0.as_millis())]
+    Hurried(Duration),
     /// The account's JWT could not be signed.
     #[error("account JWT: {0}")]
     Signing(String),

@@ -26,6 +26,9 @@ const RESERVE: Duration = Duration::from_millis(200);
 /// looks the account up by itself.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// So long a server has to have had before it can be said that it is silent.
+const FAIR: Duration = Duration::from_millis(250);
+
 /// How long a login waits at most until there is room for a lower limit of connections. A server that
 /// does not answer for longer has yet to take the limit, too.
 const ROOM: Duration = Duration::from_millis(300);
@@ -132,9 +135,13 @@ impl Delivery {
             tracing::warn!(tenant = %tenant.id, reason, "clients may be closed with an error");
         }
         let needed = Some((server, until));
+        let left = until.saturating_duration_since(Instant::now());
         let (delivered, _) = self.push(tenant, account, standing, needed).await?;
         if delivered.servers.contains(&server) {
             return Ok(delivered);
+        }
+        if left < FAIR {
+            return Err(AccountError::Hurried(left));
         }
         let reason = format!("server {server} did not acknowledge it in time");
         Err(AccountError::Delivery { account, reason })
@@ -192,7 +199,7 @@ impl Delivery {
         let pushed = resolver::push(&self.cluster, &jwt, &missing, &patience).await;
         let pushed = pushed.map_err(|error| failed(error.to_string()))?;
         self.pushed.fetch_add(1, Ordering::Relaxed);
-        missing.retain(|server| !pushed.contains_key(server) && !patience(server).is_zero());
+        missing.retain(|server| !pushed.contains_key(server) && patience(server) >= FAIR);
         let mut acknowledged = Vec::with_capacity(pushed.len());
         for (server, refusal) in pushed {
             match refusal {

@@ -155,8 +155,8 @@ enum Progress {
     /// No hash has begun.
     #[default]
     Waiting,
-    /// One has begun, and has not matched.
-    Begun,
+    /// One has begun then, and has not matched.
+    Begun(Instant),
     /// It has matched.
     Matched,
     /// The attempt counts as wrong, since then.
@@ -209,7 +209,7 @@ impl Standing {
     pub(super) fn begin(&self) {
         let mut progress = self.progress();
         if !matches!(*progress, Progress::Wrong(_)) {
-            *progress = Progress::Begun;
+            *progress = Progress::Begun(Instant::now());
         }
     }
 
@@ -235,7 +235,7 @@ impl Standing {
     /// Counts the attempt as wrong if a hash has begun and not matched; says whether it is so.
     fn give_up(&self, now: Instant) -> bool {
         let mut progress = self.progress();
-        let is_unfinished = *progress == Progress::Begun;
+        let is_unfinished = matches!(*progress, Progress::Begun(_));
         if is_unfinished {
             self.count_as_wrong(&mut progress, now);
         }
@@ -446,9 +446,12 @@ impl GuessAttempt<'_> {
         standing.is_some()
     }
 
-    /// Whether a hash has begun, and nothing has come of it so far.
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.standing.get().is_some_and(|standing| *standing.progress() == Progress::Begun)
+    /// When a hash has begun of which nothing has come so far.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        match *self.standing.get()?.progress() {
+            Progress::Begun(begun) => Some(begun),
+            _ => None,
+        }
     }
 
     async fn standing(&self) -> &Arc<Standing> {

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::protocol::credentials::{Credentials, Secret};
+use crate::redact::shown;
 use crate::store::{CredentialStore, Freshness, LoginRecord, PasswordHash};
 
 const MAX_PASSWORD_BYTES: usize = 4_096;
@@ -192,9 +193,9 @@ impl PasswordAuthenticator {
             () = guess.displaced() => Err(AuthnError::Throttled.into()),
         };
         match &decided {
-            Err(Rejected::Fault(AuthnError::Overloaded | AuthnError::Throttled))
-                if guess.is_guess().await =>
-            {
+            Err(Rejected::Fault(
+                AuthnError::Overloaded | AuthnError::SlowHash { .. } | AuthnError::Throttled,
+            )) if guess.is_guess().await => {
                 guess.dropped();
                 return Err(AuthnError::Throttled.into());
             }
@@ -323,7 +324,7 @@ impl PasswordAuthenticator {
         record: Option<&Arc<LoginRecord>>,
     ) -> Result<(Verdict, bool), AuthnError> {
         let &Offer { user, password, guess, deadline, .. } = offer;
-        let hash = hash_of(record);
+        let (hash, asked) = (hash_of(record), Instant::now());
         let fingerprint = self.verified.fingerprint(user, hash, password);
         let hashed = AtomicBool::new(false);
         let verify = || async {
@@ -339,28 +340,24 @@ impl PasswordAuthenticator {
         } else {
             self.verified.check(&fingerprint, deadline, verify).await
         };
-        if let (Err(AuthnError::Overloaded), Some(record)) = (&verified, record)
-            && guess.is_unfinished()
-        {
-            self.say_what_is_slow(record);
+        match (verified, record) {
+            (Err(AuthnError::Overloaded), Some(record))
+                if self.is_slow(record, asked, guess.unfinished_since()) =>
+            {
+                let (tenant, user) = (record.tenant.id.to_string(), shown(&record.user.name));
+                Err(AuthnError::SlowHash { tenant, user: user.to_owned() })
+            }
+            (verified, _) => Ok((verified?, hashed.into_inner())),
         }
-        Ok((verified?, hashed.into_inner()))
     }
 
-    /// Of a hash that has run out of time. Whoever has the right password is let in at his next
-    /// attempt, once it has matched.
-    fn say_what_is_slow(&self, record: &LoginRecord) {
+    /// Whether a login ran out of time for its own hash rather than for others': that takes longer than a
+    /// decision here, or is a slow one and has been computed for longer than it waited to be.
+    fn is_slow(&self, record: &LoginRecord, asked: Instant, begun: Option<Instant>) -> bool {
         let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
-        let time = hash.and_then(|hash| pace.time_of(hash).ok());
-        if let Some(time) = time.filter(|time| pace.is_too_slow(*time)) {
-            tracing::warn!(
-                user = record.user.name,
-                tenant = %record.tenant.id,
-                about_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-                "the stored password hash takes longer than a decision may: give the user a new one \
-                 with `nats-callout user passwd`"
-            );
-        }
+        let Some(time) = hash.and_then(|hash| pace.time_of(hash).ok()) else { return false };
+        let has_had_most = |begun: Instant| begun.elapsed() > begun.duration_since(asked);
+        pace.is_too_slow(time) || (pace.is_slow(time) && begun.is_some_and(has_had_most))
     }
 
     /// What is to be done once the password is known to be right, in time or not. A full queue

@@ -259,6 +259,22 @@ pub(crate) enum Abort {
     /// The answer would come too late.
     #[error("no decision before the deadline")]
     Deadline,
+    /// So does the tenant's account, since what came before has left a server too little time to take it.
+    #[error(
+        "no decision before the deadline: authentication took {} ms and the wait for its turn {} ms, which \
+         left the server {} ms to take the tenant's account",
+        .authentication.as_millis(),
+        .turn.as_millis(),
+        .left.as_millis()
+    )]
+    Hurried {
+        /// How long it waited to be looked at.
+        turn: Duration,
+        /// How long it took to find out who it is.
+        authentication: Duration,
+        /// What was left.
+        left: Duration,
+    },
     /// An authenticator, a policy or something else on the way of the decision has panicked.
     #[error("the decision panicked")]
     Panicked,
@@ -266,11 +282,12 @@ pub(crate) enum Abort {
 
 impl Fault {
     /// All that [`Self::code`] may be.
-    pub(crate) const CODES: [&str; 13] = [
+    pub(crate) const CODES: [&str; 14] = [
         "envelope",
         "request",
         "authentication",
         "overloaded",
+        "slow_hash",
         "throttled",
         "account",
         "uncounted",
@@ -289,6 +306,7 @@ impl Fault {
             Abort::Envelope(_) => "envelope",
             Abort::Request(_) => "request",
             Abort::Authentication(AuthnError::Overloaded) => "overloaded",
+            Abort::Authentication(AuthnError::SlowHash { .. }) => "slow_hash",
             Abort::Authentication(AuthnError::Throttled) => "throttled",
             Abort::Authentication(_) => "authentication",
             Abort::Account(_) => "account",
@@ -297,7 +315,7 @@ impl Fault {
             Abort::Response(_) | Abort::Seal(_) => "response",
             Abort::Audit(_) => "audit",
             Abort::Shed => "shed",
-            Abort::Deadline => "deadline",
+            Abort::Deadline | Abort::Hurried { .. } => "deadline",
             Abort::Panicked => "panicked",
         }
     }

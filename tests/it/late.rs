@@ -13,12 +13,14 @@ use nats_callout::testing;
 use serde_json::{Value, json};
 
 use crate::events::{Stored, login, stored};
-use crate::harness::choice::either_mode;
+use crate::harness::choice::{either_mode, lacks};
 use crate::harness::client;
 use crate::harness::deployment::{Deployment, Mode};
+use crate::harness::issuer::Issuer;
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{eventually, eventually_async, http, servers};
 use crate::http::{readiness, until_failed, value};
+use crate::jwt::add_to_config;
 
 /// Servers wait for 2 s.
 const TOO_LONG: Duration = Duration::from_millis(2_500);
@@ -115,6 +117,39 @@ async fn who_was_not_let_in_is_late_and_not_granted() {
     for mode in either_mode() {
         nobody_waits(mode).await;
     }
+}
+
+/// The server has less time for the account of a tenant whose first login took its issuer so long, and is not
+/// blamed for it.
+#[test]
+fn a_slow_issuer_is_no_fault_of_the_server() {
+    if lacks(Mode::Operator) {
+        return;
+    }
+    let issuer = Issuer::start(&[]);
+    let introspection = format!("introspection_url = \"{}\"\n", issuer.introspection_url())
+        + "client_id = \"nats\"\nclient_secret = \"secret\"\n";
+    let table = issuer.table("asked", &introspection);
+    let deployment = Deployment::start_prepared(Mode::Operator, servers::version(), |init| {
+        add_to_config(init, &table);
+    });
+    issuer.takes(Duration::from_millis(1_600));
+    let mut number = 0;
+    let line = eventually("a login that took its issuer nearly all of the time", || {
+        number += 1;
+        let (tenant, token) = (format!("tenant-{number}"), format!("opaque-token-{number:04}"));
+        deployment.tenant_add(&tenant, &[]);
+        let mut said = issuer.claims(&tenant);
+        said["active"] = json!(true);
+        issuer.says_of(&token, said);
+        raw::connect(deployment.server.port(), &json!({ "auth_token": token }));
+        let log = deployment.service.log();
+        log.lines().find(|line| line.contains("authentication took ")).map(str::to_owned)
+    });
+    let left = "ms, which left the server 0 ms to take the tenant's account";
+    assert!(line.contains("reason=\"deadline\"") && line.contains(left), "{line}");
+    let log = deployment.service.log();
+    assert!(!log.contains("did not acknowledge"), "{log}");
 }
 
 /// A server that hangs shows in the way of replies, and a healthy one has a small number.

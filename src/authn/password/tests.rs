@@ -409,6 +409,37 @@ async fn guesses_that_run_out_of_time_are_counted_and_slowed_down() {
     assert_eq!(guessing.stats().delayed, 1);
 }
 
+/// What is told depends on what the time went for: the hash itself, or the wait for it.
+#[tokio::test]
+async fn a_hash_that_takes_too_long_is_no_overload() {
+    let case = case();
+    let pace = case.lane.pace();
+    let of_cost = |cost| {
+        PasswordHash::new(format!(
+            "$2b${cost}$x21GXvqAGMPZDp1M.447zOe/GDRGgH3nNq7u/gR/Tlc1BB0DQURBS"
+        ))
+    };
+    // Twice as slow as what is slow at most, and half as slow as what is too slow whoever else waits.
+    let slow = (10..=15).map(of_cost).find(|it| pace.is_slow(pace.time_of(it).unwrap())).unwrap();
+    for user in ["alice", "bob"] {
+        case.store.put(record(user, Some(slow.clone())));
+    }
+    let login = async |user: &str| {
+        let password = Secret::new(RIGHT.to_owned());
+        let credentials = Credentials::Password { user: user.to_owned(), password };
+        let soon = Instant::now() + Duration::from_millis(100);
+        case.authenticator.authenticate(attempt(&credentials, soon)).await.unwrap_err()
+    };
+    let alices = login("alice").await;
+    assert!(
+        matches!(&alices, AuthnError::SlowHash { tenant, user } if tenant == "42" && user == "alice"),
+        "{alices:?}"
+    );
+    assert!(alices.to_string().ends_with("with `nats-callout user passwd 42 alice`"), "{alices}");
+    // Behind hers, which goes on.
+    assert!(matches!(login("bob").await, AuthnError::Overloaded));
+}
+
 #[tokio::test]
 async fn a_full_or_closed_rehash_queue_refuses_nobody() {
     let mut case = case();

@@ -18,7 +18,12 @@ use crate::harness::{eventually, raw, write_private};
 const TOO_LONG: &str = "$pbkdf2-sha512$i=10000000,l=64$c2l4dGVlbiBieXRlcyBvaw$CRN7wWhgnsI9j5Hv0C0nWzFkW88U4D1c/bNqrbDZCyTCAmOVrQlZIcFPTR63ZXehnzXub9kcYIyfI0EYEcMF/A";
 
 /// How the others come about, and which test has each.
-pub(super) const OTHERS: [(&str, &str, &str); 5] = [
+pub(super) const OTHERS: [(&str, &str, &str); 6] = [
+    (
+        "overloaded",
+        "more passwords wait to be hashed than can be in the time that their logins have",
+        "authn::password::tests::a_hash_that_takes_too_long_is_no_overload",
+    ),
     (
         "request",
         "what asks is no server, or asks again: nobody can but who has the service's own login",
@@ -141,7 +146,7 @@ pub(super) async fn rows() -> Vec<Shown> {
     };
     let recorded = pair(Mode::Config, &|init| init.set("decisions", "\"before-grant\""));
     let slow = "a hash in the row that takes longer than a decision may";
-    let mut rows = vec![row(slow, "overloaded", "slow", &recorded)];
+    let mut rows = vec![row(slow, "slow_hash", "slow", &recorded)];
     for quiet in &recorded {
         let auth = login(&quiet.init, Mode::Config, "auth").await;
         max_message_size(&auth, "AUTH_DECISIONS", 10).await;

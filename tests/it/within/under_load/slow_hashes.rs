@@ -111,7 +111,7 @@ async fn attacked(mode: Mode) {
         assert!(said, "{words:?}: {log}");
     };
     says(&["password is being guessed", "victim"]);
-    says(&["takes longer than a decision may", "victim", "tenant=42"]);
+    says(&["slow_hash", "takes longer than a login may wait", "user passwd 42 victim"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
