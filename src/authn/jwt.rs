@@ -38,7 +38,7 @@ pub(crate) use self::fetch::{Way, check_proxy, check_url, shown_address};
 pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
-use self::queue::{Crowd, Network};
+use self::queue::{Logins, Network};
 use self::token::{Flaw, Unverified, is_nearly_jwt};
 pub(crate) use self::token::{NEARLY_JWT, is_jwt};
 use super::guessing::source;
@@ -78,7 +78,7 @@ pub(crate) struct JwtAuthenticator {
     issuers: Vec<Arc<Issuer>>,
     rows: Rows,
     /// Those who wait for an issuer.
-    crowd: Arc<Crowd>,
+    waiting: Arc<Logins>,
 }
 
 /// Where the users of JWTs are found.
@@ -91,7 +91,7 @@ struct Rows {
 impl JwtAuthenticator {
     /// Takes JWTs of these issuers, whose keys are fetched by [`Issuer::keep`] as long as that
     /// runs. A JWT of another issuer is refused, unless it is a token of the table. At most `asking` logins wait
-    /// for what issuers say of tokens, and some more from where fewer come.
+    /// for what issuers say of tokens.
     #[must_use]
     pub(crate) fn new(
         issuers: Vec<Arc<Issuer>>,
@@ -99,7 +99,7 @@ impl JwtAuthenticator {
         clock: Arc<dyn Clock>,
         asking: usize,
     ) -> Self {
-        Self { issuers, rows: Rows { store, clock }, crowd: Arc::new(Crowd::new(asking)) }
+        Self { issuers, rows: Rows { store, clock }, waiting: Arc::new(Logins::new(asking)) }
     }
 
     /// The issuer that has to have made this JWT.
@@ -197,8 +197,8 @@ impl JwtAuthenticator {
     async fn ask(&self, issuer: &Arc<Issuer>, sent: Sent<'_>) -> Result<Principal, Rejected> {
         let (rows, issuer) = (self.rows.clone(), Arc::clone(issuer));
         let (token, user) = (Secret::new(sent.text.to_owned()), sent.user.map(Box::from));
-        let crowd = Arc::clone(&self.crowd);
-        let asked = Arc::new(Asked { rows, issuer, token, user, crowd });
+        let waiting = Arc::clone(&self.waiting);
+        let asked = Arc::new(Asked { rows, issuer, token, user, waiting });
         let until = sent.deadline.checked_sub(MARGIN).unwrap_or(sent.deadline);
         let identified = tokio::time::timeout_at(until.into(), asked.identify(sent.source));
         let identified = identified.await.unwrap_or_else(|_| {
@@ -262,14 +262,14 @@ struct Asked {
     token: Secret,
     /// The user beside it.
     user: Option<Box<str>>,
-    crowd: Arc<Crowd>,
+    waiting: Arc<Logins>,
 }
 
 impl Asked {
     /// Whom the issuer names, asked for a login from there.
     async fn identify(&self, source: Network) -> Result<Identified, Rejected> {
         let (token, user) = (self.token.expose(), self.user.as_deref());
-        self.issuer.introspect(token, user, (source, &self.crowd), self.rows.clock.now()).await
+        self.issuer.introspect(token, user, (source, &self.waiting), self.rows.clock.now()).await
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn chain(
     clock: &Arc<dyn Clock>,
     max_in_flight: usize,
 ) -> Vec<Arc<dyn Authenticator>> {
-    let asking = max_in_flight / 8;
+    let asking = max_in_flight / 2;
     let jwt = JwtAuthenticator::new(issuers, Arc::clone(store), Arc::clone(clock), asking);
     let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(jwt)];
     chain.extend(authn::of_table(password, store, clock));

@@ -20,7 +20,7 @@ use reqwest::{Client, Url};
 use serde_json::{Map, Value};
 
 use super::fetch::{FetchError, Way, bearer, no_object, parse_url, read, shown_address, shown_url};
-use super::queue::{Crowd, Network, Places};
+use super::queue::{Logins, Network, Places};
 use super::token::is_nearly_jwt;
 use crate::authn::random;
 use crate::clock::UnixSeconds;
@@ -30,9 +30,14 @@ use crate::store::TokenHash;
 /// So many questions are under way at once: who sends made-up tokens must not flood the issuer. Others wait.
 const QUESTIONS: usize = 16;
 
-/// So many tokens wait for that at most, and each for so long.
-const WAITING: usize = 256;
-const PATIENCE: Duration = Duration::from_secs(2);
+/// So many tokens wait for that at most, and each for so long: that is longer than a login, whose next attempt finds
+/// the answer.
+const WAITING: usize = 1_024;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// From how many networks it is known that the issuer has called a token active, and for how long since the last.
+const KNOWN: u64 = 10_000;
+const KNOWN_FOR: Duration = Duration::from_secs(12 * 3_600);
 
 /// How long an answer holds, unless its token ends before: so long is a token good that was taken back.
 const LIFE: Duration = Duration::from_secs(30);
@@ -97,7 +102,9 @@ impl Drop for Ends {
 #[derive(Debug)]
 pub(super) struct Introspection {
     settings: IntrospectionSettings,
+    url: Arc<str>,
     answers: Cache<TokenHash, Said>,
+    known: Cache<Network, ()>,
     under_way: UnderWay,
     places: Places,
     counts: Arc<Mutex<Counts>>,
@@ -128,9 +135,10 @@ impl Introspection {
             .weigher(|_, said: &Said| said.bytes)
             .expire_after(ByAnswer)
             .build();
-        let places = Places::new(QUESTIONS, WAITING);
+        let known = Cache::builder().max_capacity(KNOWN).time_to_idle(KNOWN_FOR).build();
+        let (url, places) = (settings.url.as_str().into(), Places::new(QUESTIONS, WAITING));
         let (under_way, counts, client) = (Arc::default(), Arc::default(), Arc::default());
-        Self { settings, answers, under_way, places, counts, client }
+        Self { settings, url, answers, known, under_way, places, counts, client }
     }
 
     /// How many characters tell that it is asked about this text. In the place of a password, only a beginning
@@ -150,21 +158,34 @@ impl Introspection {
     pub(super) async fn ask(
         &self,
         token: &str,
-        (source, crowd): (Network, &Crowd),
+        (source, logins): (Network, &Logins),
         now: UnixSeconds,
     ) -> Result<Option<Arc<Map<String, Value>>>, Unanswered> {
         let hash = TokenHash::of(token);
         if let Some(said) = self.answers.get(&hash).await {
             return Ok(said.claims);
         }
-        let Some(_waits) = crowd.enter(source) else {
-            return Err("too many logins wait to ask issuers".into());
+        let is_known = self.known.contains_key(&source);
+        let mut waits = logins.enter((Arc::clone(&self.url), source), is_known);
+        let said = tokio::select! {
+            biased;
+            () = waits.gives_way() => return Err("too many logins wait to ask issuers".into()),
+            said = self.asking(hash, token, (source, is_known), now) => said?,
         };
-        Ok(self.asking(hash, token, source, now).await?.claims)
+        if said.claims.is_some() {
+            self.known.insert(source, ()).await;
+        }
+        Ok(said.claims)
     }
 
     /// The question about a token that is under way, or a new one.
-    fn asking(&self, hash: TokenHash, token: &str, source: Network, now: UnixSeconds) -> Asking {
+    fn asking(
+        &self,
+        hash: TokenHash,
+        token: &str,
+        (source, is_known): (Network, bool),
+        now: UnixSeconds,
+    ) -> Asking {
         let mut under_way = self.under_way.lock();
         if let Some(asking) = under_way.get(&hash) {
             return asking.clone();
@@ -174,7 +195,7 @@ impl Introspection {
         let listed = Arc::clone(&self.under_way);
         let asking = tokio::spawn(async move {
             let _ends = Ends { hash, under_way: listed };
-            let said = match tokio::time::timeout(PATIENCE, places.take(source)).await {
+            let said = match tokio::time::timeout(PATIENCE, places.take(source, is_known)).await {
                 Ok(Some(_place)) => question.put(now).await.map_err(|it| it.to_string().into()),
                 _ => Err("too many logins wait to ask it".into()),
             };

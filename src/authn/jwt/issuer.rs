@@ -12,7 +12,7 @@ use super::fetch::Way;
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::keeper::{Keeper, NotVerified, Pace};
 use super::origin::{Origin, Source};
-use super::queue::{Crowd, Network};
+use super::queue::{Logins, Network};
 use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{AuthnError, Claims, Denied, DenyReason, IssuerOf, Rejected};
 use crate::clock::UnixSeconds;
@@ -258,7 +258,7 @@ impl Issuer {
         &self,
         token: &str,
         user: Option<&str>,
-        asker: (Network, &Crowd),
+        asker: (Network, &Logins),
         now: UnixSeconds,
     ) -> Result<Identified, Rejected> {
         let (name, unasked) = (&self.settings.name, "it has no `introspection_url`");

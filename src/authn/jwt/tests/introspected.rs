@@ -4,19 +4,24 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::{FutureExt as _, future};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::authn::jwt::fetch::Way;
+use crate::protocol::claims::ClientInfo;
 
 const TOKEN: &str = "an-opaque-token-of-alice";
 
-/// What is said of whatever token, and how often it was.
+/// What is said of whatever token, how often it was, and the questions in their order, one at a time.
 #[derive(Debug, Default)]
 struct Endpoint {
     says: Mutex<Value>,
     asked: AtomicUsize,
+    heard: Mutex<Vec<String>>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 async fn endpoint() -> (Arc<Endpoint>, String) {
@@ -27,9 +32,13 @@ async fn endpoint() -> (Arc<Endpoint>, String) {
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4_096];
-            let _ = stream.read(&mut request).await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"token_type_hint=access_token") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            let _turn = here.turn.lock().await;
             here.asked.fetch_add(1, SeqCst);
+            here.heard.lock().unwrap().push(String::from_utf8(request).unwrap());
             let body = here.says.lock().unwrap().to_string();
             let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: ";
             let answer = format!("{head}{}\r\n\r\n{body}", body.len());
@@ -126,4 +135,31 @@ async fn no_answer_is_no_refusal() {
         assert!(issuer == "license" && reason.contains("`active` is missing"), "{reason}");
     }
     assert_eq!(endpoint.asked.load(SeqCst), 2, "it is not kept");
+}
+
+/// Sixteen are asked about at once, and strangers wait already.
+#[tokio::test]
+async fn who_comes_from_where_a_token_was_active_is_next() {
+    let (endpoint, case) = asking(settings()).await;
+    let from = async |host: &str, token: String| {
+        let client = ClientInfo { host: host.to_owned(), ..ClientInfo::default() };
+        let credentials = Credentials::token(None, Secret::new(token));
+        let attempt = Attempt { client: &client, ..attempt(&credentials, far()) };
+        case.authenticator.authenticate(attempt).await
+    };
+    *endpoint.says.lock().unwrap() = active(Some(NOW + 60));
+    accepted(from("192.0.2.1", TOKEN.to_owned()).await);
+    *endpoint.says.lock().unwrap() = json!({ "active": false });
+    let held = endpoint.turn.lock().await;
+    let hosts: Vec<String> = (0..40).map(|number| format!("198.51.100.{number}")).collect();
+    let mut strangers: FuturesUnordered<_> =
+        hosts.iter().map(|host| from(host, format!("made-up-token-of-{host}"))).collect();
+    assert!(strangers.next().now_or_never().is_none());
+    let mut known = Box::pin(from("192.0.2.1", "another-token-of-alice".to_owned()));
+    assert!((&mut known).now_or_never().is_none());
+    drop(held);
+    future::join(strangers.count(), known).await.1.unwrap();
+    let heard = endpoint.heard.lock().unwrap();
+    let at = heard.iter().position(|it| it.contains("another-token-of-alice")).unwrap();
+    assert!(at < 20, "{at} of {}", heard.len());
 }
