@@ -112,7 +112,7 @@ fn is_subject(text: &str) -> bool {
 fn is_name(text: &str) -> bool {
     let odd =
         |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}');
-    (1..=128).contains(&text.chars().count()) && !text.contains(odd)
+    (1..=128).contains(&text.chars().count()) && !text.contains(odd) && text.trim() == text
 }
 
 /// Texts near the border of the rules, and others.
