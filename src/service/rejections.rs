@@ -91,6 +91,8 @@ pub(super) fn read(message: &Message) -> Option<Word> {
         Word::Refused(key)
     } else {
         let connection = Connection::new(server.name, client.host, client.id, &client.name);
+        // Lines of the log have texts in quotes.
+        let reason = reason.replace('"', "'");
         Word::Objection(key, Objection { connection, reason })
     })
 }

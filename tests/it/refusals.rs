@@ -9,6 +9,7 @@ mod embedded;
 mod settled;
 mod silences;
 mod site;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -380,7 +380,7 @@ fn without_checks(database: &Initialised) {
     if database.table.is_sqlite() {
         database.sql(
             "DROP TRIGGER tenants_insert_check;\nDROP TRIGGER users_insert_check;\n\
-             DROP TRIGGER users_insert_unique;",
+             DROP TRIGGER users_insert_unique;\nDROP TRIGGER users_insert_name_form_check;",
         );
     } else {
         database.sql(

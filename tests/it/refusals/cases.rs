@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::settled::{settled, without_time};
-use super::site::{EXPIRED, PASSWORD, Site};
+use super::site::{EXPIRED, OF_ANOTHER, PASSWORD, Site};
+use super::tokens;
 use crate::callout_scenarios::wire::Wire;
 use crate::events::stored;
-use crate::harness::issuer::{seconds_from_now, sign_with_secret, unsigned};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{eventually, eventually_async};
 use crate::jwt::test_command;
+
+/// What the log says of a grant that its server does not take.
+const NOT_LET_IN: &str = "granted, and not let in by its server";
 
 /// What a client sends.
 type Send = Box<dyn Fn(&Site) -> Value + std::marker::Send + Sync>;
@@ -44,7 +45,7 @@ pub(super) struct Row {
     pub(super) explain: Option<String>,
 }
 
-fn case(
+pub(super) fn case(
     reason: &'static str,
     what: &str,
     send: impl Fn(&Site) -> Value + std::marker::Send + Sync + 'static,
@@ -59,7 +60,7 @@ fn password(reason: &'static str, what: &str, user: &'static str, password: &'st
 }
 
 /// A token of an issuer.
-fn token(
+pub(super) fn token(
     reason: &'static str,
     what: &str,
     text: impl Fn(&Site) -> String + std::marker::Send + Sync + 'static,
@@ -70,10 +71,6 @@ fn token(
 
 fn certificate(reason: &'static str, what: &str, of: fn(&Site) -> &Arc<ClientConfig>) -> Case {
     Case { certificate: Some(of), ..case(reason, what, |_| json!({})) }
-}
-
-fn claim(what: &str, claim: &'static str, value: Value) -> Case {
-    token("invalid_token", what, move |site| site.signer.sign(&site.claims(claim, value.clone())))
 }
 
 impl Case {
@@ -88,7 +85,7 @@ impl Case {
 
 pub(super) fn all() -> Vec<Case> {
     let mut all = of_the_table();
-    all.extend(of_tokens());
+    all.extend(tokens::all());
     all
 }
 
@@ -99,6 +96,8 @@ fn of_the_table() -> Vec<Case> {
         password("unknown_user", "a user who is not there", "nobody", "wrong")
             .tested("one", "nobody"),
         password("wrong_password", "another password", "alice", "wrong").tested("one", "alice"),
+        password("wrong_password", "a user whose row has no password", "first", PASSWORD)
+            .tested("one", "first"),
         password(
             "unusable_hash",
             "a hash in the row that cannot be verified",
@@ -107,6 +106,12 @@ fn of_the_table() -> Vec<Case> {
         )
         .tested("one", "unusable"),
         token("unknown_token", "a token of nobody", |_| "a-token-of-nobody-at-all".to_owned()),
+        token("unknown_token", "a token of fewer than 16 characters", |_| "short".to_owned()),
+        case(
+            "unknown_token",
+            "a token beside another user's name",
+            |_| json!({ "user": "alice", "auth_token": OF_ANOTHER }),
+        ),
         token("token_expired", "a token that has ended", |_| EXPIRED.to_owned()),
         case("unknown_nkey", "an nkey of nobody", |_| Value::Null),
         Case { is_signed: true, ..case("wrong_signature", "another signature", |_| Value::Null) },
@@ -129,6 +134,17 @@ fn of_the_table() -> Vec<Case> {
         password("policy", "a policy that is not there", "astray", PASSWORD)
             .tested("one", "astray")
             .explained("astray"),
+        password("policy", "a policy that wants a claim of a JWT", "teamless", PASSWORD)
+            .tested("one", "teamless")
+            .explained("teamless"),
+        password(
+            "policy",
+            "a policy with a user name that is no subject token",
+            "with.dots",
+            PASSWORD,
+        )
+        .tested("one", "with.dots")
+        .explained("with.dots"),
         password(
             "connection_type",
             "another type of connection than its policy lets in",
@@ -148,101 +164,9 @@ fn of_the_table() -> Vec<Case> {
             .explained("of-four"),
         password("too_large", "more permissions than a message holds", "large", PASSWORD)
             .tested("one", "large"),
+        password("granted", "an account that its server does not have", "of-six", PASSWORD),
         password("connections", "as many connections as the tenant may have", "of-five", PASSWORD)
             .tested("five", "of-five"),
-    ]
-}
-
-fn of_tokens() -> Vec<Case> {
-    let sign = |header: Value| {
-        move |site: &Site| {
-            let mut full = site.signer.header();
-            full.as_object_mut().unwrap().extend(header.as_object().unwrap().clone());
-            site.signer.sign_with(&full, &site.claims("sub", json!("gast")))
-        }
-    };
-    let asked = |said: Value| {
-        move |site: &Site| {
-            let mut all = site.asked.claims("alice");
-            all.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-            let token = format!("ask_{}", URL_SAFE_NO_PAD.encode(said.to_string()));
-            site.asked.says_of(&token, all);
-            token
-        }
-    };
-    vec![
-        token("unknown_issuer", "a JWT of an issuer that is not configured", |site| {
-            site.signer.sign(&site.claims("iss", json!("https://elsewhere.example.com")))
-        }),
-        token("invalid_token", "a JWT of more than 8 KB", |site| {
-            site.signer.sign(&site.claims("more", json!("x".repeat(8_000))))
-        }),
-        token("invalid_token", "a JWT whose claims are none", |_| {
-            format!("{}.c2ln", unsigned(&json!({ "alg": "EdDSA" }), &json!([])))
-        }),
-        token("invalid_token", "an `alg` that the issuer may not use", |site| {
-            let header = json!({ "alg": "HS256", "typ": "JWT" });
-            sign_with_secret(
-                b"0123456789abcdef0123456789abcdef",
-                &header,
-                &site.claims("a", json!(1)),
-            )
-        }),
-        token("invalid_token", "a `typ` of something else", sign(json!({ "typ": "logout+jwt" }))),
-        token("invalid_token", "a `crit` that is not known", sign(json!({ "crit": ["b64"] }))),
-        token(
-            "invalid_token",
-            "a `kid` that the issuer does not have",
-            sign(json!({ "kid": "second" })),
-        ),
-        token("invalid_token", "more keys than are tried", |site| {
-            let mut header = site.signer.header();
-            header.as_object_mut().unwrap().remove("kid");
-            site.signer.sign_with(&header, &site.many.claims("alice"))
-        }),
-        token("invalid_token", "a signature of somebody else", |site| {
-            let other =
-                crate::harness::issuer::Signer::new("first", jsonwebtoken::Algorithm::EdDSA);
-            other.sign(&site.claims("a", json!(1)))
-        }),
-        claim("a JWT for somebody else", "aud", json!("account")),
-        claim("a JWT without an end", "exp", json!(null)),
-        claim("a JWT that does not hold yet", "nbf", json!("soon")),
-        token("token_expired", "a JWT that has ended", |site| {
-            site.signer.sign(&site.claims("exp", json!(seconds_from_now(-60))))
-        }),
-        claim("a JWT without its user", "sub", json!(null)),
-        claim("a JWT without its tenant", "org", json!("no tenant")),
-        token("unknown_user", "a JWT of a tenant that is not there", |site| {
-            site.signer.sign(&site.claims("org", json!("nowhere")))
-        }),
-        claim("a JWT that chooses no policy", "roles", json!(["guest"])),
-        case(
-            "invalid_token",
-            "a JWT beside another user's name",
-            |site| json!({ "user": "alice", "auth_token": site.signer.sign(&site.claims("a", json!(1))) }),
-        ),
-        token(
-            "unknown_token",
-            "a token that its issuer says is not active",
-            asked(json!({ "active": false })),
-        ),
-        token("invalid_token", "a token that its issuer says is another's", {
-            asked(json!({ "active": true, "iss": "https://elsewhere.example.com" }))
-        }),
-        token(
-            "invalid_token",
-            "a token that renews others",
-            asked(json!({ "active": true, "typ": "Refresh" })),
-        ),
-        token(
-            "no reply",
-            "a token that its issuer says nothing about",
-            asked(json!({ "active": "perhaps" })),
-        ),
-        token("no reply", "a JWT of an issuer whose keys cannot be fetched", |site| {
-            site.signer.sign(&site.claims("iss", json!("away")))
-        }),
     ]
 }
 
@@ -264,9 +188,11 @@ impl Case {
                 .filter(|it| it["cid"] == other)
                 .find(|it| is_last_word(&it["message"].to_string()))
         });
-        let is_answered = line.contains(" refused reason=");
+        let is_answered = !line.contains("no reply");
         let reason = field(&line, "reason").unwrap_or_default();
-        if self.reason != "no reply" {
+        let is_granted = line.contains(NOT_LET_IN);
+        assert_eq!(is_granted, self.reason == "granted", "{}: {line}", self.what);
+        if !["no reply", "granted"].contains(&self.reason) {
             assert_eq!(
                 (self.reason, is_answered),
                 (reason.as_str(), true),
@@ -280,7 +206,11 @@ impl Case {
         let put = |what: String| put(&what, text, number);
         let as_json = put_json(as_json, json, other);
         let row = Row {
-            reason: if is_answered { reason } else { format!("no reply: {reason}") },
+            reason: match (is_granted, is_answered) {
+                (true, _) => "granted, and not let in".to_owned(),
+                (_, true) => reason,
+                (_, false) => format!("no reply: {reason}"),
+            },
             client,
             line: put(line.split_once("Z ").map_or("", |(_, rest)| rest.trim_start()).to_owned()),
             json: as_json,
@@ -337,7 +267,11 @@ impl Case {
         let auth = site.events().await;
         let found = eventually_async(&self.what, || async {
             let all = stored(&auth, "AUTH_DECISIONS").await;
-            all.into_iter().map(|it| it.event).find(|it| it["data"]["cid"] == number)
+            let is_last = |it: &Value| {
+                let is_rejected = it["type"] == "auth.decision.rejected";
+                it["data"]["cid"] == number && (is_rejected || self.reason != "granted")
+            };
+            all.into_iter().map(|it| it.event).find(is_last)
         });
         let event = found.await;
         let mut shown = event["data"].as_object().unwrap().clone();
@@ -381,7 +315,7 @@ impl Case {
 }
 
 fn is_last_word(line: &str) -> bool {
-    line.contains("refused") || line.contains("no reply")
+    ["refused", "no reply", NOT_LET_IN].iter().any(|words| line.contains(words))
 }
 
 /// A text field of a line.

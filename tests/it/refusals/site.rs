@@ -25,6 +25,7 @@ const PAST: &str = "2020-01-01 00:00:00+00:00";
 /// What a statement of README has in the place of a hash.
 const UNUSABLE: &str = "$2b$10$...";
 pub(super) const EXPIRED: &str = "a-token-that-has-ended";
+pub(super) const OF_ANOTHER: &str = "a-token-of-another-user";
 
 /// One with a log in text or JSON.
 pub(super) struct Site {
@@ -52,8 +53,8 @@ impl Site {
         };
         let many = Issuer::start(&[]);
         many.answer(crate::harness::issuer::Answer::Keys((0..9).map(keyless).collect()));
-        let by_policy = "users = \"policy\"\ntenant_claim = \"org\"\nclaims = [\"roles\"]\n\
-                         policy_claim = \"roles\"\npolicies = [\"staff=bb\"]\n";
+        let by_policy = "users = \"policy\"\ntenant_claim = \"org\"\nclaims = [\"roles\", \"team.name\"]\n\
+                         policy_claim = \"roles\"\npolicies = [\"staff=bb\", \"team=team\", \"group=group\"]\n";
         let introspection = format!(
             "introspection_url = \"{}\"\nclient_id = \"nats\"\nclient_secret = \"s3cret\"\n\
              token_prefix = \"ask_\"\n",
@@ -78,6 +79,7 @@ impl Site {
                 add_to_config(&init, &tables.concat());
                 init.add_to_server_conf("max_payload: 65536\nmax_control_line: 16KB");
                 init.add_to_server_conf(&block);
+                init.set("dedicated", "{ GONE = \"six\" }");
                 init.set("account_failures", "0");
                 init.set("source_failures", "0");
                 policies(&init);
@@ -131,6 +133,16 @@ fn policies(init: &Initialised) {
     std::fs::create_dir(&folder).unwrap();
     let lists = "publish = [\"user.{{tenant.id}}.x\"]\nsubscribe = [\"_INBOX_{{tenant.id}}.>\"]\n";
     let never = format!("times = [\"{} 12:00-12:01\"]", another_day());
+    for (name, subject) in [
+        ("team", "{{claims.team.name}}"),
+        ("group", "{{claims.group}}"),
+        ("named", "{{user.name}}"),
+    ] {
+        let publish = format!("publish = [\"user.{{{{tenant.id}}}}.{subject}\"]");
+        let subscribe = "subscribe = [\"_INBOX_{{tenant.id}}.>\"]";
+        let text = format!("[account]\n{publish}\n{subscribe}\n[shared]\n{publish}\n{subscribe}\n");
+        std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
+    }
     for (name, line) in [
         ("elsewhere", "allow_from = [\"192.0.2.0/24\"]"),
         ("mqtt", "connections = [\"mqtt\"]"),
@@ -148,7 +160,7 @@ fn rows(deployment: &Deployment, key: &Key) {
     let subjects: Vec<String> = (0..4_360).map(|n| format!("subject.{n:04}")).collect();
     let list = serde_json::to_string(&subjects).unwrap();
     let nkey = key.public();
-    let ended = TokenHash::of(EXPIRED).to_hex();
+    let [ended, of_another] = [EXPIRED, OF_ANOTHER].map(|it| TokenHash::of(it).to_hex());
     deployment.sql(&format!(
         "BEGIN;
          INSERT INTO tenants (id, name) VALUES ('one', 'one');
@@ -156,6 +168,7 @@ fn rows(deployment: &Deployment, key: &Key) {
          INSERT INTO tenants (id, name, expires_at) VALUES ('three', 'three', '{PAST}');
          INSERT INTO tenants (id, name, account) VALUES ('four', 'four', 'INTAKE');
          INSERT INTO tenants (id, name, max_connections) VALUES ('five', 'five', 0);
+         INSERT INTO tenants (id, name, account) VALUES ('six', 'six', 'GONE');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('one', 'alice', '{hash}');
          INSERT INTO users (tenant_id, name, nkey) VALUES ('one', 'keyed', '{nkey}');
          INSERT INTO users (tenant_id, name, certificate) VALUES ('one', 'first', 'one.example.com');
@@ -167,12 +180,17 @@ fn rows(deployment: &Deployment, key: &Key) {
          INSERT INTO users (tenant_id, name, password_hash, policy) VALUES ('one', 'elsewhere', '{hash}', 'elsewhere');
          INSERT INTO users (tenant_id, name, password_hash, policy) VALUES ('one', 'mqtt', '{hash}', 'mqtt');
          INSERT INTO users (tenant_id, name, password_hash, policy) VALUES ('one', 'never', '{hash}', 'never');
+         INSERT INTO users (tenant_id, name, password_hash, policy) VALUES ('one', 'teamless', '{hash}', 'team');
+         INSERT INTO users (tenant_id, name, password_hash, policy) VALUES ('one', 'with.dots', '{hash}', 'named');
+         INSERT INTO users (tenant_id, name) VALUES ('one', 'one/barred');
          INSERT INTO users (tenant_id, name, kind, password_hash, publish) VALUES ('one', 'large', 'service', '{hash}', '{list}');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('two', 'of-two', '{hash}');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('three', 'of-three', '{hash}');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('four', 'of-four', '{hash}');
          INSERT INTO users (tenant_id, name, password_hash) VALUES ('five', 'of-five', '{hash}');
+         INSERT INTO users (tenant_id, name, password_hash) VALUES ('six', 'of-six', '{hash}');
          INSERT INTO tokens (user_name, token_hash, expires_at) VALUES ('alice', '{ended}', '{PAST}');
+         INSERT INTO tokens (user_name, token_hash) VALUES ('keyed', '{of_another}');
          COMMIT;"
     ));
 }
