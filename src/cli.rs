@@ -30,7 +30,6 @@ mod url;
 mod user;
 mod watchdog;
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +42,7 @@ use crate::admin::Admin;
 use crate::causes::chain;
 use crate::config::{self, Config, DEFAULT_FILE, Files, Loaded};
 use crate::exposure;
+use crate::hidden::escaped_all;
 use crate::redact::without_secrets;
 
 /// Who may log in to NATS, and what they may do there.
@@ -121,14 +121,15 @@ pub fn main() -> ExitCode {
     parse().map_or_else(|code| code, run)
 }
 
-/// Reads the command line. What is wrong with it is said without the secrets that stand in it.
+/// Reads the command line. What is wrong with it is said without the secrets, and what is not seen, that stand
+/// in it.
 fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         let text = error.render().to_string();
-        if error.use_stderr()
-            && let Cow::Owned(text) = without_secrets(&text)
-        {
-            let _ = write!(std::io::stderr().lock(), "{text}");
+        let shown = without_secrets(&text);
+        let shown = escaped_all(&shown);
+        if error.use_stderr() && shown != text {
+            let _ = write!(std::io::stderr().lock(), "{shown}");
             return ExitCode::from(2);
         }
         error.exit()

@@ -30,10 +30,19 @@ pub(crate) fn is_hidden(c: char) -> bool {
         )
 }
 
-/// The text with the hidden characters as `\u{202e}`. The controls of ASCII are left, which lay a text out.
+/// The text with the hidden characters as `\u{202e}`. The controls of ASCII are left, which lay a text out and
+/// colour it.
 #[cfg(feature = "cli")]
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    replaced(text, |c, out| out.extend(c.escape_unicode()))
+    replaced(text, is_replaced, |c, out| out.extend(c.escape_unicode()))
+}
+
+/// The same, and of the controls of ASCII line breaks and tabs alone are left.
+#[cfg(feature = "cli")]
+pub(crate) fn escaped_all(text: &str) -> Cow<'_, str> {
+    let is_layout = |c: char| matches!(c, '\n' | '\t');
+    let is_replaced = |c: char| is_hidden(c) && !is_layout(c);
+    replaced(text, is_replaced, |c, out| out.extend(c.escape_unicode()))
 }
 
 /// The same for a document of JSON, in which the values are what they were: no control of ASCII but the last
@@ -42,7 +51,7 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
 pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
     use std::fmt::Write as _;
 
-    replaced(json, |c, out| {
+    replaced(json, is_replaced, |c, out| {
         for unit in c.encode_utf16(&mut [0; 2]) {
             let _ = write!(out, "\\u{unit:04x}");
         }
@@ -50,9 +59,17 @@ pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
 }
 
 #[cfg(feature = "cli")]
-fn replaced(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    let is_replaced = |c: char| c >= '\u{7f}' && is_hidden(c);
-    if !text.contains(is_replaced) {
+fn is_replaced(c: char) -> bool {
+    c >= '\u{7f}' && is_hidden(c)
+}
+
+#[cfg(feature = "cli")]
+fn replaced(
+    text: &str,
+    is_replaced: impl Fn(char) -> bool,
+    replace: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    if !text.contains(&is_replaced) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -77,6 +94,8 @@ mod tests {
         {
             assert!(matches!(escaped(text), Cow::Borrowed(same) if same == text), "{text}");
         }
+        let all = escaped_all("two\nlines\tand \u{1b}[1mbold\r\u{202e}");
+        assert_eq!(all, "two\nlines\tand \\u{1b}[1mbold\\u{d}\\u{202e}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
-use crate::hidden::{escaped, escaped_json};
+use crate::hidden::{escaped_all, escaped_json};
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ impl Output {
     pub(super) fn print(self, json: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let mut result = match self.json {
             true => escaped_json(&serde_json::to_string_pretty(json)?).into_owned(),
-            false => text(),
+            false => shown(&text(), is_bold()),
         };
         result.push('\n');
         let mut stdout = std::io::stdout().lock();
@@ -59,32 +59,50 @@ impl Output {
 
 /// Prints a remark.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "nats-callout: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "nats-callout: {}", escaped_all(text));
 }
 
-/// Lays out rows below a header, as wide as the terminal at most. Names may hold what is not seen, and are
-/// shown with it.
+/// What makes a header bold, and what ends that.
+const BOLD: [&str; 2] = ["\u{1b}[1m", "\u{1b}[0m"];
+
+/// Whether headers are bold (<https://no-color.org>).
+fn is_bold() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A text without what is not seen: it repeats names and claims, and what a terminal takes from it must not
+/// be theirs to say.
+fn shown(text: &str, is_bold: bool) -> String {
+    let [begin, end] = BOLD;
+    if !is_bold {
+        return escaped_all(text).into_owned();
+    }
+    let part = |text: &str| text.split(end).map(escaped_all).collect::<Vec<_>>().join(end);
+    text.split(begin).map(part).collect::<Vec<_>>().join(begin)
+}
+
+/// Lays out rows below a header, as wide as the terminal at most.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if std::io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    let bold = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let bold = is_bold();
     table.set_header(header.iter().map(|title| {
         let cell = Cell::new(title);
         if bold { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
-    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| escaped(cell))));
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| escaped_all(cell))));
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
 }
 
-/// Lays out facts below each other, each behind its name, likewise.
+/// Lays out facts below each other, each behind its name.
 pub(super) fn facts(rows: &[(&str, String)]) -> String {
     let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<12} {}", escaped(value))).collect();
+        rows.iter().map(|(name, value)| format!("{name:<12} {value}")).collect();
     lines.join("\n")
 }
 
@@ -114,5 +132,18 @@ pub(super) fn kicked_text(count: Option<usize>) -> String {
         None => "its connections are not known".to_owned(),
         Some(1) => "closed 1 connection".to_owned(),
         Some(count) => format!("closed {count} connections"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program itself makes bold stays so on a terminal, and nothing else does anything there.
+    #[test]
+    fn a_header_stays_bold_and_nothing_else_reaches_the_terminal() {
+        let text = "\u{1b}[1mNAME\u{1b}[0m\nal\u{202e}ice\u{1b}[31m";
+        assert_eq!(shown(text, true), "\u{1b}[1mNAME\u{1b}[0m\nal\\u{202e}ice\\u{1b}[31m");
+        assert_eq!(shown(text, false), "\\u{1b}[1mNAME\\u{1b}[0m\nal\\u{202e}ice\\u{1b}[31m");
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod ceiling;
 mod doctor;
 mod files;
+mod hidden;
 pub(crate) mod keys;
 mod leftovers;
 mod test;
