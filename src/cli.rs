@@ -110,6 +110,11 @@ enum Command {
 #[error("{0}")]
 struct Usage(String);
 
+/// An error in whose text nothing is left that may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Clean(String);
+
 /// What a command that works on the tenant table is given.
 struct Context {
     admin: Admin,
@@ -145,8 +150,12 @@ async fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             let wrong_use =
                 error.chain().any(|cause| cause.is::<Usage>() || cause.is::<config::Error>());
+            let text = chain(&*error);
             // A token may have been written where an id belongs.
-            output::note(&without_secrets(&chain(&*error)));
+            match error.is::<Clean>() {
+                true => output::note(&text),
+                false => output::note(&without_secrets(&text)),
+            }
             ExitCode::from(if wrong_use { 2 } else { 1 })
         }
     }

@@ -14,13 +14,13 @@ use async_nats::ConnectErrorKind;
 use clap::Args;
 
 use self::hints::{too_long, undecided};
-use self::owner::whose;
-use self::report::{Admitted, Refused};
+use self::owner::{login_of, whose};
+use self::report::{Admitted, Refused, without_secrets_but};
 pub(super) use self::words::{Teller, said};
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id, parse_name};
 use super::output::{name, note};
-use super::{Context, up};
+use super::{Clean, Context, up};
 use crate::admin::decision::{Decision, Granted};
 use crate::admin::temporary::TOKEN_LABEL;
 use crate::admin::{NewTokenRequest, When};
@@ -88,8 +88,10 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
 /// Adds a token, logs in with it, and removes it whatever happens.
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
-    let attempt = Attempt { context, id, user: Some(user), temporary: true };
-    if !users.iter().any(|it| it.name == user) {
+    let known = users.iter().any(|it| it.name == user).then_some(user);
+    let attempt =
+        Attempt { context, id, user: Some(user), known, temporary: true };
+    if known.is_none() {
         return attempt.refused(&DenyReason::UnknownUser.into());
     }
     let stop = up::stop_on_signal()?;
@@ -155,6 +157,8 @@ struct Attempt<'a> {
     id: &'a TenantId,
     /// None where nothing says whose it is.
     user: Option<&'a str>,
+    /// The user's name if the command has it and a row too, so that it is no secret in a wrong place.
+    known: Option<&'a str>,
     /// Whether it is by a token that is there for this login alone.
     temporary: bool,
 }
@@ -169,7 +173,9 @@ impl<'a> Attempt<'a> {
     ) -> Self {
         let (user, tenant) = whose(decided);
         let (user, id) = (user.or(typed), tenant.unwrap_or(id));
-        Self { context, id, user, temporary: false }
+        let known =
+            typed.filter(|typed| login_of(decided).is_some_and(|it| it.user.name == *typed));
+        Self { context, id, user, known, temporary: false }
     }
 
     fn who(&self) -> Cow<'_, str> {
@@ -284,8 +290,10 @@ impl<'a> Attempt<'a> {
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {
         let &Self { context, id, user, .. } = self;
-        Refused { tenant: id, user, reason, message }.print(context)?;
-        bail!("{} is refused: {message}", self.who())
+        let clean = |text: &str| without_secrets_but(text, self.known);
+        let message = clean(message);
+        Refused { tenant: id, user: user.map(clean), reason, message: &message }.print(context)?;
+        Err(Clean(format!("{} is refused: {message}", clean(&self.who()))).into())
     }
 
     /// The refusal if the tenant has as many connections as it may, by the servers.

@@ -8,7 +8,7 @@ use super::super::init::shell_quote;
 use super::super::output::name;
 use super::Decided;
 use crate::authn::token::hash_of;
-use crate::store::{Freshness, TenantId, TokenHash};
+use crate::store::{Freshness, LoginRecord, TenantId, TokenHash};
 
 /// The user that a token belongs to, if to any.
 pub(super) async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
@@ -50,13 +50,17 @@ async fn owner_by(context: &Context, hash: Option<TokenHash>) -> anyhow::Result<
     Ok(found.map(|token| token.user_name.clone()))
 }
 
+/// Whom a decision is about, where that is known by a row or as whom an issuer's rules let in.
+pub(super) fn login_of(decided: &Decided) -> Option<&LoginRecord> {
+    match decided {
+        Ok(granted) => Some(granted.principal.record()),
+        Err(refusal) => refusal.denied.login.as_deref(),
+    }
+}
+
 /// Whom a decision is about, as far as it says so: the user and its tenant.
 pub(super) fn whose(decided: &Decided) -> (Option<&str>, Option<&TenantId>) {
-    let login = match decided {
-        Ok(granted) => Some(granted.principal.login()),
-        Err(refusal) => refusal.denied.login.as_ref(),
-    };
-    if let Some(login) = login {
+    if let Some(login) = login_of(decided) {
         return (Some(&login.user.name), Some(&login.tenant.id));
     }
     let named = decided.as_ref().err().and_then(|refusal| refusal.denied.named.as_deref());

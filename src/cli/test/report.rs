@@ -19,11 +19,20 @@ use crate::store::{Isolation, TenantId, TenantRecord};
 /// The word for a login with a token that is there for it alone.
 const TEMPORARY: &str = "temporary token";
 
+/// The text without what may be a secret in a wrong place. A name that looks like one, and is none, stays.
+pub(super) fn without_secrets_but(text: &str, known: Option<&str>) -> String {
+    let parts = |text: &str| without_secrets(text).into_owned();
+    match known.filter(|name| *without_secrets(name) != **name) {
+        Some(name) => text.split(name).map(parts).collect::<Vec<_>>().join(name),
+        None => parts(text),
+    }
+}
+
 /// A login that was refused.
 pub(super) struct Refused<'a> {
     pub(super) tenant: &'a TenantId,
     /// None where nothing says whose login it is.
-    pub(super) user: Option<&'a str>,
+    pub(super) user: Option<String>,
     pub(super) reason: &'static str,
     pub(super) message: &'a str,
 }
@@ -31,8 +40,6 @@ pub(super) struct Refused<'a> {
 impl Refused<'_> {
     pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
         let Self { tenant, user, reason, message } = self;
-        // What was asked for may be a secret that stands in a wrong place.
-        let (user, message) = (user.map(without_secrets), without_secrets(message));
         context.output.print(
             &json!({
                 "tenant": { "id": tenant.as_str() },
@@ -305,5 +312,22 @@ fn permissions(grant: &Grant) -> Permissions {
             max: i64::from(responses.max),
             ttl: u64::try_from(responses.expires.as_nanos()).unwrap_or(u64::MAX),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_a_secret_stays_and_others_do_not() {
+        let (name, other) = ("nct_bot", "nct_0000000000000000000000000000000019Bvis");
+        let text = format!("{name} and {other}: `user passwd L1 {name}`");
+        let said = without_secrets_but(&text, Some(name));
+        assert_eq!(said, "nct_bot and (redacted): `user passwd L1 nct_bot`");
+        for known in [None, Some("nct"), Some("n")] {
+            let said = without_secrets_but(&text, known);
+            assert_eq!(said, "(redacted) and (redacted): `user passwd L1 (redacted)`", "{known:?}");
+        }
     }
 }
