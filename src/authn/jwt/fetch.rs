@@ -330,6 +330,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_answers_without_tls_is_told() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("https://{}", plain.local_addr().unwrap())).unwrap();
+        let answer = async {
+            let (mut stream, _) = plain.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream
+        };
+        let way = Way::default();
+        let request = way.client(&url).await.unwrap().get(url.clone());
+        let (said, _stream) = tokio::join!(read(&way, &url, request, MAX_BYTES), answer);
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("the other side does not speak TLS on this port: "), "{said}");
+    }
+
+    #[tokio::test]
     async fn what_a_file_has_that_is_no_token() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (text, flaw) in [

@@ -211,6 +211,18 @@ impl Introspection {
         asking
     }
 
+    /// Whether a question can be put at all, with the files that it needs.
+    pub(super) async fn check(&self) -> Result<(), FetchError> {
+        let IntrospectionSettings { url, client, way, .. } = &self.settings;
+        let url = parse_url(url, way.insecure_http)
+            .map_err(|source| FetchError::Url { url: shown_address(url).to_owned(), source })?;
+        way.client(&url).await?;
+        match (client, &way.bearer_file) {
+            (None, Some(path)) => bearer(path).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks about a token that nobody has; says what is wrong with the answer.
     pub(super) async fn probe(&self) -> Result<(), String> {
         let made_up = random::text(random::BASE62, 32).map_err(|error| error.to_string())?;

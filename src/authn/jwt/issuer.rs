@@ -204,7 +204,13 @@ impl Issuer {
 
     /// Fetches its keys, renews them before they expire, and looks for those that JWTs name and
     /// are not known, until `stop`. Without it, only shared secrets verify anything.
+    /// Says first what is wrong with the files that a question needs: nobody asks before a login does.
     pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        if let Some(introspection) = &self.introspection
+            && let Err(fault) = introspection.check().await
+        {
+            tracing::warn!(issuer = self.settings.name, %fault, "cannot be asked about tokens");
+        }
         if let Keys::Kept(keeper) = &self.keys {
             keeper.run(stop).await;
         }
