@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::Usage;
+use super::output::name;
 use crate::admin::{AdminError, Error, ceiling};
 use crate::config::{Config, DatabaseUrl};
 use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
@@ -60,6 +61,9 @@ pub(super) fn explain(error: impl Into<Error>) -> anyhow::Error {
         AdminError::Expiry(_) => usage(format!("--expires: {error}")),
         AdminError::Ceiling(_) => {
             anyhow!("{error}; {}, with --memory and --storage; nothing was added", ceiling::REMEDY)
+        }
+        AdminError::Store(fault @ StoreError::Missing { what, key }) => {
+            anyhow!("no such {what}: {}; {}", name(key), remedy(fault))
         }
         AdminError::Store(fault) => anyhow!("{error}; {}", remedy(fault)),
         _ => error.into(),

@@ -48,6 +48,8 @@ fn who_is_refused(bench: &Bench) {
     let blank = bench.deployment.cli(&["test", "shop", "alice "]);
     assert!(blank.stdout.starts_with("`alice ` of tenant shop may not"), "{blank:?}");
     assert!(blank.stderr.contains("there is no user `alice `; see"), "{blank:?}");
+    let blank = bench.deployment.cli(&["user", "suspend", "shop", "alice "]);
+    assert!(blank.stderr.contains("no such user: `alice `; see"), "{blank:?}");
     let config = bench.deployment.config();
     let text = ["--config", config.to_str().unwrap(), "test", "shop", TOKEN];
     let no_user = crate::harness::service::cli_with_stdin(
