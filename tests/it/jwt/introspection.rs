@@ -350,40 +350,6 @@ fn jwts_that_their_issuer_is_asked_about(bench: &Bench) {
     }
 }
 
-/// Before anybody logs in.
-#[test]
-fn what_cannot_be_shown_to_an_issuer_is_said_at_the_start() {
-    let mode = either_mode().next().expect("a mode");
-    let [two_lines, bare] = [Issuer::start(&[]), Issuer::start(&[])];
-    let asked =
-        |issuer: &Issuer| format!("introspection_url = \"{}\"\n", issuer.introspection_url());
-    let bearer = asked(&two_lines) + "bearer_file = \"bearer\"\n";
-    let client = "client_id = \"a\"\nclient_secret = \"b\"\nca_file = \"ca.pem\"\n";
-    let client = asked(&bare) + client + "token_prefix = \"bare_\"\n";
-    let tables = two_lines.table("two_lines", &bearer) + &bare.table("bare", &client);
-    let deployment = Deployment::start_prepared(mode, servers::version(), |init| {
-        for (name, text) in [("bearer", "one\ntwo\n"), ("ca.pem", "none\n")] {
-            let path = init.dir().join(name);
-            std::fs::write(&path, text).unwrap();
-            let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            std::fs::set_permissions(path, only_ours).unwrap();
-        }
-        add_to_config(init, &tables);
-    });
-    for (issuer, flaw) in [
-        ("two_lines", "as bearer_file has to: it has several lines"),
-        ("bare", "as ca_file has to have: it holds none"),
-    ] {
-        let is_told =
-            |line: &str| line.contains(&format!("issuer=\"{issuer}\"")) && line.contains(flaw);
-        let told = eventually(flaw, || {
-            let log = deployment.service.log();
-            log.lines().find(|line| is_told(line)).map(str::to_owned)
-        });
-        assert!(told.contains(" WARN ") && told.contains("cannot be asked"), "{told}");
-    }
-}
-
 #[test]
 fn tokens_that_their_issuer_is_asked_about() {
     for mode in either_mode() {
