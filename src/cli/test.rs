@@ -89,8 +89,7 @@ pub(super) async fn run(args: &TestArgs, context: &Context) -> anyhow::Result<()
 async fn with_temporary_token(context: &Context, id: &TenantId, user: &str) -> anyhow::Result<()> {
     let users = context.admin.users(id).await.map_err(explain)?;
     let known = users.iter().any(|it| it.name == user).then_some(user);
-    let attempt =
-        Attempt { context, id, user: Some(user), known, temporary: true };
+    let attempt = Attempt { context, id, user: Some(user), known, temporary: true };
     if known.is_none() {
         return attempt.refused(&DenyReason::UnknownUser.into());
     }
