@@ -82,12 +82,12 @@ impl DatabaseUrl {
     }
 }
 
-/// Refuses an address of PostgreSQL in which something is missing, or is written twice: no default would be
-/// the one that was meant.
+/// Refuses an address of PostgreSQL that names no user, or has something twice: no default would be the one that
+/// was meant. (The database's name is the user's where none is written, as PostgreSQL has it.)
 fn check_parts(url: &str) -> Result<(), String> {
     let (_, rest) = url.split_once("://").unwrap_or_default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let authority = rest.split('/').next().unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(login, _)| login);
     let user = user.split(':').next().unwrap_or_default();
     let mut names = Vec::new();
@@ -97,12 +97,10 @@ fn check_parts(url: &str) -> Result<(), String> {
         }
         names.push(name);
     }
-    let is_missing = |part: &str, name: &str| part.is_empty() && !names.contains(&name);
-    match (is_missing(user, "user"), is_missing(database, "dbname")) {
-        (false, false) => Ok(()),
-        (true, false) => Err("it names no user".to_owned()),
-        (false, true) => Err("it names no database".to_owned()),
-        (true, true) => Err("it names no user and no database".to_owned()),
+    let is_missing = user.is_empty() && !names.contains(&"user");
+    match is_missing && std::env::var_os("PGUSER").is_none() {
+        true => Err("it names no user".to_owned()),
+        false => Ok(()),
     }
 }
 

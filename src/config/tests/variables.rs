@@ -121,9 +121,7 @@ fn a_database_has_no_parameters_that_nobody_reads() {
         ("postgres://u:p@h/d?sslmod=verify-full", "did you mean sslmode?"),
         ("postgres://u:p@h/d?foo=bar", "the parameter foo is not known"),
         ("postgres://u:p@h/d?sslmode=require&sslmode=disable", "sslmode is written twice"),
-        ("postgres://127.0.0.1:25432", "it names no user and no database"),
-        ("postgres://u:p@h", "it names no database"),
-        ("postgres://u:p@h/", "it names no database"),
+        ("postgres://127.0.0.1:25432", "it names no user"),
         ("postgres://h/d", "it names no user"),
         ("sqlite://x.db?mode=ro", "takes no parameters"),
         ("sqlite:///tmp", "/tmp is a folder, and a database is a file in one"),
@@ -135,8 +133,13 @@ fn a_database_has_no_parameters_that_nobody_reads() {
 }
 
 #[test]
-fn an_address_that_names_user_and_database_elsewhere_is_whole() {
-    for url in ["postgres:///d?host=/run/postgresql&user=me", "postgres://me@h?dbname=d"] {
+fn an_address_that_names_its_user_is_whole() {
+    for url in [
+        "postgres:///d?host=/run/postgresql&user=me",
+        "postgres://me@h?dbname=d",
+        "postgres://me:p@h",
+        "postgres://me:p@h/",
+    ] {
         load(&operator(), &[("NATS_CALLOUT_DATABASE_URL", url)]).unwrap();
     }
 }
