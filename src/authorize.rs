@@ -413,8 +413,11 @@ impl Decider {
                 Authentication::NotMine => {}
                 Authentication::Perhaps(why) => perhaps = Some(why),
                 Authentication::Refused(denied) => {
-                    let denied = explained(denied, attempt.credentials);
-                    return Err(perhaps.unwrap_or(Ok(denied))?.into());
+                    let denied = match perhaps {
+                        Some(first) => first?.and_refused(&denied),
+                        None => explained(denied, attempt.credentials),
+                    };
+                    return Err(denied.into());
                 }
                 Authentication::Accepted(principal) => return Ok(principal),
             }
@@ -458,7 +461,10 @@ const NOTHING: &str = "the client sends no user name, token, nkey or certificate
 /// What is nobody's says so where it was meant as something else.
 #[cfg(feature = "jwt")]
 fn explained(denied: Denied, credentials: &Credentials) -> Denied {
-    if denied.reason.is_of_credential() && crate::authn::jwt::was_meant(credentials) {
+    let is_unexplained =
+        denied.detail.as_deref().is_none_or(|it| it == crate::authn::token::NO_TOKEN);
+    let is_of_credential = denied.reason.is_of_credential() && is_unexplained;
+    if is_of_credential && crate::authn::jwt::was_meant(credentials) {
         denied.with_detail(crate::authn::jwt::NEARLY_JWT)
     } else {
         denied

@@ -143,7 +143,8 @@ impl JwtAuthenticator {
         let issuer = self.issuers.iter().filter(|it| takes(it).is_some()).max_by_key(takes);
         match issuer {
             Some(issuer) if !self.is_of_table(sent.text).await? => {
-                let may_be_password = self.has_password(sent).await?;
+                // Whoever has such a name, and whether anybody has: that shows in nothing.
+                let may_be_password = sent.is_password && sent.user.is_some();
                 let deadline = if may_be_password {
                     // There has to be time left for the hash.
                     let left = sent.deadline.saturating_duration_since(Instant::now());
@@ -163,13 +164,6 @@ impl JwtAuthenticator {
             }
             _ => Ok(Authentication::NotMine),
         }
-    }
-
-    /// Whether it stands in the place of the password of a user who has one, which may begin as tokens do.
-    async fn has_password(&self, sent: Sent<'_>) -> Result<bool, AuthnError> {
-        let Some(user) = sent.user.filter(|_| sent.is_password) else { return Ok(false) };
-        let row = self.rows.store.user(user, Freshness::Cached).await?;
-        Ok(row.is_some_and(|row| row.user.password_hash.is_some()))
     }
 
     /// Whether the table has it as a token, whatever it looks like.

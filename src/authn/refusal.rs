@@ -163,6 +163,14 @@ impl Denied {
         self
     }
 
+    /// The same, of what another authenticator refuses, too.
+    #[must_use]
+    pub(crate) fn and_refused(mut self, other: &Self) -> Self {
+        let detail = self.detail.take().unwrap_or_default();
+        self.login = self.login.or_else(|| other.login.clone());
+        self.with_detail(format!("{detail}; as a password it is refused, too: {}", other.code()))
+    }
+
     /// The id of the tenant that it is about, if that is known.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {

@@ -34,6 +34,10 @@ const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 /// How many characters a token has. A shorter one could be guessed.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
 
+/// What is said of a text of another length.
+pub(crate) const NO_TOKEN: &str =
+    "a token of the table has 16 to 512 characters and no white space";
+
 /// The word for the log.
 const METHOD: &str = "token";
 
@@ -122,10 +126,7 @@ impl Authenticator for TokenAuthenticator {
             return Ok(Authentication::NotMine);
         };
         let Some(hash) = hash_of(token.expose()) else {
-            let (least, most) = (LENGTHS.start(), LENGTHS.end());
-            let denied = Denied::from(DenyReason::UnknownToken).with_detail(format!(
-                "a token of the table has {least} to {most} characters and no white space"
-            ));
+            let denied = Denied::from(DenyReason::UnknownToken).with_detail(NO_TOKEN);
             return Ok(Authentication::Refused(denied));
         };
         Authentication::of(self.tokens.authenticate(&hash, user.as_deref()).await)

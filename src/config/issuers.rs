@@ -263,6 +263,9 @@ impl Table<'_, '_> {
                 _ if !is_text || !PREFIX_LENGTHS.contains(&text.len()) => {
                     Err("no beginning of tokens".to_owned())
                 }
+                _ if text.starts_with("eyJ") => {
+                    Err("JWTs begin with eyJ, of whatever issuer".to_owned())
+                }
                 _ if text.starts_with(TOKEN_PREFIX) => {
                     Err(format!("tokens that begin with {TOKEN_PREFIX} are this service's"))
                 }

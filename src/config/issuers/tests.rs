@@ -114,6 +114,7 @@ fn who_is_asked_about_tokens() {
         (format!("{asked}{client}token_prefix = \"abc\"\n"), "no beginning of tokens"),
         (format!("{asked}{client}token_prefix = \"a b c d\"\n"), "no beginning of tokens"),
         (format!("{asked}{client}token_prefix = \"nct_a\"\n"), "are this service's"),
+        (format!("{asked}{client}token_prefix = \"eyJh\"\n"), "JWTs begin with eyJ"),
         (asked.replace("https", "http") + client, "not https"),
         (
             format!("{asked}{client}{other}{asked}{client}"),

@@ -314,6 +314,19 @@ fn passwords_that_look_like_tokens(bench: &mut Bench) {
     let mut wrong = fresh.clone();
     wrong["pass"] = json!("fix_another-password");
     bench.refuses_as("another password", &wrong, "unknown_token");
+    let log = bench.deployment.service.log();
+    assert!(log.contains("reason=\"unknown_token\" user=\"user-25\" tenant=\"shop\""), "{log}");
+    assert!(log.contains("have it make another; as a password it is refused, too: wrong_password"));
+    // Whether there is such a user shows in nothing.
+    let hashes = || {
+        let metrics = http::get(bench.deployment.http(), "/metrics").expect("metrics").body;
+        let line = metrics.lines().find(|it| it.starts_with("nats_callout_hashing_done_total"));
+        line.expect("a count").rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    let before = hashes();
+    let nobody = json!({ "user": "nobody-at-all", "pass": "fix_another-password" });
+    bench.refuses_as("nobody's password", &nobody, "unknown_token");
+    assert!(hashes() > before, "it costs a hash as any");
     bench.issuer.go_down();
     bench.admits_as(&later);
     bench.issuer.listen();
