@@ -143,8 +143,8 @@ pub struct Kick {
 
 /// Writes outcomes to the log, each in one line, with texts in quotes: grants at `debug`, refusals at
 /// `info`, or at `warn` where a row or a policy is wrong, guesses that are not tried at `info`, requests that
-/// are not to be trusted at `warn`, faults of ours at `error`, and among them grants that a server does not take. Answers that came too late are at
-/// `warn`.
+/// are not to be trusted at `warn`, faults of ours at `error`, and among them grants that a server does not
+/// take. Answers that came too late are at `warn`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AuditLog {
     /// The id of the instance.

@@ -97,13 +97,15 @@ pub(crate) fn shown(name: &str) -> &str {
 pub(crate) fn claimed(name: &str) -> String {
     let name = shortened(name);
     let is_name = |c: char| c.is_whitespace() || "@|:()".contains(c);
-    let may_be_token = name.len() >= MADE_LEN
+    let length = name.chars().count();
+    let may_be_token = length >= MADE_LEN
         && !name.contains(is_name)
         && name.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
-    match may_be_token.then(|| name.char_indices().nth(name.len().min(24) / 2)).flatten() {
-        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
-        None => name.to_owned(),
+    if !may_be_token {
+        return name.to_owned();
     }
+    let begin: String = name.chars().take(length.min(24) / 2).collect();
+    format!("{begin}...")
 }
 
 /// The beginning of a name that a client claimed, which may be thousands of bytes long, likewise.

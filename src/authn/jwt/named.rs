@@ -15,12 +15,7 @@ use crate::store::TenantId;
 impl Issuer {
     /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
     fn denies(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
-        let issuer = &self.settings().name;
-        let found = match flaw {
-            Flaw::OtherUser => format!(": `{}`", claimed(user.unwrap_or_default())),
-            flaw => self.found(flaw, all),
-        };
-        let denied = Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"));
+        let denied = self.explains(flaw, all, user);
         let claim = |name: &str| claims::find(all, name).ok().flatten().and_then(claims::name);
         let tenant = match &self.settings().tenant {
             None => None,
@@ -31,6 +26,16 @@ impl Issuer {
             Some(user) => denied.of_named(Named { user, tenant }),
             None => denied,
         }
+    }
+
+    /// The flaw, and what there is in the place that it is about.
+    fn explains(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
+        let issuer = &self.settings().name;
+        let found = match flaw {
+            Flaw::OtherUser => format!(": `{}`", claimed(user.unwrap_or_default())),
+            flaw => self.found(flaw, all),
+        };
+        Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"))
     }
 
     /// What the claims say that a flaw is about.
@@ -100,10 +105,7 @@ impl Issuer {
                 None => Ok(()),
             }
         });
-        checked.map_err(|flaw| {
-            let (issuer, found) = (&settings.name, self.found(flaw, all));
-            Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"))
-        })
+        checked.map_err(|flaw| self.explains(flaw, all, None))
     }
 
     /// Whom the issuer names by what it says of a token, likewise; such a token may have no end.
