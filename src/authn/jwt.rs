@@ -359,7 +359,8 @@ impl Rows {
         // rows of another tenant shuts nobody out.
         let row = self.store.user(&login, freshness).await?;
         if row.is_some_and(|row| row.tenant.id == *id) {
-            let what = format!("a row has the name of the user {user} of the tenant {id}");
+            let row = quoted(shortened(&login));
+            let what = format!("the row {row} bars the user {user} of the tenant {id}");
             return Err(unknown(what).into());
         }
         let tenant = self.store.tenant_of(id, freshness).await?;

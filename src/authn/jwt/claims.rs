@@ -1,9 +1,15 @@
 //! What verified claims say: whom they are for, when they hold, and what of them a policy may see.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
 use super::token::Flaw;
 use crate::clock::UnixSeconds;
+
+/// A time between 1973 and 5138 in milliseconds. As seconds it would never come; what lies beyond may be meant
+/// as no end at all.
+const MILLISECONDS: Range<UnixSeconds> = 100_000_000_000..100_000_000_000_000;
 
 /// The claim of this name. A dot in it belongs to a name or leads into an object, so that
 /// `realm_access.roles` is Keycloak's list of roles and `kubernetes.io.namespace` the namespace of a pod: each
@@ -15,7 +21,9 @@ pub(super) fn find<'a>(
     let mut found = Vec::new();
     find_all(claims, name, &mut found);
     match found.split_first() {
-        Some((first, others)) if others.iter().any(|other| other != first) => Err(Flaw::ClaimTwice),
+        Some((first, others)) if others.iter().any(|other| other != first) => {
+            Err(Flaw::ClaimTwice(name.to_owned()))
+        }
         first => Ok(first.map(|(first, _)| *first)),
     }
 }
@@ -140,6 +148,9 @@ pub(super) fn check_end(
     }
     let Some(end) = claims.get("exp").filter(|it| !it.is_null()) else { return Ok(None) };
     let end = seconds(end).ok_or(Flaw::NoEnd)?;
+    if MILLISECONDS.contains(&end) {
+        return Err(Flaw::Milliseconds);
+    }
     let last = end.saturating_add(leeway);
     if end > now {
         Ok(Some(end))
@@ -175,7 +186,7 @@ mod tests {
         let found = |name| find(&claims, name).map(|it| it.cloned());
         assert_eq!(found("realm_access.roles"), Ok(Some(json!(["a", "b"]))));
         assert_eq!(found("https://x.org/t"), Ok(Some(json!("42"))));
-        assert_eq!(found("a.b"), Err(Flaw::ClaimTwice));
+        assert_eq!(found("a.b"), Err(Flaw::ClaimTwice("a.b".to_owned())));
         assert_eq!(found("a.c.d.e"), Ok(Some(json!(3))));
         for none in ["", ".", "a.", "a.b.c", "realm_access.roles.0", "b"] {
             assert_eq!(found(none), Ok(None), "{none}");
@@ -286,6 +297,11 @@ mod tests {
         assert_eq!(check(json!({ "exp": 1_001 })), Ok(1_001));
         assert_eq!(check(json!({ "exp": 1_060.9 })), Ok(1_060));
         assert_eq!(check(json!({ "exp": 1e300 })), Ok(UnixSeconds::MAX));
+        assert_eq!(check(json!({ "exp": 99_999_999_999_u64 })), Ok(99_999_999_999));
+        assert_eq!(check(json!({ "exp": i64::MAX })), Ok(i64::MAX), "as good as none");
+        for later in [json!(1_796_076_742_000_u64), json!(1_796_076_742_123.4)] {
+            assert_eq!(check(json!({ "exp": later })), Err(Flaw::Milliseconds));
+        }
         assert_eq!(check(json!({ "exp": 1_000 })), Ok(1_030), "within the leeway");
         assert_eq!(check(json!({ "exp": 971 })), Ok(1_001));
         assert_eq!(check(json!({ "exp": 970 })), Err(Flaw::Expired));

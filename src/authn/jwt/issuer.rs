@@ -305,7 +305,8 @@ impl Issuer {
         let issuer = &self.settings.name;
         match why {
             NotVerified::Flaw(flaw) => {
-                Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}")).into()
+                let detail = format!("issuer {issuer}: {flaw}");
+                Denied::from(flaw).with_detail(detail).into()
             }
             NotVerified::Unavailable(reason) => {
                 AuthnError::Keys { issuer: issuer.clone(), reason }.into()

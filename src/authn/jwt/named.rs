@@ -33,18 +33,19 @@ impl Issuer {
         let issuer = &self.settings().name;
         let found = match flaw {
             Flaw::OtherUser => format!(": `{}`", claimed(user.unwrap_or_default())),
-            flaw => self.found(flaw, all),
+            _ => self.found(&flaw, all),
         };
-        Denied::from(flaw).with_detail(format!("issuer {issuer}: {flaw}{found}"))
+        let detail = format!("issuer {issuer}: {flaw}{found}");
+        Denied::from(flaw).with_detail(detail)
     }
 
     /// What the claims say that a flaw is about.
-    fn found(&self, flaw: Flaw, all: &Map<String, Value>) -> String {
+    fn found(&self, flaw: &Flaw, all: &Map<String, Value>) -> String {
         let settings = self.settings();
         let names: &[&str] = match flaw {
             Flaw::OtherIssuer => &["iss"],
             Flaw::Audience => &[&settings.audience_claim],
-            Flaw::NoEnd | Flaw::Expired => &["exp"],
+            Flaw::NoEnd | Flaw::Milliseconds | Flaw::Expired => &["exp"],
             Flaw::NotYet => &["nbf", "iat"],
             Flaw::NoUser if settings.user_claim == "email" => &["email", "email_verified"],
             Flaw::NoUser => &[&settings.user_claim],

@@ -336,6 +336,9 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     let wrong = with("aud", json!("other"));
     let flaw = "its `audience_claim` (`aud`) is missing, or names none of the issuer's `audience`";
     assert_eq!(detail(&by_table, &wrong).await, says(&format!("{flaw} (`aud` is `other`)")));
+    let later = detail(&by_table, &with("exp", json!(1_796_076_742_000_u64))).await;
+    assert!(later.starts_with(&says("`exp` is in milliseconds")), "{later}");
+    assert!(later.ends_with("(`exp` is `1796076742000`)"), "{later}");
     let several = with("aud", json!(["a", { "b": 1 }]));
     let found = format!("{flaw} (`aud` is `['a',{{'b':1}}]`)");
     assert_eq!(detail(&by_table, &several).await, says(&found));
@@ -344,7 +347,7 @@ async fn whoever_is_unknown_is_told_why_in_the_log() {
     let mut row = record("43/alice", None);
     row.tenant = TenantRecord::new("43".parse().unwrap());
     by_policy.store.put(row);
-    let taken = says("a row has the name of the user `alice` of the tenant 43");
+    let taken = says("the row `43/alice` bars the user `alice` of the tenant 43");
     assert_eq!(detail(&by_policy, &claims()).await, taken);
     let bound = told(|it| it.tenant = Some(TenantOf::Fixed("43".parse().unwrap())));
     bound.store.put(record("alice", None));

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 8 * 1024;
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
 /// Why a JWT is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Flaw {
     #[error("longer than {MAX_BYTES} bytes; have its issuer write fewer claims into it")]
     TooLong,
@@ -45,6 +45,8 @@ pub(super) enum Flaw {
     Audience,
     #[error("`exp` is missing or no number")]
     NoEnd,
+    #[error("`exp` is in milliseconds; have the issuer write seconds (RFC 7519, section 2)")]
+    Milliseconds,
     #[error("`nbf` or `iat` is no number, or in the future; compare the clocks (`leeway`)")]
     NotYet,
     #[error("`exp` is in the past; have the issuer make another")]
@@ -55,10 +57,8 @@ pub(super) enum Flaw {
     NoUser,
     #[error("the claim that names the tenant (`tenant_claim`) is missing, or no tenant's id")]
     NoTenant,
-    #[error(
-        "a claim's name with dots in it can be read in two ways, which lead to different values"
-    )]
-    ClaimTwice,
+    #[error("the claim `{0}` can be read in two ways, which lead to different values")]
+    ClaimTwice(String),
     #[error(
         "the user name beside it is another than its own (the issuer's `user_name` may be `any`, which lets \
          any stand there)"
