@@ -118,6 +118,14 @@ fn a_level_that_would_leave_no_log_is_refused() {
         ("nats_calout=debug", "did you mean nats_callout?"),
         ("warn,nats_callot=debug", "there is no part `nats_callot`; did you mean nats_callout?"),
         ("info,nats-callout::audit=trace", "there is no part `nats-callout`; did you mean"),
+        (
+            "info,nats_callout::adit=debug",
+            "there is no part `nats_callout::adit`; did you mean nats_callout::audit?",
+        ),
+        (
+            "info,nats_callout::nothing_of::the[kind]=debug",
+            "there is no part `nats_callout::nothing_of`",
+        ),
         ("", "nothing would be left"),
     ] {
         let problems = load_with(level).unwrap_err();
@@ -126,7 +134,16 @@ fn a_level_that_would_leave_no_log_is_refused() {
     }
     for level in ["INFO", "off", "warn,async_nats=debug", "nats_callout::audit=debug", "2", "info,"]
     {
-        assert_eq!(load_with(level).unwrap().config.log.level, level);
+        assert_eq!(load_with(level).unwrap().config.log.level, level.trim_end_matches(','));
+    }
+    let spaced = load_with(" info , nats_callout::audit=debug").unwrap();
+    assert_eq!(spaced.config.log.level, "info,nats_callout::audit=debug");
+    for file in std::fs::read_dir("src").unwrap() {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        let Some(part) = file.strip_suffix(".rs") else { continue };
+        if !["cli", "internals", "lib", "main", "testing"].contains(&part) {
+            load_with(&format!("info,nats_callout::{part}=debug")).unwrap();
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Servers {
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (before, hosts, after) = parts(url);
         check_parameters(after)?;
-        let after = without_attributes(after)?;
+        let after = for_the_driver(after)?;
         let mut all = hosts.split(',').map(|host| parse_one(&format!("{before}{host}{after}")));
         let first = all.next().ok_or("it names no host")??;
         let others: Vec<PgConnectOptions> = all.collect::<Result<_, _>>()?;
@@ -166,16 +166,17 @@ fn check_parameters(after: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes off what says the same as is done here.
-fn without_attributes(after: &str) -> Result<String, String> {
+/// Takes off what says the same as is done here, and what the driver would warn of.
+fn for_the_driver(after: &str) -> Result<String, String> {
     let Some((path, query)) = after.split_once('?') else { return Ok(after.to_owned()) };
     let mut kept = Vec::new();
     for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some((ATTRIBUTES, "read-write" | "primary")) => {}
-            Some((ATTRIBUTES, _)) => {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            (ATTRIBUTES, "read-write" | "primary") => {}
+            (ATTRIBUTES, _) => {
                 return Err(format!("{ATTRIBUTES} can be read-write or primary"));
             }
+            (key, _) if WITHOUT_EFFECT.contains(&key) => {}
             _ => kept.push(pair),
         }
     }
@@ -217,6 +218,8 @@ mod tests {
         let one = servers.right();
         assert_eq!((one.get_database(), one.get_port()), (Some("e"), 1));
         assert_eq!(one.get_options(), Some("-c a=b -c c=d -c e=f"));
+        let left = for_the_driver("/d?connect_timeout=5&sslmode=prefer&keepalives").unwrap();
+        assert_eq!(left, "/d?sslmode=prefer");
     }
 
     #[test]
