@@ -123,10 +123,24 @@ impl Quiet {
 
 type Shown = (&'static str, Row);
 
+/// What both make, side by side: each waits for a server most of its time.
+fn at_once<A: Send, B: Send>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().expect("what stands beside it"), other)
+    })
+}
+
 /// What two of them show, of which one has a log in JSON.
 fn row(what: &'static str, reason: &str, user: &str, [text, as_json]: &[Quiet; 2]) -> Shown {
-    let (client, line) = text.seen(user, &format!("reason=\"{reason}\""));
-    let (_, json) = as_json.seen(user, &format!("\"reason\":\"{reason}\""));
+    let ((client, line), (_, json)) = at_once(
+        || text.seen(user, &format!("reason=\"{reason}\"")),
+        || as_json.seen(user, &format!("\"reason\":\"{reason}\"")),
+    );
     let put = |line: &str, quiet: &Quiet| settled(line, &quiet.init.dir());
     let row = Row {
         reason: format!("no reply: {reason}"),
@@ -141,8 +155,10 @@ fn row(what: &'static str, reason: &str, user: &str, [text, as_json]: &[Quiet; 2
 }
 
 pub(super) async fn rows() -> Vec<Shown> {
-    let pair = |mode, prepare: &dyn Fn(&Initialised)| {
-        ["text", "json"].map(|format| Quiet::start(mode, format, prepare))
+    let pair = |mode, prepare: &(dyn Fn(&Initialised) + Sync)| {
+        let start = |format| Quiet::start(mode, format, prepare);
+        let (text, json) = at_once(|| start("text"), || start("json"));
+        [text, json]
     };
     let recorded = pair(Mode::Config, &|init| init.set("decisions", "\"before-grant\""));
     let slow = "a hash in the row that takes longer than a decision may";
@@ -153,7 +169,7 @@ pub(super) async fn rows() -> Vec<Shown> {
     }
     let unrecorded = "a grant that has to be recorded first, and is not";
     rows.push(row(unrecorded, "audit", "alice", &recorded));
-    recorded.iter().for_each(Quiet::is_guessed_at);
+    at_once(|| recorded[0].is_guessed_at(), || recorded[1].is_guessed_at());
     let guess = "a guess while others at this account or from this source wait already";
     rows.push(row(guess, "throttled", GUESSED, &recorded));
 
