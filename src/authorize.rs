@@ -9,6 +9,7 @@
 //! by nothing but the check that they stand for. On the way a client may be refused ([`Denied`]), which
 //! is a reply as well, or there is a [`Fault`] and no reply.
 
+mod decider;
 mod gate;
 mod outcome;
 mod renewable;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 
+pub(crate) use self::decider::{Decider, unplaced};
 pub(crate) use self::gate::{Gate, NotAudited};
 pub(crate) use self::outcome::Asker;
 use self::outcome::{Abort, Known, claimed, name_of};
@@ -30,23 +32,19 @@ pub(crate) use self::renewable::Renewable;
 use self::response::AuthorizationResponse;
 pub(crate) use self::timings::Stage;
 use self::timings::Stopwatch;
-use crate::authn::{
-    Attempt, Authentication, Authenticator, Denied, DenyReason, Principal, Rejected,
-};
-use crate::causes::quoted;
+use crate::authn::{Attempt, Authenticator, Denied, DenyReason, Principal, Rejected};
 use crate::clock::{Clock, SystemClock};
 use crate::keys::{AccountId, Signer};
 use crate::mint::{Mint, MintError, UserJwt};
 use crate::placement::{
     AccountError, Arrival, Entrance, Objection, Placed, Placement, TargetAccount,
 };
-use crate::policy::{ConnectionContext, ConnectionType, Decision, Grant, Policy, RuleName};
-use crate::protocol::credentials::Credentials;
+use crate::policy::{ConnectionContext, Policy, RuleName};
 use crate::protocol::envelope::{Envelope, Sealer};
 use crate::protocol::replay::SpentKeys;
 use crate::protocol::request::VerifiedRequest;
 use crate::redact::shortened;
-use crate::store::{Isolation, LoginRecord};
+use crate::store::LoginRecord;
 
 /// A request as it came in. Unless it is sealed, it holds the client's password: shown by no
 /// `Debug`.
@@ -86,13 +84,6 @@ pub struct Authorizer {
     entrances: Vec<Arc<dyn Entrance>>,
     renews: bool,
     clock: Arc<dyn Clock>,
-}
-
-/// Decides who a client is and what it may do: at a login, and where it is asked how one would end.
-#[derive(Debug)]
-pub(crate) struct Decider {
-    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
-    pub(crate) policy: Arc<dyn Policy>,
 }
 
 /// Who signs responses.
@@ -399,88 +390,4 @@ impl Authorizer {
         let asker = Some(Asker { server: *request.server(), patience: request.patience() });
         Ok(Reply { payload, verdict, connection, loads_account, renewable, timings, asker })
     }
-}
-
-impl Decider {
-    /// Who it is: the first authenticator whose kind of credential it is for certain decides.
-    pub(crate) async fn authenticate(&self, attempt: Attempt<'_>) -> Result<Principal, Rejected> {
-        if matches!(attempt.credentials, Credentials::None) {
-            return Err(Denied::from(DenyReason::NoCredentials).with_detail(NOTHING).into());
-        }
-        let mut perhaps = None;
-        for authenticator in &self.authenticators {
-            match authenticator.authenticate(attempt).await? {
-                Authentication::NotMine => {}
-                Authentication::Perhaps(why) => perhaps = Some(why),
-                Authentication::Refused(denied) => {
-                    let denied = match perhaps {
-                        Some(first) => first?.and_refused(&denied),
-                        None => explained(denied, attempt.credentials),
-                    };
-                    return Err(denied.into());
-                }
-                Authentication::Accepted(principal) => return Ok(principal),
-            }
-        }
-        Err(perhaps.unwrap_or(Ok(DenyReason::UnsupportedCredentials.into()))?.into())
-    }
-
-    /// What it may do, where its tenant lives.
-    pub(crate) fn permit(
-        &self,
-        principal: &Principal,
-        context: &ConnectionContext<'_>,
-    ) -> Result<Grant, Denied> {
-        let is_shared = context.isolation == Isolation::Shared;
-        let found = ConnectionType::of(context.client);
-        let refused = |what: &str| {
-            let denied = Denied::from(DenyReason::ConnectionType).of(principal.login());
-            Err(denied.with_detail(format!("{what} in an account that tenants share")))
-        };
-        // Permissions do not hold a leaf node to its tenant's own subjects.
-        if is_shared && found == Some(ConnectionType::Leafnode) {
-            return refused("a leaf node");
-        }
-        match self.policy.decide(principal, context) {
-            Decision::Permit(grant)
-                if is_shared
-                    && found == Some(ConnectionType::Mqtt)
-                    && !grant.dangerous_shared_mqtt =>
-            {
-                refused("an MQTT client")
-            }
-            Decision::Permit(grant) => Ok(grant),
-            Decision::Deny(denied) => Err(denied.of(principal.login())),
-        }
-    }
-}
-
-/// What is said of a client that sends nothing that counts.
-const NOTHING: &str = "the client sends no user name, token, nkey or certificate; a JWT has to be its token or its password";
-
-/// What is nobody's says so where it was meant as something else.
-#[cfg(feature = "jwt")]
-fn explained(denied: Denied, credentials: &Credentials) -> Denied {
-    let is_unexplained =
-        denied.detail.as_deref().is_none_or(|it| it == crate::authn::token::NO_TOKEN);
-    let is_of_credential = denied.reason.is_of_credential() && is_unexplained;
-    if is_of_credential && crate::authn::jwt::was_meant(credentials) {
-        denied.with_detail(crate::authn::jwt::NEARLY_JWT)
-    } else {
-        denied
-    }
-}
-
-#[cfg(not(feature = "jwt"))]
-fn explained(denied: Denied, _: &Credentials) -> Denied {
-    denied
-}
-
-/// A tenant without a place is let in nowhere.
-pub(crate) fn unplaced(login: &Arc<LoginRecord>) -> Denied {
-    let named = login.tenant.placement.as_deref().unwrap_or_default();
-    Denied::from(DenyReason::Placement).of(login).with_detail(format!(
-        "tenants.account names {}, which is neither shared nor the tenant's own",
-        quoted(named)
-    ))
 }
