@@ -19,6 +19,10 @@ const MADE_LEN: usize = 16;
 /// at least; a name of three words in camel case does so four times.
 const MADE_CHANGES: usize = 5;
 const HEX_LEN: usize = 32;
+/// So many characters of a secret tell which one it is, and nothing of use.
+const OF_SECRET: usize = 6;
+/// So many are said of what is before it.
+const BEFORE_SECRET: usize = 24;
 /// Longer paths with digits and large letters in folders that there are not look like a secret.
 const ENCODED_LEN: usize = 32;
 
@@ -88,9 +92,28 @@ fn changes(word: &str) -> usize {
     large().zip(large().skip(1)).filter(|(one, next)| one != next).count()
 }
 
+/// Whether it is a secret, or holds one: in quotes, say, or behind `Bearer`.
+pub(crate) fn holds_secret(text: &str) -> bool {
+    is_secret(text) || words(text).any(|(word, _)| is_secret(word))
+}
+
 /// A name, unless it is a secret in the wrong place.
 pub(crate) fn shown(name: &str) -> &str {
-    if matches!(without_secrets(name), Cow::Owned(_)) { "(a secret)" } else { name }
+    if holds_secret(name) { "(a secret)" } else { name }
+}
+
+/// A name by which a row is found, in quotes: of one that is a secret, or holds one, only what that begins with.
+pub(crate) fn begun(name: &str) -> String {
+    if !holds_secret(name) {
+        return format!("{name:?}");
+    }
+    let is_before = |(word, _): &(&str, &str)| !is_secret(word);
+    let before = words(name).take_while(is_before).map(|(word, end)| word.len() + end.len()).sum();
+    let (before, secret) = name.split_at_checked(before).unwrap_or_default();
+    // What is a secret as a whole may have no word that is one.
+    let (before, secret) = if secret.is_empty() { ("", name) } else { (before, secret) };
+    let begin = before.chars().take(BEFORE_SECRET).chain(secret.chars().take(OF_SECRET));
+    format!("{:?}", begin.chain("...".chars()).collect::<String>())
 }
 
 /// A name that a client claims, and that no row is known to have: of one that may be a token, only the beginning.
@@ -220,6 +243,28 @@ mod tests {
             "no/such/folder/of/the/deployment/keys/issuer-2.nk",
         ] {
             assert_eq!(shown(path), path, "in {}", folder.path().display());
+        }
+    }
+
+    #[test]
+    fn of_a_name_with_a_secret_the_beginning_is_said() {
+        let token = "nct_0123456789ABCDEFGHIJKLMNOPQRSTUV3YmFeT";
+        let jwt = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
+        for (name, said) in [
+            (token.to_owned(), r#""nct_01...""#),
+            (format!("\"{token}\""), r#""\"nct_01...""#),
+            (format!("'{token}'"), r#""'nct_01...""#),
+            (format!("Bearer {token}"), r#""Bearer nct_01...""#),
+            (format!("token:{token}"), r#""token:nct_01...""#),
+            (format!("token={SEED} {token}"), r#""token=SUAKYR...""#),
+            (format!("Bearer {jwt}"), r#""Bearer eyJhbG...""#),
+            (format!("é\u{200b} {jwt}"), r#""é\u{200b} eyJhbG...""#),
+            (format!("{} {jwt}", "x".repeat(99)), r#""xxxxxxxxxxxxxxxxxxxxxxxxeyJhbG...""#),
+            ("eyJ of a few words".to_owned(), r#""eyJ of...""#),
+            ("alice ".to_owned(), r#""alice ""#),
+            ("eyJon".to_owned(), r#""eyJon""#),
+        ] {
+            assert_eq!(begun(&name), said);
         }
     }
 

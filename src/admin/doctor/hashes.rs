@@ -7,6 +7,7 @@ use super::{Doctor, Findings};
 use crate::authn::hashing::{Memory, Pace};
 use crate::causes::chain;
 use crate::config::Config;
+use crate::redact::begun;
 use crate::store::{HashListing, ProvisioningStore, StoreError};
 
 pub(super) const CHECK: &str = "password hashes";
@@ -27,7 +28,7 @@ impl Sorted {
         self.all += 1;
         let said = |about: &str| {
             let HashListing { tenant, user_name, .. } = listing;
-            format!("{user_name:?} of tenant {tenant} ({about})")
+            format!("{} of tenant {tenant} ({about})", begun(user_name))
         };
         let time = match pace.time_of(&listing.hash) {
             Ok(time) => time,

@@ -11,7 +11,7 @@ use super::{Doctor, Findings};
 use crate::authn::certificate;
 use crate::hidden::is_hidden;
 use crate::keys::UserNkey;
-use crate::redact::is_secret;
+use crate::redact::{begun, holds_secret};
 use crate::store::{LoginListing, ProvisioningStore, StoreError, TenantRecord};
 
 const CREDENTIALS: &str = "nkeys and certificates";
@@ -19,9 +19,6 @@ const NAMES: &str = "names";
 
 /// Of so many rows the name is said.
 const EXAMPLES: usize = 3;
-
-/// So many characters are said of a name that is a secret.
-const SHOWN_OF_SECRET: usize = 6;
 
 /// So many groups of names are counted.
 const GROUPS: usize = 100;
@@ -42,7 +39,7 @@ pub(super) async fn check(
             report_foreign(&foreign, findings);
             report_unlawful(&secret, &blank, findings);
             for TenantRecord { id, name, .. } in tenants.iter().filter(|it| has_hidden(&it.name)) {
-                hidden.add(|| format!("the name {name:?} of tenant {id}"));
+                hidden.add(|| format!("the name {} of tenant {id}", begun(name)));
             }
             report_hidden(&hidden, findings);
             let ids = tenants.iter().map(|tenant| tenant.id.as_str());
@@ -69,7 +66,8 @@ impl Dead {
         let mut count = |column: &str, is_sound: bool, why: &str| {
             self.all += 1;
             if !is_sound {
-                self.dead.add(|| format!("{column} of {user_name:?} of tenant {tenant} ({why})"));
+                self.dead
+                    .add(|| format!("{column} of {} of tenant {tenant} ({why})", begun(user_name)));
             }
         };
         if let Some(nkey) = nkey {
@@ -147,17 +145,18 @@ async fn look(
         found.dead.look_at(listing);
         seen.note(&listing.user_name);
         let LoginListing { tenant, user_name, .. } = listing;
+        let named = || format!("{} of tenant {tenant}", begun(user_name));
         if is_foreign(listing, &ids) {
-            found.foreign.add(|| format!("{user_name:?} of tenant {tenant}"));
+            found.foreign.add(named);
         }
         if has_hidden(user_name) {
-            found.hidden.add(|| format!("the user {user_name:?} of tenant {tenant}"));
+            found.hidden.add(|| format!("the user {}", named()));
         }
-        if is_secret(user_name) {
-            let begin: String = user_name.chars().take(SHOWN_OF_SECRET).collect();
-            found.secret.add(|| format!("\"{begin}...\" of tenant {tenant}"));
-        } else if user_name.trim() != user_name {
-            found.blank.add(|| format!("{user_name:?} of tenant {tenant}"));
+        if holds_secret(user_name) {
+            found.secret.add(named);
+        }
+        if user_name.trim() != user_name {
+            found.blank.add(named);
         }
     })
     .await?;
@@ -206,13 +205,13 @@ fn report_foreign(foreign: &Named, findings: &mut Findings) {
     }
 }
 
-/// Names that only a row from before can have.
+/// Names that only a row from before can have, but for a secret that is not the whole name.
 fn report_unlawful(secret: &Named, blank: &Named, findings: &mut Findings) {
     if secret.count > 0 {
         findings.warn(
             NAMES,
             format!(
-                "{} look like a token, a JWT, a seed or a hash, so that logs have \"(a secret)\" in their \
+                "{} are or hold what looks like a token, a JWT, a seed or a hash, so that logs have \"(a secret)\" in their \
                  place: {}",
                 secret.count,
                 secret.names()
@@ -253,8 +252,12 @@ fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
         if groups.is_empty() {
             continue;
         }
-        let (count, more) = (groups.len(), if groups.len() > EXAMPLES { "; ..." } else { "" });
+        let count = groups.len();
         let at_least = if count >= GROUPS { "at least " } else { "" };
+        let more = match count.checked_sub(EXAMPLES) {
+            None | Some(0) => String::new(),
+            Some(left) => format!("; and {at_least}{left} more"),
+        };
         let examples: Vec<String> = groups.iter().take(EXAMPLES).map(|names| said(names)).collect();
         let examples = examples.join("; ");
         let sets = if count == 1 { "set" } else { "sets" };
@@ -271,14 +274,18 @@ fn report_names(users: &Alike, tenants: &Alike, findings: &mut Findings) {
 
 /// The names, those that look the same with their code points.
 fn said(names: &[String]) -> String {
-    let one = |name: &String| match name.is_ascii() {
-        true => format!("{name:?}"),
+    let one = |name: &String| match name.is_ascii() || holds_secret(name) {
+        true => begun(name),
         false => {
             let escaped: String = name.chars().map(escaped).collect();
             format!("{name:?} ({escaped})")
         }
     };
-    names.iter().take(EXAMPLES).map(one).collect::<Vec<_>>().join(" and ")
+    let mut said: Vec<String> = names.iter().take(EXAMPLES).map(one).collect();
+    if names.len() > EXAMPLES {
+        said.push(format!("{} more", names.len() - EXAMPLES));
+    }
+    said.join(" and ")
 }
 
 fn escaped(character: char) -> String {

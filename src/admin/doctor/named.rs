@@ -18,9 +18,10 @@ impl Named {
         }
     }
 
-    /// The names, and that there are more.
+    /// The names, and how many more there are.
     pub(super) fn names(&self) -> String {
-        let more = if self.count > self.examples.len() { ", ..." } else { "" };
+        let left = self.count - self.examples.len();
+        let more = if left > 0 { format!(", and {left} more") } else { String::new() };
         format!("{}{more}", self.examples.join(", "))
     }
 }

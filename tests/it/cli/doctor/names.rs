@@ -20,7 +20,7 @@ on_both_databases! {
              VALUES ('43', 'x', 0), ('44', 'x', 0), ('45', 'x', 0);",
         );
         let findings = Findings::of(&init);
-        findings.has("max_connections", "warn", &["4 tenants with 0", "nobody in: 42, 43, 44, ...;"]);
+        findings.has("max_connections", "warn", &["4 tenants with 0", "nobody in: 42, 43, 44, and 1 more;"]);
     }
 
     fn names_that_are_alike_and_credentials_that_nobody_has() {
@@ -85,7 +85,42 @@ on_both_databases! {
         let findings = Findings::of(&init);
         findings.has("names", "warn", &["2 begin or end with a blank", r#"" lead" of tenant shop"#]);
         findings.has("names", "warn", &["users that differ", "1 set:", r#""trail" and "trail ""#]);
-        findings.has("names", "warn", &["1 look like a token", r#""nct_aa..." of tenant shop"#]);
+        findings.has("names", "warn", &["1 are or hold what looks like a token", r#""nct_aa..." of tenant shop;"#]);
+        init.sql(
+            "INSERT INTO users (tenant_id, name)
+             VALUES ('shop', 'b '), ('shop', 'c '), ('shop', 'd '), ('shop', 'nct_bbbbbbbbbbbbbbbbbbbb ');",
+        );
+        let findings = Findings::of(&init);
+        findings.has("names", "warn", &["6 begin or end with a blank", ", and 3 more;"]);
+        findings.has("names", "warn", &["2 are or hold what looks like a token"]);
+        assert!(findings.0.iter().all(|(.., what)| !what.contains("keeps the rules") && !what.contains("bbbbb")));
+    }
+
+    /// The database takes them, and nobody can tell a secret from a name by a glance.
+    fn secrets_within_names() {
+        let init = Initialised::new(Mode::Config);
+        init.tenant_add("shop", &[]);
+        let token = "nct_aaaaaaaaaaaaaaaaaaaa";
+        let held = [format!("\"{token}\""), format!("token:{token}"), "Bearer eyJhbGciOiJIUzI1NiJ9.e30".into()];
+        let said = [r#""\"nct_aa...""#, r#""token:nct_aa...""#, r#""Bearer eyJhbG...""#];
+        for name in &held {
+            init.sql(&format!("INSERT INTO users (tenant_id, name) VALUES ('shop', '{name}');"));
+        }
+        let findings = Findings::of(&init);
+        let all = ["3 are or hold", said[0], said[1], said[2], "make a new one"];
+        findings.has("names", "warn", &all);
+        // Nor do other lines show them.
+        init.sql(&format!(
+            "INSERT INTO users (tenant_id, name, certificate) VALUES
+               ('shop', 'Bearer {token}', 'alice smith'), ('shop', 'bearer {token}', NULL),
+               ('shop', 'x\u{200b} {token}', NULL);"
+        ));
+        let findings = Findings::of(&init);
+        findings.has("names", "warn", &["6 are or hold", ", and 3 more;"]);
+        findings.has("names", "warn", &["users that differ", r#""Bearer nct_aa..." and "bearer nct_aa...""#]);
+        findings.has("nkeys and certificates", "warn", &[r#"certificate of "Bearer nct_aa..." of"#]);
+        findings.has("names", "warn", &["1 hold", r#"the user "x\u{200b} nct_aa..." of tenant shop"#]);
+        assert!(findings.0.iter().all(|(.., what)| !what.contains("aaaaa")), "{:?}", findings.0);
     }
 
     /// Nor does what a command prints hide them.
@@ -103,7 +138,7 @@ on_both_databases! {
         }
         init.sql("UPDATE tenants SET name = 'Sh\u{202e}op';");
         let findings = Findings::of(&init);
-        findings.has("names", "warn", &["6 hold", seen, r#"the user "\u{ad}x" of tenant shop"#, ", ..."]);
+        findings.has("names", "warn", &["6 hold", seen, r#"the user "\u{ad}x" of tenant shop"#, ", and 3 more"]);
         findings.has("names", "warn", &["users that differ", "1 set:", r#""x" and "x\u{200b}" (x"#]);
         init.sql("DELETE FROM users WHERE name <> 'x';");
         let name = r#"the name "Sh\u{202e}op" of tenant shop"#;
