@@ -42,8 +42,10 @@ use crate::admin::Admin;
 use crate::causes::chain;
 use crate::config::{self, Config, DEFAULT_FILE, Files, Loaded};
 use crate::exposure;
-use crate::hidden::escaped_all;
 use crate::redact::without_secrets;
+
+/// The variable that may name the configuration file.
+const CONFIG_VARIABLE: &str = "NATS_CALLOUT_CONFIG";
 
 /// Who may log in to NATS, and what they may do there.
 #[derive(Debug, Parser)]
@@ -54,7 +56,7 @@ struct Cli {
         long,
         global = true,
         value_name = "FILE",
-        env = "NATS_CALLOUT_CONFIG",
+        env = CONFIG_VARIABLE,
         default_value = DEFAULT_FILE
     )]
     config: PathBuf,
@@ -132,7 +134,7 @@ fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
         let text = error.render().to_string();
         let shown = without_secrets(&text);
-        let shown = escaped_all(&shown);
+        let shown = output::printable(&shown);
         if error.use_stderr() && shown != text {
             let _ = write!(std::io::stderr().lock(), "{shown}");
             return ExitCode::from(2);

@@ -40,9 +40,42 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
 /// The same, and of the controls of ASCII line breaks and tabs alone are left.
 #[cfg(feature = "cli")]
 pub(crate) fn escaped_all(text: &str) -> Cow<'_, str> {
-    let is_layout = |c: char| matches!(c, '\n' | '\t');
     let is_replaced = |c: char| is_hidden(c) && !is_layout(c);
     replaced(text, is_replaced, |c, out| out.extend(c.escape_unicode()))
+}
+
+#[cfg(feature = "cli")]
+fn is_layout(c: char) -> bool {
+    matches!(c, '\n' | '\t')
+}
+
+/// The text with those line breaks and tabs escaped that are repeated out of others, as a whole or in part: they
+/// stand beside a character that is beside them there.
+#[cfg(feature = "cli")]
+pub(crate) fn without_breaks_of(text: &str, others: &[String]) -> String {
+    let mut shown = text.to_owned();
+    for other in others {
+        let mut rest = other.as_str();
+        while let Some((before, from)) =
+            rest.find(is_layout).and_then(|at| rest.split_at_checked(at))
+        {
+            let behind = from.trim_start_matches(is_layout);
+            let breaks = from.strip_suffix(behind).unwrap_or(from);
+            let escaped = breaks.escape_default();
+            let sides = (before.chars().next_back(), behind.chars().next());
+            if let Some(c) = sides.0 {
+                shown = shown.replace(&format!("{c}{breaks}"), &format!("{c}{escaped}"));
+            }
+            if let Some(c) = sides.1 {
+                shown = shown.replace(&format!("{breaks}{c}"), &format!("{escaped}{c}"));
+            }
+            if sides == (None, None) {
+                shown = shown.replace(breaks, &escaped.to_string());
+            }
+            rest = behind;
+        }
+    }
+    shown
 }
 
 /// The same for a document of JSON, in which the values are what they were: no control of ASCII but the last
@@ -96,6 +129,22 @@ mod tests {
         }
         let all = escaped_all("two\nlines\tand \u{1b}[1mbold\r\u{202e}");
         assert_eq!(all, "two\nlines\tand \\u{1b}[1mbold\\u{d}\\u{202e}");
+    }
+
+    #[test]
+    fn line_breaks_of_others_are_escaped_and_those_of_the_layout_stay() {
+        for (other, text, shown) in [
+            ("a\nb", "no `a\nb`:\n\n  use another\n", "no `a\\nb`:\n\n  use another\n"),
+            ("--id=a\nb\n\tc", "`a\nb\n\tc`\nand", "`a\\nb\\n\\tc`\nand"),
+            ("x,a\n,b", "`a\n`\nand", "`a\\n`\nand"),
+            ("x=\nb", "`\nb`\nand", "`\\nb`\nand"),
+            ("é\nü", "/srv/é\nü.toml:\n1", "/srv/é\\nü.toml:\n1"),
+            ("\n", "`\n`\nand", "`\\n`\\nand"),
+            ("", "a\nb", "a\nb"),
+            ("ab", "a\nb\tc", "a\nb\tc"),
+        ] {
+            assert_eq!(without_breaks_of(text, &[other.to_owned()]), shown);
+        }
     }
 
     #[test]

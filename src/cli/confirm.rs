@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 
 use super::Usage;
-use crate::hidden::escaped_all;
+use super::output::printable;
 
 /// Asks before something is lost. Without a terminal there is nobody to ask.
 pub(super) fn confirm(yes: bool, what: &str) -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ pub(super) fn confirm(yes: bool, what: &str) -> anyhow::Result<()> {
         return Err(Usage(format!("{what}: there is no terminal to ask on; say --yes")).into());
     }
     let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{}? [y/N] ", escaped_all(what)).and_then(|()| stderr.flush())?;
+    write!(stderr, "{}? [y/N] ", printable(what)).and_then(|()| stderr.flush())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
+use clap::builder::StyledStr;
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
 use serde_json::{Value, json};
 
+use super::CONFIG_VARIABLE;
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
-use crate::hidden::{escaped_all, escaped_json};
+use crate::hidden::{escaped_all, escaped_json, without_breaks_of};
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +61,18 @@ impl Output {
 
 /// Prints a remark.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "nats-callout: {}", escaped_all(text));
+    let _ = writeln!(std::io::stderr().lock(), "nats-callout: {}", printable(text));
+}
+
+/// A text as it may be printed: what is not seen is escaped, and so is a line break or a tab that the person at
+/// the command line has written, which is told from those that lay the text out.
+pub(super) fn printable(text: &str) -> String {
+    let written = std::env::args_os().chain(std::env::var_os(CONFIG_VARIABLE));
+    let written = written.map(|it| it.to_string_lossy().into_owned());
+    // clap leaves out what colours a text.
+    let written: Vec<String> =
+        written.flat_map(|it| [StyledStr::from(&it).to_string(), it]).collect();
+    escaped_all(&without_breaks_of(text, &written)).into_owned()
 }
 
 /// What makes a header bold, and what ends that.
@@ -76,9 +89,9 @@ fn is_bold() -> bool {
 fn shown(text: &str, is_bold: bool) -> String {
     let [begin, end] = BOLD;
     if !is_bold {
-        return escaped_all(text).into_owned();
+        return printable(text);
     }
-    let part = |text: &str| text.split(end).map(escaped_all).collect::<Vec<_>>().join(end);
+    let part = |text: &str| text.split(end).map(printable).collect::<Vec<_>>().join(end);
     text.split(begin).map(part).collect::<Vec<_>>().join(begin)
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::output::printable;
 use super::client::Run;
-use crate::hidden::escaped_all;
 
 /// When a run is complete.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ impl Drop for Shown {
 
 /// Prints a line that stays.
 pub(super) fn line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", escaped_all(text));
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
 
 pub(super) fn start(what: &'static str, run: &Arc<Run>, goal: Goal) -> Shown {

@@ -6,6 +6,91 @@ use crate::harness::service;
 /// A word that colours what follows, and one that turns it round.
 const NAME: &str = "al\u{202e}ice\u{1b}[31m";
 
+/// Line breaks and tabs, with which a name says what the program seems to say, and controls of a terminal.
+const BROKEN: &str = "al\nqz\tice\u{1b}[31m\n\n\u{7}qz\r";
+
+/// Whatever the command makes of such an argument.
+#[test]
+fn no_argument_breaks_a_line_or_controls_the_terminal() {
+    let init = Initialised::new(Mode::Config);
+    init.tenant_add("shop", &[]);
+    init.user_add("shop", "alice", &[]);
+    let (option, pair) = (format!("--{BROKEN}"), format!("k{BROKEN}=v{BROKEN}"));
+    let option_value = format!("--id={BROKEN}");
+    for args in [
+        &[BROKEN][..],
+        &[&option],
+        &["list", BROKEN],
+        &["list", &option],
+        &["init", BROKEN],
+        &["init", "--dir", BROKEN],
+        &["init", "--memory", BROKEN],
+        &["init", "--database", BROKEN],
+        &["up", "--dir", BROKEN],
+        &["up", BROKEN],
+        &["serve", BROKEN],
+        &["doctor", BROKEN],
+        &["completions", BROKEN],
+        &["tenant", BROKEN],
+        &["tenant", "add", BROKEN],
+        &["tenant", "add", "x", "--id", BROKEN],
+        &["tenant", "add", "x", &option_value],
+        &["tenant", "add", "x", "--policy", BROKEN],
+        &["tenant", "add", "x", "--expires", BROKEN],
+        &["tenant", "suspend", BROKEN],
+        &["tenant", "resume", BROKEN],
+        &["tenant", "remove", BROKEN],
+        &["tenant", "remove", BROKEN, "--yes"],
+        &["user", "add", BROKEN, "alice"],
+        &["user", "add", "shop", BROKEN],
+        &["user", "add", "shop", "bob", "--publish", &pair],
+        &["user", "add", "shop", "bob", "--policy", BROKEN],
+        &["user", "add", "shop", "bob", "--nkey", BROKEN],
+        &["user", "add", "shop", "bob", "--certificate", BROKEN],
+        &["user", "passwd", "shop", BROKEN],
+        &["user", "suspend", "shop", BROKEN],
+        &["user", "resume", "shop", BROKEN],
+        &["user", "remove", "shop", BROKEN],
+        &["user", "remove", "shop", BROKEN, "--yes"],
+        &["token", "add", "shop", BROKEN],
+        &["token", "add", "shop", "alice", "--label", BROKEN],
+        &["token", "add", "shop", "alice", "--expires", BROKEN],
+        &["token", "list", "shop", BROKEN],
+        &["token", "remove", BROKEN, "--yes"],
+        &["keys", "rotate", BROKEN],
+        &["keys", "list", "--offline", BROKEN],
+        &["policy", "check", BROKEN],
+        &["policy", "test", BROKEN],
+        &["policy", "explain", BROKEN],
+        &["policy", "explain", "shop", BROKEN],
+        &["policy", "explain", "shop", "--claim", BROKEN],
+        &["policy", "explain", "shop", "--claim", &pair],
+        &["show", BROKEN],
+        &["show", "shop", BROKEN],
+        &["test", BROKEN],
+        &["test", "shop", BROKEN],
+        &["test", "shop", "alice", "--url", BROKEN],
+        &["bench", BROKEN],
+        &["bench", "--duration", BROKEN],
+        &["bench", "--url", BROKEN],
+        &["--config", BROKEN, "list"],
+        &["--config", BROKEN, "serve"],
+        &["--config", BROKEN, "doctor"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let all = [json, args].concat();
+            let own = args.contains(&"--config");
+            let seen = if own { service::cli(&init.dir(), &all) } else { init.cli(&all) };
+            for (stream, text) in [("stdout", &seen.stdout), ("stderr", &seen.stderr)] {
+                let is_broken = text.contains("\nqz") || text.contains("al\n");
+                let is_control = |c: char| c.is_control() && c != '\n';
+                assert!(!is_broken && !text.contains(is_control), "{args:?} {stream}: {text:?}");
+            }
+            assert!(seen.stdout.len() + seen.stderr.len() > 0, "{args:?}");
+        }
+    }
+}
+
 #[test]
 fn no_command_prints_what_is_not_seen() {
     let init = Initialised::new(Mode::Config);
