@@ -229,6 +229,8 @@ impl Observer for AuditLog {
                     no_reply!(warn, "no reply to a request that is not to be trusted");
                 } else if fault.is_guess() {
                     no_reply!(info, "no reply to a guess");
+                } else if fault.is_of_row() {
+                    no_reply!(warn, "no reply; the client is let go after its time-out");
                 } else {
                     no_reply!(error, "no reply; the client is let go after its time-out");
                 }
@@ -273,3 +275,6 @@ impl Observer for AuditLog {
         if rejection.is_limit() { rejected!(info) } else { rejected!(error) }
     }
 }
+
+#[cfg(test)]
+mod tests;

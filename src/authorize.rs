@@ -25,9 +25,9 @@ use futures_util::FutureExt as _;
 
 pub(crate) use self::decider::{Decider, unplaced};
 pub(crate) use self::gate::{Gate, NotAudited};
-pub(crate) use self::outcome::Asker;
-use self::outcome::{Abort, Known, claimed, name_of};
+pub(crate) use self::outcome::{Abort, Asker};
 pub use self::outcome::{Connection, Fault, NoReply, Outcome, Reply, Verdict, Who};
+use self::outcome::{Known, claimed, name_of};
 pub(crate) use self::renewable::Renewable;
 use self::response::AuthorizationResponse;
 pub(crate) use self::timings::Stage;

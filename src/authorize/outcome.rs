@@ -326,6 +326,11 @@ impl Fault {
         matches!(self.0, Abort::Envelope(_) | Abort::Request(_))
     }
 
+    /// Whether it is for what its user's row holds: whoever wrote that mends it, and nothing of the service is wrong.
+    pub(crate) fn is_of_row(&self) -> bool {
+        matches!(self.0, Abort::Authentication(AuthnError::SlowHash { .. }))
+    }
+
     /// Whether it is a guess that was dropped, of which there may be thousands a second.
     #[must_use]
     pub(crate) fn is_guess(&self) -> bool {

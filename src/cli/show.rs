@@ -7,6 +7,7 @@ use super::Context;
 use super::database::explain;
 use super::lookup::{find_tenant, parse_id};
 use super::output::{facts, table, time, time_json};
+use crate::authn::hashing::unusable;
 use crate::config::Config;
 use crate::config::units::format_size;
 use crate::deployment::isolation_of;
@@ -84,7 +85,7 @@ fn show_user(tenant: &TenantRecord, user: &UserRecord, context: &Context) -> any
             ("status", user.status.to_string()),
             ("publish", subjects(user, &user.publish)),
             ("subscribe", subjects(user, &user.subscribe)),
-            ("password", yes_no(user.password_hash.is_some())),
+            ("password", password(user)),
             ("nkey", user.nkey.clone().unwrap_or_else(|| "none".to_owned())),
             ("certificate", user.certificate.clone().unwrap_or_else(|| "none".to_owned())),
             ("expires", never(user.expires_at)),
@@ -162,6 +163,7 @@ fn user_json(user: &UserRecord) -> Value {
         "publish": user.publish,
         "subscribe": user.subscribe,
         "has_password": user.password_hash.is_some(),
+        "password_unusable": why_unusable(user),
         "nkey": user.nkey,
         "certificate": user.certificate,
         "expires_at": time_json(user.expires_at),
@@ -169,6 +171,19 @@ fn user_json(user: &UserRecord) -> Value {
         "created_at": time(user.created_at),
         "updated_at": time(user.updated_at),
     })
+}
+
+/// Why no login can use the hash that is there.
+fn why_unusable(user: &UserRecord) -> Option<String> {
+    Some(unusable(user.password_hash.as_ref()?.expose())?.to_string())
+}
+
+fn password(user: &UserRecord) -> String {
+    match why_unusable(user) {
+        Some(why) => format!("none that a login can use: {why}"),
+        None if user.password_hash.is_some() => "yes".to_owned(),
+        None => "no".to_owned(),
+    }
 }
 
 fn account(tenant: &TenantRecord) -> Option<String> {
@@ -186,8 +201,4 @@ fn subjects(user: &UserRecord, list: &[String]) -> String {
 
 fn never(at: Option<i64>) -> String {
     at.map_or_else(|| "never".to_owned(), time)
-}
-
-fn yes_no(value: bool) -> String {
-    if value { "yes" } else { "no" }.to_owned()
 }

@@ -76,13 +76,18 @@ async fn what_everybody_sees_of_a_refusal() {
         show(&mut page, what, &row);
     }
     page.push_str(
-        "\nLines of the same form, of silences that the test which is named brings about:\n\n",
+        "\nOther silences have a line of the same form (`audit::tests::every_silence_has_its_line_with_cause_and_client`). \
+         A client alone\nbrings none of them about; the test which is named shows when there is one:\n\n",
     );
     for (code, how, test) in silences::OTHERS {
         assert!(is_there(test), "there is no test {test}");
         writeln!(page, "- `no reply: {code}`: {how} (`{test}`)").unwrap();
         seen.insert(format!("no reply: {code}"));
     }
+    page.push_str(
+        "\nOf requests beyond `[callout] max_in_flight` nothing is opened, so that nobody knows whose they are. One line \
+         a second says\nhow many there were (`overloaded: requests were dropped unanswered`).\n",
+    );
     let silences = FAULT_CODES.map(|code| format!("no reply: {code}"));
     let missing: Vec<&String> = silences.iter().filter(|it| !seen.contains(*it)).collect();
     assert!(missing.is_empty(), "silences that nobody has seen: {missing:?}");

@@ -249,6 +249,10 @@ on_both_databases! {
         findings.has(check, "warn", &["on this machine", "\"slow\" of tenant 42"]);
         let words = format!("{:?}", findings.0);
         assert!(!words.contains("fine") && !words.contains("47Gi90"), "{words}");
+        let shown = init.cli(&["show", "42", "alice"]).success().stdout;
+        assert!(shown.contains("none that a login can use: it is malformed"), "{shown}");
+        let shown = init.cli(&["show", "42", "fine"]).success().stdout;
+        assert!(shown.lines().any(|it| it.starts_with("password") && it.ends_with("yes")), "{shown}");
 
         init.sql(
             "INSERT INTO users (tenant_id, name, password_hash) \
