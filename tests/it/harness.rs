@@ -111,8 +111,8 @@ pub(crate) fn row(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// All that is fetched from elsewhere, at once: `.ci/run` does this first, so that what it takes is
-/// told apart.
+/// All that is fetched from elsewhere, and how long that takes. Each other test fetches what it needs, or waits for
+/// whoever does.
 #[test]
 fn what_the_tests_need_is_there() {
     use self::clients::Language;
