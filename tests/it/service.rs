@@ -2,6 +2,7 @@
 //! answers look-ups. (That it stops without losing a login is in `within::under_load`.)
 
 pub(crate) mod embedding;
+mod failover;
 mod keys;
 mod reserved;
 mod stale;

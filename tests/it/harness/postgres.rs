@@ -130,6 +130,20 @@ impl PostgresServer {
         server
     }
 
+    /// Starts a standby of another, which streams from it: none where PostgreSQL came without the program that
+    /// makes one.
+    pub(crate) fn standby_of(primary: &Self) -> Option<Self> {
+        if !programs().join("pg_basebackup").is_file() {
+            super::loudly("SKIPPED: no pg_basebackup; that a standby takes over is not tried");
+            return None;
+        }
+        let mut standby = Self::copied("/tmp", &[]);
+        standby.supervisor.tell(&format!("follow {}", primary.admin_url()));
+        assert_eq!(standby.supervisor.answer(), "made", "a standby: {}", standby.log());
+        standby.launch();
+        Some(standby)
+    }
+
     /// The one with hundreds of databases. Their files, 300 each, are in memory where it has room,
     /// and the superuser is believed: its password costs a client without optimisation more than
     /// what it asks. Every other role, and every server of a test's own, has what `initdb` chooses.

@@ -11,7 +11,7 @@ use super::programs::{programs_for, user};
 
 /// Makes a folder in its first argument and prints its name. Then the first line names the folder of the programs, and
 /// each one after it is a command, which prints a line when it is done: `start` the server's id. With
-/// `copy` comes the folder of another. The other arguments are the server's own. What a server that was
+/// `copy` comes the folder of another, with `follow` the address of one that runs, whose standby it becomes. The other arguments are the server's own. What a server that was
 /// killed left behind ends by itself.
 const SUPERVISOR: &str = r#"
 trap '' PIPE
@@ -26,6 +26,8 @@ while read -r word other; do
       --username postgres --encoding=UTF8 --locale=C --auth-local=trust \
       --auth-host=scram-sha-256 </dev/null >>"$folder/log" 2>&1 && echo made || echo failed ;;
     copy) cp -R -p "$other/data" "$folder/data" 2>>"$folder/log" && echo made || echo failed ;;
+    follow) rm -rf "$folder/data"; "$programs/pg_basebackup" --dbname "$other" --pgdata "$folder/data" \
+      --write-recovery-conf --checkpoint=fast --no-sync </dev/null >>"$folder/log" 2>&1 && echo made || echo failed ;;
     start) "$programs/postgres" -D "$folder/data" -k "$folder" -h 127.0.0.1 "$@" \
       </dev/null >>"$folder/log" 2>&1 & server=$!; echo "$server" ;;
     await) wait "$server"; server=; echo ended ;;
