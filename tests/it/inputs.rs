@@ -55,10 +55,18 @@ impl Site {
 
     #[track_caller]
     fn refuses(&self, what: &str, fields: &Value, reason: &str) {
+        self.refusing(what, reason, || {
+            let verdict = self.verdict(fields);
+            assert!(matches!(verdict, Verdict::Refused(_)), "{what}: {verdict:?}");
+        });
+    }
+
+    /// What is tried is refused for this reason, as the log has it.
+    fn refusing<T>(&self, what: &str, reason: &str, tried: impl FnOnce() -> T) -> T {
         let before = reasons(&self.open, reason);
-        let verdict = self.verdict(fields);
-        assert!(matches!(verdict, Verdict::Refused(_)), "{what}: {verdict:?}");
+        let outcome = tried();
         eventually(what, || (reasons(&self.open, reason) > before).then_some(()));
+        outcome
     }
 
     fn hashes(&self) -> f64 {
@@ -155,8 +163,13 @@ async fn a_fixed_user_name_beside_a_jwt(site: &Site) {
         loudly("SKIPPED: MQTT, whose passwords this server takes for JWTs in operator mode");
     } else {
         assert!(wire::mqtt(open.mqtt, "device-1", "unused", &jwt), "{}", open.service.log());
-        assert!(!wire::mqtt(open.mqtt, "device-1", "unused", &other));
+        site.refusing("MQTT, its own alone", "invalid_token", || {
+            assert!(!wire::mqtt(open.mqtt, "device-1", "unused", &other));
+        });
     }
+    site.refusing("a leaf node, its own alone", "invalid_token", || {
+        Leaf::start(&remote(open, &format!("unused:{other}@"))).refused();
+    });
     let leaf = Leaf::start(&remote(open, &format!("unused:{jwt}@")));
     let login = Login::Token(other);
     let app = client::connect(&open.url(), &login, "_INBOX").await.expect("logs in");
