@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
+use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::Mode;
 use crate::harness::issuer::{Issuer, Signer};
 use crate::harness::raw::{self, Verdict};
@@ -176,6 +177,34 @@ async fn a_fixed_user_name_beside_a_jwt(site: &Site) {
     hears(&app, &leaf.client().await, "over.a.leaf").await;
 }
 
+/// As nats.go and nats.js send both, of which nats-py leaves the name out.
+fn a_user_name_beside_a_token(site: &Site) {
+    let token = site.open.token_add("alice", "alice");
+    site.open.user_add("alice", "bob", &["--kind", "bb"]);
+    let scenario = Scenario {
+        subscribe: "echo".to_owned(),
+        publish: "echo".to_owned(),
+        request: "echo".to_owned(),
+        forbidden: None,
+        inbox_prefix: None,
+        jetstream: None,
+    };
+    let hashes = site.hashes();
+    for language in [Language::Go, Language::Node] {
+        let seen = |user: &str| {
+            let options = ["--user", user, "--token", &token];
+            clients::login_by(language, &site.open.url(), &options, &scenario)
+        };
+        let Some(alices) = seen("alice") else { continue };
+        assert!(alices.connected && alices.error.is_none(), "{language:?}: {alices:?}");
+        assert_eq!(alices.received, ["hello"], "{language:?}");
+        let bobs = site.refusing("another's token", "unknown_token", || seen("bob"));
+        let bobs = bobs.expect("the toolchain");
+        assert!(!bobs.connected, "{language:?}: {bobs:?}");
+    }
+    assert_eq!(site.hashes(), hashes, "nothing of it is hashed");
+}
+
 /// The column is for services; a policy of one's own may read it for others.
 fn a_list_of_subjects_in_a_row_of_bb(site: &Site) {
     let open = &site.open;
@@ -198,6 +227,7 @@ async fn what_several_parts_agree_on() {
         let site = Site::start(mode);
         a_fixed_user_name_beside_a_jwt(&site).await;
         a_jwt_in_the_place_of_a_password(&site);
+        a_user_name_beside_a_token(&site);
         a_list_of_subjects_in_a_row_of_bb(&site);
         white_space_at_the_end(&site);
     }
