@@ -18,8 +18,13 @@ struct Seen {
     connected: bool,
     error: Option<String>,
     received: Vec<String>,
-    granted: Vec<bool>,
+    /// The QoS of each subscription, or [`REFUSED`].
+    granted: Vec<u8>,
+    /// Whether the server has known its session from before.
+    session: bool,
 }
+
+const REFUSED: u8 = 128;
 
 fn mqtt(open: &Open, options: &[&str]) -> Seen {
     let mut program = clients::program(Language::Python, "mqtt").expect("python3");
@@ -60,8 +65,8 @@ pub(super) async fn a_device_publishes_and_subscribes_in_its_tenants_own_account
         let login = with(user, password);
         let seen = mqtt(open, &[texts(&login), topics.to_vec()].concat());
         assert!(seen.connected, "{user}: {seen:?}\n{}", open.service.log());
-        assert_eq!(seen.granted, [true], "{user}: {seen:?}\n{}", open.server.log());
-        assert_eq!(seen.received, ["sensors/heat hello"], "{user}: {}", open.server.log());
+        assert_eq!(seen.granted, [1], "{user}: {seen:?}\n{}", open.server.log());
+        assert_eq!(seen.received, ["sensors/heat hello 1"], "{user}: {}", open.server.log());
         let message = tokio::time::timeout(PATIENCE, heard.next()).await.expect("a message");
         let message = message.expect("the connection is open");
         assert_eq!(
@@ -72,7 +77,7 @@ pub(super) async fn a_device_publishes_and_subscribes_in_its_tenants_own_account
     let login = with(device, secret);
     let other = ["--subscribe", "orders/#", "--publish", "orders/x"];
     let seen = mqtt(open, &[texts(&login), other.to_vec()].concat());
-    assert_eq!((seen.connected, &seen.granted[..]), (true, &[false][..]), "{seen:?}");
+    assert_eq!((seen.connected, &seen.granted[..]), (true, &[REFUSED][..]), "{seen:?}");
     assert_eq!(seen.received, [""; 0], "{seen:?}");
 
     for (user, password) in [(device.as_str(), "wrong"), ("nobody", secret), (&token, "")] {
@@ -84,7 +89,7 @@ pub(super) async fn a_device_publishes_and_subscribes_in_its_tenants_own_account
     }
 }
 
-/// README says which works where. The oldest and the newest of each line are run in the night.
+/// README says which works where. The oldest and the newest of each row are run in the night.
 #[test]
 fn qualities_of_service() {
     let version = servers::version();
@@ -99,15 +104,18 @@ fn qualities_of_service() {
         let device = open.user_add("alice", "device", &lists);
         let Login::Password(user, password) = &device else { unreachable!("a password") };
         let refuses = mode == Mode::Operator && servers::takes_mqtt_passwords_for_jwts(version);
-        for level in ["0", "1", "2"] {
-            let login = with(user, password);
-            let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat", "--qos", level];
-            let seen = mqtt(&open, &[texts(&login), topics.to_vec()].concat());
-            let what = format!("{version} {mode:?} {level}: {seen:?}\n{}", open.server.log());
+        for (level, away) in [(0, None), (1, None), (2, None), (1, Some("--away"))] {
+            let (login, qos) = (with(user, password), level.to_string());
+            let topics = ["--subscribe", "sensors/#", "--publish", "sensors/heat", "--qos", &qos];
+            let options = [texts(&login), topics.to_vec(), away.into_iter().collect()].concat();
+            let seen = mqtt(&open, &options);
+            let what =
+                format!("{version} {mode:?} {level} {away:?}: {seen:?}\n{}", open.server.log());
             assert_eq!(seen.connected, !refuses, "{what}");
             if !refuses {
-                assert_eq!(seen.granted, [true], "{what}");
-                assert_eq!(seen.received, ["sensors/heat hello"], "{what}");
+                assert_eq!(seen.granted, [level], "{what}");
+                assert_eq!(seen.received, [format!("sensors/heat hello {level}")], "{what}");
+                assert_eq!(seen.session, away.is_some(), "{what}");
             }
         }
         // What is to be done about it is said where people look.
@@ -153,12 +161,9 @@ fn a_device_shows_a_certificate() {
         let certified = certified(name);
         let options = [texts(&certified), topics.to_vec(), vec!["--qos", qos]].concat();
         let seen = mqtt(&open, &options);
-        assert_eq!(
-            seen.received,
-            ["sensors/heat hello"],
-            "{qos}: {seen:?}\n{}",
-            open.service.log()
-        );
+        let what = format!("{qos}: {seen:?}\n{}", open.service.log());
+        assert_eq!(seen.granted, [qos.parse::<u8>().expect("a number")], "{what}");
+        assert_eq!(seen.received, [format!("sensors/heat hello {qos}")], "{what}");
     }
     let seen = mqtt(&open, &texts(&certified("device-2.example.com")));
     assert!(!seen.connected, "{seen:?}");
