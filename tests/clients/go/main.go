@@ -52,10 +52,10 @@ func main() {
 		return
 	}
 	if os.Args[1] == "stores" {
-		if len(os.Args) != 7 {
-			log.Fatal("usage: stores URL USER PASSWORD kv|objects BUCKET")
+		if len(os.Args) < 7 {
+			log.Fatal("usage: stores URL USER PASSWORD kv|objects|stream NAME [make]")
 		}
-		if err := stores(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]); err != nil {
+		if err := stores(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6], len(os.Args) > 7); err != nil {
 			log.Fatal(err)
 		}
 		return

@@ -50,8 +50,8 @@ func (a *attempts) attempt(name string, call func(context.Context) error) {
 	a.results[name] = result
 }
 
-// Which calls of nats.go's KV and object stores a user's permissions allow; see ../README.md.
-func stores(url, user, password, kind, bucket string) error {
+// Which calls of nats.go's JetStream, KV and object stores a user's permissions allow; see ../README.md.
+func stores(url, user, password, kind, name string, made bool) error {
 	complaints := make(chan error, 64)
 	connection, err := nats.Connect(url, nats.UserInfo(user, password), nats.NoReconnect(), nats.Timeout(timeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { complaints <- err }))
@@ -63,22 +63,39 @@ func stores(url, user, password, kind, bucket string) error {
 	if err != nil {
 		return err
 	}
-	made := attempts{connection, complaints, map[string]string{}}
+	calls := attempts{connection, complaints, map[string]string{}}
 	switch kind {
 	case "kv":
-		err = made.kv(js, bucket)
+		err = calls.kv(js, name, made)
 	case "objects":
-		err = made.objects(js, bucket)
+		err = calls.objects(js, name, made)
+	case "stream":
+		calls.stream(js, name, made)
 	default:
 		err = fmt.Errorf("no stores of %s", kind)
 	}
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(made.results)
+	return json.NewEncoder(os.Stdout).Encode(calls.results)
 }
 
-func (a *attempts) kv(js jetstream.JetStream, bucket string) error {
+func (a *attempts) kv(js jetstream.JetStream, bucket string, made bool) error {
+	if made {
+		a.attempt("make", func(ctx context.Context) error {
+			store, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, History: 5})
+			if err != nil {
+				return err
+			}
+			if _, err := store.Put(ctx, "colour", []byte("red")); err != nil {
+				return err
+			}
+			if _, err := store.Put(ctx, "gone", []byte("grey")); err != nil {
+				return err
+			}
+			return store.Delete(ctx, "gone")
+		})
+	}
 	var store jetstream.KeyValue
 	a.attempt("open", func(ctx context.Context) (err error) {
 		store, err = js.KeyValue(ctx, bucket)
@@ -140,7 +157,17 @@ func (a *attempts) kv(js jetstream.JetStream, bucket string) error {
 	return nil
 }
 
-func (a *attempts) objects(js jetstream.JetStream, bucket string) error {
+func (a *attempts) objects(js jetstream.JetStream, bucket string, made bool) error {
+	if made {
+		a.attempt("make", func(ctx context.Context) error {
+			store, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucket})
+			if err != nil {
+				return err
+			}
+			_, err = store.PutString(ctx, "logo", "hello")
+			return err
+		})
+	}
 	var store jetstream.ObjectStore
 	a.attempt("open", func(ctx context.Context) (err error) {
 		store, err = js.ObjectStore(ctx, bucket)
@@ -186,4 +213,48 @@ func (a *attempts) objects(js jetstream.JetStream, bucket string) error {
 	a.attempt("delete", func(ctx context.Context) error { return store.Delete(ctx, "go") })
 	a.attempt("seal", store.Seal)
 	return nil
+}
+
+func (a *attempts) stream(js jetstream.JetStream, name string, made bool) {
+	if made {
+		a.attempt("make", func(ctx context.Context) error {
+			_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}})
+			return err
+		})
+	}
+	a.attempt("look it up", func(ctx context.Context) error {
+		_, err := js.Stream(ctx, name)
+		return err
+	})
+	a.attempt("publish", func(ctx context.Context) error {
+		_, err := js.Publish(ctx, name+".new", []byte("1"))
+		return err
+	})
+	a.attempt("publish at once", func(ctx context.Context) error {
+		futures := [2]jetstream.PubAckFuture{}
+		for at := range futures {
+			var err error
+			if futures[at], err = js.PublishAsync(name+".new", []byte("2")); err != nil {
+				return err
+			}
+		}
+		for _, future := range futures {
+			select {
+			case <-future.Ok():
+			case err := <-future.Err():
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	a.attempt("publish what is not in P", func(ctx context.Context) error {
+		_, err := js.Publish(ctx, name+".other.new", []byte("1"))
+		return err
+	})
+	a.attempt("look up which stream a subject is in", func(ctx context.Context) error {
+		_, err := js.StreamNameBySubject(ctx, name+".new")
+		return err
+	})
 }

@@ -1,12 +1,12 @@
-// Which calls of @nats-io/kv and @nats-io/obj a user's permissions allow; see ../README.md.
+// Which calls of @nats-io/jetstream, kv and obj a user's permissions allow; see ../README.md.
 
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { Objm } from "@nats-io/obj";
 import { connect } from "@nats-io/transport-node";
 
 const TIMEOUT = 10_000;
-const [url, user, pass, kind, bucket] = process.argv.slice(2);
+const [url, user, pass, kind, name, made] = process.argv.slice(2);
 const connection = await connect({ servers: url, user, pass, reconnect: false });
 const results = {};
 // The library leaves alone some of the promises of a call that has failed.
@@ -21,7 +21,7 @@ let violated = () => {};
   }
 })();
 
-async function attempt(name, call) {
+async function attempt(what, call) {
   complaints = [];
   const refused = new Promise((resolve) => (violated = resolve));
   let timer;
@@ -32,11 +32,11 @@ async function attempt(name, call) {
   // Whatever the server has to say of it comes before the answer to this.
   await connection.flush();
   await new Promise(setImmediate);
-  if (complaints.length > 0) results[name] = complaints[0];
-  else if (outcome === "late") results[name] = "no answer";
-  else if (outcome.error) results[name] = String(outcome.error);
+  if (complaints.length > 0) results[what] = complaints[0];
+  else if (outcome === "late") results[what] = "no answer";
+  else if (outcome.error) results[what] = String(outcome.error);
   else {
-    results[name] = "yes";
+    results[what] = "yes";
     return outcome.value;
   }
 }
@@ -51,11 +51,20 @@ async function first(iterator) {
   for await (const value of await iterator) return value;
 }
 
-// Otherwise it asks for the account's limits first, which no preset allows.
-const js = jetstream(connection, { timeout: TIMEOUT, checkAPI: false });
+// By default it asks for the account's limits first, which no preset allows.
+const options = made ? { timeout: TIMEOUT } : { timeout: TIMEOUT, checkAPI: false };
+const js = jetstream(connection, options);
 
 async function kv() {
-  const store = await attempt("open", () => new Kvm(js).open(bucket));
+  if (made) {
+    await attempt("make", async () => {
+      const store = await new Kvm(js).create(name, { history: 5 });
+      await store.put("colour", "red");
+      await store.put("gone", "grey");
+      await store.delete("gone");
+    });
+  }
+  const store = await attempt("open", () => new Kvm(js).open(name));
   await attempt("get", () => store.get("colour"));
   await attempt("get a revision", () => store.get("colour", { revision: 1 }));
   await attempt("keys", () => all(store.keys()));
@@ -72,7 +81,13 @@ async function kv() {
 }
 
 async function objects() {
-  const store = await attempt("open", () => new Objm(js).open(bucket));
+  if (made) {
+    await attempt("make", async () => {
+      const store = await new Objm(js).create(name);
+      await store.putBlob({ name: "logo" }, new TextEncoder().encode("hello"));
+    });
+  }
+  const store = await attempt("open", () => new Objm(js).open(name));
   await attempt("info", () => store.info("logo"));
   await attempt("get", () => store.getBlob("logo"));
   await attempt("list", () => store.list());
@@ -87,6 +102,16 @@ async function objects() {
   await attempt("seal", () => store.seal());
 }
 
-await { kv, objects }[kind]();
+async function stream() {
+  const manager = await jetstreamManager(connection, options);
+  if (made) await attempt("make", () => manager.streams.add({ name, subjects: [`${name}.>`] }));
+  await attempt("look it up", () => manager.streams.info(name));
+  await attempt("publish", () => js.publish(`${name}.new`, "1"));
+  await attempt("publish at once", () => Promise.all([1, 2].map(() => js.publish(`${name}.new`, "2"))));
+  await attempt("publish what is not in P", () => js.publish(`${name}.other.new`, "1"));
+  await attempt("look up which stream a subject is in", () => manager.streams.find(`${name}.new`));
+}
+
+await { kv, objects, stream }[kind]();
 console.log(JSON.stringify(results));
 process.exit(0);

@@ -1,4 +1,4 @@
-"""Which calls of nats-py's KV and object stores a user's permissions allow; see ../README.md."""
+"""Which calls of nats-py's JetStream, KV and object stores a user's permissions allow; see ../README.md."""
 
 import asyncio
 import json
@@ -17,7 +17,15 @@ async def listed(watcher) -> None:
     await watcher.stop()
 
 
-async def kv(js, bucket, attempt) -> None:
+async def kv(js, bucket, attempt, made) -> None:
+    async def make():
+        store = await js.create_key_value(bucket=bucket, history=5)
+        await store.put("colour", b"red")
+        await store.put("gone", b"grey")
+        await store.delete("gone")
+
+    if made:
+        await attempt("make", make)
     store = await attempt("open", lambda: js.key_value(bucket))
     await attempt("get", lambda: store.get("colour"))
     await attempt("get a revision", lambda: store.get("colour", revision=1))
@@ -38,7 +46,13 @@ async def kv(js, bucket, attempt) -> None:
     await attempt("purge what was deleted", store.purge_deletes)
 
 
-async def objects(js, bucket, attempt) -> None:
+async def objects(js, bucket, attempt, made) -> None:
+    async def make():
+        store = await js.create_object_store(bucket)
+        await store.put("logo", b"hello")
+
+    if made:
+        await attempt("make", make)
     store = await attempt("open", lambda: js.object_store(bucket))
     await attempt("info", lambda: store.get_info("logo"))
     await attempt("get", lambda: store.get("logo"))
@@ -57,7 +71,24 @@ async def objects(js, bucket, attempt) -> None:
     await attempt("seal", store.seal)
 
 
-async def main(url, user, password, kind, bucket) -> None:
+async def stream(js, name, attempt, made) -> None:
+    if made:
+        await attempt("make", lambda: js.add_stream(name=name, subjects=[f"{name}.>"]))
+    await attempt("look it up", lambda: js.stream_info(name))
+    await attempt("publish", lambda: js.publish(f"{name}.new", b"1"))
+
+    async def at_once():
+        for future in [await js.publish_async(f"{name}.new", b"2") for _ in range(2)]:
+            await future
+
+    await attempt("publish at once", at_once)
+    await attempt("publish what is not in P", lambda: js.publish(f"{name}.other.new", b"1"))
+    await attempt(
+        "look up which stream a subject is in", lambda: js.find_stream_name_by_subject(f"{name}.new")
+    )
+
+
+async def main(url, user, password, kind, name, made=None) -> None:
     violated, complaints, results = asyncio.Event(), [], {}
 
     async def on_error(error: Exception) -> None:
@@ -69,7 +100,7 @@ async def main(url, user, password, kind, bucket) -> None:
         url, user=user, password=password, allow_reconnect=False, error_cb=on_error, connect_timeout=TIMEOUT
     )
 
-    async def attempt(name, call):
+    async def attempt(what, call):
         violated.clear()
         complaints.clear()
         made = asyncio.ensure_future(call())
@@ -80,19 +111,20 @@ async def main(url, user, password, kind, bucket) -> None:
         refused.cancel()
         if complaints:
             made.cancel()
-            results[name] = complaints[0]
+            results[what] = complaints[0]
             return None
         if not made.done():
             made.cancel()
-            results[name] = "no answer"
+            results[what] = "no answer"
             return None
         if error := made.exception():
-            results[name] = f"{type(error).__name__}: {error}"
+            results[what] = f"{type(error).__name__}: {error}"
             return None
-        results[name] = "yes"
+        results[what] = "yes"
         return made.result()
 
-    await {"kv": kv, "objects": objects}[kind](client.jetstream(timeout=TIMEOUT), bucket, attempt)
+    calls = {"kv": kv, "objects": objects, "stream": stream}[kind]
+    await calls(client.jetstream(timeout=TIMEOUT), name, attempt, made is not None)
     await client.close()
     print(json.dumps(results))
 

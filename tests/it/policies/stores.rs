@@ -1,5 +1,5 @@
-//! What the libraries' own calls of KV and object stores need: each call, under each preset, by each
-//! library, as docs/presets.md has it.
+//! What the libraries' own calls of streams, KV and object stores need: each call, under each preset, by
+//! each library, as docs/presets.md has it.
 
 use std::collections::BTreeMap;
 
@@ -57,6 +57,15 @@ const OBJECTS_CALLS: [&str; 11] = [
     "seal",
 ];
 
+const STREAM: [Column; 1] = [("publish", &["publish orders.* to stream orders"])];
+const STREAM_CALLS: [&str; 5] = [
+    "look it up",
+    "publish",
+    "publish at once",
+    "publish what is not in P",
+    "look up which stream a subject is in",
+];
+
 async fn fill(deployment: &Deployment, admin: &Login) {
     let admin = client::connect(&deployment.url(), admin, "_INBOX").await.unwrap();
     let js = jetstream::new(admin.client.clone());
@@ -66,6 +75,12 @@ async fn fill(deployment: &Deployment, admin: &Login) {
     store.put("colour", "blue".into()).await.unwrap();
     store.put("gone", "grey".into()).await.unwrap();
     store.delete("gone").await.unwrap();
+    let config = stream::Config {
+        name: "orders".into(),
+        subjects: vec!["orders.>".into()],
+        ..stream::Config::default()
+    };
+    js.create_stream(config).await.unwrap();
     // As libraries make a bucket, and write an object of one part.
     let config = stream::Config {
         name: "OBJ_files".into(),
@@ -131,7 +146,7 @@ fn table(calls: &[&str], columns: &[(&str, Results)]) -> String {
 async fn each_librarys_own_calls_under_each_preset() {
     let name = |kind: &str, column: &str| format!("{kind}-{column}");
     let mut files = Vec::new();
-    for (kind, columns) in [("kv", KV), ("objects", OBJECTS)] {
+    for (kind, columns) in [("kv", &KV[..]), ("objects", &OBJECTS), ("stream", &STREAM)] {
         for (column, presets) in columns {
             let text =
                 format!("[account]\npresets = {presets:?}\nsubscribe = [\"_INBOX.>\"]\n[shared]\n");
@@ -144,15 +159,17 @@ async fn each_librarys_own_calls_under_each_preset() {
     fill(&deployment, &admin).await;
     let documented = include_str!("../../../docs/presets.md");
     let mut tables = Vec::new();
-    for (kind, bucket, columns, calls) in
-        [("kv", "settings", KV, &KV_CALLS[..]), ("objects", "files", OBJECTS, &OBJECTS_CALLS[..])]
-    {
+    for (kind, what, columns, calls) in [
+        ("kv", "settings", &KV[..], &KV_CALLS[..]),
+        ("objects", "files", &OBJECTS, &OBJECTS_CALLS),
+        ("stream", "orders", &STREAM, &STREAM_CALLS),
+    ] {
         let mut found = Vec::new();
         for (column, _) in columns {
             let name = name(kind, column);
             let login = user(&deployment, &name, &name);
-            let Some(results) = results(&deployment, &login, kind, bucket) else { return };
-            found.push((column, results));
+            let Some(results) = results(&deployment, &login, kind, what) else { return };
+            found.push((*column, results));
         }
         tables.push((table(calls, &found), found));
     }
