@@ -16,27 +16,30 @@ use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Initialised, Mode};
 use crate::harness::servers;
 
-/// A deployment whose policies are in the folder `policies`, which `fill` fills.
+/// Has the policies in the folder `policies`, with these files.
+fn add_files(init: &Initialised, files: &[(&str, &str)]) {
+    let config = std::fs::read_to_string(init.config()).unwrap();
+    let named = config.replace("# folder = \"\"", "folder = \"policies\"");
+    assert_ne!(named, config);
+    std::fs::write(init.config(), named).unwrap();
+    let folder = init.dir().join("policies");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
+
+/// A deployment that has a folder of policies, and whatever else `fill` adds.
 fn deployment(mode: Mode, fill: impl Fn(&Initialised)) -> Deployment {
     Deployment::start_prepared(mode, servers::version(), |init| {
-        let config = std::fs::read_to_string(init.config()).unwrap();
-        let named = config.replace("# folder = \"\"", "folder = \"policies\"");
-        assert_ne!(named, config);
-        std::fs::write(init.config(), named).unwrap();
         fill(init);
-        std::fs::create_dir_all(init.dir().join("policies")).unwrap();
+        add_files(init, &[]);
     })
 }
 
-/// [`deployment`] with these files.
+/// A deployment with these files in its folder of policies.
 pub(crate) fn with_files(mode: Mode, files: &[(&str, &str)]) -> Deployment {
-    deployment(mode, |init| {
-        let folder = init.dir().join("policies");
-        std::fs::create_dir_all(&folder).unwrap();
-        for (name, text) in files {
-            std::fs::write(folder.join(name), text).unwrap();
-        }
-    })
+    Deployment::start_prepared(mode, servers::version(), |init| add_files(init, files))
 }
 
 /// Adds a user with this policy.
