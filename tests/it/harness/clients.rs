@@ -22,6 +22,8 @@ pub(crate) enum Language {
     Go,
     Java,
     C,
+    Php,
+    Ruby,
 }
 
 /// What a client program does after its login.
@@ -149,11 +151,12 @@ pub(crate) fn go_program(source: &'static str) -> Option<PathBuf> {
     .map(|folder| folder.join("program"))
 }
 
-/// Whether a tool is on this machine, or what C includes.
+/// Whether a tool is on this machine, or what C includes or Ruby requires.
 fn works(tool: &str) -> bool {
     let (program, arguments): (&str, &[&str]) = match tool {
         "go" => ("go", &["version"]),
         "libnats" => ("cc", &["-E", "-x", "c", "-include", "nats/nats.h", "/dev/null"]),
+        "ruby-bcrypt" => ("ruby", &["-e", "require 'bcrypt'"]),
         other => (other, &["--version"]),
     };
     let answer = Command::new(program).args(arguments).stdin(Stdio::null()).output();
@@ -161,7 +164,7 @@ fn works(tool: &str) -> bool {
 }
 
 /// One of a language's programs in `tests/clients`; `None` where its toolchain is missing. Go has
-/// `login`, `presets`, `staying` and `hashes`; Java has `staying` and `hashes`, C `staying`.
+/// `login`, `presets`, `staying` and `hashes`; Java has `staying` and `hashes`, C `staying`, PHP and Ruby `hashes`.
 pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
     match language {
         Language::Python => {
@@ -236,6 +239,19 @@ pub(crate) fn program(language: Language, name: &str) -> Option<Command> {
                     .args(["-lnats", "-lpthread"]));
             })?;
             Some(Command::new(folder.join(name)))
+        }
+        // What they need is Debian's.
+        Language::Php => {
+            installed(&["php"], "tests/clients/php", |_, _| {})?;
+            let mut command = Command::new("php");
+            command.arg(source("tests/clients/php").join(name).with_extension("php"));
+            Some(command)
+        }
+        Language::Ruby => {
+            installed(&["ruby-bcrypt"], "tests/clients/ruby", |_, _| {})?;
+            let mut command = Command::new("ruby");
+            command.arg(source("tests/clients/ruby").join(name).with_extension("rb"));
+            Some(command)
         }
     }
 }

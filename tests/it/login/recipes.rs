@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use argon2::PasswordHasher as _;
 use serde_json::{Value, json};
 
 use crate::harness::choice::{either_mode, on_both_databases};
@@ -46,6 +47,49 @@ async fn token_logs_in(deployment: &Deployment, token: &str) {
     logs_in(deployment, &Login::password("order-service", token), "a token as a password").await;
 }
 
+/// Hashes by their makers: of each library, at its defaults.
+type Hashes = BTreeMap<String, String>;
+
+fn of_rust() -> Hashes {
+    let password = PASSWORD.as_bytes();
+    let argon2 = argon2::Argon2::default().hash_password(password).expect("a hash");
+    let scrypt = scrypt::Scrypt::default().hash_password(password).expect("a hash");
+    let pbkdf2 = pbkdf2::Pbkdf2::default().hash_password(password).expect("a hash");
+    let bcrypt = bcrypt::hash(PASSWORD, bcrypt::DEFAULT_COST).expect("a hash");
+    let phc = [("argon2", argon2), ("scrypt", scrypt), ("pbkdf2", pbkdf2)];
+    let phc = phc.map(|(library, hash)| (format!("Rust {library}"), hash.to_string()));
+    phc.into_iter().chain([("Rust bcrypt".to_owned(), bcrypt)]).collect()
+}
+
+/// Those of the languages that are on this machine.
+fn of_languages() -> Hashes {
+    let mut all = of_rust();
+    let scripts = [Language::Python, Language::Node, Language::Php, Language::Ruby];
+    for language in scripts.into_iter().chain([Language::Go, Language::Java]) {
+        let Some(mut program) = clients::program(language, "hashes") else { continue };
+        let hashes: Hashes = clients::report(program.arg(PASSWORD));
+        if language == Language::Php && hashes.keys().all(|it| !it.contains("argon2id")) {
+            loudly("SKIPPED: argon2id of PHP, which this one is built without");
+        }
+        let named = |(library, hash)| (format!("{language:?} {library}"), hash);
+        all.extend(hashes.into_iter().map(named));
+    }
+    all
+}
+
+/// A user whose hash PostgreSQL makes, as applications that keep their users there have it.
+async fn hash_of_pgcrypto_logs_in(deployment: &Deployment) {
+    if let Err(error) = deployment.try_sql("CREATE EXTENSION pgcrypto") {
+        return loudly(&format!("SKIPPED: hashes of pgcrypto, which is not there: {error}"));
+    }
+    let name = "PostgreSQL pgcrypto";
+    deployment.sql(&format!(
+        "INSERT INTO users (tenant_id, name) VALUES ('one', '{name}');
+         UPDATE users SET password_hash = crypt('{PASSWORD}', gen_salt('bf')) WHERE name = '{name}'"
+    ));
+    logs_in(deployment, &Login::password(name, PASSWORD), name).await;
+}
+
 const PASSWORD: &str = "correct horse battery staple";
 
 /// What README's function says of a hash that was cut short.
@@ -56,17 +100,16 @@ on_both_databases! {
         for mode in either_mode() {
             let deployment = Deployment::start(mode);
             deployment.tenant_add("one", &[]);
-            for language in [Language::Python, Language::Node, Language::Go, Language::Java] {
-                let Some(mut program) = clients::program(language, "hashes") else { continue };
-                let hashes: BTreeMap<String, String> = clients::report(program.arg(PASSWORD));
-                for (library, hash) in hashes {
-                    deployment.sql(&format!(
-                        "INSERT INTO users (tenant_id, name, password_hash)
-                         VALUES ('one', '{language:?} {library}', '{hash}')"
-                    ));
-                    let login = Login::password(&format!("{language:?} {library}"), PASSWORD);
-                    logs_in(&deployment, &login, &format!("{language:?} {library}: {hash}")).await;
-                }
+            for (made_by, hash) in of_languages() {
+                deployment.sql(&format!(
+                    "INSERT INTO users (tenant_id, name, password_hash)
+                     VALUES ('one', '{made_by}', '{hash}')"
+                ));
+                let login = Login::password(&made_by, PASSWORD);
+                logs_in(&deployment, &login, &format!("{made_by}: {hash}")).await;
+            }
+            if !deployment.table.is_sqlite() {
+                hash_of_pgcrypto_logs_in(&deployment).await;
             }
         }
     }
