@@ -70,9 +70,13 @@ impl Site {
         outcome
     }
 
-    fn hashes(&self) -> f64 {
+    fn metric(&self, name: &str) -> f64 {
         let metrics = http::get(self.open.http(), "/metrics").expect("an answer").body;
-        value(&metrics, "nats_callout_hashing_done_total")
+        value(&metrics, &format!("nats_callout_{name}"))
+    }
+
+    fn hashes(&self) -> f64 {
+        self.metric("hashing_done_total")
     }
 
     /// What `test` says of alice.
@@ -120,7 +124,7 @@ fn white_space_at_the_end(site: &Site) {
     assert!(said.contains("the password is not alice's") && !said.contains("line break"), "{said}");
 }
 
-/// It is judged as what it is, costs no hash, and nobody is told to make another password.
+/// It is judged as what it is, costs no hash and is no guess, and nobody is told to make another password.
 fn a_jwt_in_the_place_of_a_password(site: &Site) {
     let sent = |claim: &str, value: Value| {
         let mut claims = site.own.claims("alice");
@@ -143,12 +147,26 @@ fn a_jwt_in_the_place_of_a_password(site: &Site) {
         ),
         ("a long one", sent("pad", json!("x".repeat(9_000))), "invalid_token", "longer than 8192"),
     ] {
-        site.refuses(what, &json!({ "user": "alice", "pass": jwt }), reason);
+        // Of guesses ten would be free.
+        for _ in 0..14 {
+            site.refuses(what, &json!({ "user": "alice", "pass": jwt }), reason);
+        }
         let (status, said) = site.test("--password-stdin", &jwt);
         assert_eq!(status, 1, "{what}: {said}");
         assert!(said.contains(words) && !said.contains("passwd"), "{what}: {said}");
     }
     assert_eq!(site.hashes(), hashes);
+    site.admits("the right password", &json!({ "user": "alice", "pass": site.password }));
+    assert_eq!(site.hashes(), hashes + 1.0, "it was not known");
+    assert_eq!(site.metric("guesses_delayed_total"), 0.0);
+    let log = site.open.service.log();
+    assert!(!log.contains("guess"), "{log}");
+
+    let bearer = format!("Bearer {}", site.signer.sign(&site.own.claims("alice")));
+    site.refuses("with a word", &json!({ "user": "alice", "pass": bearer }), "wrong_password");
+    let log = site.open.service.log();
+    let is_told = |line: &str| line.contains("wrong_password") && line.contains("begins as a JWT");
+    assert!(log.lines().any(is_told), "{log}");
 }
 
 /// MQTT and connectors have to write a user name, and some write the same one always.

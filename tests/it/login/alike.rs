@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use nats_callout::callout::Token;
 use serde_json::json;
 
 use super::states::{self, PASSWORD, States};
 
 use crate::harness::choice::either_mode;
+use crate::harness::client::Login;
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::{eventually, http};
@@ -118,5 +120,38 @@ fn all_slowed_down_alike(mode: Mode) {
 fn who_guesses_hears_the_same_of_every_account() {
     for mode in either_mode() {
         all_slowed_down_alike(mode);
+    }
+}
+
+/// A program that goes on with a token which was taken away: whoever logs in by password from its address,
+/// as somebody whom the service does not know yet, waits for nothing.
+#[test]
+fn tokens_that_nobody_has_slow_nobody_down() {
+    for mode in either_mode() {
+        let deployment = Deployment::start(mode);
+        let login = deployment.tenant_add("one", &[]);
+        let Login::Password(user, password) = &login else { unreachable!() };
+        let port = deployment.server.port();
+        // Of guesses from a source, 100 would be free.
+        for n in 0..200 {
+            let token = Token::generate().expect("a token");
+            let credentials = match n % 2 {
+                0 => json!({ "auth_token": token.expose() }),
+                _ => json!({ "user": user, "pass": token.expose() }),
+            };
+            let (verdict, _) = raw::connect(port, &credentials);
+            assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+        }
+        let denied = "nats_callout_decisions_total{outcome=\"denied\",reason=\"unknown_token\"}";
+        assert_eq!(metric(&deployment, denied), 200.0);
+        assert_eq!(metric(&deployment, "nats_callout_hashing_done_total"), 0.0);
+        let right = json!({ "user": user, "pass": password });
+        assert_eq!(raw::connect(port, &right).0, Verdict::Admitted);
+        assert_eq!(metric(&deployment, "nats_callout_hashing_done_total"), 1.0);
+        for name in ["delayed", "dropped"] {
+            assert_eq!(metric(&deployment, &format!("nats_callout_guesses_{name}_total")), 0.0);
+        }
+        let log = deployment.service.log();
+        assert!(!log.contains("guess"), "{log}");
     }
 }
