@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Bench, admitted};
 use crate::harness::choice::{either_mode, lacks};
-use crate::harness::deployment::Mode;
+use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::eventually;
 use crate::harness::http;
 use crate::harness::raw::{self, Verdict};
@@ -121,5 +121,40 @@ async fn whom_a_server_does_not_let_in_is_a_line_too() {
     for (reason, count) in [("connections", 1), ("answer", 0)] {
         let line = format!("nats_callout_grants_rejected_total{{reason=\"{reason}\"}} {count}");
         assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
+}
+
+/// At the level `debug`; its words are those of a refusal.
+#[test]
+fn each_grant_is_one_line_at_debug() {
+    for (mode, format) in either_mode().flat_map(|mode| [(mode, "text"), (mode, "json")]) {
+        let settings = [("NATS_CALLOUT_LOG_LEVEL", "debug"), ("NATS_CALLOUT_LOG_FORMAT", format)];
+        let deployment = Deployment::start_set(mode, &settings);
+        let fields = deployment.tenant_add("one", &[]).connect_fields();
+        let (verdict, number) = raw::connect_numbered(deployment.server.port(), &fields);
+        assert_eq!(verdict, Verdict::Admitted);
+        let number =
+            if format == "json" { format!("\"cid\":{number},") } else { format!(" cid={number} ") };
+        let line = eventually("its line", || {
+            let log = deployment.service.log();
+            let is_it = |line: &&str| line.contains("granted") && line.contains(&number);
+            let lines: Vec<&str> = log.lines().filter(is_it).collect();
+            assert!(lines.len() < 2, "{lines:?}");
+            lines.first().map(|&line| line.to_owned())
+        });
+        assert!(!line.contains("Some(") && !line.contains('\\'), "{line}");
+        let user = fields["user"].as_str().unwrap();
+        if format == "json" {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let of = ["level", "message", "user", "tenant", "method", "server", "host", "policy"];
+            let words =
+                ["DEBUG", "granted", user, "one", "password", "nats-1", "127.0.0.1", "admin"];
+            assert_eq!(of.map(|key| &line[key]), words, "{line}");
+        } else {
+            let who = format!("user=\"{user}\" tenant=\"one\" method=\"password\" ttl_s=");
+            for word in ["DEBUG", " granted ", &who, "policy=\"admin\"", "host=\"127.0.0.1\""] {
+                assert!(line.contains(word), "no {word} in {line}");
+            }
+        }
     }
 }
