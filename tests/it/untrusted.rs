@@ -5,10 +5,12 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 
 use crate::harness::deployment::{Deployment, Initialised, Mode};
+use crate::harness::postgres::PostgresServer;
 use crate::harness::servers::{self, NatsServer};
 use crate::harness::tls::Authority;
-use crate::harness::{eventually, write_private};
+use crate::harness::{PATIENCE, eventually, eventually_async, write_private};
 use crate::jwt::{add_to_config, issuers};
+use crate::store_contract::postgres_open::refusal;
 
 /// A certificate of a server, what is said of it, and what to do.
 struct Flawed {
@@ -151,5 +153,29 @@ fn a_nats_server_whose_certificate_is_not_taken() {
             line(&service.log(), "cannot connect to NATS yet").map(str::to_owned)
         });
         flawed.is_told("the log", &said);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_whose_certificate_is_not_taken() {
+    let server = PostgresServer::start();
+    let database = server.database();
+    let folder = tempfile::tempdir().unwrap();
+    for flawed in &FLAWED {
+        let own = folder.path().join(flawed.name);
+        let trust = flawed.write(&own);
+        for (given, file) in [("server.crt", "server.pem"), ("server.key", "server.key")] {
+            server.give(given, &std::fs::read(own.join(file)).unwrap());
+        }
+        server.psql("ALTER SYSTEM SET ssl = on");
+        server.reload();
+        let url = database.url().replace("127.0.0.1", "localhost");
+        let url = format!("{url}?sslmode=verify-full&sslrootcert={}", trust.display());
+        // It reads its certificate anew some time after that.
+        let refused = async || {
+            let said = refusal(&url, PATIENCE).await;
+            said.contains(flawed.says[0]).then_some(said)
+        };
+        flawed.is_told("the store", &eventually_async(flawed.name, refused).await);
     }
 }

@@ -318,6 +318,12 @@ async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) 
         (format!("'b\"{sound}\"'"), BYTES),
         (format!("'\"{sound}\"'"), QUOTES),
         (format!("'''{sound}'''"), QUOTES),
+        // Of crypt: DES, MD5, SHA-256; and bare ones: MD5, SHA-256.
+        ("'rl0uE4G6bGa6w'".into(), NONE),
+        ("'$1$salt$qJH7.N4xYta3aEG/dfqo/0'".into(), NONE),
+        ("'$5$rounds=5000$salt$digest'".into(), NONE),
+        ("'5f4dcc3b5aa765d61d8327deb882cf99'".into(), NONE),
+        ("'5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8'".into(), NONE),
         ("'secret'".into(), NONE),
         ("''".into(), NONE),
     ] {
