@@ -3,6 +3,7 @@
 
 pub(crate) mod bench;
 mod ceiling;
+mod containers;
 mod doctor;
 mod files;
 mod hidden;
