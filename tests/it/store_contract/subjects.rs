@@ -1,5 +1,7 @@
 //! The database's rules for ids, names and subjects agree with the same rules written in Rust.
 
+use std::collections::BTreeMap;
+
 use nats_callout::store::TenantId;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +11,9 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use super::postgres::Postgres;
 use super::sqlite::SqliteFile;
 use super::{ALICE, Database, on_every_database};
+use crate::harness::clients::{self, Language};
 use crate::harness::depth;
+use crate::harness::postgres::psql;
 
 on_every_database!(lists_of_subjects_are_checked);
 
@@ -223,4 +227,17 @@ fn escaped_subjects_are_what_rust_takes() {
         let escaped = subject.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
         format!("[\"{}\"]", escaped.collect::<String>())
     });
+}
+
+/// psycopg makes an array of PostgreSQL of it.
+#[test]
+fn a_list_of_python_is_no_json() {
+    let Some(mut program) = clients::program(Language::Python, "lists") else { return };
+    let db = Postgres::new();
+    psql(&db.url(), ALICE).unwrap();
+    let said: BTreeMap<String, String> = clients::report(program.arg(db.url()));
+    let first = said["list"].lines().next();
+    assert_eq!(first, Some("users.publish: a JSON array of subjects"), "{said:?}");
+    assert_eq!([&said["json.dumps"], &said["Json"]], ["taken", "taken"]);
+    assert_eq!(psql(&db.url(), "SELECT publish FROM users").unwrap(), "[\"orders.*\"]\n");
 }
