@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use argon2::PasswordHasher as _;
 use serde_json::{Value, json};
@@ -61,20 +62,23 @@ fn of_rust() -> Hashes {
     phc.into_iter().chain([("Rust bcrypt".to_owned(), bcrypt)]).collect()
 }
 
-/// Those of the languages that are on this machine.
-fn of_languages() -> Hashes {
-    let mut all = of_rust();
-    let scripts = [Language::Python, Language::Node, Language::Php, Language::Ruby];
-    for language in scripts.into_iter().chain([Language::Go, Language::Java]) {
-        let Some(mut program) = clients::program(language, "hashes") else { continue };
-        let hashes: Hashes = clients::report(program.arg(PASSWORD));
-        if language == Language::Php && hashes.keys().all(|it| !it.contains("argon2id")) {
-            loudly("SKIPPED: argon2id of PHP, which this one is built without");
+/// Those of the languages that are on this machine, made once for both databases.
+fn of_all() -> &'static Hashes {
+    static MADE: OnceLock<Hashes> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let mut all = of_rust();
+        let scripts = [Language::Python, Language::Node, Language::Php, Language::Ruby];
+        for language in scripts.into_iter().chain([Language::Go, Language::Java]) {
+            let Some(mut program) = clients::program(language, "hashes") else { continue };
+            let hashes: Hashes = clients::report(program.arg(PASSWORD));
+            if language == Language::Php && hashes.keys().all(|it| !it.contains("argon2id")) {
+                loudly("SKIPPED: argon2id of PHP, which this one is built without");
+            }
+            let named = |(library, hash)| (format!("{language:?} {library}"), hash);
+            all.extend(hashes.into_iter().map(named));
         }
-        let named = |(library, hash)| (format!("{language:?} {library}"), hash);
-        all.extend(hashes.into_iter().map(named));
-    }
-    all
+        all
+    })
 }
 
 /// A user whose hash PostgreSQL makes, as applications that keep their users there have it.
@@ -100,12 +104,12 @@ on_both_databases! {
         for mode in either_mode() {
             let deployment = Deployment::start(mode);
             deployment.tenant_add("one", &[]);
-            for (made_by, hash) in of_languages() {
+            for (made_by, hash) in of_all() {
                 deployment.sql(&format!(
                     "INSERT INTO users (tenant_id, name, password_hash)
                      VALUES ('one', '{made_by}', '{hash}')"
                 ));
-                let login = Login::password(&made_by, PASSWORD);
+                let login = Login::password(made_by, PASSWORD);
                 logs_in(&deployment, &login, &format!("{made_by}: {hash}")).await;
             }
             if !deployment.table.is_sqlite() {
