@@ -212,7 +212,8 @@ async fn login(
     let options = match login.working(config) {
         Ok(options) => options,
         Err(error) => {
-            findings.fail(check, error.to_string(), "restore the file");
+            // It says what to do by itself.
+            findings.add(check, State::Fail, error.to_string(), None);
             return None;
         }
     };

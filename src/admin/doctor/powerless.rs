@@ -61,11 +61,11 @@ pub(super) async fn check(
         look(&account, (system, count), findings).await;
     }
     if let Err(error) = taken(config, &system.cluster, findings).await {
-        findings.fail(
-            INTAKE,
-            chain(&error),
-            "restore the file from a backup, or see nats-server's log",
-        );
+        // What is wrong with a file says what to do by itself.
+        let is_of_server =
+            matches!(&error, AdminError::Deployment(cause) if cause.is::<ClusterError>());
+        let remedy = is_of_server.then(|| "see nats-server's log".to_owned());
+        findings.add(INTAKE, State::Fail, chain(&error), remedy);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `doctor` finds nothing wrong with what `init` wrote, and names whatever is broken in it.
 
 mod dedicated;
+mod modes;
 mod names;
 mod powerless;
 mod websocket;
@@ -167,6 +168,7 @@ fn a_sound_deployment_and_what_can_break_in_operator_mode() {
     fs::set_permissions(&xkey, fs::Permissions::from_mode(0o644)).unwrap();
     Findings::of(&deployment).has("key files", "fail", &["xkey.nk", "0644", "chmod 600"]);
     fs::set_permissions(&xkey, fs::Permissions::from_mode(0o600)).unwrap();
+    modes::readable_logins(&deployment);
 
     // The maxima of the tests are 1GB and 100GB.
     deployment.sql(
