@@ -39,8 +39,8 @@ pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
 use self::queue::{Logins, Network};
-use self::token::{Flaw, Unverified, is_nearly_jwt};
 pub(crate) use self::token::{NEARLY_JWT, is_jwt};
+use self::token::{Unverified, is_nearly_jwt};
 use super::guessing::source;
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Named, Principal,
@@ -366,10 +366,7 @@ impl Rows {
         let tenant = self.store.tenant_of(id, freshness).await?;
         let tenant = tenant.ok_or_else(|| unknown(format!("there is no tenant {id}")))?;
         let policy = match by_claim {
-            Some(_) if identified.policy.is_none() => {
-                return Err(issuer.rejects(Flaw::NoPolicy.into()));
-            }
-            Some(_) => identified.policy.clone(),
+            Some(_) => identified.policy.clone()?,
             None => policy.clone(),
         };
         let user = UserRecord { policy, ..UserRecord::new(login, *kind) };

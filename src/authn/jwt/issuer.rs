@@ -114,8 +114,8 @@ pub(super) struct Identified {
     /// When it ends; none where its issuer has to be asked whether it has.
     pub(super) expires_at: Option<UnixSeconds>,
     pub(super) claims: Claims,
-    /// The policy that its claims choose.
-    pub(super) policy: Option<String>,
+    /// The policy that its claims choose, if they are to choose one, or why they choose none.
+    pub(super) policy: Result<Option<String>, Denied>,
 }
 
 /// How it stands with an issuer's keys.

@@ -174,17 +174,20 @@ impl Issuer {
         })
     }
 
-    /// The policy that the JWT's claims choose for a user without a row.
-    fn policy(&self, all: &Map<String, Value>) -> Result<Option<String>, Flaw> {
+    /// The policy that the JWT's claims choose for a user without a row, or why they choose none.
+    fn policy(&self, all: &Map<String, Value>) -> Result<Result<Option<String>, Denied>, Flaw> {
         let Users::Policy { policy: default, by_claim: Some(by_claim), .. } =
             &self.settings().users
         else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let values = self.values(all, &by_claim.claim)?.unwrap_or_default();
         let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
         let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
-        Ok(chosen.cloned())
+        Ok(match chosen {
+            Some(policy) => Ok(Some(policy.clone())),
+            None => Err(self.explains(Flaw::NoPolicy, all, None)),
+        })
     }
 
     fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {

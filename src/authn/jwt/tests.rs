@@ -424,13 +424,22 @@ async fn a_claim_chooses_the_policy_of_users_without_a_row() {
             assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
             assert_eq!(principal.name(), "alice");
         }
-        for none in [claims(), with("roles", json!(["x"])), with("roles", json!([]))] {
+        for (none, said) in [
+            (claims(), "(`roles` is missing)"),
+            (with("roles", json!(["x", "y"])), "(`roles` is `['x','y']`)"),
+            (with("roles", json!([])), "(`roles` is `[]`)"),
+        ] {
             match (default, case.token(&jwt(&none)).await) {
                 (Some(policy), answer) => {
                     let principal = accepted(answer);
                     assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
                 }
-                (None, answer) => assert_eq!(refused(answer), DenyReason::InvalidToken),
+                (None, Ok(Authentication::Refused(denied))) => {
+                    assert_eq!(denied.reason, DenyReason::InvalidToken);
+                    let detail = denied.detail.unwrap();
+                    assert!(detail.ends_with(&format!("`policy` names none {said}")), "{detail}");
+                }
+                (None, answer) => panic!("{answer:?}"),
             }
         }
     }
