@@ -38,6 +38,9 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
 pub(crate) const NO_TOKEN: &str =
     "a token of the table has 16 to 512 characters and no white space";
 
+/// What is said of a token beside another user's name, before its own user's.
+pub(crate) const OF_ANOTHER: &str = "the token is another user's: ";
+
 /// The word for the log.
 const METHOD: &str = "token";
 
@@ -178,7 +181,7 @@ impl TokenCheck {
         if owner.is_some_and(|owner| owner != token.user_name) {
             let denied = Denied::from(DenyReason::UnknownToken);
             let owner = shown(&token.user_name);
-            return Err(denied.with_detail(format!("the token is another user's: {owner}")).into());
+            return Err(denied.with_detail(format!("{OF_ANOTHER}{owner}")).into());
         }
         let user = self.store.user(&token.user_name, freshness).await?;
         let user = user.ok_or(DenyReason::UnknownUser)?;

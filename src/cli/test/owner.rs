@@ -7,13 +7,7 @@ use super::super::database::explain;
 use super::super::init::shell_quote;
 use super::super::output::name;
 use super::Decided;
-use crate::authn::token::hash_of;
 use crate::store::{Freshness, LoginRecord, TenantId, TokenHash};
-
-/// The user that a token belongs to, if to any.
-pub(super) async fn owner_of(context: &Context, token: &str) -> anyhow::Result<Option<String>> {
-    owner_by(context, hash_of(token.trim_end())).await
-}
 
 /// Whose token a text was meant to be that is none, since its row has something else in the place of its
 /// hash, and what that is: the text itself, as it can be of one that looks like a hash, or the hash of a whole line.

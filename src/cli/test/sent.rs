@@ -1,11 +1,8 @@
 //! A login with a credential from stdin, sent as the user of the command would send it.
 
-use anyhow::bail;
-
-use super::super::output::name;
 use super::super::{Context, secret};
 use super::hints::hashed_with_end;
-use super::owner::{flawed_row, of_this_tenant, owner_of};
+use super::owner::{flawed_row, of_this_tenant};
 use super::{Attempt, Decided, Refusal, decide};
 use crate::authn::DenyReason;
 use crate::protocol::credentials::{Credentials, Secret};
@@ -45,21 +42,13 @@ pub(super) async fn by_token(
     let sent = Secret::new(token.to_string());
     let credentials = Credentials::token(named.map(str::to_owned), sent);
     let decided = decide(context, &credentials).await;
-    if is_unknown(&decided) {
-        if let (Some(named), Some(owner)) = (named, owner_of(context, &token).await?)
-            && named != owner
-        {
-            bail!(
-                "the token is not {}'s but another user's; leave the user out, or give its own",
-                name(named)
-            );
-        }
-        if let Some((user, what)) = flawed_row(context, &token).await? {
-            let refused = Err(DenyReason::UnknownToken.into());
-            of_this_tenant(context, id, Some(&user), &refused, "--token-stdin").await?;
-            return Attempt::of(context, id, Some(&user), &refused)
-                .refused_with(DenyReason::UnknownToken.code(), &what);
-        }
+    if is_unknown(&decided)
+        && let Some((user, what)) = flawed_row(context, &token).await?
+    {
+        let refused = Err(DenyReason::UnknownToken.into());
+        of_this_tenant(context, id, Some(&user), &refused, "--token-stdin").await?;
+        return Attempt::of(context, id, Some(&user), &refused)
+            .refused_with(DenyReason::UnknownToken.code(), &what);
     }
     let decided = decided?;
     of_this_tenant(context, id, named, &decided, "--token-stdin").await?;

@@ -3,6 +3,7 @@
 use super::super::init::shell_quote;
 use super::super::output::name;
 use crate::authn::jwt::NEARLY_JWT;
+use crate::authn::token::OF_ANOTHER;
 use crate::authn::{Claims, Denied, DenyReason};
 use crate::store::TenantId;
 
@@ -68,6 +69,9 @@ fn remedy(denied: &Denied, tenant: &str, user: &str, teller: Teller<'_>) -> Opti
         DenyReason::UnusableHash | DenyReason::WrongPassword => {
             let user = shell_quote(user);
             Some(format!("make a new password with `nats-callout user passwd {tenant} {user}`"))
+        }
+        DenyReason::UnknownToken if denied.detail.as_deref()?.starts_with(OF_ANOTHER) => {
+            Some("leave the user out, or name that one".to_owned())
         }
         DenyReason::UnknownUser => {
             Some("see `nats-callout list`, and `show` of a tenant".to_owned())

@@ -91,8 +91,10 @@ fn a_name_beside_it(bench: &Bench, any: &Bench) {
         assert_eq!((&seen["user"]["name"], &seen["method"]), (&json!("frank"), &json!("jwt")));
     }
     let own = any.deployment.token_add("shop", "frank");
-    let said = test(any, &["shop", "alice", TOKEN], &own).stderr;
-    assert!(said.contains("the token is not alice's but another user's; leave"), "{said}");
+    let seen = test(any, &["shop", "alice", TOKEN], &own);
+    assert_eq!(refused(&seen), (json!("shop"), json!("alice"), json!("unknown_token")));
+    let said = "the token is another user's: frank; leave the user out, or name that one";
+    assert_eq!(seen.json()["message"], said);
 }
 
 fn told(mode: Mode) {

@@ -74,7 +74,7 @@ fn certificate(reason: &'static str, what: &str, of: fn(&Site) -> &Arc<ClientCon
 }
 
 impl Case {
-    fn tested(self, tenant: &'static str, user: &'static str) -> Self {
+    pub(super) fn tested(self, tenant: &'static str, user: &'static str) -> Self {
         Self { test: Some((tenant, Some(user))), ..self }
     }
 
@@ -111,7 +111,8 @@ fn of_the_table() -> Vec<Case> {
             "unknown_token",
             "a token beside another user's name",
             |_| json!({ "user": "alice", "auth_token": OF_ANOTHER }),
-        ),
+        )
+        .tested("one", "alice"),
         token("token_expired", "a token that has ended", |_| EXPIRED.to_owned()),
         case("unknown_nkey", "an nkey of nobody", |_| Value::Null),
         Case { is_signed: true, ..case("wrong_signature", "another signature", |_| Value::Null) },

@@ -98,7 +98,8 @@ pub(super) fn all() -> Vec<Case> {
             "invalid_token",
             "a JWT beside another user's name",
             |site| json!({ "user": "alice", "auth_token": site.signer.sign(&site.claims("a", json!(1))) }),
-        ),
+        )
+        .tested("one", "alice"),
         token(
             "unknown_token",
             "a token that its issuer says is not active",
