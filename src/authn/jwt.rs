@@ -38,6 +38,7 @@ pub(crate) use self::fetch::{Way, check_proxy, check_url, shown_address};
 pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;
 pub(crate) use self::issuer::{Issuer, IssuerSettings, KeyLocation, PolicyClaim, TenantOf, Users};
+pub(crate) use self::keys::TRIED;
 use self::queue::{Logins, Network};
 pub(crate) use self::token::{NEARLY_JWT, is_jwt};
 use self::token::{Unverified, is_nearly_jwt};

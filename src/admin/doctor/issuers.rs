@@ -5,10 +5,13 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{Findings, http};
-use crate::authn::jwt::{Issuer, KeyLocation, shown_address};
+use crate::authn::jwt::{Algorithm, Issuer, KeyLocation, TRIED, shown_address};
 use crate::config::Config;
 
 const ISSUER: &str = "issuer";
+
+/// What to do about keys that no JWT can choose.
+const NAMELESS: &str = "have the issuer give each of its keys a `kid`, and its JWTs that of theirs";
 
 pub(super) async fn check(config: &Config, findings: &mut Findings) {
     let mut issuers = Vec::new();
@@ -47,12 +50,13 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
         let settings = issuer.settings();
         let name = &settings.name;
         let fault = match answer {
-            Ok(1) => {
-                findings.ok(ISSUER, format!("{name}: 1 key, {}", origin(&settings.keys)));
-                continue;
-            }
-            Ok(count) => {
-                findings.ok(ISSUER, format!("{name}: {count} keys, {}", origin(&settings.keys)));
+            Ok(found) => {
+                let keys = if found.keys == 1 { "key" } else { "keys" };
+                let what = format!("{name}: {} {keys}, {}", found.keys, origin(&settings.keys));
+                match &*found.crowded {
+                    [] => findings.ok(ISSUER, what),
+                    crowded => findings.warn(ISSUER, unchosen(&what, crowded), NAMELESS),
+                }
                 continue;
             }
             Err(fault) => fault,
@@ -74,6 +78,16 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
             ),
         }
     }
+}
+
+/// Keys that no JWT can choose.
+fn unchosen(what: &str, crowded: &[Algorithm]) -> String {
+    let names: Vec<_> = crowded.iter().map(|it| format!("{it:?}")).collect();
+    format!(
+        "{what}; more than {TRIED} without `kid` are for {}, and as long as nothing tells them apart no JWT is \
+         verified with one of them",
+        names.join(" and ")
+    )
 }
 
 fn origin(keys: &KeyLocation) -> String {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::Way;
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::keeper::{Keeper, NotVerified, Pace};
+use super::keys::Found;
 use super::origin::{Origin, Source};
 use super::queue::{Logins, Network};
 use super::token::{Flaw, Unverified, Verified};
@@ -239,12 +240,12 @@ impl Issuer {
         !matches!(self.keys, Keys::None)
     }
 
-    /// Fetches its keys once, for nobody but the caller: how many are usable, or why none are.
-    pub(crate) async fn probe(&self) -> Result<usize, String> {
+    /// Fetches its keys once, for nobody but the caller: what is usable, or why nothing is.
+    pub(crate) async fn probe(&self) -> Result<Found, String> {
         match &self.keys {
-            Keys::Secrets(secrets) => Ok(secrets.len()),
+            Keys::Secrets(secrets) => Ok(Found { keys: secrets.len(), ..Found::default() }),
             Keys::Kept(keeper) => keeper.probe().await,
-            Keys::None => Ok(0),
+            Keys::None => Ok(Found::default()),
         }
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::keys::{Choice, Key, KeySet};
+use super::keys::{Choice, Found, Key, KeySet};
 use super::origin::{Fetched, Origin};
 use super::token::Flaw;
 
@@ -184,10 +184,10 @@ impl Keeper {
         }
     }
 
-    /// Fetches once, for nobody but the caller; gives the number of keys.
-    pub(super) async fn probe(&self) -> Result<usize, String> {
+    /// Fetches once, for nobody but the caller.
+    pub(super) async fn probe(&self) -> Result<Found, String> {
         match self.origin.fetch().await {
-            Ok(fetched) => Ok(fetched.keys.len()),
+            Ok(fetched) => Ok(fetched.keys.found()),
             Err(error) => Err(error.to_string()),
         }
     }

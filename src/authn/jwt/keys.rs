@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// So many keys are tried at most where none is named.
-const TRIED: usize = 8;
+pub(crate) const TRIED: usize = 8;
 
 /// Shorter RSA keys are refused (RFC 7518, section 3.3).
 const MIN_RSA_BITS: usize = 2_048;
@@ -69,6 +69,15 @@ impl Key {
     }
 }
 
+/// What there is of an issuer's keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// How many are usable.
+    pub(crate) keys: usize,
+    /// Algorithms with more keys without an id than are tried, so that no JWT is verified with one of these.
+    pub(crate) crowded: Vec<Algorithm>,
+}
+
 /// All usable keys of an issuer, at least one.
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Arc<Key>>);
@@ -108,6 +117,19 @@ impl KeySet {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn ids(&self) -> impl Iterator<Item = Option<&str>> {
         self.0.iter().map(|key| key.id.as_deref())
+    }
+
+    /// What somebody who looks at it has to know.
+    pub(super) fn found(&self) -> Found {
+        let nameless = || self.0.iter().filter(|key| key.id.is_none());
+        let serving = |it: &Algorithm| nameless().filter(|key| key.algorithms.contains(it)).count();
+        let mut crowded: Vec<Algorithm> = Vec::new();
+        for algorithm in nameless().flat_map(|key| &key.algorithms) {
+            if !crowded.contains(algorithm) && serving(algorithm) > TRIED {
+                crowded.push(*algorithm);
+            }
+        }
+        Found { keys: self.len(), crowded }
     }
 
     /// The keys of this id that serve the algorithm; where none has it, those that have no id; without an id, all
@@ -291,6 +313,11 @@ mod tests {
         let many = parse(&json!(vec![nameless; TRIED + 1])).unwrap();
         assert_eq!(chosen(&many, Some("x"), Algorithm::RS256), "too many");
         assert_eq!(chosen(&many, None, Algorithm::RS256), "too many");
+        let found = Found { keys: TRIED + 1, crowded: vec![Algorithm::RS256, Algorithm::PS256] };
+        assert_eq!(many.found(), found);
+        assert_eq!(set.found(), Found { keys: 3, crowded: Vec::new() });
+        let named: Vec<_> = (0..=TRIED).map(|n| rsa(&n.to_string())).collect();
+        assert_eq!(parse(&json!(named)).unwrap().found().crowded, [], "a JWT names one of them");
     }
 
     #[derive(Deserialize)]

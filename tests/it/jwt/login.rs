@@ -6,12 +6,12 @@ use std::time::Instant;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use super::{Bench, add_to_config, deployment, has_keys, test_command};
+use super::{Bench, add_to_config, deployment, has_keys, reasons, test_command};
 use crate::harness::choice::either_mode;
 use crate::harness::client::{self, Login};
 use crate::harness::clients::{self, Language, Scenario};
 use crate::harness::deployment::{Deployment, Mode};
-use crate::harness::issuer::{Issuer, Signer, seconds_from_now, sign_with_secret};
+use crate::harness::issuer::{Answer, Issuer, Signer, seconds_from_now, sign_with_secret};
 use crate::harness::raw::{self, Verdict};
 use crate::harness::service::Service;
 use crate::harness::{PATIENCE, depth, eventually, servers, write_private};
@@ -131,8 +131,7 @@ fn every_kind_of_key() {
             assert_ne!(refused, Verdict::Admitted, "{} as {}", other.id, signer.id);
         }
         // Without an id, what fits is tried.
-        let mut header = signer.header();
-        header.as_object_mut().unwrap().remove("kid");
+        let header = without_id(signer.header());
         assert_eq!(
             verdict(&signer.sign_with(&header, &claims)),
             Verdict::Admitted,
@@ -143,8 +142,7 @@ fn every_kind_of_key() {
     let second = Signer::new("another", Algorithm::ES256);
     issuer.serve(&[&signers[2], &second]);
     assert_eq!(verdict(&second.sign(&issuer.claims("shop"))), Verdict::Admitted, "found by its id");
-    let mut header = second.header();
-    header.as_object_mut().unwrap().remove("kid");
+    let header = without_id(second.header());
     // An issuer whose keys have no id adds one: neither locks the other's users out.
     for signer in [&signers[2], &second] {
         let admitted = verdict(&signer.sign_with(&header, &issuer.claims("shop")));
@@ -155,6 +153,76 @@ fn every_kind_of_key() {
         let forged = verdict(&stranger.sign_with(&header, &issuer.claims("shop")));
         assert_ne!(forged, Verdict::Admitted);
     }
+}
+
+/// Keys without an id, or with one between them: some are tried, and of those that are too many `doctor` tells.
+#[test]
+fn keys_that_nothing_tells_apart() {
+    let new = |_| Signer::new("one", Algorithm::ES256);
+    let signers: Vec<Signer> = (0..9).map(new).collect();
+    let nameless: Vec<Value> = signers.iter().map(Signer::jwk).map(without_id).collect();
+    let named: Vec<Value> = signers.iter().map(Signer::jwk).collect();
+    let issuers = [
+        ("one", vec![nameless[0].clone()]),
+        ("two", nameless[..2].to_vec()),
+        ("twins", named[..2].to_vec()),
+        ("crowd", nameless),
+        ("named", named),
+    ]
+    .map(|(name, keys)| {
+        let issuer = Issuer::start(&[]);
+        issuer.answer(Answer::Keys(keys));
+        (name, issuer)
+    });
+    let tables: String = issuers.iter().map(|(name, issuer)| issuer.table(name, "")).collect();
+    let deployment = deployment(Mode::Config, &tables);
+    for (name, keys) in [("one", 1), ("two", 2), ("twins", 2), ("crowd", 9), ("named", 9)] {
+        has_keys(&deployment, name, keys);
+    }
+    deployment.tenant_add("shop", &[]);
+    let [one, two, twins, crowd, _] = &issuers;
+    let lets_in = |(_, issuer): &(&str, Issuer), signer: &Signer, header: &Value| {
+        let jwt = signer.sign_with(header, &issuer.claims("shop"));
+        raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0 == Verdict::Admitted
+    };
+    let (with, without) = (signers[0].header(), without_id(signers[0].header()));
+    let log = || deployment.service.log();
+    for header in [&with, &without] {
+        assert!(lets_in(one, &signers[0], header), "{header}\n{}", log());
+        assert!(!lets_in(one, &signers[1], header), "{header}: a key that it does not have");
+        for issuer in [two, twins] {
+            for signer in &signers[..2] {
+                assert!(lets_in(issuer, signer, header), "{} {header}\n{}", issuer.0, log());
+            }
+            assert!(!lets_in(issuer, &signers[2], header), "{} {header}", issuer.0);
+        }
+        assert!(!lets_in(crowd, &signers[0], header), "{header}");
+    }
+    assert_eq!(reasons(&deployment, "invalid_token"), 8);
+
+    let said = deployment.cli(&["--json", "doctor"]).json();
+    let lines: Vec<&Value> =
+        said["checks"].as_array().unwrap().iter().filter(|it| it["check"] == "issuer").collect();
+    for (name, _) in &issuers {
+        let is_of = |it: &&&Value| it["what"].as_str().unwrap().starts_with(&format!("{name}: "));
+        let line = lines.iter().find(is_of).unwrap_or_else(|| panic!("no {name} in {lines:?}"));
+        let (state, what) = (&line["state"], line["what"].as_str().unwrap());
+        if *name != "crowd" {
+            assert_eq!(state, "ok", "{line}");
+            continue;
+        }
+        assert_eq!(state, "warn", "{line}");
+        assert!(
+            what.contains("9 keys") && what.contains("more than 8 without `kid` are for ES256")
+        );
+        assert!(line["remedy"].as_str().unwrap().contains("`kid`"), "{line}");
+    }
+}
+
+/// A key or a header without the id.
+fn without_id(mut of: Value) -> Value {
+    of.as_object_mut().expect("an object").remove("kid");
+    of
 }
 
 /// A JWKS URL, a JWKS file, and a secret shared with a licence server, side by side.
