@@ -189,7 +189,7 @@ impl Doctor {
             }
             None => findings.skip("servers", "not without the login to SYS"),
         }
-        http::check(config, findings).await;
+        http::check(config, table.as_ref(), findings).await;
         issuers::check(config, findings).await;
         match &auth {
             Some(auth) => {

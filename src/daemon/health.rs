@@ -41,6 +41,8 @@ struct Phase {
 /// What is said of the service.
 #[derive(Debug)]
 pub(super) struct Word {
+    /// The instance's id, once it has one.
+    instance: Option<String>,
     /// Whether it has begun, and goes on.
     service: Condition,
     /// By name: what is probed, and the parts that are down or were.
@@ -71,6 +73,8 @@ struct Probed {
 /// What there is to probe.
 #[derive(Debug)]
 pub(super) struct Dependencies {
+    /// The instance's id.
+    pub(super) instance: String,
     pub(super) main: Client,
     pub(super) system: Client,
     pub(super) way: Way,
@@ -113,11 +117,11 @@ impl Health {
     /// What there is to say now.
     pub(super) async fn word(&self) -> Word {
         let Phase { service, chain } = self.phase.lock().clone();
-        let report = match chain {
-            Some(chain) => Some(self.report(chain).await),
-            None => None,
+        let (instance, report) = match chain {
+            Some(chain) => (Some(chain.instance.clone()), Some(self.report(chain).await)),
+            None => (None, None),
         };
-        Word::new(service, report, self.falls.all())
+        Word { instance, ..Word::new(service, report, self.falls.all()) }
     }
 
     /// The report of the last probe, if it is young, else of a new one. Whoever asks meanwhile waits
@@ -156,7 +160,7 @@ impl Word {
             }
             parts.push((name, standing));
         }
-        Self { service, parts, failed }
+        Self { instance: None, service, parts, failed }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -174,7 +178,12 @@ impl Word {
             .chain(&self.parts)
             .map(|(name, standing)| (name.to_string(), json!(standing.err().unwrap_or("ok"))))
             .collect();
-        json!({ "ready": self.is_ready(), "failed": self.failed, "parts": words })
+        json!({
+            "ready": self.is_ready(),
+            "failed": self.failed,
+            "parts": words,
+            "instance": self.instance,
+        })
     }
 }
 
@@ -278,14 +287,15 @@ mod tests {
             parts.as_object_mut().unwrap().extend(more);
             parts
         };
-        let well = json!({ "ready": true, "failed": [], "parts": parts(json!({})) });
+        let well =
+            json!({ "ready": true, "failed": [], "parts": parts(json!({})), "instance": null });
         assert_eq!(word(Vec::new()), well);
         let what = "has panicked and begins again";
         let down = [fallen("feed", true, Ok(())), fallen("rehash", false, Err(what))];
         let parts_then = parts(json!({ "feed": "ok", "rehash": what }));
         assert_eq!(
             word(down.to_vec()),
-            json!({ "ready": true, "failed": [], "parts": parts_then })
+            json!({ "ready": true, "failed": [], "parts": parts_then, "instance": null })
         );
         let slow = Probed { replies: Err("slow"), ..Probed::WELL };
         let slow = Word::new(Ok(()), Some(slow), Vec::new());
@@ -295,7 +305,7 @@ mod tests {
         let parts_then = parts(json!({ "feed": what }));
         assert_eq!(
             word(down.to_vec()),
-            json!({ "ready": false, "failed": ["feed"], "parts": parts_then })
+            json!({ "ready": false, "failed": ["feed"], "parts": parts_then, "instance": null })
         );
     }
 }

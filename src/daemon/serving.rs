@@ -85,6 +85,7 @@ impl<'a> Serving<'a> {
         let changes = ChangeEvents::new(base.store.clone(), sinks.publisher, nats.id.clone());
         show(&base.observed.metrics, turns.clone(), changes.counts(), nats.cluster.clone());
         base.observed.health.probes(Dependencies {
+            instance: nats.id.clone(),
             main: nats.connections.main.clone(),
             system: nats.connections.system.clone(),
             way,

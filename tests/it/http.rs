@@ -45,6 +45,33 @@ pub(crate) fn value(metrics: &str, series: &str) -> f64 {
     line.rsplit(' ').next().unwrap().parse().expect("a number")
 }
 
+/// What `doctor` says of the instance that listens there.
+fn doctor(deployment: &Deployment, listen: &str) -> String {
+    let mut command = service::program();
+    command.arg("--config").arg(deployment.config()).arg("doctor");
+    let output = command.env("NATS_CALLOUT_HTTP_LISTEN", listen).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = said.lines().find(|line| line[5..].starts_with("http ")).map(str::to_owned);
+    line.unwrap_or_else(|| panic!("{said}"))
+}
+
+/// As on one machine with two deployments of the same port, one of which is down.
+#[test]
+fn the_health_of_another_deployment_is_none_of_this_one() {
+    for mode in either_mode() {
+        let (mut down, other) = (Deployment::start(mode), Deployment::start(mode));
+        let (_, report) = readiness(other.http());
+        let instance = report["instance"].as_str().expect("an id");
+        assert!(other.service.log().contains(instance), "{report}");
+        down.service.stop();
+        let said = doctor(&down, other.http());
+        assert!(said.starts_with("warn ") && said.contains("another deployment's"), "{said}");
+        assert!(said.contains("[http] listen"), "{said}");
+        let said = doctor(&other, other.http());
+        assert!(said.starts_with("ok "), "{said}");
+    }
+}
+
 fn decisions(mode: Mode) {
     let deployment = Deployment::start(mode);
     let login = deployment.tenant_add("one", &[]);
@@ -109,19 +136,11 @@ fn decisions(mode: Mode) {
         let metrics = answer(http, "/metrics").body;
         (value(&metrics, "nats_callout_cache_hits_total") > 0.0).then_some(())
     });
-    let doctor = |listen: &str| {
-        let mut command = service::program();
-        command.arg("--config").arg(deployment.config()).arg("doctor");
-        let output = command.env("NATS_CALLOUT_HTTP_LISTEN", listen).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let line = said.lines().find(|line| line[5..].starts_with("http ")).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("{said}"))
-    };
-    let said = doctor(http);
+    let said = doctor(&deployment, http);
     assert!(said.starts_with("ok ") && said.ends_with("/readyz: ready"), "{said}");
-    assert!(doctor("").starts_with("skip "));
+    assert!(doctor(&deployment, "").starts_with("skip "));
     let nats = format!("127.0.0.1:{port}");
-    let said = doctor(&nats);
+    let said = doctor(&deployment, &nats);
     assert!(said.starts_with("warn ") && said.contains("is not nats-callout"), "{said}");
 
     for (method, path, status) in

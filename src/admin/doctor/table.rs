@@ -40,6 +40,20 @@ pub(super) struct Table {
     pub(super) instances: usize,
 }
 
+impl Table {
+    /// Whether an instance has noted here that it is alive, lately or before it lost the database.
+    pub(super) async fn knows(&self, instance: &str) -> Result<bool, StoreError> {
+        for _ in 0..LOOKS {
+            if self.store.instances(u32::MAX).await?.iter().any(|it| it == instance) {
+                return Ok(true);
+            }
+            // It may have just begun.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(false)
+    }
+}
+
 /// Whoever can read the file has the hashes. (Who can write it is among the other files.)
 fn check_mode(config: &Config, findings: &mut Findings) {
     let Some(path) = config.database.url.expose().strip_prefix("sqlite://") else { return };
