@@ -4,6 +4,7 @@
 mod callout;
 mod dedicated;
 mod files;
+mod grants;
 mod hashes;
 mod http;
 mod issuers;
@@ -163,8 +164,8 @@ impl Doctor {
     /// Everything that a sound configuration names.
     async fn check(&self, config: &Config, findings: &mut Findings) {
         let keys = files::check(config, findings);
-        policies::check(config, findings);
-        let table = table::check(self, config, findings).await;
+        let policies = policies::check(config, findings);
+        let table = table::check(self, config, policies.as_ref(), findings).await;
         let hash = match &table {
             Some(table) => hashes::check(self, config, &*table.store, findings).await,
             None => {

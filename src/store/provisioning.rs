@@ -69,8 +69,8 @@ pub trait ProvisioningStore: Debug + Send + Sync {
     /// end.
     async fn password_hashes(&self, after: &str) -> Result<Vec<HashListing>>;
 
-    /// What the users after this one log in with beside passwords and tokens, by name: some thousand at
-    /// a time, none at the end.
+    /// What the users after this one log in with beside passwords and tokens, and their own policies, by name: some
+    /// thousand at a time, none at the end.
     async fn logins(&self, after: &str) -> Result<Vec<LoginListing>>;
 
     /// Notes when users last logged in. Users that are gone are passed over.

@@ -78,7 +78,7 @@ pub(crate) const PASSWORD_HASHES: &str = "SELECT user_tenant_id, user_name, pass
      FROM user_records WHERE password_hash IS NOT NULL AND user_name > $1 ORDER BY user_name LIMIT 4096";
 
 /// Users by name, from a name on.
-pub(crate) const LOGINS: &str = "SELECT user_tenant_id, user_name, nkey, certificate \
+pub(crate) const LOGINS: &str = "SELECT user_tenant_id, user_name, nkey, certificate, user_policy \
      FROM user_records WHERE user_name > $1 ORDER BY user_name LIMIT 4096";
 
 pub(crate) const TENANT_EXISTS: &str = "SELECT 1 FROM tenants WHERE id = $1";

@@ -343,7 +343,7 @@ pub struct HashListing {
     pub hash: PasswordHash,
 }
 
-/// What a user logs in with beside passwords and tokens.
+/// What a user logs in with beside passwords and tokens, and by which policy of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginListing {
     /// The tenant of the user.
@@ -354,6 +354,8 @@ pub struct LoginListing {
     pub nkey: Option<String>,
     /// The name in a client certificate that may.
     pub certificate: Option<String>,
+    /// The policy that the row names.
+    pub policy: Option<String>,
 }
 
 /// A row of `tokens`.

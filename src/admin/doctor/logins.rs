@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::grants::Astray;
 use super::named::Named;
 use super::{Doctor, Findings};
 use crate::authn::certificate;
@@ -31,9 +32,10 @@ pub(super) async fn check(
     doctor: &Doctor,
     store: &dyn ProvisioningStore,
     tenants: &[TenantRecord],
+    astray: &mut Astray<'_>,
     findings: &mut Findings,
 ) {
-    match look(store, tenants).await {
+    match look(store, tenants, astray).await {
         Ok(Looked { dead, alike: users, foreign, mut hidden, secret, blank }) => {
             dead.report(findings);
             report_foreign(&foreign, findings);
@@ -62,7 +64,7 @@ struct Dead {
 
 impl Dead {
     fn look_at(&mut self, listing: &LoginListing) {
-        let LoginListing { tenant, user_name, nkey, certificate } = listing;
+        let LoginListing { tenant, user_name, nkey, certificate, .. } = listing;
         let mut count = |column: &str, is_sound: bool, why: &str| {
             self.all += 1;
             if !is_sound {
@@ -138,11 +140,13 @@ struct Looked {
 async fn look(
     store: &dyn ProvisioningStore,
     tenants: &[TenantRecord],
+    astray: &mut Astray<'_>,
 ) -> Result<Looked, StoreError> {
     let (mut found, mut seen) = (Looked::default(), Seen::default());
     let ids: HashSet<&str> = tenants.iter().map(|tenant| tenant.id.as_str()).collect();
     each(store, |listing| {
         found.dead.look_at(listing);
+        astray.look_at(listing);
         seen.note(&listing.user_name);
         let LoginListing { tenant, user_name, .. } = listing;
         let named = || format!("{} of tenant {tenant}", begun(user_name));

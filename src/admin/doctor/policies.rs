@@ -7,9 +7,10 @@ use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
 use crate::problem::Problem;
 
-const CHECK: &str = "policies";
+pub(super) const CHECK: &str = "policies";
 
-pub(super) fn check(config: &Config, findings: &mut Findings) {
+/// The policies, if they can be used.
+pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySet> {
     let folder = config.policies.as_deref();
     let read =
         PolicySet::configured(folder).and_then(|policies| Ok((policies, table::run(folder)?)));
@@ -20,11 +21,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 let what = format!("{}: {}: {}", problem.at, problem.key, problem.what);
                 findings.fail(CHECK, what, problem.remedy);
             }
-            return;
+            return None;
         }
         Err(error @ PolicyError(NoPolicies::Unreadable { .. })) => {
             // The text says what to do by itself.
-            return findings.add(CHECK, super::State::Fail, error.to_string(), None);
+            findings.add(CHECK, super::State::Fail, error.to_string(), None);
+            return None;
         }
     };
     let missing = unknown(config, &policies);
@@ -41,4 +43,5 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let whose = folder.map_or_else(|| "built in".to_owned(), |it| it.display().to_string());
         findings.ok(CHECK, format!("{count} policies, {cases} test cases ({whose})"));
     }
+    Some(policies)
 }

@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::grants::{self, Astray};
 use super::{Doctor, Findings, logins, rows};
 use crate::admin::tenants;
 use crate::causes::chain;
 use crate::config::Config;
 use crate::instance::HEARTBEAT_SECONDS;
+use crate::policy::rules::PolicySet;
 use crate::store::open::{self, StoreOptions};
 use crate::store::{
     Coordination, Hindrance, Misfit, ProvisioningStore, Store, StoreError, TenantRecord,
@@ -126,6 +128,7 @@ async fn check_rows(
 pub(super) async fn check(
     doctor: &Doctor,
     config: &Config,
+    policies: Option<&PolicySet>,
     findings: &mut Findings,
 ) -> Option<Table> {
     // Opening makes a file where there is none, which a check must not.
@@ -150,7 +153,7 @@ pub(super) async fn check(
             None => None,
         }
     };
-    let (held, table) = tokio::join!(looking, read(doctor, config, findings));
+    let (held, table) = tokio::join!(looking, read(doctor, config, policies, findings));
     match held {
         Some(Ok(held)) => report_holders(held, findings),
         // That the database does not answer is said above.
@@ -169,7 +172,12 @@ async fn opened(config: &Config, options: &StoreOptions) -> Result<Arc<dyn Store
 }
 
 /// What the table holds, and whether an instance works on it.
-async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Option<Table> {
+async fn read(
+    doctor: &Doctor,
+    config: &Config,
+    policies: Option<&PolicySet>,
+    findings: &mut Findings,
+) -> Option<Table> {
     let reading = async {
         // In the time that logins have; the rest may take longer.
         let hurried = opened(config, &StoreOptions::default()).await?;
@@ -205,7 +213,10 @@ async fn read(doctor: &Doctor, config: &Config, findings: &mut Findings) -> Opti
     findings.ok(DATABASE, format!("answers; schema version {version}, {count} tenants"));
     check_mode(config, findings);
     check_rows(doctor, &*store, findings).await;
-    logins::check(doctor, &*store, &tenants, findings).await;
+    let mut astray = Astray::new(policies);
+    logins::check(doctor, &*store, &tenants, &mut astray, findings).await;
+    astray.report(&tenants, findings);
+    grants::placed(config, &tenants, findings);
     rows::without_room(&tenants, findings);
     rows::left(doctor, &*store, &tenants, findings).await;
     if instances == 0 {

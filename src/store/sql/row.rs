@@ -229,6 +229,7 @@ pub(crate) fn login_listing(row: &impl Columns) -> Result<LoginListing> {
         user_name: row.text("user_name")?,
         nkey: row.text_or_null("nkey")?,
         certificate: row.text_or_null("certificate")?,
+        policy: row.text_or_null("user_policy")?,
     })
 }
 

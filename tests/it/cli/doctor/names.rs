@@ -54,6 +54,40 @@ on_both_databases! {
         findings.has(credentials, "warn", &["2 of 4 let nobody in", nobodys[0], nobodys[1]]);
     }
 
+    fn policies_and_accounts_that_are_not_there() {
+        let init = Initialised::new(Mode::Config);
+        init.set("dedicated", "{ OWN = \"own\" }");
+        init.cli(&["list"]).success();
+        init.sql(
+            "INSERT INTO tenants (id, name, policy) VALUES ('shop', 'x', 'bb');
+             INSERT INTO tenants (id, name, account) VALUES ('own', 'x', 'OWN');
+             INSERT INTO users (tenant_id, name, policy) VALUES ('shop', 'a', 'admin'), ('shop', 'b', NULL);",
+        );
+        let (policies, accounts) = ("policies", "accounts of tenants");
+        let findings = Findings::of(&init);
+        assert!(!findings.0.iter().any(|(.., what)| what.contains("refused, since")), "{:?}", findings.0);
+        init.sql(
+            "INSERT INTO tenants (id, name, policy) VALUES ('lost', 'x', 'nowhere');
+             INSERT INTO tenants (id, name, account) VALUES ('other', 'x', 'OWN'), ('astray', 'x', 'NOWHERE');
+             INSERT INTO users (tenant_id, name, kind, policy) VALUES
+               ('shop', 'c', 'service', 'gone'), ('shop', 'd', 'bb', 'gone');",
+        );
+        let findings = Findings::of(&init);
+        let users = r#"not there: "c" of tenant shop (`gone`), "d" of tenant shop (`gone`); add"#;
+        findings.has(policies, "warn", &["2 users are refused, since users.policy", users]);
+        let tenants = "since tenants.policy names a policy that is not there: lost (`nowhere`); add";
+        findings.has(policies, "warn", &["users of a tenant are refused", tenants]);
+        let unplaced = "by [placement]: astray (`NOWHERE`), other (`OWN`); name one";
+        findings.has(accounts, "warn", &["users of 2 tenants are refused", "tenants.account", unplaced]);
+        init.sql(
+            "UPDATE users SET policy = 'gone';
+             UPDATE tenants SET policy = 'gone';",
+        );
+        let findings = Findings::of(&init);
+        findings.has(policies, "warn", &["4 users are refused", "(`gone`), ...;"]);
+        findings.has(policies, "warn", &["users of 5 tenants are refused", "(`gone`), ...;"]);
+    }
+
     /// Nobody but tenants of that id can have such a name, unless the tenant came later.
     fn names_that_begin_with_the_id_of_another_tenant() {
         let init = Initialised::new(Mode::Config);
