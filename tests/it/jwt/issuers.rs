@@ -10,16 +10,24 @@ use jsonwebtoken::Algorithm;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair};
 use serde_json::json;
 
-use super::add_to_config;
+use super::others::of_a_cluster;
+use super::{add_to_config, has_keys, reasons, test_command};
 use crate::harness::deployment::{Deployment, Mode};
 use crate::harness::issuer::{Issuer, Signer, seconds_from_now};
 use crate::harness::raw::{self, Verdict};
-use crate::harness::{eventually, servers};
+use crate::harness::{eventually, servers, write_private};
 
-/// Serves the folder that it runs in, and prints its port.
+/// Serves the folder that it runs in, and prints its port. Where there is a file `bearer`, only who shows that
+/// text is answered.
 const SERVER: &str = "
-import http.server, ssl
-server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+import http.server, os, ssl
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        wanted = open('bearer').read() if os.path.exists('bearer') else None
+        if wanted and self.headers['Authorization'] != 'Bearer ' + wanted:
+            return self.send_error(403)
+        super().do_GET()
+server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain('server.pem', 'server.key')
 server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -50,10 +58,8 @@ pub(crate) fn serve(folder: &Path) -> (Ended, u16) {
     (server, port.trim().parse().expect("a port"))
 }
 
-#[test]
-fn an_issuer_of_a_private_authority() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
+/// Writes a certificate for `localhost` into a folder that is to be served: its authority, in PEM.
+fn certified(folder: &Path) -> String {
     let authority_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -62,14 +68,20 @@ fn an_issuer_of_a_private_authority() {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &signing).unwrap();
-    let signer = Signer::new("k", Algorithm::ES256);
-    for (file, text) in [
-        ("server.pem", certificate.pem()),
-        ("server.key", key.serialize_pem()),
-        ("certs", json!({ "keys": [signer.jwk()] }).to_string()),
-    ] {
+    for (file, text) in [("server.pem", certificate.pem()), ("server.key", key.serialize_pem())] {
         std::fs::write(folder.join(file), text).unwrap();
     }
+    authority.pem()
+}
+
+#[test]
+fn an_issuer_of_a_private_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = certified(folder);
+    let signer = Signer::new("k", Algorithm::ES256);
+    let keys = json!({ "keys": [signer.jwk()] });
+    std::fs::write(folder.join("certs"), keys.to_string()).unwrap();
     let (_server, port) = serve(folder);
     let url = format!("https://localhost:{port}/certs");
 
@@ -82,7 +94,7 @@ fn an_issuer_of_a_private_authority() {
     let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
         let own = init.dir().join("issuer");
         std::fs::create_dir(&own).unwrap();
-        std::fs::write(own.join("ca.pem"), authority.pem()).unwrap();
+        std::fs::write(own.join("ca.pem"), &authority).unwrap();
         add_to_config(init, &tables);
     });
     let log = deployment.service.log();
@@ -99,6 +111,54 @@ fn an_issuer_of_a_private_authority() {
         let log = deployment.service.log();
         let is_it =
             |line: &str| line.contains("stranger") && line.to_lowercase().contains("certificate");
+        log.lines().any(is_it).then_some(())
+    });
+}
+
+/// A cluster as its pods know it: what the preset has not, or has elsewhere, is the address and the files alone.
+#[test]
+fn a_cluster_by_its_authority_and_a_pods_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = certified(folder);
+    let signer = Signer::new("k", Algorithm::RS256);
+    let keys = json!({ "keys": [signer.jwk()] });
+    std::fs::create_dir_all(folder.join("openid/v1")).unwrap();
+    std::fs::write(folder.join("openid/v1/jwks"), keys.to_string()).unwrap();
+    std::fs::write(folder.join("bearer"), "of-the-pod").unwrap();
+    let (_server, port) = serve(folder);
+    let table = |name: &str, bearer: &str, more: &str| {
+        format!(
+            "\n[issuers.{name}]\npreset = \"kubernetes\"\naudience = [\"nats\"]\n\
+             jwks_url = \"https://localhost:{port}/openid/v1/jwks\"\nca_file = \"ca.pem\"\n\
+             bearer_file = \"{bearer}\"\n{more}"
+        )
+    };
+    let other = "issuer = \"https://other.example.com\"\n";
+    let tables = table("cluster", "token", "") + &table("stranger", "another", other);
+    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+        std::fs::write(init.dir().join("ca.pem"), &authority).unwrap();
+        for (file, token) in [("token", "of-the-pod\n"), ("another", "of-another\n")] {
+            write_private(&init.dir().join(file), token);
+        }
+        add_to_config(init, &tables);
+    });
+    has_keys(&deployment, "cluster", 1);
+    deployment.tenant_add("shop", &[]);
+    let jwt = |iss: &str, namespace: &str| signer.sign(&of_a_cluster(iss, namespace));
+    let verdict =
+        |jwt: &str| raw::connect(deployment.server.port(), &json!({ "auth_token": jwt })).0;
+    let cluster = "https://kubernetes.default.svc.cluster.local";
+    let pod = jwt(cluster, "shop");
+    assert_eq!(verdict(&pod), Verdict::Admitted, "{}", deployment.service.log());
+    let seen = test_command(&deployment, &["shop", "--token-stdin"], &pod).success().json();
+    assert_eq!(seen["user"]["name"], "shop/api");
+    assert_ne!(verdict(&jwt(cluster, "kube-system")), Verdict::Admitted);
+    eventually("the refusal", || (reasons(&deployment, "unknown_user") > 0).then_some(()));
+    assert_ne!(verdict(&jwt("https://other.example.com", "shop")), Verdict::Admitted);
+    eventually("why", || {
+        let log = deployment.service.log();
+        let is_it = |line: &str| line.contains("stranger") && line.contains("status 403");
         log.lines().any(is_it).then_some(())
     });
 }

@@ -98,10 +98,10 @@ fn of_cognito(bench: &Bench) -> Value {
 }
 
 /// As a cluster writes it for a pod.
-fn of_a_cluster(bench: &Bench, namespace: &str) -> Value {
+pub(super) fn of_a_cluster(iss: &str, namespace: &str) -> Value {
     json!({
         "aud": ["nats"], "exp": seconds_from_now(600), "iat": seconds_from_now(0), "jti": "4",
-        "iss": bench.issuer.url(), "nbf": seconds_from_now(0),
+        "iss": iss, "nbf": seconds_from_now(0),
         "sub": format!("system:serviceaccount:{namespace}:api"),
         "kubernetes.io": {
             "namespace": namespace,
@@ -161,10 +161,11 @@ fn what_known_issuers_send() {
         id.as_object_mut().unwrap().remove("client_id");
         refuses(&cognito, "a token that tells an app who its user is", &id, "invalid_token");
 
-        assert_eq!(seen(&cluster, &of_a_cluster(&cluster, "shop")), "shop/api");
-        let elsewhere = of_a_cluster(&cluster, "kube-system");
+        let iss = cluster.issuer.url();
+        assert_eq!(seen(&cluster, &of_a_cluster(&iss, "shop")), "shop/api");
+        let elsewhere = of_a_cluster(&iss, "kube-system");
         refuses(&cluster, "a pod of a namespace that is no tenant", &elsewhere, "unknown_user");
-        let api = with(of_a_cluster(&cluster, "shop"), "aud", json!(["https://kubernetes"]));
+        let api = with(of_a_cluster(&iss, "shop"), "aud", json!(["https://kubernetes"]));
         refuses(&cluster, "a token for the cluster's API", &api, "invalid_token");
     }
 }
