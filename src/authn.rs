@@ -154,7 +154,6 @@ impl Principal {
     }
 
     /// Adds whose JWT it was.
-    #[cfg(any(test, feature = "jwt"))]
     #[must_use]
     pub(crate) fn with_issuer(mut self, issuer: Arc<IssuerOf>) -> Self {
         self.issuer = Some(issuer);

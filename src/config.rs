@@ -375,17 +375,18 @@ impl Config {
         faults
     }
 
-    /// The policies that issuers give to users without a row: the key that names each, and its name.
-    pub(crate) fn policies_of_issuers(&self) -> impl Iterator<Item = (String, &str)> {
+    /// The policies that issuers give to users without a row: the issuer, the key that names each, and its name.
+    pub(crate) fn policies_of_issuers(
+        &self,
+    ) -> impl Iterator<Item = (&IssuerSettings, &'static str, &str)> {
         self.issuers.iter().flat_map(|issuer| {
             let (policy, by_claim) = match &issuer.users {
                 Users::Policy { policy, by_claim, .. } => (policy.as_deref(), by_claim.as_ref()),
                 Users::Table => (None, None),
             };
-            let key = |key| format!("[issuers.{}] {key}", issuer.name);
             let chosen = by_claim.into_iter().flat_map(|it| &it.policies);
-            let chosen = chosen.map(move |(_, policy)| (key("policies"), policy.as_str()));
-            policy.map(|policy| (key("policy"), policy)).into_iter().chain(chosen)
+            let chosen = chosen.map(move |(_, policy)| (issuer, "policies", policy.as_str()));
+            policy.map(|policy| (issuer, "policy", policy)).into_iter().chain(chosen)
         })
     }
 

@@ -4,6 +4,8 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
+use std::path::Path;
+
 pub use crate::authn::password::{PasswordAuthenticator, PasswordSettings, Rehash};
 pub use crate::authn::{Attempt, Authentication, Authenticator, AuthnError, DenyReason};
 use crate::authorize::Reply;
@@ -11,8 +13,9 @@ pub use crate::authorize::{Authorizer, CalloutMessage, Responder};
 pub use crate::keys::public::{OperatorId, ServerId, random_account_id, verify};
 pub use crate::mint::Mint;
 pub use crate::placement::{ConfigTargets, Placement};
+use crate::policy::rules::PolicyError;
 pub use crate::policy::subject::MAX_SUBJECT_BYTES;
-pub use crate::policy::table::run as test_policies;
+use crate::policy::table::Report;
 pub use crate::protocol::claims::{
     AccountBody, AccountLimits, AuthorizationRequestBody, AuthorizationResponseBody, ClientTls,
     ConnectOptions, Export, ExportType, ExternalAuthorization, Import, NO_LIMIT, OperatorBody,
@@ -34,6 +37,11 @@ pub use crate::store::sqlite::SqliteStore;
 
 /// All that [`Fault::code`](crate::callout::Fault::code) may be.
 pub const FAULT_CODES: [&str; 14] = crate::authorize::Fault::CODES;
+
+/// Runs the test tables of a folder, or those that are built in.
+pub fn test_policies(folder: Option<&Path>) -> Result<Report, PolicyError> {
+    crate::policy::table::run(folder, None)
+}
 
 /// Why no password can be verified against a stored hash, if none can.
 pub fn unusable_hash(text: &str) -> Option<String> {

@@ -13,7 +13,9 @@ use self::explain::ExplainArgs;
 use super::output::{Output, note};
 use super::{Context, Usage, load, warned};
 use crate::config::{self, Config, ConfigError, DEFAULT_FILE, Files};
+use crate::deployment::policies::handed;
 use crate::policy::rules::{NoPolicies, PolicyError};
+use crate::policy::table::{self, Issuers, Report};
 use crate::problem::{Origin, Problem};
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +37,7 @@ pub(super) struct FolderArgs {
 pub(super) async fn run(command: PolicyCommand, file: &Path, output: Output) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Check(args) => check::run(&args.resolve(file)?, output),
-        PolicyCommand::Test(args) => test::run(args.resolve(file)?.folder.as_deref(), output),
+        PolicyCommand::Test(args) => test::run(&args.resolve(file)?, output),
         PolicyCommand::Explain(args) => {
             let config = load(file, Files::Unchecked)?;
             explain::run(&args, &Context::open(config, output).await?).await
@@ -49,6 +51,14 @@ struct Meant {
     folder: Option<PathBuf>,
     /// The configuration that says so, which may name some of them.
     config: Option<Config>,
+}
+
+impl Meant {
+    /// Runs their test tables.
+    fn run_tables(&self) -> Result<Report, PolicyError> {
+        let handed = self.config.as_ref().map(handed);
+        table::run(self.folder.as_deref(), handed.as_ref().map(|it| it as Issuers<'_>))
+    }
 }
 
 impl FolderArgs {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::metrics::{Metrics, set};
 use crate::authn::Principal;
 use crate::config::Config;
-use crate::deployment::policies::unknown;
+use crate::deployment::policies::faults;
 use crate::exposure::{POLICIES, Trust};
 use crate::policy::rules::{PolicyError, PolicySet, Source, Sources};
 use crate::policy::{ConnectionContext, Decision, Policy};
@@ -67,9 +67,10 @@ impl Policies {
         })
     }
 
-    /// Says which policies issuers name that there are not, now: one of these names may be added later.
-    pub(super) fn warn_of_unknown(&self, config: &Config) {
-        for problem in unknown(config, &self.current.load()) {
+    /// Says which policies issuers name that there are not, or that want more than is handed to them, now: they may be
+    /// edited later.
+    pub(super) fn warn_of_faults(&self, config: &Config) {
+        for problem in faults(config, &self.current.load()) {
             tracing::warn!("{problem}");
         }
     }

@@ -41,7 +41,7 @@ impl<'a> Prepared<'a> {
     pub(super) async fn new(config: &'a Config, store: Arc<dyn Store>) -> Result<Self> {
         audit(config)?;
         let policies = Arc::new(Policies::read(config.policies.clone(), config.trust())?);
-        policies.warn_of_unknown(config);
+        policies.warn_of_faults(config);
         let envelope = Envelope::new(keyfile::xkeys(&config.callout.xkey)?);
         let (signing, homes) = mode::read(config)?;
         let keys = key_role::of(config)?;

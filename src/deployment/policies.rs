@@ -1,21 +1,65 @@
-//! The policies that a configuration names.
+//! The policies that a configuration names, and what its issuers hand to them.
 
-use crate::config::Config;
-use crate::policy::rules::PolicySet;
+use serde_json::{Map, Value};
+
+use crate::config::{Config, Mode};
+use crate::policy::rules::{PolicySet, Wanted};
+use crate::policy::table::Handed;
 use crate::problem::{Origin, Problem};
+use crate::store::Isolation;
 
-/// Those that there are not: whoever an issuer gives one to is refused.
-pub(crate) fn unknown(config: &Config, policies: &PolicySet) -> Vec<Problem> {
+/// Why whoever an issuer gives a policy to is refused: there is no such policy, or it wants a claim that the issuer
+/// does not hand to it.
+pub(crate) fn faults(config: &Config, policies: &PolicySet) -> Vec<Problem> {
+    let mut faults = unknown(config, policies);
+    for fault in unlisted(config, policies) {
+        // An issuer may name a policy twice.
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+    faults
+}
+
+fn unknown(config: &Config, policies: &PolicySet) -> Vec<Problem> {
     let named = config.policies_of_issuers();
-    let missing = named.filter(|(_, named)| !policies.names().any(|name| name == *named));
+    let missing = named.filter(|(.., named)| !policies.names().any(|name| name == *named));
     let known = policies.names().collect::<Vec<_>>().join(", ");
-    let problems = missing.map(|(key, name)| Problem {
+    let problems = missing.map(|(issuer, key, name)| Problem {
         at: Origin::File(config.file.clone()),
-        key,
+        key: format!("[issuers.{}] {key}", issuer.name),
         what: format!("there is no policy `{name}`, and whoever it is for is refused"),
         remedy: format!("add {name}.toml to the folder of policies, or choose out of {known}"),
     });
     problems.collect()
+}
+
+fn unlisted(config: &Config, policies: &PolicySet) -> impl Iterator<Item = Problem> {
+    let forms: &[Isolation] = match &config.mode {
+        Mode::Config(mode) if mode.dedicated.is_empty() => &[Isolation::Shared],
+        _ => &[Isolation::Account, Isolation::Shared],
+    };
+    config.policies_of_issuers().flat_map(move |(issuer, _, policy)| {
+        let wanted = forms.iter().flat_map(move |form| policies.wanted(policy, *form));
+        let is_missing = |it: &Wanted<'_>| !issuer.claims.iter().any(|listed| listed == it.claim);
+        wanted.filter(is_missing).map(|Wanted { at, key, claim }| Problem {
+            at,
+            key,
+            what: format!(
+                "[issuers.{}] does not hand the claim `{claim}` to the policy, and whoever it is for is refused",
+                issuer.name
+            ),
+            remedy: format!("list \"{claim}\" in [issuers.{}] claims", issuer.name),
+        })
+    })
+}
+
+/// What issuers hand of a JWT's claims to its policy, for cases of test tables.
+pub(crate) fn handed(config: &Config) -> impl Fn(&str, &Map<String, Value>) -> Option<Handed> {
+    move |name, claims| {
+        let issuer = config.issuers.iter().find(|issuer| issuer.name == name)?;
+        Some(Handed { who: issuer.who(), claims: issuer.hand(claims) })
+    }
 }
 
 #[cfg(test)]
@@ -35,7 +79,7 @@ mod tests {
         let file = folder.path().join("nats-callout.toml");
         std::fs::write(&file, text).unwrap();
         let config = Config::load_with(&file, Files::Unchecked, []).unwrap().config;
-        let problems = unknown(&config, &PolicySet::shipped().unwrap());
+        let problems = faults(&config, &PolicySet::shipped().unwrap());
         let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].contains("[issuers.kc] policy: there is no policy `gone`"), "{said:?}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission::{Admission, Lined};
 use super::template::Template;
 use super::{Responses, RuleName};
+use crate::store::Isolation;
 
 /// What a line of a section gives or takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,29 @@ pub(super) struct Rules {
     pub(super) path: PathBuf,
     pub(super) account: Rule,
     pub(super) shared: Rule,
+}
+
+impl Line {
+    /// The key that it is written under.
+    pub(super) fn key(&self) -> &'static str {
+        match self.permission {
+            _ if self.preset.is_some() => "presets",
+            Permission::Publish if self.only_with_jetstream => "jetstream_publish",
+            Permission::Publish => "publish",
+            Permission::Subscribe => "subscribe",
+            Permission::DenyPublish => "deny_publish",
+            Permission::DenySubscribe => "deny_subscribe",
+        }
+    }
+}
+
+impl Rules {
+    pub(super) fn of(&self, form: Isolation) -> &Rule {
+        match form {
+            Isolation::Account => &self.account,
+            Isolation::Shared => &self.shared,
+        }
+    }
 }
 
 impl Rule {

@@ -100,6 +100,19 @@ impl PolicySet {
         self.policies.keys().map(String::as_str)
     }
 
+    /// The lines of a policy's section that take their values from a claim.
+    pub(crate) fn wanted(&self, policy: &str, form: Isolation) -> impl Iterator<Item = Wanted<'_>> {
+        self.policies.get(policy).into_iter().flat_map(move |rules| {
+            let mut lines: Vec<&Line> = rules.of(form).lines.iter().collect();
+            lines.sort_by_key(|line| line.line);
+            lines.into_iter().filter_map(move |line| {
+                let key = format!("[{}] {}", form.as_str(), line.key());
+                let at = Origin::Line(rules.path.clone(), line.line);
+                line.template.claim().map(|claim| Wanted { at, key, claim })
+            })
+        })
+    }
+
     /// What is likely not meant, though it can be done.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = Problem> {
         self.policies.values().filter_map(|rules| {
@@ -149,10 +162,7 @@ impl PolicySet {
                 quoted(name)
             )));
         };
-        let rule = match context.isolation {
-            Isolation::Account => &rules.account,
-            Isolation::Shared => &rules.shared,
-        };
+        let rule = rules.of(context.isolation);
         match rule.admission.admit(context.client, context.now) {
             Ok(until) => Ok(Ruling { path: &rules.path, rule, until }),
             Err(refused) => {
@@ -180,6 +190,15 @@ impl Policy for PolicySet {
             Err(denied) => Decision::Deny(denied),
         }
     }
+}
+
+/// A claim that a line wants.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) at: Origin,
+    /// The line's key, with its section.
+    pub(crate) key: String,
+    pub(crate) claim: &'a str,
 }
 
 /// A section that admits a login.

@@ -1,6 +1,8 @@
 //! Test tables: `<name>.test.toml` beside a policy says what it grants and refuses, case by case.
 //! `cargo test` runs the shipped ones, `nats-callout policy test` anybody's.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +11,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::claims::Values;
+pub(crate) use self::claims::{Handed, Issuers};
 use super::rules::{NoPolicies, PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
 use super::subject::Pattern;
 use super::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
-use crate::authn::{Claims, DenyReason, Principal};
+use crate::authn::{Claims, Denied, DenyReason, Principal};
 use crate::clock::UnixSeconds;
 use crate::document::Document;
 use crate::problem::Origin;
@@ -82,8 +86,11 @@ struct Case {
     /// Whether the tenant has a JetStream limit above zero.
     #[serde(default)]
     jetstream: bool,
+    /// The claims of the JWT.
     #[serde(default)]
     claims: BTreeMap<String, Values>,
+    /// Whose JWT it is, by the name of its table in the configuration: its rules say which claims the policy sees.
+    issuer: Option<Spanned<String>>,
     /// `nats` unless it says otherwise.
     connection: Option<Spanned<String>>,
     /// The client's address.
@@ -111,54 +118,37 @@ struct Case {
     until: Option<Spanned<String>>,
 }
 
-/// A claim's value, as a token has it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Values {
-    One(String),
-    Many(Vec<String>),
-    /// An object, whose claims have its name and a dot before theirs, as `claims` of an issuer lists them.
-    Within(BTreeMap<String, Values>),
-}
-
-impl Values {
-    fn fill(&self, name: &str, claims: &mut Claims) {
-        let values = match self {
-            Self::One(value) => vec![value.clone()],
-            Self::Many(values) => values.clone(),
-            Self::Within(inner) => {
-                return inner
-                    .iter()
-                    .for_each(|(key, it)| it.fill(&format!("{name}.{key}"), claims));
-            }
-        };
-        claims.insert(name.to_owned(), values);
-    }
-}
-
-/// Runs the tables of a folder on its policies; without one, the shipped tables on theirs.
-pub fn run(folder: Option<&Path>) -> Result<Report, PolicyError> {
+/// Runs the tables of a folder on its policies; without one, the shipped tables on theirs. Cases may name issuers
+/// where there is a configuration that has some.
+pub(crate) fn run(
+    folder: Option<&Path>,
+    issuers: Option<Issuers<'_>>,
+) -> Result<Report, PolicyError> {
     let Some(folder) = folder else {
         let tables = SHIPPED.into_iter().map(|(name, text)| Source {
             name: name.to_owned(),
             path: Path::new(SHIPPED_FOLDER).join(format!("{name}.test.toml")),
             text: text.to_owned(),
         });
-        return run_tables(&PolicySet::shipped()?, tables.collect());
+        return run_tables(&PolicySet::shipped()?, tables.collect(), issuers);
     };
     let Sources { policies, tables } = Sources::of(folder)?;
     let tested: BTreeSet<String> = tables.iter().map(|table| table.name.clone()).collect();
     let untested = policies.iter().filter(|policy| !tested.contains(&policy.name));
     let untested = untested.map(|policy| policy.path.clone()).collect();
-    let report = run_tables(&PolicySet::read(policies)?, tables)?;
+    let report = run_tables(&PolicySet::read(policies)?, tables, issuers)?;
     Ok(Report { untested, ..report })
 }
 
-fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, PolicyError> {
+fn run_tables(
+    policies: &PolicySet,
+    tables: Vec<Source>,
+    issuers: Option<Issuers<'_>>,
+) -> Result<Report, PolicyError> {
     let (mut outcomes, mut problems) = (Vec::new(), Vec::new());
     for source in &tables {
         let mut document = Document::new(&source.path, &source.text);
-        outcomes.extend(run_table(policies, source, &mut document));
+        outcomes.extend(run_table(policies, source, issuers, &mut document));
         problems.append(&mut document.problems);
     }
     if problems.is_empty() {
@@ -168,7 +158,12 @@ fn run_tables(policies: &PolicySet, tables: Vec<Source>) -> Result<Report, Polic
     }
 }
 
-fn run_table(policies: &PolicySet, source: &Source, document: &mut Document) -> Vec<Outcome> {
+fn run_table(
+    policies: &PolicySet,
+    source: &Source,
+    issuers: Option<Issuers<'_>>,
+    document: &mut Document,
+) -> Vec<Outcome> {
     if !policies.names().any(|name| name == source.name) {
         let remedy = format!("write {}.toml beside it, or remove it", source.name);
         document.problem(None, "", "a table without a policy", remedy);
@@ -184,7 +179,7 @@ fn run_table(policies: &PolicySet, source: &Source, document: &mut Document) -> 
         }
     };
     let outcome = |case: &Spanned<Case>| {
-        let prepared = document.prepare(case, &source.name)?;
+        let prepared = document.prepare(case, &source.name, issuers)?;
         Some(Outcome {
             policy: source.name.clone(),
             case: case.get_ref().name.clone(),
@@ -201,6 +196,8 @@ struct Prepared {
     isolation: Isolation,
     client: ClientInfo,
     now: UnixSeconds,
+    /// Why the issuer refuses it before a policy looks at it.
+    refused: Option<Denied>,
     denied: Option<DenyReason>,
     until: Option<UnixSeconds>,
 }
@@ -228,8 +225,33 @@ impl Document<'_> {
         })
     }
 
+    /// What a policy sees of the case's claims: all of them, or what the issuer that it names hands on.
+    fn hand(&mut self, case: &Case, issuers: Option<Issuers<'_>>) -> Option<Handed> {
+        let name = case.issuer.as_ref()?;
+        let json = case.claims.iter().map(|(name, values)| (name.clone(), values.json()));
+        let handed = issuers.map(|issuers| issuers(name.get_ref(), &json.collect()));
+        let (what, remedy) = match handed {
+            Some(Some(handed)) => return Some(handed),
+            Some(None) => (
+                format!("there is no [issuers.{}]", name.get_ref()),
+                "name one of the configuration",
+            ),
+            None => {
+                let what = "there is no configuration to know it by".to_owned();
+                (what, "leave the folder out, and name the configuration with --config")
+            }
+        };
+        self.problem(name.span().start, "issuer", what, remedy);
+        None
+    }
+
     /// `None` if a value is none, which is noted.
-    fn prepare(&mut self, spanned: &Spanned<Case>, policy: &str) -> Option<Prepared> {
+    fn prepare(
+        &mut self,
+        spanned: &Spanned<Case>,
+        policy: &str,
+        issuers: Option<Issuers<'_>>,
+    ) -> Option<Prepared> {
         let before = self.problems.len();
         let case = spanned.get_ref();
         let at = spanned.span().start;
@@ -259,12 +281,22 @@ impl Document<'_> {
             let what = "expects a refusal and a grant";
             self.problem(at, "denied", what, "leave one of them out");
         }
+        let handed = self.hand(case, issuers);
         if self.problems.len() > before {
             return None;
         }
-        let principal = case.principal(policy, tenant?, kind?)?;
+        let mut principal = case.principal(policy, tenant?, kind?)?;
+        let mut refused = None;
+        if let Some(Handed { who, claims }) = handed {
+            let claims = claims.unwrap_or_else(|denied| {
+                refused = Some(denied);
+                Claims::new()
+            });
+            principal = principal.with_claims(claims).with_issuer(Arc::new(who));
+        }
         let client = ClientInfo { host: case.address.clone(), ..connection?.client() };
-        Some(Prepared { principal, isolation: isolation?, client, now: now?, denied, until })
+        let (isolation, now) = (isolation?, now?);
+        Some(Prepared { principal, isolation, client, now, refused, denied, until })
     }
 }
 
@@ -304,11 +336,15 @@ impl Case {
     }
 
     fn check(&self, prepared: &Prepared, policies: &PolicySet) -> Vec<Failure> {
-        let Prepared { principal, isolation, client, now, denied, until } = prepared;
+        let Prepared { principal, isolation, client, now, refused, denied, until } = prepared;
         let context = ConnectionContext { isolation: *isolation, client, now: *now };
         let failure =
             |expected: &str, seen: String| Failure { expected: expected.to_owned(), seen };
-        match (policies.decide(principal, &context), denied) {
+        let decision = match refused {
+            Some(refused) => Decision::Deny(refused.clone()),
+            None => policies.decide(principal, &context),
+        };
+        match (decision, denied) {
             (Decision::Deny(found), Some(denied)) if found.reason == *denied => Vec::new(),
             (Decision::Deny(found), Some(denied)) => vec![failure(
                 &format!("denied = \"{}\"", denied.code()),

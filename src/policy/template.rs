@@ -169,6 +169,14 @@ impl Template {
         }
     }
 
+    /// The claim that it takes its values from.
+    pub(crate) fn claim(&self) -> Option<&str> {
+        match &self.list {
+            Some(List::Claim(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether it is one plain subject token whatever is filled in.
     pub(crate) fn is_token(&self) -> bool {
         let rows = matches!(self.list, Some(List::Publish | List::Subscribe));

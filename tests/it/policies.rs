@@ -4,6 +4,7 @@
 mod commands;
 mod connections;
 pub(crate) mod edits;
+mod issuers;
 pub(crate) mod limits;
 mod presets;
 mod stores;

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::deployment::policies::unknown;
+use crate::deployment::policies::{faults, handed};
 use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
 use crate::problem::Problem;
@@ -12,8 +12,8 @@ pub(super) const CHECK: &str = "policies";
 /// The policies, if they can be used.
 pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySet> {
     let folder = config.policies.as_deref();
-    let read =
-        PolicySet::configured(folder).and_then(|policies| Ok((policies, table::run(folder)?)));
+    let read = PolicySet::configured(folder)
+        .and_then(|policies| Ok((policies, table::run(folder, Some(&handed(config)))?)));
     let (policies, report) = match read {
         Ok(read) => read,
         Err(PolicyError(NoPolicies::Invalid(problems))) => {
@@ -29,16 +29,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySe
             return None;
         }
     };
-    let missing = unknown(config, &policies);
-    for Problem { key, what, remedy, .. } in &missing {
-        findings.fail(CHECK, format!("{key}: {what}"), remedy);
+    let named = faults(config, &policies);
+    for Problem { at, key, what, remedy } in &named {
+        findings.fail(CHECK, format!("{at}: {key}: {what}"), remedy);
     }
     let failed: Vec<_> = report.outcomes.iter().filter(|it| !it.failures.is_empty()).collect();
     for outcome in &failed {
         let what = format!("{}: {} is not so", outcome.at, outcome.case);
         findings.fail(CHECK, what, "see `nats-callout policy test`");
     }
-    if failed.is_empty() && missing.is_empty() {
+    if failed.is_empty() && named.is_empty() {
         let (count, cases) = (policies.names().count(), report.outcomes.len());
         let whose = folder.map_or_else(|| "built in".to_owned(), |it| it.display().to_string());
         findings.ok(CHECK, format!("{count} policies, {cases} test cases ({whose})"));

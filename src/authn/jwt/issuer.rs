@@ -56,6 +56,13 @@ pub(crate) struct IssuerSettings {
     pub users: Users,
 }
 
+impl IssuerSettings {
+    /// What a refusal says of it.
+    pub(crate) fn who(&self) -> IssuerOf {
+        IssuerOf { name: self.name.clone(), claims: self.claims.clone() }
+    }
+}
+
 /// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyLocation {
@@ -181,7 +188,7 @@ impl Issuer {
     }
 
     fn with_keys(settings: IssuerSettings, keys: Keys) -> Self {
-        let who = IssuerOf { name: settings.name.clone(), claims: settings.claims.clone() };
+        let who = settings.who();
         let introspection = settings.introspection.clone().map(Introspection::new);
         Self { settings, who: Arc::new(who), keys, introspection }
     }

@@ -4,13 +4,46 @@ use serde_json::{Map, Value};
 
 use super::super::password::MAX_USER_CHARS;
 use super::claims;
-use super::issuer::{Identified, Issuer, TenantOf, Users};
+use super::issuer::{Identified, Issuer, IssuerSettings, TenantOf, Users};
 use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{Claims, Denied, Named};
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::redact::{claimed, shortened};
 use crate::store::TenantId;
+
+impl IssuerSettings {
+    /// What is handed to the policy of these claims, or why the token is refused for them.
+    pub(crate) fn hand(&self, all: &Map<String, Value>) -> Result<Claims, Denied> {
+        self.handed(all).map_err(|flaw| {
+            let detail = format!("issuer {}: {flaw}", self.name);
+            Denied::from(flaw).with_detail(detail)
+        })
+    }
+
+    fn handed(&self, all: &Map<String, Value>) -> Result<Claims, Flaw> {
+        let mut handed = Claims::new();
+        for name in &self.claims {
+            if let Some(mut values) = self.values(all, name)? {
+                // Tenants' ids are subject tokens, and any token could be one.
+                values.retain(|it| !self.drops_unusable || it.parse::<TenantId>().is_ok());
+                handed.insert(name.clone(), values);
+            }
+        }
+        Ok(handed)
+    }
+
+    /// The values of a claim.
+    fn values(&self, all: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, Flaw> {
+        let is_split = self.split.iter().any(|split| split == name);
+        Ok(match claims::find(all, name)? {
+            Some(Value::String(text)) if is_split => {
+                Some(text.split_ascii_whitespace().map(str::to_owned).collect())
+            }
+            found => found.and_then(claims::entries),
+        })
+    }
+}
 
 impl Issuer {
     /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
@@ -145,33 +178,14 @@ impl Issuer {
                 Some(named.and_then(|id| id.parse().ok()).ok_or(Flaw::NoTenant)?)
             }
         };
-        let mut handed = Claims::new();
-        for name in &settings.claims {
-            if let Some(mut values) = self.values(all, name)? {
-                // Tenants' ids are subject tokens, and any token could be one.
-                values.retain(|it| !settings.drops_unusable || it.parse::<TenantId>().is_ok());
-                handed.insert(name.clone(), values);
-            }
-        }
-        let policy = self.policy(all)?;
-        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims: handed, policy })
+        let (claims, policy) = (settings.handed(all)?, self.policy(all)?);
+        Ok(Identified { user: self.user(all)?, tenant, expires_at, claims, policy })
     }
 
     /// Checks the user name beside a token.
     fn check_name(&self, identified: &Identified, user: Option<&str>) -> Result<(), Flaw> {
         let is_other = user.is_some_and(|user| user != identified.user);
         if is_other && !self.settings().any_name { Err(Flaw::OtherUser) } else { Ok(()) }
-    }
-
-    /// The values of a claim.
-    fn values(&self, all: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, Flaw> {
-        let is_split = self.settings().split.iter().any(|split| split == name);
-        Ok(match claims::find(all, name)? {
-            Some(Value::String(text)) if is_split => {
-                Some(text.split_ascii_whitespace().map(str::to_owned).collect())
-            }
-            found => found.and_then(claims::entries),
-        })
     }
 
     /// The policy that the JWT's claims choose for a user without a row, or why they choose none.
@@ -181,7 +195,7 @@ impl Issuer {
         else {
             return Ok(Ok(None));
         };
-        let values = self.values(all, &by_claim.claim)?.unwrap_or_default();
+        let values = self.settings().values(all, &by_claim.claim)?.unwrap_or_default();
         let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
         let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
         Ok(match chosen {

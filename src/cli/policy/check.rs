@@ -7,18 +7,17 @@ use serde_json::json;
 
 use super::super::output::{Output, note, table};
 use super::{Meant, broken, problem_json};
-use crate::deployment::policies::unknown;
+use crate::deployment::policies::faults;
 use crate::policy::rules::{NoPolicies, PolicySet};
-use crate::policy::table as tests;
 
 pub(super) fn run(meant: &Meant, output: Output) -> anyhow::Result<()> {
     let folder = meant.folder.as_deref();
     let policies = PolicySet::configured(folder).map_err(|error| broken(error, output))?;
-    let missing = meant.config.as_ref().map(|config| unknown(config, &policies));
-    if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
-        return Err(broken(NoPolicies::Invalid(missing).into(), output));
+    let named = meant.config.as_ref().map(|config| faults(config, &policies));
+    if let Some(named) = named.filter(|named| !named.is_empty()) {
+        return Err(broken(NoPolicies::Invalid(named).into(), output));
     }
-    let tested = tests::run(folder).map_err(|error| broken(error, output))?;
+    let tested = meant.run_tables().map_err(|error| broken(error, output))?;
     let untested: BTreeSet<&Path> = tested.untested.iter().map(AsRef::as_ref).collect();
     let warnings = super::test::warnings(&tested.untested).chain(policies.warnings());
     let warnings: Vec<_> = warnings.collect();

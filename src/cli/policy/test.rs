@@ -1,17 +1,17 @@
 //! `policy test`: what the test tables expect, beside what the policies do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::super::output::{Output, note};
-use super::{broken, place, problem_json};
-use crate::policy::table::{self, Outcome};
+use super::{Meant, broken, place, problem_json};
+use crate::policy::table::Outcome;
 use crate::problem::{Origin, Problem};
 
-pub(super) fn run(folder: Option<&Path>, output: Output) -> anyhow::Result<()> {
-    let report = table::run(folder).map_err(|error| broken(error, output))?;
+pub(super) fn run(meant: &Meant, output: Output) -> anyhow::Result<()> {
+    let report = meant.run_tables().map_err(|error| broken(error, output))?;
     let warnings: Vec<_> = warnings(&report.untested).collect();
     for warning in &warnings {
         note(&format!("warning: {warning}"));
