@@ -21,7 +21,7 @@ use rustix::fs::StatVfsMountFlags;
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum Exposure {
     /// Others can change it.
-    #[error("{} {who}, so that others can change {what}; run `{remedy} {}`", path.display(), path.display())]
+    #[error("{} {who}, so that others can change {what}; run `{remedy} {}`{other}", path.display(), path.display())]
     Writable {
         /// The file or folder.
         path: PathBuf,
@@ -31,6 +31,8 @@ pub(crate) enum Exposure {
         what: &'static str,
         /// The command that mends it.
         remedy: &'static str,
+        /// What does where that cannot be run.
+        other: &'static str,
     },
     /// Others can read it.
     #[error("{} {who}, so that others can {what}; {remedy}", path.display())]
@@ -227,7 +229,17 @@ fn writable(
     remedy: &'static str,
 ) -> Option<Exposure> {
     let path = path.to_owned();
-    (!is_read_only(&path)).then_some(Exposure::Writable { path, who, what, remedy })
+    let other = fs::metadata(&path).map_or("", |found| instead(&found));
+    (!is_read_only(&path)).then_some(Exposure::Writable { path, who, what, remedy, other })
+}
+
+/// What the user of this process can do about a folder that is somebody else's, as an `emptyDir` of Kubernetes is.
+fn instead(found: &Metadata) -> &'static str {
+    let us = rustix::process::geteuid();
+    if !found.is_dir() || us.is_root() || us.as_raw() == found.uid() {
+        return "";
+    }
+    " as its owner, or, where that cannot be, as in an `emptyDir`, put the files into a folder below it, of mode 0700"
 }
 
 fn is_read_only(path: &Path) -> bool {

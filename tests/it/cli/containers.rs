@@ -252,6 +252,7 @@ fn in_an_empty_dir(container: &mut Container) {
     let told = format!("chmod go-w {}`", volume.display());
     let words = container.refused("an emptyDir itself", false, &told);
     let log = container.serve(false).unwrap_err();
+    assert!(log.contains("put the files into a folder below it, of mode 0700"), "{log}");
     for words in [words, log] {
         assert_eq!(words.matches(&told).count(), 1, "{words}");
     }

@@ -79,7 +79,7 @@ fn admits(mode: Mode) {
     assert_eq!(by_token["user"]["name"], "orders");
     stdin(&deployment, 0, &["shop", "orders", "--password-stdin"], &token);
     let other = with_stdin(&deployment, &["test", "shop", "shop", "--token-stdin"], &token);
-    assert!(other.status == 1 && other.stderr.contains("not shop's"), "{other:?}");
+    assert!(other.status == 1 && other.stderr.contains("another user's: orders"), "{other:?}");
 
     let text = deployment.cli(&["test", "shop", "orders"]).success().stdout;
     for word in ["orders of tenant shop may log in", "publish", subject, "ends", "source"] {

@@ -84,8 +84,8 @@ on_both_databases! {
              UPDATE tenants SET policy = 'gone';",
         );
         let findings = Findings::of(&init);
-        findings.has(policies, "warn", &["4 users are refused", "(`gone`), ...;"]);
-        findings.has(policies, "warn", &["users of 5 tenants are refused", "(`gone`), ...;"]);
+        findings.has(policies, "warn", &["4 users are refused", "(`gone`), and 1 more;"]);
+        findings.has(policies, "warn", &["users of 5 tenants are refused", "(`gone`), and 2 more;"]);
     }
 
     /// Nobody but tenants of that id can have such a name, unless the tenant came later.
