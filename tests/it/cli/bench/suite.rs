@@ -12,7 +12,7 @@ fn everything_is_measured_and_drawn() {
     let path = folder.to_str().unwrap();
     let http = deployment.http().replace("127.0.0.1", "localhost");
     let http = http.as_str();
-    let suite = ["bench", "suite", path, "-d", "1s", "--storms", "30", "--hold", "20"];
+    let suite = ["bench", "suite", path, "-d", "500ms", "--storms", "30", "--hold", "20"];
     let args = [&["--json"], &suite[..], &["--create", "5", "--metrics", http]].concat();
     let made = deployment.cli(&args).success().json();
     let files = made["files"].as_array().unwrap();

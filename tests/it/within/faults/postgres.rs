@@ -101,20 +101,27 @@ fn without_a_free_connection(own: &Own) {
 #[test]
 fn a_server_that_is_stopped_killed_frozen_restarted_read_only_full_or_locked() {
     alone();
-    let owns = [Own::start(), Own::start()];
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            stopped(&owns[0]);
-            killed(&owns[0]);
-            frozen(&owns[0]);
-            restarted(&owns[0]);
+            let own = Own::start();
+            stopped(&own);
+            killed(&own);
         });
         scope.spawn(|| {
-            read_only(&owns[1]);
-            without_a_free_connection(&owns[1]);
-            owns[1].locked("users");
-            owns[1].locked("changes");
-            owns[1].both_locked();
+            let own = Own::start();
+            frozen(&own);
+            restarted(&own);
+        });
+        scope.spawn(|| {
+            let own = Own::start();
+            read_only(&own);
+            without_a_free_connection(&own);
+        });
+        scope.spawn(|| {
+            let own = Own::start();
+            own.locked("users");
+            own.locked("changes");
+            own.both_locked();
         });
     });
 }
