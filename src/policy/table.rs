@@ -3,7 +3,7 @@
 
 mod claims;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::claims::Values;
+use self::claims::{A_DATE, Said};
 pub(crate) use self::claims::{Handed, Issuers};
 use super::rules::{NoPolicies, PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
 use super::subject::Pattern;
@@ -88,7 +88,7 @@ struct Case {
     jetstream: bool,
     /// The claims of the JWT.
     #[serde(default)]
-    claims: BTreeMap<String, Values>,
+    claims: Said,
     /// Whose JWT it is, by the name of its table in the configuration: its rules say which claims the policy sees.
     issuer: Option<Spanned<String>>,
     /// `nats` unless it says otherwise.
@@ -174,7 +174,8 @@ fn run_table(
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
             let what = error.message().replace('\n', ", ");
-            document.problem(at, "", what, "see the shipped tables");
+            let remedy = if what == A_DATE { "write it as text" } else { "see the shipped tables" };
+            document.problem(at, "", what, remedy);
             return Vec::new();
         }
     };
@@ -228,8 +229,7 @@ impl Document<'_> {
     /// What a policy sees of the case's claims: all of them, or what the issuer that it names hands on.
     fn hand(&mut self, case: &Case, issuers: Option<Issuers<'_>>) -> Option<Handed> {
         let name = case.issuer.as_ref()?;
-        let json = case.claims.iter().map(|(name, values)| (name.clone(), values.json()));
-        let handed = issuers.map(|issuers| issuers(name.get_ref(), &json.collect()));
+        let handed = issuers.map(|issuers| issuers(name.get_ref(), &case.claims.0));
         let (what, remedy) = match handed {
             Some(Some(handed)) => return Some(handed),
             Some(None) => (
@@ -328,11 +328,9 @@ impl Case {
                 ..UserRecord::new(self.user.clone(), kind)
             },
         };
-        let mut claims = Claims::new();
-        self.claims.iter().for_each(|(name, values)| values.fill(name, &mut claims));
         // It has no end, so that it cannot have ended.
         let principal = Principal::new(Arc::new(record), "password", None, 0).ok()?;
-        Some(principal.with_claims(claims))
+        Some(principal.with_claims(self.claims.all()))
     }
 
     fn check(&self, prepared: &Prepared, policies: &PolicySet) -> Vec<Failure> {

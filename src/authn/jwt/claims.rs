@@ -54,7 +54,7 @@ pub(super) fn name(value: &Value) -> Option<String> {
 
 /// A claim as a policy sees it: a text, number or truth as one entry, a list of them as its
 /// entries. What is deeper is left out.
-pub(super) fn entries(value: &Value) -> Option<Vec<String>> {
+pub(crate) fn entries(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Array(values) => Some(values.iter().filter_map(scalar).collect()),
         value => scalar(value).map(|entry| vec![entry]),
