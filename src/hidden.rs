@@ -1,7 +1,6 @@
 //! Characters that are not seen themselves, and change what is seen of others: controls of a terminal, marks
 //! that turn the direction of a text, and those that have no width.
 
-#[cfg(feature = "cli")]
 use std::borrow::Cow;
 
 /// Whether it is such a character: a control, one that Unicode lets be ignored where it cannot be shown
@@ -28,6 +27,11 @@ pub(crate) fn is_hidden(c: char) -> bool {
                 | '\u{1d173}'..='\u{1d17a}'
                 | '\u{e0000}'..='\u{e0fff}'
         )
+}
+
+/// The text in one line, with all hidden characters escaped: line breaks, tabs and other controls too.
+pub(crate) fn in_a_line(text: &str) -> Cow<'_, str> {
+    replaced(text, is_hidden, |c, out| out.extend(c.escape_default()))
 }
 
 /// The text with the hidden characters as `\u{202e}`. The controls of ASCII are left, which lay a text out and
@@ -96,7 +100,6 @@ fn is_replaced(c: char) -> bool {
     c >= '\u{7f}' && is_hidden(c)
 }
 
-#[cfg(feature = "cli")]
 fn replaced(
     text: &str,
     is_replaced: impl Fn(char) -> bool,
@@ -129,6 +132,12 @@ mod tests {
         }
         let all = escaped_all("two\nlines\tand \u{1b}[1mbold\r\u{202e}");
         assert_eq!(all, "two\nlines\tand \\u{1b}[1mbold\\u{d}\\u{202e}");
+    }
+
+    #[test]
+    fn a_text_in_a_line_has_no_other() {
+        assert_eq!(in_a_line("a\nb\r\tc\u{1b}[2J\u{2028}d"), r"a\nb\r\tc\u{1b}[2J\u{2028}d");
+        assert!(matches!(in_a_line("Ä `\\n` \"株\""), Cow::Borrowed("Ä `\\n` \"株\"")));
     }
 
     #[test]

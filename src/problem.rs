@@ -2,7 +2,9 @@
 //! key and a remedy, and are reported all at once.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::hidden::in_a_line;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +21,19 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Env(name) => f.write_str(name),
+            Self::Line(path, line) => write!(f, "{}:{line}", shown_file(path)),
+            Self::File(path) => f.write_str(&shown_file(path)),
+            Self::Env(name) => f.write_str(&in_a_line(name)),
         }
     }
 }
 
-/// One mistake.
+/// A file's path in one line: its name may hold anything.
+pub(crate) fn shown_file(path: &Path) -> String {
+    in_a_line(&path.to_string_lossy()).into_owned()
+}
+
+/// One mistake. Its text is one line, whatever the file holds that it repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Where.
@@ -43,11 +50,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.at)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", in_a_line(&self.key))?;
         }
-        f.write_str(&self.what)?;
+        f.write_str(&in_a_line(&self.what))?;
         if !self.remedy.is_empty() {
-            write!(f, "; {}", self.remedy)?;
+            write!(f, "; {}", in_a_line(&self.remedy))?;
         }
         Ok(())
     }
@@ -64,4 +71,27 @@ pub(crate) fn list(problems: &[Problem], of: &str) -> String {
         text.push_str(&problem.to_string());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_one_line() {
+        let problem = |at| Problem {
+            at,
+            key: "[account] k\ny".to_owned(),
+            what: "`x\nFAKE` is none".to_owned(),
+            remedy: "write a\r\u{1b}b".to_owned(),
+        };
+        let said = r"[account] k\ny: `x\nFAKE` is none; write a\r\u{1b}b";
+        for (at, place) in [
+            (Origin::Line("a\nb.toml".into(), 2), r"a\nb.toml:2"),
+            (Origin::File("a\nb.toml".into()), r"a\nb.toml"),
+            (Origin::Env("A\nB".to_owned()), r"A\nB"),
+        ] {
+            assert_eq!(problem(at).to_string(), format!("{place}: {said}"));
+        }
+    }
 }

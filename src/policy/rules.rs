@@ -13,7 +13,7 @@ use super::{ConnectionContext, Decision, Grant, Policy, file};
 use crate::authn::{Denied, DenyReason, IssuerOf, Principal};
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
-use crate::problem::{Origin, Problem, list};
+use crate::problem::{Origin, Problem, list, shown_file};
 use crate::store::{Isolation, LoginRecord, UserKind};
 
 const SHIPPED: [(&str, &str); 3] = [
@@ -34,7 +34,10 @@ pub struct PolicyError(#[from] pub(crate) NoPolicies);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoPolicies {
     /// The folder or a file in it cannot be read.
-    #[error("cannot read {path}: {source}; check [policies] folder and its permissions")]
+    #[error(
+        "cannot read {}: {source}; check [policies] folder and its permissions",
+        shown_file(path)
+    )]
     Unreadable {
         /// The path.
         path: PathBuf,

@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::config::Config;
 use crate::deployment::policies::{faults, handed};
+use crate::hidden::in_a_line;
 use crate::policy::rules::{NoPolicies, PolicyError, PolicySet};
 use crate::policy::table;
 use crate::problem::Problem;
@@ -18,8 +19,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySe
         Ok(read) => read,
         Err(PolicyError(NoPolicies::Invalid(problems))) => {
             for problem in problems {
-                let what = format!("{}: {}: {}", problem.at, problem.key, problem.what);
-                findings.fail(CHECK, what, problem.remedy);
+                fail(findings, &problem);
             }
             return None;
         }
@@ -30,12 +30,10 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySe
         }
     };
     let named = faults(config, &policies);
-    for Problem { at, key, what, remedy } in &named {
-        findings.fail(CHECK, format!("{at}: {key}: {what}"), remedy);
-    }
+    named.iter().for_each(|problem| fail(findings, problem));
     let failed: Vec<_> = report.outcomes.iter().filter(|it| !it.failures.is_empty()).collect();
     for outcome in &failed {
-        let what = format!("{}: {} is not so", outcome.at, outcome.case);
+        let what = format!("{}: {} is not so", outcome.at, in_a_line(&outcome.case));
         findings.fail(CHECK, what, "see `nats-callout policy test`");
     }
     if failed.is_empty() && named.is_empty() {
@@ -44,4 +42,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Option<PolicySe
         findings.ok(CHECK, format!("{count} policies, {cases} test cases ({whose})"));
     }
     Some(policies)
+}
+
+fn fail(findings: &mut Findings, Problem { at, key, what, remedy }: &Problem) {
+    let what = format!("{at}: {}: {}", in_a_line(key), in_a_line(what));
+    findings.fail(CHECK, what, in_a_line(remedy));
 }

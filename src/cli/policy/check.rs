@@ -8,7 +8,9 @@ use serde_json::json;
 use super::super::output::{Output, note, table};
 use super::{Meant, broken, problem_json};
 use crate::deployment::policies::faults;
+use crate::hidden::in_a_line;
 use crate::policy::rules::{NoPolicies, PolicySet};
+use crate::problem::shown_file;
 
 pub(super) fn run(meant: &Meant, output: Output) -> anyhow::Result<()> {
     let folder = meant.folder.as_deref();
@@ -36,7 +38,7 @@ pub(super) fn run(meant: &Meant, output: Output) -> anyhow::Result<()> {
     output.show(&json, || {
         let rows = policies.files().map(|(name, file)| {
             let tests = if untested.contains(file) { "none" } else { "yes" };
-            vec![name.to_owned(), file.display().to_string(), tests.to_owned()]
+            vec![in_a_line(name).into_owned(), shown_file(file), tests.to_owned()]
         });
         table(&["POLICY", "FILE", "TESTS"], rows.collect())
     })

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::output::{Output, note};
 use super::{Meant, broken, place, problem_json};
+use crate::hidden::in_a_line;
 use crate::policy::table::Outcome;
 use crate::problem::{Origin, Problem};
 
@@ -59,15 +60,17 @@ fn result_json(outcome: &Outcome) -> Value {
     })
 }
 
+/// A line for the case, and two for each failure, whatever the files hold that they repeat.
 fn lines(outcome: &Outcome) -> String {
     let Outcome { policy, case, at, failures } = outcome;
+    let (policy, case) = (in_a_line(policy), in_a_line(case));
     if failures.is_empty() {
         return format!("ok    {policy}: {case}");
     }
     let mut text = format!("FAIL  {policy}: {case}  ({at})");
     for failure in failures {
-        text.push_str(&format!("\n        expected  {}", failure.expected));
-        text.push_str(&format!("\n        seen      {}", failure.seen));
+        text.push_str(&format!("\n        expected  {}", in_a_line(&failure.expected)));
+        text.push_str(&format!("\n        seen      {}", in_a_line(&failure.seen)));
     }
     text
 }

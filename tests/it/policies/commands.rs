@@ -263,6 +263,52 @@ fn every_mistake_of_every_file_at_once() {
     assert_eq!(cli(folder.path(), &["policy", "check", "nowhere"]).status, 2);
 }
 
+/// What files hold makes no line of its own where it is repeated.
+#[test]
+fn no_value_of_a_file_makes_a_line() {
+    let policy = "[account]\nconnections = [\"x\\u000aFAKE log line\"]\n\"k\\u000aFAKE key\" = 5\n[shared]\n";
+    let broken = folder(&[("a\nFAKE name.toml", policy)]);
+    let checked = run(broken.path(), &["policy", "check"]);
+    assert_eq!(checked.status, 2, "{checked:?}");
+    assert!(!checked.stderr.lines().any(|line| line.starts_with("FAKE")), "{checked:?}");
+    for words in [
+        r"a\nFAKE name.toml:2: [account] connections: `x\nFAKE log line` is no type of connection",
+        r"a\nFAKE name.toml:3: [account] k\nFAKE key: unknown key",
+    ] {
+        assert!(checked.stderr.contains(words), "no {words} in:\n{}", checked.stderr);
+    }
+
+    let case = "[[case]]\nname = \"x\\u000aok    a: name\"\nform = \"account\"\ntenant = \"42\"\nuser = \"a\"\n\
+                may_publish = [\"ro\\u000aok    office: everything\"]\n";
+    let sound = "[account]\n[shared]\n";
+    let sound = folder(&[("a\nok  b.toml", sound), ("a\nok  b.test.toml", case)]);
+    let tested = run(sound.path(), &["policy", "test"]);
+    assert_eq!(tested.status, 1, "{tested:?}");
+    assert!(!tested.stdout.lines().any(|line| line.starts_with("ok")), "{tested:?}");
+    assert!(tested.stdout.contains(r"may_publish ro\nok    office: everything"), "{tested:?}");
+    let checked = run(sound.path(), &["policy", "check"]).success();
+    assert!(!checked.stdout.lines().any(|line| line.starts_with("ok")), "{checked:?}");
+}
+
+/// A claim is any value that a JWT can have, and a policy sees of it what it sees at a login.
+#[test]
+fn claims_of_every_kind() {
+    const POLICY: &str = "[account]\npublish = [\"r.{{claims.roles}}\"]\n[shared]\n";
+    let case = "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\n";
+    let table: String = [("5", "5"), ("[true]", "true"), ("[\"x\", 5, { a = 1 }]", "x")]
+        .map(|(claim, seen)| {
+            format!("{case}claims = {{ roles = {claim} }}\nmay_publish = [\"r.{seen}\"]\n")
+        })
+        .concat();
+    let sound = folder(&[("one.toml", POLICY), ("one.test.toml", &table)]);
+    run(sound.path(), &["policy", "test"]).success();
+    let table = format!("{case}claims.roles = 2026-03-30\n");
+    let dated = folder(&[("one.toml", POLICY), ("one.test.toml", &table)]);
+    let tested = run(dated.path(), &["policy", "test"]);
+    let words = "one.test.toml:6: a date, which no JWT has; write it as text";
+    assert!(tested.status == 2 && tested.stderr.contains(words), "{tested:?}");
+}
+
 #[test]
 fn tables_with_mistakes_and_policies_without_tables() {
     let sound = "[account]\n[shared]\n";
