@@ -1,15 +1,13 @@
 //! What verified claims say: whom they are for, when they hold, and what of them a policy may see.
 
-use std::ops::Range;
-
 use serde_json::{Map, Value};
 
 use super::token::Flaw;
 use crate::clock::UnixSeconds;
 
-/// A time between 1973 and 5138 in milliseconds. As seconds it would never come; what lies beyond may be meant
-/// as no end at all.
-const MILLISECONDS: Range<UnixSeconds> = 100_000_000_000..100_000_000_000_000;
+/// The end of the year 9999, which libraries write for "never". What lies beyond was meant as milliseconds, or as
+/// less than these, and would never come.
+const LAST: UnixSeconds = 253_402_300_799;
 
 /// The claim of this name. A dot in it belongs to a name or leads into an object, so that
 /// `realm_access.roles` is Keycloak's list of roles and `kubernetes.io.namespace` the namespace of a pod: each
@@ -93,7 +91,10 @@ pub(super) fn check_said(claims: &Map<String, Value>, issuer: &str) -> Result<()
     if claims.get("iss").is_some_and(|iss| iss != issuer) {
         return Err(Flaw::OtherIssuer);
     }
-    if let Some((name, _)) = purposes(claims).find(|(_, it)| ["id", "id_token"].contains(&&**it)) {
+    let is_id = |(name, purpose): &(&str, String)| {
+        *name != "type" && matches!(&**purpose, "id" | "id_token")
+    };
+    if let Some((name, _)) = purposes(claims).find(is_id) {
         return Err(Flaw::Purpose(name));
     }
     check_purpose(claims)
@@ -101,8 +102,13 @@ pub(super) fn check_said(claims: &Map<String, Value>, issuer: &str) -> Result<()
 
 /// Checks that a token is none that renews others or ends sessions.
 pub(super) fn check_purpose(claims: &Map<String, Value>) -> Result<(), Flaw> {
-    let is_other = |purpose: &str| {
-        ["refresh", "offline", "logout"].iter().any(|other| purpose.contains(other))
+    // A `type` may be of anything.
+    let is_other = |name: &str, purpose: &str| match name {
+        "type" => matches!(purpose, "refresh" | "refresh_token"),
+        _ => {
+            purpose == "rt+jwt"
+                || ["refresh", "offline", "logout"].iter().any(|other| purpose.contains(other))
+        }
     };
     // OpenID Connect Back-Channel Logout 1.0, section 2.4.
     let events = claims.get("events").and_then(Value::as_object);
@@ -111,15 +117,18 @@ pub(super) fn check_purpose(claims: &Map<String, Value>) -> Result<(), Flaw> {
     if ends_session {
         return Err(Flaw::Purpose("events"));
     }
-    let other = purposes(claims).find(|(_, purpose)| is_other(purpose));
+    let other = purposes(claims).find(|(name, purpose)| is_other(name, purpose));
     other.map_or(Ok(()), |(name, _)| Err(Flaw::Purpose(name)))
 }
 
 /// What a token says that it is for, in small letters: Keycloak in `typ`, Cognito and Hydra in `token_use`, others in
-/// `token_type`.
+/// `token_type`, Flask-JWT-Extended in `type`.
 fn purposes(claims: &Map<String, Value>) -> impl Iterator<Item = (&'static str, String)> {
-    let said = ["typ", "token_use", "token_type"].into_iter();
-    said.filter_map(|name| Some((name, claims.get(name)?.as_str()?.to_ascii_lowercase())))
+    let said = ["typ", "token_use", "token_type", "type"].into_iter();
+    said.flat_map(|name| {
+        let words = claims.get(name).and_then(entries).unwrap_or_default();
+        words.into_iter().map(move |word| (name, word.to_ascii_lowercase()))
+    })
 }
 
 /// When the JWT stops holding, if it holds now. With `leeway` seconds between the clocks, one that
@@ -140,16 +149,19 @@ pub(super) fn check_end(
 ) -> Result<Option<UnixSeconds>, Flaw> {
     for begins in ["nbf", "iat"] {
         if let Some(value) = claims.get(begins).filter(|it| !it.is_null()) {
-            let begins = seconds(value).ok_or(Flaw::NotYet)?;
-            if begins > now.saturating_add(leeway) {
+            let seconds = seconds(value).ok_or(Flaw::NotYet)?;
+            if seconds > LAST {
+                return Err(Flaw::NoSeconds(begins));
+            }
+            if seconds > now.saturating_add(leeway) {
                 return Err(Flaw::NotYet);
             }
         }
     }
     let Some(end) = claims.get("exp").filter(|it| !it.is_null()) else { return Ok(None) };
     let end = seconds(end).ok_or(Flaw::NoEnd)?;
-    if MILLISECONDS.contains(&end) {
-        return Err(Flaw::Milliseconds);
+    if end > LAST {
+        return Err(Flaw::NoSeconds("exp"));
     }
     let last = end.saturating_add(leeway);
     if end > now {
@@ -247,6 +259,8 @@ mod tests {
             json!({}),
             json!({ "iss": "me", "typ": "Bearer" }),
             json!({ "token_use": "access_token", "typ": "at+jwt", "token_type": "Bearer" }),
+            json!({ "type": "offline-sensor" }),
+            json!({ "type": "id", "typ": 5, "token_use": ["access"] }),
         ] {
             assert_eq!(check(good.clone()), Ok(()), "{good}");
         }
@@ -261,9 +275,13 @@ mod tests {
             json!({ "token_use": "id" }),
             json!({ "token_type": "refresh_token" }),
             json!({ "token_type": "id_token" }),
+            json!({ "type": "refresh" }),
+            json!({ "typ": "rt+jwt" }),
+            json!({ "typ": ["Refresh"] }),
+            json!({ "token_use": ["access", "refresh_token"] }),
             json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }),
         ] {
-            let mut names = ["typ", "token_use", "token_type", "events"].into_iter();
+            let mut names = ["typ", "token_use", "token_type", "type", "events"].into_iter();
             let name = names.find(|it| other.get(it).is_some()).unwrap();
             assert_eq!(check(other.clone()), Err(Flaw::Purpose(name)), "{other}");
             let is_id = other.to_string().to_lowercase().contains(":\"id");
@@ -296,11 +314,19 @@ mod tests {
         let check = |value: Value| check_times(&map(value), 30, 1_000);
         assert_eq!(check(json!({ "exp": 1_001 })), Ok(1_001));
         assert_eq!(check(json!({ "exp": 1_060.9 })), Ok(1_060));
-        assert_eq!(check(json!({ "exp": 1e300 })), Ok(UnixSeconds::MAX));
-        assert_eq!(check(json!({ "exp": 99_999_999_999_u64 })), Ok(99_999_999_999));
-        assert_eq!(check(json!({ "exp": i64::MAX })), Ok(i64::MAX), "as good as none");
-        for later in [json!(1_796_076_742_000_u64), json!(1_796_076_742_123.4)] {
-            assert_eq!(check(json!({ "exp": later })), Err(Flaw::Milliseconds));
+        assert_eq!(check(json!({ "exp": LAST })), Ok(LAST), "9999-12-31T23:59:59Z");
+        for later in [
+            json!(LAST + 1),
+            json!(1_796_076_742_000_u64),
+            json!(1_796_076_742_123.4),
+            json!(1_796_076_742_000_000_000_u64),
+            json!(u64::MAX),
+            json!(1e300),
+        ] {
+            for name in ["exp", "nbf", "iat"] {
+                let claims = json!({ "exp": 2_000, name: later });
+                assert_eq!(check(claims.clone()), Err(Flaw::NoSeconds(name)), "{claims}");
+            }
         }
         assert_eq!(check(json!({ "exp": 1_000 })), Ok(1_030), "within the leeway");
         assert_eq!(check(json!({ "exp": 971 })), Ok(1_001));

@@ -9,7 +9,7 @@ use super::token::{Flaw, Unverified, Verified};
 use crate::authn::{Claims, Denied, Named};
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
-use crate::redact::{claimed, shortened};
+use crate::redact::{claimed, holds_secret, shortened};
 use crate::store::TenantId;
 
 impl IssuerSettings {
@@ -45,6 +45,11 @@ impl IssuerSettings {
     }
 }
 
+/// The id that a claim names. A secret in its place is none: it would be in the log.
+fn tenant_id(text: &str) -> Option<TenantId> {
+    text.parse().ok().filter(|_| !holds_secret(text))
+}
+
 impl Issuer {
     /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
     fn denies(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
@@ -53,7 +58,7 @@ impl Issuer {
         let tenant = match &self.settings().tenant {
             None => None,
             Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
-            Some(TenantOf::Claim(name)) => claim(name).and_then(|id| id.parse().ok()),
+            Some(TenantOf::Claim(name)) => claim(name).and_then(|id| tenant_id(&id)),
         };
         match claim(&self.settings().user_claim) {
             Some(user) => denied.of_named(Named { user, tenant }),
@@ -78,7 +83,8 @@ impl Issuer {
         let names: &[&str] = match flaw {
             Flaw::OtherIssuer => &["iss"],
             Flaw::Audience => &[&settings.audience_claim],
-            Flaw::NoEnd | Flaw::Milliseconds | Flaw::Expired => &["exp"],
+            Flaw::NoEnd | Flaw::Expired => &["exp"],
+            Flaw::NoSeconds(name) => &[name],
             Flaw::NotYet => &["nbf", "iat"],
             Flaw::NoUser if settings.user_claim == "email" => &["email", "email_verified"],
             Flaw::NoUser => &[&settings.user_claim],
@@ -92,7 +98,11 @@ impl Issuer {
             },
             _ => &[],
         };
+        let is_time = matches!(flaw, Flaw::NoEnd | Flaw::NotYet);
         let found = |name: &&str| match claims::find(all, name) {
+            Ok(Some(Value::String(text))) if is_time => {
+                format!("`{name}` is the text {}", quoted(shortened(text)))
+            }
             Ok(Some(Value::String(text))) => format!("`{name}` is {}", quoted(shortened(text))),
             Ok(Some(value)) => {
                 let text = value.to_string().replace('"', "'");
@@ -175,7 +185,7 @@ impl Issuer {
             Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
             Some(TenantOf::Claim(name)) => {
                 let named = claims::find(all, name)?.and_then(claims::name);
-                Some(named.and_then(|id| id.parse().ok()).ok_or(Flaw::NoTenant)?)
+                Some(named.and_then(|id| tenant_id(&id)).ok_or(Flaw::NoTenant)?)
             }
         };
         let (claims, policy) = (settings.handed(all)?, self.policy(all)?);

@@ -37,7 +37,7 @@ pub(super) enum Flaw {
     NoKey,
     #[error("more keys of the issuer fit than are tried, and `kid` does not tell which")]
     Ambiguous,
-    #[error("the signature is not by a key of the issuer")]
+    #[error("the signature is not by a key of the issuer, or cut short")]
     Signature,
     #[error("its `iss` is another issuer")]
     OtherIssuer,
@@ -45,8 +45,10 @@ pub(super) enum Flaw {
     Audience,
     #[error("`exp` is missing or no number")]
     NoEnd,
-    #[error("`exp` is in milliseconds; have the issuer write seconds (RFC 7519, section 2)")]
-    Milliseconds,
+    #[error(
+        "`{0}` is after the year 9999; have the issuer write seconds (RFC 7519, section 2), and no milliseconds"
+    )]
+    NoSeconds(&'static str),
     #[error("`nbf` or `iat` is no number, or in the future; compare the clocks (`leeway`)")]
     NotYet,
     #[error("`exp` is in the past; have the issuer make another")]
