@@ -20,6 +20,7 @@ use super::publisher::{IN_FLIGHT, Publisher};
 use crate::audit::{Kick, Late, Observer, Rejection};
 use crate::authorize::{Connection, Gate, NotAudited, Outcome, Reply, Verdict};
 use crate::clock::{Clock, UnixSeconds};
+use crate::redact::shown;
 use crate::store::{CredentialStore, Freshness, TenantId};
 use crate::streams::events::AUTH_DECISIONS;
 
@@ -352,6 +353,7 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
             more(&mut data, "took_us", json!(took_us));
             let (kind, subject, tenant) = match verdict {
                 Verdict::Granted { user, tenant, method, ttl, rule } => {
+                    let user = shown(&user).to_owned();
                     more(&mut data, "user", json!(user));
                     if let Some(rule) = rule {
                         more(&mut data, "policy", json!(rule.policy));
@@ -384,24 +386,26 @@ fn event(record: Record, tenant: Option<String>) -> Result<CloudEvent, serde_jso
             let took_us = u64::try_from(late.took.as_micros()).unwrap_or(u64::MAX);
             let (decision, reason) = (late.decision(), late.why.code());
             let mut data = of(late.connection);
-            more(&mut data, "user", json!(late.user));
+            let user = late.user.map(|user| shown(&user).to_owned());
+            more(&mut data, "user", json!(user));
             more(&mut data, "decision", json!(decision));
             more(&mut data, "reason", json!(reason));
             more(&mut data, "took_us", json!(took_us));
-            let subject = late.user.filter(|user| is_subject(user));
+            let subject = user.filter(|user| is_subject(user));
             finish(id, "auth.decision.late", at, subject, late.tenant, data)
         }
         Record::NotTaken { id, at, rejection } => {
             let reason = if rejection.is_limit() { "connections" } else { "answer" };
             let mut data = of(rejection.connection);
-            more(&mut data, "user", json!(rejection.user));
+            let user = shown(&rejection.user).to_owned();
+            more(&mut data, "user", json!(user));
             more(&mut data, "reason", json!(reason));
             more(&mut data, "detail", json!(rejection.reason));
-            let (user, tenant) = (rejection.user, rejection.tenant);
-            finish(id, "auth.decision.rejected", at, Some(user), Some(tenant), data)
+            finish(id, "auth.decision.rejected", at, Some(user), Some(rejection.tenant), data)
         }
         Record::Closed { at, kick, is_renewal } => {
             let Kick { server, cid, account, user, host } = kick;
+            let user = shown(&user).to_owned();
             let data = json!({ "server": server, "cid": cid, "account": account, "user": user, "host": host });
             // Whoever else closes the same connection publishes the same event.
             let (word, kind) = match is_renewal {
