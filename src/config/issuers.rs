@@ -363,7 +363,9 @@ impl Table<'_, '_> {
         let remedy = "list them as [\"VALUE=POLICY\"], the one that goes first before the others";
         let mut policies = Vec::new();
         for entry in self.list("policies", remedy) {
-            match entry.rsplit_once('=') {
+            let halves =
+                entry.rsplit_once('=').map(|(value, policy)| (value.trim(), policy.trim()));
+            match halves {
                 Some((value, policy)) if !value.is_empty() && !policy.is_empty() => {
                     policies.push((value.to_owned(), policy.to_owned()));
                 }

@@ -386,8 +386,10 @@ pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
 /// Reads directives for the log, with blanks between them or without. What is no level names a part of the
 /// program to them, and a part that there is not would leave nothing of the log.
 fn log_level(text: &str) -> Result<String, String> {
-    let directives = text.split(',').map(str::trim).filter(|it| !it.is_empty());
-    let directives: Vec<&str> = directives.collect();
+    let halves = |it: &str| it.split('=').map(str::trim).collect::<Vec<_>>().join("=");
+    let directives = text.split(',').map(halves).filter(|it| !it.is_empty());
+    let directives: Vec<String> = directives.collect();
+    let directives: Vec<&str> = directives.iter().map(String::as_str).collect();
     let text = directives.join(",");
     tracing_subscriber::EnvFilter::builder().parse(&text).map_err(|error| error.to_string())?;
     let is_level = |word: &&str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();

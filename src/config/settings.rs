@@ -195,7 +195,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Several instances on one machine need a port each: NATS_CALLOUT_HTTP_LISTEN."),
 
     both("log.level", Text("info"), "A level, or directives such as `info,nats_callout=debug`."),
-    both("log.format", Word(&["text", "json"]), "For people, or one JSON object a line."),
+    both("log.format", Word(&["text", "json"]), "For people, or one JSON object a line; `nats-callout: ready` stays as it is."),
 ];
 
 /// Those of each table `[issuers.NAME]`.

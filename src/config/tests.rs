@@ -136,7 +136,7 @@ fn a_level_that_would_leave_no_log_is_refused() {
     {
         assert_eq!(load_with(level).unwrap().config.log.level, level.trim_end_matches(','));
     }
-    let spaced = load_with(" info , nats_callout::audit=debug").unwrap();
+    let spaced = load_with(" info , nats_callout::audit = debug").unwrap();
     assert_eq!(spaced.config.log.level, "info,nats_callout::audit=debug");
     for file in std::fs::read_dir("src").unwrap() {
         let file = file.unwrap().file_name().into_string().unwrap();

@@ -135,12 +135,13 @@ impl Reader<'_> {
     fn override_by(&mut self, key: String, name: String, text: String, is_in_file: bool) {
         let at = Origin::Env(name);
         let holds_value = is_in_file && !Setting::of(&key).is_some_and(Setting::names_files);
-        let text = match holds_value.then(|| value_in(Path::new(&text))) {
+        let path = self.folder.join(&text);
+        let text = match holds_value.then(|| value_in(&path)) {
             None => text,
             Some(Ok(held)) => {
                 let is_secret = key.ends_with(".client_secret") || holds_password(&held);
                 let variable = at.to_string();
-                let file = std::path::absolute(&text);
+                let file = std::path::absolute(&path);
                 self.value_files.extend(file.map(|path| ValueFile { path, is_secret, variable }));
                 held
             }
