@@ -34,6 +34,9 @@ impl Servers {
     /// holds a password.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let (before, hosts, after) = parts(url);
+        if after.split(['?', '#']).next().is_some_and(|path| path.contains('@')) {
+            return Err("an `@` stands behind a `/`".to_owned());
+        }
         check_parameters(after)?;
         let after = for_the_driver(after)?;
         let mut all = hosts.split(',').map(|host| parse_one(&format!("{before}{host}{after}")));
@@ -234,6 +237,8 @@ mod tests {
         assert!(servers.all().all(|one| one.get_username() == "u"));
         for (url, words) in [
             ("postgres://u:s3cret@h:port/d", "port"),
+            ("postgres://u:s3@cret/3@h:1/d", "an `@` stands behind a `/`"),
+            ("postgres://u:s3@12/cret@h/d", "an `@` stands behind a `/`"),
             ("postgres://u:s3cret@h,g:port/d", "port"),
             ("postgres://u:s3cret@h,g/d?target_session_attrs=any", "read-write or primary"),
             ("postgres://u:s3cret@h,g/d?host=/run", "stands for one"),
