@@ -196,7 +196,9 @@ pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFil
             faults.extend(readable(file));
         }
     }
-    let mut folders: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
+    // Where there is no key, its path may be a mistake, and its folder anything.
+    let there = files.into_iter().filter(|file| file.exists());
+    let mut folders: Vec<&Path> = there.filter_map(Path::parent).collect();
     folders.sort_unstable();
     folders.dedup();
     for folder in folders {
@@ -240,6 +242,7 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileErro
         match entry.map(|entry| entry.path()) {
             // Files first: what a link leads to is named by the link.
             Ok(path) if path.is_dir() => folders.push(path),
+            Ok(path) if !path.is_file() => {}
             Ok(path) => {
                 if is_new(&path).unwrap_or(true) && contents::may_be_secret(&path) {
                     faults.extend(readable(&path));
@@ -248,7 +251,9 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileErro
             Err(source) => faults.push(unreadable(source)),
         }
     }
-    for folder in folders {
+    // Below the root is everything, and some of it never ends.
+    let is_root = folder.canonicalize().is_ok_and(|real| real.parent().is_none());
+    for folder in folders.into_iter().filter(|_| !is_root) {
         // What this process may not look into is no place of its keys.
         let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         if !fs::read_dir(&folder).is_err_and(denied) {

@@ -199,3 +199,14 @@ fn the_key_of_a_certificate_may_be_its_groups() {
         assert_eq!(text.contains("chmod 640"), !fits, "{text}");
     }
 }
+
+/// Its path may be anything, such as a text that was pasted into its place.
+#[test]
+fn beside_a_key_that_is_not_there_nothing_is_looked_at() {
+    let folder = Folder::new();
+    let (_, seed) = SigningKey::generate(KeyKind::Account).unwrap();
+    let key = folder.write("a.nk", &seed, 0o600);
+    folder.write("b.nk", &seed, 0o644);
+    assert_eq!(audit([&*folder.0.path().join("c.nk")]).len(), 0);
+    assert_eq!(audit([&*key]).len(), 1);
+}
