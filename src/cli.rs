@@ -165,13 +165,22 @@ async fn run(cli: Cli) -> ExitCode {
 
 /// Says so where a password stands in an argument, which every user of the machine can read.
 fn warn_of_passwords() {
-    if std::env::args().any(|argument| exposure::holds_password(&argument)) {
-        output::note(&format!(
-            "warning: the command line holds a password, which every user of this machine can read \
-             there: give the database's URL in {} instead, and change the password",
-            init::DATABASE_VARIABLE
-        ));
+    let mut held =
+        std::env::args().filter(|argument| exposure::holds_password(argument)).peekable();
+    if held.peek().is_none() {
+        return;
     }
+    let remedy = match held.any(|argument| argument.contains("postgres")) {
+        true => format!(
+            "give the database's URL in {} instead, and change the password",
+            init::DATABASE_VARIABLE
+        ),
+        false => "change it".to_owned(),
+    };
+    output::note(&format!(
+        "warning: the command line holds a password, which every user of this machine can read \
+         there: {remedy}"
+    ));
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {

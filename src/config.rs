@@ -29,6 +29,8 @@ pub use self::problem::Error;
 use self::reader::Reader;
 #[cfg(feature = "cli")]
 pub(crate) use self::reader::{Unread, unknown_variables, value_in};
+#[cfg(feature = "cli")]
+pub(crate) use self::sections::bare_address;
 use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};

@@ -76,7 +76,11 @@ pub(super) fn operator_mode(reader: &mut Reader) -> Option<bool> {
 pub(super) fn nats(reader: &mut Reader) -> Nats {
     let remedy = "write it as nats://HOST:PORT (or tls://, ws://, wss://)";
     let urls: Vec<_> = reader
-        .parsed("nats.url", remedy, |text| text.split(',').map(server_url).collect())
+        .parsed("nats.url", remedy, |text| {
+            // Of the whole: a password may hold a comma.
+            bare_address(text)?;
+            text.split(',').map(server_url).collect()
+        })
         .unwrap_or_default();
     let public_url = reader
         .parsed("nats.public_url", remedy, server_url)
@@ -99,19 +103,32 @@ fn nats_tls(reader: &mut Reader) -> NatsTls {
     NatsTls { ca, identity: certificate.zip(key) }
 }
 
+/// Refuses an address of servers with what may be a secret in it, which the problem does not show.
+pub(crate) fn bare_address(text: &str) -> Result<(), String> {
+    if text.contains('@') {
+        return Err("credentials do not belong into the address".to_owned());
+    }
+    match text.find(['?', '#']) {
+        Some(at) => {
+            let (before, behind) = text.split_at(at);
+            let sign = &behind[..1];
+            Err(format!("`{sign}` behind `{before}`: an address of a server has no such part"))
+        }
+        None => Ok(()),
+    }
+}
+
 fn server_url(text: &str) -> Result<String, String> {
     let text = text.trim();
+    bare_address(text)?;
     let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` has no scheme"))?;
     if !matches!(scheme, "nats" | "tls" | "ws" | "wss") {
         return Err(format!("`{scheme}` is no scheme of NATS"));
     }
-    if rest.contains('@') {
-        return Err("credentials do not belong into the address".to_owned());
-    }
-    let (host, behind) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+    let (host, behind) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     // A proxy may tell by its path which server a WebSocket leads to.
     let is_web = matches!(scheme, "ws" | "wss");
-    if behind.contains(['?', '#']) || !is_web && !matches!(behind, "" | "/") {
+    if !is_web && !matches!(behind, "" | "/") {
         return Err(format!("`{behind}` behind the host: an address of a server has no such part"));
     }
     let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));

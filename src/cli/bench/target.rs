@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::super::Usage;
 use super::args::Kind;
 use super::login::{Endpoint, Protocol};
-use crate::config::NatsTls;
+use crate::config::{NatsTls, bare_address};
 use crate::intake::client_config;
 
 /// Descriptors beside those of the connections.
@@ -20,6 +20,9 @@ pub(super) async fn endpoints(urls: &[String], tls: &NatsTls) -> anyhow::Result<
     let mut connector = None;
     let mut endpoints = Vec::new();
     for url in urls {
+        if let Err(problem) = bare_address(url) {
+            bail!(Usage(format!("--url: {problem}; name a server with --url nats://HOST:PORT")));
+        }
         let known = url.split_once("://").and_then(|(scheme, host)| {
             let (protocol, is_encrypted, port) = speaks(scheme)?;
             Some((protocol, is_encrypted, port, host))

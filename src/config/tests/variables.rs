@@ -177,13 +177,24 @@ fn a_file_of_a_value_is_not_empty() {
 fn an_address_of_a_server_ends_with_its_host_and_port() {
     let variable = "NATS_CALLOUT_NATS_URL";
     for (url, part) in [
-        ("nats://127.0.0.1:4222/path?x=1", "/path?x=1"),
-        ("tls://127.0.0.1:4222?tls=1", "?tls=1"),
-        ("wss://127.0.0.1/nats?token=1", "/nats?token=1"),
+        ("nats://127.0.0.1:4222/path", "`/path` behind the host"),
+        ("nats://127.0.0.1:4222/?tok=secretpw1", "`?` behind `nats://127.0.0.1:4222/`"),
+        ("tls://127.0.0.1:4222?token=secretpw1", "`?` behind `tls://127.0.0.1:4222`"),
+        ("wss://127.0.0.1/nats#secretpw1", "`#` behind `wss://127.0.0.1/nats`"),
+        ("127.0.0.1?token=secretpw1", "`?` behind `127.0.0.1`"),
+        ("nats://u:secretpw1@127.0.0.1:4222", "credentials do not belong into the address"),
+        ("nats://secretpw1@127.0.0.1:4222", "credentials do not belong into the address"),
+        ("nats://u:secretpw1,x@127.0.0.1", "credentials do not belong into the address"),
+        ("u:secretpw1@127.0.0.1:4222", "credentials do not belong into the address"),
+        ("http://u:secretpw1@127.0.0.1", "credentials do not belong into the address"),
     ] {
-        let found = load(&operator(), &[(variable, url)]).unwrap_err();
-        let told = format!("{variable}: [nats] url: `{part}` behind the host: ");
-        assert!(found.len() == 1 && found[0].starts_with(&told), "{found:?}");
+        for variable in [variable, "NATS_CALLOUT_NATS_PUBLIC_URL"] {
+            let found = load(&operator(), &[(variable, url)]).unwrap_err();
+            let key = if variable.ends_with("PUBLIC_URL") { "public_url" } else { "url" };
+            let told = format!("{variable}: [nats] {key}: {part}");
+            assert!(found.len() == 1 && found[0].starts_with(&told), "{found:?}");
+            assert!(!found[0].contains("secretpw1"), "{found:?}");
+        }
     }
     for url in ["nats://127.0.0.1:4222/", "wss://127.0.0.1/nats", "nats://[::1]:4222"] {
         load(&operator(), &[(variable, url)]).unwrap();

@@ -70,6 +70,25 @@ fn users_of_a_file_log_in_and_wrong_ones_are_counted() {
     assert_eq!(deployment.sql("SELECT id FROM tenants;"), "shop");
 }
 
+#[test]
+fn an_address_with_a_secret_in_it_is_refused_and_not_shown() {
+    let init = Initialised::new(Mode::Config);
+    let credentials = "--url: credentials do not belong into the address; name a server with";
+    for (url, words) in [
+        ("nats://u:pw123secret@127.0.0.1:4222", credentials),
+        ("nats://pw123secret@127.0.0.1:4222", credentials),
+        ("http://u:pw123secret@127.0.0.1:4222", credentials),
+        ("tls://127.0.0.1:4222?token=pw123secret", "--url: `?` behind `tls://127.0.0.1:4222`: "),
+    ] {
+        let output = init.cli(&["bench", "--url", url]);
+        assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{output:?}");
+        assert!(output.stderr.contains(words), "{output:?}");
+        for word in ["pw123secret", "DATABASE", "cannot find the host"] {
+            assert!(!output.stderr.contains(word), "{output:?}");
+        }
+    }
+}
+
 /// A server that greets and then does as `after` does.
 fn false_server(after: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
