@@ -22,6 +22,7 @@ mod table;
 mod waits;
 mod websocket;
 
+use super::instances;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::deployment::{Login, connect_failure};
 use crate::store::StoreError;
@@ -116,6 +117,10 @@ impl Findings {
     }
 }
 
+/// What there is to do where an instance that should does not answer.
+const SILENT: &str =
+    "it hangs, has just died, or cannot read its database: see its log, and restart it";
+
 /// Makes the checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Doctor {
@@ -176,6 +181,11 @@ impl Doctor {
 
         let auth = login(config, Login::Auth, "login AUTH", findings).await;
         let system = login(config, Login::System, "login SYS", findings).await;
+        let answering = match (&auth, &table) {
+            (Some(auth), Some(table)) => instances::answering(&auth.client, &*table.store).await,
+            // Without the database they would not answer either.
+            _ => None,
+        };
         let mut timeout = waits::DEFAULT;
         match &system {
             Some(system) => {
@@ -185,7 +195,7 @@ impl Doctor {
                 lines::check(config, &found, findings);
                 mqtt::check(config, &found, findings);
                 jetstream::check(config, system, &found, table.as_ref(), findings).await;
-                powerless::check(config, system, found.len(), findings).await;
+                powerless::check(config, system, found.len(), answering, findings).await;
                 dedicated::check(config, &system.cluster, table.as_ref(), findings).await;
             }
             None => findings.skip("servers", "not without the login to SYS"),
@@ -197,7 +207,8 @@ impl Doctor {
                 let alive = table.as_ref().map_or(0, |table| table.instances);
                 jetstream::events(config, auth, alive, findings).await;
                 waits::way(config, auth, timeout, findings).await;
-                callout::check(config, &keys, auth, system.as_ref(), alive, findings).await;
+                let instances = callout::Instances { alive, answering };
+                callout::check(config, &keys, auth, system.as_ref(), instances, findings).await;
             }
             None => findings.skip("callout", "not without the login to AUTH"),
         }

@@ -21,6 +21,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// How long instances have to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long they have where it would be said of them that they do not answer: a busy machine is no fault.
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Waits for the instances, which are asked on this connection of AUTH, or on a new one. The change is
 /// committed: what goes wrong here is a remark.
 pub(super) async fn settle(admin: &Admin, auth: Option<Client>) {
@@ -86,6 +89,26 @@ pub(super) async fn ask<T: DeserializeOwned>(
         }
     }
     Ok(())
+}
+
+/// How many instances answer when they are asked on this connection of AUTH, also of those that have no
+/// young heartbeat. `None` where that is not known.
+pub(super) async fn answering(auth: &Client, store: &dyn Store) -> Option<usize> {
+    let mut awaited = alive(store).await.ok()?;
+    let patience = if awaited.is_empty() { PATIENCE } else { LONG_PATIENCE };
+    if awaited.is_empty() {
+        // None is known by name: all that answer are heard.
+        awaited.insert(String::new());
+    }
+    let mut heard = BTreeSet::new();
+    let asking = ask(auth, SYNC_SUBJECT, &mut awaited, |answer: Synced| {
+        heard.insert(answer.instance.clone());
+        answer.instance
+    });
+    match tokio::time::timeout(patience, asking).await {
+        Ok(Err(_)) => None,
+        Ok(Ok(())) | Err(_) => Some(heard.len()),
+    }
 }
 
 #[derive(serde::Deserialize)]

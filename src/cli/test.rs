@@ -316,8 +316,8 @@ impl<'a> Attempt<'a> {
         let (reason, message) = if alive == 0 {
             (
                 "no_service",
-                "no instance of the service is running, so that the server got no answer; start \
-                 `nats-callout serve`"
+                "no instance of the service answers, so that the server got no answer: it is not \
+                 running, or hangs; start `nats-callout serve`, or see its log and restart it"
                     .to_owned(),
             )
         } else if took >= AT_ONCE {

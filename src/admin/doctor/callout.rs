@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::files::Keys;
-use super::{Findings, State, reader};
+use super::{Finding, Findings, SILENT, State, reader, servers};
 use crate::authn::random;
 use crate::causes::{BoxError, chain};
 use crate::clock::{Clock as _, SystemClock};
@@ -37,6 +37,37 @@ const WAITING: Duration = Duration::from_secs(15);
 
 /// How long a refusal may take.
 const LOGIN: Duration = Duration::from_secs(8);
+
+/// How many instances there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Instances {
+    /// With a young heartbeat.
+    pub(super) alive: usize,
+    /// That have answered us, where that is known.
+    pub(super) answering: Option<usize>,
+}
+
+impl Instances {
+    /// What there is to do where the server got no answer that it takes. `of_keys` has found that the
+    /// server knows other keys than the configuration's.
+    fn remedy(self, of_keys: Option<&Finding>) -> String {
+        let alive = "instances are alive, but the server takes no answer of theirs";
+        match self {
+            Self { alive: 0, answering: None | Some(0) } => {
+                "start `nats-callout serve`; where it runs, it hangs: see its log, and restart it"
+                    .to_owned()
+            }
+            Self { answering: Some(0), .. } => format!("no instance answers: {SILENT}"),
+            _ => match of_keys {
+                Some(Finding { check, .. }) => format!(
+                    "{alive}: their keys are not those that the server knows (see {check}); see the \
+                     service's log"
+                ),
+                None => format!("{alive}: see the service's log and nats-server's"),
+            },
+        }
+    }
+}
 
 /// A connection that counts what it was refused.
 pub(super) struct Watched {
@@ -67,10 +98,10 @@ pub(super) async fn check(
     keys: &Keys,
     auth: &Watched,
     system: Option<&Watched>,
-    alive: usize,
+    instances: Instances,
     findings: &mut Findings,
 ) {
-    if let Err(error) = refusal(config, keys, auth, alive, findings).await {
+    if let Err(error) = refusal(config, keys, auth, instances, findings).await {
         findings.fail(REFUSAL, chain(&*error), "see nats-server's log");
     }
     match system {
@@ -142,7 +173,7 @@ async fn refusal(
     config: &Config,
     keys: &Keys,
     auth: &Watched,
-    alive: usize,
+    instances: Instances,
     findings: &mut Findings,
 ) -> Result<(), BoxError> {
     let (mut refused, mut took, mut seen) = probe(config, auth).await?;
@@ -173,12 +204,8 @@ async fn refusal(
             "write the block auth_callout into nats-server.conf, with the account of [callout]",
         ),
         Err(_) if took >= AT_ONCE => {
-            let remedy = if alive == 0 {
-                "start `nats-callout serve`"
-            } else {
-                "instances are alive, but the server takes no answer of theirs: their keys are not \
-                 those that the server knows; see the service's log"
-            };
+            let is_of_keys = |it: &&Finding| it.state == State::Fail && servers::is_of_keys(it);
+            let remedy = instances.remedy(findings.all().iter().find(is_of_keys));
             let what = format!(
                 "a client waits {:.1} s for its refusal: no answer came",
                 took.as_secs_f64()

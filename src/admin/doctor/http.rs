@@ -46,10 +46,14 @@ pub(super) async fn check(config: &Config, table: Option<&Table>, findings: &mut
             HTTP,
             format!("nothing listens on {at}: an instance elsewhere, or with another address"),
         ),
-        Ok(Err(error)) => findings.warn(HTTP, format!("http://{at}: {error}"), remedy),
-        Err(_) => {
-            findings.warn(HTTP, format!("http://{at}: no answer within {PATIENCE:?}"), remedy);
+        Ok(Err(error)) => {
+            findings.warn(HTTP, format!("http://{at}: {error}"), "see the service's log");
         }
+        Err(_) => findings.warn(
+            HTTP,
+            format!("http://{at}: no answer within {PATIENCE:?}"),
+            "the process there hangs or is overloaded: see its log, and restart it",
+        ),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::super::AdminError;
 use super::callout::Watched;
-use super::{Findings, State, reader, servers};
+use super::{Findings, SILENT, State, reader, servers};
 use crate::causes::chain;
 use crate::config::{Config, Mode};
 use crate::daemon::intake_logins;
@@ -42,6 +42,7 @@ pub(super) async fn check(
     config: &Config,
     system: &Watched,
     count: usize,
+    answering: Option<usize>,
     findings: &mut Findings,
 ) {
     if config.mode.intake().is_none() {
@@ -60,7 +61,7 @@ pub(super) async fn check(
     for account in accounts(config) {
         look(&account, (system, count), findings).await;
     }
-    if let Err(error) = taken(config, &system.cluster, findings).await {
+    if let Err(error) = taken(config, &system.cluster, answering, findings).await {
         // What is wrong with a file says what to do by itself.
         let is_of_server =
             matches!(&error, AdminError::Deployment(cause) if cause.is::<ClusterError>());
@@ -69,10 +70,12 @@ pub(super) async fn check(
     }
 }
 
-/// Whether the instances that run are where they take events.
+/// Whether the instances that run are where they take events, and answer: a connection stays for minutes
+/// where its process hangs.
 async fn taken(
     config: &Config,
     cluster: &Cluster,
+    answering: Option<usize>,
     findings: &mut Findings,
 ) -> Result<(), AdminError> {
     let named = async |account: &str, name: &str, user: Option<&str>| {
@@ -101,15 +104,24 @@ async fn taken(
             }
         }
         let taking = named(&resident.account, "nats-callout intake", Some(&resident.user)).await?;
-        let what = format!("{taking} of {running} instances take events, by {}", file.display());
-        match taking < running {
-            true => findings.fail(
+        let of = format!("{taking} of {running} instances");
+        let (file, what) = (file.display(), format!("{of} take events, by {}", file.display()));
+        let connected = format!("{of} are connected to take events, by {file}");
+        match answering {
+            _ if taking < running => findings.fail(
                 INTAKE,
                 what,
                 "see the log of the others: is that file a login there?",
             ),
-            false if running > 0 => findings.ok(INTAKE, what),
-            false => {}
+            _ if running == 0 => {}
+            None => findings.skip(INTAKE, format!("{connected}; whether they answer is not known")),
+            Some(0) => findings.fail(INTAKE, format!("{connected}, but none answers"), SILENT),
+            Some(some) if some < running => findings.warn(
+                INTAKE,
+                format!("{connected}, but {some} of {running} answer"),
+                format!("of each of the others: {SILENT}"),
+            ),
+            Some(_) => findings.ok(INTAKE, what),
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use super::callout::Watched;
 use super::files::Keys;
-use super::{Findings, State};
+use super::{Finding, Findings, State};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::{Config, Mode, OperatorMode};
 use crate::daemon::old_servers;
@@ -19,6 +19,7 @@ const VERSION: &str = "version";
 const CLOCK: &str = "clock";
 const OPERATOR: &str = "operator";
 const AUTH: &str = "account AUTH";
+const BLOCK: &str = "auth_callout";
 const RESOLVER: &str = "resolver";
 
 /// A difference that whole seconds and the way of the answer cannot explain.
@@ -317,13 +318,22 @@ async fn resolver(
     }
 }
 
+/// Whether a fault is that the server takes answers by another key than ours, or seals requests for one.
+pub(super) fn is_of_keys(fault: &Finding) -> bool {
+    let names = match fault.check {
+        AUTH => ["[callout] response_signing", "[callout] xkey:"],
+        BLOCK => ["our issuer", "our xkey"],
+        _ => return false,
+    };
+    names.iter().any(|name| fault.what.contains(name))
+}
+
 /// Config mode: no server tells its `auth_callout` block, but its file may lie beside ours.
 fn server_conf(config: &Config, keys: &Keys, findings: &mut Findings) {
-    const CHECK: &str = "auth_callout";
     let file = config.folder.join("nats-server.conf");
     let Ok(text) = std::fs::read_to_string(&file) else {
         return findings.skip(
-            CHECK,
+            BLOCK,
             "no server tells its settings, and there is no nats-server.conf beside the \
              configuration; `nats-callout test TENANT` shows whether they fit",
         );
@@ -339,14 +349,14 @@ fn server_conf(config: &Config, keys: &Keys, findings: &mut Findings) {
             && !text.contains(&key)
         {
             findings.fail(
-                CHECK,
+                BLOCK,
                 format!("{file} does not hold the public key of our {name}, {key}"),
                 "restore the key file, or correct the block and restart the server",
             );
         }
     }
     if findings.count(State::Fail) == before {
-        findings.ok(CHECK, format!("{file} holds our issuer, xkey and auth_users"));
+        findings.ok(BLOCK, format!("{file} holds our issuer, xkey and auth_users"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `doctor` finds nothing wrong with what `init` wrote, and names whatever is broken in it.
 
 mod dedicated;
+mod frozen;
 mod modes;
 mod names;
 mod powerless;
