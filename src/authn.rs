@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 pub(crate) use self::by_row::ByRow;
 pub use self::refusal::{Denied, DenyReason};
@@ -50,6 +51,24 @@ async fn confirmed(
 /// What the issuer of a verified JWT says of its user, as far as its rules hand it on: by claim, a
 /// text, number or truth as one entry, a list as its entries.
 pub type Claims = BTreeMap<String, Vec<String>>;
+
+/// A claim as a policy sees it: a text, number or truth as one entry, a list of them as its
+/// entries. What is deeper is left out.
+pub(crate) fn entries(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(values) => Some(values.iter().filter_map(scalar).collect()),
+        value => scalar(value).map(|entry| vec![entry]),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
 
 /// Who has been authenticated, active and not expired at the time of the check.
 #[derive(Debug, Clone)]

@@ -117,7 +117,7 @@ mod document;
 mod events;
 #[cfg(unix)]
 mod exposure;
-#[cfg(feature = "daemon")]
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the program shows most of it"))]
 mod hidden;
 #[cfg(feature = "daemon")]
 mod instance;

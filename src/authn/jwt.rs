@@ -34,7 +34,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 pub(crate) use jsonwebtoken::Algorithm;
 
-pub(crate) use self::claims::entries;
 pub(crate) use self::fetch::{Way, check_proxy, check_url, shown_address};
 pub(crate) use self::introspection::IntrospectionSettings;
 use self::issuer::Identified;

@@ -10,10 +10,10 @@ const ORDER: &[&str] = &[
     "clock",
     "keys",
     "spelling",
+    "hidden",
     "problem",
     "document",
     "causes",
-    "hidden",
     // A request, and who and what it is about.
     "protocol",
     "redact",

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::files::Keys;
-use super::{Finding, Findings, SILENT, State, reader, servers};
+use super::{Finding, Findings, SILENT, State, is_of_keys, reader};
 use crate::authn::random;
 use crate::causes::{BoxError, chain};
 use crate::clock::{Clock as _, SystemClock};
@@ -204,8 +204,8 @@ async fn refusal(
             "write the block auth_callout into nats-server.conf, with the account of [callout]",
         ),
         Err(_) if took >= AT_ONCE => {
-            let is_of_keys = |it: &&Finding| it.state == State::Fail && servers::is_of_keys(it);
-            let remedy = instances.remedy(findings.all().iter().find(is_of_keys));
+            let is_wrong_key = |it: &&Finding| it.state == State::Fail && is_of_keys(it);
+            let remedy = instances.remedy(findings.all().iter().find(is_wrong_key));
             let what = format!(
                 "a client waits {:.1} s for its refusal: no answer came",
                 took.as_secs_f64()

@@ -3,7 +3,7 @@
 
 use super::callout::Watched;
 use super::files::Keys;
-use super::{Finding, Findings, State};
+use super::{AUTH, BLOCK, Findings, State};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::{Config, Mode, OperatorMode};
 use crate::daemon::old_servers;
@@ -18,8 +18,6 @@ const SERVERS: &str = "servers";
 const VERSION: &str = "version";
 const CLOCK: &str = "clock";
 const OPERATOR: &str = "operator";
-const AUTH: &str = "account AUTH";
-const BLOCK: &str = "auth_callout";
 const RESOLVER: &str = "resolver";
 
 /// A difference that whole seconds and the way of the answer cannot explain.
@@ -316,16 +314,6 @@ async fn resolver(
             ),
         _ => findings.ok(RESOLVER, format!("full, on {} servers", servers.len())),
     }
-}
-
-/// Whether a fault is that the server takes answers by another key than ours, or seals requests for one.
-pub(super) fn is_of_keys(fault: &Finding) -> bool {
-    let names = match fault.check {
-        AUTH => ["[callout] response_signing", "[callout] xkey:"],
-        BLOCK => ["our issuer", "our xkey"],
-        _ => return false,
-    };
-    names.iter().any(|name| fault.what.contains(name))
 }
 
 /// Config mode: no server tells its `auth_callout` block, but its file may lie beside ours.

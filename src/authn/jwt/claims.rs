@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::token::Flaw;
+pub(super) use crate::authn::entries;
 use crate::clock::UnixSeconds;
 
 /// The end of the year 9999, which libraries write for "never". What lies beyond was meant as milliseconds, or as
@@ -47,24 +48,6 @@ pub(super) fn name(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
-    }
-}
-
-/// A claim as a policy sees it: a text, number or truth as one entry, a list of them as its
-/// entries. What is deeper is left out.
-pub(crate) fn entries(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::Array(values) => Some(values.iter().filter_map(scalar).collect()),
-        value => scalar(value).map(|entry| vec![entry]),
-    }
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

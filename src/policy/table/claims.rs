@@ -6,8 +6,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
-use crate::authn::jwt::entries;
-use crate::authn::{Claims, Denied, IssuerOf};
+use crate::authn::{Claims, Denied, IssuerOf, entries};
 
 /// What is wrong with a date, of which JSON has none.
 pub(super) const A_DATE: &str = "a date, which no JWT has";
