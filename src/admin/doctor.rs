@@ -117,20 +117,6 @@ impl Findings {
     }
 }
 
-/// The account AUTH as the servers know it (operator mode), and the block beside them (config mode).
-const AUTH: &str = "account AUTH";
-const BLOCK: &str = "auth_callout";
-
-/// Whether a fault is that the server takes answers by another key than ours, or seals requests for one.
-fn is_of_keys(fault: &Finding) -> bool {
-    let names = match fault.check {
-        AUTH => ["[callout] response_signing", "[callout] xkey:"],
-        BLOCK => ["our issuer", "our xkey"],
-        _ => return false,
-    };
-    names.iter().any(|name| fault.what.contains(name))
-}
-
 /// What there is to do where an instance that should does not answer.
 const SILENT: &str =
     "it hangs, has just died, or cannot read its database: see its log, and restart it";

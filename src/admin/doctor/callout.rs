@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::files::Keys;
-use super::{Finding, Findings, SILENT, State, is_of_keys, reader};
+use super::{Findings, SILENT, State, reader};
 use crate::authn::random;
 use crate::causes::{BoxError, chain};
 use crate::clock::{Clock as _, SystemClock};
@@ -48,23 +48,17 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// What there is to do where the server got no answer that it takes. `of_keys` has found that the
-    /// server knows other keys than the configuration's.
-    fn remedy(self, of_keys: Option<&Finding>) -> String {
-        let alive = "instances are alive, but the server takes no answer of theirs";
+    /// What there is to do where the server got no answer that it takes.
+    fn remedy(self) -> String {
         match self {
             Self { alive: 0, answering: None | Some(0) } => {
                 "start `nats-callout serve`; where it runs, it hangs: see its log, and restart it"
                     .to_owned()
             }
             Self { answering: Some(0), .. } => format!("no instance answers: {SILENT}"),
-            _ => match of_keys {
-                Some(Finding { check, .. }) => format!(
-                    "{alive}: their keys are not those that the server knows (see {check}); see the \
-                     service's log"
-                ),
-                None => format!("{alive}: see the service's log and nats-server's"),
-            },
+            _ => "instances are alive, but the server takes no answer of theirs: see the service's log and \
+                  nats-server's, and what is said here of `account AUTH` or `auth_callout`"
+                .to_owned(),
         }
     }
 }
@@ -204,8 +198,7 @@ async fn refusal(
             "write the block auth_callout into nats-server.conf, with the account of [callout]",
         ),
         Err(_) if took >= AT_ONCE => {
-            let is_wrong_key = |it: &&Finding| it.state == State::Fail && is_of_keys(it);
-            let remedy = instances.remedy(findings.all().iter().find(is_wrong_key));
+            let remedy = instances.remedy();
             let what = format!(
                 "a client waits {:.1} s for its refusal: no answer came",
                 took.as_secs_f64()

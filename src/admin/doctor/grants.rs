@@ -6,7 +6,7 @@ use crate::causes::quoted;
 use crate::config::{Config, Mode};
 use crate::deployment::targets;
 use crate::policy::rules::PolicySet;
-use crate::redact::shown;
+use crate::redact::begun;
 use crate::store::{LoginListing, TenantRecord};
 
 const ACCOUNTS: &str = "accounts of tenants";
@@ -28,7 +28,7 @@ impl<'a> Astray<'a> {
         let LoginListing { tenant, user_name, policy, .. } = listing;
         if let Some(policy) = self.missing(policy.as_deref()) {
             self.users
-                .add(|| format!("{:?} of tenant {tenant} ({})", shown(user_name), quoted(policy)));
+                .add(|| format!("{} of tenant {tenant} ({})", begun(user_name), quoted(policy)));
         }
     }
 

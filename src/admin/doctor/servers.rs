@@ -3,7 +3,7 @@
 
 use super::callout::Watched;
 use super::files::Keys;
-use super::{AUTH, BLOCK, Findings, State};
+use super::{Findings, State};
 use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 use crate::config::{Config, Mode, OperatorMode};
 use crate::daemon::old_servers;
@@ -18,6 +18,7 @@ const SERVERS: &str = "servers";
 const VERSION: &str = "version";
 const CLOCK: &str = "clock";
 const OPERATOR: &str = "operator";
+const AUTH: &str = "account AUTH";
 const RESOLVER: &str = "resolver";
 
 /// A difference that whole seconds and the way of the answer cannot explain.
@@ -318,10 +319,11 @@ async fn resolver(
 
 /// Config mode: no server tells its `auth_callout` block, but its file may lie beside ours.
 fn server_conf(config: &Config, keys: &Keys, findings: &mut Findings) {
+    const CHECK: &str = "auth_callout";
     let file = config.folder.join("nats-server.conf");
     let Ok(text) = std::fs::read_to_string(&file) else {
         return findings.skip(
-            BLOCK,
+            CHECK,
             "no server tells its settings, and there is no nats-server.conf beside the \
              configuration; `nats-callout test TENANT` shows whether they fit",
         );
@@ -337,14 +339,14 @@ fn server_conf(config: &Config, keys: &Keys, findings: &mut Findings) {
             && !text.contains(&key)
         {
             findings.fail(
-                BLOCK,
+                CHECK,
                 format!("{file} does not hold the public key of our {name}, {key}"),
                 "restore the key file, or correct the block and restart the server",
             );
         }
     }
     if findings.count(State::Fail) == before {
-        findings.ok(BLOCK, format!("{file} holds our issuer, xkey and auth_users"));
+        findings.ok(CHECK, format!("{file} holds our issuer, xkey and auth_users"));
     }
 }
 
