@@ -293,6 +293,10 @@ pub enum AuthnError {
     /// was no place for it to wait in.
     #[error("too many passwords are being guessed")]
     Throttled,
+    /// Too many tokens that nobody has come from the source: this one may be right, and there was no place for
+    /// it to wait in.
+    #[error("too many tokens that nobody has come from this address")]
+    Strangers,
     /// An issuer's keys are not known, or not those that a JWT names, and it does not answer.
     #[error("the keys of the issuer {issuer} cannot be fetched: {reason}")]
     Keys {
@@ -351,9 +355,10 @@ pub(crate) fn of_table(
     clock: &Arc<dyn Clock>,
 ) -> Vec<Arc<dyn Authenticator>> {
     let (store, clock) = (|| Arc::clone(store), || Arc::clone(clock));
+    let tokens = token::TokenAuthenticator::new(password.tokens());
     vec![
         Arc::new(password),
-        Arc::new(token::TokenAuthenticator::new(store(), clock())),
+        Arc::new(tokens),
         Arc::new(nkey::NkeyAuthenticator::new(store(), clock())),
         Arc::new(certificate::CertificateAuthenticator::new(store(), clock())),
     ]

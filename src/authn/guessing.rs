@@ -13,13 +13,15 @@
 //! in and a thread to hash on. So who logs in to an account that is being guessed from elsewhere
 //! goes before all who guess it. What finds no place gets no answer, since its password may be
 //! right. No success makes anything forgotten, or an account of his own would buy an attacker new
-//! allowances. All of it is kept in bounded memory, by this instance alone.
+//! allowances. All of it is kept in bounded memory, by this instance alone. Tokens that nobody has are counted
+//! [by themselves](tokens).
 //!
 //! An attempt counts from when its hash begins: as undecided while there is time, as wrong once the
 //! time is up, however long the hash goes on. If it matches after all, that is taken back.
 
 mod failures;
 mod room;
+mod tokens;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -102,6 +104,7 @@ pub(crate) struct Guessing {
     sources: Cache<u64, Arc<Failures>>,
     familiar: Cache<u64, Arc<AtomicBool>>,
     room: Arc<Room>,
+    tokens: tokens::Sources,
     delayed: AtomicU64,
     dropped: AtomicU64,
     unfinished: AtomicU64,
@@ -288,6 +291,7 @@ impl Guessing {
             sources: counts(),
             familiar: Cache::builder().max_capacity(capacity).time_to_idle(FAMILIAR_FOR).build(),
             room: Arc::new(Room::new(waiting)),
+            tokens: tokens::Sources::new(waiting, capacity),
             delayed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             unfinished: AtomicU64::new(0),
@@ -329,6 +333,17 @@ impl Guessing {
         Some(cache.get_with(key, async { Arc::new(Failures::new(allowance)) }).await)
     }
 
+    /// Whether the log may speak now, and of how many others it has not.
+    fn may_say(&self, now: Instant) -> Option<u64> {
+        let mut said = self.said.lock();
+        if said.at.is_some_and(|at| now.saturating_duration_since(at) < SAY_EVERY) {
+            said.unsaid += 1;
+            return None;
+        }
+        said.at = Some(now);
+        Some(std::mem::take(&mut said.unsaid))
+    }
+
     /// Speaks of an account or a source whose allowance is used up, once until it has been quiet for
     /// a while, and not more often than [`SAY_EVERY`] in all.
     fn say(&self, attempt: &GuessAttempt<'_>, standing: &Standing, now: Instant) {
@@ -336,14 +351,7 @@ impl Guessing {
             if !failures.begins_trouble(now) {
                 continue;
             }
-            let mut said = self.said.lock();
-            if said.at.is_some_and(|at| now.saturating_duration_since(at) < SAY_EVERY) {
-                said.unsaid += 1;
-                continue;
-            }
-            let others = std::mem::take(&mut said.unsaid);
-            said.at = Some(now);
-            drop(said);
+            let Some(others) = self.may_say(now) else { continue };
             let is_source = standing.source.as_ref().is_some_and(|it| Arc::ptr_eq(it, failures));
             let source = attempt.source.map(|source| source.to_string());
             let failures = failures.count(now).wrong;

@@ -136,13 +136,22 @@ impl PasswordAuthenticator {
         let verified = VerifiedPasswords::new(remembered).map_err(NoHash::from)?;
         let waiting = settings.max_in_flight / GUESSES_PART;
         let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
-        let tokens = TokenCheck { store: Arc::clone(&store), clock: Arc::clone(&clock) };
+        let tokens = TokenCheck {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            guessing: Arc::clone(&guessing),
+        };
         Ok(Self { store, clock, tokens, lane, verified, guessing, rehash: None })
     }
 
     /// What hashes.
     pub(crate) fn lane(&self) -> Arc<HashingLane> {
         Arc::clone(&self.lane)
+    }
+
+    /// What knows users' tokens.
+    pub(super) fn tokens(&self) -> TokenCheck {
+        self.tokens.clone()
     }
 
     /// What slows down who guesses.
@@ -161,15 +170,16 @@ impl PasswordAuthenticator {
         &self,
         user: &str,
         password: &Secret,
-        Attempt { client, deadline, found, .. }: Attempt<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
+        let Attempt { client, deadline, found, .. } = attempt;
         if password.expose().is_empty() {
             let denied = Denied::from(DenyReason::NoCredentials);
             return Err(denied.with_detail("a user name without a password").into());
         }
         let hopeless = hopeless(user, password.expose());
         let as_token = match hopeless {
-            None => self.authenticate_token(user, password).await,
+            None => self.authenticate_token(user, password, attempt).await,
             Some(_) => AsToken::No,
         };
         let no_token = match as_token {
@@ -210,10 +220,15 @@ impl PasswordAuthenticator {
     }
 
     /// What comes of it as one of the user's tokens.
-    async fn authenticate_token(&self, user: &str, password: &Secret) -> AsToken {
+    async fn authenticate_token(
+        &self,
+        user: &str,
+        password: &Secret,
+        attempt: Attempt<'_>,
+    ) -> AsToken {
         let text = password.expose().trim_end();
         let Some(hash) = token::hash_of(text) else { return AsToken::No };
-        let authenticate = || self.tokens.authenticate(&hash, Some(user));
+        let authenticate = || self.tokens.authenticate(&hash, Some(user), attempt);
         if Token::parse(text).is_some() {
             return AsToken::Decided(authenticate().await);
         }

@@ -6,9 +6,8 @@
 //! and 6 base62 characters of checksum: the CRC-32 (ISO-HDLC, as in zlib) of all that precedes, big-endian,
 //! digits in the order 0-9, A-Z, a-z. The prefix and the checksum let a scanner recognise a leaked token.
 //!
-//! One that nobody has costs a question to the database and nothing else. It does not count against its
-//! source as a wrong password does: nobody guesses 128 random bits, and a program that goes on with a token
-//! which was taken away must not slow down whoever logs in by password from the same address.
+//! One that nobody has costs a question to the database. Where many of them come from a source, its tokens are
+//! looked up a few at a time; [passwords](super::guessing) are not held up by that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::guessing::Guessing;
 use super::random::{self, BASE62, NoRandomness};
 use super::{
     Attempt, Authentication, Authenticator, AuthnError, Denied, DenyReason, Principal, Proof,
@@ -115,10 +115,9 @@ pub(crate) struct TokenAuthenticator {
 }
 
 impl TokenAuthenticator {
-    /// Looks tokens up in `store`.
     #[must_use]
-    pub(crate) fn new(store: Arc<dyn CredentialStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { tokens: TokenCheck { store, clock } }
+    pub(super) fn new(tokens: TokenCheck) -> Self {
+        Self { tokens }
     }
 }
 
@@ -132,7 +131,7 @@ impl Authenticator for TokenAuthenticator {
             let denied = Denied::from(DenyReason::UnknownToken).with_detail(NO_TOKEN);
             return Ok(Authentication::Refused(denied));
         };
-        Authentication::of(self.tokens.authenticate(&hash, user.as_deref()).await)
+        Authentication::of(self.tokens.authenticate(&hash, user.as_deref(), attempt).await)
     }
 }
 
@@ -141,6 +140,7 @@ impl Authenticator for TokenAuthenticator {
 pub(super) struct TokenCheck {
     pub(super) store: Arc<dyn CredentialStore>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) guessing: Arc<Guessing>,
 }
 
 impl TokenCheck {
@@ -149,7 +149,18 @@ impl TokenCheck {
         &self,
         hash: &TokenHash,
         owner: Option<&str>,
+        Attempt { client, deadline, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
+        let attempt = self.guessing.token(&client.host, deadline).await?;
+        let decided = self.look_up(hash, owner).await;
+        if matches!(&decided, Err(Rejected::Denied(denied)) if denied.reason == DenyReason::UnknownToken)
+        {
+            attempt.unknown();
+        }
+        decided
+    }
+
+    async fn look_up(&self, hash: &TokenHash, owner: Option<&str>) -> Result<Principal, Rejected> {
         // That there is none has been read.
         let token = self.store.token(hash, Freshness::Cached).await?;
         let token = token.ok_or(DenyReason::UnknownToken)?;
@@ -211,6 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::fakes::{FakeStore, NOW, SetClock, accepted, attempt, far, record, refused};
+    use super::super::guessing::GuessingLimits;
     use super::*;
     use crate::protocol::credentials::Secret;
     use crate::store::{Status, StoreError};
@@ -239,10 +251,11 @@ mod tests {
 
     fn case() -> Case {
         let store = Arc::new(FakeStore::default());
-        let authenticator = TokenAuthenticator::new(
-            Arc::clone(&store) as Arc<dyn CredentialStore>,
-            Arc::new(SetClock::default()),
-        );
+        let authenticator = TokenAuthenticator::new(TokenCheck {
+            store: Arc::clone(&store) as Arc<dyn CredentialStore>,
+            clock: Arc::new(SetClock::default()),
+            guessing: Arc::new(Guessing::new(GuessingLimits::default(), 1)),
+        });
         Case { store, token: Token::generate().unwrap(), authenticator }
     }
 

@@ -307,7 +307,7 @@ impl Fault {
             Abort::Request(_) => "request",
             Abort::Authentication(AuthnError::Overloaded) => "overloaded",
             Abort::Authentication(AuthnError::SlowHash { .. }) => "slow_hash",
-            Abort::Authentication(AuthnError::Throttled) => "throttled",
+            Abort::Authentication(AuthnError::Throttled | AuthnError::Strangers) => "throttled",
             Abort::Authentication(_) => "authentication",
             Abort::Account(_) => "account",
             Abort::Uncounted(_) => "uncounted",
@@ -331,9 +331,9 @@ impl Fault {
         matches!(self.0, Abort::Authentication(AuthnError::SlowHash { .. }))
     }
 
-    /// Whether it is a guess that was dropped, of which there may be thousands a second.
+    /// Whether it is a guess that was dropped, or a token among many that nobody has, of which there may be thousands a second.
     #[must_use]
     pub(crate) fn is_guess(&self) -> bool {
-        matches!(self.0, Abort::Authentication(AuthnError::Throttled))
+        matches!(self.0, Abort::Authentication(AuthnError::Throttled | AuthnError::Strangers))
     }
 }

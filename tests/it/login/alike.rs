@@ -1,6 +1,7 @@
 //! Every refusal of a password is the same: the words that the client hears, what the server logs,
 //! and one hash.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nats_callout::callout::Token;
@@ -124,7 +125,7 @@ fn who_guesses_hears_the_same_of_every_account() {
 }
 
 /// A program that goes on with a token which was taken away: whoever logs in by password from its address,
-/// as somebody whom the service does not know yet, waits for nothing.
+/// as somebody whom the service does not know yet, waits for nothing, and a right token lets in among them.
 #[test]
 fn tokens_that_nobody_has_slow_nobody_down() {
     for mode in either_mode() {
@@ -148,10 +149,30 @@ fn tokens_that_nobody_has_slow_nobody_down() {
         let right = json!({ "user": user, "pass": password });
         assert_eq!(raw::connect(port, &right).0, Verdict::Admitted);
         assert_eq!(metric(&deployment, "nats_callout_hashing_done_total"), 1.0);
+        let right = json!({ "auth_token": deployment.token_add("one", user) });
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        let token = Token::generate().expect("a token");
+                        raw::connect(port, &json!({ "auth_token": token.expose() }));
+                    }
+                });
+            }
+            for _ in 0..20 {
+                assert_eq!(raw::connect(port, &right).0, Verdict::Admitted);
+            }
+            over.store(true, Relaxed);
+        });
         for name in ["delayed", "dropped"] {
             assert_eq!(metric(&deployment, &format!("nats_callout_guesses_{name}_total")), 0.0);
         }
         let log = deployment.service.log();
-        assert!(!log.contains("guess"), "{log}");
+        assert!(!log.contains(" guesses ") && !log.contains("guessed"), "{log}");
+        let says = |line: &&str| line.contains("WARN") && line.contains("tokens that nobody has");
+        let said: Vec<&str> = log.lines().filter(says).collect();
+        let [line] = said[..] else { panic!("one line: {said:?}") };
+        assert!(line.contains("source=127.0.0.1/32 tokens=100 others=0"), "{line}");
     }
 }
