@@ -38,21 +38,23 @@ pub(crate) fn either_mode() -> impl Iterator<Item = Mode> {
 }
 
 /// Whether this test has its tenants in PostgreSQL in this mode: fixed by its name, and the other way
-/// round in the other mode, so that a claim about both modes is one about both databases. One of
-/// [`on_both_databases`] says it itself; a main thread is a benchmark's, or that of a runner with one
+/// round in the other mode, so that a claim about both modes is one about both databases. One in a module of
+/// the database's name, as of [`on_both_databases`], says it itself; a main thread is a benchmark's, or that of a runner with one
 /// thread.
 pub(super) fn uses_postgres(mode: Mode) -> bool {
-    match std::env::var("TEST_DATABASE").as_deref() {
-        Ok("postgres") => return true,
-        Ok("sqlite") => return false,
-        Ok(other) => panic!("TEST_DATABASE={other}: write sqlite or postgres"),
-        Err(_) => {}
-    }
     let test = test();
     if test == "main" || test.contains("on_sqlite::") {
         return false;
     }
-    test.contains("on_postgres::") || sum(&test).is_multiple_of(2) == (mode == Mode::Operator)
+    if test.contains("on_postgres::") {
+        return true;
+    }
+    match std::env::var("TEST_DATABASE").as_deref() {
+        Ok("postgres") => true,
+        Ok("sqlite") => false,
+        Ok(other) => panic!("TEST_DATABASE={other}: write sqlite or postgres"),
+        Err(_) => sum(&test).is_multiple_of(2) == (mode == Mode::Operator),
+    }
 }
 
 /// The name of the test that runs on this thread.
