@@ -27,6 +27,7 @@ macro_rules! steps {
             10 "refusals" "0010_refusals.sql",
             11 "names" "0011_names.sql",
             12 "likeness" "0012_likeness.sql",
+            13 "bytes" "0013_bytes.sql",
         )
     };
     ($folder:literal: $($number:literal $name:literal $file:literal,)+) => {

@@ -335,6 +335,16 @@ async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) 
         db.refuses(&insert, &cause).await;
         db.refuses(&format!("UPDATE users SET password_hash = {hash}"), &cause).await;
     }
+    // As bcrypt of Python makes it.
+    let cause = "users.password_hash: bytes, which decode() or string() makes a text";
+    let bytes = match db.is_sqlite() {
+        true => format!("CAST('{sound}' AS BLOB)"),
+        false => format!("'{sound}'::bytea"),
+    };
+    db.refuses(&format!("UPDATE users SET password_hash = {bytes}"), cause).await;
+    let insert =
+        format!("INSERT INTO users (tenant_id, name, password_hash) VALUES ('42', 'b', {bytes})");
+    db.refuses(&insert, cause).await;
     db.run("UPDATE users SET password_hash = NULL").await;
 }
 

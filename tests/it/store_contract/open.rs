@@ -70,7 +70,7 @@ async fn the_schemas_version_is_readable_and_may_be_newer() {
     let file = SqliteFile::new();
     let db: &dyn Database = &file;
     db.run(ALICE).await;
-    assert_eq!(db.run("SELECT version FROM schema_version").await, ["12"]);
+    assert_eq!(db.run("SELECT version FROM schema_version").await, ["13"]);
     db.run(
         "ALTER TABLE tenants ADD COLUMN added_later TEXT;
          INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
