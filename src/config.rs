@@ -7,6 +7,7 @@
 mod database;
 mod issuers;
 mod keys;
+mod log;
 mod mode;
 mod problem;
 mod reader;
@@ -271,7 +272,7 @@ impl Config {
         let issuers = issuers::issuers(&mut reader);
         let policies = sections::policies(&mut reader, &folder);
         let http_listen = sections::http_listen(&mut reader);
-        let log = sections::log(&mut reader);
+        let log = log::log(&mut reader);
 
         let value_files = reader.value_files();
         let (warnings, problems) = reader.finish();

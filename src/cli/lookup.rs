@@ -5,6 +5,7 @@ use super::output::note;
 use super::{Context, Usage};
 use crate::admin::{InvalidName, Name};
 use crate::policy::rules::PolicySet;
+use crate::redact::shown;
 use crate::store::{TenantId, TenantRecord};
 
 /// The id of a tenant, as an argument.
@@ -25,7 +26,8 @@ pub(super) fn warn_of_policy(context: &Context, policy: Option<&str>) {
     if let Some(missing) = policy.filter(|policy| !policies.names().any(|name| name == *policy)) {
         let names = policies.names().collect::<Vec<_>>().join(", ");
         note(&format!(
-            "warning: there is no policy `{missing}`, and whoever has it is refused; there are: {names}"
+            "warning: there is no policy `{}`, and whoever has it is refused; there are: {names}",
+            shown(missing)
         ));
     }
 }

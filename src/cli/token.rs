@@ -8,6 +8,7 @@ use super::database::explain;
 use super::lookup::{parse_id, parse_name};
 use super::output::{table, time, time_json};
 use crate::admin::{NewTokenRequest, When};
+use crate::redact::shown;
 use crate::revoke;
 use crate::store::StoreError;
 
@@ -72,7 +73,7 @@ async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
                 "id": token.id,
                 "tenant": token.tenant.as_str(),
                 "user": token.user_name,
-                "label": token.label,
+                "label": token.label.as_deref().map(shown),
                 "expires_at": time_json(token.expires_at),
                 "created_at": time(token.created_at),
             })
@@ -89,7 +90,7 @@ async fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
                     token.id,
                     token.tenant.to_string(),
                     token.user_name,
-                    token.label.unwrap_or_default(),
+                    shown(&token.label.unwrap_or_default()).to_owned(),
                     token.expires_at.map_or_else(|| "never".to_owned(), time),
                     time(token.created_at),
                 ]

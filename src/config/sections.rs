@@ -8,58 +8,15 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::{
     Cache, Callout, ConfigMode, DATABASE_REMEDY, Database, DatabaseUrl, DecisionEvents, Events,
-    Hashing, Intake, Log, LogFormat, Nats, NatsTls, Notifications, OperatorMode,
+    Hashing, Intake, Nats, NatsTls, Notifications, OperatorMode,
 };
 use crate::authn::guessing::GuessingLimits;
 use crate::keys::AccountId;
 use crate::placement::TargetAccount;
 use crate::redact::shown_path;
-use crate::spelling::nearest;
 use crate::store::{Isolation, TenantId};
 use crate::streams::StreamLimits;
 use crate::streams::events::{EventLimits, EventStreamLimits};
-
-/// What the log calls the service's own parts.
-const OWN: &str = env!("CARGO_CRATE_NAME");
-
-/// The parts: what stands in `src`.
-const PARTS: [&str; 35] = [
-    "accounts",
-    "admin",
-    "audit",
-    "authn",
-    "authorize",
-    "callout",
-    "causes",
-    "clock",
-    "config",
-    "connections",
-    "daemon",
-    "deployment",
-    "document",
-    "events",
-    "exposure",
-    "hidden",
-    "instance",
-    "intake",
-    "keyfile",
-    "keys",
-    "mint",
-    "peers",
-    "placement",
-    "policy",
-    "problem",
-    "protocol",
-    "redact",
-    "renewal",
-    "revoke",
-    "servers",
-    "service",
-    "spelling",
-    "store",
-    "streams",
-    "telemetry",
-];
 
 const MODE_REMEDY: &str = "write mode = \"operator\" or mode = \"config\"";
 
@@ -398,55 +355,4 @@ pub(super) fn http_listen(reader: &mut Reader) -> Option<SocketAddr> {
             }
         })
         .unwrap_or_default()
-}
-
-/// Reads directives for the log, with blanks between them or without. What is no level names a part of the
-/// program to them, and a part that there is not would leave nothing of the log.
-fn log_level(text: &str) -> Result<String, String> {
-    let halves = |it: &str| it.split('=').map(str::trim).collect::<Vec<_>>().join("=");
-    let directives = text.split(',').map(halves).filter(|it| !it.is_empty());
-    let directives: Vec<String> = directives.collect();
-    let directives: Vec<&str> = directives.iter().map(String::as_str).collect();
-    let text = directives.join(",");
-    tracing_subscriber::EnvFilter::builder().parse(&text).map_err(|error| error.to_string())?;
-    let is_level = |word: &&str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-    if let Some(word) = directives.iter().find(|it| !it.contains(['=', '[']) && !is_level(it)) {
-        return Err(format!("`{word}` is no level"));
-    }
-    let of_all = |it: &&str| is_level(it) || it.starts_with(OWN);
-    let target = |it: &&str| Some(it.split_once('=')?.0.split('[').next()?.to_owned());
-    let targets: Vec<String> = directives.iter().filter_map(target).collect();
-    for part in targets.iter().filter_map(|it| it.strip_prefix(OWN)?.strip_prefix("::")) {
-        let part = part.split(':').next().unwrap_or_default();
-        // The log looks at how a part begins.
-        if !PARTS.iter().any(|it| it.starts_with(part)) {
-            let near = nearest(part, PARTS).map(|it| format!("; did you mean {OWN}::{it}?"));
-            let near = near.unwrap_or_default();
-            return Err(format!("there is no part `{OWN}::{part}`{near}"));
-        }
-    }
-    let mut crates = targets.iter().filter_map(|it| it.split(':').next()).filter(|it| *it != OWN);
-    let misspelt = crates.find(|it| nearest(it, [OWN]).is_some());
-    match (directives.iter().any(of_all), misspelt) {
-        (true, None) => Ok(text),
-        (true, Some(part)) => Err(format!("there is no part `{part}`; did you mean {OWN}?")),
-        (false, None) => Err("nothing would be left of the service's own log".to_owned()),
-        (false, Some(_)) => {
-            Err(format!("nothing would be left of the service's own log; did you mean {OWN}?"))
-        }
-    }
-}
-
-pub(super) fn log(reader: &mut Reader) -> Log {
-    let remedy = "write error, warn, info, debug, trace or off, alone or before directives such as \
-                  `info,nats_callout::audit=debug`";
-    let level = reader.parsed("log.level", remedy, |text| {
-        log_level(text).map_err(|why| format!("`{text}`: {why}"))
-    });
-    let level = level.unwrap_or_default();
-    let format = match reader.word("log.format", "write \"text\" or \"json\"") {
-        "json" => LogFormat::Json,
-        _ => LogFormat::Text,
-    };
-    Log { level, format }
 }

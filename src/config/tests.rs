@@ -113,7 +113,9 @@ fn a_level_that_would_leave_no_log_is_refused() {
         ("warning", "`warning` is no level"),
         ("inof", "`inof` is no level"),
         ("info,loud", "`loud` is no level"),
-        ("nats_callout=debgu", "nats_callout=debgu"),
+        ("nats_callout=debgu", "`debgu` is no level"),
+        ("info,nats_callout::audit=loud", "`loud` is no level"),
+        ("info,nats_callout:audit=debug", "no part `nats_callout:audit`; write nats_callout::PART"),
         ("nats_calout=debug", "nothing would be left"),
         ("nats_calout=debug", "did you mean nats_callout?"),
         ("warn,nats_callot=debug", "there is no part `nats_callot`; did you mean nats_callout?"),
@@ -132,8 +134,15 @@ fn a_level_that_would_leave_no_log_is_refused() {
         assert!(problems.len() == 1 && problems[0].contains(word), "{level}: {problems:?}");
         assert!(problems[0].contains("write error, warn, info"), "{problems:?}");
     }
-    for level in ["INFO", "off", "warn,async_nats=debug", "nats_callout::audit=debug", "2", "info,"]
-    {
+    for level in [
+        "INFO",
+        "off",
+        "warn,async_nats=debug",
+        "nats_callout::audit=debug",
+        "2",
+        "info,",
+        "info,nats_callout[decide{user=1}]",
+    ] {
         assert_eq!(load_with(level).unwrap().config.log.level, level.trim_end_matches(','));
     }
     let spaced = load_with(" info , nats_callout::audit = debug").unwrap();

@@ -60,7 +60,9 @@ pub(crate) enum ExpandError {
     )]
     Name,
     /// The JWT has no such claim, or the user logged in with something else.
-    #[error("the login brings no claim `{0}`")]
+    #[error(
+        "the login brings no claim `{0}` that is a text, a number, true, false or a list of them"
+    )]
     NoClaim(Box<str>),
     /// The issuer's rules do not hand this claim on, whatever the JWT has.
     #[error(

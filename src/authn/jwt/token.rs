@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::authn::{Denied, DenyReason};
+use crate::causes::quoted;
+use crate::redact::shortened;
 
 /// The longest JWT that is looked at. A connection's whole CONNECT line is at most 4 KiB unless
 /// nats-server's `max_control_line` says otherwise.
@@ -25,8 +27,8 @@ pub(super) enum Flaw {
     TooLong,
     #[error("malformed")]
     Malformed,
-    #[error("`alg` is none of the issuer's `algorithms`")]
-    Algorithm,
+    #[error("`alg`, which is {0}, is none of the issuer's `algorithms`")]
+    Algorithm(String),
     #[error("`typ` says that it was made for another purpose")]
     Type,
     #[error("`{0}` says that it was made for another purpose")]
@@ -182,8 +184,9 @@ impl<'a> Unverified<'a> {
     /// Its algorithm, if it is one of those that its issuer may use and the header demands nothing
     /// that is not done here.
     pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
-        let algorithm = self.header.alg.parse().ok();
-        let algorithm = algorithm.filter(|it| allowed.contains(it)).ok_or(Flaw::Algorithm)?;
+        let algorithm = self.header.alg.parse().ok().filter(|it| allowed.contains(it));
+        let other = || Flaw::Algorithm(quoted(shortened(&self.header.alg)));
+        let algorithm = algorithm.ok_or_else(other)?;
         self.check_header()?;
         Ok(algorithm)
     }
@@ -290,6 +293,7 @@ mod tests {
 
     #[test]
     fn headers_that_are_refused() {
+        let other = |alg: &str| Flaw::Algorithm(format!("`{alg}`"));
         let of = |header: &str| {
             let text = text(header, r#"{"iss":"me"}"#);
             Unverified::parse(&text).and_then(|it| it.algorithm(&[Algorithm::RS256]))
@@ -300,11 +304,11 @@ mod tests {
             assert_eq!(of(&header), Ok(Algorithm::RS256), "{typ}");
         }
         for (header, flaw) in [
-            (r#"{"alg":"none"}"#, Flaw::Algorithm),
-            (r#"{"alg":"None"}"#, Flaw::Algorithm),
-            (r#"{"alg":"HS256"}"#, Flaw::Algorithm),
-            (r#"{"alg":"RS512"}"#, Flaw::Algorithm),
-            (r#"{"alg":"ed25519-nkey","typ":"JWT"}"#, Flaw::Algorithm),
+            (r#"{"alg":"none"}"#, other("none")),
+            (r#"{"alg":"None"}"#, other("None")),
+            (r#"{"alg":"HS256"}"#, other("HS256")),
+            (r#"{"alg":"RS512"}"#, other("RS512")),
+            (r#"{"alg":"ed25519-nkey","typ":"JWT"}"#, other("ed25519-nkey")),
             (r#"{"alg":"RS256","crit":["b64"],"b64":false}"#, Flaw::Critical),
             (r#"{"alg":"RS256","crit":null}"#, Flaw::Critical),
             (r#"{"alg":"RS256","typ":"logout+jwt"}"#, Flaw::Type),

@@ -51,11 +51,16 @@ pub(in super::super) struct ExplainArgs {
     )]
     connection_type: ConnectionType,
     /// Assume this time: RFC 3339, such as 2027-01-31T18:00:00+01:00
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = timestamp)]
     at: Option<jiff::Timestamp>,
     /// Assume this claim of a JWT; several times for a list
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, String)>,
+}
+
+fn timestamp(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse()
+        .map_err(|_| "write it as 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+01:00".to_owned())
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {

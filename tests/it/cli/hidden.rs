@@ -137,3 +137,22 @@ fn no_command_prints_what_is_not_seen() {
         }
     }
 }
+
+/// A token in the place of a policy or a label.
+#[test]
+fn secrets_of_the_wrong_place_are_not_repeated() {
+    let init = Initialised::new(Mode::Config);
+    init.tenant_add("shop", &[]);
+    let secret = "nct_aaaaaaaaaaaaaaaaaaaa";
+    let added = init.cli(&["user", "add", "shop", "alice", "--policy", secret]).success();
+    assert!(added.stderr.contains("there is no policy `(a secret)`"), "{}", added.stderr);
+    init.cli(&["token", "add", "shop", "alice"]).success();
+    init.sql(&format!("UPDATE tokens SET label = 'for {secret}';"));
+    for args in [&["token", "list"][..], &["--json", "token", "list"]] {
+        let listed = init.cli(args).success().stdout;
+        assert!(listed.contains("(a secret)") && !listed.contains("aaaaa"), "{listed}");
+    }
+    for said in [added.stdout, added.stderr] {
+        assert!(!said.contains("aaaaa"), "{said}");
+    }
+}

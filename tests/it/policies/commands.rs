@@ -413,6 +413,8 @@ fn what_a_user_gets_and_why() {
             assert_eq!(rows(&nothing), ["deny_publish > built in", "deny_subscribe > built in"]);
             continue;
         }
+        let tomorrow = deployment.cli(&["policy", "explain", "alice", "--at", "tomorrow"]);
+        assert!(tomorrow.stderr.contains("write it as 2027-01-31T18:00:00Z"), "{tomorrow:?}");
         let monday = ["alice", "--address", "10.1.1.1", "--at", "2026-03-30T12:00:00Z"];
         let claims = ["--claim", "teams=red", "--claim", "teams=blue"];
         let found = explain(0, &[&monday[..], &claims].concat());
@@ -445,7 +447,10 @@ fn what_a_user_gets_and_why() {
 
         let refused = explain(1, &monday);
         assert_eq!(refused["reason"], "policy");
-        assert_eq!(refused["message"], "the login brings no claim `teams`");
+        assert_eq!(
+            refused["message"],
+            "the login brings no claim `teams` that is a text, a number, true, false or a list of them"
+        );
         assert!(refused["from"].as_str().unwrap().ends_with("news.toml:4"), "{refused}");
         let nowhere = explain(1, &["alice"]);
         assert!(
