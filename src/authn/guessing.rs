@@ -74,7 +74,7 @@ impl GuessingLimits {
 }
 
 /// Of the decisions under way, one part in so many may be guesses that wait.
-pub(crate) const GUESSES_PART: usize = 8;
+const PART: usize = 8;
 
 impl Default for GuessingLimits {
     fn default() -> Self {
@@ -274,14 +274,13 @@ impl Standing {
 }
 
 impl Guessing {
-    /// Counts nothing yet. So many attempts may be slowed down at once: each of them is a decision under
-    /// way, which others must not lack.
+    /// Counts nothing yet. Part of so many decisions may be slowed down at once: others must not lack them.
     #[must_use]
-    pub(crate) fn new(limits: GuessingLimits, waiting: usize) -> Self {
-        Self::remembering(limits, waiting, REMEMBERED)
+    pub(crate) fn new(limits: GuessingLimits, decisions: usize) -> Self {
+        Self::remembering(limits, decisions, REMEMBERED)
     }
 
-    fn remembering(limits: GuessingLimits, waiting: usize, capacity: u64) -> Self {
+    fn remembering(limits: GuessingLimits, decisions: usize, capacity: u64) -> Self {
         // A count is of no use once its window and the one before it are over.
         let counts = || Cache::builder().max_capacity(capacity).time_to_idle(2 * WINDOW).build();
         Self {
@@ -290,8 +289,8 @@ impl Guessing {
             accounts: counts(),
             sources: counts(),
             familiar: Cache::builder().max_capacity(capacity).time_to_idle(FAMILIAR_FOR).build(),
-            room: Arc::new(Room::new(waiting)),
-            tokens: tokens::Sources::new(waiting, capacity),
+            room: Arc::new(Room::new(decisions / PART)),
+            tokens: tokens::Sources::new(decisions / tokens::PART, capacity),
             delayed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             unfinished: AtomicU64::new(0),

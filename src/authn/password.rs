@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::guessing::{GUESSES_PART, GuessAttempt, Guessing, GuessingLimits};
+use super::guessing::{GuessAttempt, Guessing, GuessingLimits};
 use super::hashing::{self, HashingError, NoHash, Verdict};
 use super::lane::HashingLane;
 use super::token::{self, Token, TokenCheck};
@@ -134,8 +134,7 @@ impl PasswordAuthenticator {
         let lane = Arc::new(lane.with_deadline(settings.deadline));
         let remembered = VerifiedLimits { idle: settings.idle, ..VerifiedLimits::default() };
         let verified = VerifiedPasswords::new(remembered).map_err(NoHash::from)?;
-        let waiting = settings.max_in_flight / GUESSES_PART;
-        let guessing = Arc::new(Guessing::new(settings.guessing, waiting));
+        let guessing = Arc::new(Guessing::new(settings.guessing, settings.max_in_flight));
         let tokens = TokenCheck {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),

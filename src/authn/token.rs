@@ -151,11 +151,14 @@ impl TokenCheck {
         owner: Option<&str>,
         Attempt { client, deadline, .. }: Attempt<'_>,
     ) -> Result<Principal, Rejected> {
-        let attempt = self.guessing.token(&client.host, deadline).await?;
+        let attempt = self.guessing.token(*hash, &client.host, deadline).await?;
         let decided = self.look_up(hash, owner).await;
-        if matches!(&decided, Err(Rejected::Denied(denied)) if denied.reason == DenyReason::UnknownToken)
-        {
-            attempt.unknown();
+        match &decided {
+            Ok(_) => attempt.known().await,
+            Err(Rejected::Denied(denied)) if denied.reason == DenyReason::UnknownToken => {
+                attempt.unknown().await;
+            }
+            Err(_) => {}
         }
         decided
     }

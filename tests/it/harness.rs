@@ -14,6 +14,7 @@ pub(crate) mod deployment;
 pub(crate) mod guesses;
 pub(crate) mod http;
 pub(crate) mod issuer;
+pub(crate) mod keycloak;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -5,6 +5,7 @@ mod admission;
 pub(crate) mod attacks;
 mod introspection;
 pub(crate) mod issuers;
+mod keycloak;
 mod login;
 mod others;
 mod outage;

@@ -12,7 +12,7 @@ const EVIL: &str = "203.0.113.9";
 const HOME: &str = "198.51.100.7";
 
 fn guessing(account_failures: u32, source_failures: u32, waiting: usize) -> Guessing {
-    Guessing::new(GuessingLimits { account_failures, source_failures }, waiting)
+    Guessing::new(GuessingLimits { account_failures, source_failures }, PART * waiting)
 }
 
 /// A wrong attempt, without its wait.
@@ -342,7 +342,7 @@ async fn an_attempt_without_an_address_is_counted_for_its_account() {
 /// Names and addresses that nobody repeats neither grow memory nor push out those that count.
 #[tokio::test]
 async fn memory_is_bounded_and_who_is_guessed_is_not_forgotten() {
-    let guessing = Guessing::remembering(GuessingLimits::default(), 128, 100);
+    let guessing = Guessing::remembering(GuessingLimits::default(), PART * 128, 100);
     for round in 0..50 {
         wrong(&guessing, "alice", "203.0.113.1").await;
         for n in 0..100 {

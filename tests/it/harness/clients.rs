@@ -280,6 +280,28 @@ pub(crate) fn issuer() -> Option<PathBuf> {
     })
 }
 
+/// The home of a Keycloak, with its realm and its database in memory.
+pub(crate) fn keycloak() -> Option<PathBuf> {
+    let folder = installed(&["java", "mvn", "tar"], "tests/clients/keycloak", |source, folder| {
+        run(Command::new("mvn")
+            .args(["--quiet", "--batch-mode", "dependency:copy-dependencies"])
+            .arg("-Dmdep.stripVersion=true")
+            .arg(format!("-Dmaven.repo.local={}", folder.join("repository").display()))
+            .arg(format!("-DoutputDirectory={}", folder.display()))
+            .current_dir(source));
+        run(Command::new("tar")
+            .args(["-xzf", "keycloak-quarkus-dist.tar.gz", "--strip-components=1"])
+            .current_dir(folder));
+        let import = folder.join("data/import");
+        std::fs::create_dir_all(&import).expect("a folder");
+        std::fs::copy(source.join("realm.json"), import.join("realm.json")).expect("a copy");
+        run(Command::new("bash").args(["bin/kc.sh", "build", "--db=dev-mem"]).current_dir(folder));
+        std::fs::remove_dir_all(folder.join("repository")).expect("is there");
+        std::fs::remove_file(folder.join("keycloak-quarkus-dist.tar.gz")).expect("is there");
+    })?;
+    Some(folder)
+}
+
 fn npm_install(folder: &Path) {
     run(Command::new("npm")
         .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// A status and a body.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -28,6 +30,16 @@ pub(crate) fn post_form(address: &str, path: &str, form: &str) -> Option<Answer>
         form.len()
     );
     send(address, "POST", path, &head, form)
+}
+
+/// POSTs JSON, with a bearer token.
+pub(crate) fn post_json(address: &str, path: &str, token: &str, body: &Value) -> Option<Answer> {
+    let body = body.to_string();
+    let head = format!(
+        "Content-Type: application/json\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    send(address, "POST", path, &head, &body)
 }
 
 fn send(address: &str, method: &str, path: &str, more: &str, body: &str) -> Option<Answer> {
