@@ -34,7 +34,7 @@ pub(crate) use self::refusal::{Named, Rejected};
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
-use crate::store::{CredentialStore, LoginRecord, Status, StoreError};
+use crate::store::{CredentialStore, LoginRecord, Status, StoreError, UserKind};
 
 /// What is decided by cached rows, unless it is a refusal: none rests on a cached row, so that `fresh`
 /// decides then. Every authenticator that looks anybody up comes to its answer by this.
@@ -90,6 +90,25 @@ pub(crate) struct IssuerOf {
     pub(crate) name: String,
     /// The claims that are handed to the policy.
     pub(crate) claims: Vec<String>,
+}
+
+/// What an issuer makes of a JWT's claims.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// Those that the policy sees.
+    pub(crate) claims: Claims,
+    /// What its users are who have no row; none where all have one.
+    pub(crate) without_row: Option<WithoutRow>,
+}
+
+/// What a user without a row is by its issuer's rules.
+#[derive(Debug)]
+pub(crate) struct WithoutRow {
+    pub(crate) kind: UserKind,
+    /// Its policy, if one is named, or why the claims choose none.
+    pub(crate) policy: Result<Option<String>, Denied>,
+    /// What the claims say that chooses it, in words; empty where none does.
+    pub(crate) by: String,
 }
 
 /// What a login has proved, without what it was proved by, unless that is a token about which its issuer has to

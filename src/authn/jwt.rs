@@ -352,7 +352,7 @@ impl Rows {
             Denied::from(DenyReason::UnknownUser).with_detail(format!("issuer {name}: {what}"))
         };
         let (user, tenant) = (quoted(shortened(&identified.user)), identified.tenant.as_ref());
-        let (Users::Policy { kind, policy, by_claim }, Some(id)) = (users, tenant) else {
+        let (Users::Policy { kind, .. }, Some(id)) = (users, tenant) else {
             return Err(unknown(format!("there is no user {user}")).into());
         };
         let login = id.login(&identified.user);
@@ -366,10 +366,7 @@ impl Rows {
         }
         let tenant = self.store.tenant_of(id, freshness).await?;
         let tenant = tenant.ok_or_else(|| unknown(format!("there is no tenant {id}")))?;
-        let policy = match by_claim {
-            Some(_) => identified.policy.clone()?,
-            None => policy.clone(),
-        };
+        let policy = identified.policy.clone()?;
         let user = UserRecord { policy, ..UserRecord::new(login, *kind) };
         Ok(Arc::new(LoginRecord { user, tenant: (*tenant).clone() }))
     }

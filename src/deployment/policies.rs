@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, Mode};
 use crate::policy::rules::{PolicySet, Wanted};
-use crate::policy::table::Handed;
+use crate::policy::table::ByIssuer;
 use crate::problem::{Origin, Problem};
 use crate::store::Isolation;
 
@@ -54,11 +54,11 @@ fn unlisted(config: &Config, policies: &PolicySet) -> impl Iterator<Item = Probl
     })
 }
 
-/// What issuers hand of a JWT's claims to its policy, for cases of test tables.
-pub(crate) fn handed(config: &Config) -> impl Fn(&str, &Map<String, Value>) -> Option<Handed> {
+/// What issuers make of a JWT's claims, for cases of test tables.
+pub(crate) fn handed(config: &Config) -> impl Fn(&str, &Map<String, Value>) -> Option<ByIssuer> {
     move |name, claims| {
         let issuer = config.issuers.iter().find(|issuer| issuer.name == name)?;
-        Some(Handed { who: issuer.who(), claims: issuer.hand(claims) })
+        Some((issuer.who(), issuer.hand(claims)))
     }
 }
 

@@ -2,26 +2,24 @@
 //! `cargo test` runs the shipped ones, `nats-callout policy test` anybody's.
 
 mod claims;
+mod prepared;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use self::claims::{A_DATE, Said};
-pub(crate) use self::claims::{Handed, Issuers};
+pub(crate) use self::claims::{ByIssuer, Issuers};
+use self::prepared::{Instead, Prepared};
 use super::rules::{NoPolicies, PolicyError, PolicySet, SHIPPED_FOLDER, Source, Sources};
 use super::subject::Pattern;
-use super::{ConnectionContext, ConnectionType, Decision, Grant, Policy as _};
-use crate::authn::{Claims, Denied, DenyReason, Principal};
+use super::{ConnectionContext, Decision, Grant, Policy as _};
 use crate::clock::UnixSeconds;
 use crate::document::Document;
 use crate::problem::Origin;
-use crate::protocol::claims::ClientInfo;
-use crate::store::{Isolation, Limits, LoginRecord, TenantId, TenantRecord, UserKind, UserRecord};
 
 const SHIPPED: [(&str, &str); 3] = [
     ("bb", include_str!("../../policies/bb.test.toml")),
@@ -191,115 +189,6 @@ fn run_table(
     table.case.iter().filter_map(outcome).collect()
 }
 
-/// The values of a case, parsed.
-struct Prepared {
-    principal: Principal,
-    isolation: Isolation,
-    client: ClientInfo,
-    now: UnixSeconds,
-    /// Why the issuer refuses it before a policy looks at it.
-    refused: Option<Denied>,
-    denied: Option<DenyReason>,
-    until: Option<UnixSeconds>,
-}
-
-impl Document<'_> {
-    fn value<T>(
-        &mut self,
-        key: &str,
-        text: &Spanned<String>,
-        remedy: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let value = parse(text.get_ref());
-        if value.is_none() {
-            let what = format!("`{}` is none", text.get_ref());
-            self.problem(text.span().start, key, what, remedy);
-        }
-        value
-    }
-
-    fn time(&mut self, key: &str, text: &Spanned<String>) -> Option<UnixSeconds> {
-        let remedy = "write an RFC 3339 time, such as \"2026-03-30T08:00:00+02:00\"";
-        self.value(key, text, remedy, |text| {
-            text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
-        })
-    }
-
-    /// What a policy sees of the case's claims: all of them, or what the issuer that it names hands on.
-    fn hand(&mut self, case: &Case, issuers: Option<Issuers<'_>>) -> Option<Handed> {
-        let name = case.issuer.as_ref()?;
-        let handed = issuers.map(|issuers| issuers(name.get_ref(), &case.claims.0));
-        let (what, remedy) = match handed {
-            Some(Some(handed)) => return Some(handed),
-            Some(None) => (
-                format!("there is no [issuers.{}]", name.get_ref()),
-                "name one of the configuration",
-            ),
-            None => {
-                let what = "there is no configuration to know it by".to_owned();
-                (what, "leave the folder out, and name the configuration with --config")
-            }
-        };
-        self.problem(name.span().start, "issuer", what, remedy);
-        None
-    }
-
-    /// `None` if a value is none, which is noted.
-    fn prepare(
-        &mut self,
-        spanned: &Spanned<Case>,
-        policy: &str,
-        issuers: Option<Issuers<'_>>,
-    ) -> Option<Prepared> {
-        let before = self.problems.len();
-        let case = spanned.get_ref();
-        let at = spanned.span().start;
-        let isolation =
-            [Isolation::Account, Isolation::Shared].into_iter().find(|it| it.as_str() == case.form);
-        if isolation.is_none() {
-            let what = format!("`{}` is none", case.form);
-            self.problem(at, "form", what, "write account or shared");
-        }
-        let remedy = "write one token of A-Z, a-z, 0-9, _ and -";
-        let tenant =
-            self.value("tenant", &case.tenant, remedy, |text| text.parse::<TenantId>().ok());
-        let kind = case.kind.as_ref().map_or(Some(UserKind::Bb), |text| {
-            self.value("kind", text, "write bb or service", |text| text.parse().ok())
-        });
-        let connection = case.connection.as_ref().map_or(Some(ConnectionType::Nats), |text| {
-            let remedy = "write nats, websocket, mqtt or leafnode";
-            self.value("connection", text, remedy, |text| text.parse().ok())
-        });
-        let now = case.at.as_ref().map_or(Some(0), |text| self.time("at", text));
-        let until = case.until.as_ref().and_then(|text| self.time("until", text));
-        let denied = case.denied.as_ref().and_then(|text| {
-            let remedy = "write policy, connection_type, address or time";
-            self.value("denied", text, remedy, |text| text.parse().ok())
-        });
-        if case.denied.is_some() && case.expects_a_grant() {
-            let what = "expects a refusal and a grant";
-            self.problem(at, "denied", what, "leave one of them out");
-        }
-        let handed = self.hand(case, issuers);
-        if self.problems.len() > before {
-            return None;
-        }
-        let mut principal = case.principal(policy, tenant?, kind?)?;
-        let mut refused = None;
-        if let Some(Handed { who, claims }) = handed {
-            let claims = claims.unwrap_or_else(|denied| {
-                refused = Some(denied);
-                Claims::new()
-            });
-            principal = principal.with_claims(claims).with_issuer(Arc::new(who));
-        }
-        let client = ClientInfo { host: case.address.clone(), ..connection?.client() };
-        let (isolation, now) = (isolation?, now?);
-        Some(Prepared { principal, isolation, client, now, refused, denied, until })
-    }
-}
-
 impl Case {
     fn expects_a_grant(&self) -> bool {
         let lists = [
@@ -314,33 +203,15 @@ impl Case {
             || self.until.is_some()
     }
 
-    fn principal(&self, policy: &str, tenant: TenantId, kind: UserKind) -> Option<Principal> {
-        let policy = self.policy.as_deref().unwrap_or(policy);
-        let record = LoginRecord {
-            tenant: TenantRecord {
-                limits: Limits { memory: u64::from(self.jetstream), ..Limits::default() },
-                ..TenantRecord::new(tenant)
-            },
-            user: UserRecord {
-                policy: Some(policy.to_owned()),
-                publish: self.publish.clone(),
-                subscribe: self.subscribe.clone(),
-                ..UserRecord::new(self.user.clone(), kind)
-            },
-        };
-        // It has no end, so that it cannot have ended.
-        let principal = Principal::new(Arc::new(record), "password", None, 0).ok()?;
-        Some(principal.with_claims(self.claims.all()))
-    }
-
     fn check(&self, prepared: &Prepared, policies: &PolicySet) -> Vec<Failure> {
-        let Prepared { principal, isolation, client, now, refused, denied, until } = prepared;
+        let Prepared { principal, isolation, client, now, denied, until } = prepared;
         let context = ConnectionContext { isolation: *isolation, client, now: *now };
         let failure =
             |expected: &str, seen: String| Failure { expected: expected.to_owned(), seen };
-        let decision = match refused {
-            Some(refused) => Decision::Deny(refused.clone()),
-            None => policies.decide(principal, &context),
+        let decision = match principal {
+            Ok(principal) => policies.decide(principal, &context),
+            Err(Instead::Denied(denied)) => Decision::Deny(denied.clone()),
+            Err(Instead::Another(failure)) => return vec![failure.clone()],
         };
         match (decision, denied) {
             (Decision::Deny(found), Some(denied)) if found.reason == *denied => Vec::new(),

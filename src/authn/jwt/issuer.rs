@@ -122,7 +122,7 @@ pub(super) struct Identified {
     /// When it ends; none where its issuer has to be asked whether it has.
     pub(super) expires_at: Option<UnixSeconds>,
     pub(super) claims: Claims,
-    /// The policy that its claims choose, if they are to choose one, or why they choose none.
+    /// The policy of a user without a row, if one is named for it, or why its claims choose none.
     pub(super) policy: Result<Option<String>, Denied>,
 }
 

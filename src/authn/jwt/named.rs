@@ -6,19 +6,26 @@ use super::super::password::MAX_USER_CHARS;
 use super::claims;
 use super::issuer::{Identified, Issuer, IssuerSettings, TenantOf, Users};
 use super::token::{Flaw, Unverified, Verified};
-use crate::authn::{Claims, Denied, Named};
+use crate::authn::{Claims, Denied, Handed, Named, WithoutRow};
 use crate::causes::quoted;
 use crate::clock::UnixSeconds;
 use crate::redact::{claimed, holds_secret, shortened};
 use crate::store::TenantId;
 
 impl IssuerSettings {
-    /// What is handed to the policy of these claims, or why the token is refused for them.
-    pub(crate) fn hand(&self, all: &Map<String, Value>) -> Result<Claims, Denied> {
-        self.handed(all).map_err(|flaw| {
-            let detail = format!("issuer {}: {flaw}", self.name);
-            Denied::from(flaw).with_detail(detail)
-        })
+    /// What is made of these claims, or why the token is refused for them whoever it names.
+    pub(crate) fn hand(&self, all: &Map<String, Value>) -> Result<Handed, Denied> {
+        let handed = self.handed(all).and_then(|claims| {
+            let without_row = match &self.users {
+                Users::Table => None,
+                Users::Policy { kind, .. } => {
+                    let by = self.found(&Flaw::NoPolicy, all);
+                    Some(WithoutRow { kind: *kind, policy: self.policy(all)?, by })
+                }
+            };
+            Ok(Handed { claims, without_row })
+        });
+        handed.map_err(|flaw| self.explains(flaw, all, None))
     }
 
     fn handed(&self, all: &Map<String, Value>) -> Result<Claims, Flaw> {
@@ -43,32 +50,25 @@ impl IssuerSettings {
             found => found.and_then(claims::entries),
         })
     }
-}
 
-/// The id that a claim names. A secret in its place is none: it would be in the log.
-fn tenant_id(text: &str) -> Option<TenantId> {
-    text.parse().ok().filter(|_| !holds_secret(text))
-}
-
-impl Issuer {
-    /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
-    fn denies(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
-        let denied = self.explains(flaw, all, user);
-        let claim = |name: &str| claims::find(all, name).ok().flatten().and_then(claims::name);
-        let tenant = match &self.settings().tenant {
-            None => None,
-            Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
-            Some(TenantOf::Claim(name)) => claim(name).and_then(|id| tenant_id(&id)),
+    /// The policy of a user without a row, if one is named for it, or why the claims choose none.
+    fn policy(&self, all: &Map<String, Value>) -> Result<Result<Option<String>, Denied>, Flaw> {
+        let Users::Policy { policy: default, by_claim, .. } = &self.users else {
+            return Ok(Ok(None));
         };
-        match claim(&self.settings().user_claim) {
-            Some(user) => denied.of_named(Named { user, tenant }),
-            None => denied,
-        }
+        let Some(by_claim) = by_claim else { return Ok(Ok(default.clone())) };
+        let values = self.values(all, &by_claim.claim)?.unwrap_or_default();
+        let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
+        let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
+        Ok(match chosen {
+            Some(policy) => Ok(Some(policy.clone())),
+            None => Err(self.explains(Flaw::NoPolicy, all, None)),
+        })
     }
 
     /// The flaw, and what there is in the place that it is about.
     fn explains(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
-        let issuer = &self.settings().name;
+        let issuer = &self.name;
         let found = match flaw {
             Flaw::OtherUser => format!(": `{}`", claimed(user.unwrap_or_default())),
             _ => self.found(&flaw, all),
@@ -79,20 +79,19 @@ impl Issuer {
 
     /// What the claims say that a flaw is about.
     fn found(&self, flaw: &Flaw, all: &Map<String, Value>) -> String {
-        let settings = self.settings();
         let names: &[&str] = match flaw {
             Flaw::OtherIssuer => &["iss"],
-            Flaw::Audience => &[&settings.audience_claim],
+            Flaw::Audience => &[&self.audience_claim],
             Flaw::NoEnd | Flaw::Expired => &["exp"],
             Flaw::NoSeconds(name) => &[name],
             Flaw::NotYet => &["nbf", "iat"],
-            Flaw::NoUser if settings.user_claim == "email" => &["email", "email_verified"],
-            Flaw::NoUser => &[&settings.user_claim],
-            Flaw::NoTenant => match &settings.tenant {
+            Flaw::NoUser if self.user_claim == "email" => &["email", "email_verified"],
+            Flaw::NoUser => &[&self.user_claim],
+            Flaw::NoTenant => match &self.tenant {
                 Some(TenantOf::Claim(name)) => &[name],
                 _ => &[],
             },
-            Flaw::NoPolicy => match &settings.users {
+            Flaw::NoPolicy => match &self.users {
                 Users::Policy { by_claim: Some(by_claim), .. } => &[&by_claim.claim],
                 _ => &[],
             },
@@ -112,6 +111,28 @@ impl Issuer {
         };
         let found: Vec<String> = names.iter().map(found).collect();
         if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) }
+    }
+}
+
+/// The id that a claim names. A secret in its place is none: it would be in the log.
+fn tenant_id(text: &str) -> Option<TenantId> {
+    text.parse().ok().filter(|_| !holds_secret(text))
+}
+
+impl Issuer {
+    /// The refusal of a token that is its own, for what its claims say; `user` stands beside it.
+    fn denies(&self, flaw: Flaw, all: &Map<String, Value>, user: Option<&str>) -> Denied {
+        let denied = self.settings().explains(flaw, all, user);
+        let claim = |name: &str| claims::find(all, name).ok().flatten().and_then(claims::name);
+        let tenant = match &self.settings().tenant {
+            None => None,
+            Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
+            Some(TenantOf::Claim(name)) => claim(name).and_then(|id| tenant_id(&id)),
+        };
+        match claim(&self.settings().user_claim) {
+            Some(user) => denied.of_named(Named { user, tenant }),
+            None => denied,
+        }
     }
 
     /// Whom the JWT names, if it is for us, holds at `now`, and is that of the user beside it.
@@ -149,7 +170,7 @@ impl Issuer {
                 None => Ok(()),
             }
         });
-        checked.map_err(|flaw| self.explains(flaw, all, None))
+        checked.map_err(|flaw| settings.explains(flaw, all, None))
     }
 
     /// Whom the issuer names by what it says of a token, likewise; such a token may have no end.
@@ -188,7 +209,7 @@ impl Issuer {
                 Some(named.and_then(|id| tenant_id(&id)).ok_or(Flaw::NoTenant)?)
             }
         };
-        let (claims, policy) = (settings.handed(all)?, self.policy(all)?);
+        let (claims, policy) = (settings.handed(all)?, settings.policy(all)?);
         Ok(Identified { user: self.user(all)?, tenant, expires_at, claims, policy })
     }
 
@@ -196,22 +217,6 @@ impl Issuer {
     fn check_name(&self, identified: &Identified, user: Option<&str>) -> Result<(), Flaw> {
         let is_other = user.is_some_and(|user| user != identified.user);
         if is_other && !self.settings().any_name { Err(Flaw::OtherUser) } else { Ok(()) }
-    }
-
-    /// The policy that the JWT's claims choose for a user without a row, or why they choose none.
-    fn policy(&self, all: &Map<String, Value>) -> Result<Result<Option<String>, Denied>, Flaw> {
-        let Users::Policy { policy: default, by_claim: Some(by_claim), .. } =
-            &self.settings().users
-        else {
-            return Ok(Ok(None));
-        };
-        let values = self.settings().values(all, &by_claim.claim)?.unwrap_or_default();
-        let chosen = by_claim.policies.iter().find(|(value, _)| values.contains(value));
-        let chosen = chosen.map(|(_, policy)| policy).or(default.as_ref());
-        Ok(match chosen {
-            Some(policy) => Ok(Some(policy.clone())),
-            None => Err(self.explains(Flaw::NoPolicy, all, None)),
-        })
     }
 
     fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {

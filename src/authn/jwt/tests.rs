@@ -410,35 +410,46 @@ async fn words_in_one_text_and_values_that_are_dropped() {
 async fn a_claim_chooses_the_policy_of_users_without_a_row() {
     let policies = [("my role", "high"), ("staff", "low")];
     for default in [None, Some("guest")] {
-        let case = told(|settings| {
-            settings.tenant = Some(TenantOf::Fixed("42".parse().unwrap()));
-            settings.users = Users::Policy {
-                kind: UserKind::Bb,
-                policy: default.map(str::to_owned),
-                by_claim: Some(PolicyClaim {
-                    claim: "roles".to_owned(),
-                    policies: policies.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
-                }),
-            };
-        });
+        let users = Users::Policy {
+            kind: UserKind::Bb,
+            policy: default.map(str::to_owned),
+            by_claim: Some(PolicyClaim {
+                claim: "roles".to_owned(),
+                policies: policies.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
+            }),
+        };
+        let tenant = Some(TenantOf::Fixed("42".parse().unwrap()));
+        let rules = IssuerSettings { tenant, users, ..settings() };
+        // Test tables say it of claims alone.
+        let handed = |said: &Value| {
+            let handed = rules.hand(said.as_object().unwrap()).unwrap();
+            handed.without_row.unwrap()
+        };
+        let case = case(rules.clone());
         case.store.put_tenant(TenantRecord::new("42".parse().unwrap()));
         for (roles, policy) in [(json!(["staff", "my role"]), "high"), (json!("staff"), "low")] {
-            let principal = accepted(case.token(&jwt(&with("roles", roles))).await);
+            let said = with("roles", roles);
+            let principal = accepted(case.token(&jwt(&said)).await);
             assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
             assert_eq!(principal.name(), "alice");
+            assert_eq!(handed(&said).policy.unwrap().as_deref(), Some(policy));
         }
         for (none, said) in [
             (claims(), "(`roles` is missing)"),
             (with("roles", json!(["x", "y"])), "(`roles` is `['x','y']`)"),
             (with("roles", json!([])), "(`roles` is `[]`)"),
         ] {
+            let handed = handed(&none);
+            assert_eq!(handed.by, format!(" {said}"));
             match (default, case.token(&jwt(&none)).await) {
                 (Some(policy), answer) => {
                     let principal = accepted(answer);
                     assert_eq!(principal.record().user.policy.as_deref(), Some(policy));
+                    assert_eq!(handed.policy.unwrap().as_deref(), Some(policy));
                 }
                 (None, Ok(Authentication::Refused(denied))) => {
                     assert_eq!(denied.reason, DenyReason::InvalidToken);
+                    assert_eq!(handed.policy.unwrap_err().detail, denied.detail);
                     let detail = denied.detail.unwrap();
                     assert!(detail.ends_with(&format!("`policy` names none {said}")), "{detail}");
                 }

@@ -6,7 +6,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
-use crate::authn::{Claims, Denied, IssuerOf, entries};
+use crate::authn::{Claims, Denied, Handed, IssuerOf, entries};
 
 /// What is wrong with a date, of which JSON has none.
 pub(super) const A_DATE: &str = "a date, which no JWT has";
@@ -105,17 +105,11 @@ impl<'de> Visitor<'de> for AsJson {
     }
 }
 
-/// What an issuer hands to a policy of a JWT's claims.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    /// The issuer.
-    pub(crate) who: IssuerOf,
-    /// The claims, or why it refuses the JWT for them.
-    pub(crate) claims: Result<Claims, Denied>,
-}
+/// An issuer, and what it makes of a JWT's claims, or why it refuses a JWT for them.
+pub(crate) type ByIssuer = (IssuerOf, Result<Handed, Denied>);
 
-/// What the issuer of a name hands of these claims; none where there is no such issuer.
-pub(crate) type Issuers<'a> = &'a dyn Fn(&str, &Map<String, Value>) -> Option<Handed>;
+/// What the issuer of a name makes of these claims; none where there is no such issuer.
+pub(crate) type Issuers<'a> = &'a dyn Fn(&str, &Map<String, Value>) -> Option<ByIssuer>;
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,73 @@ fn a_case_of_an_issuer() {
     assert!(seen.status == 2 && seen.stderr.contains(words), "{seen:?}");
 }
 
+/// What chooses the policy of users without a row chooses that of a case.
+#[test]
+fn a_case_of_an_issuer_whose_claims_choose_the_policy() {
+    const POLICY: &str = "[account]\npublish = [\"in.{{user.name}}\"]\n[shared]\n";
+    let chosen = configuration("", "").replace("policy = \"team\"", "policy_claim = \"r.roles\"");
+    let chosen = format!("{chosen}policies = [\"boss=admin\", \"staff=team\"]\n");
+    let tested = |configuration: &str, lines: &str| {
+        let table = format!(
+            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\nissuer = \"kc\"\n\
+             {lines}\n"
+        );
+        run(configuration, POLICY, &table, &["policy", "test"])
+    };
+    let grant = "may_publish = [\"in.alice\"]";
+    let (staff, both) = ("claims.r.roles = \"staff\"", "claims.r.roles = [\"staff\", \"boss\"]");
+    let none = "claims.r.roles = [\"x\"]";
+    let default = format!("{chosen}policy = \"bb\"\n");
+    let twice = "claims = { \"r.roles\" = \"staff\", r = { roles = \"boss\" } }";
+    let refused = "denied = \"invalid_token\"";
+    let row = "policy = \"team\"";
+    let rows = chosen.replace("users = \"policy\"", "users = \"table\"");
+    let rows = rows.split("policy_claim").next().unwrap();
+    for (configuration, lines) in [
+        (&*chosen, format!("{staff}\n{grant}")),
+        (&chosen, format!("{none}\n{refused}")),
+        (&chosen, format!("{twice}\n{refused}")),
+        // A row comes first.
+        (&chosen, format!("{both}\n{row}\n{grant}")),
+        (&chosen, format!("{none}\n{row}\n{grant}")),
+        (rows, format!("{both}\n{grant}")),
+    ] {
+        let seen = tested(configuration, &lines);
+        assert!(seen.status == 0, "{lines}: {seen:?}");
+    }
+    let other = |policy: &str, said: &str| {
+        format!(
+            "seen      [issuers.kc] gives the policy {policy} to who has no row{said}; of a user whose row"
+        )
+    };
+    let said_both = " (`r.roles` is `['staff','boss']`)";
+    let fixed = configuration("", "").replace("policy = \"team\"", "policy = \"bb\"");
+    for (configuration, lines, words) in [
+        (&*chosen, format!("{both}\n{grant}"), other("admin", said_both)),
+        (&chosen, format!("{both}\ndenied = \"policy\""), other("admin", said_both)),
+        (&default, format!("{none}\n{grant}"), other("bb", " (`r.roles` is `['x']`)")),
+        (&fixed, format!("{staff}\n{grant}"), other("bb", "")),
+        (
+            &chosen,
+            format!("{none}\n{grant}"),
+            "seen      refused: invalid_token: issuer kc: no value of its `policy_claim` has a policy, and `policy` \
+             names none (`r.roles` is `['x']`)"
+                .to_owned(),
+        ),
+        (
+            &chosen,
+            format!("{twice}\n{row}\n{grant}"),
+            "seen      refused: invalid_token: issuer kc: the claim `r.roles` can be read in two ways".to_owned(),
+        ),
+        (&chosen, format!("{staff}\n{refused}"), "seen      a grant".to_owned()),
+    ] {
+        let seen = tested(configuration, &lines);
+        assert!(seen.status == 1 && seen.stdout.contains(&words), "no {words}: {seen:?}");
+        let expected = "expected  the policy team, which the table is of";
+        assert_eq!(seen.stdout.contains(expected), words.contains("gives the policy"), "{seen:?}");
+    }
+}
+
 /// Of a policy that an issuer gives to users: a claim that it wants, and that the issuer does not hand to it.
 #[test]
 fn a_claim_that_no_issuer_hands_to_its_policy() {
