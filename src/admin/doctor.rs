@@ -25,6 +25,7 @@ mod websocket;
 use super::instances;
 use crate::config::{self, Config, Loaded, Mode};
 use crate::deployment::{Login, connect_failure};
+use crate::keyfile::KeyFileError;
 use crate::store::StoreError;
 
 /// How a check ended.
@@ -120,6 +121,9 @@ impl Findings {
 /// What there is to do where an instance that should does not answer.
 const SILENT: &str =
     "it hangs, has just died, or cannot read its database: see its log, and restart it";
+
+/// Of what is not checked because of the mode of its key file, which is said of the key files.
+const EXPOSED: &str = "not while others can get at its key file: see `key files`";
 
 /// Makes the checks.
 #[derive(Debug, Clone, Copy)]
@@ -223,6 +227,10 @@ async fn login(
 ) -> Option<callout::Watched> {
     let options = match login.working(config) {
         Ok(options) => options,
+        Err(KeyFileError::Exposed(_)) => {
+            findings.skip(check, EXPOSED);
+            return None;
+        }
         Err(error) => {
             // It says what to do by itself.
             findings.add(check, State::Fail, error.to_string(), None);

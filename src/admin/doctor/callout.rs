@@ -223,6 +223,10 @@ async fn refusal(
             "name the public key of [callout] xkey as the server's xkey (auth_callout, or the JWT \
              of AUTH)",
         ),
+        Seen::Foreign if keys.xkeys.is_empty() && !config.callout.xkey.is_empty() => findings.skip(
+            XKEY,
+            "requests travel sealed; whether for our key is not known while its file cannot be used: see `key files`",
+        ),
         Seen::Foreign => findings.fail(
             XKEY,
             if keys.xkeys.is_empty() {

@@ -12,6 +12,9 @@ use crate::keys::{AccountId, KeyKind, OperatorId, XKey, XPublicKey};
 const CHECK: &str = "key files";
 const OTHERS: &str = "other files";
 
+/// Of what is not compared with any of our keys.
+pub(super) const UNREAD: &str = "not while our key files cannot be used: see `key files`";
+
 /// The public halves of the service's keys, those that sign first. What cannot be read is missing.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -86,6 +89,14 @@ fn noted<T: Default>(read: Result<T, KeyFileError>, faults: &mut Vec<KeyFileErro
         faults.push(fault);
         T::default()
     })
+}
+
+/// The names of what was compared: a key that cannot be read was not. None if nothing was.
+pub(super) fn names(compared: &[(&str, bool)]) -> Option<String> {
+    let names: Vec<&str> = compared.iter().filter(|(_, was)| *was).map(|(name, _)| *name).collect();
+    let (last, others) = names.split_last()?;
+    let others = others.join(", ");
+    Some(if others.is_empty() { (*last).to_owned() } else { format!("{others} and {last}") })
 }
 
 /// What the service goes by is nobody else's to change.

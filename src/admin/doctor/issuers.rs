@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Findings, http};
+use super::{EXPOSED, Findings, http};
 use crate::authn::jwt::{Algorithm, Issuer, KeyLocation, TRIED, shown_address};
 use crate::config::Config;
+use crate::keyfile::KeyFileError;
 
 const ISSUER: &str = "issuer";
 
@@ -18,6 +19,9 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     for settings in &config.issuers {
         match Issuer::open(settings.clone()) {
             Ok(issuer) => issuers.push(Arc::new(issuer)),
+            Err(KeyFileError::Exposed(_)) => {
+                findings.skip(ISSUER, format!("{}: {EXPOSED}", settings.name));
+            }
             // A fault's text says what to do by itself.
             Err(fault) => findings.add(
                 ISSUER,

@@ -4,11 +4,11 @@
 
 use super::super::AdminError;
 use super::callout::Watched;
-use super::{Findings, SILENT, State, reader, servers};
+use super::{EXPOSED, Findings, SILENT, State, reader, servers};
 use crate::causes::chain;
 use crate::config::{Config, Mode};
 use crate::daemon::intake_logins;
-use crate::keyfile;
+use crate::keyfile::{self, KeyFileError};
 use crate::keys::{AccountId, OperatorId};
 use crate::protocol::claims::AccountBody;
 use crate::servers::{Cluster, ClusterError};
@@ -61,12 +61,20 @@ pub(super) async fn check(
     for account in accounts(config) {
         look(&account, (system, count), findings).await;
     }
-    if let Err(error) = taken(config, &system.cluster, answering, findings).await {
-        // What is wrong with a file says what to do by itself.
-        let is_of_server =
-            matches!(&error, AdminError::Deployment(cause) if cause.is::<ClusterError>());
-        let remedy = is_of_server.then(|| "see nats-server's log".to_owned());
-        findings.add(INTAKE, State::Fail, chain(&error), remedy);
+    match taken(config, &system.cluster, answering, findings).await {
+        Ok(()) => {}
+        Err(AdminError::Deployment(cause))
+            if matches!(cause.downcast_ref(), Some(KeyFileError::Exposed(_))) =>
+        {
+            findings.skip(INTAKE, EXPOSED);
+        }
+        Err(error) => {
+            // What is wrong with a file says what to do by itself.
+            let is_of_server =
+                matches!(&error, AdminError::Deployment(cause) if cause.is::<ClusterError>());
+            let remedy = is_of_server.then(|| "see nats-server's log".to_owned());
+            findings.add(INTAKE, State::Fail, chain(&error), remedy);
+        }
     }
 }
 

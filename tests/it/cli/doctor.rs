@@ -8,7 +8,6 @@ mod powerless;
 mod websocket;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -165,11 +164,22 @@ fn a_sound_deployment_and_what_can_break_in_operator_mode() {
     findings.has("refusal", "ok", &[]);
     fs::rename(&away, &sys).unwrap();
 
-    let xkey = keys.join("xkey.nk");
-    fs::set_permissions(&xkey, fs::Permissions::from_mode(0o644)).unwrap();
-    Findings::of(&deployment).has("key files", "fail", &["xkey.nk", "0644", "chmod 600"]);
-    fs::set_permissions(&xkey, fs::Permissions::from_mode(0o600)).unwrap();
-    modes::readable_logins(&deployment);
+    let others = "not while others can get at its key file: see `key files`";
+    let signing = "xkey and auth_users are the service's";
+    modes::readable_keys(
+        &deployment,
+        &[
+            ("xkey.nk", "xkey", "skip", "requests travel sealed; whether for our key is not known"),
+            ("xkey.nk", "account AUTH", "ok", "auth_users and signing keys are the service's"),
+            ("auth.creds", "login AUTH", "skip", others),
+            ("sys.creds", "login SYS", "skip", others),
+            ("operator-signing.nk", "operator", "skip", "not without [operator] operator_signing"),
+            ("response-signing.nk", "account AUTH", "ok", signing),
+            ("user-signing.nk", "resolver", "ok", ""),
+            ("intake.creds", "intake", "skip", others),
+            ("users.creds", "intake", "skip", others),
+        ],
+    );
 
     // The maxima of the tests are 1GB and 100GB.
     deployment.sql(
@@ -211,6 +221,18 @@ fn a_sound_deployment_and_what_can_break_in_config_mode() {
             findings.has(checks[0], "fail", words);
         });
     }
+    let others = "not while others can get at its key file: see `key files`";
+    modes::readable_keys(
+        &deployment,
+        &[
+            ("xkey.nk", "xkey", "skip", "requests travel sealed; whether for our key is not known"),
+            ("auth.nk", "login AUTH", "skip", others),
+            ("sys.nk", "login SYS", "skip", others),
+            ("issuer.nk", "auth_callout", "ok", "nats-server.conf holds our xkey and auth_users"),
+            ("users.nk", "intake", "skip", others),
+        ],
+    );
+    modes::readable_secret(&deployment);
     let nkey = key_of(&other, "keys/auth.nk");
     replaced(&deployment, "keys/auth.nk", &nkey, |findings| {
         findings.has("login AUTH", "fail", &["same `init`"]);
