@@ -34,7 +34,7 @@ pub(crate) use self::refusal::{Named, Rejected};
 use crate::clock::{Clock, UnixSeconds};
 use crate::protocol::claims::ClientInfo;
 use crate::protocol::credentials::Credentials;
-use crate::store::{CredentialStore, LoginRecord, Status, StoreError, UserKind};
+use crate::store::{CredentialStore, LoginRecord, Status, StoreError, TenantId, UserKind};
 
 /// What is decided by cached rows, unless it is a refusal: none rests on a cached row, so that `fresh`
 /// decides then. Every authenticator that looks anybody up comes to its answer by this.
@@ -97,6 +97,8 @@ pub(crate) struct IssuerOf {
 pub(crate) struct Handed {
     /// Those that the policy sees.
     pub(crate) claims: Claims,
+    /// The tenant of all of its users, where the issuer has one.
+    pub(crate) tenant: Option<TenantId>,
     /// What its users are who have no row; none where all have one.
     pub(crate) without_row: Option<WithoutRow>,
 }

@@ -1,6 +1,6 @@
 //! The bounded lane that all password hashing goes through: as many threads as there are cores, half
-//! as many for guesses and for stored hashes that are slow, a short queue in order of standing, and no
-//! work for a login that has been given up. On Linux its threads give way to all else that wants the
+//! as many for guesses and for stored hashes that are slow, one for hashes that cannot end in time, a short
+//! queue in order of standing, and no work for a login that has been given up. On Linux its threads give way to all else that wants the
 //! processor, or logins that need no hash would wait for those that do; and those for guesses rest
 //! between two hashes. Each keeps the memory that a hash takes, until it has had nothing to do for a
 //! while.
@@ -45,7 +45,7 @@ pub(crate) struct LaneStats {
 }
 
 /// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others
-/// work for those who have used up what `Guessing` allows for nothing.
+/// work for those who have used up what `Guessing` allows for nothing, and one for hashes without an end.
 pub(crate) struct HashingLane {
     dummy: PasswordHash,
     pace: Pace,
@@ -61,7 +61,7 @@ impl Duty {
     fn niceness(self) -> i32 {
         match self {
             Self::Others => 5,
-            Self::Guesses => 10,
+            Self::Guesses | Self::Endless => 10,
         }
     }
 
@@ -69,7 +69,7 @@ impl Duty {
     fn rest(self, spent: Duration) -> Duration {
         match self {
             Self::Others => Duration::ZERO,
-            Self::Guesses => spent.saturating_mul(3).min(LONGEST_REST),
+            Self::Guesses | Self::Endless => spent.saturating_mul(3).min(LONGEST_REST),
         }
     }
 }
@@ -99,6 +99,7 @@ struct Shared {
 struct Changed {
     others: Condvar,
     guesses: Condvar,
+    endless: Condvar,
 }
 
 impl Changed {
@@ -106,6 +107,7 @@ impl Changed {
         match duty {
             Duty::Others => &self.others,
             Duty::Guesses => &self.guesses,
+            Duty::Endless => &self.endless,
         }
     }
 }
@@ -121,6 +123,7 @@ struct Counters {
     /// moving average.
     cost: AtomicU64,
     cost_of_guess: AtomicU64,
+    cost_of_endless: AtomicU64,
 }
 
 impl HashingLane {
@@ -139,19 +142,19 @@ impl HashingLane {
         let unguessable = random::text(random::BASE62, 32).map_err(NoHash::from)?;
         let (pace, dummy) = Pace::measure(&mut memory, &unguessable, Self::DEFAULT_DEADLINE)?;
         let counters = Counters::default();
-        for duty in [Duty::Others, Duty::Guesses] {
+        for duty in Duty::ALL {
             counters.note_cost(duty, pace.current());
         }
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let threads = Threads { others: threads, guesses: (threads / 2).max(1) };
+        let threads = Threads { others: threads, guesses: (threads / 2).max(1), endless: 1 };
         let queue = Mutex::new(Queue::new(queue, threads));
         let shared = Arc::new(Shared { queue, changed: Changed::default(), counters });
         // Closes the queue if a thread cannot be started.
         let lane = Self { dummy, pace, threads, shared };
-        for (name, duty) in [("hashing", Duty::Others), ("guesses", Duty::Guesses)] {
+        for (duty, name) in Duty::ALL.into_iter().zip(["hashing", "guesses", "endless"]) {
             for index in 0..threads.of(duty) {
                 let shared = Arc::clone(&lane.shared);
                 std::thread::Builder::new()
@@ -192,8 +195,11 @@ impl HashingLane {
         matched: impl FnOnce() + Send + 'static,
     ) -> Result<Verdict, AuthnError> {
         let dummy = self.dummy.clone();
-        let time = hash.as_ref().and_then(|hash| self.pace.time_of(hash).ok());
-        let is_slow = time.is_some_and(|time| self.pace.is_slow(time));
+        let least = match hash.as_ref().and_then(|hash| self.pace.time_of(hash).ok()) {
+            Some(time) if self.pace.is_too_slow(time) => Duty::Endless,
+            Some(time) if self.pace.is_slow(time) => Duty::Guesses,
+            _ => Duty::Others,
+        };
         let who = Arc::clone(&standing);
         let work = move |memory: &mut Memory| {
             who.begin();
@@ -210,7 +216,7 @@ impl HashingLane {
             }
             Ok(verdict)
         };
-        self.run(standing, is_slow, deadline, work).await?.map_err(failed)
+        self.run(standing, least, deadline, work).await?.map_err(failed)
     }
 
     /// Hashes a password with the current scheme.
@@ -220,7 +226,7 @@ impl HashingLane {
         deadline: Instant,
     ) -> Result<PasswordHash, AuthnError> {
         let work = move |memory: &mut Memory| hashing::hash_in(memory, password.expose());
-        self.run(Arc::default(), false, deadline, work).await?.map_err(failed)
+        self.run(Arc::default(), Duty::Others, deadline, work).await?.map_err(failed)
     }
 
     /// The counters as they are now.
@@ -242,13 +248,13 @@ impl HashingLane {
     async fn run<T: Send + 'static>(
         &self,
         standing: Arc<Standing>,
-        is_slow: bool,
+        least: Duty,
         deadline: Instant,
         work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, AuthnError> {
         let (answer, answered) = oneshot::channel();
         let task = Task { shared: Arc::clone(&self.shared), answer, work };
-        self.shared.add(Waiting { standing, is_slow, deadline, job: Box::new(task) })?;
+        self.shared.add(Waiting { standing, least, deadline, job: Box::new(task) })?;
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) if Instant::now() < deadline => {
@@ -265,8 +271,9 @@ impl HashingLane {
 impl Drop for HashingLane {
     fn drop(&mut self) {
         self.shared.queue().is_closed = true;
-        self.shared.changed.others.notify_all();
-        self.shared.changed.guesses.notify_all();
+        for duty in Duty::ALL {
+            self.shared.changed.of(duty).notify_all();
+        }
     }
 }
 
@@ -280,8 +287,9 @@ impl Shared {
         let pushed = self.queue().push(waiting, Instant::now(), |duty| counters.cost(duty));
         match pushed {
             Ok(given_up) => {
-                self.changed.others.notify_one();
-                self.changed.guesses.notify_one();
+                for duty in Duty::ALL {
+                    self.changed.of(duty).notify_one();
+                }
                 if let Some(job) = given_up {
                     counters.refused_full.fetch_add(1, Relaxed);
                     job.give_up();
@@ -375,6 +383,7 @@ impl Counters {
         match duty {
             Duty::Others => &self.cost,
             Duty::Guesses => &self.cost_of_guess,
+            Duty::Endless => &self.cost_of_endless,
         }
     }
 

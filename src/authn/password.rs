@@ -366,11 +366,11 @@ impl PasswordAuthenticator {
     }
 
     /// Whether a login ran out of time for its own hash rather than for others': that takes longer than a
-    /// decision here, or is a slow one and has been computed for longer than it waited to be.
+    /// decision here, or is a slow one and has had three quarters of the time.
     fn is_slow(&self, record: &LoginRecord, asked: Instant, begun: Option<Instant>) -> bool {
         let (pace, hash) = (self.lane.pace(), record.user.password_hash.as_ref());
         let Some(time) = hash.and_then(|hash| pace.time_of(hash).ok()) else { return false };
-        let has_had_most = |begun: Instant| begun.elapsed() > begun.duration_since(asked);
+        let has_had_most = |begun: Instant| begun.elapsed() > 3 * begun.duration_since(asked);
         pace.is_too_slow(time) || (pace.is_slow(time) && begun.is_some_and(has_had_most))
     }
 

@@ -25,6 +25,7 @@ use super::token::is_nearly_jwt;
 use crate::authn::random;
 use crate::clock::UnixSeconds;
 use crate::protocol::credentials::{Secret, TOKEN_PREFIX};
+use crate::redact::holds_secret;
 use crate::store::TokenHash;
 
 /// So many questions are under way at once: who sends made-up tokens must not flood the issuer. Others wait.
@@ -145,11 +146,14 @@ impl Introspection {
     /// does: the password of somebody who mistypes it is not shown to others.
     pub(super) fn takes(&self, text: &str, is_password: bool) -> Option<usize> {
         let prefix = &self.settings.prefix;
-        // What is nearly a JWT may be the credential of another issuer.
+        // Without one, it may be somebody else's credential, and a little wrong: of another issuer or of the
+        // table, an nkey's seed, a user with a password, a stored hash.
+        let is_others = || is_nearly_jwt(text) || (!text.starts_with("eyJ") && holds_secret(text));
+        let is_odd = || text.contains(['"', '\'', '`', ':', '$']);
         let is_token = LENGTHS.contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_graphic())
             && !text.starts_with(TOKEN_PREFIX)
-            && !(prefix.is_empty() && is_nearly_jwt(text));
+            && !(prefix.is_empty() && (is_others() || is_odd()));
         let takes = is_token && text.starts_with(prefix) && !(is_password && prefix.is_empty());
         takes.then_some(prefix.len())
     }
@@ -379,6 +383,25 @@ mod tests {
             ["short", "with a blank in it", "nct_0123456789012345", "ümlaut0123456789", broken]
         {
             assert_eq!(all.takes(other, false), None, "{other}");
+        }
+        let seed = nkeys::KeyPair::new_user().seed().unwrap();
+        for others in [
+            "\"nct_0123456789012345\"",
+            "Bearer:nct_0123456789012345",
+            "x=nct_0123456789012345",
+            &seed,
+            "alice:correct-horse-battery",
+            "nats://alice:secret@127.0.0.1:4222",
+            "$2b$10$x21GXvqAGMPZDp1M.447zOe",
+        ] {
+            assert_eq!(all.takes(others, false), None, "{others}");
+        }
+        for sound in [
+            "00Dxx0000001gPL!AR8AQJXg5oj8jXSgxJfA0lBog.",
+            "v2.local-abc_123/~+==",
+            "ya29.a0AfH6SMA0123",
+        ] {
+            assert_eq!(all.takes(sound, false), Some(0), "{sound}");
         }
         assert_eq!(all.takes("eyJhbGciOiJkaXIifQ..aXY.dGV4dA.dGFn", false), Some(0), "encrypted");
         assert!(all.takes(&"a".repeat(4_096), false).is_some());

@@ -23,7 +23,11 @@ impl IssuerSettings {
                     Some(WithoutRow { kind: *kind, policy: self.policy(all)?, by })
                 }
             };
-            Ok(Handed { claims, without_row })
+            let tenant = match &self.tenant {
+                Some(TenantOf::Fixed(tenant)) => Some(tenant.clone()),
+                _ => None,
+            };
+            Ok(Handed { claims, tenant, without_row })
         });
         handed.map_err(|flaw| self.explains(flaw, all, None))
     }
@@ -213,10 +217,14 @@ impl Issuer {
         Ok(Identified { user: self.user(all)?, tenant, expires_at, claims, policy })
     }
 
-    /// Checks the user name beside a token.
+    /// Checks the user name beside a token: its own, or as logs and events have that of a user without a row.
     fn check_name(&self, identified: &Identified, user: Option<&str>) -> Result<(), Flaw> {
-        let is_other = user.is_some_and(|user| user != identified.user);
-        if is_other && !self.settings().any_name { Err(Flaw::OtherUser) } else { Ok(()) }
+        let Identified { user: own, tenant, .. } = identified;
+        let is_own = |user: &str| {
+            user == own || tenant.as_ref().is_some_and(|tenant| user == tenant.login(own))
+        };
+        let is_sound = self.settings().any_name || user.is_none_or(is_own);
+        if is_sound { Ok(()) } else { Err(Flaw::OtherUser) }
     }
 
     fn user(&self, all: &Map<String, Value>) -> Result<String, Flaw> {

@@ -146,10 +146,32 @@ async fn beside_a_user_name_it_is_that_users_alone() {
         case.authenticator.authenticate(attempt(&credentials, far())).await
     };
     accepted(beside("alice", jwt(&claims())).await);
-    assert_eq!(refused(beside("bob", jwt(&claims())).await), DenyReason::InvalidToken);
+    for other in ["bob", "42/alice"] {
+        assert_eq!(refused(beside(other, jwt(&claims())).await), DenyReason::InvalidToken);
+    }
     for end in ["\n", "\r\n", " "] {
         accepted(beside("alice", jwt(&claims()) + end).await);
         accepted(case.password("alice", &(jwt(&claims()) + end)).await);
+    }
+}
+
+/// As logs and events have it.
+#[tokio::test]
+async fn the_name_of_who_has_no_row_may_stand_beside_it_with_its_tenant() {
+    let tenant = Some(TenantOf::Fixed("42".parse().unwrap()));
+    let users = Users::Policy { kind: UserKind::Bb, policy: None, by_claim: None };
+    let case = case(IssuerSettings { tenant, users, ..settings() });
+    case.store.put_tenant(record("x", None).tenant);
+    let beside = async |user: &str| {
+        let token = Secret::new(jwt(&claims()));
+        let credentials = Credentials::token(Some(user.to_owned()), token);
+        case.authenticator.authenticate(attempt(&credentials, far())).await
+    };
+    for own in ["alice", "42/alice"] {
+        assert_eq!(accepted(beside(own).await).name(), "alice");
+    }
+    for other in ["43/alice", "/alice", "42/bob", "42/"] {
+        assert_eq!(refused(beside(other).await), DenyReason::InvalidToken);
     }
 }
 

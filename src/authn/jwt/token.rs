@@ -25,7 +25,9 @@ const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 pub(super) enum Flaw {
     #[error("longer than {MAX_BYTES} bytes; have its issuer write fewer claims into it")]
     TooLong,
-    #[error("malformed")]
+    #[error(
+        "malformed: header and payload have to be JSON objects, and `alg`, `kid` and `typ` texts"
+    )]
     Malformed,
     #[error("`alg`, which is {0}, is none of the issuer's `algorithms`")]
     Algorithm(String),
@@ -91,8 +93,7 @@ pub(crate) fn is_jwt(text: &str) -> bool {
 }
 
 /// What is said of [`is_nearly_jwt`].
-pub(crate) const NEARLY_JWT: &str =
-    "it begins as a JWT does and is none; give it whole, without quotes or a word before it";
+pub(crate) const NEARLY_JWT: &str = "it begins as a JWT does and is none; give it whole, with an `alg`, and nothing before or behind it";
 
 /// Whether a text was meant as a JWT and is none: it is not whole, or in quotes, or there is something before or
 /// behind it. Five parts are an encrypted token (RFC 7516), which only its issuer can read.

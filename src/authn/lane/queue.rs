@@ -1,6 +1,7 @@
 //! The jobs that wait for a hashing thread, in the order of their [`Standing`] at the moment when a
 //! thread is free, not when they came: who has been seen to guess meanwhile goes behind those who
-//! have not, and to the threads that work for guesses. Slow jobs are theirs from the beginning.
+//! have not, and to the threads that work for guesses. Slow jobs are theirs from the beginning, and those that
+//! cannot end in time have a thread of their own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(super) trait Job: Send {
 /// A job in the queue.
 pub(super) struct Waiting {
     pub(super) standing: Arc<Standing>,
-    /// Whether it takes so long that nobody may have to wait behind it.
-    pub(super) is_slow: bool,
+    /// Whose it is by how long it takes, whatever its standing.
+    pub(super) least: Duty,
     pub(super) deadline: Instant,
     pub(super) job: Box<dyn Job>,
 }
@@ -33,8 +34,8 @@ pub(super) struct Waiting {
 impl Waiting {
     fn place(&self, now: Instant) -> Place {
         let rank = self.standing.rank(now);
-        let is_guess = self.is_slow || rank.is_guess();
-        Place { duty: if is_guess { Duty::Guesses } else { Duty::Others }, rank }
+        let by_rank = if rank.is_guess() { Duty::Guesses } else { Duty::Others };
+        Place { duty: self.least.max(by_rank), rank }
     }
 }
 
@@ -45,12 +46,18 @@ struct Place {
     rank: Rank,
 }
 
-/// For whom a thread works: for those whose allowance is used up and whatever is slow, or for all
-/// others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// For whom a thread works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
     Others,
+    /// Those whose allowance is used up, and hashes that are slow.
     Guesses,
+    /// Hashes that take longer than there is time: nobody with another has to wait behind them.
+    Endless,
+}
+
+impl Duty {
+    pub(super) const ALL: [Self; 3] = [Self::Others, Self::Guesses, Self::Endless];
 }
 
 /// Why a job was not taken into the queue.
@@ -65,6 +72,7 @@ pub(super) enum Refused {
 pub(super) struct Threads {
     pub(super) others: usize,
     pub(super) guesses: usize,
+    pub(super) endless: usize,
 }
 
 impl Threads {
@@ -72,6 +80,7 @@ impl Threads {
         match duty {
             Duty::Others => self.others,
             Duty::Guesses => self.guesses,
+            Duty::Endless => self.endless,
         }
     }
 }

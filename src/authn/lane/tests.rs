@@ -57,6 +57,11 @@ async fn block(lane: &Arc<HashingLane>) -> Blocked {
 
 /// A job that keeps the only thread for this standing busy, and is known to have begun.
 async fn block_as(lane: &Arc<HashingLane>, standing: Arc<Standing>) -> Blocked {
+    block_by(lane, standing, Duty::Others).await
+}
+
+/// Likewise, with one that takes so long.
+async fn block_by(lane: &Arc<HashingLane>, standing: Arc<Standing>, least: Duty) -> Blocked {
     let (release, released) = mpsc::channel::<()>();
     let (begin, begun) = oneshot::channel();
     let lane = Arc::clone(lane);
@@ -65,7 +70,7 @@ async fn block_as(lane: &Arc<HashingLane>, standing: Arc<Standing>) -> Blocked {
             let _ = begin.send(());
             let _ = released.recv();
         };
-        lane.run(standing, false, far(), work).await
+        lane.run(standing, least, far(), work).await
     });
     begun.await.unwrap();
     (release, job)
@@ -123,8 +128,8 @@ async fn the_dummy_has_current_parameters_and_matches_nothing() {
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut first = Box::pin(lane.run(free(), false, far(), |_| 1));
-    let mut second = Box::pin(lane.run(free(), false, far(), |_| 2));
+    let mut first = Box::pin(lane.run(free(), Duty::Others, far(), |_| 1));
+    let mut second = Box::pin(lane.run(free(), Duty::Others, far(), |_| 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
     assert_eq!(lane.stats().waiting, 2);
@@ -138,7 +143,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 2));
-    assert_eq!(lane.run(free(), false, far(), |_| 3).await.unwrap(), 3);
+    assert_eq!(lane.run(free(), Duty::Others, far(), |_| 3).await.unwrap(), 3);
     assert_eq!(lane.stats().waiting, 0);
 }
 
@@ -148,14 +153,14 @@ async fn a_deadline_that_passes_in_the_queue_refuses_and_the_work_is_never_done(
     let (release, blocked) = block(&lane).await;
     // Nobody is ahead in the queue, so the estimate does not refuse it.
     let deadline = Instant::now() + Duration::from_millis(50);
-    let late = lane.run(free(), false, deadline, dead).await;
+    let late = lane.run(free(), Duty::Others, deadline, dead).await;
     assert!(overloaded(&late));
     assert!(Instant::now() >= deadline);
     assert_eq!(lane.stats().refused_late, 1);
 
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), false, far(), |_| ()).await.unwrap();
+    lane.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert_eq!(lane.stats().done, 2);
 }
@@ -165,14 +170,14 @@ async fn a_job_whose_caller_is_gone_is_skipped() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
     let mut gone: Vec<_> =
-        (0..3).map(|_| lane.run(free(), false, far(), dead).boxed_local()).collect();
+        (0..3).map(|_| lane.run(free(), Duty::Others, far(), dead).boxed_local()).collect();
     for job in &mut gone {
         assert!(poll!(job).is_pending());
     }
     drop(gone);
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), false, far(), |_| ()).await.unwrap();
+    lane.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 3);
 }
 
@@ -181,14 +186,14 @@ async fn a_job_whose_deadline_has_passed_is_skipped_though_its_caller_has_not_no
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
     let deadline = Instant::now() + Duration::from_millis(50);
-    let mut job = Box::pin(lane.run(free(), false, deadline, dead));
+    let mut job = Box::pin(lane.run(free(), Duty::Others, deadline, dead));
     assert!(poll!(&mut job).is_pending());
     while Instant::now() < deadline {
         std::thread::yield_now();
     }
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    lane.run(free(), false, far(), |_| ()).await.unwrap();
+    lane.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
     assert_eq!(lane.stats().skipped, 1);
     assert!(overloaded(&job.await));
 }
@@ -219,12 +224,12 @@ async fn a_match_found_too_late_is_still_noted() {
 async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     let lane = Arc::new(HashingLane::new(1, 8).unwrap());
     let (release, blocked) = block(&lane).await;
-    let mut ahead = Box::pin(lane.run(free(), false, far(), |_| ()));
+    let mut ahead = Box::pin(lane.run(free(), Duty::Others, far(), |_| ()));
     assert!(poll!(&mut ahead).is_pending());
     lane.shared.counters.cost.store(60_000_000_000, Relaxed);
 
     let mut late =
-        Box::pin(lane.run(free(), false, Instant::now() + Duration::from_secs(30), |_| ()));
+        Box::pin(lane.run(free(), Duty::Others, Instant::now() + Duration::from_secs(30), |_| ()));
     let std::task::Poll::Ready(refused) = poll!(&mut late) else { panic!("it waits") };
     assert!(overloaded(&refused));
     assert_eq!((lane.stats().refused_late, lane.stats().waiting), (1, 1));
@@ -233,14 +238,14 @@ async fn a_deadline_that_the_queue_cannot_meet_refuses_at_once() {
     blocked.await.unwrap().unwrap();
     ahead.await.unwrap();
     // An idle lane tries in spite of the estimate, and so corrects it.
-    lane.run(free(), false, Instant::now() + Duration::from_secs(30), |_| ()).await.unwrap();
+    lane.run(free(), Duty::Others, Instant::now() + Duration::from_secs(30), |_| ()).await.unwrap();
     assert!(lane.shared.counters.cost(Duty::Others) < Duration::from_secs(60));
 }
 
 #[tokio::test]
 async fn a_deadline_in_the_past_refuses_at_once() {
     let lane = HashingLane::new(1, 8).unwrap();
-    assert!(overloaded(&lane.run(free(), false, Instant::now(), |_| ()).await));
+    assert!(overloaded(&lane.run(free(), Duty::Others, Instant::now(), |_| ()).await));
     assert_eq!(lane.stats().done, 0);
     assert_eq!(lane.stats().waiting, 0);
 }
@@ -249,9 +254,9 @@ async fn a_deadline_in_the_past_refuses_at_once() {
 async fn a_panic_fails_its_own_job_alone() {
     let lane = HashingLane::new(1, 8).unwrap();
     let failed: Result<(), AuthnError> =
-        lane.run(free(), false, far(), |_| panic!("on purpose")).await;
+        lane.run(free(), Duty::Others, far(), |_| panic!("on purpose")).await;
     assert!(matches!(failed, Err(AuthnError::Other(_))));
-    lane.run(free(), false, far(), |_| ()).await.unwrap();
+    lane.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -260,7 +265,7 @@ async fn never_more_jobs_at_once_than_threads() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let jobs = (0..32).map(|_| {
         let (now, most) = (Arc::clone(&now), Arc::clone(&most));
-        lane.run(free(), false, far(), move |_| {
+        lane.run(free(), Duty::Others, far(), move |_| {
             most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
             hashing::hash(RIGHT).unwrap();
             now.fetch_sub(1, Relaxed);
@@ -283,7 +288,7 @@ async fn order(standings: &[Arc<Standing>], meanwhile: impl FnOnce()) -> Vec<usi
         .enumerate()
         .map(|(n, standing)| {
             let note = note.clone();
-            lane.run(Arc::clone(standing), false, far(), move |_| note.send(n).unwrap())
+            lane.run(Arc::clone(standing), Duty::Others, far(), move |_| note.send(n).unwrap())
                 .boxed_local()
         })
         .collect();
@@ -322,13 +327,16 @@ async fn the_order_is_that_of_what_is_known_by_now() {
 async fn a_full_queue_gives_up_a_guess_for_a_better_job_and_no_other() {
     let lane = Arc::new(HashingLane::new(1, 2).unwrap());
     let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
-    let mut first = Box::pin(lane.run(guesser(), false, far(), |_| 1));
-    let mut second = Box::pin(lane.run(guesser(), false, far(), |_| 2));
+    let mut first = Box::pin(lane.run(guesser(), Duty::Others, far(), |_| 1));
+    let mut second = Box::pin(lane.run(guesser(), Duty::Others, far(), |_| 2));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
-    assert!(overloaded(&lane.run(guesser(), false, far(), |_| 3).await), "no better than they");
+    assert!(
+        overloaded(&lane.run(guesser(), Duty::Others, far(), |_| 3).await),
+        "no better than they"
+    );
 
-    let mut better = Box::pin(lane.run(free(), false, far(), |_| 4));
+    let mut better = Box::pin(lane.run(free(), Duty::Others, far(), |_| 4));
     assert!(poll!(&mut better).is_pending());
     assert!(overloaded(&second.await));
     assert_eq!((lane.stats().refused_full, lane.stats().waiting), (2, 2));
@@ -345,16 +353,17 @@ async fn only_those_ahead_count_for_the_deadline() {
     let lane = Arc::new(HashingLane::new(1, 64).unwrap());
     let blocked = [block(&lane).await, block_as(&lane, guesser()).await];
     let evil = guesser();
-    let mut guesses: Vec<_> =
-        (0..8).map(|_| lane.run(Arc::clone(&evil), false, far(), |_| ()).boxed_local()).collect();
+    let mut guesses: Vec<_> = (0..8)
+        .map(|_| lane.run(Arc::clone(&evil), Duty::Others, far(), |_| ()).boxed_local())
+        .collect();
     for guess in &mut guesses {
         assert!(poll!(guess).is_pending());
     }
     lane.shared.counters.cost.store(60_000_000_000, Relaxed);
     lane.shared.counters.cost_of_guess.store(60_000_000_000, Relaxed);
     let soon = Instant::now() + Duration::from_secs(100);
-    assert!(overloaded(&lane.run(evil, false, soon, |_| ()).await));
-    let mut better = Box::pin(lane.run(free(), false, soon, |_| ()));
+    assert!(overloaded(&lane.run(evil, Duty::Others, soon, |_| ()).await));
+    let mut better = Box::pin(lane.run(free(), Duty::Others, soon, |_| ()));
     assert!(poll!(&mut better).is_pending());
     for (release, blocked) in blocked {
         release.send(()).unwrap();
@@ -375,7 +384,7 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
             let wait = move |_: &mut Memory| {
                 let _ = released.lock().recv();
             };
-            lane.run(Arc::clone(&evil), false, far(), wait).boxed_local()
+            lane.run(Arc::clone(&evil), Duty::Others, far(), wait).boxed_local()
         })
         .collect();
     for guess in &mut guesses {
@@ -384,7 +393,7 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     // Each of them would go on for ever.
     let patience = Instant::now() + Duration::from_secs(30);
     for n in 0..8 {
-        assert_eq!(lane.run(free(), false, patience, move |_| n).await.unwrap(), n);
+        assert_eq!(lane.run(free(), Duty::Others, patience, move |_| n).await.unwrap(), n);
     }
     while (lane.stats().running, lane.stats().waiting) != (1, 3) {
         assert!(Instant::now() < patience, "{:?}", lane.stats());
@@ -397,16 +406,17 @@ async fn guesses_take_no_thread_of_others_and_theirs_gives_way() {
     for (standing, duty) in [(free(), Duty::Others), (guesser(), Duty::Guesses)] {
         let own = || rustix::process::getpriority_process(None).unwrap();
         let wanted = (own() + duty.niceness()).min(19);
-        assert_eq!(lane.run(standing, false, far(), move |_| own()).await.unwrap(), wanted);
+        assert_eq!(lane.run(standing, Duty::Others, far(), move |_| own()).await.unwrap(), wanted);
     }
 }
 
 /// Whoever has a hash that takes long waits among those who guess, and nobody behind him.
 #[tokio::test]
 async fn slow_hashes_are_the_guesses_threads_work() {
-    let lane = HashingLane::new(1, 8).unwrap().with_deadline(Duration::from_millis(1));
-    let lane = Arc::new(lane);
-    assert!(lane.pace().is_too_slow(lane.pace().time_of(&right()).unwrap()));
+    let lane = HashingLane::new(1, 8).unwrap();
+    let time = lane.pace().time_of(&right()).unwrap();
+    let lane = Arc::new(lane.with_deadline(2 * time));
+    assert!(lane.pace().is_slow(time) && !lane.pace().is_too_slow(time));
     let (release, blocked) = block(&lane).await;
     let slow = lane.verify(secret(RIGHT), Some(right()), far()).await;
     assert_eq!(slow.unwrap(), Verdict::Match);
@@ -422,7 +432,7 @@ async fn slow_hashes_are_the_guesses_threads_work() {
     // Of those who wait there, he is the first.
     let (note, order) = mpsc::channel();
     let matched = note.clone();
-    let job = lane.run(guesser(), false, far(), move |_| note.send("guess").unwrap());
+    let job = lane.run(guesser(), Duty::Others, far(), move |_| note.send("guess").unwrap());
     let mut guess = Box::pin(job);
     assert!(poll!(&mut guess).is_pending());
     let late = move || matched.send("slow").unwrap();
@@ -435,6 +445,34 @@ async fn slow_hashes_are_the_guesses_threads_work() {
     assert_eq!(late.await.unwrap(), Verdict::Match);
     guess.await.unwrap();
     assert_eq!(order.iter().collect::<Vec<_>>(), ["slow", "guess"]);
+}
+
+/// Or one attempt on a hash without an end would shut out all whose hashes are slow.
+#[tokio::test]
+async fn hashes_that_cannot_end_in_time_hold_up_no_others() {
+    let lane = HashingLane::new(1, 8).unwrap();
+    let time = lane.pace().time_of(&right()).unwrap();
+    let too_slow = Arc::new(lane.with_deadline(time / 2));
+    assert!(too_slow.pace().is_too_slow(time));
+    let (release, blocked) = block(&too_slow).await;
+    let guesses = block_as(&too_slow, guesser()).await;
+    let verdict = too_slow.verify(secret(RIGHT), Some(right()), far()).await;
+    assert_eq!(verdict.unwrap(), Verdict::Match, "on a thread of its own");
+    // Neither waits for those that wait there.
+    let endless = block_by(&too_slow, free(), Duty::Endless).await;
+    let mut waits = Box::pin(too_slow.verify(secret(RIGHT), Some(right()), far()));
+    assert!(poll!(&mut waits).is_pending());
+    for (send, blocked) in [(release, blocked), guesses] {
+        send.send(()).unwrap();
+        blocked.await.unwrap().unwrap();
+    }
+    too_slow.run(guesser(), Duty::Others, far(), |_| ()).await.unwrap();
+    too_slow.run(free(), Duty::Guesses, far(), |_| ()).await.unwrap();
+    too_slow.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
+    assert!(poll!(&mut waits).is_pending());
+    endless.0.send(()).unwrap();
+    endless.1.await.unwrap().unwrap();
+    assert_eq!(waits.await.unwrap(), Verdict::Match);
 }
 
 #[test]
@@ -454,8 +492,8 @@ async fn what_guesses_take_refuses_nobody_else() {
     lane.shared.counters.cost_of_guess.store(60_000_000_000, Relaxed);
     let (release, blocked) = block(&lane).await;
     let soon = Instant::now() + Duration::from_secs(30);
-    let mut ahead = Box::pin(lane.run(free(), false, far(), |_| ()));
-    let mut next = Box::pin(lane.run(free(), false, soon, |_| ()));
+    let mut ahead = Box::pin(lane.run(free(), Duty::Others, far(), |_| ()));
+    let mut next = Box::pin(lane.run(free(), Duty::Others, soon, |_| ()));
     assert!(poll!(&mut ahead).is_pending());
     assert!(poll!(&mut next).is_pending());
     release.send(()).unwrap();
@@ -463,7 +501,7 @@ async fn what_guesses_take_refuses_nobody_else() {
     ahead.await.unwrap();
     next.await.unwrap();
     let before = lane.shared.counters.cost(Duty::Others);
-    lane.run(guesser(), false, far(), |_| std::thread::sleep(Duration::from_millis(100)))
+    lane.run(guesser(), Duty::Others, far(), |_| std::thread::sleep(Duration::from_millis(100)))
         .await
         .unwrap();
     assert_eq!(lane.shared.counters.cost(Duty::Others), before);

@@ -144,7 +144,13 @@ impl Case {
         let Some((issuer, handed)) = by_issuer else {
             return Ok(self.of_row(table, tenant, kind)?.with_claims(self.claims.all()));
         };
-        let Handed { claims, without_row } = handed?;
+        let Handed { claims, tenant: only, without_row } = handed?;
+        if let Some(only) = only.filter(|it| *it != tenant.id) {
+            return Err(Instead::Another(Failure {
+                expected: format!("the tenant {}", tenant.id),
+                seen: format!("all users of [issuers.{}] are of the tenant {only}", issuer.name),
+            }));
+        }
         let principal = match without_row.filter(|it| !self.has_row(it.kind, kind)) {
             Some(user) => self.without_row(table, tenant, user, &issuer.name)?,
             None => self.of_row(table, tenant, kind)?,
@@ -230,13 +236,25 @@ mod tests {
             let policy = policy.clone().map(|it| it.map(str::to_owned));
             let without_row = Some(WithoutRow { kind, policy, by: " (`roles` is `x`)".to_owned() });
             let who = IssuerOf { name: name.to_owned(), claims: Vec::new() };
-            Some((who, Ok(Handed { claims: Claims::new(), without_row })))
+            let tenant = Some("42".parse().unwrap());
+            Some((who, Ok(Handed { claims: Claims::new(), tenant, without_row })))
         };
+        let tenant = if lines.contains("tenant = ") { "" } else { "tenant = \"42\"\n" };
         let table = source(&format!(
-            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\nissuer = \"kc\"\n{lines}"
+            "[[case]]\nname = \"a\"\nform = \"account\"\n{tenant}user = \"alice\"\nissuer = \"kc\"\n{lines}"
         ));
         let report = run_tables(&policies.unwrap(), vec![table], Some(&issuer)).unwrap();
         report.outcomes.into_iter().flat_map(|it| it.failures).collect()
+    }
+
+    #[test]
+    fn an_issuer_has_users_of_its_tenant_alone() {
+        let lines = "tenant = \"77\"\nmay_publish = [\"in.alice\"]";
+        let other = [Failure {
+            expected: "the tenant 77".to_owned(),
+            seen: "all users of [issuers.kc] are of the tenant 42".to_owned(),
+        }];
+        assert_eq!(failures(lines, UserKind::Bb, &Ok(Some("team"))), other);
     }
 
     #[test]

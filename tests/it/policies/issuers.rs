@@ -32,7 +32,7 @@ fn a_case_of_an_issuer() {
     const POLICY: &str = "[account]\npublish = [\"t.{{claims.teams}}\"]\n[shared]\n";
     let case = |lines: &str| {
         format!(
-            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\n{lines}\n"
+            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"shop\"\nuser = \"alice\"\n{lines}\n"
         )
     };
     let tested = |claims: &str, more: &str, lines: &str, args: &[&str]| {
@@ -91,7 +91,7 @@ fn a_case_of_an_issuer_whose_claims_choose_the_policy() {
     let chosen = format!("{chosen}policies = [\"boss=admin\", \"staff=team\"]\n");
     let tested = |configuration: &str, lines: &str| {
         let table = format!(
-            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"42\"\nuser = \"alice\"\nissuer = \"kc\"\n\
+            "[[case]]\nname = \"a\"\nform = \"account\"\ntenant = \"shop\"\nuser = \"alice\"\nissuer = \"kc\"\n\
              {lines}\n"
         );
         run(configuration, POLICY, &table, &["policy", "test"])
