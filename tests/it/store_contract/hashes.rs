@@ -214,9 +214,9 @@ async fn what_readme_says_is_not_taken_is_not(db: &dyn Database) {
         told.split('`').skip(1).step_by(2).filter(|it| it.ends_with("...")).collect();
     db.run(ALICE).await;
     let rests = [
-        ("$argon2i$...", format!("v=19$m=65536,t=4,p=1${SALT}${OUTPUT}"), NONE),
+        ("$argon2i$...", format!("v=19$m=65536,t=4,p=1${SALT}${OUTPUT}"), OTHER),
         ("$pbkdf2-sha384$...", format!("i=600000${SALT}${OUTPUT}"), "PBKDF2 is pbkdf2"),
-        ("$bcrypt-sha256$...", format!("v=2,t=2b,r=12${}${}", &BCRYPT[..22], &BCRYPT[22..]), NONE),
+        ("$bcrypt-sha256$...", format!("v=2,t=2b,r=12${}${}", &BCRYPT[..22], &BCRYPT[22..]), OTHER),
         ("bcrypt_sha256$...", format!("$2b$12${BCRYPT}"), OTHER),
         (
             "$scrypt$n=16384,r=8,p=1$...",
@@ -318,10 +318,17 @@ async fn what_is_nearly_a_hash_is_refused_with_what_is_wrong(db: &dyn Database) 
         (format!("'b\"{sound}\"'"), BYTES),
         (format!("'\"{sound}\"'"), QUOTES),
         (format!("'''{sound}'''"), QUOTES),
-        // Of crypt: DES, MD5, SHA-256; and bare ones: MD5, SHA-256.
+        (format!("'$argon2i$v=19$m=65536,t=4,p=1${SALT}${OUTPUT}'"), OTHER),
+        (format!("'$argon2d$v=19$m=65536,t=4,p=1${SALT}${OUTPUT}'"), OTHER),
+        (format!("'$bcrypt-sha256$v=2,t=2b,r=12${}${}'", &BCRYPT[..22], &BCRYPT[22..]), OTHER),
+        // Of crypt: MD5, SHA-256, SHA-512, yescrypt, DES; and bare ones: MD5, SHA-256.
+        ("'$1$salt$qJH7.N4xYta3aEG/dfqo/0'".into(), OTHER),
+        ("'$5$rounds=5000$salt$digest'".into(), OTHER),
+        ("'$6$salt$digest'".into(), OTHER),
+        ("'$y$j9T$salt$digest'".into(), OTHER),
+        ("'$y$j9T$salt$digest '".into(), BLANKS),
+        ("'$1$'".into(), NONE),
         ("'rl0uE4G6bGa6w'".into(), NONE),
-        ("'$1$salt$qJH7.N4xYta3aEG/dfqo/0'".into(), NONE),
-        ("'$5$rounds=5000$salt$digest'".into(), NONE),
         ("'5f4dcc3b5aa765d61d8327deb882cf99'".into(), NONE),
         ("'5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8'".into(), NONE),
         ("'secret'".into(), NONE),

@@ -151,7 +151,7 @@ async fn a_corrupt_row_is_an_error_of_its_own() {
     db.run(
         "INSERT INTO tenants (id, name) VALUES ('43', 'x');
          PRAGMA ignore_check_constraints = 1;
-         UPDATE tenants SET max_connections = -1 WHERE id = '42';",
+         UPDATE tenants SET js_streams = -1 WHERE id = '42';",
     )
     .await;
     let rows = store.tenants().await.unwrap();

@@ -1,5 +1,7 @@
 //! What the database refuses from anyone, by column and rule; its references and cascades.
 
+use std::collections::BTreeMap;
+
 use nats_callout::admin::Name;
 use nats_callout::store::{Freshness, TokenHash};
 
@@ -8,6 +10,8 @@ use super::{ALICE, Database, TENANT, TOKEN, on_every_database};
 on_every_database!(
     columns_are_checked,
     columns_take_what_is_legal,
+    bytes_are_told_as_bytes,
+    unlimited_connections_are_null,
     a_name_behind_a_tenants_id_is_that_tenants,
     names_that_are_secrets_or_end_in_blanks_are_refused,
     references_hold,
@@ -112,6 +116,79 @@ async fn columns_take_what_is_legal(db: &dyn Database) {
     .await;
     let limits = db.login("alice").await.unwrap().tenant.limits;
     assert_eq!((limits.memory, limits.connections), (i64::MAX as u64, Some(0)));
+}
+
+/// Of every column of text that other programs write.
+async fn bytes_are_told_as_bytes(db: &dyn Database) {
+    db.run(ALICE).await;
+    db.run(&format!("INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"))
+        .await;
+    if !db.is_sqlite() {
+        // It makes a text of them, or says of which type a column is.
+        let list = "UPDATE users SET publish = '[\"orders.*\"]'::bytea";
+        db.refuses(list, "users.publish: a JSON array of subjects").await;
+        let hash = format!("UPDATE tokens SET token_hash = '{TOKEN}'::bytea");
+        db.refuses(&hash, "tokens.token_hash: SHA-256 in 64 lower-case hex digits").await;
+        let time = "UPDATE users SET expires_at = '2027-01-01'::bytea";
+        let said = db.run_with(db.clients()[0], time).await.unwrap_err();
+        assert!(said.contains("column \"expires_at\" is of type"), "{said}");
+        db.run("UPDATE users SET name = 'zz'::bytea").await;
+        assert_eq!(db.run("SELECT name FROM users").await, ["\\x7a7a"]);
+        return;
+    }
+    let bytes = "CAST('2027-01-01' AS BLOB)";
+    let other = format!("'{}'", TOKEN.replace('0', "f"));
+    for (table, needed) in [
+        ("tenants", [("id", "'43'"), ("name", "'x'")]),
+        ("users", [("tenant_id", "'42'"), ("name", "'b'")]),
+        ("tokens", [("user_name", "'alice'"), ("token_hash", &other)]),
+    ] {
+        let columns = db
+            .run(&format!(
+                "SELECT name FROM pragma_table_info('{table}') WHERE type = 'TEXT' AND name NOT IN \
+                 ('incarnation', 'last_login_at', 'created_at', 'updated_at')"
+            ))
+            .await;
+        assert!(columns.len() >= 5, "{columns:?}");
+        for column in columns {
+            let words = format!("{table}.{column}: bytes, which decode() or string() makes a text");
+            db.refuses(&format!("UPDATE {table} SET {column} = {bytes}"), &words).await;
+            let mut row = BTreeMap::from(needed);
+            row.insert(&column, bytes);
+            let names = row.keys().copied().collect::<Vec<_>>().join(", ");
+            let values = row.values().copied().collect::<Vec<_>>().join(", ");
+            let insert = |how: &str| format!("{how} INTO {table} ({names}) VALUES ({values})");
+            for how in ["INSERT", "REPLACE", "INSERT OR IGNORE"] {
+                db.refuses(&insert(how), &words).await;
+            }
+        }
+    }
+    // A digest, which decode() makes no text.
+    let digest = format!("UPDATE tokens SET token_hash = x'{TOKEN}'");
+    db.refuses(&digest, "tokens.token_hash: SHA-256 in 64 lower-case hex digits").await;
+}
+
+/// NATS itself says -1.
+async fn unlimited_connections_are_null(db: &dyn Database) {
+    db.run(ALICE).await;
+    let words = "tenants.max_connections: a whole number, 0 or more; NULL is unlimited";
+    let update = |limit: &str| format!("UPDATE tenants SET max_connections = {limit}");
+    let insert = |limit: &str| {
+        format!("INSERT INTO tenants (id, name, max_connections) VALUES ('43', 'x', {limit})")
+    };
+    for limit in ["-1", "'x'", "x'31'", "1.5"] {
+        // Of these PostgreSQL rounds one, and says of others that they are no numbers.
+        if db.is_sqlite() || limit == "-1" {
+            db.refuses(&update(limit), words).await;
+            db.refuses(&insert(limit), words).await;
+        }
+    }
+    for (limit, meant) in [("5", Some(5)), ("'6'", Some(6)), ("NULL", None)] {
+        db.run(&update(limit)).await;
+        assert_eq!(db.login("alice").await.unwrap().tenant.limits.connections, meant);
+        db.run(&insert(limit)).await;
+        db.run("DELETE FROM tenants WHERE id = '43'").await;
+    }
 }
 
 /// It bars a user without a row, where another tenant has the name alone.
@@ -289,6 +366,14 @@ async fn a_replaced_user_starts_without_tokens(db: &dyn Database) {
         .unwrap();
         assert_eq!(db.run("SELECT count(*) FROM tokens").await, ["1"]);
         if db.is_sqlite() {
+            db.run_with(client, "REPLACE INTO users (tenant_id, name) VALUES ('42', 'alice')")
+                .await
+                .unwrap();
+            assert_eq!(db.run("SELECT count(*) FROM tokens").await, ["0"]);
+            db.run(&format!(
+                "INSERT INTO tokens (user_name, token_hash) VALUES ('alice', '{TOKEN}')"
+            ))
+            .await;
             db.run_with(client, &format!("INSERT OR REPLACE {values}")).await.unwrap();
         } else {
             db.run_with(client, &format!("DELETE FROM users; INSERT {values}")).await.unwrap();
