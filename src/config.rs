@@ -36,7 +36,7 @@ use self::settings::Applies;
 use crate::authn::guessing::GuessingLimits;
 use crate::authn::jwt::{IssuerSettings, KeyLocation, Users};
 use crate::exposure::{Exposure, POLICIES, Trust, holds_password};
-use crate::keyfile::{self, KeyFileError};
+use crate::keyfile::{self, Audit};
 use crate::store::Isolation;
 use crate::streams::{Limits, StreamLimits};
 
@@ -302,31 +302,55 @@ impl Config {
         Ok(Loaded { config, warnings })
     }
 
-    /// The files that hold secrets, for a check of their modes.
+    /// The files that hold secrets.
     pub(crate) fn key_files(&self) -> Vec<&Path> {
-        let (logins, lists) = match &self.mode {
+        self.named_key_files().into_iter().map(|(_, file)| file).collect()
+    }
+
+    /// [`Self::key_files`], each with the key that names it.
+    fn named_key_files(&self) -> Vec<(String, &Path)> {
+        let (logins, lists, login) = match &self.mode {
             Mode::Operator(mode) => (
-                [&mode.credentials, &mode.system_credentials],
-                vec![&mode.response_signing, &mode.operator_signing, &mode.user_signing],
+                [
+                    ("[nats] credentials", &mode.credentials),
+                    ("[nats] system_credentials", &mode.system_credentials),
+                ],
+                vec![
+                    ("[callout] response_signing", &mode.response_signing),
+                    ("[operator] operator_signing", &mode.operator_signing),
+                    ("[operator] user_signing", &mode.user_signing),
+                ],
+                ["[intake] credentials", "[intake] users_credentials"],
             ),
-            Mode::Config(mode) => ([&mode.nkey, &mode.system_nkey], vec![&mode.issuer]),
+            Mode::Config(mode) => (
+                [("[nats] nkey", &mode.nkey), ("[nats] system_nkey", &mode.system_nkey)],
+                vec![("[callout] issuer", &mode.issuer)],
+                ["[intake] nkey", "[intake] users_nkey"],
+            ),
         };
-        let lists = lists.into_iter().chain([&self.callout.xkey]).flatten();
+        let logins = logins.into_iter().map(|(key, file)| (key.to_owned(), file.as_path()));
+        let lists = lists.into_iter().chain([("[callout] xkey", &self.callout.xkey)]);
+        let lists = lists.map(|(key, files)| (key.to_owned(), files));
         let secrets = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
-            KeyLocation::Secret(files) => Some(files),
+            KeyLocation::Secret(files) => {
+                Some((format!("[issuers.{}] secret", issuer.name), files))
+            }
             _ => None,
         });
-        let intake = self.mode.intake().into_iter().flatten();
-        let files = logins.into_iter().chain(lists).chain(secrets.flatten());
-        files.map(PathBuf::as_path).chain(intake).collect()
+        let listed = lists
+            .chain(secrets)
+            .flat_map(|(key, files)| files.iter().map(move |file| (key.clone(), file.as_path())));
+        let intake = self.mode.intake().into_iter().flat_map(|files| login.into_iter().zip(files));
+        let intake = intake.map(|(key, file)| (key.to_owned(), file));
+        logins.chain(listed).chain(intake).collect()
     }
 
     /// Every file of secrets that others than the service can get at.
-    pub(crate) fn audit(&self) -> Vec<KeyFileError> {
-        let mut faults = keyfile::audit(self.key_files());
+    pub(crate) fn audit(&self) -> Audit {
+        let mut audit = keyfile::audit(self.named_key_files());
         let certificates = self.nats.tls.identity.iter();
-        faults.extend(certificates.filter_map(|(_, key)| keyfile::audit_shared(key).err()));
-        faults
+        audit.faults.extend(certificates.filter_map(|(_, key)| keyfile::audit_shared(key).err()));
+        audit
     }
 
     /// Who may change what this configuration names.

@@ -2,6 +2,7 @@
 //! that it runs in, and only if they hold the kind of key that is asked for. What is wrong names the path,
 //! the problem and the remedy, and never what the file holds.
 
+mod beside;
 mod contents;
 
 use std::collections::HashSet;
@@ -184,27 +185,30 @@ fn other_generation<K: IssuerKey>(path: &Path) -> Result<(K, Option<SigningKey>)
     Ok((key.public().map_err(unusable)?, Some(key)))
 }
 
-/// Checks that nobody else can read or exchange these files, nor read a secret that lies beside them: in the
-/// folders that they lie in, those below, and where links lead. Returns every fault once.
-pub(crate) fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
-    let files: Vec<&Path> = files.into_iter().collect();
-    let mut faults = exchanged(&files);
+/// What a check of key files has found.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    /// What others can get at, each once.
+    pub(crate) faults: Vec<KeyFileError>,
+    /// Where too much lies beside a secret to look at all of it, with what to do about that.
+    pub(crate) unsearched: Vec<String>,
+}
+
+/// Checks that nobody else can read or exchange these files, each with the key of the configuration that names
+/// it, nor read a secret that lies beside them: in the folders that they lie in, those below, and where links
+/// lead.
+pub(crate) fn audit<'a>(files: impl IntoIterator<Item = (String, &'a Path)>) -> Audit {
+    let files: Vec<(String, &Path)> = files.into_iter().collect();
+    let paths: Vec<&Path> = files.iter().map(|(_, path)| *path).collect();
+    let mut faults = exchanged(&paths);
     let mut seen = HashSet::new();
-    for file in &files {
+    for file in &paths {
         let is_new = file.canonicalize().map_or(true, |real| seen.insert(real));
         if is_new && !is_public(file) {
             faults.extend(readable(file));
         }
     }
-    // Where there is no key, its path may be a mistake, and its folder anything.
-    let there = files.into_iter().filter(|file| file.exists());
-    let mut folders: Vec<&Path> = there.filter_map(Path::parent).collect();
-    folders.sort_unstable();
-    folders.dedup();
-    for folder in folders {
-        walk(folder, &mut seen, &mut faults);
-    }
-    faults
+    beside::search(&files, seen, faults)
 }
 
 /// Checks that a file which its group may need too, such as the key of a certificate, is nobody
@@ -223,43 +227,6 @@ pub(crate) fn audit_shared(path: &Path) -> Result<(), KeyFileError> {
     Err(KeyFileError::Exposed(format!(
         "{path} has mode {mode:04o}, so that others can get at the keys; run `chmod 640 {path}`"
     )))
-}
-
-fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, faults: &mut Vec<KeyFileError>) {
-    let unreadable = |source| KeyFileError::Unreadable { path: folder.to_owned(), source };
-    let mut is_new = |path: &Path| path.canonicalize().map(|real| seen.insert(real));
-    match is_new(folder) {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(source) => return faults.push(unreadable(source)),
-    }
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(source) => return faults.push(unreadable(source)),
-    };
-    let mut folders = Vec::new();
-    for entry in entries {
-        match entry.map(|entry| entry.path()) {
-            // Files first: what a link leads to is named by the link.
-            Ok(path) if path.is_dir() => folders.push(path),
-            Ok(path) if !path.is_file() => {}
-            Ok(path) => {
-                if is_new(&path).unwrap_or(true) && contents::may_be_secret(&path) {
-                    faults.extend(readable(&path));
-                }
-            }
-            Err(source) => faults.push(unreadable(source)),
-        }
-    }
-    // Below the root is everything, and some of it never ends.
-    let is_root = folder.canonicalize().is_ok_and(|real| real.parent().is_none());
-    for folder in folders.into_iter().filter(|_| !is_root) {
-        // What this process may not look into is no place of its keys.
-        let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        if !fs::read_dir(&folder).is_err_and(denied) {
-            walk(&folder, seen, faults);
-        }
-    }
 }
 
 /// Whether a file is one of public keys, by its name and by what it holds: seeds begin with an `S`.

@@ -55,7 +55,7 @@ pub(super) async fn serve(file: &Path) -> anyhow::Result<()> {
 
 /// Refuses to run while anybody but the owner can get at a key, or change what the service goes by.
 fn check_files(config: &Config) -> anyhow::Result<()> {
-    let keys = config.audit().into_iter().map(|fault| format!("\n  {fault}"));
+    let keys = config.audit().faults.into_iter().map(|fault| format!("\n  {fault}"));
     let others = config.exposures().into_iter().map(|fault| format!("\n  {fault}"));
     let lines: Vec<String> = keys.chain(others).collect();
     if lines.is_empty() {

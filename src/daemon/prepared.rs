@@ -13,7 +13,7 @@ use crate::authn::Authenticator;
 use crate::authn::hashing::Pace;
 use crate::config::Config;
 use crate::deployment::key_role::{self, PublicKeys};
-use crate::keyfile;
+use crate::keyfile::{self, Audit};
 use crate::protocol::envelope::Envelope;
 use crate::store::Store;
 
@@ -56,7 +56,10 @@ impl<'a> Prepared<'a> {
 }
 
 fn audit(config: &Config) -> Result<()> {
-    let faults = config.audit();
+    let Audit { faults, unsearched } = config.audit();
+    for what in unsearched {
+        tracing::warn!("{what}");
+    }
     if !faults.is_empty() {
         return Err(DaemonError::Keys(faults));
     }

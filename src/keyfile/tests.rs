@@ -22,6 +22,15 @@ impl Folder {
     }
 }
 
+/// The faults of these files.
+fn audit<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<KeyFileError> {
+    searched(files).faults
+}
+
+fn searched<'a>(files: impl IntoIterator<Item = &'a Path>) -> Audit {
+    super::audit(files.into_iter().map(|file| ("[issuers.license] secret".to_owned(), file)))
+}
+
 #[test]
 fn two_generations() {
     let folder = Folder::new();
@@ -209,4 +218,95 @@ fn beside_a_key_that_is_not_there_nothing_is_looked_at() {
     folder.write("b.nk", &seed, 0o644);
     assert_eq!(audit([&*folder.0.path().join("c.nk")]).len(), 0);
     assert_eq!(audit([&*key]).len(), 1);
+}
+
+/// A secret in the folder of a project, with what its tools have put there.
+#[test]
+fn in_the_folder_of_a_project_its_libraries_are_passed_over() {
+    let folder = Folder::new();
+    let (_, seed) = XKey::generate().unwrap();
+    let key = folder.write("license.secret", "some words of a secret", 0o600);
+    let at = |path: &str| {
+        fs::create_dir_all(folder.0.path().join(path).parent().unwrap()).unwrap();
+        folder.write(path, &seed, 0o644)
+    };
+    for path in [
+        "node_modules/a/b.nk",
+        "web/node_modules/a.nk",
+        "venv/lib/a.nk",
+        ".venv/a.nk",
+        "lib/python3/site-packages/a.nk",
+        ".git/a.nk",
+        "target/debug/a.nk",
+    ] {
+        at(path);
+    }
+    assert_eq!(audit([key.as_path()]).len(), 0);
+    let deep = at("deploy/prod/eu/keys/offline/a.nk");
+    let faults = audit([key.as_path()]);
+    assert!(faults.len() == 1 && faults[0].to_string().contains("offline/a.nk"), "{faults:?}");
+    fs::remove_file(deep).unwrap();
+    let own = folder.0.path().join("target/debug/a.nk");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).unwrap();
+    at("target/debug/b.nk");
+    assert_eq!(audit([key.as_path(), own.as_path()]).len(), 1, "a key lies there");
+}
+
+#[test]
+fn source_code_and_a_readme_count_for_what_is_certainly_one() {
+    let folder = Folder::new();
+    let (_, seed) = XKey::generate().unwrap();
+    let key = folder.write("license.secret", "some words of a secret", 0o600);
+    for name in ["README.txt", "range.js", "build.sh", "x.js.map"] {
+        folder.write(name, "replace(`^${gtlt}\\s*$`, \"$1$2$3\") // PRIVATE KEY-----", 0o644);
+        let faults = audit([key.as_path()]);
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+        folder.write(name, &format!("const seed = \"{}\";", *seed), 0o644);
+        assert_eq!(audit([key.as_path()]).len(), 1, "{name}");
+        folder.write(name, "", 0o644);
+    }
+}
+
+#[test]
+fn many_that_look_like_secrets_are_one_line() {
+    let folder = Folder::new();
+    let (_, seed) = XKey::generate().unwrap();
+    let key = folder.write("license.secret", "some words of a secret", 0o600);
+    for name in ["a", "b", "c"] {
+        folder.write(name, "kV3pZq8/VqQYfR0s+x/a7Lw1T/9nD=\n", 0o644);
+    }
+    assert_eq!(audit([key.as_path()]).len(), 3, "a line each");
+    folder.write("d.key", "x", 0o644);
+    let faults = audit([key.as_path()]);
+    let [fault] = &faults[..] else { panic!("{faults:?}") };
+    let shown = folder.0.path().display();
+    let said = format!(
+        "[issuers.license] secret brings in {shown}: 4 files in it and below look like secrets, and others can read \
+         them, such as a, b, c; put the secret into a folder of its own, or, where they are secrets, run `chmod 600` \
+         on each"
+    );
+    assert_eq!(fault.to_string(), said);
+    folder.write("seed", &seed, 0o644);
+    let faults = audit([key.as_path()]);
+    assert!(faults.len() == 2, "what is certain has a line of its own: {faults:?}");
+}
+
+#[test]
+fn what_is_too_much_to_look_at_is_said() {
+    let folder = Folder::new();
+    let key = folder.write("license.secret", "some words of a secret", 0o600);
+    fs::create_dir_all(folder.0.path().join("data/keys")).unwrap();
+    // With the secret, and two folders.
+    for n in 0..997 {
+        folder.write(&format!("data/keys/{n}"), "", 0o644);
+    }
+    let found = searched([key.as_path()]);
+    assert!(found.faults.is_empty() && found.unsearched.is_empty(), "{found:?}");
+    folder.write("data/keys/more", "", 0o644);
+    let found = searched([key.as_path()]);
+    let [said] = &found.unsearched[..] else { panic!("{found:?}") };
+    assert!(said.starts_with("[issuers.license] secret brings in "), "{said}");
+    assert!(said.ends_with("put the secret into a folder of its own"), "{said}");
+    let keys = folder.write("data/keys/0", "x", 0o600);
+    assert_eq!(searched([key.as_path(), keys.as_path()]).unsearched.len(), 0, "each has its own");
 }

@@ -30,7 +30,8 @@ pub(super) struct Keys {
 
 pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
     let before = findings.0.len();
-    for fault in config.audit() {
+    let audit = config.audit();
+    for fault in audit.faults {
         add(findings, &fault);
     }
     let mut faults = Vec::new();
@@ -78,6 +79,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) -> Keys {
         };
         let count = files.len();
         findings.ok(CHECK, format!("{count} files, readable by the service's user{also} alone"));
+    }
+    for what in audit.unsearched {
+        findings.add(CHECK, super::State::Warn, what, None);
     }
     offline(config, findings);
     exposures(config, findings);

@@ -269,7 +269,9 @@ fn keys_are_for_their_owner_alone() {
         let mode = std::os::unix::fs::MetadataExt::mode(&found) & 0o777;
         assert_eq!(mode, if found.is_dir() { 0o700 } else { 0o600 }, "{name}");
     }
-    assert!(crate::keyfile::audit([folder.join("keys/auth.creds").as_path()]).is_empty());
+    let creds = folder.join("keys/auth.creds");
+    let audit = crate::keyfile::audit([("[nats] credentials".to_owned(), creds.as_path())]);
+    assert!(audit.faults.is_empty(), "{audit:?}");
 }
 
 #[test]

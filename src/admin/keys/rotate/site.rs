@@ -18,7 +18,7 @@ pub(super) struct Site {
 impl Site {
     /// The offline keys are beside those in use, if they are there, unless another folder is named.
     pub(super) fn enter(config: &Config, offline: Option<&Path>) -> Result<Self> {
-        if let Some(fault) = config.audit().into_iter().next() {
+        if let Some(fault) = config.audit().faults.into_iter().next() {
             return Err(fault.into());
         }
         let folder = folder(config)?;
