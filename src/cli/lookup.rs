@@ -18,6 +18,14 @@ pub(super) async fn find_tenant(context: &Context, id: &TenantId) -> anyhow::Res
     context.admin.tenant(id).await.map_err(explain)
 }
 
+/// Where to look for a user that has no row, where an issuer lets such users in.
+pub(super) fn without_row(context: &Context, tenant: &str) -> String {
+    if !context.admin.config().admits_without_row() {
+        return String::new();
+    }
+    format!("; `nats-callout test {tenant} --token-stdin` tells what a JWT without a row gets")
+}
+
 /// Says so if there is no policy of this name: whoever has it is refused until there is.
 pub(super) fn warn_of_policy(context: &Context, policy: Option<&str>) {
     let folder = context.admin.config().policies.as_deref();

@@ -1,17 +1,19 @@
 //! `show`: one tenant with its users, or one user. Never a secret, nor a hash of one.
 
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::database::explain;
-use super::lookup::{find_tenant, parse_id};
+use super::lookup::{find_tenant, parse_id, without_row};
 use super::output::{facts, table, time, time_json};
+use crate::admin::AdminError;
 use crate::authn::hashing::unusable;
 use crate::config::Config;
 use crate::config::units::format_size;
 use crate::deployment::isolation_of;
-use crate::store::{Isolation, TenantRecord, UserKind, UserRecord};
+use crate::store::{Isolation, StoreError, TenantRecord, UserKind, UserRecord};
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -30,7 +32,14 @@ pub(super) async fn run(args: &ShowArgs, context: &Context) -> anyhow::Result<()
             show_tenant(&tenant, &users, context)
         }
         Some(name) => {
-            let user = context.admin.user(&id, name).await.map_err(explain)?;
+            let user = context.admin.user(&id, name).await.map_err(|error| {
+                let is_missing = matches!(error.0, AdminError::Store(StoreError::Missing { .. }));
+                let said = explain(error);
+                if !is_missing {
+                    return said;
+                }
+                anyhow!("{said}{}", without_row(context, id.as_str()))
+            })?;
             show_user(&tenant, &user, context)
         }
     }

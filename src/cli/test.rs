@@ -18,7 +18,7 @@ use self::owner::{login_of, whose};
 use self::report::{Admitted, Refused, without_secrets_but};
 pub(super) use self::words::{Teller, said};
 use super::database::explain;
-use super::lookup::{find_tenant, parse_id, parse_name};
+use super::lookup::{find_tenant, parse_id, parse_name, without_row};
 use super::output::{name, note};
 use super::{Clean, Context, up};
 use crate::admin::decision::{Decision, Granted};
@@ -284,7 +284,18 @@ impl<'a> Attempt<'a> {
     }
 
     fn words(&self, Refusal { denied, claims }: &Refusal) -> String {
-        said(denied, self.id.as_str(), self.user.unwrap_or("USER"), Teller::Test(claims))
+        let (tenant, user) = (self.id.as_str(), self.user.unwrap_or("USER"));
+        let said = said(denied, tenant, user, Teller::Test(claims));
+        if denied.reason != DenyReason::UnknownUser || denied.detail.is_some() {
+            return said;
+        }
+        let admin = match user == tenant {
+            true => format!(
+                "; {user} is the name of the tenant's admin, whom `test` takes where no user is named"
+            ),
+            false => String::new(),
+        };
+        format!("{said}{admin}{}", without_row(self.context, tenant))
     }
 
     fn refused_with(&self, reason: &'static str, message: &str) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use strum::VariantNames as _;
 
 use super::super::Context;
 use super::super::database::explain;
+use super::super::lookup::without_row;
 use super::super::output::{name, table, time, time_json};
 use super::super::test::{Teller, said};
 use crate::admin::decision::{Assumed, GrantEnd, Granted};
@@ -76,9 +77,9 @@ pub(super) async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result
     let found = context.admin.store().user(&args.user, Freshness::Fresh).await;
     let record = found.map_err(explain)?.ok_or_else(|| {
         anyhow!(
-            "there is no user {}; `nats-callout list` and `show TENANT` show those, and \
-             `nats-callout test TENANT --token-stdin` what a JWT without a row gets",
-            name(&args.user)
+            "there is no user {}; `nats-callout list` and `show TENANT` show those{}",
+            name(&args.user),
+            without_row(context, "TENANT")
         )
     })?;
     let host = args.address.map(|address| address.to_string()).unwrap_or_default();

@@ -48,6 +48,14 @@ fn who_is_refused(bench: &Bench) {
     let blank = bench.deployment.cli(&["test", "shop", "alice "]);
     assert!(blank.stdout.starts_with("`alice ` of tenant shop may not"), "{blank:?}");
     assert!(blank.stderr.contains("there is no user `alice `; see"), "{blank:?}");
+    let without_row = "`nats-callout test shop --token-stdin` tells what a JWT without a row gets";
+    assert!(blank.stderr.contains(without_row), "{blank:?}");
+    let shown = bench.deployment.cli(&["show", "shop", "nobody"]);
+    assert!(shown.status == 1 && shown.stderr.contains("no such user: nobody; see"), "{shown:?}");
+    assert!(shown.stderr.contains(without_row), "{shown:?}");
+    let explained = bench.deployment.cli(&["policy", "explain", "nobody"]);
+    let of_any = without_row.replace("test shop", "test TENANT");
+    assert!(explained.stderr.contains(&of_any), "{explained:?}");
     let blank = bench.deployment.cli(&["user", "suspend", "shop", "alice "]);
     assert!(blank.stderr.contains("no such user: `alice `; see"), "{blank:?}");
     let config = bench.deployment.config();
@@ -120,6 +128,11 @@ fn told(mode: Mode) {
     who_is_refused(&bench);
     where_to_look_closer(&bench);
     a_name_beside_it(&bench, &any);
+    deployment.sql("DELETE FROM users WHERE name = 'other'");
+    let said = deployment.cli(&["test", "other"]).stderr;
+    let admin = "there is no user other; see `nats-callout show other`; other is the name of the tenant's admin, \
+                 whom `test` takes where no user is named; `nats-callout test other --token-stdin` tells";
+    assert!(said.contains(admin), "{said}");
 }
 
 #[test]
