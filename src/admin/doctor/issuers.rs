@@ -65,11 +65,19 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
             }
             Err(fault) => fault,
         };
+        let is_file = matches!(settings.keys, KeyLocation::File(_));
         match kept(config, name).await {
             0 => findings.fail(
                 ISSUER,
                 format!("{name}: {fault}"),
-                format!("nobody logs in with its JWTs; correct [issuers.{name}], or see to it"),
+                match is_file {
+                    true => format!(
+                        "nobody logs in with its JWTs; mend the file, or correct [issuers.{name}] jwks_file"
+                    ),
+                    false => {
+                        format!("nobody logs in with its JWTs; correct [issuers.{name}], or see to it")
+                    }
+                },
             ),
             kept => findings.warn(
                 ISSUER,
@@ -77,8 +85,13 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
                     "{name}: {fault}; the instance on this machine goes on with the {kept} keys \
                      that it has"
                 ),
-                "see to the issuer: new keys are not known before it answers, nor is a key that it \
-                 takes back",
+                match is_file {
+                    true => "mend the file: new keys are not known before, nor is one that was taken back",
+                    false => {
+                        "see to the issuer: new keys are not known before it answers, nor is a key that it \
+                         takes back"
+                    }
+                },
             ),
         }
     }

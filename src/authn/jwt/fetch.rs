@@ -47,6 +47,8 @@ pub(super) enum FetchError {
     Introspection { url: String, reason: String },
     #[error("{from}: {source}")]
     Keys { from: String, source: KeySetError },
+    #[error("{}: it is no JWK set {what}", shown_path(path).display())]
+    NoSet { path: PathBuf, what: &'static str },
     #[error("{}: {source}", shown_path(path).display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: no certificates in PEM form that TLS can use, as ca_file has to have: {reason}", shown_path(path).display())]

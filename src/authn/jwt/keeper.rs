@@ -248,12 +248,12 @@ impl Keeper {
     }
 
     fn fail(&self, began: Instant, fault: &str, is_first: bool) {
-        let kept = self.standing().keys;
+        let (kept, what) = (self.standing().keys, self.origin.complaint());
         // Once an outage: what follows is in the metrics.
         if is_first {
-            tracing::warn!(issuer = self.issuer, fault, kept, "its keys cannot be fetched");
+            tracing::warn!(issuer = self.issuer, fault, kept, "{what}");
         } else {
-            tracing::debug!(issuer = self.issuer, fault, kept, "its keys cannot be fetched");
+            tracing::debug!(issuer = self.issuer, fault, kept, "{what}");
         }
         self.progress.send_modify(|progress| {
             progress.began = Some(began);

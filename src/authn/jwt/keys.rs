@@ -34,6 +34,27 @@ pub(super) enum KeySetError {
     Unusable(usize),
 }
 
+/// What a file is that is no set, and what makes it one.
+pub(super) fn instead_of_set(text: &[u8]) -> &'static str {
+    const PEM: &[u8] = b"-----BEGIN ";
+    match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Object(jwk)) if jwk.contains_key("kty") => {
+            "but a single JWK: put it into {\"keys\": [...]}"
+        }
+        Ok(Value::Array(_)) => "but a list: write it as {\"keys\": [...]}",
+        Ok(_) => {
+            "but JSON without the list `keys`: write {\"keys\": [...]}, with a JWK for each key"
+        }
+        Err(_) if text.trim_ascii().is_empty() => {
+            "but empty: write {\"keys\": [...]} into it, with a JWK for each key"
+        }
+        Err(_) if text.windows(PEM.len()).any(|it| it == PEM) => {
+            "but a key or certificate in PEM: make a JWK of the public key, and put that into {\"keys\": [...]}"
+        }
+        Err(_) => "and no JSON: write {\"keys\": [...]}, with a JWK for each key",
+    }
+}
+
 #[derive(Deserialize)]
 struct Set {
     keys: Vec<Value>,
@@ -264,6 +285,21 @@ mod tests {
             assert_eq!(read.err(), Some(KeySetError::Malformed), "{text}");
         }
         assert_eq!(parse(&json!([])).err(), Some(KeySetError::Unusable(0)));
+    }
+
+    #[test]
+    fn what_a_file_is_that_is_no_set() {
+        let jwk = rsa("a").to_string();
+        for (text, what) in [
+            ("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "in PEM: make a JWK"),
+            (&*jwk, "but a single JWK: put it into {\"keys\": [...]}"),
+            ("[]", "but a list"),
+            (" \n", "but empty"),
+            ("{\"keys\":5}", "without the list `keys`"),
+            ("<html>", "and no JSON"),
+        ] {
+            assert!(instead_of_set(text.as_bytes()).contains(what), "{text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::fetch::{
     FetchError, MAX_BYTES, Way, bearer, check_lead, no_object, parse_url, read, read_file,
     shown_address, shown_url,
 };
-use super::keys::KeySet;
+use super::keys::{KeySet, KeySetError, instead_of_set};
 
 /// How often a file is looked at for a change.
 const LOOK: Duration = Duration::from_secs(1);
@@ -62,7 +62,13 @@ impl Origin {
         match &self.source {
             Source::File(path) => {
                 let text = read_file(path).await?;
-                self.keys(&path.display().to_string(), &text, None)
+                let read = self.keys(&path.display().to_string(), &text, None);
+                read.map_err(|error| match error {
+                    FetchError::Keys { source: KeySetError::Malformed, .. } => {
+                        FetchError::NoSet { path: path.clone(), what: instead_of_set(&text) }
+                    }
+                    error => error,
+                })
             }
             Source::Url(url) => self.download(url).await,
             Source::Discovery { issuer } => {
@@ -88,6 +94,19 @@ impl Origin {
         }
     }
 
+    /// Whether the keys are in a file, which nobody has to answer for.
+    fn is_file(&self) -> bool {
+        matches!(self.source, Source::File(_))
+    }
+
+    /// What is wrong where the keys cannot be had, for the log.
+    pub(super) fn complaint(&self) -> &'static str {
+        match self.is_file() {
+            true => "its keys cannot be read; mend the file",
+            false => "its keys cannot be fetched",
+        }
+    }
+
     /// What tells a file from the one that it becomes; of other places, nobody tells.
     pub(super) async fn stamp(&self) -> Option<Stamp> {
         let Source::File(path) = &self.source else { return None };
@@ -99,7 +118,7 @@ impl Origin {
 
     /// Returns once the file is another than it was.
     pub(super) async fn changed(&self, before: Option<Stamp>) {
-        if !matches!(self.source, Source::File(_)) {
+        if !self.is_file() {
             return std::future::pending().await;
         }
         while self.stamp().await == before {

@@ -8,11 +8,12 @@ use super::super::init::shell_quote;
 use super::super::output::name;
 use super::session;
 use crate::authn::AuthnError;
+use crate::authn::jwt::KeyLocation;
 use crate::protocol::credentials::{CONTROL_LINE, Credentials, fitting};
 use crate::store::TenantId;
 
-/// An issuer is out of this machine's reach. The service may reach it, or have its keys, and what it makes of
-/// the token can be seen.
+/// An issuer is out of this machine's reach, or the file of its keys is of no use. The service may reach it, or
+/// have its keys, and what it makes of the token can be seen.
 pub(super) async fn undecided(
     context: &Context,
     credentials: &Credentials,
@@ -20,18 +21,29 @@ pub(super) async fn undecided(
 ) -> anyhow::Error {
     let prefix = "_INBOX".to_owned();
     let (connected, _) = session::login(context.admin.config(), credentials, prefix).await;
+    let issuers = &context.admin.config().issuers;
+    let is_file = matches!(fault, AuthnError::Keys { issuer, .. } if issuers
+        .iter()
+        .any(|it| it.name == *issuer && matches!(it.keys, KeyLocation::File(_))));
+    let (who, remedy) = match is_file {
+        true => ("the service, which has read the file for itself,", "; mend the file"),
+        false => (
+            "the service, which asks for itself,",
+            ". Where the service runs on another machine, run this command there",
+        ),
+    };
     let service = match connected {
-        Ok(_) => "the service, which asks for itself, lets the token in",
+        Ok(_) => format!("{who} lets the token in"),
         Err(error) if error.kind() == ConnectErrorKind::AuthorizationViolation => {
-            "the service, which asks for itself, does not let it in either; its log says why"
+            format!("{who} does not let it in either; its log says why")
         }
         Err(_) => {
             "what the service makes of it cannot be seen, as NATS cannot be reached from here"
+                .to_owned()
         }
     };
     anyhow!(
-        "what the token may do could not be worked out on this machine: {fault}; {service}. Where the \
-         service runs on another machine, run this command there"
+        "what the token may do could not be worked out on this machine: {fault}; {service}{remedy}"
     )
 }
 

@@ -46,26 +46,28 @@ fn a_key_in_the_place_of_another_is_found(bench: &Bench) {
     bench.refuses("the key that is gone", &bench.jwt("shop"), "invalid_token");
 }
 
+/// What `doctor` says of an issuer.
+fn doctor(deployment: &Deployment, issuer: &str) -> String {
+    let mut doctor = service::program();
+    doctor.arg("--config").arg(deployment.config()).arg("doctor");
+    let output = doctor.env("NATS_CALLOUT_HTTP_LISTEN", deployment.http()).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(text.contains("so that JWTs of about 3500 log in"), "max_control_line in\n{text}");
+    let said = format!("{issuer}: ");
+    let line = text.lines().find(|line| line.contains(" issuer ") && line.contains(&said));
+    line.unwrap_or_else(|| panic!("no issuer in\n{text}")).to_owned()
+}
+
 /// An issuer that is away, for as long as it likes; `doctor` says so. Ends with the service killed.
 fn who_is_known_is_admitted_while_the_issuer_is_down(mut bench: Bench) {
     bench.admits(&bench.jwt("shop"));
-    let doctor = |bench: &Bench| {
-        let mut doctor = service::program();
-        doctor.arg("--config").arg(bench.deployment.config()).arg("doctor");
-        let output = doctor.env("NATS_CALLOUT_HTTP_LISTEN", bench.deployment.http()).output();
-        let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        assert!(text.contains("so that JWTs of about 3500 log in"), "max_control_line in\n{text}");
-        let said = format!("{}: ", bench.name);
-        let line = text.lines().find(|line| line.contains(" issuer ") && line.contains(&said));
-        line.unwrap_or_else(|| panic!("no issuer in\n{text}")).to_owned()
-    };
-    let line = doctor(&bench);
+    let line = doctor(&bench.deployment, bench.name);
     assert!(line.starts_with("ok ") && line.contains(": 1 key, by discovery"), "{line}");
     bench.issuer.go_down();
     let next = Signer::new("second", Algorithm::ES256);
     bench.gives_no_answer(&next.sign(&bench.issuer.claims("shop")));
     bench.admits(&bench.jwt("shop"));
-    let line = doctor(&bench);
+    let line = doctor(&bench.deployment, bench.name);
     assert!(line.starts_with("warn ") && line.contains("the 1 keys that it has"), "{line}");
     let said = test_command(&bench.deployment, &["shop", "--token-stdin"], &bench.jwt("shop"));
     let is_told = |words| said.stderr.contains(words);
@@ -80,7 +82,7 @@ fn who_is_known_is_admitted_while_the_issuer_is_down(mut bench: Bench) {
     bench.admits(&next.sign(&bench.issuer.claims("shop")));
     Arc::get_mut(&mut bench.deployment).expect("the last issuer").service.kill9();
     bench.issuer.go_down();
-    let line = doctor(&bench);
+    let line = doctor(&bench.deployment, bench.name);
     assert!(line.starts_with("FAIL ") && line.contains("nobody logs in"), "{line}");
 }
 
@@ -161,6 +163,42 @@ fn an_issuer_that_fails_or_lies_changes_nothing() {
         }
     });
     assert_eq!(elsewhere.asked(), [""; 0], "a redirect is not followed");
+}
+
+/// A file is here, and nobody answers for it: what it is and what mends it is said wherever keys are missed.
+#[test]
+fn a_file_that_is_no_set_is_to_be_mended() {
+    let signer = Signer::new("one", Algorithm::ES256);
+    let table =
+        "[issuers.file]\nissuer = \"file\"\naudience = [\"nats\"]\njwks_file = \"keys.json\"\n";
+    let deployment = Deployment::start_prepared(Mode::Config, servers::version(), |init| {
+        let pem = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n";
+        std::fs::write(init.dir().join("keys.json"), pem).unwrap();
+        add_to_config(init, table);
+    });
+    deployment.tenant_add("shop", &[]);
+    let log = deployment.service.log();
+    let line = log.lines().find(|line| line.contains("its keys cannot be read; mend the file"));
+    let line = line.unwrap_or_else(|| panic!("no word of the file in\n{log}"));
+    let of_pem = "keys.json: it is no JWK set but a key or certificate in PEM: make a JWK of";
+    assert!(line.contains("issuer=\"file\"") && line.contains(of_pem), "{line}");
+    let line = doctor(&deployment, "file");
+    assert!(line.starts_with("FAIL ") && line.contains(of_pem), "{line}");
+
+    let exp = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 300;
+    let claims = json!({ "iss": "file", "aud": "nats", "sub": "shop", "exp": exp });
+    let said = test_command(&deployment, &["shop", "--token-stdin"], &signer.sign(&claims));
+    assert!(said.status == 1 && said.stderr.contains(of_pem), "{said:?}");
+    assert!(said.stderr.trim_end().ends_with("its log says why; mend the file"), "{said:?}");
+
+    let keys = deployment.dir().join("keys.json");
+    std::fs::write(&keys, json!({ "keys": [signer.jwk()] }).to_string()).unwrap();
+    has_keys(&deployment, "file", 1);
+    test_command(&deployment, &["shop", "--token-stdin"], &signer.sign(&claims)).success();
+    std::fs::write(&keys, signer.jwk().to_string()).unwrap();
+    let line = doctor(&deployment, "file");
+    assert!(line.starts_with("warn ") && line.contains("but a single JWK: put it into"), "{line}");
+    assert!(line.contains("the 1 keys that it has"), "{line}");
 }
 
 /// The service is ready and decides about everyone else, whatever the issuer does.
