@@ -115,6 +115,7 @@ pub(crate) struct TokenAuthenticator {
 }
 
 impl TokenAuthenticator {
+    /// Verifies by this.
     #[must_use]
     pub(super) fn new(tokens: TokenCheck) -> Self {
         Self { tokens }
