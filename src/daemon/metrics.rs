@@ -128,7 +128,10 @@ fn describe() {
         ("nats_callout_cache_stale_total", "Records found in memory while changes cannot be read"),
         ("nats_callout_hashing_done_total", "Passwords hashed"),
         ("nats_callout_hashing_shed_total", "Passwords not hashed, by reason"),
-        ("nats_callout_guesses_delayed_total", "Logins that had to wait before their hash"),
+        (
+            "nats_callout_guesses_delayed_total",
+            "Logins that had to wait before their hash, or until their token was looked up",
+        ),
         ("nats_callout_guesses_dropped_total", "Logins that found no place to wait in"),
         (
             "nats_callout_guesses_unfinished_total",
