@@ -42,7 +42,7 @@ async fn many_open_one_new_file_at_once() {
         assert!(output.status.success(), "{output:?}");
     }
     let versions = (&file as &dyn Database).run("SELECT count(*) FROM _sqlx_migrations").await;
-    assert_eq!(versions, ["12"]);
+    assert_eq!(versions, ["13"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
