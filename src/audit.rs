@@ -227,8 +227,8 @@ impl Observer for AuditLog {
                 }
                 if fault.is_bad_request() {
                     no_reply!(warn, "no reply to a request that is not to be trusted");
-                } else if fault.is_guess() {
-                    no_reply!(info, "no reply to a guess");
+                } else if fault.is_untried() {
+                    no_reply!(info, "no reply; it was not tried");
                 } else if fault.is_of_row() {
                     no_reply!(warn, "no reply; the client is let go after its time-out");
                 } else {

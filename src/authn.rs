@@ -317,7 +317,7 @@ pub enum AuthnError {
     /// Too many tokens that nobody has come from the source: this one may be right, and there was no place for
     /// it to wait in.
     #[error("too many tokens that nobody has come from this address")]
-    Strangers,
+    UnknownTokens,
     /// An issuer's keys are not known, or not those that a JWT names, and it does not answer.
     #[error("the keys of the issuer {issuer} cannot be fetched: {reason}")]
     Keys {

@@ -1,9 +1,9 @@
 //! The bounded lane that all password hashing goes through: as many threads as there are cores, half
-//! as many for guesses and for stored hashes that are slow, one for hashes that cannot end in time, a short
-//! queue in order of standing, and no work for a login that has been given up. On Linux its threads give way to all else that wants the
-//! processor, or logins that need no hash would wait for those that do; and those for guesses rest
-//! between two hashes. Each keeps the memory that a hash takes, until it has had nothing to do for a
-//! while.
+//! as many for guesses and for stored hashes that are slow, one for hashes that cannot end in time, a
+//! short queue in order of standing, and no work for a login that has been given up. On Linux its
+//! threads give way to all else that wants the processor, or logins that need no hash would wait for
+//! those that do; and those for guesses rest between two hashes. Each keeps the memory that a hash
+//! takes, until it has had nothing to do for a while.
 
 mod queue;
 
@@ -45,7 +45,7 @@ pub(crate) struct LaneStats {
 }
 
 /// Hashes passwords on its own threads, at most one job per thread at a time. Half as many others
-/// work for those who have used up what `Guessing` allows for nothing, and one for hashes without an end.
+/// work for those who have used up what `Guessing` allows for nothing, and one for hashes that are too slow.
 pub(crate) struct HashingLane {
     dummy: PasswordHash,
     pace: Pace,
@@ -61,7 +61,7 @@ impl Duty {
     fn niceness(self) -> i32 {
         match self {
             Self::Others => 5,
-            Self::Guesses | Self::Endless => 10,
+            Self::Guesses | Self::TooSlow => 10,
         }
     }
 
@@ -69,7 +69,7 @@ impl Duty {
     fn rest(self, spent: Duration) -> Duration {
         match self {
             Self::Others => Duration::ZERO,
-            Self::Guesses | Self::Endless => spent.saturating_mul(3).min(LONGEST_REST),
+            Self::Guesses | Self::TooSlow => spent.saturating_mul(3).min(LONGEST_REST),
         }
     }
 }
@@ -99,7 +99,7 @@ struct Shared {
 struct Changed {
     others: Condvar,
     guesses: Condvar,
-    endless: Condvar,
+    too_slow: Condvar,
 }
 
 impl Changed {
@@ -107,7 +107,7 @@ impl Changed {
         match duty {
             Duty::Others => &self.others,
             Duty::Guesses => &self.guesses,
-            Duty::Endless => &self.endless,
+            Duty::TooSlow => &self.too_slow,
         }
     }
 }
@@ -123,7 +123,7 @@ struct Counters {
     /// moving average.
     cost: AtomicU64,
     cost_of_guess: AtomicU64,
-    cost_of_endless: AtomicU64,
+    cost_of_too_slow: AtomicU64,
 }
 
 impl HashingLane {
@@ -149,12 +149,12 @@ impl HashingLane {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let threads = Threads { others: threads, guesses: (threads / 2).max(1), endless: 1 };
+        let threads = Threads { others: threads, guesses: (threads / 2).max(1), too_slow: 1 };
         let queue = Mutex::new(Queue::new(queue, threads));
         let shared = Arc::new(Shared { queue, changed: Changed::default(), counters });
         // Closes the queue if a thread cannot be started.
         let lane = Self { dummy, pace, threads, shared };
-        for (duty, name) in Duty::ALL.into_iter().zip(["hashing", "guesses", "endless"]) {
+        for (duty, name) in Duty::ALL.into_iter().zip(["hashing", "guesses", "too-slow"]) {
             for index in 0..threads.of(duty) {
                 let shared = Arc::clone(&lane.shared);
                 std::thread::Builder::new()
@@ -196,7 +196,7 @@ impl HashingLane {
     ) -> Result<Verdict, AuthnError> {
         let dummy = self.dummy.clone();
         let least = match hash.as_ref().and_then(|hash| self.pace.time_of(hash).ok()) {
-            Some(time) if self.pace.is_too_slow(time) => Duty::Endless,
+            Some(time) if self.pace.is_too_slow(time) => Duty::TooSlow,
             Some(time) if self.pace.is_slow(time) => Duty::Guesses,
             _ => Duty::Others,
         };
@@ -383,7 +383,7 @@ impl Counters {
         match duty {
             Duty::Others => &self.cost,
             Duty::Guesses => &self.cost_of_guess,
-            Duty::Endless => &self.cost_of_endless,
+            Duty::TooSlow => &self.cost_of_too_slow,
         }
     }
 

@@ -307,7 +307,7 @@ impl Fault {
             Abort::Request(_) => "request",
             Abort::Authentication(AuthnError::Overloaded) => "overloaded",
             Abort::Authentication(AuthnError::SlowHash { .. }) => "slow_hash",
-            Abort::Authentication(AuthnError::Throttled | AuthnError::Strangers) => "throttled",
+            Abort::Authentication(AuthnError::Throttled | AuthnError::UnknownTokens) => "throttled",
             Abort::Authentication(_) => "authentication",
             Abort::Account(_) => "account",
             Abort::Uncounted(_) => "uncounted",
@@ -331,9 +331,10 @@ impl Fault {
         matches!(self.0, Abort::Authentication(AuthnError::SlowHash { .. }))
     }
 
-    /// Whether it is a guess that was dropped, or a token among many that nobody has, of which there may be thousands a second.
+    /// Whether it was dropped untried, among guesses or tokens that nobody has, of which there may be thousands a
+    /// second. It may have been right.
     #[must_use]
-    pub(crate) fn is_guess(&self) -> bool {
-        matches!(self.0, Abort::Authentication(AuthnError::Throttled | AuthnError::Strangers))
+    pub(crate) fn is_untried(&self) -> bool {
+        matches!(self.0, Abort::Authentication(AuthnError::Throttled | AuthnError::UnknownTokens))
     }
 }

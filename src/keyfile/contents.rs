@@ -70,8 +70,7 @@ fn is_certain(text: &str) -> bool {
 }
 
 fn is_seed(word: &str) -> bool {
-    let is_base32 = |byte: u8| byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte);
-    word.len() == SEED_LEN && word.starts_with('S') && word.bytes().all(is_base32)
+    word.len() == SEED_LEN && nkeys::decode_seed(word).is_ok()
 }
 
 fn is_token(word: &str) -> bool {

@@ -40,13 +40,22 @@ fn pause(elapsed: Duration) -> Duration {
 
 /// Polls until `condition` gives a value; panics with `what` when it takes longer than
 /// [`PATIENCE`].
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_in(PATIENCE, what, condition)
+}
+
+/// [`eventually`] for what may take longer.
+pub(crate) fn eventually_in<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain for: {what}");
         std::thread::sleep(pause(start.elapsed()));
     }
 }

@@ -105,7 +105,7 @@ impl Guessing {
     async fn token_places(&self, source: &Source, deadline: Instant) -> Result<Places, AuthnError> {
         let Some((has_waited, places)) = self.tokens.enter(source, deadline).await else {
             self.dropped.fetch_add(1, Relaxed);
-            return Err(AuthnError::Strangers);
+            return Err(AuthnError::UnknownTokens);
         };
         self.delayed.fetch_add(u64::from(has_waited), Relaxed);
         Ok(places)
@@ -186,12 +186,12 @@ mod tests {
         tokio::pin!(second);
         assert!(poll!(&mut second).is_pending(), "it waits for the first");
         let third = guessing.token(other(), "10.0.0.1", Instant::now()).await;
-        assert!(matches!(third, Err(AuthnError::Strangers)), "its time is up");
+        assert!(matches!(third, Err(AuthnError::UnknownTokens)), "its time is up");
         let fourth = from("10.0.0.1");
         tokio::pin!(fourth);
         assert!(poll!(&mut fourth).is_pending());
         let fifth = from("10.0.0.1").await;
-        assert!(matches!(fifth, Err(AuthnError::Strangers)), "all places are taken");
+        assert!(matches!(fifth, Err(AuthnError::UnknownTokens)), "all places are taken");
         assert_eq!(guessing.stats().dropped, 2);
         assert!(from("10.0.0.2").await.is_ok(), "another source waits for nothing");
         let known = guessing.token(known, "10.0.0.1", later()).await;
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(guessing.stats().delayed, 1);
         assert!(poll!(&mut fourth).is_pending());
         let taken_back = guessing.token(TokenHash::of("known"), "10.0.0.1", Instant::now()).await;
-        assert!(matches!(taken_back, Err(AuthnError::Strangers)), "it is nobody's any more");
+        assert!(matches!(taken_back, Err(AuthnError::UnknownTokens)), "it is nobody's any more");
     }
 
     #[tokio::test]

@@ -53,11 +53,11 @@ pub(super) enum Duty {
     /// Those whose allowance is used up, and hashes that are slow.
     Guesses,
     /// Hashes that take longer than there is time: nobody with another has to wait behind them.
-    Endless,
+    TooSlow,
 }
 
 impl Duty {
-    pub(super) const ALL: [Self; 3] = [Self::Others, Self::Guesses, Self::Endless];
+    pub(super) const ALL: [Self; 3] = [Self::Others, Self::Guesses, Self::TooSlow];
 }
 
 /// Why a job was not taken into the queue.
@@ -72,7 +72,7 @@ pub(super) enum Refused {
 pub(super) struct Threads {
     pub(super) others: usize,
     pub(super) guesses: usize,
-    pub(super) endless: usize,
+    pub(super) too_slow: usize,
 }
 
 impl Threads {
@@ -80,7 +80,7 @@ impl Threads {
         match duty {
             Duty::Others => self.others,
             Duty::Guesses => self.guesses,
-            Duty::Endless => self.endless,
+            Duty::TooSlow => self.too_slow,
         }
     }
 }

@@ -447,7 +447,7 @@ async fn slow_hashes_are_the_guesses_threads_work() {
     assert_eq!(order.iter().collect::<Vec<_>>(), ["slow", "guess"]);
 }
 
-/// Or one attempt on a hash without an end would shut out all whose hashes are slow.
+/// Or one attempt on such a hash would shut out all whose hashes are slow.
 #[tokio::test]
 async fn hashes_that_cannot_end_in_time_hold_up_no_others() {
     let lane = HashingLane::new(1, 8).unwrap();
@@ -459,7 +459,7 @@ async fn hashes_that_cannot_end_in_time_hold_up_no_others() {
     let verdict = too_slow.verify(secret(RIGHT), Some(right()), far()).await;
     assert_eq!(verdict.unwrap(), Verdict::Match, "on a thread of its own");
     // Neither waits for those that wait there.
-    let endless = block_by(&too_slow, free(), Duty::Endless).await;
+    let waits_there = block_by(&too_slow, free(), Duty::TooSlow).await;
     let mut waits = Box::pin(too_slow.verify(secret(RIGHT), Some(right()), far()));
     assert!(poll!(&mut waits).is_pending());
     for (send, blocked) in [(release, blocked), guesses] {
@@ -470,8 +470,8 @@ async fn hashes_that_cannot_end_in_time_hold_up_no_others() {
     too_slow.run(free(), Duty::Guesses, far(), |_| ()).await.unwrap();
     too_slow.run(free(), Duty::Others, far(), |_| ()).await.unwrap();
     assert!(poll!(&mut waits).is_pending());
-    endless.0.send(()).unwrap();
-    endless.1.await.unwrap().unwrap();
+    waits_there.0.send(()).unwrap();
+    waits_there.1.await.unwrap().unwrap();
     assert_eq!(waits.await.unwrap(), Verdict::Match);
 }
 
