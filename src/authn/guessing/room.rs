@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::failures::Failures;
-use super::{Class, Rank, Standing};
+use super::standing::{Class, Rank, Standing};
 
 /// One account has one part in so many of all places, and one source that guesses likewise.
 const ACCOUNT_PART: usize = 4;

@@ -6,6 +6,7 @@ use std::task::Poll;
 use futures_util::poll;
 
 use super::super::fakes::far;
+use super::standing::Class;
 use super::*;
 
 const EVIL: &str = "203.0.113.9";
